@@ -1,0 +1,65 @@
+# make quickstart   the demonstration: a sweep, a table, a picture
+# make test         format, lint, types and the fast tests
+# make test-ci      the slow and cluster tests that CI runs
+# make test-slow    every slow and cluster test
+# make format       writes the format and the fixes that are safe
+# make clean        removes caches and builds; keeps .venv and results
+#
+# Another interpreter: make test PYTHON=python3.12. One test: make test PYTEST="-k iqm".
+
+PYTHON ?= $$(command -v python3.11 || command -v python3)
+PYTEST ?=
+BIN = .venv/bin
+SYSTEM_LIBS = libegl1 libgl1-mesa-dri
+
+.PHONY: quickstart test test-ci test-slow types format clean system-libs
+
+quickstart: .venv/.installed-quickstart
+	$(BIN)/rlssl sweep quickstart
+
+test: .venv/.installed-dev system-libs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	@$(MAKE) types
+	$(BIN)/python -m pytest -m "not slow and not cluster" --durations=10 $(PYTEST)
+
+test-ci: .venv/.installed-dev system-libs
+	$(BIN)/python -m pytest -m ci --durations=10 $(PYTEST)
+
+test-slow: .venv/.installed-dev system-libs
+	$(BIN)/python -m pytest -m "slow or cluster" --durations=10 $(PYTEST)
+
+# The environments by themselves: they install under another name, which mypy cannot follow.
+types: .venv/.installed-dev
+	$(BIN)/python -m mypy rlssl tests
+	$(BIN)/python -m mypy envs
+
+format: .venv/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf build dist rlssl.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installed once, and again when the dependencies change. What `test` needs includes what
+# `quickstart` needs.
+.venv/.installed-quickstart: pyproject.toml setup.py constraints.txt
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
+	@echo "Installing into .venv; the first time this takes minutes."
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[minigrid,report]'
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml setup.py constraints.txt
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
+	@echo "Installing into .venv; the first time this takes minutes."
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,minigrid,minatar,report]'
+	@touch .venv/.installed-quickstart $@
+
+# MuJoCo renders without a display through EGL. Tests that render fail where it is missing.
+system-libs:
+	@if dpkg -s $(SYSTEM_LIBS) >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SYSTEM_LIBS); \
+	then :; \
+	else echo "note: headless rendering needs EGL and Mesa; on Debian: apt-get install $(SYSTEM_LIBS)"; fi

@@ -1,0 +1,51 @@
+"""An auxiliary loss: the latent must tell which reward the next action brings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+
+from rlssl.auxiliary import AuxiliaryLoss, AuxiliaryLossConfig
+
+
+class RewardPrediction(AuxiliaryLoss):
+    """Mean squared error of a small head that predicts r_t from the latent of o_t.
+
+    A simple form of reward prediction in UNREAL (Jaderberg et al. 2016, arXiv:1611.05397), which
+    classifies the sign of the reward from three frames.
+    """
+
+    @dataclass(frozen=True)
+    class Config(AuxiliaryLossConfig):
+        """Options, besides ``coeff``, ``lr`` and ``schedule``."""
+
+        # Width of the head's hidden layer; units; >= 1; ours.
+        hidden: int = 64
+
+    reads = frozenset({Columns.OBS, Columns.REWARDS})
+    trains = "encoder"
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        encoder: nn.Module,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+    ) -> None:
+        """Builds the head; the encoder belongs to the algorithm and is shared with it."""
+        super().__init__(
+            config, encoder=encoder, observation_space=observation_space, action_space=action_space
+        )
+        latent_dim: Any = encoder.output_dim
+        self.head = nn.Sequential(
+            nn.Linear(latent_dim, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1)
+        )
+
+    def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Per-sample losses [N]; the Learner averages them and multiplies by ``coeff``."""
+        predicted = self.head(self.encoder(batch[Columns.OBS])).squeeze(-1)
+        return {"squared_error": (predicted - batch[Columns.REWARDS]).square()}

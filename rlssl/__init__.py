@@ -1,0 +1,57 @@
+"""Self-supervised reinforcement learning on RLlib.
+
+Everything public is imported on first use, so that ``import rlssl`` stays fast and starts nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlssl import auxiliary, losses
+    from rlssl.algorithms.ppo.ppo import PPOConfig
+    from rlssl.experiment.runs import load_policy
+    from rlssl.registry import register_auxiliary_loss, register_encoder, register_env
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PPOConfig",
+    "__version__",
+    "auxiliary",
+    "load_policy",
+    "losses",
+    "register_auxiliary_loss",
+    "register_encoder",
+    "register_env",
+]
+
+#: Public name -> the module that defines it.
+_DEFINED_IN = {
+    "PPOConfig": "rlssl.algorithms.ppo.ppo",
+    "load_policy": "rlssl.experiment.runs",
+    "register_auxiliary_loss": "rlssl.registry",
+    "register_encoder": "rlssl.registry",
+    "register_env": "rlssl.registry",
+}
+_MODULES = ("auxiliary", "losses")
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name on first use.
+
+    Raises:
+        AttributeError: If there is no such name; for an algorithm, with those that there are.
+    """
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _DEFINED_IN:
+        return getattr(importlib.import_module(_DEFINED_IN[name]), name)
+    message = f"module 'rlssl' has no attribute '{name}'"
+    if name.endswith("Config") and not name.startswith("_"):
+        configs = [public for public in __all__ if public.endswith("Config")]
+        message += f"; available algorithms: {', '.join(configs)}."
+    raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,7 @@
+"""Algorithms: each a folder with its config and Algorithm, its Learner and its RLModule."""
+
+from rlssl.registry import Registry
+
+#: name -> "module:attribute" of the algorithm's config class.
+ALGORITHMS: Registry = Registry("algorithm")
+ALGORITHMS.register("ppo", "rlssl.algorithms.ppo.ppo:PPOConfig")

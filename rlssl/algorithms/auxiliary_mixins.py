@@ -1,0 +1,244 @@
+"""What every rlssl Learner adds to RLlib's: auxiliary losses, schedules and the NaN guard."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.learner import DEFAULT_OPTIMIZER
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+from torch import Tensor, nn
+
+from rlssl.auxiliary.base import AuxiliaryLoss
+from rlssl.errors import NonFiniteUpdateError
+from rlssl.registry import load_plugins
+from rlssl.rollouts.rows import take_rows
+from rlssl.schedules import value_at
+
+#: Name of the optimizer of a loss's own heads, after the prefix.
+AUXILIARY_OPTIMIZER = "auxiliary_"
+
+
+class AuxiliaryLearnerMixin(TorchLearner):
+    """Adds ``sum_i coeff_i * auxiliary_i`` to the RL loss that a subclass computes.
+
+    Subclasses implement ``compute_rl_loss``. The RLModule keeps the losses in ``auxiliary`` (an
+    ``nn.ModuleDict``), beside its ``encoder``.
+    """
+
+    def build(self) -> None:
+        """Loads plug-ins first: the module names losses and encoders that they register."""
+        load_plugins(self.config.plugin_modules)
+        self.env_steps = 0
+        self.num_nonfinite_updates = 0
+        self._checked_losses: set[str] = set()
+        super().build()
+
+    def configure_optimizers_for_module(
+        self, module_id: str, config: AlgorithmConfig | None = None
+    ) -> None:
+        """One Adam for the RL parameters, one for each loss's own heads.
+
+        Separate optimizers make norm clipping and learning rates separate, so that a loss cannot
+        change the RL step except through the encoder's gradient.
+        """
+        module = self.module[module_id].unwrapped()
+        heads = {name: trainable(loss) for name, loss in module.auxiliary.items()}
+        owned = {id(parameter) for parameters in heads.values() for parameter in parameters}
+        rl_parameters = [p for p in trainable(module) if id(p) not in owned]
+        groups = {DEFAULT_OPTIMIZER: rl_parameters}
+        groups |= {AUXILIARY_OPTIMIZER + name: head for name, head in heads.items() if head}
+        for name, parameters in groups.items():
+            self.register_optimizer(
+                module_id=module_id,
+                optimizer_name=name,
+                optimizer=torch.optim.Adam(parameters, eps=config.adam_epsilon, fused=True),
+                params=parameters,
+            )
+
+    def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Brings schedules to the current env steps, so that a resumed run continues them."""
+        super().before_gradient_based_update(timesteps=timesteps)
+        agent_steps = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME) or 0
+        self.env_steps = agent_steps * (self.config.action_repeat or 1)
+        for module_id in self.module.keys():
+            losses = self.module[module_id].unwrapped().auxiliary
+            for name, optimizer in self.get_optimizers_for_module(module_id):
+                lr = self._learning_rate(name, losses)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+
+    def compute_rl_loss(
+        self,
+        *,
+        module_id: str,
+        config: AlgorithmConfig,
+        batch: dict[str, Any],
+        fwd_out: dict[str, Any],
+    ) -> Tensor:
+        """The algorithm's own loss, a scalar."""
+        raise NotImplementedError
+
+    def compute_loss_for_module(
+        self,
+        *,
+        module_id: str,
+        config: AlgorithmConfig,
+        batch: dict[str, Any],
+        fwd_out: dict[str, Any],
+    ) -> Tensor:
+        """The RL loss plus the weighted auxiliary losses."""
+        rl_loss = self.compute_rl_loss(
+            module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
+        )
+        return rl_loss + self.compute_auxiliary_loss(module_id=module_id, batch=batch)
+
+    def compute_auxiliary_loss(self, *, module_id: str, batch: Mapping[str, Any]) -> Tensor:
+        """``sum_i coeff_i(env_steps) * auxiliary_i`` over the valid rows of ``batch``."""
+        module = self.module[module_id].unwrapped()
+        total = torch.zeros((), device=self.device)
+        if not len(module.auxiliary):
+            return total
+        rows = valid_rows(batch)
+        for name, loss in module.auxiliary.items():
+            seen = columns_read(name, loss, rows)
+            mean = self._mean_loss(module_id, name, loss, seen)
+            self._check_reach(name, loss, mean, module.encoder)
+            coeff = loss.config.coeff * value_at(loss.config.schedule or 1.0, self.env_steps)
+            self.metrics.log_value((module_id, "aux", name, "coeff"), coeff, window=1)
+            total = total + coeff * mean
+        return total
+
+    def postprocess_gradients(self, gradients_dict: dict[Any, Tensor]) -> dict[Any, Tensor]:
+        """Clips the global norm of each optimizer's gradients, and keeps the norms for the guard."""
+        self._norms: list[Tensor] = []
+        for module_id in self.module.keys():
+            losses = self.module[module_id].unwrapped().auxiliary
+            for name, optimizer in self.get_optimizers_for_module(module_id):
+                gradients = self.filter_param_dict_for_optimizer(gradients_dict, optimizer)
+                if not gradients:
+                    continue
+                norm = torch.nn.utils.get_total_norm(gradients.values(), foreach=True)
+                limit = self._grad_clip(name, losses)
+                if limit is not None:
+                    nn.utils.clip_grads_with_norm_(gradients, limit, norm, foreach=True)
+                self._norms.append(norm)
+                self.metrics.log_value((module_id, f"gradients_{name}_global_norm"), norm, window=1)
+        return gradients_dict
+
+    def apply_gradients(self, gradients_dict: dict[Any, Tensor]) -> None:
+        """Steps the optimizers, unless a gradient is not finite; then the losses' ``after_update``.
+
+        Raises:
+            NonFiniteUpdateError: After ``max_nonfinite_updates`` skipped steps in a row.
+        """
+        del gradients_dict
+        if self._norms and not bool(torch.isfinite(torch.stack(self._norms)).all()):
+            self._skip_update()
+            return
+        self.num_nonfinite_updates = 0
+        for module_id in self.module.keys():
+            for _, optimizer in self.get_optimizers_for_module(module_id):
+                optimizer.step()
+            for loss in self.module[module_id].unwrapped().auxiliary.values():
+                loss.after_update()
+
+    def _skip_update(self) -> None:
+        self.num_nonfinite_updates += 1
+        self.metrics.log_value(("faults", "nonfinite_updates"), 1, reduce="lifetime_sum")
+        if self.num_nonfinite_updates >= self.config.max_nonfinite_updates:
+            raise NonFiniteUpdateError(
+                f"{self.num_nonfinite_updates} updates in a row had a gradient that is not finite, "
+                f"the last at {self.env_steps} env steps; lower the learning rate, clip gradients "
+                "(training.grad_clip) or look for infinite observations and rewards."
+            )
+
+    def _mean_loss(
+        self, module_id: str, name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]
+    ) -> Tensor:
+        """Averages each named loss over the rows, and logs means and metrics."""
+        losses = loss.losses(rows)
+        means = {key: per_sample_mean(name, key, value) for key, value in losses.items()}
+        metrics = loss.metrics(rows)
+        if twice := means.keys() & metrics.keys():
+            raise ValueError(f"loss '{name}' gives {sorted(twice)} as a loss and as a metric.")
+        logged = {key: value.detach() for key, value in {**means, **metrics}.items()}
+        self.metrics.log_dict(logged, key=(module_id, "aux", name), window=1)
+        return torch.stack(list(means.values())).sum()
+
+    def _check_reach(
+        self, name: str, loss: AuxiliaryLoss, mean: Tensor, encoder: nn.Module
+    ) -> None:
+        """Once per loss: its gradient reaches the encoder exactly if it says so."""
+        if name in self._checked_losses:
+            return
+        self._checked_losses.add(name)
+        reaches = reaches_any(mean, trainable(encoder))
+        if reaches != (loss.trains == "encoder"):
+            fact = "reaches" if reaches else "does not reach"
+            raise ValueError(
+                f"loss '{name}' declares trains='{loss.trains}', but its gradient {fact} the "
+                "encoder; detach the latents, or correct `trains`."
+            )
+
+    def _learning_rate(self, optimizer_name: str, losses: nn.ModuleDict) -> float:
+        own = _auxiliary_setting(optimizer_name, losses, "lr")
+        return value_at(self.config.lr if own is None else own, self.env_steps)
+
+    def _grad_clip(self, optimizer_name: str, losses: nn.ModuleDict) -> float | None:
+        own = _auxiliary_setting(optimizer_name, losses, "grad_clip")
+        return self.config.grad_clip if own is None else own
+
+
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters of ``module`` that take gradients."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def valid_rows(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``batch`` without the rows that ``Columns.LOSS_MASK`` marks as padding."""
+    mask = batch.get(Columns.LOSS_MASK)
+    if mask is None or bool(mask.all()):
+        return batch
+    return take_rows(batch, mask)
+
+
+def columns_read(name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that ``loss`` declares.
+
+    Raises:
+        ValueError: Where the batch has no such column.
+    """
+    if missing := loss.reads - rows.keys():
+        raise ValueError(
+            f"loss '{name}' reads {sorted(missing)}, which the batch lacks; it has {sorted(rows)}."
+        )
+    return {key: rows[key] for key in loss.reads}
+
+
+def per_sample_mean(name: str, key: str, losses: Tensor) -> Tensor:
+    """The mean of [N] losses; zero, connected to the graph, for no rows.
+
+    Raises:
+        ValueError: If ``losses`` is not [N].
+    """
+    if losses.ndim != 1:
+        raise ValueError(
+            f"loss '{name}' gives '{key}' of shape {tuple(losses.shape)}; it must be per-sample, [N]."
+        )
+    return losses.sum() / max(1, len(losses))
+
+
+def reaches_any(loss: Tensor, parameters: list[nn.Parameter]) -> bool:
+    """Whether the graph of ``loss`` leads to one of ``parameters``."""
+    if not loss.requires_grad or not parameters:
+        return False
+    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    return any(gradient is not None for gradient in gradients)
+
+
+def _auxiliary_setting(optimizer_name: str, losses: nn.ModuleDict, key: str) -> float | None:
+    name = optimizer_name.removeprefix(AUXILIARY_OPTIMIZER)
+    return getattr(losses[name].config, key) if name in losses else None

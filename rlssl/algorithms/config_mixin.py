@@ -1,0 +1,234 @@
+"""The builder methods that every rlssl config adds to RLlib's AlgorithmConfig."""
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.models.catalog import MODEL_DEFAULTS
+
+from rlssl.auxiliary.base import parse_auxiliary
+from rlssl.errors import SpecError
+from rlssl.registry import load_plugins, preflight
+from rlssl.rollouts.stock_env_runner import choose_env_runner
+
+#: What `.model()` sets, with the defaults.
+MODEL_DEFAULTS_RLSSL: dict[str, Any] = {
+    # Encoder by registered name; None: chosen from the observation space.
+    "encoder": None,
+    # Keyword arguments of the encoder.
+    "encoder_config": {},
+    # Frames a stacked observation holds; >= 1.
+    "frame_stack": 1,
+    # Whether actor and critic share the encoder; None: images yes, everything else no.
+    "shared_encoder": None,
+}
+
+
+class _ModelBuilder(dict):
+    """RLlib's old-stack model dict, callable: the name is taken there, and `.model()` is ours."""
+
+    def __init__(self, build: Callable[..., Any]) -> None:
+        super().__init__(MODEL_DEFAULTS)
+        self._build = build
+
+    def __call__(self, **settings: Any) -> Any:
+        return self._build(**settings)
+
+
+class RLSSLConfigMixin(AlgorithmConfig):
+    """Environments by registered id, auxiliary losses, networks and plug-ins.
+
+    Mix it in before an RLlib config class and call ``_set_rlssl_defaults()`` in ``__init__``.
+    """
+
+    #: The name in `rlssl.algorithms.ALGORITHMS`.
+    algorithm_name: ClassVar[str]
+    #: Named partial specs, e.g. {"td3": {"training": {...}}}; see `rlssl.experiment.spec`.
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: Variants of the paper or the published code, in the same form.
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    def _set_rlssl_defaults(self) -> None:
+        self.network: dict[str, Any] = dict(MODEL_DEFAULTS_RLSSL)
+        self.auxiliary_losses: dict[str, Any] = {}
+        self.plugin_modules: tuple[str, ...] = ()
+        self.vectorize = "native"
+        # Environment frames per agent step; found by the preflight.
+        self.action_repeat: int | None = None
+        # Not named evaluation_*: RLlib hands such attributes to its own `evaluation()`.
+        self.seeded_evaluation: dict[str, Any] = {
+            "every_env_steps": None,
+            "episodes": 10,
+            "explore": False,
+            "env": {},
+        }
+        # Seconds without new env steps before a trial fails.
+        self.watchdog_s = 300.0
+        # Seconds a single environment step may take; not enforced yet beside the watchdog.
+        self.env_step_timeout_s = 30.0
+        # Updates in a row with a non-finite loss or gradient before the run fails.
+        self.max_nonfinite_updates = 10
+        # Stock RLlib waits a minute before it restarts a crashed runner; nobody wants to.
+        self.delay_between_env_runner_restarts_s = 1.0
+
+    @classmethod
+    def training_arguments(cls) -> dict[str, Any]:
+        """The keyword arguments of ``.training()`` and their types."""
+        hints = typing.get_type_hints(cls.training)
+        named = inspect.Parameter.KEYWORD_ONLY
+        parameters = inspect.signature(cls.training).parameters.values()
+        return {entry.name: hints[entry.name] for entry in parameters if entry.kind is named}
+
+    def environment(self, env: Any = NotProvided, **kwargs: Any) -> Self:
+        """RLlib's ``environment()``; ``env`` may also be ``{"id": ..., **options}``."""
+        if isinstance(env, Mapping):
+            if "id" not in env:
+                raise SpecError(f"env needs an 'id'; got {dict(env)}.")
+            kwargs["env_config"] = {key: value for key, value in env.items() if key != "id"}
+            env = env["id"]
+        # What was measured on another environment does not hold for this one.
+        self.action_repeat = None
+        return super().environment(env, **kwargs)
+
+    def auxiliary(self, **losses: Any) -> Self:
+        """Adds auxiliary losses: ``.auxiliary(icm={"coeff": 1.0})``; replaces those set before.
+
+        Raises:
+            SpecError: For an unknown loss or option, or a bad value.
+        """
+        load_plugins(self.plugin_modules)
+        parse_auxiliary(losses)
+        self.auxiliary_losses = {name: dict(options) for name, options in losses.items()}
+        return self
+
+    @property
+    def model(self) -> Any:
+        """``.model(encoder=, encoder_config=, frame_stack=, shared_encoder=)`` sets the networks."""
+        return _ModelBuilder(self._set_network)
+
+    def plugins(self, modules: Sequence[str]) -> Self:
+        """Names the modules whose import registers environments, losses and encoders."""
+        self.plugin_modules = tuple(modules)
+        load_plugins(self.plugin_modules)
+        return self
+
+    def vectorization(self, vectorize: str) -> Self:
+        """How environments are vectorised: ``native``, ``sync`` or ``async``."""
+        if vectorize not in ("native", "sync", "async"):
+            raise SpecError(f"vectorize must be native, sync or async; got {vectorize!r}.")
+        self.vectorize = vectorize
+        return self
+
+    def connectors(
+        self, *, env_to_module: Sequence[str] = (), learner: Sequence[str] = ()
+    ) -> Self:
+        """Adds users' own ConnectorV2 pieces, named as ``"module:attribute"``.
+
+        Args:
+            env_to_module: Pieces before the RLModule; they make the stock EnvRunner sample.
+            learner: Pieces before the defaults of the Learner's pipeline.
+        """
+        if env_to_module:
+            pieces = functools.partial(_env_to_module_pieces, tuple(env_to_module))
+            self.env_runners(env_to_module_connector=pieces)
+        if learner:
+            self.learners(learner_connector=functools.partial(_learner_pieces, tuple(learner)))
+        return self
+
+    def experiment(
+        self, *, watchdog_s: float | None = None, env_step_timeout_s: float | None = None
+    ) -> Self:
+        """Limits on standing still.
+
+        Args:
+            watchdog_s: Seconds without new env steps after which a trial fails; None: 300.
+            env_step_timeout_s: Seconds one environment step may take; recorded, and not enforced
+                beside the watchdog yet; None: 30.
+        """
+        if watchdog_s is not None:
+            self.watchdog_s = watchdog_s
+        if env_step_timeout_s is not None:
+            self.env_step_timeout_s = env_step_timeout_s
+        return self
+
+    def evaluation(
+        self,
+        *,
+        every_env_steps: int | None = None,
+        episodes: int | None = None,
+        explore: bool | None = None,
+        env: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Evaluates every ``every_env_steps`` on ``episodes`` seeded episodes; see `rlssl.policy`.
+
+        Args:
+            every_env_steps: Environment frames between evaluations; None: never.
+            episodes: How many; episode k runs with seed k.
+            explore: Whether actions are sampled instead of the policy's mode.
+            env: Options that differ from the training environment's.
+            **kwargs: RLlib's own evaluation settings, which work as they do there.
+        """
+        given = {
+            "every_env_steps": every_env_steps,
+            "episodes": episodes,
+            "explore": explore,
+            "env": None if env is None else dict(env),
+        }
+        given = {key: value for key, value in given.items() if value is not None}
+        self.seeded_evaluation = {**self.seeded_evaluation, **given}
+        return super().evaluation(**kwargs)
+
+    @property
+    def env_settings(self) -> dict[str, Any]:
+        """The environment as ``{"id": ..., **options}``."""
+        return {"id": self.env, **self.env_config}
+
+    @property
+    def evaluation_env_settings(self) -> dict[str, Any]:
+        """The environment that evaluation builds."""
+        return {**self.env_settings, **self.seeded_evaluation["env"]}
+
+    @property
+    def module_settings(self) -> dict[str, Any]:
+        """What the RLModule is built from, beside the spaces."""
+        return {**self.network, "auxiliary": self.auxiliary_losses, "seed": self.seed}
+
+    def validate(self) -> None:
+        """Checks the config and builds, resets and steps the environment once.
+
+        Raises:
+            SpecError: Where the environment cannot be built or used.
+            ValueError: For everything that RLlib refuses.
+        """
+        load_plugins(self.plugin_modules)
+        super().validate()
+        if self.env is not None and self.action_repeat is None:
+            self.action_repeat = preflight(self.env_settings).action_repeat
+        if self.env_runner_cls is None:
+            self.env_runner_cls, _ = choose_env_runner(self)
+
+    def _set_network(self, **settings: Any) -> Self:
+        for key, value in settings.items():
+            if key not in MODEL_DEFAULTS_RLSSL:
+                known = sorted(MODEL_DEFAULTS_RLSSL)
+                raise SpecError(f"unknown option 'model.{key}'; known: {known}.")
+            self.network[key] = value
+        if self.network["frame_stack"] < 1:
+            raise SpecError(f"model.frame_stack must be >= 1; got {self.network['frame_stack']}.")
+        return self
+
+
+def _env_to_module_pieces(names: Sequence[str], env: Any, spaces: Any, device: Any) -> list[Any]:
+    """Called by RLlib; module-level, so that a config with pieces pickles."""
+    del env, spaces, device
+    return [resolve(name)() for name in names]
+
+
+def _learner_pieces(
+    names: Sequence[str], input_observation_space: Any, input_action_space: Any
+) -> list[Any]:
+    return [resolve(name)(input_observation_space, input_action_space) for name in names]

@@ -1,0 +1,154 @@
+"""Proximal policy optimisation on RLlib's PPO, with auxiliary losses."""
+
+from typing import Any, Self
+
+from ray.rllib.algorithms.algorithm_config import NotProvided
+from ray.rllib.algorithms.ppo.ppo import PPO as RLlibPPO
+from ray.rllib.algorithms.ppo.ppo import PPOConfig as RLlibPPOConfig
+from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from rlssl.algorithms.config_mixin import RLSSLConfigMixin
+from rlssl.algorithms.results_mixin import ResultsMixin
+from rlssl.errors import SpecError
+from rlssl.schedules import Schedule, check_schedule
+
+#: The surrogate's forms: clipped, penalised by an adaptive KL coefficient, or both.
+VARIANTS = ("clip", "adaptive_kl", "both")
+
+
+class PPOConfig(RLSSLConfigMixin, RLlibPPOConfig):
+    """Configures PPO; the defaults suit vector observations.
+
+    Source:
+        Schulman et al. 2017, arXiv:1707.06347.
+    """
+
+    algorithm_name = "ppo"
+    variants = {name: {"training": {"variant": name}} for name in VARIANTS}
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or PPO)
+        self._set_rlssl_defaults()
+        self.num_env_runners = 0
+        self.num_envs_per_env_runner = 8
+        self._train_batch_size_per_learner = 1024
+        self.minibatch_size = 64
+        self.num_epochs = 10
+        self.lr = 3e-4
+        self.adam_epsilon = 1e-5
+        self.gamma = 0.99
+        self.lambda_ = 0.95
+        self.variant = "clip"
+        self.clip_param = 0.2
+        self.kl_coeff = 1.0
+        self.kl_target = 0.01
+        self.vf_loss_coeff = 0.5
+        self.entropy_coeff = 0.0
+        self.normalize_advantages = True
+        self.grad_clip = 0.5
+        # RLlib's own KL loss and value clamp; the Learner here has neither.
+        self.use_kl_loss = False
+        self.vf_clip_param = None
+
+    def training(
+        self,
+        *,
+        variant: str = NotProvided,
+        lr: Schedule = NotProvided,
+        adam_epsilon: float = NotProvided,
+        gamma: float = NotProvided,
+        lambda_: float = NotProvided,
+        train_batch_size_per_learner: int = NotProvided,
+        minibatch_size: int = NotProvided,
+        num_epochs: int = NotProvided,
+        clip_param: float = NotProvided,
+        kl_coeff: float = NotProvided,
+        kl_target: float = NotProvided,
+        vf_loss_coeff: float = NotProvided,
+        entropy_coeff: Schedule = NotProvided,
+        normalize_advantages: bool = NotProvided,
+        grad_clip: float | None = NotProvided,
+        **rllib: Any,
+    ) -> Self:
+        """Sets what the update does. Schedules are a number or [[env_steps, value], ...].
+
+        Args:
+            variant: ``clip`` (the paper's eq. 7), ``adaptive_kl`` (eq. 8) or ``both``.
+            lr: Learning rate of Adam; > 0.
+            adam_epsilon: Adam's epsilon; > 0; 1e-5 as in the published baselines.
+            gamma: Discount per agent step; in [0, 1].
+            lambda_: GAE's lambda; in [0, 1].
+            train_batch_size_per_learner: Agent steps between updates, over all environments.
+            minibatch_size: Agent steps per gradient step; divides the batch, or the last one of
+                an epoch is completed from the next.
+            num_epochs: Passes over the batch.
+            clip_param: Largest rewarded change of the probability ratio; > 0.
+            kl_coeff: First coefficient of the KL penalty.
+            kl_target: KL per update that the coefficient seeks, nats.
+            vf_loss_coeff: Weight of ``0.5 (V - R)^2``.
+            entropy_coeff: Weight of the entropy bonus, per nat.
+            normalize_advantages: Zero mean and unit deviation over each batch.
+            grad_clip: Largest global gradient norm; None: no clipping.
+            **rllib: What RLlib itself passes when it copies a config.
+        """
+        given = {key: value for key, value in locals().items() if value is not NotProvided}
+        for key in self.training_arguments().keys() & given.keys():
+            name = "_train_batch_size_per_learner" if key.startswith("train_batch") else key
+            setattr(self, name, given[key])
+        return super().training(**rllib)
+
+    def validate(self) -> None:
+        """Checks ranges here, the environment and the rest in the bases.
+
+        Raises:
+            SpecError: Naming the key and the value.
+        """
+        if self.variant not in VARIANTS:
+            raise SpecError(f"training.variant must be one of {VARIANTS}; got {self.variant!r}.")
+        for key, low, high in (("gamma", 0, 1), ("lambda_", 0, 1), ("vf_loss_coeff", 0, None)):
+            self._check_range(key, low, high)
+        for key in ("adam_epsilon", "clip_param", "kl_coeff", "kl_target", "minibatch_size"):
+            self._check_range(key, 0, None, exclusive=True)
+        for key in ("num_epochs", "_train_batch_size_per_learner", "grad_clip"):
+            self._check_range(key, 0, None, exclusive=True)
+        try:
+            check_schedule(self.lr, "training.lr")
+            check_schedule(self.entropy_coeff, "training.entropy_coeff")
+        except ValueError as error:
+            raise SpecError(str(error)) from error
+        super().validate()
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """PPO's networks with this config's settings."""
+        # Imported here, because they need torch, which reading a spec does not.
+        from rlssl.algorithms.ppo.ppo_module import PPOModule
+
+        settings = {**self.module_settings, "kl_coeff": self.kl_coeff}
+        return RLModuleSpec(module_class=PPOModule, model_config=settings)
+
+    def get_default_learner_class(self) -> type[Learner]:
+        """The Learner."""
+        from rlssl.algorithms.ppo.ppo_learner import PPOTorchLearner
+
+        return PPOTorchLearner
+
+    def _check_range(
+        self, key: str, low: float, high: float | None, *, exclusive: bool = False
+    ) -> None:
+        value = getattr(self, key)
+        if value is None:
+            return
+        too_low = value <= low if exclusive else value < low
+        if too_low or (high is not None and value > high):
+            bound = f"{'>' if exclusive else '>='} {low}" + (f" and <= {high}" if high else "")
+            raise SpecError(f"training.{key.lstrip('_')} must be {bound}; got {value}.")
+
+
+class PPO(ResultsMixin, RLlibPPO):
+    """RLlib's PPO with rlssl's metrics at the top level of every result."""
+
+    @classmethod
+    def get_default_config(cls) -> PPOConfig:
+        """The defaults."""
+        return PPOConfig()

@@ -1,0 +1,142 @@
+"""PPO's loss: clipped surrogate, adaptive KL penalty, or both."""
+
+import math
+from typing import Any
+
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.connectors.learner import (
+    AddObservationsFromEpisodesToBatch,
+    AddOneTsToEpisodesAndTruncate,
+)
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
+from ray.rllib.core.rl_module.apis import ValueFunctionAPI
+from ray.rllib.evaluation.postprocessing import Postprocessing
+from torch import Tensor
+
+from rlssl.algorithms.auxiliary_mixins import AuxiliaryLearnerMixin
+from rlssl.losses import clipped_surrogate, value_loss
+from rlssl.rollouts.advantages import AddAdvantages
+from rlssl.rollouts.connectors import AddStackedObservations
+from rlssl.rollouts.intrinsic_reward import AddIntrinsicReward, RecordChunks
+from rlssl.schedules import value_at
+
+
+class PPOTorchLearner(AuxiliaryLearnerMixin):
+    """PPO with auxiliary losses.
+
+    Source:
+        Schulman et al. 2017, arXiv:1707.06347. Differs: see PAPERS.md.
+    """
+
+    def build(self) -> None:
+        """Adds to RLlib's pipeline what on-policy learning from chunks needs."""
+        super().build()
+        #: KL of every minibatch of the current update; the last epoch's mean adapts the penalty.
+        self._minibatch_kls: list[Tensor] = []
+        pipeline = self._learner_connector
+        pipeline.prepend(AddOneTsToEpisodesAndTruncate())
+        pipeline.prepend(RecordChunks())
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        reads = frozenset().union(*(loss.reads for loss in module.auxiliary.values()))
+        pipeline.insert_before(
+            AddObservationsFromEpisodesToBatch,
+            AddStackedObservations(
+                frame_stack=self.config.network["frame_stack"], next_obs=Columns.NEXT_OBS in reads
+            ),
+        )
+        pipeline.append(AddIntrinsicReward())
+        pipeline.append(
+            AddAdvantages(
+                gamma=self.config.gamma,
+                lambda_=self.config.lambda_,
+                normalize=self.config.normalize_advantages,
+            )
+        )
+
+    def compute_rl_loss(
+        self,
+        *,
+        module_id: str,
+        config: AlgorithmConfig,
+        batch: dict[str, Any],
+        fwd_out: dict[str, Any],
+    ) -> Tensor:
+        """Surrogate + vf_loss_coeff * value loss - entropy_coeff * entropy (+ KL penalty)."""
+        module = self.module[module_id].unwrapped()
+        distribution = module.action_dist_cls
+        policy = distribution.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
+        old_policy = distribution.from_logits(batch[Columns.ACTION_DIST_INPUTS])
+        values = module.compute_values(batch, embeddings=fwd_out.get(Columns.EMBEDDINGS))
+
+        surrogate = clipped_surrogate(
+            policy.logp(batch[Columns.ACTIONS]),
+            batch[Columns.ACTION_LOGP],
+            batch[Postprocessing.ADVANTAGES],
+            clip=math.inf if config.variant == "adaptive_kl" else config.clip_param,
+        ).mean()
+        critic = value_loss(values, batch[Postprocessing.VALUE_TARGETS]).mean()
+        entropy = policy.entropy().mean()
+        kl = old_policy.kl(policy).mean()
+        self._minibatch_kls.append(kl.detach())
+
+        entropy_coeff = value_at(config.entropy_coeff, self.env_steps)
+        loss = surrogate + config.vf_loss_coeff * critic - entropy_coeff * entropy
+        if config.variant != "clip":
+            loss = loss + module.kl_coeff * kl
+        self.metrics.log_dict(
+            {
+                POLICY_LOSS_KEY: surrogate.detach(),
+                VF_LOSS_KEY: critic.detach(),
+                ENTROPY_KEY: entropy.detach(),
+                "mean_kl": kl.detach(),
+                "entropy_coeff": entropy_coeff,
+            },
+            key=module_id,
+            window=1,
+        )
+        return loss
+
+    def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Starts a new record of KLs."""
+        super().before_gradient_based_update(timesteps=timesteps)
+        self._minibatch_kls.clear()
+
+    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Adapts the KL penalty's coefficient to the last epoch's mean KL."""
+        super().after_gradient_based_update(timesteps=timesteps)
+        if self.config.variant == "clip":
+            return
+        per_epoch = math.ceil(len(self._minibatch_kls) / self.config.num_epochs)
+        kl = float(torch.stack(self._minibatch_kls[-per_epoch:]).mean())
+        kl_coeff = self.module[DEFAULT_MODULE_ID].unwrapped().kl_coeff
+        kl_coeff.mul_(kl_coefficient_factor(kl, self.config.kl_target))
+        self.metrics.log_value((DEFAULT_MODULE_ID, "kl_coeff"), kl_coeff.item(), window=1)
+
+    @classmethod
+    def rl_module_required_apis(cls) -> list[type]:
+        """The interfaces a PPO module implements."""
+        return [ValueFunctionAPI]
+
+
+def kl_coefficient_factor(kl: float, target: float) -> float:
+    """What the adaptive-KL rule multiplies the penalty's coefficient by.
+
+    Args:
+        kl: KL(old policy, new policy) after the update, nats.
+        target: The KL aimed at, nats.
+
+    Returns:
+        2 where ``kl > 1.5 * target``, 0.5 where ``kl < target / 1.5``, else 1.
+
+    Source:
+        Schulman et al. 2017, arXiv:1707.06347, section 4. RLlib's thresholds are 2 and 0.5, its
+        factors 1.5 and 0.5.
+    """
+    if kl > 1.5 * target:
+        return 2.0
+    if kl < target / 1.5:
+        return 0.5
+    return 1.0

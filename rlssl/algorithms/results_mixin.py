@@ -1,0 +1,128 @@
+"""What every rlssl Algorithm adds to RLlib's results: env steps, scores, seeded evaluation."""
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+)
+
+from rlssl.policy import Policy, evaluate_policy, summarize
+
+#: Key of the per-episode records in the EnvRunners' metrics.
+EPISODE_RECORDS = "rlssl_episodes"
+
+#: How many finished episodes `episode_return_mean` and `success_rate` look back.
+EPISODE_WINDOW = 20
+
+#: Component of the checkpoint.
+_STATE = "rlssl_results"
+
+
+class ResultsMixin(Algorithm):
+    """Puts env_steps, agent_steps, scores, aux metrics and evaluation on top of every result.
+
+    ``episodes`` lists the episodes that ended in this iteration, each
+    ``[env_steps, return, length, success]``: unclipped extrinsic return of the whole game, length
+    in agent steps, success 0, 1 or nan.
+    """
+
+    def setup(self, config: Any) -> None:
+        """Builds the Algorithm with empty records."""
+        self._env_steps = 0
+        self._recent_returns: deque[float] = deque(maxlen=EPISODE_WINDOW)
+        self._recent_successes: deque[float] = deque(maxlen=EPISODE_WINDOW)
+        self._last_evaluation: dict[str, Any] = {}
+        super().setup(config)
+
+    def step(self) -> dict[str, Any]:
+        """One training iteration, with rlssl's keys added to RLlib's result."""
+        results = super().step()
+        before = self._env_steps
+        agent_steps = int(results.get(NUM_ENV_STEPS_SAMPLED_LIFETIME) or 0)
+        self._env_steps = agent_steps * (self.config.action_repeat or 1)
+        results.update(env_steps=self._env_steps, agent_steps=agent_steps)
+        results["episodes"] = self._pop_episodes(results, before)
+        results.update(self._scores())
+        results.update(_learner_metrics(results))
+        every = self.config.seeded_evaluation["every_env_steps"]
+        if every and self._env_steps // every > before // every:
+            self._last_evaluation = self.evaluate_seeded()
+        if self._last_evaluation:
+            results["evaluation"] = {**results.get("evaluation", {}), **self._last_evaluation}
+        return results
+
+    def evaluate_seeded(self) -> dict[str, float]:
+        """Returns of the configured number of episodes on environments of their own."""
+        policy = Policy.from_algorithm(self)
+        records = evaluate_policy(
+            policy,
+            policy.settings["env"],
+            seeds=range(self.config.seeded_evaluation["episodes"]),
+            explore=self.config.seeded_evaluation["explore"],
+        )
+        return summarize(records)
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state and the records behind the scores."""
+        state = super().get_state(*args, **kwargs)
+        state[_STATE] = {
+            "env_steps": self._env_steps,
+            "returns": list(self._recent_returns),
+            "successes": list(self._recent_successes),
+            "evaluation": self._last_evaluation,
+        }
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restores what ``get_state`` gave."""
+        super().set_state(state)
+        if _STATE in state:
+            own = state[_STATE]
+            self._env_steps = own["env_steps"]
+            self._recent_returns.extend(own["returns"])
+            self._recent_successes.extend(own["successes"])
+            self._last_evaluation = own["evaluation"]
+
+    def _pop_episodes(self, results: dict[str, Any], env_steps_before: int) -> list[list[float]]:
+        """The iteration's episodes in the order of their ends."""
+        records = results.get(ENV_RUNNER_RESULTS, {}).pop(EPISODE_RECORDS, None)
+        if not records:
+            return []
+        columns = [records[key] for key in ("offset", "return", "length", "success")]
+        # A runner knows its own steps alone; the others have made about as many meanwhile.
+        scale = (self.config.action_repeat or 1) * max(1, self.config.num_env_runners)
+        episodes = []
+        for offset, score, length, success in sorted(zip(*columns, strict=True)):
+            env_steps = min(self._env_steps, env_steps_before + int(offset * scale))
+            episodes.append([env_steps, float(score), int(length), float(success)])
+            self._recent_returns.append(float(score))
+            self._recent_successes.append(float(success))
+        return episodes
+
+    def _scores(self) -> dict[str, float]:
+        return {
+            "episode_return_mean": _mean(self._recent_returns),
+            "success_rate": _mean(self._recent_successes),
+        }
+
+
+def _learner_metrics(results: dict[str, Any]) -> dict[str, Any]:
+    """``aux/<name>/<key>`` and the intrinsic return, where there are any."""
+    module_results = results.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})
+    return {
+        "aux": module_results.get("aux", {}),
+        "intrinsic_return_mean": module_results.get("intrinsic_return_mean", math.nan),
+    }
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan

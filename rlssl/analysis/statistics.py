@@ -1,0 +1,305 @@
+"""Statistics over few seeds: point estimates that say how sure they are.
+
+Pure functions on numpy arrays. Scores over several tasks are [num_tasks, num_seeds]; a resample
+draws seeds, never tasks, because the tasks of a benchmark are not a sample of anything.
+
+Source:
+    Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice", arXiv:2108.13264.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+Statistic = Callable[[FloatArray], float]
+
+
+class Interval(NamedTuple):
+    """A confidence interval, in the unit of the scores."""
+
+    low: float
+    high: float
+
+
+def iqm(scores: ArrayLike) -> float:
+    """Interquartile mean: the mean of the middle half of all scores.
+
+    Sorts the n scores, drops ``floor(n / 4)`` at each end and averages the rest. Less moved by one
+    lucky seed than the mean, and far more precise than the median. Up to three scores it is the
+    plain mean.
+
+    Args:
+        scores: Any shape; pooled. Finite, at least one.
+
+    Returns:
+        The mean, in the unit of the scores.
+
+    Raises:
+        ValueError: If there are no scores, or one is not finite.
+
+    Source:
+        Agarwal et al. 2021, arXiv:2108.13264, section 4.3; equals
+        ``scipy.stats.trim_mean(scores, 0.25, axis=None)``.
+    """
+    ordered = np.sort(_finite("scores", scores), axis=None)
+    trimmed = ordered.size // 4
+    return float(ordered[trimmed : ordered.size - trimmed].mean())
+
+
+def mean_interval(scores: ArrayLike, *, confidence: float = 0.95) -> Interval:
+    """Student's t interval of the mean over seeds.
+
+    ``mean +- t * s / sqrt(n)``, where t is the quantile for n - 1 degrees of freedom and s the
+    sample deviation. The right one for few seeds: a bootstrap of 3 scores can only repeat them, and
+    its interval is far too narrow. Supposes that scores are roughly normal; it does not know that a
+    success rate ends at 1.
+
+    Args:
+        scores: [num_seeds], at least two, finite.
+        confidence: Share of repeated experiments whose interval holds the true mean; in (0, 1).
+
+    Returns:
+        The interval around the mean.
+
+    Raises:
+        ValueError: If there are fewer than two scores, one is not finite, or ``confidence`` is
+            outside (0, 1).
+    """
+    values = _vector("scores", scores)
+    half = float(mean_half_width(values, confidence=confidence))
+    return Interval(float(values.mean()) - half, float(values.mean()) + half)
+
+
+def mean_half_width(scores: ArrayLike, *, confidence: float = 0.95) -> FloatArray:
+    """Half the width of Student's t interval, for every column of ``scores`` at once.
+
+    Args:
+        scores: [num_seeds, ...], at least two seeds, finite.
+        confidence: As in ``mean_interval``.
+
+    Returns:
+        [...], in the unit of the scores.
+
+    Raises:
+        ValueError: As ``mean_interval``.
+    """
+    from scipy.special import stdtrit  # here: reading a table must not cost the import of scipy
+
+    values = _finite("scores", scores)
+    _check_confidence(confidence)
+    num_seeds = values.shape[0]
+    if num_seeds < 2:
+        raise ValueError(
+            f"scores must hold at least 2 seeds; got {num_seeds}. One seed has no interval: run "
+            "more, with `seeds: [0, 1, 2]`."
+        )
+    quantile = stdtrit(num_seeds - 1, 0.5 + confidence / 2)
+    return np.asarray(quantile * values.std(axis=0, ddof=1) / np.sqrt(num_seeds))
+
+
+def bootstrap_interval(
+    scores: ArrayLike,
+    statistic: Statistic = iqm,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of any statistic of one task's scores.
+
+    Args:
+        scores: [num_seeds], finite. With fewer than about 10, prefer ``mean_interval``.
+        statistic: Takes [num_seeds] scores drawn with replacement, gives a number.
+        confidence: Share of the resampled statistics inside the interval; in (0, 1).
+        num_resamples: Number of resamples.
+        seed: Of the resampling; the same seed gives the same interval.
+
+    Returns:
+        The interval, in the unit of the statistic.
+
+    Raises:
+        ValueError: If there are no scores, one is not finite, or an option is out of range.
+    """
+    return stratified_bootstrap_interval(
+        _vector("scores", scores)[np.newaxis],
+        lambda resampled: statistic(resampled[0]),
+        confidence=confidence,
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+
+
+def stratified_bootstrap_interval(
+    scores: ArrayLike,
+    statistic: Statistic = iqm,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of a statistic over several tasks.
+
+    Each task's seeds are resampled with replacement on their own, so that every resample holds
+    every task as often as the experiment did.
+
+    Args:
+        scores: [num_tasks, num_seeds], finite, normalised so that tasks can be averaged.
+        statistic: Takes resampled [num_tasks, num_seeds], gives a number.
+        confidence: As in ``bootstrap_interval``.
+        num_resamples: As in ``bootstrap_interval``.
+        seed: As in ``bootstrap_interval``.
+
+    Returns:
+        The interval, in the unit of the statistic.
+
+    Raises:
+        ValueError: If ``scores`` is not [num_tasks, num_seeds], one is not finite, or an option is
+            out of range.
+
+    Source:
+        Agarwal et al. 2021, arXiv:2108.13264, section 4.1.
+    """
+    values = _matrix("scores", scores)
+    _check_resampling(confidence, num_resamples)
+    generator = np.random.default_rng(seed)
+    resampled = [statistic(_resample(values, generator)) for _ in range(num_resamples)]
+    return _percentiles(resampled, confidence)
+
+
+def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> FloatArray:
+    """Share of runs that score above each threshold.
+
+    Args:
+        scores: Any shape; runs of all tasks, pooled. Finite.
+        thresholds: [num_thresholds], in the unit of the scores.
+
+    Returns:
+        [num_thresholds], in [0, 1], falling. A run at the threshold is not above it.
+
+    Raises:
+        ValueError: If there are no scores, or one is not finite.
+
+    Source:
+        Agarwal et al. 2021, arXiv:2108.13264, section 4.2 (run-score distributions).
+    """
+    ordered = np.sort(_finite("scores", scores), axis=None)
+    levels = _vector("thresholds", thresholds)
+    return 1.0 - np.searchsorted(ordered, levels, side="right") / ordered.size
+
+
+def probability_of_improvement(scores: ArrayLike, baseline: ArrayLike) -> float:
+    """Probability that a run beats a run of the baseline on a task drawn at random.
+
+    Per task, the share of all pairs of runs in which the first scores higher, ties counting one
+    half; then the mean over tasks. 0.5 where the two do not differ. It says how often, not by how
+    much.
+
+    Args:
+        scores: [num_tasks, num_seeds], or [num_seeds] for one task. Finite.
+        baseline: The same number of tasks; the number of seeds may differ.
+
+    Returns:
+        A probability.
+
+    Raises:
+        ValueError: If the numbers of tasks differ, or a score is not finite.
+
+    Source:
+        Agarwal et al. 2021, arXiv:2108.13264, section 4.3; the Mann-Whitney U statistic.
+    """
+    ours, theirs = _paired_tasks(scores, baseline)
+    difference = ours[:, :, np.newaxis] - theirs[:, np.newaxis, :]  # [T, S, S']
+    return float(np.mean((np.sign(difference) + 1) / 2))
+
+
+def probability_of_improvement_interval(
+    scores: ArrayLike,
+    baseline: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 2_000,
+    seed: int = 0,
+) -> Interval:
+    """Stratified bootstrap interval of ``probability_of_improvement``.
+
+    Args:
+        scores: As in ``probability_of_improvement``.
+        baseline: As in ``probability_of_improvement``; resampled independently.
+        confidence: As in ``bootstrap_interval``.
+        num_resamples: As in ``bootstrap_interval``.
+        seed: As in ``bootstrap_interval``.
+
+    Returns:
+        The interval, probabilities.
+
+    Raises:
+        ValueError: As ``probability_of_improvement``, or if an option is out of range.
+    """
+    ours, theirs = _paired_tasks(scores, baseline)
+    _check_resampling(confidence, num_resamples)
+    generator = np.random.default_rng(seed)
+    resampled = [
+        probability_of_improvement(_resample(ours, generator), _resample(theirs, generator))
+        for _ in range(num_resamples)
+    ]
+    return _percentiles(resampled, confidence)
+
+
+def _resample(scores: FloatArray, generator: np.random.Generator) -> FloatArray:
+    """Draws each row's entries with replacement from that row."""
+    columns = generator.integers(scores.shape[1], size=scores.shape)
+    return np.take_along_axis(scores, columns, axis=1)
+
+
+def _percentiles(resampled: Sequence[float], confidence: float) -> Interval:
+    tail = (1.0 - confidence) / 2
+    low, high = np.quantile(resampled, [tail, 1.0 - tail])
+    return Interval(float(low), float(high))
+
+
+def _finite(name: str, values: ArrayLike) -> FloatArray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0:
+        raise ValueError(f"{name} must hold at least one number; got shape {array.shape}.")
+    if not np.isfinite(array).all():
+        bad = array[~np.isfinite(array)][0]
+        raise ValueError(f"{name} must be finite; got {bad}. Leave runs without a score out first.")
+    return array
+
+
+def _vector(name: str, values: ArrayLike) -> FloatArray:
+    array = _finite(name, values)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one axis; got shape {array.shape}.")
+    return array
+
+
+def _matrix(name: str, values: ArrayLike) -> FloatArray:
+    array = _finite(name, values)
+    if array.ndim != 2:
+        raise ValueError(f"{name} must be [num_tasks, num_seeds]; got shape {array.shape}.")
+    return array
+
+
+def _paired_tasks(scores: ArrayLike, baseline: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    ours = _matrix("scores", np.atleast_2d(np.asarray(scores, dtype=np.float64)))
+    theirs = _matrix("baseline", np.atleast_2d(np.asarray(baseline, dtype=np.float64)))
+    if len(ours) != len(theirs):
+        raise ValueError(
+            f"scores and baseline must cover the same tasks; got {len(ours)} and {len(theirs)}."
+        )
+    return ours, theirs
+
+
+def _check_resampling(confidence: float, num_resamples: int) -> None:
+    _check_confidence(confidence)
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be >= 1; got {num_resamples}.")
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must be in (0, 1); got {confidence}.")

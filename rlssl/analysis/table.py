@@ -1,0 +1,214 @@
+"""One row a variant: the score at the end of training, and how sure it is."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlssl.analysis.runs import Trial
+from rlssl.analysis.statistics import Interval, mean_interval
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+#: Episodes at the end of training that make a trial's score, as in ``episode_return_mean``.
+FINAL_EPISODES = 20
+
+#: Share of repeated experiments whose interval would hold the true mean.
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds and its interval.
+
+    Args:
+        mean: Over the seeds that have a score; NaN if none has.
+        interval: Student's t interval; None with fewer than two scores.
+        num_seeds: Seeds that have a score.
+    """
+
+    mean: float
+    interval: Interval | None
+    num_seeds: int
+
+    def __str__(self) -> str:
+        """``mean [low, high]``, or the mean and why there is no interval."""
+        if self.num_seeds == 0:
+            return "n/a"
+        if self.interval is None:
+            return f"{format_number(self.mean)} [n/a (1 seed)]"
+        low, high = map(format_number, self.interval)
+        return f"{format_number(self.mean)} [{low}, {high}]"
+
+
+@dataclass(frozen=True)
+class VariantRow:
+    """What the seeds of one variant reached.
+
+    Args:
+        variant: The searched values in words.
+        num_seeds: Trials of this variant.
+        final_return: Mean extrinsic return of a trial's last episodes, over the trials.
+        success_rate: The same of the success, in [0, 1]; no score where the environment has none.
+        env_steps: The fewest env steps that one of its trials reached.
+    """
+
+    variant: str
+    num_seeds: int
+    final_return: Estimate
+    success_rate: Estimate
+    env_steps: int
+
+
+def sweep_table(trials: Sequence[Trial]) -> list[VariantRow]:
+    """Aggregates trials over their seeds.
+
+    A trial's score is the mean over the last 20 rows of ``episodes.csv`` (over all, if there are
+    fewer); a variant's is the mean of its trials' scores, each trial counting once.
+
+    Args:
+        trials: Of one or several sweeps.
+
+    Returns:
+        A row a variant, in the order in which the variants first appear.
+
+    Raises:
+        ValueError: If there are no trials, or an episode's return is not finite.
+    """
+    if not trials:
+        raise ValueError("trials must not be empty: there is nothing to compare.")
+    return [_row(label, group) for label, group in group_by_variant(trials).items()]
+
+
+def group_by_variant(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
+    """Groups the trials that differ by the seed alone.
+
+    Args:
+        trials: In any order.
+
+    Returns:
+        Label -> trials. Where one label would stand for several searched points, or several
+        experiments, they are told apart by the point and the experiment's name.
+    """
+    groups: dict[tuple[str, str], list[Trial]] = {}
+    for trial in trials:
+        point = json.dumps(trial.point, sort_keys=True, default=str)
+        groups.setdefault((str(trial.spec.get("name", "")), point), []).append(trial)
+    labels = [_label(group[0]) for group in groups.values()]
+    named: dict[str, list[Trial]] = {}
+    for (name, point), label, group in zip(groups, labels, groups.values(), strict=True):
+        unique = label if labels.count(label) == 1 else f"{label} ({name} {point})"
+        named[unique] = group
+    return named
+
+
+def render_table(rows: Sequence[VariantRow], *, title: str | None = None) -> "Table":
+    """Lays the rows out for a terminal.
+
+    Args:
+        rows: From ``sweep_table``.
+        title: Above the table.
+
+    Returns:
+        A rich table; the success rate is left out where no variant has one.
+    """
+    from rich.box import SIMPLE_HEAD  # here: CSV and plots do without rich
+    from rich.table import Table
+    from rich.text import Text
+
+    has_success = any(row.success_rate.num_seeds for row in rows)
+    table = Table(title=title, caption=_caption(), box=SIMPLE_HEAD)
+    table.add_column("variant", overflow="fold")  # gives way first on a narrow terminal
+    for column in ("seeds", "env steps", "final return", *["success rate"] * has_success):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [row.variant, str(row.num_seeds), f"{row.env_steps:,}"]
+        estimates = [row.final_return, *[row.success_rate] * has_success]
+        cells += [_estimate_cell(estimate, row.num_seeds) for estimate in estimates]
+        table.add_row(*map(Text, cells))  # plain: rich would take "[0.1, 0.2]" for markup
+    return table
+
+
+def write_table_csv(rows: Sequence[VariantRow], path: str | Path) -> Path:
+    """Writes the rows in full precision; what is not known is left empty.
+
+    Args:
+        rows: From ``sweep_table``.
+        path: The CSV; its folder must exist.
+
+    Returns:
+        The absolute path.
+    """
+    target = Path(path).resolve()
+    header = ["variant", "num_seeds", "env_steps"]
+    for name in ("final_return", "success_rate"):
+        header += [f"{name}_mean", f"{name}_low", f"{name}_high"]
+    with target.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for row in rows:
+            cells = [*_csv_cells(row.final_return), *_csv_cells(row.success_rate)]
+            writer.writerow([row.variant, row.num_seeds, row.env_steps, *cells])
+    return target
+
+
+def format_number(value: float) -> str:
+    """Three significant digits, at most four decimals: 0.0512, 12.3, 1,234."""
+    if abs(value) >= 999.5:
+        return f"{value:,.0f}"
+    decimals = 2 - math.floor(math.log10(abs(value))) if value else 2
+    return f"{value:.{min(max(decimals, 0), 4)}f}"
+
+
+def _row(label: str, trials: Sequence[Trial]) -> VariantRow:
+    returns = [trial.episodes.returns[-FINAL_EPISODES:] for trial in trials]
+    successes = [trial.episodes.successes[-FINAL_EPISODES:] for trial in trials]
+    return VariantRow(
+        variant=label,
+        num_seeds=len(trials),
+        final_return=_estimate(returns),
+        success_rate=_estimate([values[~np.isnan(values)] for values in successes]),
+        env_steps=min(_last_env_steps(trial) for trial in trials),
+    )
+
+
+def _estimate(values: Sequence[NDArray[np.float64]]) -> Estimate:
+    """Mean over trials of each trial's mean; a trial without any value has no score."""
+    scores = [float(of_trial.mean()) for of_trial in values if of_trial.size]
+    if not scores:
+        return Estimate(math.nan, None, 0)
+    interval = mean_interval(scores, confidence=CONFIDENCE) if len(scores) > 1 else None
+    return Estimate(float(np.mean(scores)), interval, len(scores))
+
+
+def _last_env_steps(trial: Trial) -> int:
+    return int(trial.results[-1]["env_steps"]) if trial.results else 0
+
+
+def _label(trial: Trial) -> str:
+    if trial.variant_label:
+        return trial.variant_label
+    point = ", ".join(f"{path}={value}" for path, value in trial.point.items())
+    return point or str(trial.spec.get("name") or trial.path.name)
+
+
+def _caption() -> str:
+    return f"mean over seeds of the last {FINAL_EPISODES} episodes [{CONFIDENCE:.0%} t interval]"
+
+
+def _estimate_cell(estimate: Estimate, num_seeds: int) -> str:
+    if 0 < estimate.num_seeds < num_seeds:
+        return f"{estimate}\n({estimate.num_seeds} of {num_seeds} seeds)"
+    return str(estimate)
+
+
+def _csv_cells(estimate: Estimate) -> list[float | str]:
+    mean = "" if math.isnan(estimate.mean) else estimate.mean
+    return [mean, *(estimate.interval or ("", ""))]

@@ -1,0 +1,193 @@
+"""What an auxiliary loss is: a loss, its heads, and the columns it reads."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+
+from rlssl.errors import SpecError
+from rlssl.registry import AUXILIARY_LOSSES
+from rlssl.schedules import Schedule, check_schedule
+
+#: What `AuxiliaryLoss.trains` may say: whose parameters a loss's gradient reaches besides its heads.
+TRAINS = ("encoder", "own", "none")
+
+#: The controls that an experiment may switch on, where a loss declares them.
+CONTROLS = frozenset({"augmentation_only", "shuffled_positives", "isolated"})
+
+
+@dataclasses.dataclass(frozen=True)
+class AuxiliaryLossConfig:
+    """What every auxiliary loss can be told; subclass it as ``Config`` inside the loss."""
+
+    # Weight of the loss beside the RL loss; no unit; >= 0.
+    coeff: float = 1.0
+    # Weight of the intrinsic reward beside the extrinsic one; no unit; >= 0; 0 for most losses.
+    intrinsic_coeff: float = 0.0
+    # Learning rate of the loss's own heads; > 0; None: the algorithm's, with its schedule.
+    lr: float | None = None
+    # Factor on `coeff` over env steps: [[env_steps, factor], ...]; None: 1 throughout.
+    schedule: Schedule | None = None
+    # Clips the global gradient norm of the loss's own heads; > 0; None: the algorithm's.
+    grad_clip: float | None = None
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            ValueError: Naming the field and the value.
+        """
+        for key in ("coeff", "intrinsic_coeff"):
+            check_schedule(getattr(self, key), key)
+        if self.schedule is not None:
+            check_schedule(self.schedule, "schedule")
+        for key in ("lr", "grad_clip"):
+            value = getattr(self, key)
+            if value is not None and not value > 0:
+                raise ValueError(f"{key} must be > 0 or null; got {value}.")
+
+
+class AuxiliaryLoss(nn.Module):
+    """A self-supervised loss that any rlssl algorithm can add to its RL loss.
+
+    Subclass it, give it a ``Config``, say what it ``reads`` and ``trains``, implement ``losses``,
+    and register it with ``@rlssl.register_auxiliary_loss("name")``. It lives in the Learner's
+    RLModule: checkpointed and moved to the device with it, never sent to EnvRunners.
+
+    Args:
+        config: The loss's own ``Config``.
+        encoder: The RL encoder; ``encoder(obs)`` gives [N, ``encoder.output_dim``] from raw stacked
+            observations (uint8 allowed). It belongs to the RL module and is not registered here.
+        observation_space: Of one stacked observation.
+        action_space: Of one action.
+        key_encoder: A target copy of ``encoder`` that the algorithm keeps, where it has one.
+    """
+
+    Config: ClassVar[type[AuxiliaryLossConfig]] = AuxiliaryLossConfig
+
+    #: Columns of the batch, beyond which nothing may be read: Columns.OBS, NEXT_OBS, ACTIONS, ...
+    reads: frozenset[str] = frozenset()
+    #: "encoder" | "own" | "none".
+    trains: str = "encoder"
+    #: The controls that mean something for this loss.
+    controls: frozenset[str] = frozenset()
+
+    encoder: nn.Module
+
+    def __init__(
+        self,
+        config: AuxiliaryLossConfig,
+        *,
+        encoder: nn.Module,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        key_encoder: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.observation_space = observation_space
+        self.action_space = action_space
+        # Through __dict__: assignment would make nn.Module own (and count, save, move) them twice.
+        self.__dict__["encoder"] = encoder
+        self.__dict__["key_encoder"] = key_encoder
+
+    def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Per-sample losses by name, each [N]; the Learner averages and adds them up."""
+        raise NotImplementedError
+
+    def intrinsic_reward(self, batch: Mapping[str, Any]) -> Tensor | None:
+        """[N], reward units, before scaling by ``intrinsic_coeff``; None where there is none.
+
+        Called without gradients, once per training batch, with rows in the order they were sampled.
+        ``batch["chunks"]`` lists (episode id, number of rows) in that order.
+        """
+        del batch
+        return None
+
+    def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Scalars to log as ``aux/<name>/<key>`` beside the means of ``losses``."""
+        del batch
+        return {}
+
+    def after_update(self) -> None:
+        """Called after every optimiser step: EMA copies and the like."""
+
+
+def parse_auxiliary(losses: Mapping[str, Any]) -> dict[str, AuxiliaryLossConfig]:
+    """Turns ``{name: {field: value}}`` into the losses' frozen configs.
+
+    Raises:
+        SpecError: For an unknown loss, an unknown field, an undeclared control, or a bad value.
+    """
+    return {name: _parse_one(name, options) for name, options in losses.items()}
+
+
+def _parse_one(name: str, options: Any) -> AuxiliaryLossConfig:
+    loss_class = AUXILIARY_LOSSES[name]
+    if isinstance(options, AuxiliaryLossConfig):
+        options = dataclasses.asdict(options)
+    if not isinstance(options, Mapping):
+        raise SpecError(f"auxiliary.{name} must be a mapping of options; got {options!r}.")
+    known = {field.name for field in dataclasses.fields(loss_class.Config)}
+    for key in options:
+        if key in CONTROLS and key not in loss_class.controls:
+            declared = sorted(loss_class.controls) or "none"
+            raise SpecError(
+                f"auxiliary.{name}.{key}: loss '{name}' declares no such control; it has {declared}."
+            )
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"known: {sorted(known)}."
+            raise SpecError(f"unknown option 'auxiliary.{name}.{key}'; {hint}")
+    try:
+        return loss_class.Config(**options)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"auxiliary.{name}: {error}") from error
+
+
+def build_auxiliary(
+    losses: Mapping[str, Any],
+    *,
+    encoder: nn.Module,
+    observation_space: gym.Space,
+    action_space: gym.Space,
+    seed: int | None,
+    key_encoder: nn.Module | None = None,
+) -> nn.ModuleDict:
+    """Builds the losses without drawing from torch's global generator.
+
+    So adding a loss changes nothing in the initialisation or the sampling of the rest.
+
+    Args:
+        losses: {name: options}, as given to ``.auxiliary()``.
+        encoder: See ``AuxiliaryLoss``.
+        observation_space: See ``AuxiliaryLoss``.
+        action_space: See ``AuxiliaryLoss``.
+        seed: Of the heads' initialisation and augmentations; None: not reproducible.
+        key_encoder: See ``AuxiliaryLoss``.
+    """
+    built = nn.ModuleDict()
+    with torch.random.fork_rng(devices=[]):
+        for name, config in parse_auxiliary(losses).items():
+            torch.manual_seed(torch.seed() if seed is None else seed)
+            loss = AUXILIARY_LOSSES[name](
+                config,
+                encoder=encoder,
+                observation_space=observation_space,
+                action_space=action_space,
+                **({} if key_encoder is None else {"key_encoder": key_encoder}),
+            )
+            _check_declaration(name, loss)
+            built[name] = loss
+    return built
+
+
+def _check_declaration(name: str, loss: AuxiliaryLoss) -> None:
+    if loss.trains not in TRAINS:
+        raise SpecError(f"loss '{name}': trains must be one of {TRAINS}; got {loss.trains!r}.")
+    if unknown := loss.controls - CONTROLS:
+        raise SpecError(f"loss '{name}' declares unknown controls {sorted(unknown)}.")

@@ -1,0 +1,232 @@
+"""Intrinsic Curiosity Module: the error of predicting one's own next features, as a reward."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+
+from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.normalization import DiscountedReturnScale, ObservationNormalizer
+from rlssl.losses import forward_dynamics_loss, inverse_dynamics_loss
+from rlssl.networks import build_encoder, image_layout
+from rlssl.networks.icm import (
+    ForwardModel,
+    InverseModel,
+    ResidualForwardModel,
+    encode_action,
+    inverse_target,
+)
+
+#: What a variant sets where the user says nothing.
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "pathak": {"features": "own", "intrinsic_coeff": 0.01, "reward_clip": 1.0, "grad_clip": 40.0},
+    "burda": {"features": "random", "intrinsic_coeff": 1.0, "reward_clip": None, "grad_clip": None},
+}
+
+
+class ICM(AuxiliaryLoss):
+    """Curiosity-driven exploration by self-supervised prediction.
+
+    With features phi, action a and the networks g (inverse) and f (forward)::
+
+        L_inv = loss(g(phi(s), phi(s')), a)       cross-entropy, or 0.5 ||mean - a||^2
+        L_fwd = 0.5 ||f(phi(s), a) - phi(s')||^2   (pathak), mean square over features (burda)
+        loss  = scale * ((1 - forward_weight) * L_inv + forward_weight * L_fwd)
+        intrinsic reward = L_fwd
+
+    At initialisation L_inv is log(number of actions) nats. ``pathak`` lets the forward loss train
+    phi on both sides; ``burda`` stops its gradient before phi, divides the reward by the running
+    deviation of its discounted return, and normalises observations.
+
+    Source:
+        pathak: Pathak et al. 2017, arXiv:1705.05363, and its published code.
+        burda: Burda et al. 2018, arXiv:1808.04355, and its published code. Differs: see PAPERS.md.
+    """
+
+    @dataclasses.dataclass(frozen=True)
+    class Config(AuxiliaryLossConfig):
+        """Options of ICM; None takes the variant's value."""
+
+        # "pathak" (A3C on Doom and Mario, 2017) or "burda" (large-scale PPO, 2018).
+        variant: str = "pathak"
+        # Weight of the reward; None: 0.01 (pathak, Doom), 1.0 (burda).
+        intrinsic_coeff: float | None = None  # type: ignore[assignment]
+        # "own" (a network of its own), "shared" (the RL encoder) or "random" (frozen); None: own
+        # (pathak), random (burda).
+        features: str | None = None
+        # beta of the paper: share of the forward loss; in [0, 1]; pathak's 0.2.
+        forward_weight: float = 0.2
+        # 1 / lambda of the paper: factor on both losses; > 0; pathak's 10. burda uses 1 and no beta.
+        scale: float = 10.0
+        # Clips reward + bonus to +-value; None or "variant": 1.0 (pathak), no clip (burda).
+        reward_clip: float | str | None = "variant"
+        # Discount of the return whose deviation scales burda's reward; in [0, 1).
+        gamma: float = 0.99
+        # Rows whose mean and deviation normalise burda's observations, then frozen; > 0.
+        normalization_rows: int = 10_000
+        # Encoder of own or random features, by name; None: "icm" for images of 36 pixels and more,
+        # else chosen from the space.
+        encoder: str | None = None
+        # Its options.
+        encoder_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+        def __post_init__(self) -> None:
+            """Fills in what the variant decides, and checks ranges.
+
+            Raises:
+                ValueError: Naming the field and the value.
+            """
+            if self.variant not in _VARIANTS:
+                raise ValueError(f"variant must be one of {list(_VARIANTS)}; got {self.variant!r}.")
+            defaults = _VARIANTS[self.variant]
+            for key in ("features", "intrinsic_coeff", "grad_clip"):
+                if getattr(self, key) is None:
+                    object.__setattr__(self, key, defaults[key])
+            if self.reward_clip == "variant":
+                object.__setattr__(self, "reward_clip", defaults["reward_clip"])
+            super().__post_init__()
+            self._check()
+
+        def _check(self) -> None:
+            if self.features not in ("own", "shared", "random"):
+                raise ValueError(f"features must be own, shared or random; got {self.features!r}.")
+            if not 0.0 <= self.forward_weight <= 1.0:
+                raise ValueError(f"forward_weight must be in [0, 1]; got {self.forward_weight}.")
+            if not 0.0 <= self.gamma < 1.0:
+                raise ValueError(f"gamma must be in [0, 1); got {self.gamma}.")
+            positive = {
+                "scale": self.scale,
+                "reward_clip": self.reward_clip,
+                "normalization_rows": self.normalization_rows,
+            }
+            for key, value in positive.items():
+                if value is not None and (isinstance(value, str) or not value > 0):
+                    raise ValueError(f"{key} must be > 0; got {value!r}.")
+
+    config: Config
+
+    reads = frozenset({Columns.OBS, Columns.NEXT_OBS, Columns.ACTIONS})
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        encoder: nn.Module,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        key_encoder: nn.Module | None = None,
+    ) -> None:
+        super().__init__(
+            config,
+            encoder=encoder,
+            observation_space=observation_space,
+            action_space=action_space,
+            key_encoder=key_encoder,
+        )
+        self.trains = "encoder" if config.features == "shared" else "own"
+        self.reward_clip = config.reward_clip
+        self.is_burda = config.variant == "burda"
+        self.normalizer = self._make_normalizer()
+        self.features = self._make_features()
+        feature_dim = self._phi_network.output_dim
+        self.learns_features = config.features != "random"
+        if self.learns_features or not self.is_burda:
+            self.inverse = InverseModel(feature_dim, action_space)
+        forward_class = ResidualForwardModel if self.is_burda else ForwardModel
+        self.forward_model = forward_class(feature_dim, action_space)
+        self.return_scale = DiscountedReturnScale(config.gamma) if self.is_burda else None
+        self._diagnostics: dict[str, Tensor] = {}
+
+    def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Weighted ``inverse`` and ``forward`` losses, each [N]."""
+        phi, phi_next, actions = self._transition_features(batch)
+        if self.is_burda:
+            error = self._forward_error(phi.detach(), phi_next.detach(), actions)
+        else:
+            error = self._forward_error(phi, phi_next, actions)
+        forward_weight = 1.0 if self.is_burda else self.config.scale * self.config.forward_weight
+        losses = {"forward": forward_weight * error}
+        self._diagnostics = {"forward_error": error.detach().mean()}
+        if hasattr(self, "inverse"):
+            losses["inverse"] = self._inverse_weight * self._inverse_error(phi, phi_next, actions)
+        return losses
+
+    @torch.no_grad()
+    def intrinsic_reward(self, batch: Mapping[str, Any]) -> Tensor:
+        """[N], the forward error; for burda in deviations of its own discounted return."""
+        if self.normalizer is not None:
+            self.normalizer.observe(batch[Columns.OBS])
+        phi, phi_next, actions = self._transition_features(batch)
+        error = self._forward_error(phi, phi_next, actions)
+        if self.return_scale is None:
+            return error
+        return self.return_scale(error, batch["chunks"])
+
+    def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Unweighted errors and, for one discrete action, the inverse model's accuracy."""
+        del batch
+        return self._diagnostics
+
+    @property
+    def _inverse_weight(self) -> float:
+        if self.is_burda:
+            return 1.0
+        return self.config.scale * (1.0 - self.config.forward_weight)
+
+    @property
+    def _phi_network(self) -> nn.Module:
+        return self.encoder if self.config.features == "shared" else self.features
+
+    def _make_normalizer(self) -> ObservationNormalizer | None:
+        is_box = isinstance(self.observation_space, gym.spaces.Box)
+        if not self.is_burda or self.config.features == "shared" or not is_box:
+            return None
+        return ObservationNormalizer(
+            self.observation_space.shape, num_rows=self.config.normalization_rows
+        )
+
+    def _make_features(self) -> nn.Module | None:
+        if self.config.features == "shared":
+            return None
+        space = self.observation_space
+        if self.normalizer is not None:
+            space = gym.spaces.Box(-np.inf, np.inf, space.shape, np.float32)
+        name = self.config.encoder or _default_encoder(space)
+        features = build_encoder(space, name, self.config.encoder_config)
+        return features.requires_grad_(self.config.features != "random")
+
+    def _transition_features(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        phi = self._phi_network(self._normalized(batch[Columns.OBS]))
+        phi_next = self._phi_network(self._normalized(batch[Columns.NEXT_OBS]))
+        return phi, phi_next, batch[Columns.ACTIONS]
+
+    def _normalized(self, observations: Any) -> Any:
+        return observations if self.normalizer is None else self.normalizer(observations)
+
+    def _forward_error(self, phi: Tensor, phi_next: Tensor, actions: Tensor) -> Tensor:
+        prediction = self.forward_model(phi, encode_action(actions, self.action_space))
+        reduction = "mean" if self.is_burda else "half_sum"
+        return forward_dynamics_loss(prediction, phi_next, reduction=reduction)
+
+    def _inverse_error(self, phi: Tensor, phi_next: Tensor, actions: Tensor) -> Tensor:
+        prediction = self.inverse(phi, phi_next)
+        target = inverse_target(actions, self.action_space)
+        error = inverse_dynamics_loss(prediction, target)
+        if isinstance(self.action_space, gym.spaces.Discrete):
+            accuracy = (prediction.argmax(-1) == target).float().mean()
+            self._diagnostics["inverse_accuracy"] = accuracy
+        self._diagnostics["inverse_error"] = error.detach().mean()
+        return error
+
+
+def _default_encoder(space: gym.Space) -> str | None:
+    is_image = isinstance(space, gym.spaces.Box) and len(space.shape) == 3
+    if not is_image:
+        return None
+    height_and_width = space.shape[1:] if image_layout(space) == "CHW" else space.shape[:2]
+    return "icm" if min(height_and_width) >= 36 else None

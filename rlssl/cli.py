@@ -1,0 +1,300 @@
+"""The command line: parses, calls ``rlssl.experiment``, turns errors into exit codes.
+
+Everything heavy is imported inside the commands, so that ``rlssl --help`` answers at once.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rlssl import __version__
+from rlssl.errors import ResourceError, SpecError
+
+OK, TRIAL_FAILED, WRONG_SPEC, NO_RESOURCES, INTERRUPTED = 0, 1, 2, 3, 130
+DEFAULT_STORAGE = "./results"
+
+
+class _Cli(click.Group):
+    """Turns the errors that are the user's or the cluster's into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SpecError as error:
+            code, message = WRONG_SPEC, str(error)
+        except ResourceError as error:
+            code, message = NO_RESOURCES, str(error)
+        except KeyboardInterrupt:
+            code, message = INTERRUPTED, "interrupted."
+        click.echo(f"error: {message}", err=True)
+        ctx.exit(code)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of use, not of the alphabet
+
+
+@click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rlssl")
+def main() -> None:
+    """Self-supervised reinforcement learning on RLlib."""
+
+
+def _open_import_path(spec: str | None = None) -> None:
+    """Lets plug-ins beside the spec or in the current folder be imported, in every process.
+
+    Appended, not put first: a user's tree.py must not shadow a package of that name.
+    """
+    folders = [os.getcwd()]
+    if spec is not None and Path(spec).is_file():
+        folders.append(str(Path(spec).resolve().parent))
+    inherited = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    for folder in folders:
+        if folder not in sys.path:
+            sys.path.append(folder)
+        if folder not in inherited:
+            inherited.append(folder)
+    os.environ["PYTHONPATH"] = os.pathsep.join(inherited)
+
+
+def parse_auxiliary(text: str) -> tuple[str, dict[str, Any]]:
+    """Reads ``NAME[:key=value,...]``: ``icm:variant=burda,coeff=0.5``.
+
+    Raises:
+        SpecError: If a part is no key=value.
+    """
+    from rlssl.experiment.overrides import parse_override
+
+    name, colon, options = text.partition(":")
+    # A comma inside a value, as of a list, is not followed by a key and '='.
+    parts = re.split(r",(?=\s*\w+\s*=)", options) if colon else []
+    return name, dict(parse_override(part) for part in parts)
+
+
+_SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a key of the spec, dotted: training.lr=1e-4. Repeatable.",
+)
+_ADDRESS = click.option("--address", help="An existing Ray cluster: auto, or HOST:PORT.")
+_STORAGE = click.option(
+    "--storage", default=DEFAULT_STORAGE, show_default=True, help="Where results are: path or URI."
+)
+_TRUST = click.option(
+    "--trust", is_flag=True, help="Load pickles of foreign origin; they can run any code."
+)
+
+
+@main.command()
+@click.argument("algorithm", metavar="ALGO")
+@click.argument("env", metavar="ENV")
+@click.option(
+    "--aux",
+    "auxiliary",
+    multiple=True,
+    metavar="NAME[:KEY=VALUE,...]",
+    help="Add an auxiliary loss. Repeatable.",
+)
+@click.option("--preset", help="Named settings of the algorithm.")
+@click.option("--variant", help="Variant of the algorithm.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--stop",
+    "stops",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="End at env_steps=N, episode_return_mean=R, ...; 1e6 env steps unless told. Repeatable.",
+)
+@_SET
+@click.option("--env-runners", type=int, help="Remote processes that sample; 0: in process.")
+@click.option("--storage", help=f"Where results go: path or URI.  [default: {DEFAULT_STORAGE}]")
+@click.option("--name", help="Folder of the results below the storage.")
+@click.option("--from", "warm_start", metavar="RUN", help="Start from the weights of a run.")
+@_ADDRESS
+def train(
+    algorithm: str,
+    env: str,
+    auxiliary: Sequence[str],
+    stops: Sequence[str],
+    overrides: Sequence[str],
+    env_runners: int | None,
+    warm_start: str | None,
+    address: str | None,
+    **flags: Any,
+) -> None:
+    """Train one policy: rlssl train ppo CartPole-v1 --aux icm."""
+    _open_import_path()
+    from rlssl.experiment.spec import load_spec
+    from rlssl.experiment.train import train as run
+
+    document = {key: value for key, value in flags.items() if value is not None}
+    document |= {"algorithm": algorithm, "env": env}
+    document["auxiliary"] = dict(parse_auxiliary(text) for text in auxiliary)
+    if env_runners is not None:
+        document["resources"] = {"env_runners": env_runners}
+    spec = load_spec(document, [*(f"stop.{text}" for text in stops), *overrides])
+    sys.exit(run(spec, warm_start=warm_start, address=address))
+
+
+@main.command()
+@click.argument("source", metavar="NAME|FILE")
+@_SET
+@_ADDRESS
+def sweep(source: str, overrides: Sequence[str], address: str | None) -> None:
+    """Run a sweep by name or from a file: rlssl sweep quickstart."""
+    _open_import_path(source)
+    from rlssl.experiment.spec import load_spec
+    from rlssl.experiment.sweep import sweep as run
+
+    sys.exit(run(load_spec(source, overrides), address=address))
+
+
+@main.command()
+@click.argument("run")
+@_STORAGE
+@_ADDRESS
+def resume(run: str, storage: str, address: str | None) -> None:
+    """Continue an interrupted run or sweep."""
+    _open_import_path()
+    from rlssl.experiment.resume import resume as continue_run
+
+    sys.exit(continue_run(run, storage=storage, address=address))
+
+
+@main.command()
+@click.argument("run")
+@click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option("--explore", is_flag=True, help="Sample actions instead of taking the best.")
+@click.option("--env-runners", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the first episode.")
+@click.option("--json", "as_json", is_flag=True, help="Print every episode as JSON.")
+@click.option("--probe", is_flag=True, help="Probe the encoder (not available yet).")
+@_TRUST
+@_STORAGE
+def evaluate(run: str, probe: bool, **options: Any) -> None:
+    """Play seeded episodes with the policy of a run."""
+    if probe:
+        raise SpecError("--probe is not available yet.")
+    _open_import_path()
+    from rlssl.experiment.evaluate import evaluate as play
+
+    sys.exit(play(run, **options))
+
+
+@main.command()
+@click.argument("run")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to.")
+@_STORAGE
+@_TRUST
+def export(run: str, **options: Any) -> None:
+    """Write the policy as safetensors and JSON, for rlssl.load_policy."""
+    _open_import_path()
+    from rlssl.experiment.export import export as write
+
+    click.echo(write(run, **options).resolve())
+
+
+@main.command()
+@click.argument("source", metavar="SPEC")
+@_SET
+@click.option("--preflight", is_flag=True, help="Build, reset and step the environment, too.")
+def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
+    """Show a spec resolved, and the trials that it would run; start nothing."""
+    _open_import_path(source)
+    import yaml
+
+    from rlssl.experiment.spec import has_random, load_spec, num_trials, points, resolved_dict
+    from rlssl.registry import preflight as try_environment
+
+    spec = load_spec(source, overrides)
+    click.echo(yaml.safe_dump(resolved_dict(spec), sort_keys=False, allow_unicode=True).rstrip())
+    if preflight:
+        spaces = try_environment(spec.env)
+        click.echo(f"# observations: {spaces.observation_space}; actions: {spaces.action_space}")
+    click.echo(f"# {num_trials(spec)} trials: points of the grid, each with seeds {spec.seeds}")
+    for point in points(spec):
+        drawn = " and what is drawn" if has_random(spec) else ""
+        click.echo(f"#   {json.dumps(point) if point else 'the spec as it is'}{drawn}")
+
+
+def _registered(table: str) -> list[dict[str, str]]:
+    """Names of a registry, with the first line of what each is."""
+    import rlssl.auxiliary
+    import rlssl.networks  # noqa: F401
+    from rlssl import registry
+
+    registry.load_plugins()
+    entries = getattr(registry, table)
+    docs = {name: (entries[name].__doc__ or "").strip() for name in sorted(entries)}
+    return [{"name": name, "note": doc.split("\n")[0]} for name, doc in docs.items()]
+
+
+def _environments() -> list[dict[str, str]]:
+    from rlssl.registry import list_environments
+
+    rows = [{"name": row["id"], "note": row["note"]} for row in list_environments()]
+    return [*rows, {"name": "any gymnasium id", "note": "CartPole-v1, 'module:Id', ..."}]
+
+
+def _algorithms() -> list[dict[str, str]]:
+    from rlssl.algorithms import ALGORITHMS
+
+    return [{"name": name, "note": ""} for name in sorted(ALGORITHMS)]
+
+
+def _sweeps() -> list[dict[str, str]]:
+    from rlssl.experiment.documents import list_sweeps
+
+    return [{"name": name, "note": ""} for name in list_sweeps()]
+
+
+_LISTS: dict[str, Callable[[], list[dict[str, str]]]] = {
+    "envs": _environments,
+    "algorithms": _algorithms,
+    "losses": lambda: _registered("AUXILIARY_LOSSES"),
+    "encoders": lambda: _registered("ENCODERS"),
+    "sweeps": _sweeps,
+}
+
+
+@main.command("list")
+@click.argument("kind", type=click.Choice(list(_LISTS)))
+@click.option("--json", "as_json", is_flag=True)
+def list_names(kind: str, as_json: bool) -> None:
+    """Show what there is to choose from."""
+    _open_import_path()
+    rows = _LISTS[kind]()
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        click.echo(f"{row['name']:<28} {row['note']}".rstrip())
+
+
+def _announce(name: str, purpose: str) -> None:
+    """Adds a command that is not there yet: asking for it gives a reason and exit code 2."""
+
+    @main.command(
+        name,
+        help=f"{purpose} (not available yet)",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def refuse(arguments: Sequence[str]) -> None:
+        raise SpecError(f"rlssl {name} is not available yet.")
+
+
+_announce("record", "Record a video of the policy.")
+_announce("report", "Write an HTML report of runs.")
+_announce("doctor", "Check the installation.")
+_announce("matrix", "Show which losses go with which algorithms.")
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The errors that mean something to the command line: who is at fault decides the exit code."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class SpecError(ValueError):
+    """What the user asked for is wrong; nothing was started (exit code 2).
+
+    The message names the key, the value and the fix.
+    """
+
+
+class UnknownNameError(SpecError, KeyError):
+    """A name that no registry knows; the message suggests the closest ones."""
+
+    # KeyError shows the repr of its argument, which would put the message in quotes.
+    __str__ = Exception.__str__
+
+
+class MissingExtraError(SpecError, ImportError):
+    """An optional suite is not installed; the message names the extra that installs it."""
+
+
+class PluginError(SpecError):
+    """A plug-in, or an object named as ``module:attribute``, could not be loaded."""
+
+
+class PreflightError(SpecError):
+    """An environment failed before any actor started; the message repeats its own words."""
+
+
+class ResourceError(RuntimeError):
+    """The cluster, the storage or the resources do not suffice (exit code 3)."""
+
+
+class TrainingStalledError(RuntimeError):
+    """The env steps stood still for longer than the watchdog allows (exit code 1)."""
+
+
+class NonFiniteUpdateError(RuntimeError):
+    """Too many updates in a row had a gradient norm that is not finite (exit code 1)."""
+
+
+def closest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
+    """Returns at most ``limit`` of the known names that resemble ``name``, best first.
+
+    Letter case is ignored: ``minigrid-empty-5x5-v0`` finds ``MiniGrid-Empty-5x5-v0``.
+    """
+    by_lower = {other.lower(): other for other in known}
+    return [by_lower[lower] for lower in difflib.get_close_matches(name.lower(), by_lower, limit)]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns ``"; did you mean 'curl'?"`` to append to a message; ``""`` if nothing is close."""
+    names = [repr(other) for other in closest(name, known)]
+    if not names:
+        return ""
+    words = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    return f"; did you mean {words}?"
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
+    """Returns the error for a name that is not known, to be raised by the caller.
+
+    Args:
+        kind: What was looked for, in words: ``"loss"``.
+        name: What the user wrote.
+        known: Every name that would have been right; searched for the closest.
+        hint: A closing sentence, in place of the list of known names.
+    """
+    known = sorted(known)
+    guess = did_you_mean(name, known) or "."
+    closing = hint or f"Known: {', '.join(known) or 'none'}."
+    return UnknownNameError(f"unknown {kind} {name!r}{guess} {closing}")

@@ -1,0 +1,1 @@
+"""From a YAML file to trained policies: specs, training, sweeps, evaluation."""

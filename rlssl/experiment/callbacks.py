@@ -1,0 +1,120 @@
+"""Tune callbacks of the driver: the trial's files, and the progress bar of `rlssl train`."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from rlssl.experiment.provenance import provenance
+from rlssl.experiment.spec import save_spec
+from rlssl.experiment.trial import ENV_STEPS_AT_START, point_of, trial_spec, variant_label
+
+EPISODES_FILE = "episodes.csv"
+TRIAL_FILE = "trial.json"
+SPEC_FILE = "spec.yaml"
+
+_EPISODE_HEADER = ("env_steps", "return", "length", "success")
+
+
+class TrialFiles(Callback):
+    """Writes spec.yaml, trial.json and episodes.csv into every trial's folder.
+
+    ``episodes.csv`` has one row an episode. A trial that goes back to a checkpoint repeats what
+    came after it: those rows are dropped first.
+    """
+
+    def __init__(self) -> None:
+        self._started: set[str] = set()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Tune's hook: also called when a trial is restarted."""
+        folder = trial_folder(trial)
+        spec = trial_spec(trial.config)
+        save_spec(spec, folder / SPEC_FILE, provenance())
+        point = point_of(trial.config)
+        description = {"point": point, "seed": spec.seed, "variant_label": variant_label(point)}
+        (folder / TRIAL_FILE).write_text(json.dumps(description, indent=2))
+        self._started.discard(trial.trial_id)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Tune's hook: moves the episodes from the result to the file."""
+        path = trial_folder(trial) / EPISODES_FILE
+        if trial.trial_id not in self._started:
+            self._started.add(trial.trial_id)
+            _rewrite(path, keep_until=result.get(ENV_STEPS_AT_START, 0))
+        with path.open("a", newline="") as file:
+            csv.writer(file).writerows(result.pop("episodes", []))
+
+
+class ProgressBar(Callback):
+    """Env steps, env steps/s, return and the time that is left."""
+
+    def __init__(self, total_env_steps: float) -> None:
+        self._total = total_env_steps
+        self._progress: Progress | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves callbacks with the experiment; a terminal's bar is not to be kept."""
+        return {"_total": self._total, "_progress": None}
+
+    def setup(self, **_: Any) -> None:
+        """Tune's hook."""
+        self._progress = Progress(
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} env steps"),
+            BarColumn(),
+            TextColumn("{task.fields[rate]} env steps/s  return {task.fields[score]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self._task = self._progress.add_task("train", total=self._total, rate="-", score="-")
+        self._progress.start()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Tune's hook."""
+        if self._progress is None:
+            return
+        done_here = result["env_steps"] - result.get(ENV_STEPS_AT_START, 0)
+        self._progress.update(
+            self._task,
+            completed=result["env_steps"],
+            rate=f"{done_here / max(result['time_since_restore'], 1e-9):,.0f}",
+            score=f"{result['episode_return_mean']:.4g}",
+        )
+
+    def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
+        """Tune's hook."""
+        if self._progress is not None:
+            self._progress.stop()
+
+
+def trial_folder(trial: Trial) -> Path:
+    """Where the trial's files belong: in the storage, if that is a path, else where Tune stages."""
+    if isinstance(trial.storage.storage_filesystem, pyarrow.fs.LocalFileSystem):
+        folder = Path(trial.storage.trial_fs_path)
+    else:
+        folder = Path(trial.local_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _rewrite(path: Path, keep_until: int) -> None:
+    """Leaves the header and the rows up to ``keep_until`` env steps; replaces the file at once."""
+    rows = []
+    if path.exists():
+        with path.open(newline="") as file:
+            complete = (row for row in csv.reader(file) if len(row) == len(_EPISODE_HEADER))
+            rows = [row for row in complete if row[0].isdigit() and int(row[0]) <= keep_until]
+    aside = path.with_suffix(".tmp")
+    with aside.open("w", newline="") as file:
+        csv.writer(file).writerows([_EPISODE_HEADER, *rows])
+    aside.replace(path)

@@ -1,0 +1,200 @@
+"""Reads spec files: YAML without surprises, sweeps found by name, plain data checked."""
+
+import importlib.resources
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from yaml.constructor import ConstructorError
+
+from rlssl.errors import SpecError, closest
+
+_MAX_DEPTH = 20
+_MAX_INT = 2**63
+
+
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """How an error about an unknown ``word`` ends: with the closest known one, or all of them.
+
+    Args:
+        word: What was written.
+        known: What could have been written.
+        prefix: Put before the known words: ``training.``.
+    """
+    names = sorted(known)
+    close = closest(word, names, limit=1)
+    if close:
+        return f"; did you mean '{prefix}{close[0]}'?"
+    return f"; known: {', '.join(prefix + name for name in names) or 'none'}."
+
+
+def _number(text: str) -> int | float:
+    """1e-4 is a number, and 4e5 a whole one: YAML 1.1 would call both text."""
+    value = float(text.replace("_", ""))
+    whole = "e" in text.lower() and value.is_integer() and abs(value) < 2**53
+    return int(value) if whole else value
+
+
+def _scalar(parse: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
+    def construct(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+        text = loader.construct_scalar(node)
+        try:
+            return parse(text)
+        except (KeyError, ValueError):
+            raise ConstructorError(
+                None, None, f"cannot read {text!r} as {node.tag}", node.start_mark
+            ) from None
+
+    return construct
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's scalars (``no`` and 2026-01-01 are text), and no key twice in a mapping."""
+
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {
+        "tag:yaml.org,2002:null": yaml.SafeLoader.construct_yaml_null,
+        "tag:yaml.org,2002:bool": _scalar(
+            lambda text: {"true": True, "false": False}[text.lower()]
+        ),
+        "tag:yaml.org,2002:int": _scalar(int),
+        "tag:yaml.org,2002:float": _scalar(
+            lambda text: _number(re.sub(r"(?i)\.inf$", "inf", text))
+        ),
+        "tag:yaml.org,2002:str": yaml.SafeLoader.construct_yaml_str,
+        "tag:yaml.org,2002:seq": yaml.SafeLoader.construct_yaml_seq,
+        "tag:yaml.org,2002:map": yaml.SafeLoader.construct_yaml_map,
+        None: yaml.SafeLoader.construct_undefined,
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Like the base class's, but a key that comes twice is an error."""
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key_node, _ in node.value:
+                key = key_node.value
+                if isinstance(key_node, yaml.ScalarNode) and key in seen:
+                    raise ConstructorError(
+                        None, None, f"the key '{key}' is given twice", key_node.start_mark
+                    )
+                if isinstance(key_node, yaml.ScalarNode):
+                    seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_WHOLE = "(0|[1-9][0-9_]*)"
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", rf"[-+]?{_WHOLE}", "-+0123456789"),
+    ("float", rf"[-+]?({_WHOLE}\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", rf"[-+]?{_WHOLE}[eE][-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?\.(inf|Inf|INF)", "-+."),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first)
+    )
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The value that ``text`` says, as plain data.
+
+    Args:
+        text: A YAML document.
+        where: What is read, for error messages.
+
+    Raises:
+        SpecError: If it is no YAML, or holds a key twice or a tag that is not plain data.
+    """
+    try:
+        value = yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise SpecError(f"{where}{line}: {error.problem or error.context}.") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise SpecError(f"{where}: cannot be read as YAML: {error}.") from error
+    return plain(value, "")
+
+
+def plain(value: Any, path: str, depth: int = 0) -> Any:
+    """A copy of ``value`` made of dicts with text keys, lists, text and numbers alone.
+
+    Raises:
+        SpecError: Naming ``path`` if something else is in it; a spec must survive being saved.
+    """
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # numpy scalars: what Tune's samplers draw
+    if depth > _MAX_DEPTH:
+        raise SpecError(f"{path[:60]}...: nested deeper than {_MAX_DEPTH} levels.")
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise SpecError(
+                    f"keys must be text; got {key!r} in {path or 'the spec'}; quote it."
+                )
+        return {str(k): plain(v, f"{path}.{k}".lstrip("."), depth + 1) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
+    if isinstance(value, str | Path):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float):
+        return _plain_number(value, path)
+    raise SpecError(
+        f"{path or 'a spec'} must be plain data (numbers, text, lists, mappings); "
+        f"got {type(value).__name__}."
+    )
+
+
+def _plain_number(value: Any, path: str) -> Any:
+    if isinstance(value, int) and abs(value) >= _MAX_INT:
+        raise SpecError(f"{path or 'a number'} must be below 2**63.")
+    if isinstance(value, float) and value != value:
+        raise SpecError(f"{path or 'a number'} must be a number; got nan.")
+    return value
+
+
+def list_sweeps() -> list[str]:
+    """Names of the sweeps that come with rlssl, sorted; each is an argument of ``load_spec``."""
+    try:
+        folder = importlib.resources.files("rlssl_tune_configs")
+    except ModuleNotFoundError:  # a checkout on the path, not installed: no sweep has a name
+        return []
+    names = (entry.name for entry in folder.iterdir())
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
+def read_document(source: str | Path) -> dict[str, Any]:
+    """The mapping in a spec file.
+
+    Args:
+        source: A path, or the name of one of ``list_sweeps()``.
+
+    Raises:
+        SpecError: If there is no such file or sweep, or if it holds no mapping.
+    """
+    text, where = _read_text(source)
+    document = parse_yaml(text, where)
+    if not isinstance(document, dict):
+        raise SpecError(f"{where}: a spec must be a mapping of keys; got {document!r:.60}.")
+    return document
+
+
+def _read_text(source: str | Path) -> tuple[str, str]:
+    try:
+        path = Path(source)
+        if path.is_file():
+            return path.read_text(encoding="utf-8"), str(path)
+    except (OSError, ValueError) as error:
+        raise SpecError(f"cannot read the spec {str(source)!r}: {error}.") from error
+    if isinstance(source, Path) or source.endswith((".yaml", ".yml")) or "/" in source:
+        raise SpecError(
+            f"no spec file {str(source)!r}; check the path, or give one of `list sweeps`."
+        )
+    sweeps = list_sweeps()
+    if source not in sweeps:
+        raise SpecError(f"unknown sweep {source!r}{did_you_mean(source, sweeps)}")
+    resource = importlib.resources.files("rlssl_tune_configs") / f"{source}.yaml"
+    return resource.read_text(encoding="utf-8"), f"sweep '{source}'"

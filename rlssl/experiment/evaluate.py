@@ -1,0 +1,94 @@
+"""`rlssl evaluate`: seeded episodes with trained policies."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import ray
+
+from rlssl.experiment.runs import locate, policy_folders
+from rlssl.policy import EpisodeRecord, Policy, evaluate_policy, run_slot, slots, summarize
+from rlssl.registry import preflight
+
+
+def evaluate(
+    run: str,
+    *,
+    episodes: int = 100,
+    explore: bool = False,
+    env_runners: int = 0,
+    seed: int = 0,
+    as_json: bool = False,
+    trust: bool = False,
+    storage: str = "./results",
+) -> int:
+    """Plays ``episodes`` episodes with the newest policy of each trial; prints the scores.
+
+    Episode k runs with seed ``seed + k``; the list is the same whatever ``env_runners`` is.
+
+    Args:
+        run: A run's or trial's folder, a name below ``storage``, or an exported policy.
+        episodes: How many for each policy.
+        explore: Samples actions instead of taking the policy's mode.
+        env_runners: Processes to share the work; 0: this one alone.
+        seed: Of the first episode.
+        as_json: Prints every episode.
+        trust: Not needed: policies are read without pickles.
+        storage: Where names are looked up.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SpecError: If there is no such run, policy or environment.
+    """
+    del trust
+    seeds = range(seed, seed + episodes)
+    reports = []
+    for folder in policy_folders(locate(run, storage)):
+        records = _play(folder, seeds, explore, env_runners)
+        reports.append({"policy": str(folder), **summarize(records), "seed": seed})
+        if as_json:
+            reports[-1]["episodes"] = [asdict(record) for record in records]
+        else:
+            _print(folder, reports[-1])
+    if as_json:
+        click.echo(json.dumps(reports, indent=1))
+    return 0
+
+
+def _play(
+    folder: Path, seeds: Sequence[int], explore: bool, env_runners: int
+) -> list[EpisodeRecord]:
+    policy = Policy.load(folder)
+    env = policy.settings["env"]
+    preflight(env)
+    if env_runners == 0:
+        return evaluate_policy(policy, env, seeds=seeds, explore=explore)
+    if not ray.is_initialized():
+        cores = os.cpu_count() or 1
+        ray.init(num_cpus=max(cores, env_runners), log_to_driver=False, include_dashboard=False)
+    play = ray.remote(num_cpus=1)(_play_slots)
+    dealt = [slots(seeds)[runner::env_runners] for runner in range(env_runners)]
+    parts = ray.get([play.remote(str(folder), part, explore) for part in dealt if part])
+    by_seed = {record.seed: record for part in parts for record in part}
+    return [by_seed[seed] for seed in seeds]
+
+
+def _play_slots(folder: str, seeds: Sequence[Sequence[int]], explore: bool) -> list[EpisodeRecord]:
+    policy = Policy.load(folder)
+    env = policy.settings["env"]
+    return [record for slot in seeds for record in run_slot(policy, env, slot, explore)]
+
+
+def _print(folder: Path, report: dict[str, Any]) -> None:
+    click.echo(
+        f"return {report['episode_return_mean']:.4g} (deviation {report['episode_return_std']:.4g}), "
+        f"success {report['success_rate']:.3g}, length {report['episode_len_mean']:.4g} "
+        f"over {report['num_episodes']} episodes from seed {report['seed']}"
+    )
+    click.echo(str(folder))

@@ -1,0 +1,30 @@
+"""`rlssl export`: a policy as safetensors and JSON."""
+
+import shutil
+from pathlib import Path
+
+from rlssl.experiment.runs import single_policy_folder
+
+
+def export(
+    run: str, *, out: Path | None = None, storage: str = "./results", trust: bool = False
+) -> Path:
+    """Copies the newest policy of a run out of its checkpoint; ``rlssl.load_policy`` reads it.
+
+    Args:
+        run: A trial's folder, or the folder or name of a run with one trial.
+        out: The folder to write; None: ``export`` in the trial's folder.
+        storage: Where names are looked up.
+        trust: Not needed: policies are stored without pickles.
+
+    Returns:
+        The folder.
+
+    Raises:
+        SpecError: If there is no such run, or several trials.
+    """
+    del trust
+    source = single_policy_folder(run, storage)
+    target = out if out is not None else source.parent.parent / "export"
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    return target

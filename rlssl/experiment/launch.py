@@ -1,0 +1,238 @@
+"""Starts Ray and Tune for a spec, and tells what came of it."""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import ray
+from ray import tune
+from ray.tune import CheckpointConfig, FailureConfig, ResultGrid, RunConfig, TuneConfig, Tuner
+from ray.tune.experiment import Trial
+
+from rlssl.errors import ResourceError
+from rlssl.experiment import checkpoint
+from rlssl.experiment.callbacks import ProgressBar, TrialFiles
+from rlssl.experiment.provenance import provenance
+from rlssl.experiment.seeded_asha import SeededASHA
+from rlssl.experiment.spec import (
+    Spec,
+    at_point,
+    build_config,
+    num_samples,
+    points_to_check,
+    resolved_dict,
+    save_spec,
+    to_tune,
+)
+from rlssl.experiment.trial import (
+    SEED_KEY,
+    SPEC_KEY,
+    WARM_START_KEY,
+    TrialRunner,
+    point_of,
+    variant_label,
+)
+from rlssl.registry import preflight
+
+OK, TRIAL_FAILED, INTERRUPTED = 0, 1, 130
+
+#: The sweep's own spec, and what a later `resume` needs besides, in the sweep's folder.
+SWEEP_SPEC_FILE = "sweep.yaml"
+RUN_FILE = "run.json"
+
+#: What trials are ranked by.
+METRIC, MODE = "episode_return_mean", "max"
+
+#: Set before Ray starts: its workers would otherwise run at low priority, and Tune prints in two
+#: styles, of which the older one shows a table.
+_RAY_ENVIRONMENT = {
+    "RAY_worker_niceness": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+def launch(
+    spec: Spec, *, address: str | None, is_sweep: bool, warm_start: Path | None = None
+) -> tuple[int, Path]:
+    """Runs every trial of ``spec``; returns the exit code and the folder of the results.
+
+    Raises:
+        SpecError: If the environment fails its preflight; nothing was started.
+        ResourceError: If the cluster or the storage cannot be used.
+    """
+    for point in points_to_check(spec) if spec.search else [{}]:
+        preflight(at_point(spec, point, spec.seeds[0]).env)
+    storage = storage_path(spec.storage)
+    name = free_name(storage, spec.name)
+    start_ray(spec, address)
+    folder = Path(storage, name)
+    if "://" not in storage:
+        _describe(spec, folder, is_sweep)
+    tuner = Tuner(
+        TrialRunner,
+        param_space={
+            SPEC_KEY: resolved_dict(spec),
+            SEED_KEY: tune.grid_search(list(spec.seeds)),
+            **to_tune(spec),
+            **({WARM_START_KEY: str(warm_start)} if warm_start else {}),
+        },
+        tune_config=TuneConfig(
+            metric=METRIC,
+            mode=MODE,
+            num_samples=num_samples(spec),
+            scheduler=_scheduler(spec),
+            trial_dirname_creator=_folder_name,
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=storage,
+            stop=dict(spec.stop),
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=spec.checkpoint.keep, checkpoint_at_end=True
+            ),
+            failure_config=FailureConfig(max_failures=0),
+            **output(spec, is_sweep),
+        ),
+    )
+    return fit(tuner, folder), folder
+
+
+def fit(tuner: Tuner, folder: Path) -> int:
+    """Runs Tune to its end; returns the exit code after saying what failed, and where."""
+    grid = tuner.fit()
+    trials: Sequence[Trial] = grid._experiment_analysis.trials
+    failed = [trial for trial in trials if trial.status == Trial.ERROR]
+    if any(not trial.is_finished() for trial in trials):
+        _explain_interruption(trials, folder)
+        return INTERRUPTED
+    _explain_failures(grid)
+    return TRIAL_FAILED if failed else OK
+
+
+def output(spec: Spec, is_sweep: bool) -> dict[str, Any]:
+    """The part of RunConfig that decides what is printed."""
+    if not is_sweep:
+        bar = ProgressBar(spec.stop.get("env_steps", math.inf))
+        return {"verbose": 0, "callbacks": [TrialFiles(), bar]}
+    table = tune.CLIReporter(
+        metric_columns={METRIC: "return", "success_rate": "success", "env_steps": "env_steps"},
+        parameter_columns=[*to_tune(spec), SEED_KEY],
+        max_report_frequency=15,
+        max_column_length=40,
+    )
+    return {"verbose": 1, "callbacks": [TrialFiles()], "progress_reporter": table}
+
+
+def start_ray(spec: Spec, address: str | None) -> None:
+    """Connects to a cluster, or starts a local one that holds at least one trial.
+
+    Raises:
+        ResourceError: If a trial asks more than the cluster has, or there is no cluster.
+    """
+    os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_ENVIRONMENT.items()})
+    config = build_config(at_point(spec, points_to_check(spec)[0] if spec.search else {}, 0))
+    request = config.algo_class.default_resource_request(config).required_resources
+    num_cpus, num_gpus = math.ceil(request.get("CPU", 1)), request.get("GPU", 0)
+    if not ray.is_initialized():
+        _connect(address, num_cpus)
+    available = ray.cluster_resources()
+    for key, asked in (("CPU", num_cpus), ("GPU", num_gpus)):
+        if asked > available.get(key, 0):
+            raise ResourceError(
+                f"a trial asks {asked:g} {key}s (resources), the cluster has "
+                f"{available.get(key, 0):g}; ask fewer, or start nodes."
+            )
+
+
+def _connect(address: str | None, num_cpus: int) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
+    python_path = {"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}}
+    if address is not None:
+        quiet.pop("include_dashboard")
+        try:
+            ray.init(address=address, runtime_env=python_path, **quiet)
+        except ConnectionError as error:
+            raise ResourceError(f"no Ray cluster at address '{address}': {error}") from error
+        return
+    cores = os.cpu_count() or 1
+    if num_cpus > cores:
+        click.echo(f"One trial asks {num_cpus} CPUs: starting Ray as if this machine had them.")
+    ray.init(num_cpus=max(cores, num_cpus), **quiet)
+
+
+def storage_path(storage: str) -> str:
+    """The storage as Tune takes it: absolute, and writable.
+
+    Raises:
+        ResourceError: If it cannot be written.
+    """
+    if "://" in storage:
+        return storage
+    path = Path(storage).expanduser().resolve()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ResourceError(f"storage '{storage}' cannot be written: {error}.") from error
+    return str(path)
+
+
+def free_name(storage: str, name: str) -> str:
+    """``name``, with a timestamp appended where the storage has it already."""
+    if "://" in storage or not Path(storage, name).exists():
+        return name
+    return f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _describe(spec: Spec, folder: Path, is_sweep: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_spec(spec, folder / SWEEP_SPEC_FILE, provenance())
+    # So that plug-ins beside the spec are found from another folder, too.
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    run = {"is_sweep": is_sweep, "python_path": paths}
+    (folder / RUN_FILE).write_text(json.dumps(run, indent=2))
+
+
+def _scheduler(spec: Spec) -> SeededASHA | None:
+    if spec.scheduler is None:
+        return None
+    asha = spec.scheduler.asha
+    return SeededASHA(
+        metric=asha.metric,
+        mode=asha.mode,
+        grace_env_steps=asha.grace_env_steps,
+        max_env_steps=asha.max_env_steps or int(spec.stop["env_steps"]),
+        reduction_factor=asha.reduction_factor,
+    )
+
+
+def _folder_name(trial: Trial) -> str:
+    words = variant_label(point_of(trial.config))
+    label = "".join(letter if letter.isalnum() or letter in "-._=+" else "_" for letter in words)
+    return f"{label[:60]}-seed{trial.config[SEED_KEY]}-{trial.trial_id}"
+
+
+def _explain_failures(grid: ResultGrid) -> None:
+    for result in grid:
+        if result.error is not None:
+            last_line = str(result.error).strip().splitlines()[-1]
+            click.echo(f"trial failed: {last_line}", err=True)
+            click.echo(f"{result.path}", err=True)
+
+
+def _explain_interruption(trials: Sequence[Trial], folder: Path) -> None:
+    click.echo("interrupted; newest checkpoints:", err=True)
+    for trial in trials:
+        found = checkpoint.newest_valid(folder / Path(trial.path).name) if trial.path else None
+        click.echo(str(found.path) if found else f"{trial}: none yet", err=True)
+    click.echo(f"continue with: rlssl resume {folder}", err=True)

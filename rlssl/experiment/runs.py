@@ -1,0 +1,122 @@
+"""Finds runs on disk: a sweep's folder, a trial's, an exported policy, or a name in the storage."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from rlssl.errors import SpecError
+from rlssl.experiment import checkpoint
+from rlssl.experiment.callbacks import TRIAL_FILE
+from rlssl.experiment.launch import RUN_FILE
+from rlssl.policy import POLICY_FILE, Policy
+
+
+def locate(run: str | Path, storage: str = "./results") -> Path:
+    """The folder of a run.
+
+    Args:
+        run: A folder, or the name of one below ``storage``: of runs that share the name, with
+            timestamps appended, the newest.
+        storage: Where names are looked up.
+
+    Raises:
+        SpecError: If there is none.
+    """
+    if Path(run).is_dir():
+        return Path(run).resolve()
+    root = Path(storage).expanduser()
+    named = [root / str(run), *root.glob(f"{run}-[0-9]*-[0-9]*")]
+    found = [folder for folder in named if (folder / RUN_FILE).is_file()]
+    if not found:
+        raise SpecError(f"no run '{run}': neither a folder nor a name below {root.resolve()}.")
+    return max(found, key=lambda folder: (folder / RUN_FILE).stat().st_mtime).resolve()
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What was noted when the run began; makes its plug-ins importable here.
+
+    Raises:
+        SpecError: If the folder is no run's.
+    """
+    if not (folder / RUN_FILE).is_file():
+        raise SpecError(f"{folder} is not the folder of a run: it holds no {RUN_FILE}.")
+    run: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    new = [path for path in run["python_path"] if path not in inherited]
+    sys.path.extend(path for path in run["python_path"] if path not in sys.path)
+    os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, inherited), *new])
+    return run
+
+
+def sweep_folder(folder: Path) -> Path:
+    """The folder of the whole run, given it or one of its trials'."""
+    return folder.parent if (folder / TRIAL_FILE).is_file() else folder
+
+
+def trial_folders(folder: Path) -> list[Path]:
+    """The trials of a run, or the one trial whose folder it is.
+
+    Raises:
+        SpecError: If there are none.
+    """
+    if (folder / TRIAL_FILE).is_file():
+        return [folder]
+    trials = sorted(path.parent for path in folder.glob(f"*/{TRIAL_FILE}"))
+    if not trials:
+        raise SpecError(f"{folder} holds no trial.")
+    return trials
+
+
+def policy_folders(folder: Path) -> list[Path]:
+    """The newest valid policy of each trial, or the exported policy itself.
+
+    Raises:
+        SpecError: If a trial has no valid checkpoint.
+    """
+    if (folder / POLICY_FILE).is_file():
+        return [folder]
+    describe(sweep_folder(folder))
+    return [newest_checkpoint(trial) / checkpoint.POLICY_FOLDER for trial in trial_folders(folder)]
+
+
+def newest_checkpoint(trial: Path) -> Path:
+    """The newest valid checkpoint of a trial.
+
+    Raises:
+        SpecError: If there is none.
+    """
+    found = checkpoint.newest_valid(trial)
+    if found is None:
+        raise SpecError(f"{trial} has no valid checkpoint; set checkpoint.every_env_steps.")
+    return found.path
+
+
+def single_policy_folder(run: str | Path, storage: str = "./results") -> Path:
+    """The policy of a run that has one trial, or of an export.
+
+    Raises:
+        SpecError: If there are several trials, naming them.
+    """
+    folders = policy_folders(locate(run, storage))
+    if len(folders) > 1:
+        names = "\n".join(str(folder.parent.parent) for folder in folders)
+        raise SpecError(f"'{run}' has several trials; name one:\n{names}")
+    return folders[0]
+
+
+def load_policy(run_or_export: str | Path, *, storage: str = "./results") -> Policy:
+    """Loads a trained policy: ``policy.act(observation, explore=False)``.
+
+    Reads safetensors and JSON alone; nothing in the files is executed.
+
+    Args:
+        run_or_export: A trial's folder, the folder or name of a run with one trial, or what
+            ``rlssl export`` wrote.
+        storage: Where names are looked up.
+
+    Raises:
+        SpecError: If there is no such run, or no valid checkpoint in it.
+    """
+    return Policy.load(single_policy_folder(run_or_export, storage))

@@ -1,0 +1,304 @@
+"""Specs: read from a file, completed by presets, checked, and turned into an RLlib config."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlssl.errors import SpecError
+from rlssl.experiment.checks import algorithm_class, check, layer_values, refuse_later
+from rlssl.experiment.documents import list_sweeps, plain, read_document
+from rlssl.experiment.overrides import LAYERS, apply_overrides, merge, parse_override, set_path
+from rlssl.experiment.schema import Spec, dump, parse
+from rlssl.experiment.search import (
+    dimensions,
+    has_random,
+    num_samples,
+    num_trials,
+    points,
+    points_to_check,
+    to_tune,
+)
+
+__all__ = [
+    "Spec",
+    "at_point",
+    "build_config",
+    "has_random",
+    "list_sweeps",
+    "load_spec",
+    "num_samples",
+    "num_trials",
+    "points",
+    "resolved_dict",
+    "save_spec",
+    "to_tune",
+]
+
+
+def load_spec(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    extra: Mapping[str, Any] | None = None,
+) -> Spec:
+    """Reads a spec and checks all of it: each point of its search, too.
+
+    Layers, lowest first: the schema's defaults, preset, variant, file, ``extra``, ``overrides``.
+    What is searched comes last, when a trial starts (``at_point``).
+
+    Args:
+        source: A path, the name of one of ``list_sweeps()``, or a spec as a dict.
+        overrides: "a.b=value", values in YAML; in order.
+        extra: A partial spec laid over the file.
+
+    Returns:
+        The spec with preset and variant applied, except where the search chooses them.
+
+    Raises:
+        SpecError: Naming key, value and fix.
+    """
+    from_file = isinstance(source, str | Path)
+    document = read_document(source) if from_file else plain(source, "")
+    if not isinstance(document, dict):
+        raise SpecError(f"a spec must be a path, a name or a mapping; got {source!r}.")
+    document = _normalised(document)
+    if from_file:
+        document.setdefault("name", _folder_name(Path(source).stem))
+    saved = document.pop("provenance", None) is not None
+    if saved:
+        _refuse_layers_of_saved(overrides)
+    document = merge(document, _normalised(plain(extra or {}, "")))
+    document = _normalised(apply_overrides(document, overrides))
+    _load_plugins(document)
+    spec = _build(document, expand=not saved)
+    if from_file or spec.search or len(spec.seeds) > 1:
+        _require_stop(spec)
+    for point in points_to_check(spec) if spec.search else []:
+        _check_point(spec, point)
+    return spec
+
+
+def at_point(spec: Spec, point: Mapping[str, Any], seed: int) -> Spec:
+    """The spec of one trial: nothing left to search.
+
+    Args:
+        spec: Of a sweep.
+        point: Dotted path -> value, for every path of ``spec.search``: one of ``points(spec)``,
+            with what Tune drew.
+        seed: One of ``spec.seeds``.
+
+    Raises:
+        SpecError: If a path is missing or not searched, or a value does not fit.
+    """
+    paths = {dimension.path for dimension in dimensions(spec.search)}
+    if paths != set(point):
+        raise SpecError(f"a point must give values to {sorted(paths)}; got {sorted(point)}.")
+    document = dump(spec)
+    for key in ("search", "searcher", "scheduler"):
+        document.pop(key, None)
+    for path, value in point.items():
+        document = set_path(document, path, plain(value, path))
+    document |= {"seed": seed, "seeds": [seed]}
+    return _build(_normalised(document), expand=_searches_layers(spec.search))
+
+
+def _check_point(spec: Spec, point: Mapping[str, Any]) -> None:
+    try:
+        at_point(spec, point, spec.seeds[0])
+    except SpecError as error:
+        where = ", ".join(f"{path} = {value!r}" for path, value in point.items())
+        raise SpecError(f"search at {where}: {error}") from error
+
+
+def _normalised(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Short forms written out: a bare environment id, an empty section."""
+    result = {key: value for key, value in document.items() if value is not None}
+    if isinstance(result.get("env"), str):
+        result["env"] = {"id": result["env"]}
+    return result
+
+
+def _refuse_layers_of_saved(overrides: Sequence[str]) -> None:
+    for text in overrides:
+        path, _ = parse_override(text)
+        if path in (*LAYERS, "algorithm"):
+            raise SpecError(
+                f"cannot set '{path}' on a resolved spec, where every layer is applied already; "
+                "start from the original file."
+            )
+
+
+def _load_plugins(document: Mapping[str, Any]) -> None:
+    from rlssl.registry import load_plugins
+
+    modules = document.get("plugins", [])
+    if not isinstance(modules, list) or not all(isinstance(name, str) for name in modules):
+        raise SpecError(f"plugins must be a list of modules; got {modules!r}.")
+    load_plugins(modules)
+    # The built-in losses and encoders register when these are imported.
+    import rlssl.auxiliary
+    import rlssl.networks  # noqa: F401
+
+
+def _searches_layers(search: Any) -> bool:
+    keys = (*LAYERS, "algorithm")
+    return isinstance(search, Mapping) and any(key in search for key in keys)
+
+
+def _build(document: dict[str, Any], *, expand: bool) -> Spec:
+    """Applies the layers where they are known, then checks everything."""
+    # A layer that the search chooses is applied at its points, below the file, as any other.
+    if not _searches_layers(document.get("search")):
+        document = _without_null_losses(_expanded(document) if expand else document)
+    document = {"name": _default_name(document), **document}
+    if "seed" in document:
+        document = {"seeds": [document["seed"]], **document}
+    for key in ("searcher", "scheduler"):
+        if isinstance(document.get(key), dict):
+            refuse_later(key, document[key])
+    spec = parse(document)
+    _check_seeds(spec)
+    check(spec)
+    if not spec.search:
+        _check_builds(spec)
+    return spec
+
+
+def _expanded(document: dict[str, Any]) -> dict[str, Any]:
+    """The document laid over what its variant sets, over what its preset sets."""
+    layers: dict[str, Any] = {}
+    for key in LAYERS:
+        if key in document and isinstance(document.get("algorithm"), str):
+            values = layer_values(key, document[key], document["algorithm"])
+            layers = merge(layers, _normalised(plain(values, key)))
+    return _normalised(merge(layers, document))
+
+
+def _without_null_losses(document: dict[str, Any]) -> dict[str, Any]:
+    """Null removes the loss of a lower layer."""
+    losses = document.get("auxiliary")
+    if not isinstance(losses, dict):
+        return document
+    given = {name: options for name, options in losses.items() if options is not None}
+    return {**document, "auxiliary": given}
+
+
+def _check_builds(spec: Spec) -> None:
+    """Lets the algorithm refuse what it knows to be wrong: ranges, sizes that do not fit."""
+    config = build_config(spec)
+    # Else validate() would build the environment, for every point of a search.
+    config.action_repeat = config.action_repeat or 1
+    try:
+        config.validate()
+    except (TypeError, ValueError) as error:
+        raise error if isinstance(error, SpecError) else SpecError(str(error)) from error
+
+
+def _default_name(document: Mapping[str, Any]) -> str:
+    env = document.get("env")
+    env_id = env.get("id", "") if isinstance(env, dict) else ""
+    return _folder_name(f"{document.get('algorithm', '')}-{env_id}")
+
+
+def _folder_name(words: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.=+@-]", "-", words)[:120]
+
+
+def _check_seeds(spec: Spec) -> None:
+    if len(set(spec.seeds)) < len(spec.seeds):
+        raise SpecError(f"seeds must differ; got {spec.seeds}.")
+    if spec.seed is not None and spec.seeds != [spec.seed]:
+        raise SpecError(f"seed is for a single trial; got seed {spec.seed} and seeds {spec.seeds}.")
+
+
+def _require_stop(spec: Spec) -> None:
+    if "env_steps" not in spec.stop:
+        raise SpecError("stop.env_steps is missing: a sweep must say when its trials end.")
+
+
+def resolved_dict(spec: Spec) -> dict[str, Any]:
+    """The spec as plain data, which ``load_spec`` turns into the same spec again.
+
+    ``provenance: {resolved: true}`` says that preset and variant are applied already.
+    """
+    return {**dump(spec), "provenance": {"resolved": True}}
+
+
+def save_spec(spec: Spec, path: str | Path, provenance: Mapping[str, Any] | None = None) -> Path:
+    """Writes the resolved spec as YAML, which ``load_spec`` reads as the same spec.
+
+    Args:
+        spec: What to save.
+        path: Of the file; its folder must exist.
+        provenance: Versions, commit, machine: written beside the spec, ignored when it is read.
+
+    Returns:
+        ``path``.
+    """
+    document = {**dump(spec), "provenance": {"resolved": True, **(provenance or {})}}
+    text = yaml.safe_dump(plain(document, ""), sort_keys=False, allow_unicode=True)
+    Path(path).write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def build_config(spec: Spec) -> Any:
+    """The AlgorithmConfig of a spec without a search; what is left out stays at its default.
+
+    Raises:
+        SpecError: If the spec still holds a search, or a builder method refuses a value.
+    """
+    if spec.search:
+        raise SpecError(f"at_point must choose first among {sorted(spec.search)}.")
+    config = algorithm_class(spec.algorithm)()
+    try:
+        for method, arguments in _builder_calls(spec):
+            if arguments:
+                getattr(config, method)(**arguments)
+    except (TypeError, ValueError) as error:
+        raise error if isinstance(error, SpecError) else SpecError(str(error)) from error
+    return config
+
+
+def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
+    """The builder methods in the order of their calls: plug-ins first, as names may be theirs."""
+    runners, resources = spec.env_runners, spec.resources
+    return [
+        ("plugins", {"modules": spec.plugins} if spec.plugins else {}),
+        ("environment", {"env": spec.env}),
+        ("model", dump(spec.model)),
+        ("training", spec.training),
+        ("auxiliary", spec.auxiliary),
+        (
+            "env_runners",
+            {
+                "num_env_runners": resources.env_runners,
+                "num_cpus_per_env_runner": resources.cpus_per_env_runner,
+                **_given(
+                    num_envs_per_env_runner=runners.num_envs,
+                    rollout_fragment_length=runners.fragment_length,
+                ),
+            },
+        ),
+        ("vectorization", _given(vectorize=runners.vectorize)),
+        (
+            "learners",
+            {
+                "num_learners": resources.learners,
+                "num_gpus_per_learner": resources.gpus_per_learner,
+            },
+        ),
+        ("connectors", {key: value for key, value in dump(spec.connectors).items() if value}),
+        ("evaluation", dump(spec.evaluation) if spec.evaluation.every_env_steps else {}),
+        (
+            "experiment",
+            _given(watchdog_s=spec.watchdog_s, env_step_timeout_s=spec.env_step_timeout_s),
+        ),
+        ("debugging", _given(seed=spec.seed)),
+    ]
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    return {key: value for key, value in arguments.items() if value is not None}

@@ -1,0 +1,26 @@
+"""`rlssl sweep`: every point of a search with every seed, ending with a table and a picture."""
+
+import click
+
+from rlssl.experiment.finish import finish_sweep
+from rlssl.experiment.launch import INTERRUPTED, launch
+from rlssl.experiment.schema import Spec
+from rlssl.experiment.search import num_trials
+
+
+def sweep(spec: Spec, *, address: str | None = None) -> int:
+    """Runs the sweep; returns the exit code: 1 if a trial failed.
+
+    Args:
+        spec: From ``load_spec``.
+        address: Of an existing cluster; None: a local one.
+
+    Raises:
+        SpecError: If something is wrong before anything started.
+        ResourceError: If the cluster or the storage cannot be used.
+    """
+    click.echo(f"{spec.name}: {num_trials(spec)} trials of {spec.stop['env_steps']:,} env steps")
+    code, folder = launch(spec, address=address, is_sweep=True)
+    if code != INTERRUPTED:
+        finish_sweep(folder)
+    return code

@@ -1,0 +1,133 @@
+"""One trial of Tune: builds an Algorithm from a spec, trains it, checkpoints by env steps."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_RL_MODULE
+from ray.tune.result import SHOULD_CHECKPOINT
+
+from rlssl.experiment import checkpoint
+from rlssl.experiment.spec import Spec, at_point, build_config, load_spec
+from rlssl.experiment.watchdog import Watchdog
+from rlssl.registry import load_plugins
+
+#: Keys of a trial's config beside the searched paths.
+SPEC_KEY, SEED_KEY, WARM_START_KEY = "spec", "seed", "warm_start"
+
+#: Where the run stood when this process took it up; what was logged beyond it is repeated.
+ENV_STEPS_AT_START = "env_steps_at_start"
+
+
+class TrialRunner(tune.Trainable):
+    """Wraps an rlssl Algorithm, so that train, sweep, retry and resume are one code path.
+
+    Its config holds the sweep's spec as plain data, a seed, and a value for each searched path.
+    """
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """One CPU for the trial, and what its runners and Learners ask."""
+        algorithm_config = build_config(trial_spec(config))
+        return algorithm_config.algo_class.default_resource_request(algorithm_config)
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Builds the Algorithm, and continues from the trial's newest valid checkpoint, if any."""
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        load_plugins(config[SPEC_KEY].get("plugins", []))
+        self.spec = trial_spec(config)
+        self.algorithm = build_config(self.spec).build_algo()
+        self.env_steps = 0
+        self.last_checkpoint_env_steps = 0
+        if config.get(WARM_START_KEY):
+            self._load_weights(Path(config[WARM_START_KEY]))
+        found = checkpoint.newest_valid(Path(self._trial_folder()))
+        if found is not None:
+            self._restore(found)
+        self.env_steps_at_start = self.env_steps
+        self.watchdog = Watchdog(self.algorithm.config.watchdog_s)
+
+    def step(self) -> dict[str, Any]:
+        """One iteration of the Algorithm."""
+        result = self.algorithm.train()
+        result.pop("config", None)
+        self.env_steps = result["env_steps"]
+        self.watchdog.report(self.env_steps)
+        result[ENV_STEPS_AT_START] = self.env_steps_at_start
+        result[SHOULD_CHECKPOINT] = self._checkpoint_is_due()
+        return result
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Everything that the trial needs to continue, and the policy on its own."""
+        checkpoint.save(self.algorithm, Path(checkpoint_dir), self.env_steps)
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Restores the newest valid checkpoint beside the given one, which may not be it.
+
+        Raises:
+            SpecError: If there is no valid one.
+        """
+        folder = Path(checkpoint_dir)
+        found = checkpoint.newest_valid(folder.parent) or checkpoint.check(folder)
+        if found.env_steps != self.env_steps:
+            self._restore(found)
+        self.env_steps_at_start = self.env_steps
+
+    def cleanup(self) -> None:
+        """Stops the Algorithm's processes."""
+        self.watchdog.stop()
+        self.algorithm.stop()
+
+    def _checkpoint_is_due(self) -> bool:
+        every = self.spec.checkpoint.every_env_steps
+        if every is None or self.env_steps // every <= self.last_checkpoint_env_steps // every:
+            return False
+        self.last_checkpoint_env_steps = self.env_steps
+        return True
+
+    def _restore(self, found: checkpoint.CheckpointInfo) -> None:
+        self.algorithm.restore_from_path(str(found.path / checkpoint.ALGORITHM_FOLDER))
+        self.env_steps = self.last_checkpoint_env_steps = found.env_steps
+
+    def _load_weights(self, run: Path) -> None:
+        """Warm start: the whole RLModule's weights, and nothing else, from a checkpoint."""
+        component = f"{COMPONENT_LEARNER_GROUP}/{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
+        path = run / checkpoint.ALGORITHM_FOLDER / component
+        self.algorithm.restore_from_path(str(path), component=component)
+        self.algorithm.env_runner_group.sync_weights(
+            from_worker_or_learner_group=self.algorithm.learner_group, inference_only=True
+        )
+
+    def _trial_folder(self) -> str:
+        """Where the checkpoints are, if that is a path on this machine."""
+        storage = getattr(self, "_storage", None)
+        return "" if storage is None else str(storage.trial_fs_path)
+
+
+def trial_spec(config: dict[str, Any]) -> Spec:
+    """The concrete spec of a trial's config."""
+    return at_point(load_spec(config[SPEC_KEY]), point_of(config), config[SEED_KEY])
+
+
+def point_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The searched values of a trial's config, by dotted path."""
+    known = (SPEC_KEY, SEED_KEY, WARM_START_KEY)
+    return {key: value for key, value in config.items() if key not in known}
+
+
+def variant_label(point: dict[str, Any]) -> str:
+    """The searched values in a few characters, for tables and folder names."""
+    if not point:
+        return "default"
+    return ", ".join(_label(path, value) for path, value in point.items())
+
+
+def _label(path: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return "+".join(value) or f"no {path.rsplit('.', 1)[-1]}"
+    if isinstance(value, float) and math.isfinite(value):
+        value = f"{value:.4g}"
+    return f"{path.rsplit('.', 1)[-1]}={value}" if path.count(".") < 2 else f"{path}={value}"

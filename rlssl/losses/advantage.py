@@ -1,0 +1,99 @@
+"""Advantages: how much better an action turned out than the critic expected."""
+
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+# numpy.ndarray or Tensor; numpy is not named, because this package imports torch alone.
+ArrayT = TypeVar("ArrayT")
+
+
+def generalized_advantage(
+    rewards: ArrayT,
+    values: ArrayT,
+    next_values: ArrayT,
+    terminated: ArrayT,
+    ended: ArrayT,
+    *,
+    gamma: float,
+    lambda_: float,
+) -> ArrayT:
+    """Generalised advantage estimates over chunks of experience laid end to end.
+
+    ::
+
+        delta_t = r_t + gamma * next_value_t * (1 - terminated_t) - value_t
+        A_t     = delta_t + gamma * lambda_ * (1 - ended_t) * A_{t+1}
+
+    A chunk cut off by a time limit or by the end of a fragment bootstraps from its last
+    ``next_value``; only ``terminated`` cuts the bootstrap. The critic's target is
+    ``advantage + value``.
+
+    Args:
+        rewards: [M], rows of all chunks, one chunk after the other, each in time order.
+        values: [M], critic at the row's observation.
+        next_values: [M], critic at the observation that followed the row: the episode's own last
+            one, never that of the next reset. Not read where ``terminated``.
+        terminated: [M], bool or 0/1: the environment ended the episode here.
+        ended: [M], bool or 0/1: last row of its chunk, whatever the reason.
+        gamma: Discount per agent step, in [0, 1].
+        lambda_: Decay of the average over horizons, in [0, 1]. 0: one step; 1: whole chunk.
+
+    Returns:
+        [M], of the type that ``rewards`` has (numpy array, or tensor on its device), in the wider
+        floating type of rewards and values; no gradient.
+
+    Raises:
+        ValueError: If shapes differ or are not [M], if the last row does not end a chunk, or if
+            ``gamma`` or ``lambda_`` is outside [0, 1].
+
+    Source:
+        Schulman et al. 2016, arXiv:1506.02438, eq. 16.
+    """
+    columns = {
+        "rewards": _column(rewards),
+        "values": _column(values),
+        "next_values": _column(next_values),
+        "terminated": _column(terminated).bool(),
+        "ended": _column(ended).bool(),
+    }
+    _check(columns, gamma=gamma, lambda_=lambda_)
+    # where, not a product: a critic gone infinite at a terminal row must not give 0 * inf = nan.
+    bootstrap = torch.where(columns["terminated"], 0.0, columns["next_values"])
+    deltas = columns["rewards"] + gamma * bootstrap - columns["values"]
+    carries = gamma * lambda_ * (~columns["ended"]).to(deltas.dtype)
+    advantages = torch.tensor(_backward_scan(deltas, carries), dtype=deltas.dtype)
+    if isinstance(rewards, Tensor):
+        return advantages.to(rewards.device)  # type: ignore[return-value]
+    return advantages.numpy()  # type: ignore[return-value]
+
+
+def _column(column: Any) -> Tensor:
+    # Copied: arrays out of Ray's object store are read-only, which torch warns about.
+    return column.detach().cpu() if isinstance(column, Tensor) else torch.tensor(column)
+
+
+def _backward_scan(deltas: Tensor, carries: Tensor) -> list[float]:
+    """Solves A_t = delta_t + carry_t * A_{t+1} from the end.
+
+    Plain floats: 10,000 rows take about a millisecond, whatever the lengths of the chunks; a
+    tensor operation a row would take a hundred.
+    """
+    advantages, advantage = [], 0.0
+    for delta, carry in zip(reversed(deltas.tolist()), reversed(carries.tolist()), strict=True):
+        advantage = delta + carry * advantage
+        advantages.append(advantage)
+    return advantages[::-1]
+
+
+def _check(columns: dict[str, Tensor], *, gamma: float, lambda_: float) -> None:
+    shapes = {name: tuple(column.shape) for name, column in columns.items()}
+    if len(set(shapes.values())) != 1 or columns["rewards"].ndim != 1:
+        raise ValueError(f"all arguments must be [M], of the same M; got {shapes}.")
+    for name, number in (("gamma", gamma), ("lambda_", lambda_)):
+        if not 0 <= number <= 1:
+            raise ValueError(f"{name} must be in [0, 1]; got {number}.")
+    ended = columns["ended"]
+    if len(ended) and not ended[-1]:
+        raise ValueError("ended must be True at the last row: nothing follows it.")

@@ -1,0 +1,100 @@
+"""Losses of learned dynamics: which action led from here to there, and where an action leads."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def inverse_dynamics_loss(logits_or_mean: Tensor | Sequence[Tensor], action: Tensor) -> Tensor:
+    """How badly the action is predicted from the two states around it.
+
+    The cases are told apart by the arguments alone::
+
+        discrete:    -log softmax(logits)[action]
+        k discrete:  sum_j -log softmax(logits_j)[action_j]
+        continuous:  0.5 * sum_d (mean_d - action_d)^2   (a unit Gaussian's, without its constant)
+
+    Uninformative logits give ``log n`` nats (summed over the k parts), the value to expect at
+    step 0.
+
+    Args:
+        logits_or_mean: [N, n] logits; or a sequence of k tensors [N, n_j]; or [N, A] means.
+        action: [N] integer for logits; [N, k] integer for a sequence; [N, A] floating for means.
+            Integers count from 0: subtract the ``start`` of the space first.
+
+    Returns:
+        [N], nats, not reduced.
+
+    Raises:
+        ValueError: If the shapes do not fit each other.
+
+    Source:
+        Pathak et al. 2017, arXiv:1705.05363, eq. 3 (discrete). Differs: several discrete parts
+        and continuous actions are ours; the paper has one discrete action.
+    """
+    if not isinstance(logits_or_mean, Tensor):
+        return _sum_of_cross_entropies(logits_or_mean, action)
+    if action.is_floating_point():
+        if logits_or_mean.ndim != 2 or logits_or_mean.shape != action.shape:
+            raise ValueError(
+                "a continuous action and its predicted mean must both be [N, A]; got "
+                f"{tuple(action.shape)} and {tuple(logits_or_mean.shape)}."
+            )
+        return 0.5 * (logits_or_mean - action).square().sum(dim=-1)
+    if logits_or_mean.ndim != 2 or action.shape != logits_or_mean.shape[:1]:
+        raise ValueError(
+            f"logits must be [N, n] and a discrete action [N]; got {tuple(logits_or_mean.shape)} "
+            f"and {tuple(action.shape)}."
+        )
+    return F.cross_entropy(logits_or_mean, action.long(), reduction="none")
+
+
+def _sum_of_cross_entropies(logits: Sequence[Tensor], action: Tensor) -> Tensor:
+    """[N]: cross-entropies of the k parts [N, n_j] of a multi-discrete action [N, k], summed."""
+    if action.is_floating_point() or action.ndim != 2 or action.shape[1] != len(logits):
+        raise ValueError(
+            f"{len(logits)} sets of logits need integer actions [N, {len(logits)}]; got "
+            f"{tuple(action.shape)} of {action.dtype}."
+        )
+    parts = [inverse_dynamics_loss(part, action[:, j]) for j, part in enumerate(logits)]
+    return torch.stack(parts).sum(dim=0)
+
+
+def forward_dynamics_loss(
+    prediction: Tensor, target: Tensor, *, reduction: str = "half_sum"
+) -> Tensor:
+    """Squared error of a predicted next latent.
+
+    ``half_sum`` is ``0.5 * sum_d (prediction_d - target_d)^2``; ``mean`` is
+    ``mean_d (prediction_d - target_d)^2``. ``half_sum`` is ``D / 2`` times ``mean``.
+
+    Args:
+        prediction: [N, D], predicted latent of the next state.
+        target: [N, D], its latent. Gradients flow into it unless the caller detaches it: Burda
+            detaches, Pathak's code does not.
+        reduction: Over the features, never over the batch: ``half_sum`` (Pathak) or ``mean``
+            (Burda).
+
+    Returns:
+        [N], squared units of the latent, not reduced.
+
+    Raises:
+        ValueError: If the shapes differ or are not [N, D], or the reduction is unknown.
+
+    Source:
+        half_sum: Pathak et al. 2017, arXiv:1705.05363, eq. 5. mean: Burda et al. 2018,
+        arXiv:1808.04355, published code.
+    """
+    if prediction.ndim != 2 or prediction.shape != target.shape:
+        raise ValueError(
+            "prediction and target must both be [N, D]; got "
+            f"{tuple(prediction.shape)} and {tuple(target.shape)}."
+        )
+    squared = (prediction - target).square()  # [N, D]
+    if reduction == "half_sum":
+        return 0.5 * squared.sum(dim=-1)
+    if reduction == "mean":
+        return squared.mean(dim=-1)
+    raise ValueError(f"reduction must be 'half_sum' or 'mean'; got {reduction!r}.")

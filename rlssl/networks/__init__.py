@@ -1,0 +1,29 @@
+"""Neural networks that know nothing of RLlib: encoders, heads, and the models of curiosity.
+
+Importing this package registers the built-in encoders by name, without importing torch: that
+happens when one is built.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from rlssl.registry import register_encoder
+
+if TYPE_CHECKING:
+    from rlssl.networks.encoders import build_encoder, default_encoder_name, image_layout
+
+__all__ = ["build_encoder", "default_encoder_name", "image_layout"]
+
+register_encoder("mlp", "rlssl.networks.encoders:MLP")
+register_encoder("small_cnn", "rlssl.networks.encoders:SmallCNN")
+register_encoder("nature", "rlssl.networks.encoders:NatureCNN")
+register_encoder("icm", "rlssl.networks.encoders:ICMCNN")
+register_encoder("dict", "rlssl.networks.encoders:DictEncoder")
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name, and torch with it, on first use."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from rlssl.networks import encoders
+
+    return getattr(encoders, name)

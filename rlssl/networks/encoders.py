@@ -1,0 +1,435 @@
+"""Encoders: from the raw observations of a space to latent vectors.
+
+An encoder is a module ``Class(observation_space, **config)`` with an attribute ``output_dim``.
+Its ``forward`` takes observations as the space has them, batched and stacked, of any dtype
+(uint8 included; a dict or tuple of tensors for a composite space), and gives [N, output_dim].
+Scaling, one-hot coding and the move of channels to the front happen inside.
+"""
+
+import inspect
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rlssl.errors import SpecError, unknown_name
+from rlssl.networks.init import orthogonal_init
+from rlssl.registry import ENCODERS
+
+Layout = Literal["CHW", "HWC"]
+
+# Below it, the strides of the Nature convolutions leave no pixel.
+MIN_NATURE_PIXELS = 36
+# Below it, two valid 3x3 convolutions leave no pixel.
+MIN_VALID_PIXELS = 5
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "leaky_relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
+class Encoder(nn.Module):
+    """What every encoder has; a registered one may be any module that has it too."""
+
+    #: D of the latents [N, D] that ``forward`` gives.
+    output_dim: int
+
+
+def build_encoder(
+    observation_space: gym.Space, name: str | None = None, config: Mapping[str, Any] | None = None
+) -> Encoder:
+    """Builds the encoder of a name, or the one that suits the space.
+
+    Args:
+        observation_space: Of one observation, frames stacked, without the batch.
+        name: As registered; None: chosen by ``default_encoder_name``.
+        config: Keyword arguments of the encoder.
+
+    Returns:
+        A module, [N, ...] to [N, output_dim], with the attribute ``output_dim``.
+
+    Raises:
+        SpecError: If the name or a key of the config is unknown, or the encoder cannot read the
+            space.
+    """
+    name = name or default_encoder_name(observation_space)
+    encoder_class = ENCODERS[name]
+    config = dict(config or {})
+    _check_keys(config, encoder_class, f"encoder {name!r}")
+    encoder = encoder_class(observation_space, **config)
+    if not isinstance(getattr(encoder, "output_dim", None), int):
+        raise SpecError(f"encoder {name!r} has no integer attribute 'output_dim'; set it.")
+    return cast(Encoder, encoder)
+
+
+def default_encoder_name(observation_space: gym.Space) -> str:
+    """The name of the encoder that suits a space when none is asked for.
+
+    Vectors and discrete spaces: ``mlp``. Images: ``small_cnn`` below 36 pixels, else ``nature``.
+    Dict and Tuple: ``dict``.
+
+    Raises:
+        SpecError: If no built-in encoder suits the space.
+    """
+    match observation_space:
+        case spaces.Dict() | spaces.Tuple():
+            return "dict"
+        case spaces.Discrete() | spaces.MultiDiscrete() | spaces.MultiBinary():
+            return "mlp"
+        case spaces.Box(shape=(_,)):
+            return "mlp"
+        case spaces.Box(shape=(_, _, _)):
+            _, height, width = _channels_first(observation_space, image_layout(observation_space))
+            return "small_cnn" if min(height, width) < MIN_NATURE_PIXELS else "nature"
+    raise SpecError(
+        f"no encoder is chosen for the observation space {observation_space}: wrap the environment "
+        "so that it gives a vector or an image of three dimensions (gymnasium's "
+        "FlattenObservation or ReshapeObservation), or name an encoder ('mlp' flattens any Box)."
+    )
+
+
+def image_layout(space: gym.Space) -> Layout:
+    """Which axis of a three-dimensional Box holds the channels.
+
+    A square image tells by its two equal sides, since stacked frames may have more channels than
+    pixels: (80, 7, 7) is CHW. Otherwise the smaller of the first and the last axis is the
+    channels; a tie is CHW.
+
+    Raises:
+        SpecError: If the space is not a Box of three dimensions.
+    """
+    if not isinstance(space, spaces.Box) or len(space.shape) != 3:
+        raise SpecError(
+            f"an image must be a Box of three dimensions; got {space}. For vectors use the encoder "
+            "'mlp', for composite spaces 'dict'."
+        )
+    first, middle, last = space.shape
+    if (middle == last) != (first == middle):
+        return "CHW" if middle == last else "HWC"
+    return "CHW" if first <= last else "HWC"
+
+
+def one_hot(values: Tensor, space: gym.Space) -> Tensor:
+    """One-hot coding of discrete values.
+
+    Args:
+        values: [N] of a Discrete, [N, ...] of a MultiDiscrete; any dtype, ``start`` included.
+        space: The Discrete or MultiDiscrete.
+
+    Returns:
+        [N, flat_dim(space)], float, one block of columns a discrete part.
+    """
+    if isinstance(space, spaces.Discrete):
+        return F.one_hot(values.long().reshape(-1) - int(space.start), int(space.n)).float()
+    assert isinstance(space, spaces.MultiDiscrete)  # for mypy
+    sizes, starts = space.nvec.reshape(-1).tolist(), space.start.reshape(-1).tolist()
+    columns = values.long().reshape(-1, len(sizes)).unbind(dim=1)
+    parts = [
+        F.one_hot(column - start, size)
+        for column, start, size in zip(columns, starts, sizes, strict=True)
+    ]
+    return torch.cat(parts, dim=1).float()
+
+
+def flat_dim(space: gym.Space) -> int:
+    """Number of features of a flattened member of a space, discrete values one-hot coded.
+
+    Raises:
+        SpecError: If the space is not a Box, Discrete, MultiDiscrete or MultiBinary.
+    """
+    match space:
+        case spaces.Discrete():
+            return int(space.n)
+        case spaces.MultiDiscrete():
+            return int(space.nvec.sum())
+        case spaces.Box() | spaces.MultiBinary():
+            return math.prod(space.shape)
+    raise SpecError(
+        f"the space {space} cannot be flattened into a vector; use Box, Discrete, MultiDiscrete or "
+        "MultiBinary, and for a Dict or Tuple of them the encoder 'dict'."
+    )
+
+
+class MLP(Encoder):
+    """Flattens any Box or discrete space and applies linear layers.
+
+    Discrete values are one-hot coded; integer images are scaled to [0, 1]; integer vectors are
+    cast to float, and not scaled.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        *,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "tanh",
+    ) -> None:
+        """Builds the layers.
+
+        Args:
+            observation_space: Box of any shape, Discrete, MultiDiscrete or MultiBinary.
+            hidden: Features of each layer; the last is ``output_dim``.
+            activation: After every layer; a key of ``ACTIVATIONS``.
+
+        Raises:
+            SpecError: If the space, a size or the activation does not suit.
+        """
+        super().__init__()
+        self.observation_space = observation_space
+        sizes = [flat_dim(observation_space), *_check_sizes("hidden", hidden)]
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in itertools.pairwise(sizes):
+            layers += [nn.Linear(fan_in, fan_out), make_activation(activation)]
+        self.layers = orthogonal_init(nn.Sequential(*layers))
+        self.output_dim = sizes[-1]
+        is_image = isinstance(observation_space, spaces.Box) and len(observation_space.shape) > 1
+        self._scale = _integer_scale(observation_space) if is_image else 1.0
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """[N, ...] of the space, any dtype, to [N, output_dim]."""
+        if isinstance(self.observation_space, spaces.Discrete | spaces.MultiDiscrete):
+            return self.layers(one_hot(obs, self.observation_space))
+        flat = obs.reshape(obs.shape[0], -1).float()
+        return self.layers(flat if self._scale == 1.0 else flat * self._scale)
+
+
+class ImageEncoder(Encoder):
+    """What the encoders of images share: layout, scaling, and the size of the output.
+
+    A subclass gives ``_make_layers(channels, height, width)``.
+    """
+
+    def __init__(self, observation_space: gym.Space, *, layout: Layout | None = None) -> None:
+        """Builds the layers.
+
+        Args:
+            observation_space: Box of three dimensions. Integer images are scaled to [0, 1],
+                floating ones are taken as they are.
+            layout: ``CHW`` or ``HWC``; None: ``image_layout`` of the space.
+
+        Raises:
+            SpecError: If the space is no image, or too small for the encoder.
+        """
+        super().__init__()
+        guessed = image_layout(observation_space)
+        if layout not in (None, "CHW", "HWC"):
+            raise SpecError(f"layout must be 'CHW' or 'HWC'; got {layout!r}.")
+        self._layout = layout or guessed
+        self._scale = _integer_scale(observation_space)
+        channels, height, width = _channels_first(observation_space, self._layout)
+        self.layers = orthogonal_init(self._make_layers(channels, height, width))
+        self.output_dim = _output_dim(self.layers, channels, height, width)
+
+    def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
+        raise NotImplementedError
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """[N, C, H, W] or [N, H, W, C], any dtype, to [N, output_dim]."""
+        images = obs if self._layout == "CHW" else obs.permute(0, 3, 1, 2)
+        images = images.float().contiguous()
+        return self.layers(images if self._scale == 1.0 else images * self._scale)
+
+
+class SmallCNN(ImageEncoder):
+    """Two 3x3 convolutions (16, 32) and one linear layer (128): grids of a few dozen cells.
+
+    Images below 5 pixels are padded by one, so that every size works.
+
+    Source:
+        Ours. MinAtar's network (Young and Tian 2019, arXiv:1903.03176) has the first convolution
+        and the linear layer alone.
+    """
+
+    def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
+        padding = 1 if min(height, width) < MIN_VALID_PIXELS else 0
+        convolutions = nn.Sequential(
+            nn.Conv2d(channels, 16, 3, padding=padding),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, padding=padding),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        features = _output_dim(convolutions, channels, height, width)
+        return nn.Sequential(*convolutions, nn.Linear(features, 128), nn.ReLU())
+
+
+class NatureCNN(ImageEncoder):
+    """Three convolutions (32 8x8/4, 64 4x4/2, 64 3x3/1) and one linear layer (512), ReLU.
+
+    Source:
+        Mnih et al. 2015, Nature 518. Differs: orthogonal initialisation.
+    """
+
+    def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
+        if min(height, width) < MIN_NATURE_PIXELS:
+            raise SpecError(
+                f"encoder 'nature' needs images of {MIN_NATURE_PIXELS} pixels a side or more; got "
+                f"{height} x {width}. Use the encoder 'small_cnn'."
+            )
+        convolutions = nn.Sequential(
+            nn.Conv2d(channels, 32, 8, stride=4),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 4, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        features = _output_dim(convolutions, channels, height, width)
+        return nn.Sequential(*convolutions, nn.Linear(features, 512), nn.ReLU())
+
+
+class ICMCNN(ImageEncoder):
+    """Four convolutions (32 3x3/2, SAME padding), ELU: 288 features of 42 x 42 pixels.
+
+    Source:
+        Pathak et al. 2017, arXiv:1705.05363, section 4 and published code (``universeHead``).
+        Differs: orthogonal initialisation in place of Glorot's.
+    """
+
+    def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for fan_in in (channels, 32, 32, 32):
+            # TensorFlow's SAME at stride 2: odd sides get a pixel at both ends, even ones at the
+            # far end alone.
+            padding = (width % 2, 1, height % 2, 1)
+            layers += [nn.ZeroPad2d(padding), nn.Conv2d(fan_in, 32, 3, stride=2), nn.ELU()]
+            height, width = (height + 1) // 2, (width + 1) // 2
+        return nn.Sequential(*layers, nn.Flatten())
+
+
+class DictEncoder(Encoder):
+    """One encoder a key, their latents concatenated and mixed by a linear layer and ReLU.
+
+    A Tuple is read as a Dict with the keys "0", "1", ...
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        *,
+        hidden: int = 256,
+        encoders: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Builds one encoder a key, and the layer that mixes them.
+
+        Args:
+            observation_space: Dict or Tuple; nested ones are encoded by a DictEncoder of theirs.
+            hidden: Features of the mixing layer: ``output_dim``.
+            encoders: For some keys, ``{"name": ..., "config": {...}}``, both optional; the other
+                keys get the encoder that suits their space.
+
+        Raises:
+            SpecError: If the space is no Dict or Tuple, a key is unknown, or no encoder suits the
+                space of a key.
+        """
+        super().__init__()
+        parts = _sub_spaces(observation_space)
+        chosen = dict(encoders or {})
+        _check_known(chosen, parts, "observation key of encoder 'dict':")
+        for key, choice in chosen.items():
+            _check_known(choice, ("name", "config"), f"key of the encoder of {key!r}:")
+        _check_size("hidden", hidden)
+        self._keys = list(parts)
+        built = [_build_part(key, part, chosen.get(key, {})) for key, part in parts.items()]
+        # A ModuleList, because a ModuleDict refuses keys with a dot.
+        self.encoders = nn.ModuleList(built)
+        width = sum(encoder.output_dim for encoder in built)
+        self.mix = orthogonal_init(nn.Sequential(nn.Linear(width, hidden), nn.ReLU()))
+        self.output_dim = hidden
+
+    def forward(self, obs: Mapping[str, Any] | Sequence[Any]) -> Tensor:
+        """A dict or tuple of [N, ...], as the space has it, to [N, output_dim]."""
+        parts = [obs[key] for key in self._keys] if isinstance(obs, Mapping) else list(obs)
+        latents = [encoder(part) for encoder, part in zip(self.encoders, parts, strict=True)]
+        return self.mix(torch.cat(latents, dim=-1))
+
+
+def make_activation(name: str) -> nn.Module:
+    """The activation of a name; a SpecError with a suggestion for an unknown one."""
+    _check_known([name], ACTIVATIONS, "activation")
+    return ACTIVATIONS[name]()
+
+
+def _build_part(key: str, space: gym.Space, choice: Mapping[str, Any]) -> Encoder:
+    try:
+        return build_encoder(space, choice.get("name"), choice.get("config"))
+    except SpecError as error:
+        raise SpecError(
+            f"observation key {key!r}: {error} A wrapper (gymnasium's FilterObservation) can also "
+            "drop the key."
+        ) from error
+
+
+def _sub_spaces(space: gym.Space) -> dict[str, gym.Space]:
+    if isinstance(space, spaces.Dict):
+        return dict(space.spaces)
+    if isinstance(space, spaces.Tuple):
+        return {str(index): part for index, part in enumerate(space.spaces)}
+    raise SpecError(
+        f"encoder 'dict' reads a Dict or Tuple; got {space}. Name another encoder, or none: one is "
+        "chosen from the space."
+    )
+
+
+def _channels_first(space: gym.Space, layout: Layout) -> tuple[int, int, int]:
+    assert space.shape is not None and len(space.shape) == 3  # image_layout has refused others
+    first, middle, last = space.shape
+    return (first, middle, last) if layout == "CHW" else (last, first, middle)
+
+
+def _integer_scale(space: gym.Space) -> float:
+    """1 / the largest value of an integer or boolean Box; 1.0 for a floating one."""
+    assert isinstance(space, spaces.Box)
+    if np.issubdtype(space.dtype, np.floating):
+        return 1.0
+    highest = float(space.high.max())
+    unbounded = space.dtype not in (np.bool_, np.uint8) and highest >= np.iinfo(space.dtype).max
+    if unbounded or highest <= 0:
+        raise SpecError(
+            f"an integer image is scaled by 1 / high, but high is {highest:g} in {space}: declare "
+            "the largest value that occurs, or give floats."
+        )
+    return 1.0 / highest
+
+
+def _output_dim(layers: nn.Module, channels: int, height: int, width: int) -> int:
+    with torch.no_grad():
+        return int(layers(torch.zeros(1, channels, height, width)).shape[1])
+
+
+def _check_size(name: str, size: int) -> None:
+    if type(size) is not int or size < 1:
+        raise SpecError(f"{name} must be a whole number of features >= 1; got {size!r}.")
+
+
+def _check_sizes(name: str, sizes: Sequence[int]) -> list[int]:
+    is_list = isinstance(sizes, Sequence) and not isinstance(sizes, str)
+    if not is_list or any(type(size) is not int or size < 1 for size in sizes):
+        raise SpecError(f"{name} must list features, whole numbers >= 1, as [64, 64]; got {sizes}.")
+    return list(sizes)
+
+
+def _check_keys(config: Mapping[str, Any], encoder_class: Callable[..., Any], owner: str) -> None:
+    parameters = list(inspect.signature(encoder_class).parameters.values())[1:]
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        _check_known(config, [p.name for p in parameters], f"config key of {owner}:")
+
+
+def _check_known(names: Iterable[str], known: Iterable[str], kind: str) -> None:
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise unknown_name(kind, str(name), known)

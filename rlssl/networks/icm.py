@@ -1,0 +1,229 @@
+"""The models of curiosity: which action was it (inverse), and where does it lead (forward).
+
+Actions are coded here as well, because both models and their loss need the same coding.
+"""
+
+import gymnasium as gym
+import numpy as np
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rlssl.errors import SpecError
+from rlssl.networks.encoders import flat_dim, one_hot
+from rlssl.networks.heads import linear_head
+from rlssl.networks.init import HIDDEN_GAIN, OUTPUT_GAIN
+
+# TensorFlow's default, in force in Burda's code; torch's own is 0.01.
+LEAKY_SLOPE = 0.2
+
+
+def action_dim(action_space: gym.Space) -> int:
+    """Number of features of a coded action: A of ``encode_action``.
+
+    Raises:
+        SpecError: If the space is not Discrete, MultiDiscrete, MultiBinary or a floating Box.
+    """
+    _check_action_space(action_space)
+    return flat_dim(action_space)
+
+
+def encode_action(action: Tensor, action_space: gym.Space) -> Tensor:
+    """Codes actions as the forward models read them.
+
+    Discrete: one-hot. MultiDiscrete: one-hot blocks side by side. MultiBinary: 0 or 1. Box: as it
+    is, clamped to [-1, 1] where the space is bounded. The clamp assumes normalised actions, as
+    RLlib's policies give them before they are stretched to the bounds of the space: what lies
+    outside had the effect of the bound.
+
+    Args:
+        action: [N] of a Discrete (``start`` included), else [N, ...].
+        action_space: Of one action.
+
+    Returns:
+        [N, A], float.
+
+    Raises:
+        SpecError: If the space is not Discrete, MultiDiscrete, MultiBinary or a floating Box.
+    """
+    _check_action_space(action_space)
+    if isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete):
+        return one_hot(action, action_space)
+    return _flat_action(action, action_space)
+
+
+def inverse_target(action: Tensor, action_space: gym.Space) -> Tensor:
+    """The action as ``rlssl.losses.inverse_dynamics_loss`` compares it with an InverseModel.
+
+    Args:
+        action: [N] of a Discrete (``start`` included), else [N, ...].
+        action_space: Of one action.
+
+    Returns:
+        [N] int64 counted from 0 for Discrete, [N, k] for MultiDiscrete and MultiBinary; for Box
+        [N, A] float, as ``encode_action`` gives it.
+
+    Raises:
+        SpecError: If the space is not Discrete, MultiDiscrete, MultiBinary or a floating Box.
+    """
+    _check_action_space(action_space)
+    if isinstance(action_space, spaces.Discrete):
+        return action.long().reshape(-1) - int(action_space.start)
+    if isinstance(action_space, spaces.MultiDiscrete):
+        start = torch.as_tensor(action_space.start.reshape(-1), device=action.device)
+        return action.long().reshape(action.shape[0], -1) - start
+    flat = _flat_action(action, action_space)
+    return flat.long() if isinstance(action_space, spaces.MultiBinary) else flat
+
+
+class InverseModel(nn.Module):
+    """Predicts the action from the latents before and after it: FC 256, ReLU, linear.
+
+    Outputs start near 0: a cross-entropy of ``log n`` at the start.
+
+    Source:
+        Pathak et al. 2017, arXiv:1705.05363, section 4 and published code. Differs: orthogonal
+        initialisation; multi-discrete, multi-binary and continuous actions are ours.
+    """
+
+    def __init__(self, feature_dim: int, action_space: gym.Space, hidden: int = 256) -> None:
+        """Builds the layers.
+
+        Args:
+            feature_dim: D of a latent.
+            action_space: Of one action; see ``encode_action`` for the kinds.
+            hidden: Features of the hidden layer.
+
+        Raises:
+            SpecError: If the action space is of another kind.
+        """
+        super().__init__()
+        _check_action_space(action_space)
+        self._num_logits = _num_logits(action_space)
+        self._is_discrete = isinstance(action_space, spaces.Discrete)
+        output_dim = sum(self._num_logits) or flat_dim(action_space)
+        self.layers = nn.Sequential(
+            linear_head(2 * feature_dim, hidden, HIDDEN_GAIN),
+            nn.ReLU(),
+            linear_head(hidden, output_dim, OUTPUT_GAIN),
+        )
+
+    def forward(self, phi: Tensor, phi_next: Tensor) -> Tensor | list[Tensor]:
+        """Two [N, D] to what ``inverse_dynamics_loss`` takes.
+
+        Returns:
+            [N, n] logits for Discrete; a list of [N, n_j] logits for MultiDiscrete and (n_j = 2)
+            MultiBinary; [N, A] means for Box.
+        """
+        output = self.layers(torch.cat([phi, phi_next], dim=-1))
+        if self._is_discrete or not self._num_logits:
+            return output
+        return list(output.split(self._num_logits, dim=-1))
+
+
+class ForwardModel(nn.Module):
+    """Predicts the next latent from a latent and an action: FC 256, ReLU, linear.
+
+    Predictions start near 0: a ``half_sum`` loss of half the squared norm of the target.
+
+    Source:
+        Pathak et al. 2017, arXiv:1705.05363, section 4 and published code. Differs: orthogonal
+        initialisation.
+    """
+
+    def __init__(self, feature_dim: int, action_space: gym.Space, hidden: int = 256) -> None:
+        """Builds the layers; arguments and errors as for ``InverseModel``."""
+        super().__init__()
+        self.layers = nn.Sequential(
+            linear_head(feature_dim + action_dim(action_space), hidden, HIDDEN_GAIN),
+            nn.ReLU(),
+            linear_head(hidden, feature_dim, OUTPUT_GAIN),
+        )
+
+    def forward(self, phi: Tensor, action: Tensor) -> Tensor:
+        """[N, D] and a coded action [N, A] to the predicted next latent [N, D]."""
+        return self.layers(torch.cat([phi, action], dim=-1))
+
+
+class ResidualForwardModel(nn.Module):
+    """Predicts the next latent by residual blocks that are told the action at every layer.
+
+    ``x = leaky(W [phi, a])``; then ``num_blocks`` times
+    ``x = x + W2 [leaky(W1 [x, a]), a]``; then ``W [x, a]``.
+
+    Source:
+        Burda et al. 2018, arXiv:1808.04355, published code (``dynamics.py``). Differs: orthogonal
+        initialisation; gain 1 where no activation follows, as sums of blocks would grow.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        action_space: gym.Space,
+        hidden: int = 512,
+        num_blocks: int = 4,
+    ) -> None:
+        """Builds the layers.
+
+        Args:
+            feature_dim: D of a latent.
+            action_space: Of one action; see ``encode_action`` for the kinds.
+            hidden: Features of every hidden layer; Burda: 512.
+            num_blocks: Residual blocks of two layers; Burda: 4.
+
+        Raises:
+            SpecError: If the action space is of another kind.
+        """
+        super().__init__()
+        actions = action_dim(action_space)
+        self.first = linear_head(feature_dim + actions, hidden, HIDDEN_GAIN)
+        self.blocks = nn.ModuleList(_ResidualBlock(hidden, actions) for _ in range(num_blocks))
+        self.last = linear_head(hidden + actions, feature_dim, 1.0)
+
+    def forward(self, phi: Tensor, action: Tensor) -> Tensor:
+        """[N, D] and a coded action [N, A] to the predicted next latent [N, D]."""
+        x = F.leaky_relu(self.first(torch.cat([phi, action], dim=-1)), LEAKY_SLOPE)
+        for block in self.blocks:
+            x = block(x, action)
+        return self.last(torch.cat([x, action], dim=-1))
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, hidden: int, actions: int) -> None:
+        super().__init__()
+        self.inner = linear_head(hidden + actions, hidden, HIDDEN_GAIN)
+        self.outer = linear_head(hidden + actions, hidden, 1.0)
+
+    def forward(self, x: Tensor, action: Tensor) -> Tensor:
+        inner = F.leaky_relu(self.inner(torch.cat([x, action], dim=-1)), LEAKY_SLOPE)
+        return x + self.outer(torch.cat([inner, action], dim=-1))
+
+
+def _check_action_space(space: gym.Space) -> None:
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        return
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        return
+    raise SpecError(
+        f"actions of {space} cannot be coded; use Discrete, MultiDiscrete, MultiBinary or a Box of "
+        "floats (wrap the environment; MultiDiscrete in place of a Box of integers)."
+    )
+
+
+def _num_logits(space: gym.Space) -> list[int]:
+    """Logits of each discrete part; empty for Box."""
+    match space:
+        case spaces.Discrete():
+            return [int(space.n)]
+        case spaces.MultiDiscrete():
+            return [int(size) for size in space.nvec.reshape(-1)]
+        case spaces.MultiBinary():
+            return [2] * flat_dim(space)
+    return []
+
+
+def _flat_action(action: Tensor, space: gym.Space) -> Tensor:
+    flat = action.reshape(action.shape[0], -1).float()
+    # As RLlib's unsquash_action: stretched, and clipped, only if every dimension is bounded.
+    return flat.clamp(-1.0, 1.0) if isinstance(space, spaces.Box) and space.is_bounded() else flat

@@ -1,0 +1,94 @@
+"""Plug-ins: modules that register something when they are imported, in every process."""
+
+import functools
+import importlib
+import importlib.metadata
+from collections.abc import Iterable
+from typing import Any
+
+from rlssl.errors import PluginError, SpecError, did_you_mean
+
+#: The entry-point group under which installed packages name their plug-in modules.
+ENTRY_POINT_GROUP = "rlssl.plugins"
+
+# Entry points are read once a process, and what plug-ins register is told apart from what a
+# script registers itself: other processes get the first by loading the same plug-ins.
+_entry_points_loaded = False
+_plugins_loading = 0
+
+
+def plugins_are_loading() -> bool:
+    """Tells whether what registers right now is a plug-in, which other processes load too."""
+    return _plugins_loading > 0
+
+
+def resolve(reference: str) -> Any:
+    """Imports what a ``"module:attribute"`` string names.
+
+    Raises:
+        SpecError: The string has no colon.
+        PluginError: The module cannot be imported, or has no such attribute; in its own words.
+    """
+    module_name, _, attribute = reference.partition(":")
+    if not module_name or not attribute:
+        raise SpecError(f"{reference!r} is not of the form 'module:attribute'.")
+    module = _import(module_name, f"{reference!r}")
+    try:
+        return functools.reduce(getattr, attribute.split("."), module)
+    except AttributeError as error:
+        guess = did_you_mean(attribute, vars(module)) or "."
+        raise PluginError(f"module {module_name!r} has no {attribute!r}{guess}") from error
+
+
+def _import(module_name: str, wanted_by: str) -> Any:
+    """Imports a module; whatever goes wrong in it becomes a PluginError in its own words."""
+    # A module written since the interpreter started is invisible to the finders' caches.
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(module_name)
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}"
+        raise PluginError(f"cannot import {module_name!r} for {wanted_by}: {words}") from error
+
+
+def load_plugins(names: Iterable[str] = ()) -> None:
+    """Imports the plug-ins: installed ones by their entry points, then the named modules.
+
+    Importing registers. May be called again at any time: what is loaded is not loaded twice.
+
+    Args:
+        names: Modules on the path, as under ``plugins:`` of a spec.
+
+    Raises:
+        PluginError: A plug-in cannot be imported; names the module and repeats the reason.
+    """
+    global _entry_points_loaded, _plugins_loading
+    _plugins_loading += 1
+    try:
+        if not _entry_points_loaded:
+            # Set first: a plug-in may itself look an environment up while it is imported.
+            _entry_points_loaded = True
+            try:
+                for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+                    _import(point.module, f"entry point {point.name!r} of {ENTRY_POINT_GROUP}")
+            except PluginError:
+                _entry_points_loaded = False
+                raise
+        for name in names:
+            _load_named_plugin(name)
+    finally:
+        _plugins_loading -= 1
+
+
+def _load_named_plugin(name: str) -> None:
+    try:
+        _import(name, f"plugins: {name}")
+    except PluginError as error:
+        cause = error.__cause__
+        missing = cause.name if isinstance(cause, ModuleNotFoundError) else None
+        if missing is None or not f"{name}.".startswith(f"{missing}."):
+            raise
+        raise PluginError(
+            f"plugins: no module {name!r} on the path; install it, or run from (or keep the spec "
+            "in) the folder that holds it. A module is named without '.py' and with dots for '/'."
+        ) from cause

@@ -1,0 +1,245 @@
+"""A trained policy on its own: acting, evaluating, saving and loading without pickles."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.core import (
+    COMPONENT_LEARNER,
+    COMPONENT_RL_MODULE,
+    DEFAULT_MODULE_ID,
+)
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
+from ray.rllib.utils.serialization import gym_space_from_dict, gym_space_to_dict
+from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
+from safetensors.torch import load_file, save_file
+
+from rlssl.algorithms import ALGORITHMS
+from rlssl.errors import SpecError
+from rlssl.registry import load_plugins, make_env
+from rlssl.rollouts.frame_stack import FrameStack, stacked_space
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms.algorithm import Algorithm
+
+#: The two files of a saved policy.
+POLICY_FILE = "policy.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+#: Episodes are dealt to this many environment objects in turn, whatever the number of runners, so
+#: that an environment which carries something over between episodes gives the same list too.
+NUM_SLOTS = 8
+
+#: An evaluation episode that is still going after so many agent steps is cut off and counted.
+MAX_EPISODE_STEPS = 108_000
+
+
+class Policy:
+    """Acts on single, unbatched, unstacked observations of one environment.
+
+    Args:
+        module: The RLModule, built for inference.
+        settings: What ``policy.json`` holds: algorithm, model, observation_space, action_space
+            (of one environment), normalize_actions, clip_actions, plugins, env.
+    """
+
+    def __init__(self, module: RLModule, settings: Mapping[str, Any]) -> None:
+        self.module = module
+        self.settings = dict(settings)
+        self.observation_space: gym.Space = settings["observation_space"]
+        self.action_space: gym.Space = settings["action_space"]
+        frame_stack = settings["model"]["frame_stack"]
+        self._frames = (
+            FrameStack(frame_stack, 1, self.observation_space) if frame_stack > 1 else None
+        )
+        self._starts_episode = True
+
+    @classmethod
+    def from_algorithm(cls, algorithm: "Algorithm") -> Self:
+        """A copy of what ``algorithm`` has learned so far, on the CPU."""
+        config = algorithm.config
+        observation_space, action_space = algorithm.spaces[INPUT_ENV_SINGLE_SPACES]
+        spec = config.get_rl_module_spec(spaces=algorithm.spaces, inference_only=True)
+        settings = {
+            "algorithm": config.algorithm_name,
+            "model": {**spec.model_config, "auxiliary": {}},
+            "observation_space": observation_space,
+            "action_space": action_space,
+            "normalize_actions": config.normalize_actions,
+            "clip_actions": config.clip_actions,
+            "plugins": list(config.plugin_modules),
+            "env": config.evaluation_env_settings,
+        }
+        policy = cls(_build_module(settings), settings)
+        state = algorithm.learner_group.get_state(
+            components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
+        )
+        policy.module.set_state(state[COMPONENT_LEARNER][COMPONENT_RL_MODULE][DEFAULT_MODULE_ID])
+        return policy
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Reads what ``save`` wrote; nothing in it is executed.
+
+        Raises:
+            SpecError: If the folder holds no policy, or names something unknown.
+        """
+        folder = Path(folder)
+        if not (folder / POLICY_FILE).is_file():
+            raise SpecError(f"{folder} holds no {POLICY_FILE}; give an exported policy or a run.")
+        settings = json.loads((folder / POLICY_FILE).read_text())
+        load_plugins(settings["plugins"])
+        for key in ("observation_space", "action_space"):
+            settings[key] = gym_space_from_dict(settings[key])
+        module = _build_module(settings)
+        module.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        return cls(module, settings)
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes ``policy.json`` and ``weights.safetensors`` into ``folder``; returns it."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = dict(self.settings)
+        for key in ("observation_space", "action_space"):
+            settings[key] = gym_space_to_dict(settings[key])
+        (folder / POLICY_FILE).write_text(json.dumps(settings, indent=2))
+        weights = {key: value.contiguous() for key, value in self.module.state_dict().items()}
+        save_file(weights, folder / WEIGHTS_FILE)
+        return folder
+
+    def reset(self) -> None:
+        """Forgets the frames seen so far; call it at the start of every episode."""
+        self._starts_episode = True
+
+    def act(self, observation: Any, *, explore: bool = False) -> Any:
+        """The action to step the environment with.
+
+        Args:
+            observation: One unstacked observation, as the environment gave it.
+            explore: Samples from the policy (torch's global generator) instead of its mode.
+        """
+        batch = {Columns.OBS: _to_batch(self._stacked(observation))}
+        forward = self.module.forward_exploration if explore else self.module.forward_inference
+        inputs = forward(batch)[Columns.ACTION_DIST_INPUTS]
+        distribution = self.module.get_inference_action_dist_cls().from_logits(inputs)
+        if not explore:
+            distribution = distribution.to_deterministic()
+        action = distribution.sample()[0].cpu().numpy()
+        if self.settings["normalize_actions"]:
+            return unsquash_action(action, self.action_space)
+        if self.settings["clip_actions"]:
+            return clip_action(action, self.action_space)
+        return action
+
+    def _stacked(self, observation: Any) -> Any:
+        if self._frames is None:
+            return observation
+        frame = np.asarray(observation)[None]
+        if self._starts_episode:
+            self._frames.reset(frame, np.ones(1, dtype=bool))
+        else:
+            self._frames.push(frame)
+        self._starts_episode = False
+        return self._frames.stacked()[0]
+
+
+@dataclass(frozen=True)
+class EpisodeRecord:
+    """One evaluation episode."""
+
+    seed: int
+    # Sum of the environment's own rewards.
+    score: float
+    # Agent steps.
+    length: int
+    # 1.0 or 0.0; nan where the environment does not say.
+    success: float
+
+
+def evaluate_policy(
+    policy: Policy, env: Mapping[str, Any], *, seeds: Iterable[int], explore: bool
+) -> list[EpisodeRecord]:
+    """One episode per seed, in the seeds' order, on environments built for the purpose."""
+    seeds = list(seeds)
+    records = [record for slot in slots(seeds) for record in run_slot(policy, env, slot, explore)]
+    by_seed = {record.seed: record for record in records}
+    return [by_seed[seed] for seed in seeds]
+
+
+def slots(seeds: Sequence[int]) -> list[list[int]]:
+    """Deals the seeds to at most ``NUM_SLOTS`` environments, in turn."""
+    dealt = [list(seeds[slot::NUM_SLOTS]) for slot in range(NUM_SLOTS)]
+    return [slot for slot in dealt if slot]
+
+
+def run_slot(
+    policy: Policy, env: Mapping[str, Any], seeds: Sequence[int], explore: bool
+) -> list[EpisodeRecord]:
+    """Runs the seeds' episodes one after the other on one environment."""
+    environment = make_env(env, split="eval", seed=seeds[0])
+    # Sampling must not disturb, nor depend on, what else draws from the global generator.
+    with torch.random.fork_rng(devices=[]):
+        records = [_run_episode(policy, environment, seed, explore) for seed in seeds]
+    environment.close()
+    return records
+
+
+def summarize(records: Sequence[EpisodeRecord]) -> dict[str, float]:
+    """Means over the episodes; the deviation is that of a sample (n - 1), nan for one episode."""
+    scores = np.array([record.score for record in records])
+    successes = np.array([record.success for record in records])
+    known = successes[~np.isnan(successes)]
+    return {
+        "episode_return_mean": float(scores.mean()),
+        "episode_return_std": float(scores.std(ddof=1)) if len(scores) > 1 else float("nan"),
+        "episode_len_mean": float(np.mean([record.length for record in records])),
+        "success_rate": float(known.mean()) if len(known) else float("nan"),
+        "num_episodes": len(records),
+    }
+
+
+def _run_episode(policy: Policy, env: gym.Env, seed: int, explore: bool) -> EpisodeRecord:
+    torch.manual_seed(seed)
+    policy.reset()
+    observation, info = env.reset(seed=seed)
+    score, length, ended = 0.0, 0, False
+    while not ended and length < MAX_EPISODE_STEPS:
+        action = policy.act(observation, explore=explore)
+        observation, reward, terminated, truncated, info = env.step(action)
+        score += float(reward)
+        length += 1
+        ended = terminated or truncated
+    success = info.get("success", info.get("is_success", float("nan")))
+    return EpisodeRecord(seed=seed, score=score, length=length, success=float(success))
+
+
+def _build_module(settings: Mapping[str, Any]) -> RLModule:
+    """The untrained module of the settings, without drawing from torch's global generator."""
+    default_spec = ALGORITHMS[settings["algorithm"]]().get_default_rl_module_spec()
+    spec = RLModuleSpec(
+        module_class=default_spec.module_class,
+        observation_space=stacked_space(
+            settings["observation_space"], settings["model"]["frame_stack"]
+        ),
+        action_space=settings["action_space"],
+        model_config=dict(settings["model"]),
+        inference_only=True,
+    )
+    with torch.random.fork_rng(devices=[]):
+        return spec.build()
+
+
+def _to_batch(observation: Any) -> Any:
+    """One observation as a batch of one, in tensors."""
+    if isinstance(observation, Mapping):
+        return {key: _to_batch(value) for key, value in observation.items()}
+    if isinstance(observation, tuple):
+        return tuple(_to_batch(value) for value in observation)
+    return torch.as_tensor(np.asarray(observation))[None]

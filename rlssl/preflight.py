@@ -1,0 +1,156 @@
+"""Trying an environment in this process before any actor starts."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import gymnasium as gym
+import numpy as np
+
+from rlssl.errors import PreflightError, SpecError
+from rlssl.registry import (
+    EnvSpaces,
+    env_config,
+    find_environment,
+    make_env,
+    make_vector_env,
+    vector_env_problem,
+)
+
+T = TypeVar("T")
+
+
+class _Step(NamedTuple):
+    """What `Env.step` must return."""
+
+    observation: Any
+    reward: Any
+    terminated: Any
+    truncated: Any
+    info: Any
+
+
+def run(env: Mapping[str, Any]) -> EnvSpaces:
+    """Does what `rlssl.registry.preflight` says."""
+    name = env_config(env, "train", 0, None)["id"]
+    instance = _attempt(name, "make", lambda: make_env(env, seed=0))
+    try:
+        spaces = _check_spaces(name, instance)
+        _check_steps(name, instance)
+    finally:
+        instance.close()
+    _check_make_vec(name, env, instance)
+    return spaces
+
+
+def _attempt(name: str, where: str, call: Callable[[], T]) -> T:
+    """Calls; what the environment raises becomes a PreflightError that says where."""
+    try:
+        return call()
+    except SpecError:
+        raise
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}"
+        raise PreflightError(f"environment {name!r} failed in {where}(): {words}") from error
+
+
+def _check_spaces(name: str, env: gym.Env) -> EnvSpaces:
+    for attribute in ("observation_space", "action_space"):
+        space = getattr(env, attribute, None)
+        if not isinstance(space, gym.Space):
+            raise PreflightError(
+                f"environment {name!r}: {attribute} must be a gymnasium space; got {space!r}."
+            )
+    repeat = env.get_wrapper_attr("action_repeat") if env.has_wrapper_attr("action_repeat") else 1
+    if not isinstance(repeat, int) or repeat < 1:
+        raise PreflightError(
+            f"environment {name!r}: action_repeat must be an integer >= 1; got {repeat!r}."
+        )
+    return EnvSpaces(env.observation_space, env.action_space, repeat)
+
+
+def _check_steps(name: str, env: gym.Env, num_steps: int = 3) -> None:
+    def reset(seed: int | None) -> None:
+        result = _attempt(name, "reset", lambda: env.reset(seed=seed))
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise PreflightError(
+                f"environment {name!r}: reset() must return (observation, info); got {result!r}."
+            )
+        _check_observation(name, "reset", result[0], env.observation_space)
+
+    env.action_space.seed(0)
+    reset(0)
+    for _ in range(num_steps):
+        result = _attempt(name, "step", lambda: env.step(env.action_space.sample()))
+        step = _check_step(name, result)
+        _check_observation(name, "step", step.observation, env.observation_space)
+        if step.terminated or step.truncated:
+            reset(None)
+
+
+def _check_step(name: str, result: Any) -> _Step:
+    if not (isinstance(result, tuple) and len(result) == 5):
+        raise PreflightError(
+            f"environment {name!r}: step() must return (observation, reward, terminated, "
+            f"truncated, info); got {result!r}."
+        )
+    step = _Step(*result)
+    reward = np.asarray(step.reward)
+    if reward.ndim != 0 or reward.dtype.kind not in "biuf" or not np.isfinite(reward):
+        raise PreflightError(
+            f"environment {name!r}: the reward must be a finite number; got {step.reward!r}."
+        )
+    if not isinstance(step.info, dict):
+        raise PreflightError(f"environment {name!r}: info must be a dict; got {step.info!r}.")
+    return step
+
+
+def _check_observation(name: str, where: str, observation: Any, space: gym.Space) -> None:
+    problem = _observation_problem(observation, space)
+    if problem:
+        raise PreflightError(
+            f"environment {name!r}: the observation of {where}(){problem}; "
+            "correct the observation or observation_space."
+        )
+
+
+def _observation_problem(observation: Any, space: gym.Space, key: str = "") -> str:
+    """Says what is wrong with an observation, or returns ``""``."""
+    at = f" at {key}" if key else ""
+    if isinstance(space, gym.spaces.Dict):
+        if not isinstance(observation, dict) or observation.keys() != space.spaces.keys():
+            return f"{at} must be a dict with the keys {list(space.spaces)}; got {observation!r}"
+        return _first_problem(observation, dict(space.spaces), key)
+    if isinstance(space, gym.spaces.Tuple):
+        if not isinstance(observation, tuple) or len(observation) != len(space.spaces):
+            return f"{at} must be a tuple of {len(space.spaces)}; got {observation!r}"
+        return _first_problem(observation, dict(enumerate(space.spaces)), key)
+    if isinstance(space, gym.spaces.Box):
+        if not isinstance(observation, np.ndarray | np.generic):
+            return f"{at} is no numpy array but {type(observation)}"
+        if observation.dtype != space.dtype:
+            return f"{at} has dtype {observation.dtype}, its space {space.dtype}"
+        if observation.shape != space.shape:
+            return f"{at} has shape {observation.shape}, its space {space.shape}"
+        if observation.dtype.kind == "f" and not np.isfinite(observation).all():
+            return f"{at} has a value that is not finite: {observation}"
+    return "" if space.contains(observation) else f"{at} lies outside {space}: {observation!r}"
+
+
+def _first_problem(observation: Any, spaces: Mapping[Any, gym.Space], key: str) -> str:
+    """`_observation_problem` of the parts of a dict or tuple: the first one found."""
+    problems = (
+        _observation_problem(observation[part], space, f"{key}[{part!r}]")
+        for part, space in spaces.items()
+    )
+    return next(filter(None, problems), "")
+
+
+def _check_make_vec(name: str, env: Mapping[str, Any], single: gym.Env) -> None:
+    entry = find_environment(name)
+    if entry is None or entry.make_vec is None:
+        return
+    vector = _attempt(name, "make_vec", lambda: make_vector_env(env, num_envs=1, seed=0))
+    reason = vector_env_problem(vector, 1, single)
+    vector.close()
+    if reason:
+        raise PreflightError(f"environment {name!r}: make_vec: {reason}.")

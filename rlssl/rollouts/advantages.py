@@ -1,0 +1,82 @@
+"""Learner connector: generalised advantage estimation on a finished batch."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.evaluation.postprocessing import Postprocessing
+from torch import Tensor
+
+from rlssl.losses.advantage import generalized_advantage
+from rlssl.rollouts.rows import take_rows
+
+#: Rows per forward pass of the value function: bounds the memory that pixels take.
+_VALUE_ROWS = 4096
+
+
+class AddAdvantages(ConnectorV2):
+    """Adds advantages and value targets, drops the phantom rows, and shuffles what is left.
+
+    Runs after ``AddOneTsToEpisodesAndTruncate``, whose extra row per chunk gives the bootstrap
+    value of its last observation. Without the phantom rows every minibatch holds valid rows alone
+    and their number is what the config says.
+
+    Args:
+        gamma: Discount per agent step; in [0, 1].
+        lambda_: GAE's lambda; in [0, 1].
+        normalize: Whether advantages get zero mean and unit deviation over the batch.
+    """
+
+    def __init__(self, *args: Any, gamma: float, lambda_: float, normalize: bool) -> None:
+        super().__init__(*args)
+        self.gamma = gamma
+        self.lambda_ = lambda_
+        self.normalize = normalize
+
+    @torch.no_grad()
+    def __call__(self, *, rl_module: Any, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Replaces the default module's batch."""
+        columns = batch[DEFAULT_MODULE_ID]
+        module = rl_module[DEFAULT_MODULE_ID].unwrapped()
+        mask = columns[Columns.LOSS_MASK]
+        values = torch.cat([module.compute_values(rows) for rows in _slices(columns)]).float()
+        advantages = self._advantages(columns, values, mask)
+        columns = dict(columns)
+        del columns[Columns.LOSS_MASK]
+        order = mask.nonzero().squeeze(-1)
+        order = order[torch.randperm(len(order)).to(order.device)]
+        columns[Postprocessing.VALUE_TARGETS] = advantages + values
+        columns[Postprocessing.ADVANTAGES] = self._normalized(advantages, mask)
+        return {**batch, DEFAULT_MODULE_ID: take_rows(columns, order)}
+
+    def _advantages(self, columns: Mapping[str, Any], values: Tensor, mask: Tensor) -> Tensor:
+        """[M], zero on phantom rows: the row after a valid one always belongs to its chunk."""
+        rows = mask.nonzero().squeeze(-1)
+        advantages = torch.zeros_like(values)
+        advantages[rows] = generalized_advantage(
+            columns[Columns.REWARDS][rows].float(),
+            values[rows],
+            values[rows + 1],
+            columns[Columns.TERMINATEDS][rows].float(),
+            ~mask[rows + 1],
+            gamma=self.gamma,
+            lambda_=self.lambda_,
+        )
+        return advantages
+
+    def _normalized(self, advantages: Tensor, mask: Tensor) -> Tensor:
+        if not self.normalize:
+            return advantages
+        valid = advantages[mask]
+        return (advantages - valid.mean()) / (valid.std() + 1e-8)
+
+
+def _slices(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The observations, at most ``_VALUE_ROWS`` at a time."""
+    num_rows = len(columns[Columns.REWARDS])
+    for start in range(0, num_rows, _VALUE_ROWS):
+        rows = slice(start, start + _VALUE_ROWS)
+        yield {Columns.OBS: take_rows(columns[Columns.OBS], rows)}

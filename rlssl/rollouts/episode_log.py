@@ -1,0 +1,146 @@
+"""What both EnvRunners record of every finished game: return, length, success, when, how long."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+#: Key under which the series are logged; each value is a list with one entry a game.
+EPISODES_KEY = "rlssl_episodes"
+
+#: Keys of an environment's info that tell whether the game was won, in order of preference.
+SUCCESS_KEYS = ("success", "is_success")
+
+
+@dataclass(frozen=True)
+class FinishedEpisode:
+    """One whole game, whatever the number of learning episodes it was split into."""
+
+    # Sum of the environment's own rewards, neither clipped nor discounted.
+    episode_return: float
+    # Agent steps.
+    length: int
+    # 1.0 or 0.0, or a fraction where the environment gives one; nan where it does not tell.
+    success: float
+    # Agent steps that this runner had sampled at the game's end since its last `get_metrics()`.
+    offset: int
+    # Seconds since the game's reset.
+    duration_s: float
+
+
+class EpisodeLog:
+    """Running scores of N environments, and the games finished since the last `drain()`."""
+
+    def __init__(self, num_envs: int) -> None:
+        self._finished: list[FinishedEpisode] = []
+        self._steps = 0
+        self.restart(num_envs)
+
+    def restart(self, num_envs: int, *, lost_steps: int = 0) -> None:
+        """Forgets the unfinished games.
+
+        Args:
+            num_envs: N from now on.
+            lost_steps: Agent steps counted by `step` that will not be returned by the runner.
+        """
+        self._steps -= lost_steps
+        self._returns = np.zeros(num_envs, np.float64)
+        self._lengths = np.zeros(num_envs, np.int64)
+        self._offsets = np.zeros(num_envs, np.int64)
+        self._started_s = np.full(num_envs, time.perf_counter())
+
+    def step(self, rewards: np.ndarray, stepped: np.ndarray) -> None:
+        """Counts one vector step.
+
+        Args:
+            rewards: [N], the environment's own.
+            stepped: [N], bool; False where the step was the reset of an autoreset.
+        """
+        self._returns += np.where(stepped, rewards, 0.0)
+        self._lengths += stepped
+        # Environments count one after the other, as in RLlib's loop: no two games share an offset.
+        self._offsets = self._steps + np.cumsum(stepped)
+        self._steps = int(self._offsets[-1])
+
+    def finish(self, slot: int, success: float) -> None:
+        """Closes the game of environment ``slot`` at the step counted last."""
+        now = time.perf_counter()
+        self.add(
+            episode_return=float(self._returns[slot]),
+            length=int(self._lengths[slot]),
+            success=success,
+            offset=int(self._offsets[slot]),
+            duration_s=now - float(self._started_s[slot]),
+        )
+        self._returns[slot] = self._lengths[slot] = 0
+        self._started_s[slot] = now
+
+    def add(self, **fields: Any) -> None:
+        """Adds a game that was counted elsewhere; the fields are those of `FinishedEpisode`."""
+        self._finished.append(FinishedEpisode(**fields))
+
+    def drain(self) -> list[FinishedEpisode]:
+        """Returns the finished games, oldest first, and starts over: offsets count from 0."""
+        finished, self._finished = self._finished, []
+        self._steps = 0
+        return finished
+
+
+def log_finished(metrics: Any, finished: list[FinishedEpisode]) -> None:
+    """Logs each game under ``rlssl_episodes/{return,length,success,offset}``, as equal series.
+
+    Args:
+        metrics: RLlib's MetricsLogger.
+        finished: The games, oldest first.
+    """
+    for episode in finished:
+        values = {
+            "return": episode.episode_return,
+            "length": episode.length,
+            "success": episode.success,
+            "offset": episode.offset,
+        }
+        for key, value in values.items():
+            metrics.log_value((EPISODES_KEY, key), value, reduce="item_series")
+
+
+def success_of(info: Mapping[str, Any]) -> float:
+    """Reads the success of a game from its last info; nan where the environment does not tell."""
+    for key in SUCCESS_KEYS:
+        if info.get(key) is not None:
+            return float(info[key])
+    return math.nan
+
+
+def vector_info(
+    infos: Mapping[str, Any], key: str, num_envs: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Reads one key of a vector environment's infos.
+
+    Args:
+        infos: As gymnasium's vector environments give them: ``key`` -> [N] and, where not every
+            environment gave the key, ``_key`` -> [N], bool.
+        key: What to read.
+        num_envs: N.
+
+    Returns:
+        The values, [N], and which of them were given, [N], bool; None where nobody gave the key.
+    """
+    if key not in infos:
+        return None
+    given = infos.get(f"_{key}")
+    mask = np.ones(num_envs, np.bool_) if given is None else np.asarray(given, np.bool_)
+    return np.asarray(infos[key]), mask
+
+
+def vector_success(infos: Mapping[str, Any], slot: int, num_envs: int) -> float:
+    """As `success_of`, for environment ``slot`` of a vector environment's infos."""
+    info = {}
+    for key in SUCCESS_KEYS:
+        given = vector_info(infos, key, num_envs)
+        if given is not None and given[1][slot]:
+            info[key] = given[0][slot]
+    return success_of(info)

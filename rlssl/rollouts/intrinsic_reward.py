@@ -1,0 +1,109 @@
+"""Learner connectors that add the auxiliary losses' intrinsic rewards to the batch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from torch import Tensor
+
+from rlssl.rollouts.rows import take_rows
+
+#: Key of the shared data under which `RecordChunks` leaves what `AddIntrinsicReward` needs.
+CHUNKS = "rlssl_chunks"
+
+
+class RecordChunks(ConnectorV2):
+    """Notes each episode chunk's id, length and end before later pieces rename and extend it."""
+
+    def __call__(
+        self, *, batch: dict[str, Any], episodes: list[Any], shared_data: dict[str, Any], **_: Any
+    ) -> dict[str, Any]:
+        """Leaves ``batch`` as it is."""
+        shared_data[CHUNKS] = [(episode.id_, len(episode), episode.is_done) for episode in episodes]
+        return batch
+
+
+class AddIntrinsicReward(ConnectorV2):
+    """``reward += sum_i intrinsic_coeff_i * intrinsic_reward_i`` on the valid rows, before GAE.
+
+    A loss with a ``reward_clip`` and a coefficient above zero then has the sum clipped to
+    +-``reward_clip``, as Pathak et al. 2017 do. Logged: the raw reward's mean as
+    ``aux/<name>/intrinsic_reward``, and the weighted, unclipped sum over whole episodes.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Weighted intrinsic return so far of every unfinished episode.
+        self._open_returns: dict[str, float] = {}
+
+    def __call__(
+        self,
+        *,
+        rl_module: Any,
+        batch: dict[str, Any],
+        shared_data: dict[str, Any],
+        metrics: Any = None,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """Changes ``Columns.REWARDS`` of the default module's batch."""
+        losses = rl_module[DEFAULT_MODULE_ID].unwrapped().auxiliary
+        if not len(losses):
+            return batch
+        columns = batch[DEFAULT_MODULE_ID]
+        mask = columns[Columns.LOSS_MASK]
+        chunks = shared_data[CHUNKS]
+        rewards = columns[Columns.REWARDS][mask]
+        rewards, bonus = self._add(losses, columns, mask, chunks, rewards, metrics)
+        if bonus is not None:
+            columns[Columns.REWARDS] = columns[Columns.REWARDS].clone()
+            columns[Columns.REWARDS][mask] = rewards
+            self._log_returns(bonus, chunks, metrics)
+        return batch
+
+    def _add(
+        self,
+        losses: Any,
+        columns: Mapping[str, Any],
+        mask: Tensor,
+        chunks: list[tuple[str, int, bool]],
+        rewards: Tensor,
+        metrics: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The new rewards of the valid rows, and the weighted bonus, None where there is none."""
+        bonus, clips = None, []
+        for name, loss in losses.items():
+            rows = take_rows({key: columns[key] for key in loss.reads}, mask)
+            rows["chunks"] = [(episode_id, length) for episode_id, length, _ in chunks]
+            raw = loss.intrinsic_reward(rows)
+            if raw is None:
+                continue
+            if metrics is not None:
+                key = (DEFAULT_MODULE_ID, "aux", name, "intrinsic_reward")
+                metrics.log_value(key, raw.mean(), window=1)
+            weighted = loss.config.intrinsic_coeff * raw
+            bonus = weighted if bonus is None else bonus + weighted
+            clip = getattr(loss, "reward_clip", None)
+            if clip is not None and loss.config.intrinsic_coeff > 0:
+                clips.append(clip)
+        if bonus is None:
+            return rewards, None
+        rewards = rewards + bonus.to(rewards.dtype)
+        return (rewards.clamp(-min(clips), min(clips)) if clips else rewards), bonus
+
+    def _log_returns(
+        self, bonus: Tensor, chunks: list[tuple[str, int, bool]], metrics: Any
+    ) -> None:
+        open_returns: dict[str, float] = {}
+        parts = torch.split(bonus, [length for _, length, _ in chunks])
+        for (episode_id, _, is_done), part in zip(chunks, parts, strict=True):
+            so_far = open_returns.pop(episode_id, self._open_returns.get(episode_id, 0.0))
+            total = so_far + float(part.sum())
+            if not is_done:
+                open_returns[episode_id] = total
+            elif metrics is not None:
+                key = (DEFAULT_MODULE_ID, "intrinsic_return_mean")
+                metrics.log_value(key, total, window=20)
+        self._open_returns = open_returns

@@ -1,0 +1,170 @@
+"""What both EnvRunners share: environments by rlssl's ids, plug-ins first, and useful errors."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium as gym
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.connectors.common.add_observations_from_episodes_to_batch import (
+    AddObservationsFromEpisodesToBatch,
+)
+from ray.rllib.env.env_context import EnvContext
+from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+from rlssl.registry import Vectorize, load_plugins, make_vector_env
+from rlssl.rollouts.connectors import StackObservationsEnvToModule
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunnerSettings:
+    """What an EnvRunner reads from a config beside RLlib's own settings."""
+
+    # {"id": ..., **options} of the environment.
+    env: dict[str, Any]
+    # Modules to import before a name is looked up.
+    plugins: tuple[str, ...]
+    # How copies of the environment are vectorised.
+    vectorize: Vectorize
+    # Frames a stacked observation holds; >= 1.
+    frame_stack: int
+    # Whether the runner trains or evaluates.
+    split: Literal["train", "eval"]
+
+    @classmethod
+    def of(cls, config: AlgorithmConfig) -> "RunnerSettings":
+        """Reads them off a config; RLlib's own configs work too, with the defaults."""
+        env = getattr(config, "rlssl_env", None)
+        return cls(
+            env=dict(env or {"id": config.env, **config.env_config}),
+            plugins=_plugins(config),
+            vectorize=getattr(config, "vectorize", "native"),
+            frame_stack=frame_stack_of(config),
+            split="eval" if config.in_evaluation else "train",
+        )
+
+
+def frame_stack_of(config: AlgorithmConfig) -> int:
+    """Reads ``frame_stack`` off the network settings of a config; 1 where they do not say."""
+    network = getattr(config, "network", None)
+    settings = network if isinstance(network, Mapping) else config.model_config
+    return int(settings.get("frame_stack", 1))
+
+
+def _plugins(config: AlgorithmConfig) -> tuple[str, ...]:
+    # rlssl's configs keep the names beside a builder method that is called `plugins`.
+    names: Any = getattr(config, "plugin_modules", None) or getattr(config, "plugins", ())
+    return () if callable(names) else tuple(names)
+
+
+class RegisteredEnvs(SingleAgentEnvRunner):
+    """An RLlib EnvRunner whose environments come from rlssl's registry.
+
+    Base of the two runners; it does not sample by itself.
+    """
+
+    env: Any
+    num_envs: int
+
+    def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
+        """Loads the plug-ins, then builds environment, connectors and module as RLlib does.
+
+        Args:
+            config: The algorithm's; see `RunnerSettings` for what is read besides RLlib's.
+            **kwargs: As RLlib gives them: ``worker_index``, ``num_workers``, ``spaces`` and others.
+        """
+        self.settings = RunnerSettings.of(config)
+        load_plugins(self.settings.plugins)
+        super().__init__(config=config, **kwargs)
+        # Chunks must carry the frames that the first observations after a cut are stacked from.
+        horizon = max(self.config.episode_lookback_horizon, self.settings.frame_stack - 1)
+        self.config.episode_lookback_horizon = horizon
+
+    def make_env(self) -> None:
+        """Builds the vector environment and closes the one before; the next sample resets it.
+
+        Raises:
+            SpecError: If the id is unknown or the environment cannot be built.
+        """
+        self._close_env()
+        # Again from the config: RLlib lets users change it and call this method.
+        settings = self.settings = RunnerSettings.of(self.config)
+        vector_env = make_vector_env(
+            settings.env,
+            num_envs=self.config.num_envs_per_env_runner,
+            vectorize=settings.vectorize,
+            split=settings.split,
+            worker_index=self.worker_index or 0,
+            seed=self._seed,
+        )
+        if self._seed is not None:
+            vector_env.action_space.seed(self._seed)
+        self.env = self._adapt(vector_env)
+        self.num_envs = self.env.num_envs
+        self._needs_initial_reset = True
+        make_callback(
+            "on_environment_created",
+            callbacks_objects=self._callbacks,
+            callbacks_functions=self.config.callbacks_on_environment_created,
+            kwargs={
+                "env_runner": self,
+                "metrics_logger": self.metrics,
+                "env": self.env.unwrapped,
+                "env_context": EnvContext(
+                    self.config.env_config,
+                    worker_index=self.worker_index,
+                    num_workers=self.num_workers,
+                    remote=self.config.remote_worker_envs,
+                ),
+            },
+        )
+
+    def make_module(self) -> None:
+        """Builds the module on the spaces that the connectors leave, frame stacking included."""
+        if self.settings.frame_stack > 1 and not self._env_to_module[StackObservationsEnvToModule]:
+            self._env_to_module.insert_before(
+                AddObservationsFromEpisodesToBatch,
+                StackObservationsEnvToModule(frame_stack=self.settings.frame_stack),
+            )
+        super().make_module()
+
+    def _adapt(self, vector_env: gym.vector.VectorEnv) -> gym.vector.VectorEnv:
+        """Wraps a new vector environment as the runner's sampling loop needs it."""
+        return vector_env
+
+    def _close_env(self) -> None:
+        if self.env is None:
+            return
+        try:
+            self.env.close()
+        except Exception as error:  # it may be closed because it failed
+            name = self.settings.env["id"]
+            logger.warning(
+                "environment %r failed in close(): %s: %s", name, type(error).__name__, error
+            )
+
+    def _try_env_reset(self, **kwargs: Any) -> Any:
+        try:
+            return super()._try_env_reset(**kwargs)
+        except Exception as error:
+            raise self._failure("reset", error) from error
+
+    def _try_env_step(self, actions: Any) -> Any:
+        try:
+            return super()._try_env_step(actions)
+        except RuntimeError as error:
+            # RLlib raises a bare RuntimeError; its cause says what happened.
+            cause = error.__cause__
+            if cause is None or error.args:
+                raise
+            raise self._failure("step", cause) from cause
+
+    def _failure(self, method: str, cause: BaseException) -> RuntimeError:
+        words = f"{type(cause).__name__}: {cause}"
+        return RuntimeError(
+            f"environment {self.settings.env['id']!r} failed in {method}(): {words}"
+        )

@@ -1,0 +1,75 @@
+"""The private names of ray 2.60 that the EnvRunners rely on, in one place.
+
+A test builds a stock runner and fails, naming the name, when ray renames one.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.utils import force_list
+
+#: Methods of RLlib's SingleAgentEnvRunner that ours call or override.
+ENV_RUNNER_METHODS = (
+    "_increase_sampled_metrics",
+    "_log_env_steps",
+    "_log_episode_metrics",
+    "_make_on_episode_callback",
+    "_sample",
+    "_try_env_reset",
+    "_try_env_step",
+)
+
+#: Attributes of one that ours read or write.
+ENV_RUNNER_ATTRIBUTES = (
+    "_callbacks",
+    "_device",
+    "_env_to_module",
+    "_metrics_num_env_steps_sampled",
+    "_needs_initial_reset",
+    "_ongoing_episodes_for_metrics",
+    "_seed",
+    "_weights_seq_no",
+)
+
+#: Attributes of an AlgorithmConfig that hold a user's own connectors.
+CONFIG_CONNECTORS = {
+    "env_to_module_connector": "_env_to_module_connector",
+    "module_to_env_connector": "_module_to_env_connector",
+}
+
+#: What AddOneTsToEpisodesAndTruncate leaves in ``shared_data`` where it appended a phantom row.
+PHANTOM_ROW_KEY = "_added_loss_mask_for_valid_episode_ts"
+
+#: Callbacks that RLlib calls with a growing episode in hand.
+EPISODE_CALLBACKS = (
+    "on_episode_created",
+    "on_episode_start",
+    "on_episode_step",
+    "on_episode_end",
+)
+
+
+def custom_connectors(config: AlgorithmConfig) -> list[str]:
+    """Names the settings under which a config carries connectors of the user's own."""
+    return [name for name, private in CONFIG_CONNECTORS.items() if getattr(config, private)]
+
+
+def episode_callbacks(config: AlgorithmConfig) -> list[str]:
+    """Names the episode callbacks that a config sets or overrides; rlssl's own do not count."""
+    return [
+        name
+        for name in EPISODE_CALLBACKS
+        if getattr(config, f"callbacks_{name}")
+        or any(_overrides(cls, name) for cls in force_list(config.callbacks_class))
+    ]
+
+
+def _overrides(callbacks_class: Any, name: str) -> bool:
+    # A functools.partial of a class hides its methods: it may override anything.
+    method: Callable[..., None] | None = getattr(callbacks_class, name, None)
+    if method is None:
+        return True
+    own = getattr(method, "__module__", "").partition(".")[0] == "rlssl"
+    return method is not getattr(RLlibCallback, name) and not own

@@ -1,0 +1,106 @@
+"""RLlib's own EnvRunner on rlssl's environments: slower, for what the vectorised one cannot do."""
+
+import logging
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.wrappers.vector import DictInfoToList
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.typing import ResultDict
+from ray.util import log_once
+
+from rlssl.rollouts.episode_log import EpisodeLog, log_finished, success_of
+from rlssl.rollouts.registered_envs import RegisteredEnvs
+from rlssl.rollouts.rllib_private import custom_connectors, episode_callbacks
+from rlssl.rollouts.vector_env_runner import VectorEnvRunner
+
+logger = logging.getLogger(__name__)
+
+
+class StockEnvRunner(RegisteredEnvs):
+    """RLlib's loop, connectors and callbacks; only where environments come from is ours.
+
+    It knows neither soft terminations nor rewards of their own to learn from.
+    """
+
+    def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
+        """As for RLlib's SingleAgentEnvRunner."""
+        super().__init__(config=config, **kwargs)
+        self._episode_log = EpisodeLog(self.num_envs)
+        # Agent steps since the last get_metrics(): now, and when this call to sample() began.
+        self._agent_steps = self._agent_steps_before = 0
+
+    def get_metrics(self) -> ResultDict:
+        """RLlib's metrics, and the finished games under ``rlssl_episodes``."""
+        log_finished(self.metrics, self._episode_log.drain())
+        self._agent_steps = self._agent_steps_before = 0
+        return super().get_metrics()
+
+    def _adapt(self, vector_env: gym.vector.VectorEnv) -> gym.vector.VectorEnv:
+        return DictInfoToList(vector_env)
+
+    def _make_on_episode_callback(
+        self, which: str, idx: int, episodes: list[SingleAgentEpisode]
+    ) -> None:
+        # The one place that RLlib's loop passes after every agent step and at every episode's end.
+        if which == "on_episode_step":
+            self._agent_steps += 1
+        elif which == "on_episode_end":
+            self._log_end(episodes[idx])
+        super()._make_on_episode_callback(which, idx, episodes)
+
+    def _increase_sampled_metrics(self, num_steps: int, num_episodes_completed: int) -> int:
+        # The loop leaves out callbacks behind the last episode asked for; its count is exact.
+        self._agent_steps_before += num_steps
+        self._agent_steps = self._agent_steps_before
+        return super()._increase_sampled_metrics(num_steps, num_episodes_completed)
+
+    def _log_end(self, episode: SingleAgentEpisode) -> None:
+        chunks = [*self._ongoing_episodes_for_metrics.get(episode.id_, ()), episode]
+        self._episode_log.add(
+            episode_return=float(sum(chunk.get_return() for chunk in chunks)),
+            length=sum(len(chunk) for chunk in chunks),
+            success=success_of(episode.get_infos(-1)),
+            offset=self._agent_steps,
+            duration_s=sum(chunk.get_duration_s() for chunk in chunks),
+        )
+
+
+def choose_env_runner(config: AlgorithmConfig) -> tuple[type[SingleAgentEnvRunner], str | None]:
+    """Picks the vectorised runner, or the stock one for a config that it cannot serve.
+
+    Logs the reason, once a process.
+
+    Returns:
+        The class and None, or `StockEnvRunner` and the setting that asks for it.
+    """
+    reason = _reason_for_stock(config)
+    if reason is None:
+        return VectorEnvRunner, None
+    if log_once(f"rlssl_stock_env_runner_{reason}"):
+        logger.warning(
+            "Sampling with RLlib's stock EnvRunner, which is slower and ignores soft terminations: "
+            "the vectorised one does not support %s.",
+            reason,
+        )
+    return StockEnvRunner, reason
+
+
+def _reason_for_stock(config: AlgorithmConfig) -> str | None:
+    reasons = [*custom_connectors(config), *episode_callbacks(config)]
+    for setting in (
+        "add_default_connectors_to_env_to_module_pipeline",
+        "add_default_connectors_to_module_to_env_pipeline",
+        "episodes_to_numpy",
+    ):
+        if not getattr(config, setting):
+            reasons.append(f"{setting}=False")
+    reasons += [f"model.{key}" for key in ("lstm", "use_lstm") if _network(config).get(key)]
+    return ", ".join(reasons) or None
+
+
+def _network(config: AlgorithmConfig) -> dict[str, Any]:
+    """Everything that a config says about the network, whoever wrote it."""
+    return {**config.model_config, **getattr(config, "network", {})}

@@ -1,0 +1,116 @@
+"""Learning curves: the numbers by hand, and the picture a real PNG with those numbers in it."""
+
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlssl.analysis import plot_learning_curves, read_sweep, read_trial
+from rlssl.analysis.curves import learning_curve, running_mean_return
+from rlssl.analysis.runs import Episodes
+
+WriteTrial = Callable[..., Path]
+
+
+def episodes(env_steps: list[float], returns: list[float]) -> Episodes:
+    unknown = np.full(len(returns), np.nan)
+    return Episodes(np.array(env_steps, float), np.array(returns, float), unknown, unknown)
+
+
+def test_the_running_mean_averages_what_there_is_then_the_window() -> None:
+    env_steps, returns = running_mean_return(episodes([1, 2, 3, 4], [1, 3, 8, 10]), window=2)
+    assert env_steps.tolist() == [1, 2, 3, 4]
+    assert returns.tolist() == [1.0, 2.0, 5.5, 9.0]  # 1, (1+3)/2, (3+8)/2, (8+10)/2
+
+
+def test_rows_out_of_order_are_sorted_and_one_env_step_makes_one_point() -> None:
+    env_steps, returns = running_mean_return(episodes([20, 10, 20], [9, 0, 3]), window=20)
+    assert env_steps.tolist() == [10, 20]
+    assert returns.tolist() == [0.0, 4.0]  # 0, (0 + 9 + 3) / 3
+
+
+def test_the_curve_is_the_mean_over_seeds_where_all_of_them_have_one(
+    write_trial: WriteTrial,
+) -> None:
+    # Seed 0: 0 at step 0, 10 at step 100. Seed 1: 2 from step 50 to step 200.
+    # Common: 50 .. 100. Seed 0 there: 5, 7.5, 10 (lines between its points); seed 1: 2, 2, 2.
+    trials = [
+        read_trial(write_trial("a", seed=0, env_steps=[0, 100], returns=[0, 10])),
+        read_trial(write_trial("b", seed=1, env_steps=[50, 200], returns=[2, 2])),
+    ]
+    curve = learning_curve(trials, window=1, num_points=3)
+    assert curve is not None and curve.low is not None and curve.high is not None
+    assert curve.env_steps.tolist() == [50, 75, 100]
+    assert curve.mean.tolist() == [3.5, 4.75, 6.0]
+    # Two seeds: half width = t(0.975, 1) * |a - b| / 2 = 12.7062 * (1.5, 2.75, 4).
+    assert curve.high - curve.mean == pytest.approx(12.7062 * np.array([1.5, 2.75, 4]), rel=1e-5)
+    assert curve.mean - curve.low == pytest.approx(curve.high - curve.mean)
+
+
+def test_one_seed_has_a_curve_and_no_band(write_trial: WriteTrial) -> None:
+    curve = learning_curve([read_trial(write_trial("a", returns=[1, 2]))])
+    assert curve is not None
+    assert curve.low is None and curve.high is None
+
+
+def test_seeds_without_common_env_steps_have_no_curve(write_trial: WriteTrial) -> None:
+    early = read_trial(write_trial("a", env_steps=[1, 2], returns=[0, 0]))
+    late = read_trial(write_trial("b", env_steps=[3, 4], returns=[0, 0]))
+    silent = read_trial(write_trial("c"))
+    assert learning_curve([early, late]) is None
+    assert learning_curve([early, silent]) is None
+
+
+def test_the_picture_is_a_png_at_an_absolute_path(
+    write_trial: WriteTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(2):
+        write_trial(f"a{seed}", seed=seed, label="ppo", point={"x": 0}, returns=[1, 2 + seed])
+        folder = write_trial(f"b{seed}", seed=seed, label="ppo + icm", point={"x": 1}, returns=[3])
+    monkeypatch.chdir(tmp_path)
+    path = plot_learning_curves(read_sweep(folder.parent), "curves.png")
+    assert path == tmp_path / "curves.png"
+    header = path.read_bytes()[:24]
+    assert header[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", header[16:24]) == (1200, 750)  # 8 x 5 inches at 150 dots an inch
+
+
+def test_the_picture_names_its_axes_and_its_variants(
+    write_trial: WriteTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure_module = pytest.importorskip("matplotlib.figure")
+    drawn: list[Any] = []
+    monkeypatch.setattr(figure_module.Figure, "savefig", lambda self, *_, **__: drawn.append(self))
+    for seed in range(2):
+        write_trial(f"a{seed}", seed=seed, label="ppo", point={"x": 0}, returns=[1, 2 + seed])
+        folder = write_trial(f"b{seed}", seed=seed, label="never", point={"x": 1})
+    plot_learning_curves(read_sweep(folder.parent), tmp_path / "curves.png")
+    (axes,) = drawn[0].axes
+    assert axes.get_title(loc="left") == "ppo on CartPole-v1"
+    assert axes.get_xlabel() == "env steps"
+    assert axes.get_ylabel() == "return (mean of 20 episodes)"
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["ppo (2 seeds)", "never (2 seeds, too few finished episodes)"]
+    # The seeds span 1 .. 2.0 (seed 1: 1, then (1 + 3) / 2); the band does not widen the axis.
+    assert -0.5 < axes.get_ylim()[0] < axes.get_ylim()[1] < 2.5
+
+
+def test_without_matplotlib_the_error_names_the_extra(
+    write_trial: WriteTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = read_trial(write_trial("a", returns=[1]))
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ModuleNotFoundError, match=r"rlssl\[report\]"):
+        plot_learning_curves([trial], tmp_path / "curves.png")
+
+
+def test_analysis_imports_no_training_code_and_draws_nothing_at_import() -> None:
+    heavy = "{'ray', 'torch', 'gymnasium', 'matplotlib', 'scipy', 'rich', 'pandas'}"
+    code = f"import sys, rlssl.analysis; print({heavy} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "set()", result.stderr

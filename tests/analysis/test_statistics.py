@@ -1,0 +1,143 @@
+"""Every statistic against a number worked out by hand, or a slow reference."""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import trim_mean
+
+from rlssl.analysis.statistics import (
+    bootstrap_interval,
+    iqm,
+    mean_half_width,
+    mean_interval,
+    performance_profile,
+    probability_of_improvement,
+    probability_of_improvement_interval,
+    stratified_bootstrap_interval,
+)
+
+
+def test_iqm_is_the_mean_of_the_middle_half() -> None:
+    # Eight scores: two go at each end, (2 + 3 + 4 + 5) / 4 = 3.5; the outlier has no say.
+    assert iqm([1000.0, 0, 1, 2, 3, 4, 5, 6]) == 3.5
+
+
+def test_iqm_drops_whole_scores_only() -> None:
+    # Five scores: floor(5 / 4) = 1 goes at each end, (2 + 3 + 7) / 3 = 4.
+    assert iqm([1, 2, 3, 7, 100]) == 4.0
+
+
+def test_iqm_of_three_seeds_is_their_mean() -> None:
+    assert iqm([0, 3, 9]) == 4.0  # floor(3 / 4) = 0 dropped; 12 / 3
+
+
+def test_iqm_pools_tasks_and_seeds() -> None:
+    assert iqm([[0, 1, 2, 3], [4, 5, 6, 1000]]) == 3.5  # the middle four: 2, 3, 4, 5
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
+def test_iqm_equals_scipys_trimmed_mean(scores: list[float]) -> None:
+    assert iqm(scores) == pytest.approx(trim_mean(scores, 0.25, axis=None), rel=1e-9, abs=1e-9)
+
+
+def test_mean_interval_of_three_scores_is_students() -> None:
+    # mean 2, sample deviation 1, t(0.975, 2) = 4.302653; 4.302653 * 1 / sqrt(3) = 2.484138
+    interval = mean_interval([1, 2, 3])
+    assert interval.low == pytest.approx(2 - 2.484138, abs=1e-6)
+    assert interval.high == pytest.approx(2 + 2.484138, abs=1e-6)
+
+
+def test_mean_interval_narrows_with_the_confidence() -> None:
+    # Two scores 0 and 2: deviation sqrt(2), / sqrt(2) = 1; t(0.75, 1) = tan(pi / 4) = 1.
+    assert mean_interval([0, 2], confidence=0.5) == pytest.approx((0.0, 2.0))
+
+
+def test_half_width_is_taken_over_seeds_for_every_column() -> None:
+    # Columns 0, 2 (half width 1, as above) and 5, 5 (no spread).
+    assert mean_half_width([[0, 5], [2, 5]], confidence=0.5) == pytest.approx([1.0, 0.0])
+
+
+def test_one_seed_has_no_interval() -> None:
+    with pytest.raises(ValueError, match="at least 2 seeds; got 1"):
+        mean_interval([3.0])
+
+
+def test_bootstrap_interval_equals_the_exact_distribution_of_resamples() -> None:
+    # All 27 resamples of 0, 3, 6 are equally likely; their means are 0 .. 6, with shares
+    # 1, 3, 6, 7, 6, 3, 1 of 27. The 10 % quantile is 1 (1/27 = 0.04 below, 4/27 = 0.15 up to it).
+    means = [sum(draw) / 3 for draw in itertools.product([0, 3, 6], repeat=3)]
+    assert [means.count(value) for value in range(7)] == [1, 3, 6, 7, 6, 3, 1]
+    interval = bootstrap_interval([0, 3, 6], lambda x: float(x.mean()), confidence=0.8)
+    assert interval == (1.0, 5.0)
+
+
+def test_bootstrap_is_repeated_by_its_seed_and_changed_by_another() -> None:
+    scores = np.linspace(0, 1, 7) ** 2
+    first = bootstrap_interval(scores, num_resamples=50, seed=1)
+    assert first == bootstrap_interval(scores, num_resamples=50, seed=1)
+    assert first != bootstrap_interval(scores, num_resamples=50, seed=2)
+
+
+def test_stratified_bootstrap_never_moves_a_score_to_another_task() -> None:
+    # No spread within a task: every resample is the experiment itself, mean (0 + 10) / 2.
+    scores = [[0, 0, 0], [10, 10, 10]]
+    assert stratified_bootstrap_interval(scores, lambda x: float(x.mean())) == (5.0, 5.0)
+
+
+def test_stratified_bootstrap_resamples_each_task_on_its_own() -> None:
+    # Were the seeds of both tasks drawn together, the two rows would cancel in every resample.
+    scores = [[0, 1, 2], [2, 1, 0]]
+    interval = stratified_bootstrap_interval(
+        scores, lambda x: float(x.mean()), num_resamples=500, confidence=0.9
+    )
+    assert interval.low < 1.0 < interval.high
+
+
+def test_performance_profile_counts_the_runs_above_each_threshold() -> None:
+    # Above 0: 1, 1, 2 of 4; above 1: the 2 alone (a run at the threshold is not above it).
+    profile = performance_profile([[0, 1], [1, 2]], [-1, 0, 1, 2])
+    assert profile.tolist() == [1.0, 0.75, 0.25, 0.0]
+
+
+def test_probability_of_improvement_counts_pairs_and_halves_ties() -> None:
+    # Pairs (2,1) win, (2,2) tie, (4,1) win, (4,2) win: 3.5 of 4.
+    assert probability_of_improvement([2, 4], [1, 2]) == 0.875
+
+
+def test_probability_of_improvement_averages_tasks_of_unlike_seed_counts() -> None:
+    # Task 1: both seeds beat all three, 1. Task 2: one of two beats all three, 0.5. Mean 0.75.
+    assert probability_of_improvement([[5, 5], [0, 5]], [[1, 1, 1], [1, 1, 1]]) == 0.75
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=6),
+    st.lists(st.integers(0, 5), min_size=1, max_size=6),
+)
+def test_probability_of_improvement_and_its_reverse_sum_to_one(x: list[int], y: list[int]) -> None:
+    total = probability_of_improvement(x, y) + probability_of_improvement(y, x)
+    assert total == pytest.approx(1.0)
+
+
+def test_interval_of_a_certain_improvement_is_a_point() -> None:
+    assert probability_of_improvement_interval([5, 6], [1, 2], num_resamples=20) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: iqm([]), "at least one number"),
+        (lambda: iqm([1.0, float("nan")]), "must be finite; got nan"),
+        (lambda: mean_interval([1, 2], confidence=95), r"confidence must be in \(0, 1\); got 95"),
+        (lambda: bootstrap_interval([[1, 2]]), "one axis"),
+        (lambda: bootstrap_interval([1, 2], num_resamples=0), "num_resamples must be >= 1; got 0"),
+        (lambda: stratified_bootstrap_interval([1, 2]), "num_tasks, num_seeds"),
+        (lambda: probability_of_improvement([[1], [2]], [[1]]), "same tasks; got 2 and 1"),
+    ],
+)
+def test_bad_arguments_are_named(call: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        call()

@@ -1,0 +1,24 @@
+"""What every test needs before numpy, torch or a renderer is imported."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# One thread a process: several learners and env runners share two cores, and sums come out equal.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MUJOCO_GL", "egl")  # no display
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+# The same examples every time, so that a failure is about the change; no deadline, because a busy
+# machine is no bug.
+settings.register_profile("rlssl", derandomize=True, deadline=None)
+settings.load_profile("rlssl")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")

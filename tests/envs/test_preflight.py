@@ -1,0 +1,256 @@
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict, Discrete, Tuple
+from gymnasium.utils.env_checker import check_env
+
+from rlssl.errors import MissingExtraError, PreflightError, UnknownNameError
+from rlssl.registry import (
+    ENVIRONMENTS,
+    list_environments,
+    load_plugins,
+    make_env,
+    preflight,
+    register_env,
+)
+
+load_plugins(["rlssl_envs"])
+# Registered by a string: the suites, not what other tests define.
+REGISTERED = [name for name, entry in ENVIRONMENTS.items() if isinstance(entry.make, str)]
+
+
+def first_member(name: str) -> str:
+    try:
+        return ENVIRONMENTS[name].members()[0]
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+
+
+def rollout(env_id: str) -> list:
+    env = make_env({"id": env_id})
+    env.action_space.seed(0)
+    trace = [env.reset(seed=0)[0]]
+    for _ in range(50):
+        observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+        trace += [observation, reward]
+        if terminated or truncated:
+            trace.append(env.reset()[0])
+    return trace
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_registered_environment_passes_preflight_and_gymnasiums_checks(name):
+    env_id = first_member(name)
+    env = make_env({"id": env_id})
+    spaces = preflight({"id": env_id})
+    assert spaces.observation_space == env.observation_space
+    assert spaces.action_space == env.action_space
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*different from the unwrapped version")
+        check_env(env, skip_render_check=True)
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_registered_environment_repeats_itself_with_a_seed(name):
+    env_id = first_member(name)
+    for one, other in zip(rollout(env_id), rollout(env_id), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:.*is out of date")
+def test_every_listed_environment_passes_preflight():
+    failures = {}
+    for row in list_environments():
+        # Not what is not installed, nor what other tests registered.
+        if row["note"] or row["id"] in ENVIRONMENTS:
+            continue
+        try:
+            preflight({"id": row["id"]})
+        except PreflightError as error:
+            failures[row["id"]] = str(error)
+    assert failures == {}
+
+
+@pytest.fixture(autouse=True)
+def _tables(monkeypatch):
+    """Undoes what a test registers."""
+    monkeypatch.setattr(ENVIRONMENTS, "_entries", dict(ENVIRONMENTS._entries))
+    monkeypatch.setattr(ENVIRONMENTS, "_local", set(ENVIRONMENTS._local))
+
+
+class Fine(gym.Env):
+    """Passes; the classes below break one thing each."""
+
+    observation_space = Box(-1, 1, (2,), np.float32)
+    action_space = Discrete(2)
+
+    def __init__(self, config):
+        pass
+
+    def observe(self):
+        return np.zeros(2, np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observe(), {}
+
+    def step(self, action):
+        return self.observe(), 1.0, False, False, {}
+
+
+class RaisesInMake(Fine):
+    def __init__(self, config):
+        raise OSError("no display")
+
+
+class RaisesInReset(Fine):
+    def reset(self, *, seed=None, options=None):
+        raise KeyError("level")
+
+
+class RaisesInStep(Fine):
+    def step(self, action):
+        return 1 / 0
+
+
+class ResetReturnsObservationAlone(Fine):
+    def reset(self, *, seed=None, options=None):
+        return self.observe()
+
+
+class StepReturnsFour(Fine):
+    def step(self, action):
+        return self.observe(), 1.0, False, {}
+
+
+class RewardIsNan(Fine):
+    def step(self, action):
+        return self.observe(), float("nan"), False, False, {}
+
+
+class RewardIsAnArray(Fine):
+    def step(self, action):
+        return self.observe(), np.ones(1), False, False, {}
+
+
+class ObservationHasAnotherDtype(Fine):
+    def observe(self):
+        return np.zeros(2)
+
+
+class ObservationHasAnotherShape(Fine):
+    def observe(self):
+        return np.zeros((1, 2), np.float32)
+
+
+class ObservationIsNotFinite(Fine):
+    def observe(self):
+        return np.array([0, np.inf], np.float32)
+
+
+class ObservationIsOutOfBounds(Fine):
+    def observe(self):
+        return np.array([0, 2], np.float32)
+
+
+class ObservationIsAList(Fine):
+    def observe(self):
+        return [0.0, 0.0]
+
+
+class PartOfADictHasAnotherShape(Fine):
+    observation_space = Dict({"a": Tuple((Discrete(2), Box(0, 1, (3,), np.float32)))})
+
+    def observe(self):
+        return {"a": (1, np.zeros(2, np.float32))}
+
+
+class DictLacksAKey(Fine):
+    observation_space = Dict({"a": Discrete(2), "b": Discrete(2)})
+
+    def observe(self):
+        return {"a": 1}
+
+
+class SecondEpisodeFails(Fine):
+    def step(self, action):
+        self.observe = lambda: np.full(2, np.nan, np.float32)
+        return np.zeros(2, np.float32), 0.0, True, False, {}
+
+
+class ActionRepeatIsZero(Fine):
+    action_repeat = 0
+
+
+class HasNoActionSpace(Fine):
+    action_space = None
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (RaisesInMake, "failed in make(): OSError: no display"),
+        (RaisesInReset, "failed in reset(): KeyError: 'level'"),
+        (RaisesInStep, "failed in step(): ZeroDivisionError: division by zero"),
+        (ResetReturnsObservationAlone, "reset() must return (observation, info)"),
+        (StepReturnsFour, "step() must return (observation, reward, terminated, truncated, info)"),
+        (RewardIsNan, "the reward must be a finite number; got nan"),
+        (RewardIsAnArray, "the reward must be a finite number; got array([1.])"),
+        (ObservationHasAnotherDtype, "has dtype float64, its space float32"),
+        (ObservationHasAnotherShape, "has shape (1, 2), its space (2,)"),
+        (ObservationIsNotFinite, "has a value that is not finite: [ 0. inf]"),
+        (ObservationIsOutOfBounds, "lies outside Box(-1.0, 1.0, (2,), float32)"),
+        (ObservationIsAList, "is no numpy array but <class 'list'>"),
+        (PartOfADictHasAnotherShape, "at ['a'][1] has shape (2,), its space (3,)"),
+        (DictLacksAKey, "must be a dict with the keys ['a', 'b']; got {'a': 1}"),
+        (SecondEpisodeFails, "the observation of reset() has a value that is not finite"),
+        (ActionRepeatIsZero, "action_repeat must be an integer >= 1; got 0"),
+        (HasNoActionSpace, "action_space must be a gymnasium space; got None"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_broken_environment_is_refused_by_name_and_in_its_own_words(broken, message):
+    register_env(f"broken/{broken.__name__}", broken)
+    with pytest.raises(PreflightError) as caught:
+        preflight({"id": f"broken/{broken.__name__}"})
+    assert str(caught.value).startswith(f"environment 'broken/{broken.__name__}'")
+    assert message in str(caught.value)
+
+
+def test_fine_environment_passes_with_its_action_repeat():
+    class Repeating(Fine):
+        action_repeat = 4
+
+    assert preflight({"id": "CartPole-v1"}).action_repeat == 1
+    register_env("fine/repeating", lambda config: gym.Wrapper(Repeating(config)))
+    spaces = preflight({"id": "fine/repeating"})
+    assert spaces.action_repeat == 4
+    assert spaces.observation_space == Fine.observation_space
+
+
+def test_original_exception_is_kept_as_the_cause():
+    register_env("broken/cause", RaisesInStep)
+    with pytest.raises(PreflightError) as caught:
+        preflight({"id": "broken/cause"})
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_unknown_id_is_not_called_a_failure_of_the_environment():
+    with pytest.raises(UnknownNameError):
+        preflight({"id": "CartPole-v9"})
+
+
+def test_make_vec_with_other_spaces_is_refused():
+    def other(config, num_envs):
+        return gym.make_vec("CartPole-v1", num_envs=num_envs)
+
+    register_env("broken/vector", Fine, other)
+    with pytest.raises(PreflightError, match="make_vec: single_observation_space is Box"):
+        preflight({"id": "broken/vector"})
+
+
+def test_wrong_option_of_a_gymnasium_environment_is_told_in_gymnasiums_words():
+    with pytest.raises(PreflightError, match=r"failed in make\(\): TypeError.*'gravty'"):
+        preflight({"id": "CartPole-v1", "gravty": 3})
