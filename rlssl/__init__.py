@@ -3,7 +3,10 @@
 Everything public is imported on first use, so that ``import rlssl`` stays fast and starts nothing.
 """
 
+import ctypes
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,6 +37,23 @@ _DEFINED_IN = {
     "register_env": "rlssl.registry",
 }
 _MODULES = ("auxiliary", "losses")
+
+
+def _render_headless() -> None:
+    """Has MuJoCo render by EGL where there is no display.
+
+    RLlib imports dm_control, which chooses its renderer then, once for the process.
+    """
+    if sys.platform != "linux" or "DISPLAY" in os.environ or "MUJOCO_GL" in os.environ:
+        return
+    try:
+        ctypes.CDLL("libEGL.so.1")
+    except OSError:
+        return
+    os.environ["MUJOCO_GL"] = "egl"
+
+
+_render_headless()
 
 
 def __getattr__(name: str) -> Any:

@@ -4,9 +4,11 @@ Everything heavy is imported inside the commands, so that ``rlssl --help`` answe
 """
 
 import json
+import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,16 @@ class _Cli(click.Group):
 @click.version_option(__version__, prog_name="rlssl")
 def main() -> None:
     """Self-supervised reinforcement learning on RLlib."""
+    _hush()
+
+
+def _hush() -> None:
+    """Drops two warnings that every run on a machine without a screen would begin with."""
+    # RLlib imports dm_control, which tries to open a window.
+    warnings.filterwarnings("ignore", message=r".*DISPLAY environment variable is missing")
+    # RLlib tells everybody that this is its new API stack.
+    configs = logging.getLogger("ray.rllib.algorithms.algorithm_config")
+    configs.addFilter(lambda record: "on the new API stack" not in record.getMessage())
 
 
 def _open_import_path(spec: str | None = None) -> None:

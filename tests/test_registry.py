@@ -2,15 +2,18 @@ import importlib.metadata
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rlssl import plugins
+from rlssl import plugins, registry
 from rlssl.errors import MissingExtraError, PluginError, SpecError, UnknownNameError
 from rlssl.registry import (
     AUXILIARY_LOSSES,
@@ -28,9 +31,11 @@ from rlssl.registry import (
     restore_registrations,
 )
 
+WriteModule = Callable[[str, str], None]
+
 
 @pytest.fixture(autouse=True)
-def _tables(monkeypatch):
+def _tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Undoes what a test registers."""
     for table in (ENVIRONMENTS, AUXILIARY_LOSSES, ENCODERS):
         monkeypatch.setattr(table, "_entries", dict(table._entries))
@@ -38,7 +43,7 @@ def _tables(monkeypatch):
 
 
 @pytest.fixture
-def write_module(tmp_path, monkeypatch):
+def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WriteModule]:
     """Writes a module onto the path; it is forgotten after the test."""
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
@@ -47,8 +52,9 @@ def write_module(tmp_path, monkeypatch):
         (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
 
     yield write
+    written = [str(path) for path in tmp_path.glob("*.py")]
     for name in set(sys.modules) - before:
-        if getattr(sys.modules[name], "__file__", None) in map(str, tmp_path.glob("*.py")):
+        if getattr(sys.modules[name], "__file__", None) in written:
             del sys.modules[name]
 
 
@@ -58,15 +64,15 @@ class Countdown(gym.Env):
     observation_space = Box(0, 2, (1,), np.float32)
     action_space = Discrete(2)
 
-    def __init__(self, config):
+    def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
 
-    def reset(self, *, seed=None, options=None):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
         self.left = 2
         return np.array([self.left], np.float32), {}
 
-    def step(self, action):
+    def step(self, action: Any) -> Any:
         self.left -= 1
         return np.array([self.left], np.float32), 1.0, self.left == 0, False, {}
 
@@ -78,8 +84,8 @@ class OtherCountdown(Countdown):
 # --- the tables -----------------------------------------------------------------------------------
 
 
-def test_unknown_name_is_answered_with_the_closest_and_with_all_that_are_known():
-    losses = Registry("loss")
+def test_unknown_name_is_answered_with_the_closest_and_with_all_that_are_known() -> None:
+    losses: Registry[Any] = Registry("loss")
     losses.register("icm", "somewhere:ICM")
     losses.register("curl", "somewhere:CURL")
     with pytest.raises(UnknownNameError) as caught:
@@ -89,15 +95,15 @@ def test_unknown_name_is_answered_with_the_closest_and_with_all_that_are_known()
     assert losses.get("crul") is None
 
 
-def test_taken_name_is_refused_naming_both_owners():
-    losses = Registry("loss")
+def test_taken_name_is_refused_naming_both_owners() -> None:
+    losses: Registry[Any] = Registry("loss")
     losses.register("curl", Countdown)
     with pytest.raises(ValueError, match=r"loss 'curl' is already registered.*OtherCountdown"):
         losses.register("curl", OtherCountdown)
     assert losses["curl"] is Countdown
 
 
-def test_same_thing_may_be_registered_again():
+def test_same_thing_may_be_registered_again() -> None:
     register_env("test/again", Countdown)
     register_env("test/again", Countdown)
     register_encoder("again", "some.module:Encoder")
@@ -106,7 +112,7 @@ def test_same_thing_may_be_registered_again():
         register_env("test/again", Countdown, extra="other")
 
 
-def test_decorator_returns_the_class_and_files_it():
+def test_decorator_returns_the_class_and_files_it() -> None:
     @register_auxiliary_loss("decorated")
     class Loss:
         pass
@@ -114,7 +120,7 @@ def test_decorator_returns_the_class_and_files_it():
     assert AUXILIARY_LOSSES["decorated"] is Loss
 
 
-def test_reloaded_module_takes_its_own_names_over(write_module):
+def test_reloaded_module_takes_its_own_names_over(write_module: WriteModule) -> None:
     write_module(
         "reloaded_loss",
         """
@@ -133,7 +139,7 @@ def test_reloaded_module_takes_its_own_names_over(write_module):
     assert AUXILIARY_LOSSES["reloaded"] is not first
 
 
-def test_string_entry_is_imported_at_the_first_look_up_not_before():
+def test_string_entry_is_imported_at_the_first_look_up_not_before() -> None:
     register_encoder("elsewhere", "no_such_module:Encoder")
     assert "elsewhere" in ENCODERS
     assert "elsewhere" in list(ENCODERS)
@@ -141,7 +147,7 @@ def test_string_entry_is_imported_at_the_first_look_up_not_before():
         ENCODERS["elsewhere"]
 
 
-def test_missing_attribute_is_answered_with_the_closest():
+def test_missing_attribute_is_answered_with_the_closest() -> None:
     register_encoder("typo", "rlssl.registry:Regsitry")
     with pytest.raises(
         PluginError, match=r"'rlssl.registry' has no 'Regsitry'; did you mean 'Registry'"
@@ -150,12 +156,12 @@ def test_missing_attribute_is_answered_with_the_closest():
 
 
 @pytest.mark.parametrize("name", ["a.b", "a:b", "a,b", "a=b", "a b"])
-def test_loss_name_that_a_spec_could_not_write_is_refused(name):
+def test_loss_name_that_a_spec_could_not_write_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="dotted paths"):
         register_auxiliary_loss(name, Countdown)
 
 
-def test_importing_the_registry_imports_neither_gymnasium_nor_torch():
+def test_importing_the_registry_imports_neither_gymnasium_nor_torch() -> None:
     code = (
         "import sys, rlssl.registry\n"
         "print([m for m in ('gymnasium', 'torch', 'ray', 'numpy') if m in sys.modules])"
@@ -167,9 +173,9 @@ def test_importing_the_registry_imports_neither_gymnasium_nor_torch():
 # --- one environment ------------------------------------------------------------------------------
 
 
-def test_make_is_given_id_options_split_worker_index_and_seed():
+def test_make_is_given_id_options_split_worker_index_and_seed() -> None:
     register_env("test/countdown", Countdown)
-    env = make_env({"id": "test/countdown", "size": 3}, split="eval", worker_index=2, seed=7)
+    env: Any = make_env({"id": "test/countdown", "size": 3}, split="eval", worker_index=2, seed=7)
     assert env.config == {
         "id": "test/countdown",
         "size": 3,
@@ -179,11 +185,15 @@ def test_make_is_given_id_options_split_worker_index_and_seed():
     }
 
 
-def test_exact_name_wins_over_families_and_longer_families_over_shorter():
+def test_exact_name_wins_over_families_and_longer_families_over_shorter() -> None:
     made = []
 
-    def maker(label):
-        return lambda config: made.append(label) or Countdown(config)
+    def maker(label: str) -> Any:
+        def make(config: dict[str, Any]) -> gym.Env:
+            made.append(label)
+            return Countdown(config)
+
+        return make
 
     register_env("test/*", maker("short"))
     register_env("test/deep/*", maker("long"))
@@ -194,8 +204,8 @@ def test_exact_name_wins_over_families_and_longer_families_over_shorter():
     assert made == ["exact", "long", "short", "instead of gymnasium's"]
 
 
-def test_gymnasium_id_is_made_by_gymnasium_with_its_options_and_nothing_around():
-    env = make_env({"id": "CartPole-v1", "sutton_barto_reward": True}, split="eval", seed=3)
+def test_gymnasium_id_is_made_by_gymnasium_with_its_options_and_nothing_around() -> None:
+    env: Any = make_env({"id": "CartPole-v1", "sutton_barto_reward": True}, split="eval", seed=3)
     layers = []
     while env is not env.unwrapped:
         layers.append(type(env).__name__)
@@ -212,30 +222,32 @@ def test_gymnasium_id_is_made_by_gymnasium_with_its_options_and_nothing_around()
         ("test/cuntdown", "test/countdown"),
     ],
 )
-def test_unknown_id_is_answered_with_the_closest_registered_or_gymnasium_one(typo, meant):
+def test_unknown_id_is_answered_with_the_closest_registered_or_gymnasium_one(
+    typo: str, meant: str
+) -> None:
     register_env("test/countdown", Countdown)
     with pytest.raises(UnknownNameError) as caught:
         make_env({"id": typo})
     assert str(caught.value).startswith(f"unknown environment '{typo}'; did you mean '{meant}'")
 
 
-def test_id_that_gymnasium_cannot_parse_is_unknown_too():
+def test_id_that_gymnasium_cannot_parse_is_unknown_too() -> None:
     with pytest.raises(UnknownNameError, match="unknown environment 'foo bar'"):
         make_env({"id": "foo bar"})
 
 
-def test_environment_without_id_is_refused_with_the_fix():
+def test_environment_without_id_is_refused_with_the_fix() -> None:
     with pytest.raises(SpecError, match=r"as \{id: CartPole-v1\}; got \{'name': 'x'\}"):
         make_env({"name": "x"})
 
 
-def test_make_that_returns_no_environment_is_refused():
-    register_env("test/none", lambda config: None)
+def test_make_that_returns_no_environment_is_refused() -> None:
+    register_env("test/none", dict)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match=r"'test/none' must return a gymnasium.Env"):
         make_env({"id": "test/none"})
 
 
-def test_suite_that_is_not_installed_is_answered_with_the_extra(write_module):
+def test_suite_that_is_not_installed_is_answered_with_the_extra(write_module: WriteModule) -> None:
     write_module("suite_user", "import no_such_suite\n")
     register_env("gone/*", "suite_user:make", extra="gone", ids="suite_user:ids")
     with pytest.raises(MissingExtraError) as caught:
@@ -248,7 +260,7 @@ def test_suite_that_is_not_installed_is_answered_with_the_extra(write_module):
     assert {"id": "gone/*", "note": "needs rlssl[gone]"} in list_environments()
 
 
-def test_import_error_in_a_users_module_keeps_its_own_words(write_module):
+def test_import_error_in_a_users_module_keeps_its_own_words(write_module: WriteModule) -> None:
     write_module("suite_user", "import no_such_suite\n")
     register_env("mine", "suite_user:make")
     with pytest.raises(PluginError, match=r"'suite_user'.*No module named 'no_such_suite'"):
@@ -258,7 +270,7 @@ def test_import_error_in_a_users_module_keeps_its_own_words(write_module):
         make_env({"id": "typo"})
 
 
-def test_family_is_listed_by_its_members():
+def test_family_is_listed_by_its_members() -> None:
     register_env("pair/*", Countdown, ids=lambda: ["pair/b", "pair/a"])
     register_env("open/*", Countdown)
     listed = [row["id"] for row in list_environments()]
@@ -273,7 +285,9 @@ def test_family_is_listed_by_its_members():
 
 
 @pytest.mark.parametrize("vectorize", ["native", "sync", "async"])
-def test_vector_environment_resets_in_the_step_after_the_last(vectorize):
+def test_vector_environment_resets_in_the_step_after_the_last(
+    vectorize: registry.Vectorize,
+) -> None:
     register_env("test/countdown", Countdown)
     vector = make_vector_env({"id": "test/countdown"}, num_envs=2, vectorize=vectorize)
     try:
@@ -292,25 +306,25 @@ def test_vector_environment_resets_in_the_step_after_the_last(vectorize):
     assert rewards == [1, 1, 0]
 
 
-def test_copies_are_made_with_seeds_of_their_own():
+def test_copies_are_made_with_seeds_of_their_own() -> None:
     register_env("test/countdown", Countdown)
-    vector = make_vector_env({"id": "test/countdown"}, num_envs=3, seed=10, worker_index=1)
+    vector: Any = make_vector_env({"id": "test/countdown"}, num_envs=3, seed=10, worker_index=1)
     assert [env.config["seed"] for env in vector.envs] == [10, 11, 12]
     assert [env.config["worker_index"] for env in vector.envs] == [1, 1, 1]
 
 
-def test_native_takes_gymnasiums_own_vector_environment():
+def test_native_takes_gymnasiums_own_vector_environment() -> None:
     env = {"id": "CartPole-v1", "sutton_barto_reward": True}
-    native = make_vector_env(env, num_envs=3)
+    native: Any = make_vector_env(env, num_envs=3)
     assert type(native).__name__ == "CartPoleVectorEnv"
     assert native._sutton_barto_reward is True
     assert type(make_vector_env(env, num_envs=3, vectorize="sync")) is SyncVectorEnv
 
 
-def test_native_takes_make_vec_and_passes_it_the_config():
+def test_native_takes_make_vec_and_passes_it_the_config() -> None:
     given = []
 
-    def make_vec(config, num_envs):
+    def make_vec(config: dict[str, Any], num_envs: int) -> Any:
         given.append((config, num_envs))
         return SyncVectorEnv([lambda: Countdown(config)] * num_envs)
 
@@ -320,11 +334,16 @@ def test_native_takes_make_vec_and_passes_it_the_config():
     assert given == [(config, 2)]
 
 
-def test_gymnasium_vector_environment_with_other_spaces_is_not_used(monkeypatch, caplog):
-    def other_vector(num_envs):
+def test_gymnasium_vector_environment_with_other_spaces_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def other_vector(num_envs: int) -> Any:
         return gym.make_vec("CartPole-v1", num_envs=num_envs)
 
-    gym.register("Other-v0", entry_point=lambda: Countdown({}), vector_entry_point=other_vector)
+    def one() -> Any:
+        return Countdown({})
+
+    gym.register("Other-v0", entry_point=one, vector_entry_point=other_vector)  # type: ignore[arg-type]
     try:
         with caplog.at_level("INFO", logger="rlssl"):
             vector = make_vector_env({"id": "Other-v0"}, num_envs=2)
@@ -334,8 +353,8 @@ def test_gymnasium_vector_environment_with_other_spaces_is_not_used(monkeypatch,
     assert "Other-v0: sync, not native: single_observation_space is" in caplog.text
 
 
-def test_make_vec_with_another_autoreset_is_refused():
-    def same_step(config, num_envs):
+def test_make_vec_with_another_autoreset_is_refused() -> None:
+    def same_step(config: dict[str, Any], num_envs: int) -> Any:
         makers = [lambda: Countdown(config)] * num_envs
         return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
 
@@ -347,7 +366,7 @@ def test_make_vec_with_another_autoreset_is_refused():
 # --- plug-ins -------------------------------------------------------------------------------------
 
 
-def test_plugin_is_imported_once_however_often_it_is_loaded(write_module):
+def test_plugin_is_imported_once_however_often_it_is_loaded(write_module: WriteModule) -> None:
     write_module(
         "once_plugin",
         """
@@ -364,14 +383,16 @@ def test_plugin_is_imported_once_however_often_it_is_loaded(write_module):
     assert ENVIRONMENTS["once/env"].make == "once_plugin:make"
 
 
-def test_installed_plugins_are_found_by_their_entry_points_once(write_module, monkeypatch):
+def test_installed_plugins_are_found_by_their_entry_points_once(
+    write_module: WriteModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_module(
         "installed_plugin",
         "from rlssl.registry import register_encoder\nregister_encoder('installed', 'm:E')\n",
     )
     asked = []
 
-    def entry_points(*, group):
+    def entry_points(*, group: str) -> Any:
         asked.append(group)
         return [importlib.metadata.EntryPoint("any", "installed_plugin", group)]
 
@@ -383,13 +404,15 @@ def test_installed_plugins_are_found_by_their_entry_points_once(write_module, mo
     assert asked == ["rlssl.plugins"]
 
 
-def test_plugin_that_fails_is_named_with_its_own_words(write_module):
+def test_plugin_that_fails_is_named_with_its_own_words(write_module: WriteModule) -> None:
     write_module("broken_plugin", "raise RuntimeError('no licence file')\n")
     with pytest.raises(PluginError, match=r"'broken_plugin'.*RuntimeError: no licence file"):
         load_plugins(["broken_plugin"])
 
 
-def test_plugin_that_is_not_there_is_told_from_one_that_misses_something(write_module):
+def test_plugin_that_is_not_there_is_told_from_one_that_misses_something(
+    write_module: WriteModule,
+) -> None:
     write_module("needy_plugin", "import no_such_library\n")
     with pytest.raises(PluginError, match="no module 'absent_plugin' on the path"):
         load_plugins(["absent_plugin"])
@@ -400,7 +423,9 @@ def test_plugin_that_is_not_there_is_told_from_one_that_misses_something(write_m
         load_plugins(["fine_plugin.py"])
 
 
-def test_what_plugins_register_is_not_shipped_and_what_a_script_registers_is(write_module):
+def test_what_plugins_register_is_not_shipped_and_what_a_script_registers_is(
+    write_module: WriteModule,
+) -> None:
     write_module(
         "shipped_plugin",
         "from rlssl.registry import register_env\nregister_env('plug/in', 'shipped_plugin:make')\n",
@@ -414,7 +439,7 @@ def test_what_plugins_register_is_not_shipped_and_what_a_script_registers_is(wri
     assert "rlssls_own" not in shipped.get("encoders", {})
 
 
-def test_environment_of_main_works_in_a_process_that_never_saw_its_source(tmp_path):
+def test_environment_of_main_works_in_a_process_that_never_saw_its_source(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(
@@ -438,4 +463,5 @@ def test_environment_of_main_works_in_a_process_that_never_saw_its_source(tmp_pa
     # Twice, as in a worker that holds an EnvRunner and a Learner.
     for _ in range(2):
         restore_registrations(cloudpickle.loads(out.stdout))
-    assert make_env({"id": "main/mine", "size": 4}).size == 4
+    env: Any = make_env({"id": "main/mine", "size": 4})
+    assert env.size == 4

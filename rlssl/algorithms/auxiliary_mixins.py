@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from rlssl.auxiliary.base import AuxiliaryLoss
 from rlssl.errors import NonFiniteUpdateError
-from rlssl.registry import load_plugins
 from rlssl.rollouts.rows import take_rows
 from rlssl.schedules import value_at
 
@@ -30,11 +29,17 @@ class AuxiliaryLearnerMixin(TorchLearner):
 
     def build(self) -> None:
         """Loads plug-ins first: the module names losses and encoders that they register."""
-        load_plugins(self.config.plugin_modules)
+        if self._is_built:
+            return
+        self.config.load_extensions()
         self.env_steps = 0
         self.num_nonfinite_updates = 0
         self._checked_losses: set[str] = set()
         super().build()
+        self.extend_pipeline(self._learner_connector)
+
+    def extend_pipeline(self, pipeline: Any) -> None:
+        """Adds the algorithm's pieces to RLlib's Learner connector pipeline."""
 
     def configure_optimizers_for_module(
         self, module_id: str, config: AlgorithmConfig | None = None

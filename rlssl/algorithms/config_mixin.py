@@ -8,10 +8,12 @@ from typing import Any, ClassVar, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.models.catalog import MODEL_DEFAULTS
+from ray.util.debug import log_once
 
 from rlssl.auxiliary.base import parse_auxiliary
 from rlssl.errors import SpecError
-from rlssl.registry import load_plugins, preflight
+from rlssl.plugins import load_plugins, resolve
+from rlssl.registry import local_registrations, preflight, restore_registrations
 from rlssl.rollouts.stock_env_runner import choose_env_runner
 
 #: What `.model()` sets, with the defaults.
@@ -55,6 +57,8 @@ class RLSSLConfigMixin(AlgorithmConfig):
         self.network: dict[str, Any] = dict(MODEL_DEFAULTS_RLSSL)
         self.auxiliary_losses: dict[str, Any] = {}
         self.plugin_modules: tuple[str, ...] = ()
+        # What the running program registered itself, as it is, for the other processes.
+        self.registrations: dict[str, dict[str, Any]] = {}
         self.vectorize = "native"
         # Environment frames per agent step; found by the preflight.
         self.action_repeat: int | None = None
@@ -114,6 +118,11 @@ class RLSSLConfigMixin(AlgorithmConfig):
         self.plugin_modules = tuple(modules)
         load_plugins(self.plugin_modules)
         return self
+
+    def load_extensions(self) -> None:
+        """Registers in this process what the config may name; EnvRunners and Learners call it."""
+        load_plugins(self.plugin_modules)
+        restore_registrations(self.registrations)
 
     def vectorization(self, vectorize: str) -> Self:
         """How environments are vectorised: ``native``, ``sync`` or ``async``."""
@@ -204,7 +213,10 @@ class RLSSLConfigMixin(AlgorithmConfig):
             SpecError: Where the environment cannot be built or used.
             ValueError: For everything that RLlib refuses.
         """
-        load_plugins(self.plugin_modules)
+        self.load_extensions()
+        self.registrations = local_registrations()
+        # RLlib would advise every user, once, to go back to the old API stack.
+        log_once(f"{self.algo_class.__name__}_on_new_api_stack")
         super().validate()
         if self.env is not None and self.action_repeat is None:
             self.action_repeat = preflight(self.env_settings).action_repeat

@@ -96,7 +96,8 @@ class ResultsMixin(Algorithm):
         records = results.get(ENV_RUNNER_RESULTS, {}).pop(EPISODE_RECORDS, None)
         if not records:
             return []
-        columns = [records[key] for key in ("offset", "return", "length", "success")]
+        # RLlib unwraps a series of one.
+        columns = [np.atleast_1d(records[key]) for key in ("offset", "return", "length", "success")]
         # A runner knows its own steps alone; the others have made about as many meanwhile.
         scale = (self.config.action_repeat or 1) * max(1, self.config.num_env_runners)
         episodes = []

@@ -7,6 +7,37 @@ import torch
 from torch import Tensor, nn
 
 
+class RunningMoments(nn.Module):
+    """Mean and variance of all rows seen so far, element by element.
+
+    Computed in float64, kept in float32 with an int64 count: RLlib's checkpoints hold no float64.
+
+    Args:
+        shape: Of one row.
+    """
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, shape: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(tuple(shape)))
+        self.register_buffer("variance", torch.zeros(tuple(shape)))
+
+    def take_in(self, rows: Tensor) -> None:
+        """Merges [N, *shape] rows (Chan et al. 1979); the variance is the population's."""
+        rows = rows.double()
+        total = self.count + len(rows)
+        share = len(rows) / total.double()
+        shift = rows.mean(0) - self.mean
+        variance = (1 - share) * self.variance + share * rows.var(0, correction=0)
+        self.variance.copy_(variance + share * (1 - share) * shift**2)
+        self.mean.copy_(self.mean + share * shift)
+        self.count.copy_(total)
+
+
 class ObservationNormalizer(nn.Module):
     """Normalises by the mean and deviation of the first rows seen, which then stay fixed.
 
@@ -21,35 +52,21 @@ class ObservationNormalizer(nn.Module):
         the first rows of training, whose policy is still near its random start.
     """
 
-    count: Tensor
-    mean: Tensor
-    square_sum: Tensor
-
     def __init__(self, shape: Sequence[int], *, num_rows: int) -> None:
         super().__init__()
         self.num_rows = num_rows
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("mean", torch.zeros(tuple(shape), dtype=torch.float64))
-        self.register_buffer("square_sum", torch.zeros(tuple(shape), dtype=torch.float64))
+        self.moments = RunningMoments(shape)
 
     def observe(self, observations: Tensor) -> None:
         """Takes in [N, ...] rows, as long as fewer than ``num_rows`` were seen."""
-        if self.count >= self.num_rows:
-            return
-        rows = observations.double()
-        total = self.count + len(rows)
-        batch_mean = rows.mean(0)
-        shift = batch_mean - self.mean
-        self.square_sum += ((rows - batch_mean) ** 2).sum(0)
-        self.square_sum += shift**2 * self.count * len(rows) / total
-        self.mean += shift * len(rows) / total
-        self.count.copy_(total)
+        if self.moments.count < self.num_rows:
+            self.moments.take_in(observations)
 
     def forward(self, observations: Tensor) -> Tensor:
         """[N, ...] float32, zero mean and about unit deviation; unchanged before any row is seen."""
-        deviation = (self.square_sum / self.count.clamp(min=1.0)).sqrt().mean()
+        deviation = self.moments.variance.sqrt().mean()
         deviation = torch.where(deviation > 0, deviation, 1.0)
-        return ((observations - self.mean) / deviation).float()
+        return (observations.float() - self.moments.mean) / deviation
 
 
 class DiscountedReturnScale(nn.Module):
@@ -63,15 +80,10 @@ class DiscountedReturnScale(nn.Module):
         episode's start, where theirs runs on.
     """
 
-    count: Tensor
-    mean: Tensor
-    square_sum: Tensor
-
     def __init__(self, gamma: float) -> None:
         super().__init__()
         self.gamma = gamma
-        for name in ("count", "mean", "square_sum"):
-            self.register_buffer(name, torch.zeros((), dtype=torch.float64))
+        self.moments = RunningMoments()
         # The running return of each unfinished episode; a resumed run starts these anew.
         self._open_returns: dict[str, float] = {}
 
@@ -82,9 +94,8 @@ class DiscountedReturnScale(nn.Module):
             rewards: [N], in the order they were sampled, chunk after chunk.
             chunks: (episode id, number of rows) of each chunk; the numbers add up to N.
         """
-        self._take_in(self._discounted_returns(rewards, chunks))
-        deviation = (self.square_sum / self.count).sqrt()
-        return (rewards / deviation.clamp(min=1e-8)).float()
+        self.moments.take_in(self._discounted_returns(rewards, chunks))
+        return rewards / self.moments.variance.sqrt().clamp(min=1e-8)
 
     def _discounted_returns(self, rewards: Tensor, chunks: Sequence[tuple[str, int]]) -> Tensor:
         returns: list[float] = []
@@ -97,12 +108,4 @@ class DiscountedReturnScale(nn.Module):
                 returns.append(running)
             open_returns[episode_id] = running
         self._open_returns = open_returns
-        return torch.tensor(returns, dtype=torch.float64, device=self.mean.device)
-
-    def _take_in(self, returns: Tensor) -> None:
-        total = self.count + len(returns)
-        shift = returns.mean() - self.mean
-        self.square_sum += ((returns - returns.mean()) ** 2).sum()
-        self.square_sum += shift**2 * self.count * len(returns) / total
-        self.mean += shift * len(returns) / total
-        self.count.copy_(total)
+        return torch.tensor(returns, dtype=torch.float64, device=rewards.device)

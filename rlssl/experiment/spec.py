@@ -60,13 +60,7 @@ def load_spec(
     Raises:
         SpecError: Naming key, value and fix.
     """
-    from_file = isinstance(source, str | Path)
-    document = read_document(source) if from_file else plain(source, "")
-    if not isinstance(document, dict):
-        raise SpecError(f"a spec must be a path, a name or a mapping; got {source!r}.")
-    document = _normalised(document)
-    if from_file:
-        document.setdefault("name", _folder_name(Path(source).stem))
+    document = _normalised(_read(source))
     saved = document.pop("provenance", None) is not None
     if saved:
         _refuse_layers_of_saved(overrides)
@@ -74,11 +68,20 @@ def load_spec(
     document = _normalised(apply_overrides(document, overrides))
     _load_plugins(document)
     spec = _build(document, expand=not saved)
-    if from_file or spec.search or len(spec.seeds) > 1:
+    if not isinstance(source, Mapping) or spec.search or len(spec.seeds) > 1:
         _require_stop(spec)
     for point in points_to_check(spec) if spec.search else []:
         _check_point(spec, point)
     return spec
+
+
+def _read(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(source, Mapping):
+        document: dict[str, Any] = plain(source, "")
+        return document
+    if isinstance(source, str | Path):
+        return {"name": _folder_name(Path(source).stem), **read_document(source)}
+    raise SpecError(f"a spec must be a path, a name or a mapping; got {source!r}.")
 
 
 def at_point(spec: Spec, point: Mapping[str, Any], seed: int) -> Spec:
@@ -291,7 +294,7 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
             },
         ),
         ("connectors", {key: value for key, value in dump(spec.connectors).items() if value}),
-        ("evaluation", dump(spec.evaluation) if spec.evaluation.every_env_steps else {}),
+        ("evaluation", dump(spec.evaluation)),
         (
             "experiment",
             _given(watchdog_s=spec.watchdog_s, env_step_timeout_s=spec.env_step_timeout_s),

@@ -11,6 +11,7 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
 from rlssl.losses.advantage import generalized_advantage
+from rlssl.rollouts.intrinsic_reward import TOTAL_REWARDS
 from rlssl.rollouts.rows import take_rows
 
 #: Rows per forward pass of the value function: bounds the memory that pixels take.
@@ -57,7 +58,7 @@ class AddAdvantages(ConnectorV2):
         rows = mask.nonzero().squeeze(-1)
         advantages = torch.zeros_like(values)
         advantages[rows] = generalized_advantage(
-            columns[Columns.REWARDS][rows].float(),
+            columns.get(TOTAL_REWARDS, columns[Columns.REWARDS])[rows].float(),
             values[rows],
             values[rows + 1],
             columns[Columns.TERMINATEDS][rows].float(),

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from rlssl.rollouts.rows import take_rows
 
+#: Column of the rewards that advantages are estimated from; `Columns.REWARDS` stays extrinsic.
+TOTAL_REWARDS = "total_rewards"
+
 #: Key of the shared data under which `RecordChunks` leaves what `AddIntrinsicReward` needs.
 CHUNKS = "rlssl_chunks"
 
@@ -27,7 +30,7 @@ class RecordChunks(ConnectorV2):
 
 
 class AddIntrinsicReward(ConnectorV2):
-    """``reward += sum_i intrinsic_coeff_i * intrinsic_reward_i`` on the valid rows, before GAE.
+    """Adds a column: ``reward + sum_i intrinsic_coeff_i * intrinsic_reward_i``, before GAE.
 
     A loss with a ``reward_clip`` and a coefficient above zero then has the sum clipped to
     +-``reward_clip``, as Pathak et al. 2017 do. Logged: the raw reward's mean as
@@ -48,7 +51,7 @@ class AddIntrinsicReward(ConnectorV2):
         metrics: Any = None,
         **_: Any,
     ) -> dict[str, Any]:
-        """Changes ``Columns.REWARDS`` of the default module's batch."""
+        """Adds ``TOTAL_REWARDS`` to the default module's batch, where a loss gives a reward."""
         losses = rl_module[DEFAULT_MODULE_ID].unwrapped().auxiliary
         if not len(losses):
             return batch
@@ -58,8 +61,8 @@ class AddIntrinsicReward(ConnectorV2):
         rewards = columns[Columns.REWARDS][mask]
         rewards, bonus = self._add(losses, columns, mask, chunks, rewards, metrics)
         if bonus is not None:
-            columns[Columns.REWARDS] = columns[Columns.REWARDS].clone()
-            columns[Columns.REWARDS][mask] = rewards
+            columns[TOTAL_REWARDS] = columns[Columns.REWARDS].clone()
+            columns[TOTAL_REWARDS][mask] = rewards
             self._log_returns(bonus, chunks, metrics)
         return batch
 

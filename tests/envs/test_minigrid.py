@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ load_plugins(["rlssl_envs"])
 LEFT, RIGHT, FORWARD = 0, 1, 2
 
 
-def test_grid_observation_shows_the_goal_where_it_is_seen_from_the_agent():
+def test_grid_observation_shows_the_goal_where_it_is_seen_from_the_agent() -> None:
     observation, _ = make_env({"id": "MiniGrid-Empty-5x5-v0"}).reset(seed=0)
     # The agent, at (1, 1) and facing right, stands in column 3 of the bottom row, 6. The goal, at
     # (3, 3), is 2 cells ahead (row 6 - 2 = 4) and 2 cells to its right (column 3 + 2 = 5).
@@ -21,7 +23,7 @@ def test_grid_observation_shows_the_goal_where_it_is_seen_from_the_agent():
     assert np.flatnonzero(observation[:, 6, 2]).tolist() == [2, 16, 17]
 
 
-def test_planes_are_those_of_minigrids_own_one_hot_wrapper():
+def test_planes_are_those_of_minigrids_own_one_hot_wrapper() -> None:
     import gymnasium as gym
     from minigrid.wrappers import OneHotPartialObsWrapper
 
@@ -37,7 +39,7 @@ def test_planes_are_those_of_minigrids_own_one_hot_wrapper():
     assert pairs[-1][0].sum() == 147
 
 
-def test_flat_observation_is_the_grid_in_a_row():
+def test_flat_observation_is_the_grid_in_a_row() -> None:
     grid, _ = make_env({"id": "MiniGrid-DoorKey-6x6-v0"}).reset(seed=1)
     env = make_env({"id": "MiniGrid-DoorKey-6x6-v0", "observation": "flat"})
     flat, _ = env.reset(seed=1)
@@ -46,7 +48,9 @@ def test_flat_observation_is_the_grid_in_a_row():
 
 
 @pytest.mark.parametrize(("options", "side"), [({}, 56), ({"tile_size": 4}, 28)])
-def test_pixels_have_channels_first_and_tile_size_pixels_a_cell(options, side):
+def test_pixels_have_channels_first_and_tile_size_pixels_a_cell(
+    options: dict[str, Any], side: int
+) -> None:
     env = make_env({"id": "MiniGrid-Empty-5x5-v0", "observation": "pixels", **options})
     observation, _ = env.reset(seed=0)
     assert observation.shape == env.observation_space.shape == (3, side, side)
@@ -57,7 +61,7 @@ def test_pixels_have_channels_first_and_tile_size_pixels_a_cell(options, side):
     assert observation[:, row, column].tolist() == [76, 255, 76]
 
 
-def test_solved_episode_ends_with_success_and_minigrids_reward():
+def test_solved_episode_ends_with_success_and_minigrids_reward() -> None:
     env = make_env({"id": "MiniGrid-Empty-5x5-v0"})
     env.reset(seed=0)
     for action in (FORWARD, FORWARD, RIGHT, FORWARD):
@@ -70,7 +74,7 @@ def test_solved_episode_ends_with_success_and_minigrids_reward():
     assert (terminated, truncated, info) == (True, False, {"success": True})
 
 
-def test_episode_that_runs_out_of_time_is_no_success():
+def test_episode_that_runs_out_of_time_is_no_success() -> None:
     env = make_env({"id": "MiniGrid-Empty-5x5-v0", "max_steps": 2})
     env.reset(seed=0)
     assert env.step(LEFT)[4] == {}
@@ -78,7 +82,7 @@ def test_episode_that_runs_out_of_time_is_no_success():
     assert (terminated, truncated, info) == (False, True, {"success": False})
 
 
-def test_episode_that_ends_in_lava_is_no_success():
+def test_episode_that_ends_in_lava_is_no_success() -> None:
     env = make_env({"id": "MiniGrid-LavaGapS5-v0"})
     for seed in range(20):
         env.reset(seed=seed)
@@ -90,12 +94,12 @@ def test_episode_that_ends_in_lava_is_no_success():
     pytest.fail("no seed put lava within two cells ahead of the agent")
 
 
-def test_other_options_go_to_the_environment():
+def test_other_options_go_to_the_environment() -> None:
     env = make_env({"id": "MiniGrid-Empty-8x8-v0", "agent_view_size": 5})
     assert env.observation_space.shape == (20, 5, 5)
 
 
-def test_success_is_one_array_in_a_vector_environment():
+def test_success_is_one_array_in_a_vector_environment() -> None:
     vector = make_vector_env({"id": "MiniGrid-Empty-5x5-v0", "max_steps": 1}, num_envs=2)
     vector.reset(seed=0)
     infos = vector.step(np.array([LEFT, LEFT]))[4]
@@ -111,12 +115,12 @@ def test_success_is_one_array_in_a_vector_environment():
         ({"observation": "pixels", "tile_size": 0}, "env.tile_size must be an integer >= 1; got 0"),
     ],
 )
-def test_bad_option_is_refused_with_its_value(options, message):
+def test_bad_option_is_refused_with_its_value(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         make_env({"id": "MiniGrid-Empty-5x5-v0", **options})
 
 
-def test_misspelt_level_is_answered_with_the_closest():
+def test_misspelt_level_is_answered_with_the_closest() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'MiniGrid-DoorKey-6x6-v0'"):
         make_env({"id": "MiniGrid-DorKey-6x6-v0"})
     with pytest.raises(UnknownNameError, match="did you mean 'BabyAI-GoToLocal-v0'"):

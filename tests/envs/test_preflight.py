@@ -1,4 +1,5 @@
 import warnings
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -41,7 +42,7 @@ def rollout(env_id: str) -> list:
 
 
 @pytest.mark.parametrize("name", REGISTERED)
-def test_registered_environment_passes_preflight_and_gymnasiums_checks(name):
+def test_registered_environment_passes_preflight_and_gymnasiums_checks(name: str) -> None:
     env_id = first_member(name)
     env = make_env({"id": env_id})
     spaces = preflight({"id": env_id})
@@ -53,14 +54,14 @@ def test_registered_environment_passes_preflight_and_gymnasiums_checks(name):
 
 
 @pytest.mark.parametrize("name", REGISTERED)
-def test_registered_environment_repeats_itself_with_a_seed(name):
+def test_registered_environment_repeats_itself_with_a_seed(name: str) -> None:
     env_id = first_member(name)
     for one, other in zip(rollout(env_id), rollout(env_id), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.filterwarnings("ignore:.*is out of date")
-def test_every_listed_environment_passes_preflight():
+def test_every_listed_environment_passes_preflight() -> None:
     failures = {}
     for row in list_environments():
         # Not what is not installed, nor what other tests registered.
@@ -74,7 +75,7 @@ def test_every_listed_environment_passes_preflight():
 
 
 @pytest.fixture(autouse=True)
-def _tables(monkeypatch):
+def _tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Undoes what a test registers."""
     monkeypatch.setattr(ENVIRONMENTS, "_entries", dict(ENVIRONMENTS._entries))
     monkeypatch.setattr(ENVIRONMENTS, "_local", set(ENVIRONMENTS._local))
@@ -83,101 +84,107 @@ def _tables(monkeypatch):
 class Fine(gym.Env):
     """Passes; the classes below break one thing each."""
 
-    observation_space = Box(-1, 1, (2,), np.float32)
-    action_space = Discrete(2)
+    observation_space: Any = Box(-1, 1, (2,), np.float32)
+    action_space: Any = Discrete(2)
 
-    def __init__(self, config):
+    def __init__(self, config: dict[str, Any]) -> None:
         pass
 
-    def observe(self):
+    def observe(self) -> Any:
         return np.zeros(2, np.float32)
 
-    def reset(self, *, seed=None, options=None):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
         return self.observe(), {}
 
-    def step(self, action):
+    def step(self, action: Any) -> Any:
         return self.observe(), 1.0, False, False, {}
 
 
 class RaisesInMake(Fine):
-    def __init__(self, config):
+    def __init__(self, config: dict[str, Any]) -> None:
         raise OSError("no display")
 
 
 class RaisesInReset(Fine):
-    def reset(self, *, seed=None, options=None):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         raise KeyError("level")
 
 
 class RaisesInStep(Fine):
-    def step(self, action):
+    def step(self, action: Any) -> Any:
         return 1 / 0
 
 
 class ResetReturnsObservationAlone(Fine):
-    def reset(self, *, seed=None, options=None):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         return self.observe()
 
 
 class StepReturnsFour(Fine):
-    def step(self, action):
+    def step(self, action: Any) -> Any:
         return self.observe(), 1.0, False, {}
 
 
 class RewardIsNan(Fine):
-    def step(self, action):
+    def step(self, action: Any) -> Any:
         return self.observe(), float("nan"), False, False, {}
 
 
 class RewardIsAnArray(Fine):
-    def step(self, action):
+    def step(self, action: Any) -> Any:
         return self.observe(), np.ones(1), False, False, {}
 
 
 class ObservationHasAnotherDtype(Fine):
-    def observe(self):
+    def observe(self) -> Any:
         return np.zeros(2)
 
 
 class ObservationHasAnotherShape(Fine):
-    def observe(self):
+    def observe(self) -> Any:
         return np.zeros((1, 2), np.float32)
 
 
 class ObservationIsNotFinite(Fine):
-    def observe(self):
+    def observe(self) -> Any:
         return np.array([0, np.inf], np.float32)
 
 
 class ObservationIsOutOfBounds(Fine):
-    def observe(self):
+    def observe(self) -> Any:
         return np.array([0, 2], np.float32)
 
 
 class ObservationIsAList(Fine):
-    def observe(self):
+    def observe(self) -> Any:
         return [0.0, 0.0]
 
 
 class PartOfADictHasAnotherShape(Fine):
     observation_space = Dict({"a": Tuple((Discrete(2), Box(0, 1, (3,), np.float32)))})
 
-    def observe(self):
+    def observe(self) -> Any:
         return {"a": (1, np.zeros(2, np.float32))}
 
 
 class DictLacksAKey(Fine):
     observation_space = Dict({"a": Discrete(2), "b": Discrete(2)})
 
-    def observe(self):
+    def observe(self) -> Any:
         return {"a": 1}
 
 
 class SecondEpisodeFails(Fine):
-    def step(self, action):
-        self.observe = lambda: np.full(2, np.nan, np.float32)
-        return np.zeros(2, np.float32), 0.0, True, False, {}
+    fill = 0.0
+
+    def observe(self) -> Any:
+        return np.full(2, self.fill, np.float32)
+
+    def step(self, action: Any) -> Any:
+        last = self.observe()
+        self.fill = np.nan
+        return last, 0.0, True, False, {}
 
 
 class ActionRepeatIsZero(Fine):
@@ -211,7 +218,9 @@ class HasNoActionSpace(Fine):
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_broken_environment_is_refused_by_name_and_in_its_own_words(broken, message):
+def test_broken_environment_is_refused_by_name_and_in_its_own_words(
+    broken: type, message: str
+) -> None:
     register_env(f"broken/{broken.__name__}", broken)
     with pytest.raises(PreflightError) as caught:
         preflight({"id": f"broken/{broken.__name__}"})
@@ -219,7 +228,7 @@ def test_broken_environment_is_refused_by_name_and_in_its_own_words(broken, mess
     assert message in str(caught.value)
 
 
-def test_fine_environment_passes_with_its_action_repeat():
+def test_fine_environment_passes_with_its_action_repeat() -> None:
     class Repeating(Fine):
         action_repeat = 4
 
@@ -230,20 +239,20 @@ def test_fine_environment_passes_with_its_action_repeat():
     assert spaces.observation_space == Fine.observation_space
 
 
-def test_original_exception_is_kept_as_the_cause():
+def test_original_exception_is_kept_as_the_cause() -> None:
     register_env("broken/cause", RaisesInStep)
     with pytest.raises(PreflightError) as caught:
         preflight({"id": "broken/cause"})
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
-def test_unknown_id_is_not_called_a_failure_of_the_environment():
+def test_unknown_id_is_not_called_a_failure_of_the_environment() -> None:
     with pytest.raises(UnknownNameError):
         preflight({"id": "CartPole-v9"})
 
 
-def test_make_vec_with_other_spaces_is_refused():
-    def other(config, num_envs):
+def test_make_vec_with_other_spaces_is_refused() -> None:
+    def other(config: dict[str, Any], num_envs: int) -> Any:
         return gym.make_vec("CartPole-v1", num_envs=num_envs)
 
     register_env("broken/vector", Fine, other)
@@ -251,6 +260,6 @@ def test_make_vec_with_other_spaces_is_refused():
         preflight({"id": "broken/vector"})
 
 
-def test_wrong_option_of_a_gymnasium_environment_is_told_in_gymnasiums_words():
+def test_wrong_option_of_a_gymnasium_environment_is_told_in_gymnasiums_words() -> None:
     with pytest.raises(PreflightError, match=r"failed in make\(\): TypeError.*'gravty'"):
         preflight({"id": "CartPole-v1", "gravty": 3})

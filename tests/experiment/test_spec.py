@@ -279,7 +279,7 @@ def test_several_wrong_keys_are_reported_together() -> None:
     )
 
 
-PATHS = [(key,) for key in FULL] + [
+PATHS: list[tuple[str, ...]] = [(key,) for key in FULL] + [
     (key, inner) for key, value in FULL.items() if isinstance(value, dict) for inner in value
 ]
 WORDS = st.sampled_from(["env_steps", "auto", "ppo", "icm", "grid", "lr", "uniform", "id", "a.b"])
@@ -295,7 +295,9 @@ JUNK = st.recursive(
 
 @settings(max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from(PATHS), JUNK), min_size=1, max_size=3))
-def test_any_document_gives_a_spec_or_a_spec_error(changes: list[tuple[tuple[str], Any]]) -> None:
+def test_any_document_gives_a_spec_or_a_spec_error(
+    changes: list[tuple[tuple[str, ...], Any]],
+) -> None:
     document = {key: dict(v) if isinstance(v, dict) else v for key, v in FULL.items()}
     for path, value in changes:
         parent: Any = document
@@ -353,7 +355,7 @@ def test_the_search_wins_over_every_layer_and_a_searched_variant_stays_below_the
 
 @pytest.mark.usefixtures("layered_ppo")
 def test_a_preset_does_not_come_back_when_a_resolved_spec_is_read_again(tmp_path: Path) -> None:
-    document = {**BASE, "preset": "small", "auxiliary": {"icm": None}}
+    document = {**BASE, "preset": "small", "auxiliary": {"icm": None}, "stop": {"env_steps": 1}}
     spec = load_spec(document)
     assert spec.auxiliary == {}
     assert load_spec(save_spec(spec, tmp_path / "spec.yaml")) == spec
@@ -442,7 +444,7 @@ def test_everything_in_a_spec_reaches_the_config() -> None:
     assert config.network["frame_stack"] == 2
     assert (config.num_env_runners, config.num_envs_per_env_runner) == (2, 4)
     assert (config.rollout_fragment_length, config.vectorize) == ("auto", "sync")
-    assert (config.evaluation_every_env_steps, config.evaluation_episodes) == (40_000, 10)
+    assert config.seeded_evaluation == FULL["evaluation"]
     assert (config.watchdog_s, config.seed) == (300, 7)
 
 

@@ -31,16 +31,14 @@ class PPOTorchLearner(AuxiliaryLearnerMixin):
         Schulman et al. 2017, arXiv:1707.06347. Differs: see PAPERS.md.
     """
 
-    def build(self) -> None:
-        """Adds to RLlib's pipeline what on-policy learning from chunks needs."""
-        super().build()
+    def extend_pipeline(self, pipeline: Any) -> None:
+        """Adds what on-policy learning from chunks of episodes needs."""
         #: KL of every minibatch of the current update; the last epoch's mean adapts the penalty.
         self._minibatch_kls: list[Tensor] = []
-        pipeline = self._learner_connector
         pipeline.prepend(AddOneTsToEpisodesAndTruncate())
         pipeline.prepend(RecordChunks())
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
-        reads = frozenset().union(*(loss.reads for loss in module.auxiliary.values()))
+        reads = {column for loss in module.auxiliary.values() for column in loss.reads}
         pipeline.insert_before(
             AddObservationsFromEpisodesToBatch,
             AddStackedObservations(

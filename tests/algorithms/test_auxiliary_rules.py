@@ -1,0 +1,216 @@
+"""The rules every auxiliary loss keeps, over the registry of losses."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import pytest
+import torch
+from ray.rllib.core.columns import Columns
+from torch import Tensor
+
+import rlssl.auxiliary  # noqa: F401  (registers)
+from rlssl.algorithms.auxiliary_mixins import trainable
+from rlssl.auxiliary import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.errors import NonFiniteUpdateError, SpecError
+from rlssl.registry import AUXILIARY_LOSSES, register_auxiliary_loss
+from tests.algorithms.bench import Bench, small_ppo
+
+#: Options under which a loss is tested besides its defaults.
+EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "icm": [
+        {"variant": "pathak", "features": "shared"},
+        {"variant": "pathak", "features": "random"},
+        {"variant": "burda"},
+        {"variant": "burda", "features": "own"},
+        {"variant": "burda", "features": "shared"},
+    ]
+}
+CASES = [
+    pytest.param(name, options, id="-".join([name, *map(str, options.values())]))
+    for name in AUXILIARY_LOSSES
+    if not name.startswith("test_")
+    for options in [{}, *EXTRA_OPTIONS.get(name, [])]
+]
+
+
+@functools.cache
+def built(name: str, options: tuple[tuple[str, Any], ...]) -> Bench:
+    """A Learner with the loss, for tests that do not change it."""
+    return Bench(small_ppo().auxiliary(**{name: dict(options)}))
+
+
+def gradient_norms(loss: Tensor, parameters: list[Tensor]) -> list[float]:
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return [0.0 if g is None else float(g.abs().sum()) for g in gradients]
+
+
+@pytest.mark.parametrize("name, options", CASES)
+def test_gradient_reaches_exactly_what_the_loss_declares(name, options):
+    bench = built(name, tuple(options.items()))
+    loss = bench.module.auxiliary[name]
+    batch = bench.batch(bench.sample())
+    mean = bench.learner.compute_auxiliary_loss(module_id="default_policy", batch=batch)
+    own = trainable(loss)
+    encoder = trainable(bench.module.encoder)
+    everything = trainable(bench.module)
+    norms = dict(zip(everything, gradient_norms(mean, everything), strict=True))
+    assert all(norms[p] > 0 for p in own)
+    assert (sum(norms[p] for p in encoder) > 0) == (loss.trains == "encoder")
+    assert sum(norms.values()) == pytest.approx(sum(norms[p] for p in [*own, *encoder]))
+
+
+@pytest.mark.parametrize("name, options", CASES)
+def test_zero_coefficients_equal_no_loss_bit_for_bit(name, options):
+    zero = {**options, "coeff": 0.0, "intrinsic_coeff": 0.0}
+    states = []
+    for config in (small_ppo(), small_ppo().auxiliary(**{name: zero})):
+        # Building the Learner seeds every global generator; what follows draws from them.
+        bench = Bench(config)
+        for _ in range(2):
+            bench.update(bench.sample())
+        states.append(
+            {k: v for k, v in bench.module.state_dict().items() if not k.startswith("auxiliary")}
+        )
+    assert states[0].keys() == states[1].keys()
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
+
+
+@pytest.mark.parametrize("name, options", CASES)
+def test_masked_rows_are_never_seen(name, options):
+    bench = built(name, tuple(options.items()))
+    batch = bench.batch(bench.sample())
+    kept = torch.arange(len(batch[Columns.REWARDS])) % 3 > 0
+    spoiled = {key: value.clone() for key, value in batch.items()}
+    for value in spoiled.values():
+        value[~kept] = 77
+    compute = bench.learner.compute_auxiliary_loss
+    only_kept = compute(
+        module_id="default_policy", batch={key: value[kept] for key, value in batch.items()}
+    )
+    masked = compute(module_id="default_policy", batch={**spoiled, Columns.LOSS_MASK: kept})
+    assert torch.equal(only_kept, masked)
+
+
+@pytest.mark.parametrize("name, options", CASES)
+def test_weights_of_a_loss_stay_with_the_learner(name, options):
+    bench = built(name, tuple(options.items()))
+    sent = bench.module.get_state(inference_only=True)
+    assert not any(key.startswith("auxiliary") for key in sent)
+    assert not any(key.startswith("auxiliary") for key in bench.runner.module.state_dict())
+    assert any(key.startswith(f"auxiliary.{name}") for key in bench.module.state_dict())
+
+
+@pytest.mark.parametrize("name, options", CASES)
+def test_state_of_a_loss_survives_save_and_restore(name, options):
+    trained = Bench(small_ppo().auxiliary(**{name: options}))
+    trained.update(trained.sample())
+    restored = Bench(small_ppo().debugging(seed=9).auxiliary(**{name: options}))
+    restored.learner.set_state(trained.learner.get_state())
+    for key, value in trained.module.state_dict().items():
+        assert torch.equal(value, restored.module.state_dict()[key]), key
+
+
+class _Detached(AuxiliaryLoss):
+    reads = frozenset({Columns.OBS})
+
+    def __init__(self, config: Any, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.head = torch.nn.Linear(self.encoder.output_dim, 1)
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        return {"square": self.head(self.encoder(batch[Columns.OBS]).detach()).square().squeeze(-1)}
+
+
+class _Scalar(AuxiliaryLoss):
+    reads = frozenset({Columns.OBS})
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        return {"norm": self.encoder(batch[Columns.OBS]).square().mean()}
+
+
+class _Exploding(AuxiliaryLoss):
+    reads = frozenset({Columns.OBS})
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        return {"inf": self.encoder(batch[Columns.OBS]).sum(-1) * float("inf")}
+
+
+class _TwoNames(_Scalar):
+    @dataclasses.dataclass(frozen=True)
+    class Config(AuxiliaryLossConfig):
+        pass
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        return {"norm": self.encoder(batch[Columns.OBS]).square().mean(-1)}
+
+    def metrics(self, batch: Any) -> dict[str, Tensor]:
+        return {"norm": torch.zeros(())}
+
+
+for _name, _loss in {
+    "test_detached": _Detached,
+    "test_scalar": _Scalar,
+    "test_exploding": _Exploding,
+    "test_two_names": _TwoNames,
+}.items():
+    register_auxiliary_loss(_name)(_loss)
+
+
+def test_loss_that_changes_no_encoder_gradient_is_an_error_not_a_no_op():
+    bench = Bench(small_ppo().auxiliary(test_detached={}))
+    with pytest.raises(ValueError, match="declares trains='encoder', but its gradient does not"):
+        bench.update(bench.sample())
+
+
+def test_reduced_loss_is_refused():
+    bench = Bench(small_ppo().auxiliary(test_scalar={}))
+    with pytest.raises(ValueError, match=r"'norm' of shape \(\); it must be per-sample, \[N\]"):
+        bench.update(bench.sample())
+
+
+def test_key_given_as_loss_and_as_metric_is_refused():
+    bench = Bench(small_ppo().auxiliary(test_two_names={}))
+    with pytest.raises(ValueError, match="gives \\['norm'\\] as a loss and as a metric"):
+        bench.update(bench.sample())
+
+
+def test_non_finite_updates_are_skipped_and_counted_then_fail():
+    bench = Bench(small_ppo(num_epochs=1).auxiliary(test_exploding={}))
+    before = {key: value.clone() for key, value in bench.module.state_dict().items()}
+    result = bench.update(bench.sample())
+    # Each minibatch of 32 rows, the last one completed, was one update; all were skipped.
+    assert result["faults"]["nonfinite_updates"].peek() == math.ceil(bench.env_steps / 32)
+    assert all(torch.equal(value, before[key]) for key, value in bench.module.state_dict().items())
+    with pytest.raises(NonFiniteUpdateError, match="10 updates in a row"):
+        for _ in range(5):
+            bench.update(bench.sample())
+
+
+def test_learning_rate_of_a_loss_is_its_own():
+    bench = Bench(small_ppo(lr=[[0, 1e-3], [128, 0.0]]).auxiliary(icm={"lr": 0.5}))
+    bench.update(bench.sample())
+    rates = {
+        name: optimizer.param_groups[0]["lr"]
+        for name, optimizer in bench.learner.get_optimizers_for_module("default_policy")
+    }
+    # 64 of 128 env steps sampled: half of 1e-3 on the schedule.
+    assert rates["default_optimizer"] == pytest.approx(1e-3 * (1 - bench.env_steps / 128))
+    assert rates["auxiliary_icm"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "losses, message",
+    [
+        ({"icn": {}}, "unknown loss 'icn'; did you mean 'icm'?"),
+        ({"icm": {"coef": 1.0}}, "unknown option 'auxiliary.icm.coef'; did you mean 'coeff'?"),
+        ({"icm": {"coeff": -1.0}}, "auxiliary.icm: coeff must be finite and >= 0; got -1.0."),
+        ({"icm": {"isolated": True}}, "loss 'icm' declares no such control"),
+    ],
+)
+def test_bad_options_name_key_value_and_fix(losses, message):
+    with pytest.raises(SpecError) as error:
+        small_ppo().auxiliary(**losses)
+    assert message in str(error.value)
