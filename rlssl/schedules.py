@@ -31,7 +31,7 @@ def check_schedule(schedule: Schedule, key: str, *, minimum: float = 0.0) -> Non
         ValueError: Naming ``key``, the value and the fix, if a value is not finite or below
             ``minimum``, or if the points are not in ascending order of env steps.
     """
-    if isinstance(schedule, bool) or not isinstance(schedule, int | float | Sequence):
+    if isinstance(schedule, bool | str) or not isinstance(schedule, int | float | Sequence):
         raise ValueError(f"{key} must be a number or [[env_steps, value], ...]; got {schedule!r}.")
     if isinstance(schedule, Sequence):
         _check_points(schedule, key)

@@ -197,7 +197,7 @@ def check_schedulers(spec: "Spec") -> None:
         if tracker not in TRACKERS:
             raise SpecError(f"unknown tracking '{tracker}'{did_you_mean(tracker, TRACKERS)}")
     random = has_random(spec)
-    if False:
+    if random and spec.searcher is None:
         raise SpecError(
             "search draws values at random; say how many: searcher: {random: {num_samples: 8}}."
         )

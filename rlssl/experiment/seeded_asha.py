@@ -39,7 +39,7 @@ class SeededASHA(FIFOScheduler):
         reduction_factor: int,
     ) -> None:
         super().__init__()
-        self.metric = metric
+        self.ranked_by = metric
         self.sign = 1.0 if mode == "max" else -1.0
         self.reduction_factor = reduction_factor
         self.rungs = []
@@ -57,7 +57,7 @@ class SeededASHA(FIFOScheduler):
     ) -> str:
         """Tune's hook."""
         del tune_controller
-        score = result.get(self.metric)
+        score = result.get(self.ranked_by)
         reached = [rung for rung in self.rungs if result["env_steps"] >= rung]
         if not reached or score is None or np.isnan(score):
             return TrialScheduler.CONTINUE

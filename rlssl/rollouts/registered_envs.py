@@ -82,7 +82,7 @@ class RegisteredEnvs(SingleAgentEnvRunner):
         super().__init__(config=config, **kwargs)
         # Chunks must carry the frames that the first observations after a cut are stacked from.
         horizon = max(self.config.episode_lookback_horizon, self.settings.frame_stack - 1)
-        pass
+        self.config.episode_lookback_horizon = horizon
 
     def make_env(self) -> None:
         """Builds the vector environment and closes the one before; the next sample resets it.

@@ -222,5 +222,5 @@ def test_a_search_that_cannot_run_is_refused(
 
 
 def test_names_that_only_begin_alike_do_not_overlap() -> None:
-    spec = sweep({"training.kl_coeff": {"grid": [1]}, "training.kl_target": {"grid": [1]}})
+    spec = sweep({"model.encoder": {"grid": ["mlp"]}, "model.encoder_config": {"grid": [{}]}})
     assert len(points(spec)) == 1

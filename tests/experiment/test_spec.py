@@ -245,6 +245,7 @@ def test_wrong_values_are_refused_with_key_value_and_what_is_expected(
     ("document", "message"),
     [
         ({"seeds": [0, 1]}, "stop.env_steps is missing: a sweep must say when its trials end."),
+        ({"search": {"training.lr": {"grid": [0.1]}}}, "stop.env_steps is missing: a sweep must"),
         ({"seed": 3, "seeds": [0]}, "seed is for a single trial; got seed 3 and seeds [0]."),
         (
             {"scheduler": {"asha": {"grace_env_steps": 3}}},
@@ -329,10 +330,10 @@ def test_any_text_gives_plain_data_or_a_spec_error(text: str) -> None:
 def test_each_layer_wins_over_the_one_below() -> None:
     document = {**BASE, "preset": "small", "variant": "fast", "training": {"num_epochs": 9}}
     assert load_spec(document).training == {"lr": 1e-5, "gamma": 0.6, "num_epochs": 9}
-    over = load_spec(
-        document, ["training.num_epochs=10"], extra={"training": {"lr": 1, "gamma": 1}}
-    )
-    assert over.training == {"lr": 1, "gamma": 1, "num_epochs": 10}
+    extra = {"training": {"lr": 1, "num_epochs": 10}}
+    assert load_spec(document, extra=extra).training["num_epochs"] == 10
+    over = load_spec(document, ["training.num_epochs=11"], extra=extra)
+    assert over.training == {"lr": 1, "gamma": 0.6, "num_epochs": 11}
 
 
 @pytest.mark.usefixtures("layered_ppo")
@@ -362,6 +363,14 @@ def test_a_preset_does_not_come_back_when_a_resolved_spec_is_read_again(tmp_path
     assert load_spec(resolved_dict(spec)) == spec
     with pytest.raises(SpecError, match="cannot set 'preset' on a resolved spec"):
         load_spec(tmp_path / "spec.yaml", ["preset=null"])
+
+
+@pytest.mark.usefixtures("layered_ppo")
+def test_a_point_without_losses_takes_none_from_the_preset_either() -> None:
+    search = {"auxiliary": {"grid": [{}, {"icm": {"coeff": 1.0}}]}}
+    spec = load_spec({**BASE, "preset": "small", "search": search, "stop": {"env_steps": 1}})
+    assert spec.auxiliary == {"icm": {"coeff": 3.0}}
+    assert at_point(spec, {"auxiliary": {}}, 0).auxiliary == {}
 
 
 @pytest.mark.usefixtures("layered_ppo")

@@ -1,0 +1,179 @@
+"""PPO: the batch it learns from, the loss, the KL rule, the counts."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.evaluation.postprocessing import Postprocessing
+
+from rlssl.algorithms.ppo.ppo_learner import kl_coefficient_factor
+from rlssl.errors import SpecError
+from rlssl.losses import generalized_advantage
+from rlssl.rollouts.intrinsic_reward import TOTAL_REWARDS
+from tests.algorithms.bench import Bench, small_ppo
+
+
+def raw_episodes(bench: Bench, episodes: list[Any]) -> list[dict[str, np.ndarray]]:
+    """Copies of what the episodes hold, before the connectors extend them."""
+    return [
+        {
+            "obs": np.array(episode.get_observations()),
+            "actions": np.array(episode.get_actions()),
+            "rewards": np.array(episode.get_rewards()),
+            "terminated": episode.is_terminated,
+        }
+        for episode in episodes
+    ]
+
+
+def rows_by_observation(batch: dict[str, Any]) -> dict[bytes, int]:
+    """The batch is shuffled: finds a row by its observation."""
+    return {row.numpy().tobytes(): index for index, row in enumerate(batch[Columns.OBS])}
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_batch_equals_a_slow_reference_episode_by_episode(normalize):
+    bench = Bench(small_ppo(normalize_advantages=normalize))
+    episodes = bench.sample(120)
+    raw = raw_episodes(bench, episodes)
+    batch = bench.batch(episodes)
+    rows = rows_by_observation(batch)
+    assert len(rows) == len(batch[Columns.REWARDS]) == sum(len(e["rewards"]) for e in raw)
+    assert Columns.LOSS_MASK not in batch
+    expected_advantages = np.zeros(len(rows))
+    for episode in raw:
+        with torch.no_grad():
+            values = bench.module.compute_values({Columns.OBS: torch.as_tensor(episode["obs"])})
+        values, running = values.numpy(), 0.0
+        for t in reversed(range(len(episode["rewards"]))):
+            is_last = t == len(episode["rewards"]) - 1
+            bootstrap = 0.0 if is_last and episode["terminated"] else values[t + 1]
+            delta = episode["rewards"][t] + 0.99 * bootstrap - values[t]
+            running = delta + (0.0 if is_last else 0.99 * 0.95 * running)
+            row = rows[episode["obs"][t].tobytes()]
+            expected_advantages[row] = running
+            assert batch[Columns.ACTIONS][row] == episode["actions"][t]
+            target = batch[Postprocessing.VALUE_TARGETS][row].item()
+            assert target == pytest.approx(running + values[t], abs=1e-4)
+    if normalize:
+        deviation = expected_advantages.std(ddof=1)
+        expected_advantages = (expected_advantages - expected_advantages.mean()) / deviation
+    np.testing.assert_allclose(batch[Postprocessing.ADVANTAGES], expected_advantages, atol=1e-4)
+
+
+def test_next_observation_is_the_episodes_own_never_a_reset():
+    bench = Bench(small_ppo().auxiliary(icm={}))
+    episodes = bench.sample(120)
+    raw = raw_episodes(bench, episodes)
+    batch = bench.batch(episodes)
+    rows = rows_by_observation(batch)
+    assert any(episode["terminated"] for episode in raw)
+    for episode in raw:
+        for t in range(len(episode["rewards"])):
+            row = rows[episode["obs"][t].tobytes()]
+            np.testing.assert_array_equal(batch[Columns.NEXT_OBS][row], episode["obs"][t + 1])
+
+
+def test_intrinsic_reward_enters_the_advantage_and_leaves_rewards_extrinsic():
+    bench = Bench(small_ppo().auxiliary(icm={"intrinsic_coeff": 0.5, "reward_clip": None}))
+    batch = bench.batch(bench.sample())
+    assert set(batch[Columns.REWARDS].tolist()) == {1.0}
+    bonus = batch[TOTAL_REWARDS] - batch[Columns.REWARDS]
+    icm = bench.module.auxiliary["icm"]
+    torch.testing.assert_close(bonus, 0.5 * icm.intrinsic_reward(batch), atol=1e-6, rtol=1e-4)
+
+
+def test_pathaks_clip_bounds_the_sum():
+    bench = Bench(small_ppo().auxiliary(icm={"intrinsic_coeff": 100.0}))
+    batch = bench.batch(bench.sample())
+    assert batch[TOTAL_REWARDS].max() <= 1.0
+
+
+def test_first_minibatch_has_ratio_one_and_no_kl():
+    bench = Bench(small_ppo(num_epochs=1, minibatch_size=64, entropy_coeff=0.1))
+    batch = bench.batch(bench.sample())
+    forward = bench.learner.module["default_policy"].forward_train(batch)
+    loss = bench.learner.compute_rl_loss(
+        module_id="default_policy", config=bench.config, batch=batch, fwd_out=forward
+    )
+    values = bench.module.compute_values(batch)
+    critic = 0.5 * (values - batch[Postprocessing.VALUE_TARGETS]).square().mean()
+    probabilities = forward[Columns.ACTION_DIST_INPUTS].softmax(-1)
+    entropy = -(probabilities * probabilities.log()).sum(-1).mean()
+    # Ratio 1 everywhere: the surrogate is minus the mean advantage, 0 after normalisation.
+    expected = 0.0 + 0.5 * critic - 0.1 * entropy
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "kl, factor", [(0.0149, 1.0), (0.0151, 2.0), (0.0067, 1.0), (0.0066, 0.5), (0.01, 1.0)]
+)
+def test_kl_rule_has_the_papers_thresholds(kl, factor):
+    # Target 0.01: doubled above 0.015, halved below 0.00667.
+    assert kl_coefficient_factor(kl, 0.01) == factor
+
+
+def test_kl_penalty_adapts_and_is_checkpointed():
+    bench = Bench(small_ppo(variant="adaptive_kl", kl_target=1e-9, kl_coeff=1.0))
+    bench.update(bench.sample())
+    assert bench.module.kl_coeff.item() == 2.0
+    assert bench.module.state_dict()["kl_coeff"].item() == 2.0
+
+
+def test_clip_variant_leaves_the_kl_coefficient_alone():
+    bench = Bench(small_ppo(variant="clip", kl_target=1e-9))
+    bench.update(bench.sample())
+    assert bench.module.kl_coeff.item() == 1.0
+
+
+def test_minibatches_hold_valid_rows_alone():
+    bench = Bench(small_ppo(num_epochs=3, minibatch_size=16))
+    bench.update(bench.sample())
+    assert len(bench.learner._minibatch_kls) == math.ceil(3 * bench.env_steps / 16)
+
+
+def test_shared_encoder_is_one_and_separate_ones_are_two():
+    shared = Bench(small_ppo().model(shared_encoder=True)).module
+    separate = Bench(small_ppo().model(shared_encoder=False)).module
+    assert not hasattr(shared, "critic_encoder")
+    assert separate.critic_encoder is not separate.encoder
+
+
+def test_update_moves_policy_and_critic():
+    bench = Bench(small_ppo())
+    before = {key: value.clone() for key, value in bench.module.state_dict().items()}
+    bench.update(bench.sample())
+    still = [k for k, v in bench.module.state_dict().items() if torch.equal(v, before[k])]
+    assert still == ["kl_coeff"]
+
+
+def test_defaults_named_in_training_arguments():
+    arguments = type(small_ppo()).training_arguments()
+    assert "lr" in arguments and "rllib" not in arguments and "self" not in arguments
+
+
+@pytest.mark.parametrize(
+    "training, message",
+    [
+        ({"variant": "clipped"}, "training.variant must be one of"),
+        ({"gamma": 1.5}, "training.gamma must be >= 0 and <= 1; got 1.5."),
+        ({"clip_param": 0.0}, "training.clip_param must be > 0; got 0.0."),
+        ({"lr": [[5, 1.0], [0, 1.0]]}, "training.lr needs env_steps >= 0 in ascending order"),
+    ],
+)
+def test_bad_settings_name_key_and_value(training, message):
+    with pytest.raises(SpecError) as error:
+        small_ppo(**training).validate()
+    assert message in str(error.value)
+
+
+def test_one_step_advantage_by_hand():
+    # delta = 1 + 0.9 * 2 - 0.5 = 2.3; ended, so the advantage is delta.
+    one = np.array([1.0])
+    advantage = generalized_advantage(
+        one, 0.5 * one, 2 * one, 0 * one, one, gamma=0.9, lambda_=0.95
+    )
+    assert advantage[0] == pytest.approx(2.3)

@@ -1,0 +1,243 @@
+"""The command line with real Ray: train, evaluate, export, kill, resume, sweep, plug-ins."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
+
+SMALL = [
+    "--set",
+    "training.train_batch_size_per_learner=512",
+    "--set",
+    "training.num_epochs=2",
+]
+
+
+def rlssl(*arguments: str, cwd: Path, code: int = 0) -> str:
+    """Runs the command line in a process of its own; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "rlssl.cli", *arguments], cwd=cwd, capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def evaluate(run: Path | str, cwd: Path, *more: str) -> list[float]:
+    """Scores of ten episodes."""
+    output = rlssl("evaluate", str(run), "--episodes", "10", "--json", *more, cwd=cwd)
+    report = json.loads(output[output.index("[") :])
+    return [episode["score"] for episode in report[0]["episodes"]]
+
+
+def rows(trial: Path) -> list[dict[str, str]]:
+    with (trial / "episodes.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def results(trial: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (trial / "result.json").read_text().splitlines()]
+
+
+def only_trial(run: Path) -> Path:
+    (marker,) = run.glob("*/trial.json")
+    return marker.parent
+
+
+def test_evaluate_agrees_before_and_after_export_whatever_the_runners(tmp_path):
+    rlssl("train", "ppo", "Pendulum-v1", "--stop", "env_steps=1000", *SMALL, cwd=tmp_path)
+    trial = only_trial(tmp_path / "results" / "ppo-Pendulum-v1")
+    expected = evaluate("ppo-Pendulum-v1", tmp_path)
+    assert len(set(expected)) == 10
+    assert evaluate(trial, tmp_path, "--env-runners", "1") == expected
+    assert evaluate(trial, tmp_path, "--env-runners", "2") == expected
+    exported = rlssl("export", str(trial), cwd=tmp_path).splitlines()[-1]
+    assert evaluate(exported, tmp_path) == expected
+    assert by_hand(exported, "Pendulum-v1") == expected
+
+
+def by_hand(exported: str, env_id: str) -> list[float]:
+    """What a user writes with load_policy."""
+    import gymnasium as gym
+
+    import rlssl
+
+    policy, env, scores = rlssl.load_policy(exported), gym.make(env_id), []
+    for seed in range(10):
+        policy.reset()
+        observation, _ = env.reset(seed=seed)
+        score, done = 0.0, False
+        while not done:
+            observation, reward, terminated, truncated, _ = env.step(policy.act(observation))
+            score, done = score + float(reward), terminated or truncated
+        scores.append(score)
+    return scores
+
+
+def test_killed_run_resumes_with_its_counters_and_schedule(tmp_path):
+    schedule = "training.lr=[[0, 0.001], [40000, 0.0]]"
+    command = ["train", "ppo", "CartPole-v1", "--stop", "env_steps=20000", *SMALL]
+    command += ["--set", schedule, "--set", "checkpoint.every_env_steps=2000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rlssl.cli", *command], cwd=tmp_path, start_new_session=True
+    )
+    run = tmp_path / "results" / "ppo-CartPole-v1"
+    deadline = time.monotonic() + 240
+    while len(list(run.glob("*/checkpoint_*/rlssl_checkpoint.json"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    rlssl("resume", str(run), cwd=tmp_path)
+    trial = only_trial(run)
+    log = results(trial)
+    resumed = next(row for row in log if row["env_steps_at_start"] > 0)
+    assert resumed["env_steps"] > resumed["env_steps_at_start"] >= 2000
+    assert 20000 <= log[-1]["env_steps"] < 20000 + 600
+    for row in log:
+        # Half of the schedule's 40,000 env steps takes half of 0.001.
+        lr = row["learners"]["default_policy"]["default_optimizer_learning_rate"]
+        assert lr == pytest.approx(0.001 * (1 - row["env_steps"] / 40000), rel=1e-3)
+    steps = [int(row["env_steps"]) for row in rows(trial)]
+    assert steps == sorted(steps)
+
+
+def test_interrupt_prints_checkpoint_and_resume_command(tmp_path):
+    command = ["train", "ppo", "CartPole-v1", "--stop", "env_steps=1000000", *SMALL]
+    command += ["--set", "checkpoint.every_env_steps=1000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rlssl.cli", *command],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    run = tmp_path / "results" / "ppo-CartPole-v1"
+    deadline = time.monotonic() + 240
+    while not list(run.glob("*/checkpoint_*/rlssl_checkpoint.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, printed = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert f"rlssl resume {run}" in printed
+    assert "/checkpoint_0" in printed
+
+
+def test_plugin_outside_the_repository_trains_with_two_runners(tmp_path):
+    (tmp_path / "my_lab.py").write_text(
+        textwrap.dedent(
+            '''
+            import gymnasium as gym
+            import numpy as np
+            import rlssl
+            from ray.rllib.core.columns import Columns
+            from rlssl.auxiliary import AuxiliaryLoss
+
+
+            class Corridor(gym.Env):
+                observation_space = gym.spaces.Box(0, 1, (4,), np.float32)
+                action_space = gym.spaces.Discrete(2)
+
+                def __init__(self, config):
+                    self.goal = config.get("goal", 3)
+
+                def reset(self, *, seed=None, options=None):
+                    super().reset(seed=seed)
+                    self.cell = 0
+                    return np.eye(4, dtype=np.float32)[0], {}
+
+                def step(self, action):
+                    self.cell = min(3, max(0, self.cell + 2 * int(action) - 1))
+                    done = self.cell == self.goal
+                    obs = np.eye(4, dtype=np.float32)[self.cell]
+                    return obs, float(done), done, False, {"success": done}
+
+
+            @rlssl.register_auxiliary_loss("small_latents")
+            class SmallLatents(AuxiliaryLoss):
+                reads = frozenset({Columns.OBS})
+
+                def losses(self, batch):
+                    return {"square": self.encoder(batch[Columns.OBS]).square().mean(-1)}
+
+
+            rlssl.register_env("lab/Corridor", Corridor)
+            '''
+        )
+    )
+    spec = {
+        "name": "lab",
+        "algorithm": "ppo",
+        "plugins": ["my_lab"],
+        "env": {"id": "lab/Corridor", "goal": 2},
+        "training": {"train_batch_size_per_learner": 256, "num_epochs": 2},
+        "search": {"auxiliary": {"grid": [{}, {"small_latents": {"coeff": 0.1}}]}},
+        "seeds": [0],
+        "stop": {"env_steps": 1500},
+        "resources": {"env_runners": 2},
+    }
+    (tmp_path / "lab.yaml").write_text(yaml.safe_dump(spec))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    storage = str(tmp_path / "results")
+    printed = rlssl("sweep", "../lab.yaml", "--set", f"storage={storage}", cwd=elsewhere)
+    assert "small_latents" in printed
+    assert str(tmp_path / "results" / "lab" / "learning_curves.png") in printed.splitlines()
+    with_loss = next((tmp_path / "results" / "lab").glob("small_latents*"))
+    assert "square" in results(with_loss)[-1]["aux"]["small_latents"]
+    other = tmp_path / "other"
+    other.mkdir()
+    scores = evaluate(with_loss, other)
+    assert set(scores) <= {0.0, 1.0}
+    rlssl("resume", str(tmp_path / "results" / "lab"), cwd=other)
+
+
+def test_failed_trial_is_exit_code_one_with_the_environments_words(tmp_path):
+    (tmp_path / "flaky.py").write_text(
+        textwrap.dedent(
+            """
+            import gymnasium as gym, numpy as np, rlssl
+
+            class Flaky(gym.Env):
+                observation_space = gym.spaces.Box(0, 1, (2,), np.float32)
+                action_space = gym.spaces.Discrete(2)
+
+                def __init__(self, config):
+                    self.steps = 0
+
+                def reset(self, *, seed=None, options=None):
+                    return np.zeros(2, np.float32), {}
+
+                def step(self, action):
+                    self.steps += 1
+                    if self.steps > 20:
+                        raise ValueError("the robot fell over")
+                    return np.zeros(2, np.float32), 0.0, False, False, {}
+
+            rlssl.register_env("lab/Flaky", Flaky)
+            """
+        )
+    )
+    printed = rlssl(
+        "train", "ppo", "lab/Flaky", "--set", "plugins=[flaky]", cwd=tmp_path, code=1
+    )
+    assert "the robot fell over" in printed
+
+
+def test_preflight_failure_starts_nothing(tmp_path):
+    start = time.monotonic()
+    printed = rlssl("train", "ppo", "CartPole-v7", cwd=tmp_path, code=2)
+    assert "CartPole-v7" in printed and "Traceback" not in printed
+    assert not (tmp_path / "results").exists()
+    assert time.monotonic() - start < 20
+

@@ -1,0 +1,37 @@
+"""The watchdog ends what stands still."""
+
+import time
+
+import pytest
+
+from rlssl.errors import TrainingStalledError
+from rlssl.experiment.watchdog import Watchdog
+
+
+@pytest.fixture
+def watchdog():
+    made = Watchdog(limit_s=0.3)
+    yield made
+    made.stop()
+
+
+def test_hanging_step_is_interrupted_within_seconds(watchdog):
+    watchdog.report(128)
+    start = time.monotonic()
+    with pytest.raises(TrainingStalledError, match="stood still at 128 for more than 0.3 s"):
+        time.sleep(30)
+    assert time.monotonic() - start < 5
+
+
+def test_iterations_without_env_steps_fail(watchdog):
+    watchdog.report(128)
+    with pytest.raises(TrainingStalledError):
+        for _ in range(100):
+            time.sleep(0.01)
+            watchdog.report(128)
+
+
+def test_progress_keeps_it_quiet(watchdog):
+    for env_steps in range(1, 200):
+        watchdog.report(env_steps)
+        time.sleep(0.01)

@@ -1,0 +1,151 @@
+"""A policy on its own: acts like the module it came from, saved, loaded, evaluated."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from rlssl.algorithms.ppo.ppo import PPOConfig
+from rlssl.errors import SpecError
+from rlssl.policy import EpisodeRecord, Policy, _build_module, evaluate_policy, slots, summarize
+
+SPACES = {
+    "vector-discrete": (gym.spaces.Box(-1, 1, (3,), np.float32), gym.spaces.Discrete(4)),
+    "vector-continuous": (
+        gym.spaces.Box(-np.inf, np.inf, (3,), np.float32),
+        gym.spaces.Box(-2, 2, (2,), np.float32),
+    ),
+    "image-multi_discrete": (
+        gym.spaces.Box(0, 255, (2, 12, 12), np.uint8),
+        gym.spaces.MultiDiscrete([2, 3]),
+    ),
+    "dict-discrete": (
+        gym.spaces.Dict({"a": gym.spaces.Box(0, 1, (2,), np.float32), "b": gym.spaces.Discrete(3)}),
+        gym.spaces.Discrete(2),
+    ),
+}
+
+
+def make_policy(
+    observation_space: gym.Space, action_space: gym.Space, frame_stack: int = 1
+) -> Policy:
+    model = PPOConfig().model(frame_stack=frame_stack).get_default_rl_module_spec().model_config
+    settings = {
+        "algorithm": "ppo",
+        "model": model,
+        "observation_space": observation_space,
+        "action_space": action_space,
+        "normalize_actions": True,
+        "clip_actions": False,
+        "plugins": [],
+        "env": {"id": "CartPole-v1"},
+    }
+    torch.manual_seed(3)
+    policy = Policy(_build_module(settings), settings)
+    for parameter in policy.module.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return policy
+
+
+@pytest.mark.parametrize("frame_stack", [1, 3])
+@pytest.mark.parametrize("name", SPACES)
+def test_loaded_policy_acts_like_the_saved_one(tmp_path, name, frame_stack):
+    observation_space, action_space = SPACES[name]
+    if frame_stack > 1 and isinstance(observation_space, gym.spaces.Dict):
+        pytest.skip("stacking needs a Box")
+    saved = make_policy(observation_space, action_space, frame_stack)
+    saved.save(tmp_path / "export")
+    loaded = Policy.load(tmp_path / "export")
+    observation_space.seed(0)
+    for _ in range(5):
+        observation = observation_space.sample()
+        action = saved.act(observation)
+        np.testing.assert_array_equal(action, loaded.act(observation))
+        assert action_space.contains(action)
+    assert loaded.observation_space == observation_space
+    assert loaded.action_space == action_space
+
+
+def test_saved_policy_holds_no_pickle(tmp_path):
+    make_policy(*SPACES["vector-discrete"]).save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "policy.json",
+        "weights.safetensors",
+    ]
+
+
+def test_reset_forgets_the_frames():
+    policy = make_policy(*SPACES["image-multi_discrete"], frame_stack=3)
+    space = SPACES["image-multi_discrete"][0]
+    space.seed(0)
+    first, second = space.sample(), space.sample()
+    fresh = policy._stacked(first)
+    policy._stacked(second)
+    policy.reset()
+    np.testing.assert_array_equal(policy._stacked(first), fresh)
+    # The first frame fills the stack: three times the same two channels.
+    np.testing.assert_array_equal(fresh, np.concatenate([first] * 3))
+
+
+class Counting(gym.Env):
+    """Pays 1 a step; lasts as many steps as its seed; says who it is by carrying a count."""
+
+    observation_space = gym.spaces.Box(-1, 1, (3,), np.float32)
+    action_space = gym.spaces.Discrete(4)
+    built = 0
+
+    def __init__(self, config: Any) -> None:
+        type(self).built += 1
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.left = seed or 1
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.left -= 1
+        done = self.left == 0
+        return np.zeros(3, np.float32), 1.0, done, False, {"success": done and True}
+
+
+def test_episode_k_runs_with_seed_k_and_short_ones_are_not_favoured():
+    import rlssl
+
+    rlssl.register_env("test/Counting", Counting)
+    policy = make_policy(*SPACES["vector-discrete"])
+    Counting.built = 0
+    records = evaluate_policy(policy, {"id": "test/Counting"}, seeds=range(1, 21), explore=False)
+    assert [record.score for record in records] == [float(seed) for seed in range(1, 21)]
+    assert Counting.built == 8
+
+
+def test_evaluation_does_not_disturb_the_global_generator():
+    policy = make_policy(*SPACES["vector-discrete"])
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    evaluate_policy(policy, {"id": "test/Counting"}, seeds=range(3), explore=True)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_slots_deal_in_turn():
+    assert slots(range(10)) == [[0, 8], [1, 9], [2], [3], [4], [5], [6], [7]]
+    assert slots([5]) == [[5]]
+
+
+def test_summary_by_hand():
+    records = [EpisodeRecord(0, 1.0, 10, 1.0), EpisodeRecord(1, 3.0, 20, 0.0)]
+    # Mean 2; deviation sqrt(((1 - 2)^2 + (3 - 2)^2) / 1) = 1.4142136.
+    assert summarize(records) == {
+        "episode_return_mean": 2.0,
+        "episode_return_std": pytest.approx(1.4142136),
+        "episode_len_mean": 15.0,
+        "success_rate": 0.5,
+        "num_episodes": 2,
+    }
+
+
+def test_folder_without_a_policy_is_refused(tmp_path):
+    with pytest.raises(SpecError, match=r"holds no policy\.json"):
+        Policy.load(tmp_path)
