@@ -1,5 +1,6 @@
 """A policy on its own: acts like the module it came from, saved, loaded, evaluated."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -51,7 +52,7 @@ def make_policy(
 
 @pytest.mark.parametrize("frame_stack", [1, 3])
 @pytest.mark.parametrize("name", SPACES)
-def test_loaded_policy_acts_like_the_saved_one(tmp_path, name, frame_stack):
+def test_loaded_policy_acts_like_the_saved_one(tmp_path: Path, name: str, frame_stack: int) -> None:
     observation_space, action_space = SPACES[name]
     if frame_stack > 1 and isinstance(observation_space, gym.spaces.Dict):
         pytest.skip("stacking needs a Box")
@@ -68,7 +69,7 @@ def test_loaded_policy_acts_like_the_saved_one(tmp_path, name, frame_stack):
     assert loaded.action_space == action_space
 
 
-def test_saved_policy_holds_no_pickle(tmp_path):
+def test_saved_policy_holds_no_pickle(tmp_path: Path) -> None:
     make_policy(*SPACES["vector-discrete"]).save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "policy.json",
@@ -76,7 +77,7 @@ def test_saved_policy_holds_no_pickle(tmp_path):
     ]
 
 
-def test_reset_forgets_the_frames():
+def test_reset_forgets_the_frames() -> None:
     policy = make_policy(*SPACES["image-multi_discrete"], frame_stack=3)
     space = SPACES["image-multi_discrete"][0]
     space.seed(0)
@@ -109,7 +110,7 @@ class Counting(gym.Env):
         return np.zeros(3, np.float32), 1.0, done, False, {"success": done and True}
 
 
-def test_episode_k_runs_with_seed_k_and_short_ones_are_not_favoured():
+def test_episode_k_runs_with_seed_k_and_short_ones_are_not_favoured() -> None:
     import rlssl
 
     rlssl.register_env("test/Counting", Counting)
@@ -120,7 +121,7 @@ def test_episode_k_runs_with_seed_k_and_short_ones_are_not_favoured():
     assert Counting.built == 8
 
 
-def test_evaluation_does_not_disturb_the_global_generator():
+def test_evaluation_does_not_disturb_the_global_generator() -> None:
     policy = make_policy(*SPACES["vector-discrete"])
     torch.manual_seed(5)
     expected = torch.rand(1)
@@ -129,12 +130,12 @@ def test_evaluation_does_not_disturb_the_global_generator():
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_slots_deal_in_turn():
+def test_slots_deal_in_turn() -> None:
     assert slots(range(10)) == [[0, 8], [1, 9], [2], [3], [4], [5], [6], [7]]
     assert slots([5]) == [[5]]
 
 
-def test_summary_by_hand():
+def test_summary_by_hand() -> None:
     records = [EpisodeRecord(0, 1.0, 10, 1.0), EpisodeRecord(1, 3.0, 20, 0.0)]
     # Mean 2; deviation sqrt(((1 - 2)^2 + (3 - 2)^2) / 1) = 1.4142136.
     assert summarize(records) == {
@@ -146,6 +147,6 @@ def test_summary_by_hand():
     }
 
 
-def test_folder_without_a_policy_is_refused(tmp_path):
+def test_folder_without_a_policy_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"holds no policy\.json"):
         Policy.load(tmp_path)

@@ -1,11 +1,13 @@
 """Schedules over env steps."""
 
+from typing import Any
+
 import pytest
 
 from rlssl.schedules import check_schedule, value_at
 
 
-def test_points_are_interpolated_and_held_beyond_the_ends():
+def test_points_are_interpolated_and_held_beyond_the_ends() -> None:
     schedule = [[100, 1.0], [300, 0.5]]
     # Halfway between 100 and 300: 0.75.
     assert [value_at(schedule, t) for t in (0, 100, 200, 300, 999)] == [1.0, 1.0, 0.75, 0.5, 0.5]
@@ -24,7 +26,7 @@ def test_points_are_interpolated_and_held_beyond_the_ends():
         (float("nan"), "lr must be finite and >= 0; got nan."),
     ],
 )
-def test_bad_schedules_name_key_and_value(schedule, message):
+def test_bad_schedules_name_key_and_value(schedule: Any, message: str) -> None:
     with pytest.raises(ValueError) as error:
         check_schedule(schedule, "lr")
     assert message in str(error.value)

@@ -1,7 +1,7 @@
 """What every rlssl Learner adds to RLlib's: auxiliary losses, schedules and the NaN guard."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -49,6 +49,7 @@ class AuxiliaryLearnerMixin(TorchLearner):
         Separate optimizers make norm clipping and learning rates separate, so that a loss cannot
         change the RL step except through the encoder's gradient.
         """
+        config = config or self.config
         module = self.module[module_id].unwrapped()
         heads = {name: trainable(loss) for name, loss in module.auxiliary.items()}
         owned = {id(parameter) for parameters in heads.values() for parameter in parameters}
@@ -68,8 +69,7 @@ class AuxiliaryLearnerMixin(TorchLearner):
         super().before_gradient_based_update(timesteps=timesteps)
         agent_steps = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME) or 0
         self.env_steps = agent_steps * (self.config.action_repeat or 1)
-        for module_id in self.module.keys():
-            losses = self.module[module_id].unwrapped().auxiliary
+        for module_id, losses in self._losses():
             for name, optimizer in self.get_optimizers_for_module(module_id):
                 lr = self._learning_rate(name, losses)
                 for group in optimizer.param_groups:
@@ -117,10 +117,9 @@ class AuxiliaryLearnerMixin(TorchLearner):
         return total
 
     def postprocess_gradients(self, gradients_dict: dict[Any, Tensor]) -> dict[Any, Tensor]:
-        """Clips the global norm of each optimizer's gradients, and keeps the norms for the guard."""
+        """Clips the global norm of each optimizer's gradients; keeps the norms for the guard."""
         self._norms: list[Tensor] = []
-        for module_id in self.module.keys():
-            losses = self.module[module_id].unwrapped().auxiliary
+        for module_id, losses in self._losses():
             for name, optimizer in self.get_optimizers_for_module(module_id):
                 gradients = self.filter_param_dict_for_optimizer(gradients_dict, optimizer)
                 if not gradients:
@@ -144,11 +143,16 @@ class AuxiliaryLearnerMixin(TorchLearner):
             self._skip_update()
             return
         self.num_nonfinite_updates = 0
-        for module_id in self.module.keys():
+        for module_id, losses in self._losses():
             for _, optimizer in self.get_optimizers_for_module(module_id):
                 optimizer.step()
-            for loss in self.module[module_id].unwrapped().auxiliary.values():
-                loss.after_update()
+            for loss in losses.values():
+                cast(AuxiliaryLoss, loss).after_update()
+
+    def _losses(self) -> list[tuple[str, nn.ModuleDict]]:
+        """Each module's id and auxiliary losses."""
+        modules = self.module
+        return [(key, modules[key].unwrapped().auxiliary) for key in tuple(modules.keys())]
 
     def _skip_update(self) -> None:
         self.num_nonfinite_updates += 1
@@ -231,7 +235,8 @@ def per_sample_mean(name: str, key: str, losses: Tensor) -> Tensor:
     """
     if losses.ndim != 1:
         raise ValueError(
-            f"loss '{name}' gives '{key}' of shape {tuple(losses.shape)}; it must be per-sample, [N]."
+            f"loss '{name}' gives '{key}' of shape {tuple(losses.shape)}; "
+            "it must be per-sample, [N]."
         )
     return losses.sum() / max(1, len(losses))
 

@@ -110,7 +110,7 @@ class RLSSLConfigMixin(AlgorithmConfig):
 
     @property
     def model(self) -> Any:
-        """``.model(encoder=, encoder_config=, frame_stack=, shared_encoder=)`` sets the networks."""
+        """``.model(encoder=...)`` sets the networks; its keys are ``MODEL_DEFAULTS_RLSSL``'s."""
         return _ModelBuilder(self._set_network)
 
     def plugins(self, modules: Sequence[str]) -> Self:
@@ -131,9 +131,7 @@ class RLSSLConfigMixin(AlgorithmConfig):
         self.vectorize = vectorize
         return self
 
-    def connectors(
-        self, *, env_to_module: Sequence[str] = (), learner: Sequence[str] = ()
-    ) -> Self:
+    def connectors(self, *, env_to_module: Sequence[str] = (), learner: Sequence[str] = ()) -> Self:
         """Adds users' own ConnectorV2 pieces, named as ``"module:attribute"``.
 
         Args:
@@ -220,8 +218,9 @@ class RLSSLConfigMixin(AlgorithmConfig):
         super().validate()
         if self.env is not None and self.action_repeat is None:
             self.action_repeat = preflight(self.env_settings).action_repeat
-        if self.env_runner_cls is None:
-            self.env_runner_cls, _ = choose_env_runner(self)
+        if vars(self)["env_runner_cls"] is None:
+            runner_class, _ = choose_env_runner(self)
+            self.env_runner_cls = runner_class
 
     def _set_network(self, **settings: Any) -> Self:
         for key, value in settings.items():

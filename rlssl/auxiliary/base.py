@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from rlssl.errors import SpecError
+from rlssl.networks.encoders import Encoder
 from rlssl.registry import AUXILIARY_LOSSES
 from rlssl.schedules import Schedule, check_schedule
 
-#: What `AuxiliaryLoss.trains` may say: whose parameters a loss's gradient reaches besides its heads.
+#: What `AuxiliaryLoss.trains` may say.
 TRAINS = ("encoder", "own", "none")
 
 #: The controls that an experiment may switch on, where a loss declares them.
@@ -71,21 +72,22 @@ class AuxiliaryLoss(nn.Module):
 
     #: Columns of the batch, beyond which nothing may be read: Columns.OBS, NEXT_OBS, ACTIONS, ...
     reads: frozenset[str] = frozenset()
-    #: "encoder" | "own" | "none".
+    #: Whose parameters the gradient reaches, besides the heads: "encoder" | "own" | "none".
     trains: str = "encoder"
     #: The controls that mean something for this loss.
     controls: frozenset[str] = frozenset()
 
-    encoder: nn.Module
+    encoder: Encoder
+    key_encoder: Encoder | None
 
     def __init__(
         self,
         config: AuxiliaryLossConfig,
         *,
-        encoder: nn.Module,
+        encoder: Encoder,
         observation_space: gym.Space,
         action_space: gym.Space,
-        key_encoder: nn.Module | None = None,
+        key_encoder: Encoder | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -137,7 +139,8 @@ def _parse_one(name: str, options: Any) -> AuxiliaryLossConfig:
         if key in CONTROLS and key not in loss_class.controls:
             declared = sorted(loss_class.controls) or "none"
             raise SpecError(
-                f"auxiliary.{name}.{key}: loss '{name}' declares no such control; it has {declared}."
+                f"auxiliary.{name}.{key}: loss '{name}' declares no such control; "
+                f"it has {declared}."
             )
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
@@ -152,11 +155,11 @@ def _parse_one(name: str, options: Any) -> AuxiliaryLossConfig:
 def build_auxiliary(
     losses: Mapping[str, Any],
     *,
-    encoder: nn.Module,
+    encoder: Encoder,
     observation_space: gym.Space,
     action_space: gym.Space,
     seed: int | None,
-    key_encoder: nn.Module | None = None,
+    key_encoder: Encoder | None = None,
 ) -> nn.ModuleDict:
     """Builds the losses without drawing from torch's global generator.
 

@@ -8,12 +8,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
 from rlssl.auxiliary.normalization import DiscountedReturnScale, ObservationNormalizer
 from rlssl.losses import forward_dynamics_loss, inverse_dynamics_loss
-from rlssl.networks import build_encoder, image_layout
+from rlssl.networks.encoders import Encoder, build_encoder, image_layout
 from rlssl.networks.icm import (
     ForwardModel,
     InverseModel,
@@ -61,7 +61,7 @@ class ICM(AuxiliaryLoss):
         features: str | None = None
         # beta of the paper: share of the forward loss; in [0, 1]; pathak's 0.2.
         forward_weight: float = 0.2
-        # 1 / lambda of the paper: factor on both losses; > 0; pathak's 10. burda uses 1 and no beta.
+        # 1 / lambda of the paper: factor on both losses; > 0; pathak's 10; burda has no factors.
         scale: float = 10.0
         # Clips reward + bonus to +-value; None or "variant": 1.0 (pathak), no clip (burda).
         reward_clip: float | str | None = "variant"
@@ -116,10 +116,10 @@ class ICM(AuxiliaryLoss):
         self,
         config: Config,
         *,
-        encoder: nn.Module,
+        encoder: Encoder,
         observation_space: gym.Space,
         action_space: gym.Space,
-        key_encoder: nn.Module | None = None,
+        key_encoder: Encoder | None = None,
     ) -> None:
         super().__init__(
             config,
@@ -179,18 +179,18 @@ class ICM(AuxiliaryLoss):
         return self.config.scale * (1.0 - self.config.forward_weight)
 
     @property
-    def _phi_network(self) -> nn.Module:
-        return self.encoder if self.config.features == "shared" else self.features
+    def _phi_network(self) -> Encoder:
+        return self.encoder if self.features is None else self.features
 
     def _make_normalizer(self) -> ObservationNormalizer | None:
         is_box = isinstance(self.observation_space, gym.spaces.Box)
         if not self.is_burda or self.config.features == "shared" or not is_box:
             return None
         return ObservationNormalizer(
-            self.observation_space.shape, num_rows=self.config.normalization_rows
+            self.observation_space.shape or (), num_rows=self.config.normalization_rows
         )
 
-    def _make_features(self) -> nn.Module | None:
+    def _make_features(self) -> Encoder | None:
         if self.config.features == "shared":
             return None
         space = self.observation_space
@@ -225,8 +225,9 @@ class ICM(AuxiliaryLoss):
 
 
 def _default_encoder(space: gym.Space) -> str | None:
-    is_image = isinstance(space, gym.spaces.Box) and len(space.shape) == 3
+    is_image = isinstance(space, gym.spaces.Box) and len(space.shape or ()) == 3
     if not is_image:
         return None
-    height_and_width = space.shape[1:] if image_layout(space) == "CHW" else space.shape[:2]
+    shape = space.shape or ()
+    height_and_width = shape[1:] if image_layout(space) == "CHW" else shape[:2]
     return "icm" if min(height_and_width) >= 36 else None

@@ -63,7 +63,7 @@ class ObservationNormalizer(nn.Module):
             self.moments.take_in(observations)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """[N, ...] float32, zero mean and about unit deviation; unchanged before any row is seen."""
+        """[N, ...] float32, zero mean and about unit deviation; as it is before any row is seen."""
         deviation = self.moments.variance.sqrt().mean()
         deviation = torch.where(deviation > 0, deviation, 1.0)
         return (observations.float() - self.moments.mean) / deviation

@@ -87,7 +87,8 @@ def _play_slots(folder: str, seeds: Sequence[Sequence[int]], explore: bool) -> l
 
 def _print(folder: Path, report: dict[str, Any]) -> None:
     click.echo(
-        f"return {report['episode_return_mean']:.4g} (deviation {report['episode_return_std']:.4g}), "
+        f"return {report['episode_return_mean']:.4g} "
+        f"(deviation {report['episode_return_std']:.4g}), "
         f"success {report['success_rate']:.3g}, length {report['episode_len_mean']:.4g} "
         f"over {report['num_episodes']} episodes from seed {report['seed']}"
     )

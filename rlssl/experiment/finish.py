@@ -21,7 +21,9 @@ def finish_training(folder: Path) -> None:
         returns = trial.episodes.returns[-FINAL_EPISODES:]
         mean = float(returns.mean()) if len(returns) else math.nan
         env_steps = trial.results[-1]["env_steps"]
-        click.echo(f"return {mean:.4g} over the last {len(returns)} episodes, {env_steps:,} env steps")
+        click.echo(
+            f"return {mean:.4g} over the last {len(returns)} episodes, {env_steps:,} env steps"
+        )
     for path in trial_folders(folder):
         click.echo(str(path))
         newest = checkpoint.newest_valid(path)

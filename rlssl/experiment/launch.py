@@ -31,6 +31,7 @@ from rlssl.experiment.spec import (
     to_tune,
 )
 from rlssl.experiment.trial import (
+    REGISTRATIONS_KEY,
     SEED_KEY,
     SPEC_KEY,
     WARM_START_KEY,
@@ -38,7 +39,7 @@ from rlssl.experiment.trial import (
     point_of,
     variant_label,
 )
-from rlssl.registry import preflight
+from rlssl.registry import local_registrations, preflight
 
 OK, TRIAL_FAILED, INTERRUPTED = 0, 1, 130
 
@@ -70,6 +71,7 @@ def launch(
     """
     for point in points_to_check(spec) if spec.search else [{}]:
         preflight(at_point(spec, point, spec.seeds[0]).env)
+    registrations = local_registrations()
     storage = storage_path(spec.storage)
     name = free_name(storage, spec.name)
     start_ray(spec, address)
@@ -83,6 +85,7 @@ def launch(
             SEED_KEY: tune.grid_search(list(spec.seeds)),
             **to_tune(spec),
             **({WARM_START_KEY: str(warm_start)} if warm_start else {}),
+            **({REGISTRATIONS_KEY: registrations} if registrations else {}),
         },
         tune_config=TuneConfig(
             metric=METRIC,
@@ -199,7 +202,8 @@ def _describe(spec: Spec, folder: Path, is_sweep: bool) -> None:
     save_spec(spec, folder / SWEEP_SPEC_FILE, provenance())
     # So that plug-ins beside the spec are found from another folder, too.
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    run = {"is_sweep": is_sweep, "python_path": paths}
+    by_script = sorted(name for table in local_registrations().values() for name in table)
+    run = {"is_sweep": is_sweep, "python_path": paths, "registered_by_script": by_script}
     (folder / RUN_FILE).write_text(json.dumps(run, indent=2))
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rlssl.experiment import checkpoint
 from rlssl.experiment.callbacks import TRIAL_FILE
 from rlssl.experiment.launch import RUN_FILE
 from rlssl.policy import POLICY_FILE, Policy
+from rlssl.registry import local_registrations
 
 
 def locate(run: str | Path, storage: str = "./results") -> Path:
@@ -38,7 +40,7 @@ def describe(folder: Path) -> dict[str, Any]:
     """What was noted when the run began; makes its plug-ins importable here.
 
     Raises:
-        SpecError: If the folder is no run's.
+        SpecError: If the folder is no run's, or the run needs what only its script registered.
     """
     if not (folder / RUN_FILE).is_file():
         raise SpecError(f"{folder} is not the folder of a run: it holds no {RUN_FILE}.")
@@ -47,7 +49,17 @@ def describe(folder: Path) -> dict[str, Any]:
     new = [path for path in run["python_path"] if path not in inherited]
     sys.path.extend(path for path in run["python_path"] if path not in sys.path)
     os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, inherited), *new])
+    _require_registrations(run["registered_by_script"])
     return run
+
+
+def _require_registrations(names: Sequence[str]) -> None:
+    known = {name for table in local_registrations().values() for name in table}
+    if missing := [name for name in names if name not in known]:
+        raise SpecError(
+            f"{missing} were registered by the script that started the run; move the registration "
+            "to a module, say my_plugin.py, name it under `plugins:`, and train again."
+        )
 
 
 def sweep_folder(folder: Path) -> Path:

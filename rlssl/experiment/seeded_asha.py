@@ -52,9 +52,7 @@ class SeededASHA(FIFOScheduler):
             rung: defaultdict(dict) for rung in self.rungs
         }
 
-    def on_trial_result(
-        self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]
-    ) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
         """Tune's hook."""
         del tune_controller
         score = result.get(self.ranked_by)
@@ -72,4 +70,3 @@ class SeededASHA(FIFOScheduler):
         cutoff = np.quantile(others, 1 - 1 / self.reduction_factor)
         is_below = np.mean(list(points[point].values())) < cutoff
         return TrialScheduler.STOP if is_below else TrialScheduler.CONTINUE
-

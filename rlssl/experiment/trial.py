@@ -13,10 +13,12 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from rlssl.experiment import checkpoint
 from rlssl.experiment.spec import Spec, at_point, build_config, load_spec
 from rlssl.experiment.watchdog import Watchdog
-from rlssl.registry import load_plugins
+from rlssl.registry import load_plugins, restore_registrations
 
 #: Keys of a trial's config beside the searched paths.
 SPEC_KEY, SEED_KEY, WARM_START_KEY = "spec", "seed", "warm_start"
+#: What the launching script registered itself, by value; see `rlssl.registry`.
+REGISTRATIONS_KEY = "registrations"
 
 #: Where the run stood when this process took it up; what was logged beyond it is repeated.
 ENV_STEPS_AT_START = "env_steps_at_start"
@@ -38,6 +40,7 @@ class TrialRunner(tune.Trainable):
         """Builds the Algorithm, and continues from the trial's newest valid checkpoint, if any."""
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         load_plugins(config[SPEC_KEY].get("plugins", []))
+        restore_registrations(config.get(REGISTRATIONS_KEY, {}))
         self.spec = trial_spec(config)
         self.algorithm = build_config(self.spec).build_algo()
         self.env_steps = 0
@@ -114,7 +117,7 @@ def trial_spec(config: dict[str, Any]) -> Spec:
 
 def point_of(config: dict[str, Any]) -> dict[str, Any]:
     """The searched values of a trial's config, by dotted path."""
-    known = (SPEC_KEY, SEED_KEY, WARM_START_KEY)
+    known = (SPEC_KEY, SEED_KEY, WARM_START_KEY, REGISTRATIONS_KEY)
     return {key: value for key, value in config.items() if key not in known}
 
 

@@ -14,7 +14,8 @@ from ray.rllib.connectors.common.add_observations_from_episodes_to_batch import 
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-from rlssl.registry import Vectorize, load_plugins, make_vector_env
+from rlssl.plugins import load_plugins
+from rlssl.registry import Vectorize, make_vector_env, restore_registrations
 from rlssl.rollouts.connectors import StackObservationsEnvToModule
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,6 @@ class RunnerSettings:
 
     # {"id": ..., **options} of the environment.
     env: dict[str, Any]
-    # Modules to import before a name is looked up.
-    plugins: tuple[str, ...]
     # How copies of the environment are vectorised.
     vectorize: Vectorize
     # Frames a stacked observation holds; >= 1.
@@ -38,10 +37,8 @@ class RunnerSettings:
     @classmethod
     def of(cls, config: AlgorithmConfig) -> "RunnerSettings":
         """Reads them off a config; RLlib's own configs work too, with the defaults."""
-        env = getattr(config, "rlssl_env", None)
         return cls(
-            env=dict(env or {"id": config.env, **config.env_config}),
-            plugins=_plugins(config),
+            env={"id": config.env, **config.env_config},
             vectorize=getattr(config, "vectorize", "native"),
             frame_stack=frame_stack_of(config),
             split="eval" if config.in_evaluation else "train",
@@ -55,10 +52,10 @@ def frame_stack_of(config: AlgorithmConfig) -> int:
     return int(settings.get("frame_stack", 1))
 
 
-def _plugins(config: AlgorithmConfig) -> tuple[str, ...]:
-    # rlssl's configs keep the names beside a builder method that is called `plugins`.
-    names: Any = getattr(config, "plugin_modules", None) or getattr(config, "plugins", ())
-    return () if callable(names) else tuple(names)
+def load_extensions(config: AlgorithmConfig) -> None:
+    """Registers in this process what a config may name; one of RLlib's own names nothing more."""
+    load_plugins(getattr(config, "plugin_modules", ()))
+    restore_registrations(getattr(config, "registrations", {}))
 
 
 class RegisteredEnvs(SingleAgentEnvRunner):
@@ -71,14 +68,14 @@ class RegisteredEnvs(SingleAgentEnvRunner):
     num_envs: int
 
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
-        """Loads the plug-ins, then builds environment, connectors and module as RLlib does.
+        """Loads plug-ins and registrations, then builds everything as RLlib does.
 
         Args:
             config: The algorithm's; see `RunnerSettings` for what is read besides RLlib's.
             **kwargs: As RLlib gives them: ``worker_index``, ``num_workers``, ``spaces`` and others.
         """
+        load_extensions(config)
         self.settings = RunnerSettings.of(config)
-        load_plugins(self.settings.plugins)
         super().__init__(config=config, **kwargs)
         # Chunks must carry the frames that the first observations after a cut are stacked from.
         horizon = max(self.config.episode_lookback_horizon, self.settings.frame_stack - 1)

@@ -59,4 +59,3 @@ def small_ppo(env: Any = "CartPole-v1", **training: Any) -> PPOConfig:
         .training(**{**settings, **training})
         .debugging(seed=0)
     )
-

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -41,13 +42,15 @@ def built(name: str, options: tuple[tuple[str, Any], ...]) -> Bench:
     return Bench(small_ppo().auxiliary(**{name: dict(options)}))
 
 
-def gradient_norms(loss: Tensor, parameters: list[Tensor]) -> list[float]:
+def gradient_norms(loss: Tensor, parameters: Sequence[Tensor]) -> list[float]:
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     return [0.0 if g is None else float(g.abs().sum()) for g in gradients]
 
 
 @pytest.mark.parametrize("name, options", CASES)
-def test_gradient_reaches_exactly_what_the_loss_declares(name, options):
+def test_gradient_reaches_exactly_what_the_loss_declares(
+    name: str, options: dict[str, Any]
+) -> None:
     bench = built(name, tuple(options.items()))
     loss = bench.module.auxiliary[name]
     batch = bench.batch(bench.sample())
@@ -62,7 +65,7 @@ def test_gradient_reaches_exactly_what_the_loss_declares(name, options):
 
 
 @pytest.mark.parametrize("name, options", CASES)
-def test_zero_coefficients_equal_no_loss_bit_for_bit(name, options):
+def test_zero_coefficients_equal_no_loss_bit_for_bit(name: str, options: dict[str, Any]) -> None:
     zero = {**options, "coeff": 0.0, "intrinsic_coeff": 0.0}
     states = []
     for config in (small_ppo(), small_ppo().auxiliary(**{name: zero})):
@@ -79,7 +82,7 @@ def test_zero_coefficients_equal_no_loss_bit_for_bit(name, options):
 
 
 @pytest.mark.parametrize("name, options", CASES)
-def test_masked_rows_are_never_seen(name, options):
+def test_masked_rows_are_never_seen(name: str, options: dict[str, Any]) -> None:
     bench = built(name, tuple(options.items()))
     batch = bench.batch(bench.sample())
     kept = torch.arange(len(batch[Columns.REWARDS])) % 3 > 0
@@ -95,7 +98,7 @@ def test_masked_rows_are_never_seen(name, options):
 
 
 @pytest.mark.parametrize("name, options", CASES)
-def test_weights_of_a_loss_stay_with_the_learner(name, options):
+def test_weights_of_a_loss_stay_with_the_learner(name: str, options: dict[str, Any]) -> None:
     bench = built(name, tuple(options.items()))
     sent = bench.module.get_state(inference_only=True)
     assert not any(key.startswith("auxiliary") for key in sent)
@@ -104,7 +107,7 @@ def test_weights_of_a_loss_stay_with_the_learner(name, options):
 
 
 @pytest.mark.parametrize("name, options", CASES)
-def test_state_of_a_loss_survives_save_and_restore(name, options):
+def test_state_of_a_loss_survives_save_and_restore(name: str, options: dict[str, Any]) -> None:
     trained = Bench(small_ppo().auxiliary(**{name: options}))
     trained.update(trained.sample())
     restored = Bench(small_ppo().debugging(seed=9).auxiliary(**{name: options}))
@@ -118,7 +121,7 @@ class _Detached(AuxiliaryLoss):
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
-        self.head = torch.nn.Linear(self.encoder.output_dim, 1)
+        self.head = torch.nn.Linear(int(self.encoder.output_dim), 1)
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
         return {"square": self.head(self.encoder(batch[Columns.OBS]).detach()).square().squeeze(-1)}
@@ -159,25 +162,25 @@ for _name, _loss in {
     register_auxiliary_loss(_name)(_loss)
 
 
-def test_loss_that_changes_no_encoder_gradient_is_an_error_not_a_no_op():
+def test_loss_that_changes_no_encoder_gradient_is_an_error_not_a_no_op() -> None:
     bench = Bench(small_ppo().auxiliary(test_detached={}))
     with pytest.raises(ValueError, match="declares trains='encoder', but its gradient does not"):
         bench.update(bench.sample())
 
 
-def test_reduced_loss_is_refused():
+def test_reduced_loss_is_refused() -> None:
     bench = Bench(small_ppo().auxiliary(test_scalar={}))
     with pytest.raises(ValueError, match=r"'norm' of shape \(\); it must be per-sample, \[N\]"):
         bench.update(bench.sample())
 
 
-def test_key_given_as_loss_and_as_metric_is_refused():
+def test_key_given_as_loss_and_as_metric_is_refused() -> None:
     bench = Bench(small_ppo().auxiliary(test_two_names={}))
     with pytest.raises(ValueError, match="gives \\['norm'\\] as a loss and as a metric"):
         bench.update(bench.sample())
 
 
-def test_non_finite_updates_are_skipped_and_counted_then_fail():
+def test_non_finite_updates_are_skipped_and_counted_then_fail() -> None:
     bench = Bench(small_ppo(num_epochs=1).auxiliary(test_exploding={}))
     before = {key: value.clone() for key, value in bench.module.state_dict().items()}
     result = bench.update(bench.sample())
@@ -189,7 +192,7 @@ def test_non_finite_updates_are_skipped_and_counted_then_fail():
             bench.update(bench.sample())
 
 
-def test_learning_rate_of_a_loss_is_its_own():
+def test_learning_rate_of_a_loss_is_its_own() -> None:
     bench = Bench(small_ppo(lr=[[0, 1e-3], [128, 0.0]]).auxiliary(icm={"lr": 0.5}))
     bench.update(bench.sample())
     rates = {
@@ -210,7 +213,7 @@ def test_learning_rate_of_a_loss_is_its_own():
         ({"icm": {"isolated": True}}, "loss 'icm' declares no such control"),
     ],
 )
-def test_bad_options_name_key_value_and_fix(losses, message):
+def test_bad_options_name_key_value_and_fix(losses: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError) as error:
         small_ppo().auxiliary(**losses)
     assert message in str(error.value)

@@ -35,7 +35,7 @@ def rows_by_observation(batch: dict[str, Any]) -> dict[bytes, int]:
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-def test_batch_equals_a_slow_reference_episode_by_episode(normalize):
+def test_batch_equals_a_slow_reference_episode_by_episode(normalize: bool) -> None:
     bench = Bench(small_ppo(normalize_advantages=normalize))
     episodes = bench.sample(120)
     raw = raw_episodes(bench, episodes)
@@ -64,7 +64,7 @@ def test_batch_equals_a_slow_reference_episode_by_episode(normalize):
     np.testing.assert_allclose(batch[Postprocessing.ADVANTAGES], expected_advantages, atol=1e-4)
 
 
-def test_next_observation_is_the_episodes_own_never_a_reset():
+def test_next_observation_is_the_episodes_own_never_a_reset() -> None:
     bench = Bench(small_ppo().auxiliary(icm={}))
     episodes = bench.sample(120)
     raw = raw_episodes(bench, episodes)
@@ -77,7 +77,7 @@ def test_next_observation_is_the_episodes_own_never_a_reset():
             np.testing.assert_array_equal(batch[Columns.NEXT_OBS][row], episode["obs"][t + 1])
 
 
-def test_intrinsic_reward_enters_the_advantage_and_leaves_rewards_extrinsic():
+def test_intrinsic_reward_enters_the_advantage_and_leaves_rewards_extrinsic() -> None:
     bench = Bench(small_ppo().auxiliary(icm={"intrinsic_coeff": 0.5, "reward_clip": None}))
     batch = bench.batch(bench.sample())
     assert set(batch[Columns.REWARDS].tolist()) == {1.0}
@@ -86,13 +86,13 @@ def test_intrinsic_reward_enters_the_advantage_and_leaves_rewards_extrinsic():
     torch.testing.assert_close(bonus, 0.5 * icm.intrinsic_reward(batch), atol=1e-6, rtol=1e-4)
 
 
-def test_pathaks_clip_bounds_the_sum():
+def test_pathaks_clip_bounds_the_sum() -> None:
     bench = Bench(small_ppo().auxiliary(icm={"intrinsic_coeff": 100.0}))
     batch = bench.batch(bench.sample())
     assert batch[TOTAL_REWARDS].max() <= 1.0
 
 
-def test_first_minibatch_has_ratio_one_and_no_kl():
+def test_first_minibatch_has_ratio_one_and_no_kl() -> None:
     bench = Bench(small_ppo(num_epochs=1, minibatch_size=64, entropy_coeff=0.1))
     batch = bench.batch(bench.sample())
     forward = bench.learner.module["default_policy"].forward_train(batch)
@@ -111,38 +111,38 @@ def test_first_minibatch_has_ratio_one_and_no_kl():
 @pytest.mark.parametrize(
     "kl, factor", [(0.0149, 1.0), (0.0151, 2.0), (0.0067, 1.0), (0.0066, 0.5), (0.01, 1.0)]
 )
-def test_kl_rule_has_the_papers_thresholds(kl, factor):
+def test_kl_rule_has_the_papers_thresholds(kl: float, factor: float) -> None:
     # Target 0.01: doubled above 0.015, halved below 0.00667.
     assert kl_coefficient_factor(kl, 0.01) == factor
 
 
-def test_kl_penalty_adapts_and_is_checkpointed():
+def test_kl_penalty_adapts_and_is_checkpointed() -> None:
     bench = Bench(small_ppo(variant="adaptive_kl", kl_target=1e-9, kl_coeff=1.0))
     bench.update(bench.sample())
     assert bench.module.kl_coeff.item() == 2.0
     assert bench.module.state_dict()["kl_coeff"].item() == 2.0
 
 
-def test_clip_variant_leaves_the_kl_coefficient_alone():
+def test_clip_variant_leaves_the_kl_coefficient_alone() -> None:
     bench = Bench(small_ppo(variant="clip", kl_target=1e-9))
     bench.update(bench.sample())
     assert bench.module.kl_coeff.item() == 1.0
 
 
-def test_minibatches_hold_valid_rows_alone():
+def test_minibatches_hold_valid_rows_alone() -> None:
     bench = Bench(small_ppo(num_epochs=3, minibatch_size=16))
     bench.update(bench.sample())
     assert len(bench.learner._minibatch_kls) == math.ceil(3 * bench.env_steps / 16)
 
 
-def test_shared_encoder_is_one_and_separate_ones_are_two():
+def test_shared_encoder_is_one_and_separate_ones_are_two() -> None:
     shared = Bench(small_ppo().model(shared_encoder=True)).module
     separate = Bench(small_ppo().model(shared_encoder=False)).module
     assert not hasattr(shared, "critic_encoder")
     assert separate.critic_encoder is not separate.encoder
 
 
-def test_update_moves_policy_and_critic():
+def test_update_moves_policy_and_critic() -> None:
     bench = Bench(small_ppo())
     before = {key: value.clone() for key, value in bench.module.state_dict().items()}
     bench.update(bench.sample())
@@ -150,7 +150,7 @@ def test_update_moves_policy_and_critic():
     assert still == ["kl_coeff"]
 
 
-def test_defaults_named_in_training_arguments():
+def test_defaults_named_in_training_arguments() -> None:
     arguments = type(small_ppo()).training_arguments()
     assert "lr" in arguments and "rllib" not in arguments and "self" not in arguments
 
@@ -164,13 +164,13 @@ def test_defaults_named_in_training_arguments():
         ({"lr": [[5, 1.0], [0, 1.0]]}, "training.lr needs env_steps >= 0 in ascending order"),
     ],
 )
-def test_bad_settings_name_key_and_value(training, message):
+def test_bad_settings_name_key_and_value(training: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError) as error:
         small_ppo(**training).validate()
     assert message in str(error.value)
 
 
-def test_one_step_advantage_by_hand():
+def test_one_step_advantage_by_hand() -> None:
     # delta = 1 + 0.9 * 2 - 0.5 = 2.3; ended, so the advantage is delta.
     one = np.array([1.0])
     advantage = generalized_advantage(

@@ -79,8 +79,8 @@ class Constant(nn.Module):
         return self.values.expand(len(phi), -1)
 
 
-def by_hand(variant: str) -> ICM:
-    icm = make(variant=variant, features="own" if variant == "burda" else None)
+def by_hand(variant: str) -> Any:
+    icm: Any = make(variant=variant, features="own" if variant == "burda" else None)
     icm.normalizer = None
     icm.features = Identity()
     icm.forward_model = Constant(1.0, 0.0, 0.0)
@@ -95,7 +95,7 @@ HAND = {
 }
 
 
-def test_pathak_losses_and_reward_by_hand():
+def test_pathak_losses_and_reward_by_hand() -> None:
     # Forward errors 0.5 * (0 + 4 + 4) = 4 and 0.5 * 1 = 0.5; inverse errors log 4 = 1.386294 each.
     # Weighted: 10 * 0.2 * error = 8 and 1; 10 * 0.8 * 1.386294 = 11.090355.
     icm = by_hand("pathak")
@@ -106,7 +106,7 @@ def test_pathak_losses_and_reward_by_hand():
     assert icm.metrics(HAND)["forward_error"] == pytest.approx(2.25)
 
 
-def test_burda_losses_and_reward_by_hand():
+def test_burda_losses_and_reward_by_hand() -> None:
     # Mean squares (0 + 4 + 4) / 3 = 2.666667 and 1 / 3. Both rows are one-step episodes, so the
     # returns are the errors: mean 1.5, deviation 1.1666667. Rewards: 2.2857143 and 0.2857143.
     icm = by_hand("burda")
@@ -120,7 +120,9 @@ def test_burda_losses_and_reward_by_hand():
 @pytest.mark.parametrize("observations", SPACES)
 @pytest.mark.parametrize("actions", ACTIONS)
 @pytest.mark.parametrize("variant", ["pathak", "burda"])
-def test_any_observation_and_action_space_works(observations, actions, variant):
+def test_any_observation_and_action_space_works(
+    observations: str, actions: str, variant: str
+) -> None:
     space, action_space = SPACES[observations], ACTIONS[actions]
     icm = make(space, action_space, variant=variant)
     batch = transitions(space, action_space)
@@ -130,28 +132,28 @@ def test_any_observation_and_action_space_works(observations, actions, variant):
     assert reward.shape == (N,) and reward.isfinite().all() and (reward >= 0).all()
 
 
-def test_untrained_inverse_loss_is_the_log_of_the_number_of_actions():
+def test_untrained_inverse_loss_is_the_log_of_the_number_of_actions() -> None:
     icm = make(SPACES["grid"], ACTIONS["discrete"])
     inverse = icm.losses(transitions(SPACES["grid"], ACTIONS["discrete"]))["inverse"] / 8
     assert inverse.mean().item() == pytest.approx(np.log(4), rel=0.05)
 
 
-def test_pathaks_forward_loss_trains_the_features_and_burdas_does_not():
+def test_pathaks_forward_loss_trains_the_features_and_burdas_does_not() -> None:
     batch = transitions(VECTOR, ACTIONS["discrete"])
     moved = {}
     for variant in ("pathak", "burda"):
-        icm = make(variant=variant, features="own")
+        icm: Any = make(variant=variant, features="own")
         icm.losses(batch)["forward"].sum().backward()
         moved[variant] = any(p.grad is not None for p in icm.features.parameters())
     assert moved == {"pathak": True, "burda": False}
 
 
-def test_42_pixels_give_288_features():
-    icm = make(SPACES["frames"])
+def test_42_pixels_give_288_features() -> None:
+    icm: Any = make(SPACES["frames"])
     assert icm.features.output_dim == 288
 
 
-def test_permuting_the_batch_permutes_the_losses():
+def test_permuting_the_batch_permutes_the_losses() -> None:
     icm = make()
     batch = transitions(VECTOR, ACTIONS["discrete"])
     del batch["chunks"]
@@ -161,8 +163,8 @@ def test_permuting_the_batch_permutes_the_losses():
         torch.testing.assert_close(permuted[key], loss[order])
 
 
-def test_forward_error_equals_a_loop_over_samples():
-    icm = make()
+def test_forward_error_equals_a_loop_over_samples() -> None:
+    icm: Any = make()
     batch = transitions(VECTOR, ACTIONS["discrete"])
     phi, phi_next = icm.features(batch[Columns.OBS]), icm.features(batch[Columns.NEXT_OBS])
     one_hot = torch.nn.functional.one_hot(batch[Columns.ACTIONS], 4).float()
@@ -174,7 +176,7 @@ def test_forward_error_equals_a_loop_over_samples():
     )
 
 
-def test_variant_decides_what_is_left_open():
+def test_variant_decides_what_is_left_open() -> None:
     pathak, burda = ICM.Config(), ICM.Config(variant="burda")
     assert (pathak.features, pathak.intrinsic_coeff, pathak.reward_clip) == ("own", 0.01, 1.0)
     assert (burda.features, burda.intrinsic_coeff, burda.reward_clip) == ("random", 1.0, None)
@@ -191,7 +193,7 @@ def test_variant_decides_what_is_left_open():
         ({"lr": -1.0}, "lr must be > 0 or null; got -1.0"),
     ],
 )
-def test_bad_options_name_the_value(options, message):
+def test_bad_options_name_the_value(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as error:
         ICM.Config(**options)
     assert message in str(error.value)

@@ -10,7 +10,7 @@ from rlssl.auxiliary.normalization import (
 )
 
 
-def test_moments_of_parts_equal_those_of_the_whole():
+def test_moments_of_parts_equal_those_of_the_whole() -> None:
     rows = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) * 4 + 100
     moments = RunningMoments((3,))
     for part in (rows[:1], rows[1:20], rows[20:]):
@@ -19,7 +19,7 @@ def test_moments_of_parts_equal_those_of_the_whole():
     np.testing.assert_allclose(moments.variance, rows.numpy().var(0), rtol=1e-4)
 
 
-def test_observations_are_normalised_by_the_first_rows_alone():
+def test_observations_are_normalised_by_the_first_rows_alone() -> None:
     normalizer = ObservationNormalizer((2,), num_rows=2)
     normalizer.observe(torch.tensor([[0.0, 0.0], [2.0, 6.0]]))
     normalizer.observe(torch.tensor([[1000.0, 1000.0]]))
@@ -27,13 +27,13 @@ def test_observations_are_normalised_by_the_first_rows_alone():
     torch.testing.assert_close(normalizer(torch.tensor([[3.0, 3.0]])), torch.tensor([[1.0, 0.0]]))
 
 
-def test_constant_observations_stay_finite():
+def test_constant_observations_stay_finite() -> None:
     normalizer = ObservationNormalizer((2,), num_rows=10)
     normalizer.observe(torch.ones(4, 2))
     assert torch.equal(normalizer(torch.ones(1, 2)), torch.zeros(1, 2))
 
 
-def test_discounted_return_runs_along_an_episode_across_calls():
+def test_discounted_return_runs_along_an_episode_across_calls() -> None:
     scale = DiscountedReturnScale(gamma=0.5)
     scale(torch.tensor([4.0, 1.0, 10.0]), [("a", 2), ("b", 1)])
     scale(torch.tensor([1.0, 8.0]), [("a", 1), ("c", 1)])
@@ -43,7 +43,7 @@ def test_discounted_return_runs_along_an_episode_across_calls():
     np.testing.assert_allclose(scale.moments.variance, returns.var(), rtol=1e-6)
 
 
-def test_one_episode_in_two_chunks_of_one_batch_runs_on():
+def test_one_episode_in_two_chunks_of_one_batch_runs_on() -> None:
     scale = DiscountedReturnScale(gamma=0.5)
     scale(torch.tensor([4.0, 1.0]), [("a", 1), ("a", 1)])
     # 4, then 0.5*4+1 = 3: mean 3.5.

@@ -18,7 +18,7 @@ def write_checkpoint(folder: Path, env_steps: int) -> Path:
     return folder
 
 
-def test_newest_is_the_one_with_the_most_env_steps(tmp_path):
+def test_newest_is_the_one_with_the_most_env_steps(tmp_path: Path) -> None:
     # A run that went back to a checkpoint may write a higher number for fewer env steps.
     write_checkpoint(tmp_path / "checkpoint_000004", 500)
     write_checkpoint(tmp_path / "checkpoint_000003", 900)
@@ -27,7 +27,9 @@ def test_newest_is_the_one_with_the_most_env_steps(tmp_path):
     assert (found.path.name, found.env_steps) == ("checkpoint_000003", 900)
 
 
-def test_truncated_checkpoint_is_skipped_for_the_one_before(tmp_path, caplog):
+def test_truncated_checkpoint_is_skipped_for_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_checkpoint(tmp_path / "checkpoint_000000", 100)
     newest = write_checkpoint(tmp_path / "checkpoint_000001", 200)
     (newest / "algorithm" / "state").write_bytes(b"wei")
@@ -40,12 +42,12 @@ def test_truncated_checkpoint_is_skipped_for_the_one_before(tmp_path, caplog):
     "lost, message",
     [("algorithm/state", "lacks algorithm/state"), (checkpoint.MANIFEST, "no readable")],
 )
-def test_missing_file_is_named(tmp_path, lost, message):
+def test_missing_file_is_named(tmp_path: Path, lost: str, message: str) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint_000000", 100)
     (folder / lost).unlink()
     with pytest.raises(SpecError, match=message):
         checkpoint.check(folder)
 
 
-def test_no_checkpoint_is_none(tmp_path):
+def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert checkpoint.newest_valid(tmp_path) is None

@@ -54,7 +54,7 @@ def only_trial(run: Path) -> Path:
     return marker.parent
 
 
-def test_evaluate_agrees_before_and_after_export_whatever_the_runners(tmp_path):
+def test_evaluate_agrees_before_and_after_export_whatever_the_runners(tmp_path: Path) -> None:
     rlssl("train", "ppo", "Pendulum-v1", "--stop", "env_steps=1000", *SMALL, cwd=tmp_path)
     trial = only_trial(tmp_path / "results" / "ppo-Pendulum-v1")
     expected = evaluate("ppo-Pendulum-v1", tmp_path)
@@ -84,7 +84,7 @@ def by_hand(exported: str, env_id: str) -> list[float]:
     return scores
 
 
-def test_killed_run_resumes_with_its_counters_and_schedule(tmp_path):
+def test_killed_run_resumes_with_its_counters_and_schedule(tmp_path: Path) -> None:
     schedule = "training.lr=[[0, 0.001], [40000, 0.0]]"
     command = ["train", "ppo", "CartPole-v1", "--stop", "env_steps=20000", *SMALL]
     command += ["--set", schedule, "--set", "checkpoint.every_env_steps=2000"]
@@ -112,7 +112,7 @@ def test_killed_run_resumes_with_its_counters_and_schedule(tmp_path):
     assert steps == sorted(steps)
 
 
-def test_interrupt_prints_checkpoint_and_resume_command(tmp_path):
+def test_interrupt_prints_checkpoint_and_resume_command(tmp_path: Path) -> None:
     command = ["train", "ppo", "CartPole-v1", "--stop", "env_steps=1000000", *SMALL]
     command += ["--set", "checkpoint.every_env_steps=1000"]
     process = subprocess.Popen(
@@ -133,10 +133,10 @@ def test_interrupt_prints_checkpoint_and_resume_command(tmp_path):
     assert "/checkpoint_0" in printed
 
 
-def test_plugin_outside_the_repository_trains_with_two_runners(tmp_path):
+def test_plugin_outside_the_repository_trains_with_two_runners(tmp_path: Path) -> None:
     (tmp_path / "my_lab.py").write_text(
         textwrap.dedent(
-            '''
+            """
             import gymnasium as gym
             import numpy as np
             import rlssl
@@ -172,7 +172,7 @@ def test_plugin_outside_the_repository_trains_with_two_runners(tmp_path):
 
 
             rlssl.register_env("lab/Corridor", Corridor)
-            '''
+            """
         )
     )
     spec = {
@@ -202,7 +202,7 @@ def test_plugin_outside_the_repository_trains_with_two_runners(tmp_path):
     rlssl("resume", str(tmp_path / "results" / "lab"), cwd=other)
 
 
-def test_failed_trial_is_exit_code_one_with_the_environments_words(tmp_path):
+def test_failed_trial_is_exit_code_one_with_the_environments_words(tmp_path: Path) -> None:
     (tmp_path / "flaky.py").write_text(
         textwrap.dedent(
             """
@@ -228,16 +228,13 @@ def test_failed_trial_is_exit_code_one_with_the_environments_words(tmp_path):
             """
         )
     )
-    printed = rlssl(
-        "train", "ppo", "lab/Flaky", "--set", "plugins=[flaky]", cwd=tmp_path, code=1
-    )
+    printed = rlssl("train", "ppo", "lab/Flaky", "--set", "plugins=[flaky]", cwd=tmp_path, code=1)
     assert "the robot fell over" in printed
 
 
-def test_preflight_failure_starts_nothing(tmp_path):
+def test_preflight_failure_starts_nothing(tmp_path: Path) -> None:
     start = time.monotonic()
     printed = rlssl("train", "ppo", "CartPole-v7", cwd=tmp_path, code=2)
     assert "CartPole-v7" in printed and "Traceback" not in printed
     assert not (tmp_path / "results").exists()
     assert time.monotonic() - start < 20
-

@@ -1,6 +1,7 @@
 """The watchdog ends what stands still."""
 
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -9,21 +10,21 @@ from rlssl.experiment.watchdog import Watchdog
 
 
 @pytest.fixture
-def watchdog():
+def watchdog() -> Iterator[Watchdog]:
     made = Watchdog(limit_s=0.3)
     yield made
     made.stop()
 
 
-def test_hanging_step_is_interrupted_within_seconds(watchdog):
+def test_hanging_step_is_interrupted_within_seconds(watchdog: Watchdog) -> None:
     watchdog.report(128)
     start = time.monotonic()
-    with pytest.raises(TrainingStalledError, match="stood still at 128 for more than 0.3 s"):
+    with pytest.raises(TrainingStalledError, match=r"stood still at 128 for more than 0\.3 s"):
         time.sleep(30)
     assert time.monotonic() - start < 5
 
 
-def test_iterations_without_env_steps_fail(watchdog):
+def test_iterations_without_env_steps_fail(watchdog: Watchdog) -> None:
     watchdog.report(128)
     with pytest.raises(TrainingStalledError):
         for _ in range(100):
@@ -31,7 +32,7 @@ def test_iterations_without_env_steps_fail(watchdog):
             watchdog.report(128)
 
 
-def test_progress_keeps_it_quiet(watchdog):
+def test_progress_keeps_it_quiet(watchdog: Watchdog) -> None:
     for env_steps in range(1, 200):
         watchdog.report(env_steps)
         time.sleep(0.01)

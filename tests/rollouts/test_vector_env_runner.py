@@ -17,7 +17,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics.stats import StatsBase
 
 from rlssl.registry import register_env
-from rlssl.rollouts import StockEnvRunner, VectorEnvRunner
+from rlssl.rollouts import AddStackedObservations, StockEnvRunner, VectorEnvRunner
 from tests.rollouts.counting import (
     COUNTING,
     CountingEnv,
@@ -269,7 +269,7 @@ def naive_stacks(episode: list[SingleAgentEpisode], frame_stack: int) -> np.ndar
 
 
 @pytest.mark.parametrize("frame_stack", [2, 4])
-def test_the_policy_sees_stacks_that_begin_with_each_episode(frame_stack: int) -> None:
+def test_policy_and_learner_see_stacks_that_begin_with_each_episode(frame_stack: int) -> None:
     env = counting(lengths=UNEVEN, soft=[3])
     runner = make_runner(VectorEnvRunner, make_config(env, 3, frame_stack))
     assert runner.get_spaces()[DEFAULT_MODULE_ID][0].shape == (4 * frame_stack,)
@@ -282,6 +282,9 @@ def test_the_policy_sees_stacks_that_begin_with_each_episode(frame_stack: int) -
         np.testing.assert_allclose(
             np.concatenate(actual), forced[Columns.ACTION_DIST_INPUTS], atol=1e-4
         )
+        piece = AddStackedObservations(frame_stack=frame_stack)
+        batch = piece(rl_module=None, batch={}, episodes=chunks)
+        np.testing.assert_array_equal(np.concatenate(batch[Columns.OBS][(chunks[0].id_,)]), stacks)
 
 
 @pytest.mark.parametrize("frame_stack", [2, 4])

@@ -1,10 +1,9 @@
 """Proximal policy optimisation on RLlib's PPO, with auxiliary losses."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from ray.rllib.algorithms.algorithm_config import NotProvided
-from ray.rllib.algorithms.ppo.ppo import PPO as RLlibPPO
-from ray.rllib.algorithms.ppo.ppo import PPOConfig as RLlibPPOConfig
+from ray.rllib.algorithms.ppo import ppo as rllib_ppo
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
@@ -17,7 +16,7 @@ from rlssl.schedules import Schedule, check_schedule
 VARIANTS = ("clip", "adaptive_kl", "both")
 
 
-class PPOConfig(RLSSLConfigMixin, RLlibPPOConfig):
+class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
     """Configures PPO; the defaults suit vector observations.
 
     Source:
@@ -25,7 +24,7 @@ class PPOConfig(RLSSLConfigMixin, RLlibPPOConfig):
     """
 
     algorithm_name = "ppo"
-    variants = {name: {"training": {"variant": name}} for name in VARIANTS}
+    variants: ClassVar = {name: {"training": {"variant": name}} for name in VARIANTS}
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or PPO)
@@ -33,9 +32,9 @@ class PPOConfig(RLSSLConfigMixin, RLlibPPOConfig):
         self.num_env_runners = 0
         self.num_envs_per_env_runner = 8
         self._train_batch_size_per_learner = 1024
-        self.minibatch_size = 64
+        self.minibatch_size = 128
         self.num_epochs = 10
-        self.lr = 3e-4
+        self.lr = 1e-3
         self.adam_epsilon = 1e-5
         self.gamma = 0.99
         self.lambda_ = 0.95
@@ -145,7 +144,7 @@ class PPOConfig(RLSSLConfigMixin, RLlibPPOConfig):
             raise SpecError(f"training.{key.lstrip('_')} must be {bound}; got {value}.")
 
 
-class PPO(ResultsMixin, RLlibPPO):
+class PPO(ResultsMixin, rllib_ppo.PPO):
     """RLlib's PPO with rlssl's metrics at the top level of every result."""
 
     @classmethod

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rlssl.auxiliary.base import build_auxiliary
 from rlssl.errors import SpecError
-from rlssl.networks import build_encoder
+from rlssl.networks.encoders import Encoder, build_encoder
 from rlssl.networks.heads import GaussianHead, linear_head
 
 
@@ -56,9 +56,7 @@ class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         """What only the Learner needs."""
         return ["critic_encoder", "vf", "kl_coeff", "auxiliary"]
 
-    def compute_values(
-        self, batch: dict[str, Any], embeddings: Tensor | None = None
-    ) -> Tensor:
+    def compute_values(self, batch: dict[str, Any], embeddings: Tensor | None = None) -> Tensor:
         """[N], the critic's values, in units of the (possibly augmented) return."""
         if embeddings is None:
             embeddings = self._critic_encoder(batch[Columns.OBS])
@@ -75,10 +73,11 @@ class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         return out
 
     @property
-    def _critic_encoder(self) -> nn.Module:
-        return getattr(self, "critic_encoder", self.encoder)
+    def _critic_encoder(self) -> Encoder:
+        encoder: Encoder = getattr(self, "critic_encoder", self.encoder)
+        return encoder
 
-    def _build_encoder(self) -> nn.Module:
+    def _build_encoder(self) -> Encoder:
         settings = self.model_config
         return build_encoder(
             self.observation_space, settings["encoder"], settings["encoder_config"]

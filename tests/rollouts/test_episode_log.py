@@ -1,0 +1,68 @@
+"""EpisodeLog and the reading of infos, by hand."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlssl.rollouts.episode_log import EpisodeLog, success_of, vector_info, vector_success
+
+BOTH = np.array([True, True])
+SECOND = np.array([False, True])
+
+
+def test_games_are_scored_by_the_steps_taken_and_not_by_resets() -> None:
+    log = EpisodeLog(2)
+    log.step(np.array([1.0, 10.0]), BOTH)
+    log.step(np.array([2.0, 20.0]), BOTH)
+    log.finish(0, 1.0)
+    # Environment 0 resets: the 99 is no reward of any game.
+    log.step(np.array([99.0, 30.0]), SECOND)
+    log.step(np.array([4.0, 40.0]), BOTH)
+    log.finish(0, 0.0)
+    log.finish(1, math.nan)
+    games = [(g.episode_return, g.length, g.offset) for g in log.drain()]
+    # Agent steps in order: 0 1 | 0 1 | 1 | 0 1, so the ends are the third, sixth and seventh.
+    assert games == [(3.0, 2, 3), (4.0, 1, 6), (100.0, 4, 7)]
+    assert log.drain() == []
+
+
+def test_offsets_count_from_the_last_drain_and_lost_steps_do_not_count() -> None:
+    log = EpisodeLog(2)
+    log.step(np.zeros(2), BOTH)
+    log.drain()
+    log.step(np.zeros(2), BOTH)
+    log.step(np.zeros(2), BOTH)
+    log.restart(2, lost_steps=4)
+    log.step(np.array([5.0, 6.0]), BOTH)
+    log.finish(1, 1.0)
+    (game,) = log.drain()
+    assert (game.episode_return, game.length, game.offset) == (6.0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "info, success",
+    [
+        ({"success": True}, 1.0),
+        ({"is_success": 0}, 0.0),
+        ({"success": 0.25, "is_success": 1.0}, 0.25),
+        ({"success": None}, math.nan),
+        ({}, math.nan),
+    ],
+)
+def test_success_is_what_the_last_info_says(info: dict[str, Any], success: float) -> None:
+    assert success_of(info) == pytest.approx(success, nan_ok=True)
+
+
+def test_vector_infos_hold_only_for_the_environments_that_gave_them() -> None:
+    infos = {"success": np.array([True, True]), "_success": SECOND}
+    assert math.isnan(vector_success(infos, 0, 2))
+    assert vector_success(infos, 1, 2) == 1.0
+
+
+def test_vector_infos_without_a_mask_hold_for_all() -> None:
+    given = vector_info({"soft_terminated": SECOND}, "soft_terminated", 2)
+    assert given is not None
+    assert (given[0].tolist(), given[1].tolist()) == ([False, True], [True, True])
+    assert vector_info({}, "soft_terminated", 2) is None
