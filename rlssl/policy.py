@@ -25,6 +25,7 @@ from rlssl.algorithms import ALGORITHMS
 from rlssl.errors import SpecError
 from rlssl.registry import load_plugins, make_env
 from rlssl.rollouts.frame_stack import FrameStack, stacked_space
+from rlssl.rollouts.rllib_private import custom_connectors
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -63,8 +64,15 @@ class Policy:
 
     @classmethod
     def from_algorithm(cls, algorithm: "Algorithm") -> Self:
-        """A copy of what ``algorithm`` has learned so far, on the CPU."""
+        """A copy of what ``algorithm`` has learned so far, on the CPU.
+
+        Raises:
+            SpecError: If connectors of the user's own stand between environment and module: the
+                policy would act on observations that it was not trained on.
+        """
         config = algorithm.config
+        if pieces := custom_connectors(config):
+            raise SpecError(f"a policy behind {pieces} of your own cannot act by itself yet.")
         observation_space, action_space = algorithm.spaces[INPUT_ENV_SINGLE_SPACES]
         spec = config.get_rl_module_spec(spaces=algorithm.spaces, inference_only=True)
         settings = {

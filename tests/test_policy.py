@@ -50,12 +50,13 @@ def make_policy(
     return policy
 
 
-@pytest.mark.parametrize("frame_stack", [1, 3])
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize(
+    "name, frame_stack",
+    # Stacking needs a Box.
+    [*((name, 1) for name in SPACES), *((name, 3) for name in SPACES if "dict" not in name)],
+)
 def test_loaded_policy_acts_like_the_saved_one(tmp_path: Path, name: str, frame_stack: int) -> None:
     observation_space, action_space = SPACES[name]
-    if frame_stack > 1 and isinstance(observation_space, gym.spaces.Dict):
-        pytest.skip("stacking needs a Box")
     saved = make_policy(observation_space, action_space, frame_stack)
     saved.save(tmp_path / "export")
     loaded = Policy.load(tmp_path / "export")

@@ -14,6 +14,7 @@ from rlssl.auxiliary.base import parse_auxiliary
 from rlssl.errors import SpecError
 from rlssl.plugins import load_plugins, resolve
 from rlssl.registry import local_registrations, preflight, restore_registrations
+from rlssl.rollouts.rllib_private import custom_connectors
 from rlssl.rollouts.stock_env_runner import choose_env_runner
 
 #: What `.model()` sets, with the defaults.
@@ -208,7 +209,7 @@ class RLSSLConfigMixin(AlgorithmConfig):
         """Checks the config and builds, resets and steps the environment once.
 
         Raises:
-            SpecError: Where the environment cannot be built or used.
+            SpecError: Where the environment cannot be built or used, or settings contradict.
             ValueError: For everything that RLlib refuses.
         """
         self.load_extensions()
@@ -218,6 +219,9 @@ class RLSSLConfigMixin(AlgorithmConfig):
         super().validate()
         if self.env is not None and self.action_repeat is None:
             self.action_repeat = preflight(self.env_settings).action_repeat
+        pieces = custom_connectors(self)
+        if pieces and self.seeded_evaluation["every_env_steps"]:
+            raise SpecError(f"evaluation.every_env_steps does not work with {pieces} yet.")
         if vars(self)["env_runner_cls"] is None:
             runner_class, _ = choose_env_runner(self)
             self.env_runner_cls = runner_class

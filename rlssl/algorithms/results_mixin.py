@@ -15,6 +15,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from rlssl.policy import Policy, evaluate_policy, summarize
+from rlssl.rollouts.intrinsic_reward import INTRINSIC_RETURNS
 
 #: Key of the per-episode records in the EnvRunners' metrics.
 EPISODE_RECORDS = "rlssl_episodes"
@@ -39,6 +40,7 @@ class ResultsMixin(Algorithm):
         self._env_steps = 0
         self._recent_returns: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._recent_successes: deque[float] = deque(maxlen=EPISODE_WINDOW)
+        self._recent_intrinsic: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._last_evaluation: dict[str, Any] = {}
         super().setup(config)
 
@@ -50,8 +52,10 @@ class ResultsMixin(Algorithm):
         self._env_steps = agent_steps * (self.config.action_repeat or 1)
         results.update(env_steps=self._env_steps, agent_steps=agent_steps)
         results["episodes"] = self._pop_episodes(results, before)
+        module_results = results.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})
+        self._recent_intrinsic.extend(np.atleast_1d(module_results.pop(INTRINSIC_RETURNS, [])))
+        results["aux"] = module_results.get("aux", {})
         results.update(self._scores())
-        results.update(_learner_metrics(results))
         every = self.config.seeded_evaluation["every_env_steps"]
         if every and self._env_steps // every > before // every:
             self._last_evaluation = self.evaluate_seeded()
@@ -77,6 +81,7 @@ class ResultsMixin(Algorithm):
             "env_steps": self._env_steps,
             "returns": list(self._recent_returns),
             "successes": list(self._recent_successes),
+            "intrinsic": list(self._recent_intrinsic),
             "evaluation": self._last_evaluation,
         }
         return state
@@ -89,6 +94,7 @@ class ResultsMixin(Algorithm):
             self._env_steps = own["env_steps"]
             self._recent_returns.extend(own["returns"])
             self._recent_successes.extend(own["successes"])
+            self._recent_intrinsic.extend(own["intrinsic"])
             self._last_evaluation = own["evaluation"]
 
     def _pop_episodes(self, results: dict[str, Any], env_steps_before: int) -> list[list[float]]:
@@ -112,16 +118,8 @@ class ResultsMixin(Algorithm):
         return {
             "episode_return_mean": _mean(self._recent_returns),
             "success_rate": _mean(self._recent_successes),
+            "intrinsic_return_mean": _mean(self._recent_intrinsic),
         }
-
-
-def _learner_metrics(results: dict[str, Any]) -> dict[str, Any]:
-    """``aux/<name>/<key>`` and the intrinsic return, where there are any."""
-    module_results = results.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})
-    return {
-        "aux": module_results.get("aux", {}),
-        "intrinsic_return_mean": module_results.get("intrinsic_return_mean", math.nan),
-    }
 
 
 def _mean(values: Iterable[float]) -> float:

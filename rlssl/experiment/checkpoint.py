@@ -12,6 +12,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 
 from rlssl.errors import SpecError
 from rlssl.policy import Policy
+from rlssl.rollouts.rllib_private import custom_connectors
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +33,13 @@ class CheckpointInfo:
 
 
 def save(algorithm: Algorithm, folder: Path, env_steps: int) -> None:
-    """Writes the algorithm's state, its policy and the manifest into ``folder``."""
+    """Writes the algorithm's state, its policy and the manifest into ``folder``.
+
+    Without the policy where connectors of the user's own belong to it; see `Policy`.
+    """
     algorithm.save_to_path(str(folder / ALGORITHM_FOLDER))
-    Policy.from_algorithm(algorithm).save(folder / POLICY_FOLDER)
+    if not custom_connectors(algorithm.config):
+        Policy.from_algorithm(algorithm).save(folder / POLICY_FOLDER)
     files = {str(path.relative_to(folder)): _checksum(path) for path in _files(folder)}
     (folder / MANIFEST).write_text(json.dumps({"env_steps": env_steps, "files": files}))
 

@@ -85,12 +85,19 @@ def policy_folders(folder: Path) -> list[Path]:
     """The newest valid policy of each trial, or the exported policy itself.
 
     Raises:
-        SpecError: If a trial has no valid checkpoint.
+        SpecError: If a trial has no valid checkpoint, or no policy that can act by itself.
     """
     if (folder / POLICY_FILE).is_file():
         return [folder]
     describe(sweep_folder(folder))
-    return [newest_checkpoint(trial) / checkpoint.POLICY_FOLDER for trial in trial_folders(folder)]
+    trials = trial_folders(folder)
+    policies = [newest_checkpoint(trial) / checkpoint.POLICY_FOLDER for trial in trials]
+    if missing := [str(policy) for policy in policies if not policy.is_dir()]:
+        raise SpecError(
+            f"{missing[0]} does not exist: policies behind connectors.env_to_module of your own "
+            "cannot act by themselves yet."
+        )
+    return policies
 
 
 def newest_checkpoint(trial: Path) -> Path:

@@ -14,6 +14,9 @@ from rlssl.rollouts.rows import take_rows
 #: Column of the rewards that advantages are estimated from; `Columns.REWARDS` stays extrinsic.
 TOTAL_REWARDS = "total_rewards"
 
+#: Metric that lists the weighted intrinsic returns of the episodes that ended.
+INTRINSIC_RETURNS = "intrinsic_returns"
+
 #: Key of the shared data under which `RecordChunks` leaves what `AddIntrinsicReward` needs.
 CHUNKS = "rlssl_chunks"
 
@@ -107,6 +110,6 @@ class AddIntrinsicReward(ConnectorV2):
             if not is_done:
                 open_returns[episode_id] = total
             elif metrics is not None:
-                key = (DEFAULT_MODULE_ID, "intrinsic_return_mean")
-                metrics.log_value(key, total, window=20)
+                key = (DEFAULT_MODULE_ID, INTRINSIC_RETURNS)
+                metrics.log_value(key, total, reduce="item_series")
         self._open_returns = open_returns
