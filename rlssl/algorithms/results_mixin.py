@@ -107,7 +107,9 @@ class ResultsMixin(Algorithm):
         # A runner knows its own steps alone; the others have made about as many meanwhile.
         scale = (self.config.action_repeat or 1) * max(1, self.config.num_env_runners)
         episodes = []
-        for offset, score, length, success in sorted(zip(*columns, strict=True)):
+        # By their ends alone: among those that end together, an order by score would favour some.
+        rows = sorted(zip(*columns, strict=True), key=lambda row: row[0])
+        for offset, score, length, success in rows:
             env_steps = min(self._env_steps, env_steps_before + int(offset * scale))
             episodes.append([env_steps, float(score), int(length), float(success)])
             self._recent_returns.append(float(score))

@@ -113,7 +113,7 @@ def fit(tuner: Tuner, folder: Path) -> int:
     grid = tuner.fit()
     trials: Sequence[Trial] = grid._experiment_analysis.trials
     failed = [trial for trial in trials if trial.status == Trial.ERROR]
-    if any(not trial.is_finished() for trial in trials):
+    if not all(trial.status == Trial.ERROR or _reached_its_end(trial) for trial in trials):
         _explain_interruption(trials, folder)
         return INTERRUPTED
     _explain_failures(grid)
@@ -224,6 +224,11 @@ def _folder_name(trial: Trial) -> str:
     words = variant_label(point_of(trial.config))
     label = "".join(letter if letter.isalnum() or letter in "-._=+" else "_" for letter in words)
     return f"{label[:60]}-seed{trial.config[SEED_KEY]}-{trial.trial_id}"
+
+
+def _reached_its_end(trial: Trial) -> bool:
+    """Whether a stop criterion or the scheduler ended it; an interrupt terminates trials, too."""
+    return bool(trial.last_result and trial.last_result.get("done"))
 
 
 def _explain_failures(grid: ResultGrid) -> None:

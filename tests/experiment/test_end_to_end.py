@@ -24,20 +24,19 @@ SMALL = [
 ]
 
 
-def rlssl(*arguments: str, cwd: Path, code: int = 0) -> str:
-    """Runs the command line in a process of its own; returns what it printed."""
+def rlssl(*arguments: str, cwd: Path, code: int = 0, errors: bool = False) -> str:
+    """Runs the command line in a process of its own; returns its output, or its error output."""
     done = subprocess.run(
         [sys.executable, "-m", "rlssl.cli", *arguments], cwd=cwd, capture_output=True, text=True
     )
     assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return done.stderr if errors else done.stdout
 
 
 def evaluate(run: Path | str, cwd: Path, *more: str) -> list[float]:
     """Scores of ten episodes."""
     output = rlssl("evaluate", str(run), "--episodes", "10", "--json", *more, cwd=cwd)
-    report = json.loads(output[output.index("[") :])
-    return [episode["score"] for episode in report[0]["episodes"]]
+    return [episode["score"] for episode in json.loads(output)[0]["episodes"]]
 
 
 def rows(trial: Path) -> list[dict[str, str]]:
@@ -228,13 +227,14 @@ def test_failed_trial_is_exit_code_one_with_the_environments_words(tmp_path: Pat
             """
         )
     )
-    printed = rlssl("train", "ppo", "lab/Flaky", "--set", "plugins=[flaky]", cwd=tmp_path, code=1)
+    command = ["train", "ppo", "lab/Flaky", "--set", "plugins=[flaky]"]
+    printed = rlssl(*command, cwd=tmp_path, code=1, errors=True)
     assert "the robot fell over" in printed
 
 
 def test_preflight_failure_starts_nothing(tmp_path: Path) -> None:
     start = time.monotonic()
-    printed = rlssl("train", "ppo", "CartPole-v7", cwd=tmp_path, code=2)
+    printed = rlssl("train", "ppo", "CartPole-v7", cwd=tmp_path, code=2, errors=True)
     assert "CartPole-v7" in printed and "Traceback" not in printed
     assert not (tmp_path / "results").exists()
     assert time.monotonic() - start < 20
