@@ -13,8 +13,14 @@ from ray.util.debug import log_once
 from rlssl.auxiliary.base import parse_auxiliary
 from rlssl.errors import SpecError
 from rlssl.plugins import load_plugins, resolve
-from rlssl.registry import local_registrations, preflight, restore_registrations
-from rlssl.rollouts.rllib_private import custom_connectors
+from rlssl.registry import (
+    ENVIRONMENTS,
+    local_registrations,
+    preflight,
+    register_env,
+    restore_registrations,
+)
+from rlssl.rollouts.rllib_private import custom_connectors, tune_environment
 from rlssl.rollouts.stock_env_runner import choose_env_runner
 
 #: What `.model()` sets, with the defaults.
@@ -88,14 +94,26 @@ class RLSSLConfigMixin(AlgorithmConfig):
         return {entry.name: hints[entry.name] for entry in parameters if entry.kind is named}
 
     def environment(self, env: Any = NotProvided, **kwargs: Any) -> Self:
-        """RLlib's ``environment()``; ``env`` may also be ``{"id": ..., **options}``."""
+        """RLlib's ``environment()``; ``env`` may also be ``{"id": ..., **options}``.
+
+        A class, and a name that ``ray.tune.register_env`` knows, are registered with rlssl, too.
+        """
         if isinstance(env, Mapping):
             if "id" not in env:
                 raise SpecError(f"env needs an 'id'; got {dict(env)}.")
             kwargs["env_config"] = {key: value for key, value in env.items() if key != "id"}
             env = env["id"]
+        if isinstance(env, type):
+            name = f"class/{env.__qualname__}"
+            register_env(name, env)
+            env = name
+        elif isinstance(env, str) and env not in ENVIRONMENTS:
+            creator = tune_environment(env)
+            if creator is not None:
+                register_env(env, creator)
         # What was measured on another environment does not hold for this one.
         self.action_repeat = None
+        self.registrations = local_registrations()
         return super().environment(env, **kwargs)
 
     def auxiliary(self, **losses: Any) -> Self:
@@ -106,6 +124,7 @@ class RLSSLConfigMixin(AlgorithmConfig):
         """
         load_plugins(self.plugin_modules)
         parse_auxiliary(losses)
+        self.registrations = local_registrations()
         self.auxiliary_losses = {name: dict(options) for name, options in losses.items()}
         return self
 
@@ -232,6 +251,7 @@ class RLSSLConfigMixin(AlgorithmConfig):
                 known = sorted(MODEL_DEFAULTS_RLSSL)
                 raise SpecError(f"unknown option 'model.{key}'; known: {known}.")
             self.network[key] = value
+        self.registrations = local_registrations()
         if self.network["frame_stack"] < 1:
             raise SpecError(f"model.frame_stack must be >= 1; got {self.network['frame_stack']}.")
         return self

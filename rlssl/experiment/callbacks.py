@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.fs
 from ray.tune import Callback
 from ray.tune.experiment import Trial
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rlssl.experiment.provenance import provenance
 from rlssl.experiment.spec import save_spec
@@ -67,11 +67,9 @@ class ProgressBar(Callback):
     def setup(self, **_: Any) -> None:
         """Tune's hook."""
         self._progress = Progress(
-            TextColumn("{task.completed:,.0f} of {task.total:,.0f} env steps"),
-            BarColumn(),
-            TextColumn("{task.fields[rate]} env steps/s  return {task.fields[score]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} env steps"),
+            BarColumn(bar_width=10),
+            TextColumn("{task.fields[rate]}/s  return {task.fields[score]}  ETA"),
             TimeRemainingColumn(),
         )
         self._task = self._progress.add_task("train", total=self._total, rate="-", score="-")

@@ -130,7 +130,7 @@ def variant_label(point: dict[str, Any]) -> str:
 
 def _label(path: str, value: Any) -> str:
     if isinstance(value, dict):
-        return "+".join(value) or f"no {path.rsplit('.', 1)[-1]}"
+        return "+".join(value) or "none"
     if isinstance(value, float) and math.isfinite(value):
         value = f"{value:.4g}"
     return f"{path.rsplit('.', 1)[-1]}={value}" if path.count(".") < 2 else f"{path}={value}"

@@ -9,6 +9,7 @@ from typing import Any
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.utils import force_list
+from ray.tune.registry import ENV_CREATOR, _global_registry
 
 #: Methods of RLlib's SingleAgentEnvRunner that ours call or override.
 ENV_RUNNER_METHODS = (
@@ -49,6 +50,14 @@ EPISODE_CALLBACKS = (
     "on_episode_step",
     "on_episode_end",
 )
+
+
+def tune_environment(name: str) -> Callable[..., Any] | None:
+    """The creator that ``ray.tune.register_env`` was given for a name, if any."""
+    if not _global_registry.contains(ENV_CREATOR, name):
+        return None
+    creator: Callable[..., Any] = _global_registry.get(ENV_CREATOR, name)
+    return creator
 
 
 def custom_connectors(config: AlgorithmConfig) -> list[str]:

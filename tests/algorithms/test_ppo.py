@@ -3,12 +3,15 @@
 import math
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from ray import tune
 from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
 
+from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.algorithms.ppo.ppo_learner import kl_coefficient_factor
 from rlssl.errors import SpecError
 from rlssl.losses import generalized_advantage
@@ -148,6 +151,53 @@ def test_update_moves_policy_and_critic() -> None:
     bench.update(bench.sample())
     still = [k for k, v in bench.module.state_dict().items() if torch.equal(v, before[k])]
     assert still == ["kl_coeff"]
+
+
+def test_config_survives_rllibs_round_trip_through_a_dict() -> None:
+    # So Tune hands a config to an Algorithm.
+    config = (
+        small_ppo({"id": "CartPole-v1", "max_episode_steps": 30}, variant="both")
+        .auxiliary(icm={"coeff": 0.5})
+        .evaluation(every_env_steps=500, episodes=3)
+    )
+    config.validate()
+    copy = PPOConfig().update_from_dict(config.to_dict())
+    for key in ("env", "env_config", "network", "auxiliary_losses", "seeded_evaluation", "variant"):
+        assert getattr(copy, key) == getattr(config, key), key
+    assert copy.train_batch_size_per_learner == 64
+    assert copy.env_runner_cls is config.env_runner_cls
+
+
+class OneStep(gym.Env):
+    """Ends at once."""
+
+    observation_space = gym.spaces.Box(0, 1, (4,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.zeros(4, np.float32), 1.0, False, True, {}
+
+
+def test_environment_takes_a_class_and_a_name_registered_with_tune() -> None:
+    tune.register_env("tune-one-step", lambda config: OneStep(config))
+    for env in (OneStep, "tune-one-step"):
+        bench = Bench(small_ppo(env))
+        assert all(len(episode) == 1 for episode in bench.sample(8))
+
+
+def test_model_builder_leaves_rllibs_dict_of_that_name_usable() -> None:
+    config = PPOConfig()
+    assert config.model["custom_model"] is None
+    assert config.model(encoder="mlp", frame_stack=2) is config
+    assert config.network["frame_stack"] == 2
+    with pytest.raises(SpecError, match=r"unknown option 'model\.enc'"):
+        config.model(enc="mlp")
 
 
 def test_defaults_named_in_training_arguments() -> None:

@@ -238,3 +238,63 @@ def test_preflight_failure_starts_nothing(tmp_path: Path) -> None:
     assert "CartPole-v7" in printed and "Traceback" not in printed
     assert not (tmp_path / "results").exists()
     assert time.monotonic() - start < 20
+
+
+def test_rllibs_own_tuner_trains_a_config_after_a_users_own_init(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        textwrap.dedent(
+            """
+            import os
+
+            import gymnasium as gym
+            import numpy as np
+            import ray
+            from ray import tune
+
+            import rlssl
+
+
+            class Corridor(gym.Env):
+                observation_space = gym.spaces.Box(0, 1, (4,), np.float32)
+                action_space = gym.spaces.Discrete(2)
+
+                def __init__(self, config):
+                    pass
+
+                def reset(self, *, seed=None, options=None):
+                    self.cell = 0
+                    return np.eye(4, dtype=np.float32)[0], {}
+
+                def step(self, action):
+                    self.cell = min(3, max(0, self.cell + 2 * int(action) - 1))
+                    done = self.cell == 3
+                    return np.eye(4, dtype=np.float32)[self.cell], float(done), done, False, {}
+
+
+            ray.init(num_cpus=3, include_dashboard=False)
+            rlssl.register_env("script/Corridor", Corridor)
+            config = (
+                rlssl.PPOConfig()
+                .environment("script/Corridor")
+                .auxiliary(icm={"coeff": 1.0})
+                .training(train_batch_size_per_learner=256, num_epochs=1)
+                .env_runners(num_env_runners=2)
+            )
+            grid = tune.Tuner(
+                config.algo_class,
+                param_space=config,
+                run_config=tune.RunConfig(
+                    stop={"env_steps": 500}, verbose=0, storage_path=os.getcwd()
+                ),
+            ).fit()
+            assert not grid.errors, grid.errors
+            metrics = grid[0].metrics
+            assert metrics["env_steps"] >= 500 and "inverse" in metrics["aux"]["icm"]
+            print("TRAINED", metrics["env_steps"])
+            """
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "TRAINED" in done.stdout, done.stdout + done.stderr
