@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from rlssl.algorithms import ALGORITHMS
 from rlssl.errors import SpecError
 from rlssl.registry import load_plugins, make_env
+from rlssl.rollouts.episode_log import success_of
 from rlssl.rollouts.frame_stack import FrameStack, stacked_space
 from rlssl.rollouts.rllib_private import custom_connectors
 
@@ -140,6 +141,9 @@ class Policy:
         if not explore:
             distribution = distribution.to_deterministic()
         action = distribution.sample()[0].cpu().numpy()
+        if isinstance(self.action_space, gym.spaces.Discrete):
+            # A scalar: environments look it up in tables, and an array of no dimension has no hash.
+            return np.int64(action)
         if self.settings["normalize_actions"]:
             return unsquash_action(action, self.action_space)
         if self.settings["clip_actions"]:
@@ -192,11 +196,12 @@ def run_slot(
 ) -> list[EpisodeRecord]:
     """Runs the seeds' episodes one after the other on one environment."""
     environment = make_env(env, split="eval", seed=seeds[0])
-    # Sampling must not disturb, nor depend on, what else draws from the global generator.
-    with torch.random.fork_rng(devices=[]):
-        records = [_run_episode(policy, environment, seed, explore) for seed in seeds]
-    environment.close()
-    return records
+    try:
+        # Sampling must not disturb, nor depend on, what else draws from the global generator.
+        with torch.random.fork_rng(devices=[]):
+            return [_run_episode(policy, environment, seed, explore) for seed in seeds]
+    finally:
+        environment.close()
 
 
 def summarize(records: Sequence[EpisodeRecord]) -> dict[str, float]:
@@ -214,7 +219,7 @@ def summarize(records: Sequence[EpisodeRecord]) -> dict[str, float]:
 
 
 def _run_episode(policy: Policy, env: gym.Env, seed: int, explore: bool) -> EpisodeRecord:
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     policy.reset()
     observation, info = env.reset(seed=seed)
     score, length, ended = 0.0, 0, False
@@ -224,8 +229,7 @@ def _run_episode(policy: Policy, env: gym.Env, seed: int, explore: bool) -> Epis
         score += float(reward)
         length += 1
         ended = terminated or truncated
-    success = info.get("success", info.get("is_success", float("nan")))
-    return EpisodeRecord(seed=seed, score=score, length=length, success=float(success))
+    return EpisodeRecord(seed=seed, score=score, length=length, success=success_of(info))
 
 
 def _build_module(settings: Mapping[str, Any]) -> RLModule:

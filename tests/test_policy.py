@@ -11,6 +11,7 @@ import torch
 from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.errors import SpecError
 from rlssl.policy import EpisodeRecord, Policy, _build_module, evaluate_policy, slots, summarize
+from rlssl.registry import register_env
 
 SPACES = {
     "vector-discrete": (gym.spaces.Box(-1, 1, (3,), np.float32), gym.spaces.Discrete(4)),
@@ -111,15 +112,21 @@ class Counting(gym.Env):
         return np.zeros(3, np.float32), 1.0, done, False, {"success": done and True}
 
 
-def test_episode_k_runs_with_seed_k_and_short_ones_are_not_favoured() -> None:
-    import rlssl
+register_env("test/Counting", Counting)
 
-    rlssl.register_env("test/Counting", Counting)
+
+def test_episode_k_runs_with_seed_k_and_short_ones_are_not_favoured() -> None:
     policy = make_policy(*SPACES["vector-discrete"])
     Counting.built = 0
     records = evaluate_policy(policy, {"id": "test/Counting"}, seeds=range(1, 21), explore=False)
     assert [record.score for record in records] == [float(seed) for seed in range(1, 21)]
     assert Counting.built == 8
+
+
+def test_environment_that_looks_actions_up_in_a_table_can_be_evaluated() -> None:
+    policy = make_policy(gym.spaces.Discrete(16), gym.spaces.Discrete(4))
+    records = evaluate_policy(policy, {"id": "FrozenLake-v1"}, seeds=range(2), explore=True)
+    assert len(records) == 2
 
 
 def test_evaluation_does_not_disturb_the_global_generator() -> None:

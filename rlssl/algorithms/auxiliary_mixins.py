@@ -110,7 +110,7 @@ class AuxiliaryLearnerMixin(TorchLearner):
         for name, loss in module.auxiliary.items():
             seen = columns_read(name, loss, rows)
             mean = self._mean_loss(module_id, name, loss, seen)
-            self._check_reach(name, loss, mean, module.encoder)
+            self._check_reach(name, loss, mean, module.encoder, len(rows[Columns.ACTIONS]))
             coeff = loss.config.coeff * value_at(loss.config.schedule or 1.0, self.env_steps)
             self.metrics.log_value((module_id, "aux", name, "coeff"), coeff, window=1)
             total = total + coeff * mean
@@ -178,15 +178,15 @@ class AuxiliaryLearnerMixin(TorchLearner):
         return torch.stack(list(means.values())).sum()
 
     def _check_reach(
-        self, name: str, loss: AuxiliaryLoss, mean: Tensor, encoder: nn.Module
+        self, name: str, loss: AuxiliaryLoss, mean: Tensor, encoder: nn.Module, num_rows: int
     ) -> None:
-        """Once per loss: its gradient reaches the encoder exactly if it says so."""
-        if name in self._checked_losses:
+        """Once per loss: its gradient moves the encoder exactly if it says so."""
+        if name in self._checked_losses or not num_rows:
             return
         self._checked_losses.add(name)
         reaches = reaches_any(mean, trainable(encoder))
         if reaches != (loss.trains == "encoder"):
-            fact = "reaches" if reaches else "does not reach"
+            fact = "moves" if reaches else "does not move"
             raise ValueError(
                 f"loss '{name}' declares trains='{loss.trains}', but its gradient {fact} the "
                 "encoder; detach the latents, or correct `trains`."
@@ -242,11 +242,11 @@ def per_sample_mean(name: str, key: str, losses: Tensor) -> Tensor:
 
 
 def reaches_any(loss: Tensor, parameters: list[nn.Parameter]) -> bool:
-    """Whether the graph of ``loss`` leads to one of ``parameters``."""
+    """Whether the gradient of ``loss`` by one of ``parameters`` is not zero."""
     if not loss.requires_grad or not parameters:
         return False
     gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    return any(gradient is not None for gradient in gradients)
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
 
 def _auxiliary_setting(optimizer_name: str, losses: nn.ModuleDict, key: str) -> float | None:

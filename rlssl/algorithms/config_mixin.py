@@ -21,7 +21,8 @@ from rlssl.registry import (
     restore_registrations,
 )
 from rlssl.rollouts.rllib_private import custom_connectors, tune_environment
-from rlssl.rollouts.stock_env_runner import choose_env_runner
+from rlssl.rollouts.stock_env_runner import StockEnvRunner, choose_env_runner
+from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 
 #: What `.model()` sets, with the defaults.
 MODEL_DEFAULTS_RLSSL: dict[str, Any] = {
@@ -80,7 +81,7 @@ class RLSSLConfigMixin(AlgorithmConfig):
         self.watchdog_s = 300.0
         # Seconds a single environment step may take; not enforced yet beside the watchdog.
         self.env_step_timeout_s = 30.0
-        # Updates in a row with a non-finite loss or gradient before the run fails.
+        # Updates in a row with a non-finite gradient before the run fails.
         self.max_nonfinite_updates = 10
         # Stock RLlib waits a minute before it restarts a crashed runner; nobody wants to.
         self.delay_between_env_runner_restarts_s = 1.0
@@ -238,12 +239,23 @@ class RLSSLConfigMixin(AlgorithmConfig):
         super().validate()
         if self.env is not None and self.action_repeat is None:
             self.action_repeat = preflight(self.env_settings).action_repeat
+        self._refuse_unsupported()
+        # Anew each time: a callback may have been added since the last.
+        if vars(self)["env_runner_cls"] in (None, VectorEnvRunner, StockEnvRunner):
+            runner_class, _ = choose_env_runner(self)
+            self.env_runner_cls = runner_class
+
+    def _refuse_unsupported(self) -> None:
+        """Raises for settings that RLlib takes and that would be ignored here."""
         pieces = custom_connectors(self)
         if pieces and self.seeded_evaluation["every_env_steps"]:
             raise SpecError(f"evaluation.every_env_steps does not work with {pieces} yet.")
-        if vars(self)["env_runner_cls"] is None:
-            runner_class, _ = choose_env_runner(self)
-            self.env_runner_cls = runner_class
+        if self.num_learners > 1:
+            raise SpecError(f"learners: {self.num_learners} is not supported yet; set 0 or 1.")
+        if self.auxiliary_losses and not self.normalize_actions:
+            raise SpecError("auxiliary losses need normalize_actions=True, which is the default.")
+        if self.grad_clip_by != "global_norm":
+            raise SpecError(f"grad_clip_by='{self.grad_clip_by}' is not supported: global_norm is.")
 
     def _set_network(self, **settings: Any) -> Self:
         for key, value in settings.items():

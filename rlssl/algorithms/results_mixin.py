@@ -92,9 +92,9 @@ class ResultsMixin(Algorithm):
         if _STATE in state:
             own = state[_STATE]
             self._env_steps = own["env_steps"]
-            self._recent_returns.extend(own["returns"])
-            self._recent_successes.extend(own["successes"])
-            self._recent_intrinsic.extend(own["intrinsic"])
+            self._recent_returns = deque(own["returns"], maxlen=EPISODE_WINDOW)
+            self._recent_successes = deque(own["successes"], maxlen=EPISODE_WINDOW)
+            self._recent_intrinsic = deque(own["intrinsic"], maxlen=EPISODE_WINDOW)
             self._last_evaluation = own["evaluation"]
 
     def _pop_episodes(self, results: dict[str, Any], env_steps_before: int) -> list[list[float]]:

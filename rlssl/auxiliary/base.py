@@ -2,10 +2,12 @@
 
 import dataclasses
 import difflib
+import zlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import gymnasium as gym
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -43,7 +45,10 @@ class AuxiliaryLossConfig:
             ValueError: Naming the field and the value.
         """
         for key in ("coeff", "intrinsic_coeff"):
-            check_schedule(getattr(self, key), key)
+            value = getattr(self, key)
+            if not isinstance(value, int | float):
+                raise ValueError(f"{key} must be a number; got {value!r}. `schedule` takes points.")
+            check_schedule(value, key)
         if self.schedule is not None:
             check_schedule(self.schedule, "schedule")
         for key in ("lr", "grad_clip"):
@@ -111,7 +116,10 @@ class AuxiliaryLoss(nn.Module):
         return None
 
     def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Scalars to log as ``aux/<name>/<key>`` beside the means of ``losses``."""
+        """Scalars to log as ``aux/<name>/<key>`` beside the means of ``losses``.
+
+        Called right after ``losses``, with the same batch: what that computed may be kept for here.
+        """
         del batch
         return {}
 
@@ -176,7 +184,7 @@ def build_auxiliary(
     built = nn.ModuleDict()
     with torch.random.fork_rng(devices=[]):
         for name, config in parse_auxiliary(losses).items():
-            torch.manual_seed(torch.seed() if seed is None else seed)
+            torch.default_generator.manual_seed(_seed_of(name, seed))
             loss = AUXILIARY_LOSSES[name](
                 config,
                 encoder=encoder,
@@ -189,8 +197,16 @@ def build_auxiliary(
     return built
 
 
+def _seed_of(name: str, seed: int | None) -> int:
+    """A seed for each loss: with the run's own, its features would start as the encoder's copy."""
+    entropy = None if seed is None else [seed, zlib.crc32(name.encode())]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
 def _check_declaration(name: str, loss: AuxiliaryLoss) -> None:
     if loss.trains not in TRAINS:
         raise SpecError(f"loss '{name}': trains must be one of {TRAINS}; got {loss.trains!r}.")
+    if loss.trains == "none" and any(p.requires_grad for p in loss.parameters()):
+        raise SpecError(f"loss '{name}' declares trains='none', but has parameters to train.")
     if unknown := loss.controls - CONTROLS:
         raise SpecError(f"loss '{name}' declares unknown controls {sorted(unknown)}.")

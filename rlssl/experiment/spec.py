@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from rlssl.errors import SpecError
@@ -299,8 +300,17 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
             "experiment",
             _given(watchdog_s=spec.watchdog_s, env_step_timeout_s=spec.env_step_timeout_s),
         ),
-        ("debugging", _given(seed=spec.seed)),
+        ("debugging", {} if spec.seed is None else {"seed": run_seed(spec.seed)}),
     ]
+
+
+def run_seed(seed: int) -> int:
+    """The seed of a trial's processes: far from those of its neighbours.
+
+    RLlib and gymnasium seed environment i of a runner with seed + i, so that trials with seeds 0
+    and 1 would share almost all of their environments' random streams, and count as independent.
+    """
+    return int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**31
 
 
 def _given(**arguments: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ray.rllib.core.columns import Columns
@@ -114,6 +115,16 @@ def test_state_of_a_loss_survives_save_and_restore(name: str, options: dict[str,
     restored.learner.set_state(trained.learner.get_state())
     for key, value in trained.module.state_dict().items():
         assert torch.equal(value, restored.module.state_dict()[key]), key
+    for bench in (trained, restored):
+        assert len(bench.learner.get_optimizers_for_module("default_policy")) >= 2
+    moments = [adam_moments(bench) for bench in (trained, restored)]
+    assert moments[0] and all(map(torch.equal, *moments))
+
+
+def adam_moments(bench: Bench) -> list[Tensor]:
+    """Adam's running means of all parameters, heads included."""
+    optimizers = [o for _, o in bench.learner.get_optimizers_for_module("default_policy")]
+    return [state["exp_avg"] for optimizer in optimizers for state in optimizer.state.values()]
 
 
 class _Detached(AuxiliaryLoss):
@@ -125,6 +136,13 @@ class _Detached(AuxiliaryLoss):
 
     def losses(self, batch: Any) -> dict[str, Tensor]:
         return {"square": self.head(self.encoder(batch[Columns.OBS]).detach()).square().squeeze(-1)}
+
+
+class _Zero(AuxiliaryLoss):
+    reads = frozenset({Columns.OBS})
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        return {"zero": 0.0 * self.encoder(batch[Columns.OBS]).sum(-1)}
 
 
 class _Scalar(AuxiliaryLoss):
@@ -155,6 +173,7 @@ class _TwoNames(_Scalar):
 
 for _name, _loss in {
     "test_detached": _Detached,
+    "test_zero": _Zero,
     "test_scalar": _Scalar,
     "test_exploding": _Exploding,
     "test_two_names": _TwoNames,
@@ -162,8 +181,9 @@ for _name, _loss in {
     register_auxiliary_loss(_name)(_loss)
 
 
-def test_loss_that_changes_no_encoder_gradient_is_an_error_not_a_no_op() -> None:
-    bench = Bench(small_ppo().auxiliary(test_detached={}))
+@pytest.mark.parametrize("name", ["test_detached", "test_zero"])
+def test_loss_that_changes_no_encoder_gradient_is_an_error_not_a_no_op(name: str) -> None:
+    bench = Bench(small_ppo().auxiliary(**{name: {}}))
     with pytest.raises(ValueError, match="declares trains='encoder', but its gradient does not"):
         bench.update(bench.sample())
 
@@ -192,6 +212,23 @@ def test_non_finite_updates_are_skipped_and_counted_then_fail() -> None:
             bench.update(bench.sample())
 
 
+def test_features_of_a_loss_do_not_start_as_a_copy_of_the_encoder() -> None:
+    module = Bench(small_ppo().auxiliary(icm={"encoder_config": {"hidden": [16]}})).module
+    pairs = zip(module.encoder.parameters(), module.auxiliary["icm"].features.parameters(), strict=True)
+    assert not all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_phantom_rows_never_reach_the_intrinsic_reward() -> None:
+    bench = Bench(small_ppo().auxiliary(icm={"variant": "burda"}))
+    episodes = bench.sample()
+    bench.batch(episodes)
+    moments = bench.module.auxiliary["icm"].normalizer.moments
+    observations = np.concatenate([episode.get_observations()[:-2] for episode in episodes])
+    # Without the phantom row and the last observation that it repeats.
+    assert moments.count == len(observations)
+    np.testing.assert_allclose(moments.mean, observations.mean(0), rtol=1e-4, atol=1e-6)
+
+
 def test_learning_rate_of_a_loss_is_its_own() -> None:
     bench = Bench(small_ppo(lr=[[0, 1e-3], [128, 0.0]]).auxiliary(icm={"lr": 0.5}))
     bench.update(bench.sample())
@@ -210,6 +247,7 @@ def test_learning_rate_of_a_loss_is_its_own() -> None:
         ({"icn": {}}, "unknown loss 'icn'; did you mean 'icm'?"),
         ({"icm": {"coef": 1.0}}, "unknown option 'auxiliary.icm.coef'; did you mean 'coeff'?"),
         ({"icm": {"coeff": -1.0}}, "auxiliary.icm: coeff must be finite and >= 0; got -1.0."),
+        ({"icm": {"coeff": [[0, 1.0], [9, 0.0]]}}, "coeff must be a number; got [[0, 1.0], [9"),
         ({"icm": {"isolated": True}}, "loss 'icm' declares no such control"),
     ],
 )

@@ -16,6 +16,8 @@ from rlssl.algorithms.ppo.ppo_learner import kl_coefficient_factor
 from rlssl.errors import SpecError
 from rlssl.losses import generalized_advantage
 from rlssl.rollouts.intrinsic_reward import TOTAL_REWARDS
+from rlssl.rollouts.stock_env_runner import StockEnvRunner
+from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 from tests.algorithms.bench import Bench, small_ppo
 
 
@@ -126,10 +128,42 @@ def test_kl_penalty_adapts_and_is_checkpointed() -> None:
     assert bench.module.state_dict()["kl_coeff"].item() == 2.0
 
 
+def test_kl_penalty_can_come_back_from_a_long_lull() -> None:
+    bench = Bench(small_ppo(variant="adaptive_kl", kl_target=1e9))
+    bench.module.kl_coeff.fill_(1e-4)
+    bench.update(bench.sample())
+    assert bench.module.kl_coeff.item() == pytest.approx(1e-4)
+
+
 def test_clip_variant_leaves_the_kl_coefficient_alone() -> None:
     bench = Bench(small_ppo(variant="clip", kl_target=1e-9))
     bench.update(bench.sample())
     assert bench.module.kl_coeff.item() == 1.0
+
+
+@pytest.mark.parametrize(
+    "setting, value",
+    [
+        ("use_kl_loss", True),
+        ("vf_clip_param", 10.0),
+        ("grad_clip_by", "value"),
+        ("num_learners", 2),
+    ],
+)
+def test_setting_that_would_be_ignored_is_refused(setting: str, value: Any) -> None:
+    config = small_ppo()
+    setattr(config, setting, value)
+    with pytest.raises(SpecError, match=setting.removeprefix("num_")):
+        config.validate()
+
+
+def test_runner_is_chosen_anew_when_a_callback_is_added() -> None:
+    config = small_ppo()
+    config.validate()
+    assert config.env_runner_cls is VectorEnvRunner
+    config.callbacks(on_episode_step=print)
+    config.validate()
+    assert config.env_runner_cls is StockEnvRunner
 
 
 def test_minibatches_hold_valid_rows_alone() -> None:

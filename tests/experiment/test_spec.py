@@ -1,5 +1,6 @@
 """Specs: what is read, what is refused and in which words, and what comes out."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from rlssl.experiment.spec import (
     build_config,
     load_spec,
     resolved_dict,
+    run_seed,
     save_spec,
 )
 
@@ -437,6 +439,13 @@ def test_a_saved_spec_says_what_made_it_and_is_read_as_the_same(tmp_path: Path) 
     assert load_spec(path) == spec
 
 
+def test_neighbouring_seeds_share_no_environments_stream() -> None:
+    # Runner and environment add at most a few thousand to a run's seed, a million in evaluation.
+    seeds = sorted(run_seed(seed) for seed in range(50))
+    assert min(b - a for a, b in itertools.pairwise(seeds)) > 10_000
+    assert seeds[0] >= 0 and seeds[-1] < 2**31
+
+
 def test_everything_in_a_spec_reaches_the_config() -> None:
     spec = at_point(load_spec(FULL), {"training.gamma": 0.9, "training.kl_target": 0.5}, 7)
     config = build_config(spec)
@@ -454,7 +463,7 @@ def test_everything_in_a_spec_reaches_the_config() -> None:
     assert (config.num_env_runners, config.num_envs_per_env_runner) == (2, 4)
     assert (config.rollout_fragment_length, config.vectorize) == ("auto", "sync")
     assert config.seeded_evaluation == FULL["evaluation"]
-    assert (config.watchdog_s, config.seed) == (300, 7)
+    assert (config.watchdog_s, config.seed) == (300, run_seed(7))
 
 
 def test_what_a_spec_leaves_out_stays_at_the_algorithms_default() -> None:

@@ -111,6 +111,12 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
             self._check_range(key, 0, None, exclusive=True)
         for key in ("num_epochs", "_train_batch_size_per_learner", "grad_clip"):
             self._check_range(key, 0, None, exclusive=True)
+        ignored = {"use_kl_loss": False, "vf_clip_param": None, "use_gae": True, "use_critic": True}
+        for key, only in ignored.items():
+            if getattr(self, key) != only:
+                raise SpecError(
+                    f"{key}={getattr(self, key)!r} has no effect here; leave it {only}."
+                )
         try:
             check_schedule(self.lr, "training.lr")
             check_schedule(self.entropy_coeff, "training.entropy_coeff")

@@ -23,6 +23,9 @@ from rlssl.rollouts.connectors import AddStackedObservations
 from rlssl.rollouts.intrinsic_reward import AddIntrinsicReward, RecordChunks
 from rlssl.schedules import value_at
 
+#: Keeps the penalty's coefficient where it can come back from: halved for long, it would be 0.
+KL_COEFF_BOUNDS = (1e-4, 1e4)
+
 
 class PPOTorchLearner(AuxiliaryLearnerMixin):
     """PPO with auxiliary losses.
@@ -110,7 +113,7 @@ class PPOTorchLearner(AuxiliaryLearnerMixin):
         per_epoch = math.ceil(len(self._minibatch_kls) / self.config.num_epochs)
         kl = float(torch.stack(self._minibatch_kls[-per_epoch:]).mean())
         kl_coeff = self.module[DEFAULT_MODULE_ID].unwrapped().kl_coeff
-        kl_coeff.mul_(kl_coefficient_factor(kl, self.config.kl_target))
+        kl_coeff.mul_(kl_coefficient_factor(kl, self.config.kl_target)).clamp_(*KL_COEFF_BOUNDS)
         self.metrics.log_value((DEFAULT_MODULE_ID, "kl_coeff"), kl_coeff.item(), window=1)
 
     @classmethod

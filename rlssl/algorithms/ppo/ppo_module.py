@@ -88,7 +88,7 @@ def policy_head(latent_dim: int, action_space: gym.Space) -> nn.Module:
     """From a latent [N, latent_dim] to the inputs of ``action_distribution``.
 
     Raises:
-        SpecError: For an action space that is not Discrete or MultiDiscrete from 0, or a 1-D Box.
+        SpecError: For anything but Discrete or MultiDiscrete from 0, or a 1-D floating Box.
     """
     if np.any(getattr(action_space, "start", 0)):
         raise SpecError(f"actions must count from 0; got {action_space}. Shift them in a wrapper.")
@@ -96,10 +96,11 @@ def policy_head(latent_dim: int, action_space: gym.Space) -> nn.Module:
         return linear_head(latent_dim, int(action_space.n), gain=0.01)
     if isinstance(action_space, gym.spaces.MultiDiscrete) and action_space.nvec.ndim == 1:
         return linear_head(latent_dim, int(action_space.nvec.sum()), gain=0.01)
-    if isinstance(action_space, gym.spaces.Box) and len(action_space.shape) == 1:
-        return GaussianHead(latent_dim, action_space.shape[0])
+    shape = action_space.shape or ()
+    if len(shape) == 1 and np.issubdtype(action_space.dtype, np.floating):
+        return GaussianHead(latent_dim, shape[0])
     raise SpecError(
-        f"PPO needs Discrete, MultiDiscrete or 1-D Box actions; got {action_space}. "
+        f"PPO needs Discrete, MultiDiscrete or 1-D floating Box actions; got {action_space}. "
         "Flatten the action space with a wrapper."
     )
 
