@@ -16,10 +16,7 @@ from typing import Any
 import click
 
 from rlssl import __version__
-from rlssl.errors import ResourceError, SpecError
-
-OK, TRIAL_FAILED, WRONG_SPEC, NO_RESOURCES, INTERRUPTED = 0, 1, 2, 3, 130
-DEFAULT_STORAGE = "./results"
+from rlssl.errors import DEFAULT_STORAGE, ExitCode, ResourceError, SpecError
 
 
 class _Cli(click.Group):
@@ -29,11 +26,11 @@ class _Cli(click.Group):
         try:
             return super().invoke(ctx)
         except SpecError as error:
-            code, message = WRONG_SPEC, str(error)
-        except ResourceError as error:
-            code, message = NO_RESOURCES, str(error)
+            code, message = ExitCode.WRONG_SPEC, str(error)
+        except (ResourceError, OSError) as error:
+            code, message = ExitCode.NO_RESOURCES, str(error)
         except KeyboardInterrupt:
-            code, message = INTERRUPTED, "interrupted."
+            code, message = ExitCode.INTERRUPTED, "interrupted."
         click.echo(f"error: {message}", err=True)
         ctx.exit(code)
 
@@ -49,12 +46,15 @@ def main() -> None:
 
 
 def _hush() -> None:
-    """Drops two warnings that every run on a machine without a screen would begin with."""
+    """Drops warnings that every run would begin with."""
     # RLlib imports dm_control, which tries to open a window.
     warnings.filterwarnings("ignore", message=r".*DISPLAY environment variable is missing")
     # RLlib tells everybody that this is its new API stack.
     configs = logging.getLogger("ray.rllib.algorithms.algorithm_config")
     configs.addFilter(lambda record: "on the new API stack" not in record.getMessage())
+    # RLlib warns of the old constructor of RLModule when the new one is called.
+    deprecations = logging.getLogger("ray._common.deprecation")
+    deprecations.addFilter(lambda record: "RLModule(config=" not in record.getMessage())
 
 
 def _open_import_path(spec: str | None = None) -> None:
@@ -85,6 +85,8 @@ def parse_auxiliary(text: str) -> tuple[str, dict[str, Any]]:
     name, colon, options = text.partition(":")
     # A comma inside a value, as of a list, is not followed by a key and '='.
     parts = re.split(r",(?=\s*\w+\s*=)", options) if colon else []
+    if wrong := [part for part in parts if "=" not in part]:
+        raise SpecError(f"--aux {text}: {wrong[0]!r} is no KEY=VALUE; write --aux icm:coeff=0.5.")
     return name, dict(parse_override(part) for part in parts)
 
 
@@ -97,10 +99,10 @@ _SET = click.option(
 )
 _ADDRESS = click.option("--address", help="An existing Ray cluster: auto, or HOST:PORT.")
 _STORAGE = click.option(
-    "--storage", default=DEFAULT_STORAGE, show_default=True, help="Where results are: path or URI."
+    "--storage", default=DEFAULT_STORAGE, show_default=True, help="The folder of all results."
 )
 _TRUST = click.option(
-    "--trust", is_flag=True, help="Load pickles of foreign origin; they can run any code."
+    "--trust", is_flag=True, help="Accepted, and not needed: policies hold no pickles."
 )
 
 
@@ -116,7 +118,7 @@ _TRUST = click.option(
 )
 @click.option("--preset", help="Named settings of the algorithm.")
 @click.option("--variant", help="Variant of the algorithm.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), help="Of this run.  [default: 0]")
 @click.option(
     "--stop",
     "stops",
@@ -126,7 +128,7 @@ _TRUST = click.option(
 )
 @_SET
 @click.option("--env-runners", type=int, help="Remote processes that sample; 0: in process.")
-@click.option("--storage", help=f"Where results go: path or URI.  [default: {DEFAULT_STORAGE}]")
+@click.option("--storage", help=f"The folder of all results.  [default: {DEFAULT_STORAGE}]")
 @click.option("--name", help="Folder of the results below the storage.")
 @click.option("--from", "warm_start", metavar="RUN", help="Start from the weights of a run.")
 @_ADDRESS
@@ -151,6 +153,9 @@ def train(
     document["auxiliary"] = dict(parse_auxiliary(text) for text in auxiliary)
     if env_runners is not None:
         document["resources"] = {"env_runners": env_runners}
+    for text in stops:
+        if "=" not in text:
+            raise SpecError(f"--stop {text} is no KEY=VALUE; write --stop env_steps=100000.")
     spec = load_spec(document, [*(f"stop.{text}" for text in stops), *overrides])
     sys.exit(run(spec, warm_start=warm_start, address=address))
 
@@ -184,6 +189,11 @@ def resume(run: str, storage: str, address: str | None) -> None:
 @click.argument("run")
 @click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--explore", is_flag=True, help="Sample actions instead of taking the best.")
+@click.option(
+    "--max-episode-steps",
+    type=click.IntRange(min=1),
+    help="Cut an episode off after so many agent steps.  [default: 27000]",
+)
 @click.option("--env-runners", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first episode.")
 @click.option("--json", "as_json", is_flag=True, help="Print every episode as JSON.")

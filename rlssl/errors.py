@@ -2,6 +2,20 @@
 
 import difflib
 from collections.abc import Iterable
+from enum import IntEnum
+
+#: Where results go, and names of runs are looked up, unless told.
+DEFAULT_STORAGE = "./results"
+
+
+class ExitCode(IntEnum):
+    """What the command line ends with."""
+
+    OK = 0
+    TRIAL_FAILED = 1
+    WRONG_SPEC = 2
+    NO_RESOURCES = 3
+    INTERRUPTED = 130
 
 
 class SpecError(ValueError):

@@ -1,6 +1,7 @@
 """A trained policy on its own: acting, evaluating, saving and loading without pickles."""
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ from rlssl.rollouts.rllib_private import custom_connectors
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
 
+logger = logging.getLogger(__name__)
+
 #: The two files of a saved policy.
 POLICY_FILE = "policy.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -39,8 +42,9 @@ WEIGHTS_FILE = "weights.safetensors"
 #: that an environment which carries something over between episodes gives the same list too.
 NUM_SLOTS = 8
 
-#: An evaluation episode that is still going after so many agent steps is cut off and counted.
-MAX_EPISODE_STEPS = 108_000
+#: An evaluation episode that is still going after so many agent steps is cut off, and a line says
+#: so: half an hour of Atari at 60 frames a second and 4 frames a step.
+MAX_EPISODE_STEPS = 27_000
 
 
 class Policy:
@@ -176,11 +180,17 @@ class EpisodeRecord:
 
 
 def evaluate_policy(
-    policy: Policy, env: Mapping[str, Any], *, seeds: Iterable[int], explore: bool
+    policy: Policy,
+    env: Mapping[str, Any],
+    *,
+    seeds: Iterable[int],
+    explore: bool,
+    max_steps: int = MAX_EPISODE_STEPS,
 ) -> list[EpisodeRecord]:
     """One episode per seed, in the seeds' order, on environments built for the purpose."""
     seeds = list(seeds)
-    records = [record for slot in slots(seeds) for record in run_slot(policy, env, slot, explore)]
+    played = (run_slot(policy, env, slot, explore, max_steps) for slot in slots(seeds))
+    records = [record for slot in played for record in slot]
     by_seed = {record.seed: record for record in records}
     return [by_seed[seed] for seed in seeds]
 
@@ -192,14 +202,18 @@ def slots(seeds: Sequence[int]) -> list[list[int]]:
 
 
 def run_slot(
-    policy: Policy, env: Mapping[str, Any], seeds: Sequence[int], explore: bool
+    policy: Policy,
+    env: Mapping[str, Any],
+    seeds: Sequence[int],
+    explore: bool,
+    max_steps: int = MAX_EPISODE_STEPS,
 ) -> list[EpisodeRecord]:
     """Runs the seeds' episodes one after the other on one environment."""
     environment = make_env(env, split="eval", seed=seeds[0])
     try:
         # Sampling must not disturb, nor depend on, what else draws from the global generator.
         with torch.random.fork_rng(devices=[]):
-            return [_run_episode(policy, environment, seed, explore) for seed in seeds]
+            return [_run_episode(policy, environment, seed, explore, max_steps) for seed in seeds]
     finally:
         environment.close()
 
@@ -218,17 +232,21 @@ def summarize(records: Sequence[EpisodeRecord]) -> dict[str, float]:
     }
 
 
-def _run_episode(policy: Policy, env: gym.Env, seed: int, explore: bool) -> EpisodeRecord:
+def _run_episode(
+    policy: Policy, env: gym.Env, seed: int, explore: bool, max_steps: int
+) -> EpisodeRecord:
     torch.default_generator.manual_seed(seed)
     policy.reset()
     observation, info = env.reset(seed=seed)
     score, length, ended = 0.0, 0, False
-    while not ended and length < MAX_EPISODE_STEPS:
+    while not ended and length < max_steps:
         action = policy.act(observation, explore=explore)
         observation, reward, terminated, truncated, info = env.step(action)
         score += float(reward)
         length += 1
         ended = terminated or truncated
+    if not ended:
+        logger.warning("Episode %d was cut off after %d agent steps.", seed, length)
     return EpisodeRecord(seed=seed, score=score, length=length, success=success_of(info))
 
 

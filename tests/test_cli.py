@@ -62,7 +62,7 @@ def test_train_makes_a_spec_of_its_flags_and_exits_with_its_code(calls: list[Any
 def test_flags_that_are_not_given_leave_the_defaults(calls: list[Any]) -> None:
     run("train", "ppo", "CartPole-v1")
     ((spec, options),) = calls
-    assert (spec.seed, spec.storage, spec.name) == (0, "./results", "ppo-CartPole-v1")
+    assert (spec.seeds, spec.storage, spec.name) == ([0], "./results", "ppo-CartPole-v1")
     assert (spec.stop, spec.resources.env_runners) == ({}, 0)
     assert options == {"warm_start": None, "address": None}
 
@@ -90,6 +90,7 @@ def test_the_other_commands_hand_their_options_on(calls: list[Any], folder: Path
             "env_runners": 2,
             "seed": 9,
             "as_json": True,
+            "max_episode_steps": None,
             "trust": False,
             "storage": "./results",
         },
@@ -100,7 +101,7 @@ def test_the_other_commands_hand_their_options_on(calls: list[Any], folder: Path
     ("arguments", "message"),
     [
         (["--aux", "imc"], "error: unknown loss 'imc'; did you mean 'icm'?"),
-        (["--aux", "icm:coeff"], "error: cannot set 'coeff'; write KEY=VALUE"),
+        (["--aux", "icm:coeff"], "error: --aux icm:coeff: 'coeff' is no KEY=VALUE; write --aux"),
         (
             ["--stop", "env_step=5"],
             "error: unknown stop metric 'env_step'; did you mean 'env_steps",

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from rlssl.experiment.trial import ENV_STEPS_AT_START, point_of, trial_spec, var
 EPISODES_FILE = "episodes.csv"
 TRIAL_FILE = "trial.json"
 SPEC_FILE = "spec.yaml"
+
+#: Seconds between lines where the output is no terminal.
+_PLAIN_PERIOD_S = 30.0
 
 _EPISODE_HEADER = ("env_steps", "return", "length", "success")
 
@@ -59,10 +64,11 @@ class ProgressBar(Callback):
     def __init__(self, total_env_steps: float) -> None:
         self._total = total_env_steps
         self._progress: Progress | None = None
+        self._last_line = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune saves callbacks with the experiment; a terminal's bar is not to be kept."""
-        return {"_total": self._total, "_progress": None}
+        return {"_total": self._total, "_progress": None, "_last_line": 0.0}
 
     def setup(self, **_: Any) -> None:
         """Tune's hook."""
@@ -81,6 +87,7 @@ class ProgressBar(Callback):
         """Tune's hook."""
         if self._progress is None:
             return
+        self._say(result)
         done_here = result["env_steps"] - result.get(ENV_STEPS_AT_START, 0)
         self._progress.update(
             self._task,
@@ -88,6 +95,14 @@ class ProgressBar(Callback):
             rate=f"{done_here / max(result['time_since_restore'], 1e-9):,.0f}",
             score=f"{result['episode_return_mean']:.4g}",
         )
+
+    def _say(self, result: dict[str, Any]) -> None:
+        """A plain line now and then, where the bar would show at the end alone."""
+        if sys.stdout.isatty() or time.monotonic() - self._last_line < _PLAIN_PERIOD_S:
+            return
+        self._last_line = time.monotonic()
+        steps, score = result["env_steps"], result["episode_return_mean"]
+        print(f"{steps:,}/{self._total:,.0f} env steps  return {score:.4g}", flush=True)
 
     def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
         """Tune's hook."""

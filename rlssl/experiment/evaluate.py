@@ -10,8 +10,17 @@ from typing import Any
 import click
 import ray
 
+from rlssl.errors import DEFAULT_STORAGE
 from rlssl.experiment.runs import locate, policy_folders
-from rlssl.policy import EpisodeRecord, Policy, evaluate_policy, run_slot, slots, summarize
+from rlssl.policy import (
+    MAX_EPISODE_STEPS,
+    EpisodeRecord,
+    Policy,
+    evaluate_policy,
+    run_slot,
+    slots,
+    summarize,
+)
 from rlssl.registry import preflight
 
 
@@ -24,7 +33,8 @@ def evaluate(
     seed: int = 0,
     as_json: bool = False,
     trust: bool = False,
-    storage: str = "./results",
+    max_episode_steps: int | None = None,
+    storage: str = DEFAULT_STORAGE,
 ) -> int:
     """Plays ``episodes`` episodes with the newest policy of each trial; prints the scores.
 
@@ -38,6 +48,7 @@ def evaluate(
         seed: Of the first episode.
         as_json: Prints every episode.
         trust: Not needed: policies are read without pickles.
+        max_episode_steps: Agent steps after which an episode is cut off; None: 27,000.
         storage: Where names are looked up.
 
     Returns:
@@ -50,7 +61,7 @@ def evaluate(
     seeds = range(seed, seed + episodes)
     reports = []
     for folder in policy_folders(locate(run, storage)):
-        records = _play(folder, seeds, explore, env_runners)
+        records = _play(folder, seeds, env_runners, explore, max_episode_steps or MAX_EPISODE_STEPS)
         reports.append({"policy": str(folder), **summarize(records), "seed": seed})
         if as_json:
             reports[-1]["episodes"] = [asdict(record) for record in records]
@@ -62,27 +73,29 @@ def evaluate(
 
 
 def _play(
-    folder: Path, seeds: Sequence[int], explore: bool, env_runners: int
+    folder: Path, seeds: Sequence[int], env_runners: int, explore: bool, max_steps: int
 ) -> list[EpisodeRecord]:
     policy = Policy.load(folder)
     env = policy.settings["env"]
     preflight(env)
     if env_runners == 0:
-        return evaluate_policy(policy, env, seeds=seeds, explore=explore)
+        return evaluate_policy(policy, env, seeds=seeds, explore=explore, max_steps=max_steps)
     if not ray.is_initialized():
         cores = os.cpu_count() or 1
         ray.init(num_cpus=max(cores, env_runners), log_to_driver=False, include_dashboard=False)
     play = ray.remote(num_cpus=1)(_play_slots)
     dealt = [slots(seeds)[runner::env_runners] for runner in range(env_runners)]
-    parts = ray.get([play.remote(str(folder), part, explore) for part in dealt if part])
+    parts = ray.get([play.remote(str(folder), part, explore, max_steps) for part in dealt if part])
     by_seed = {record.seed: record for part in parts for record in part}
     return [by_seed[seed] for seed in seeds]
 
 
-def _play_slots(folder: str, seeds: Sequence[Sequence[int]], explore: bool) -> list[EpisodeRecord]:
+def _play_slots(
+    folder: str, seeds: Sequence[Sequence[int]], explore: bool, max_steps: int
+) -> list[EpisodeRecord]:
     policy = Policy.load(folder)
     env = policy.settings["env"]
-    return [record for slot in seeds for record in run_slot(policy, env, slot, explore)]
+    return [record for slot in seeds for record in run_slot(policy, env, slot, explore, max_steps)]
 
 
 def _print(folder: Path, report: dict[str, Any]) -> None:

@@ -3,11 +3,12 @@
 import shutil
 from pathlib import Path
 
+from rlssl.errors import DEFAULT_STORAGE
 from rlssl.experiment.runs import single_policy_folder
 
 
 def export(
-    run: str, *, out: Path | None = None, storage: str = "./results", trust: bool = False
+    run: str, *, out: Path | None = None, storage: str = DEFAULT_STORAGE, trust: bool = False
 ) -> Path:
     """Copies the newest policy of a run out of its checkpoint; ``rlssl.load_policy`` reads it.
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rlssl.analysis.runs import Trial, read_sweep
 from rlssl.analysis.table import FINAL_EPISODES, render_table, sweep_table, write_table_csv
 from rlssl.experiment import checkpoint
-from rlssl.experiment.runs import trial_folders
+from rlssl.experiment.callbacks import TRIAL_FILE
 
 TABLE_FILE = "table.csv"
 CURVES_FILE = "learning_curves.png"
@@ -24,11 +24,20 @@ def finish_training(folder: Path) -> None:
         click.echo(
             f"return {mean:.4g} over the last {len(returns)} episodes, {env_steps:,} env steps"
         )
-    for path in trial_folders(folder):
+    for path in folder.glob(f"*/{TRIAL_FILE}"):
+        path = path.parent
         click.echo(str(path))
         newest = checkpoint.newest_valid(path)
         if newest is not None:
             click.echo(str(newest.path))
+
+
+def at_their_ends(folder: Path) -> bool:
+    """Whether every trial of the run has reported its last result."""
+    trials = _finished_trials(folder)
+    started = len(list(folder.glob(f"*/{TRIAL_FILE}")))
+    is_done = [bool(trial.results and trial.results[-1].get("done")) for trial in trials]
+    return started > 0 and len(is_done) == started and all(is_done)
 
 
 def finish_sweep(folder: Path) -> None:

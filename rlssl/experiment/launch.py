@@ -4,6 +4,8 @@ import json
 import logging
 import math
 import os
+import signal
+import socket
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,10 +14,11 @@ from typing import Any
 import click
 import ray
 from ray import tune
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.tune import CheckpointConfig, FailureConfig, ResultGrid, RunConfig, TuneConfig, Tuner
 from ray.tune.experiment import Trial
 
-from rlssl.errors import ResourceError
+from rlssl.errors import ExitCode, ResourceError, SpecError
 from rlssl.experiment import checkpoint
 from rlssl.experiment.callbacks import ProgressBar, TrialFiles
 from rlssl.experiment.provenance import provenance
@@ -40,8 +43,7 @@ from rlssl.experiment.trial import (
     variant_label,
 )
 from rlssl.registry import local_registrations, preflight
-
-OK, TRIAL_FAILED, INTERRUPTED = 0, 1, 130
+from rlssl.rollouts.frame_stack import stacked_space
 
 #: The sweep's own spec, and what a later `resume` needs besides, in the sweep's folder.
 SWEEP_SPEC_FILE = "sweep.yaml"
@@ -70,14 +72,13 @@ def launch(
         ResourceError: If the cluster or the storage cannot be used.
     """
     for point in points_to_check(spec) if spec.search else [{}]:
-        preflight(at_point(spec, point, spec.seeds[0]).env)
+        check_trial(at_point(spec, point, spec.seeds[0]))
     registrations = local_registrations()
     storage = storage_path(spec.storage)
     name = free_name(storage, spec.name)
     start_ray(spec, address)
     folder = Path(storage, name)
-    if "://" not in storage:
-        _describe(spec, folder, is_sweep)
+    _describe(spec, folder, is_sweep)
     tuner = Tuner(
         TrialRunner,
         param_space={
@@ -108,16 +109,38 @@ def launch(
     return fit(tuner, folder), folder
 
 
+def check_trial(spec: Spec) -> None:
+    """Builds what a trial builds, once: environment, networks and auxiliary losses.
+
+    Raises:
+        SpecError: In the words of what failed; nothing was started.
+    """
+    spaces = preflight(spec.env)
+    config = build_config(spec)
+    stacked = stacked_space(spaces.observation_space, config.network["frame_stack"])
+    try:
+        config.get_rl_module_spec(
+            spaces={DEFAULT_MODULE_ID: (stacked, spaces.action_space)}, inference_only=False
+        ).build()
+    except SpecError:
+        raise
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}"
+        raise SpecError(f"model or auxiliary does not fit the environment: {words}") from error
+
+
 def fit(tuner: Tuner, folder: Path) -> int:
     """Runs Tune to its end; returns the exit code after saying what failed, and where."""
+    # As Ctrl-C: what a cluster's scheduler sends leaves a checkpoint and the way to resume, too.
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     grid = tuner.fit()
     trials: Sequence[Trial] = grid._experiment_analysis.trials
     failed = [trial for trial in trials if trial.status == Trial.ERROR]
     if not all(trial.status == Trial.ERROR or _reached_its_end(trial) for trial in trials):
         _explain_interruption(trials, folder)
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     _explain_failures(grid)
-    return TRIAL_FAILED if failed else OK
+    return ExitCode.TRIAL_FAILED if failed else ExitCode.OK
 
 
 def output(spec: Spec, is_sweep: bool) -> dict[str, Any]:
@@ -159,6 +182,7 @@ def _connect(address: str | None, num_cpus: int) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
     python_path = {"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}}
     if address is not None:
+        _check_listening(address)
         quiet.pop("include_dashboard")
         try:
             ray.init(address=address, runtime_env=python_path, **quiet)
@@ -171,14 +195,26 @@ def _connect(address: str | None, num_cpus: int) -> None:
     ray.init(num_cpus=max(cores, num_cpus), **quiet)
 
 
+def _check_listening(address: str) -> None:
+    """Ray itself would wait a minute for nobody."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "://" in address:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise ResourceError(f"no Ray cluster at address '{address}': {error}.") from error
+
+
 def storage_path(storage: str) -> str:
     """The storage as Tune takes it: absolute, and writable.
 
     Raises:
+        SpecError: If it is a URI.
         ResourceError: If it cannot be written.
     """
     if "://" in storage:
-        return storage
+        raise SpecError(f"storage '{storage}': URIs are not supported yet; give a folder.")
     path = Path(storage).expanduser().resolve()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -192,7 +228,7 @@ def storage_path(storage: str) -> str:
 
 def free_name(storage: str, name: str) -> str:
     """``name``, with a timestamp appended where the storage has it already."""
-    if "://" in storage or not Path(storage, name).exists():
+    if not Path(storage, name).exists():
         return name
     return f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
@@ -204,7 +240,9 @@ def _describe(spec: Spec, folder: Path, is_sweep: bool) -> None:
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     by_script = sorted(name for table in local_registrations().values() for name in table)
     run = {"is_sweep": is_sweep, "python_path": paths, "registered_by_script": by_script}
-    (folder / RUN_FILE).write_text(json.dumps(run, indent=2))
+    aside = folder / f"{RUN_FILE}.tmp"
+    aside.write_text(json.dumps(run, indent=2))
+    aside.replace(folder / RUN_FILE)
 
 
 def _scheduler(spec: Spec) -> SeededASHA | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlssl.errors import SpecError
+from rlssl.errors import DEFAULT_STORAGE, SpecError
 from rlssl.experiment import checkpoint
 from rlssl.experiment.callbacks import TRIAL_FILE
 from rlssl.experiment.launch import RUN_FILE
@@ -15,7 +15,7 @@ from rlssl.policy import POLICY_FILE, Policy
 from rlssl.registry import local_registrations
 
 
-def locate(run: str | Path, storage: str = "./results") -> Path:
+def locate(run: str | Path, storage: str = DEFAULT_STORAGE) -> Path:
     """The folder of a run.
 
     Args:
@@ -44,7 +44,10 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     if not (folder / RUN_FILE).is_file():
         raise SpecError(f"{folder} is not the folder of a run: it holds no {RUN_FILE}.")
-    run: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
+    try:
+        run: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
+    except json.JSONDecodeError as error:
+        raise SpecError(f"{folder / RUN_FILE} is damaged: {error}.") from error
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     new = [path for path in run["python_path"] if path not in inherited]
     sys.path.extend(path for path in run["python_path"] if path not in sys.path)
@@ -112,7 +115,7 @@ def newest_checkpoint(trial: Path) -> Path:
     return found.path
 
 
-def single_policy_folder(run: str | Path, storage: str = "./results") -> Path:
+def single_policy_folder(run: str | Path, storage: str = DEFAULT_STORAGE) -> Path:
     """The policy of a run that has one trial, or of an export.
 
     Raises:
@@ -125,7 +128,7 @@ def single_policy_folder(run: str | Path, storage: str = "./results") -> Path:
     return folders[0]
 
 
-def load_policy(run_or_export: str | Path, *, storage: str = "./results") -> Policy:
+def load_policy(run_or_export: str | Path, *, storage: str = DEFAULT_STORAGE) -> Policy:
     """Loads a trained policy: ``policy.act(observation, explore=False)``.
 
     Reads safetensors and JSON alone; nothing in the files is executed.

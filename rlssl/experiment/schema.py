@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
-from rlssl.errors import SpecError
+from rlssl.errors import DEFAULT_STORAGE, SpecError
 from rlssl.experiment.documents import did_you_mean, plain
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -160,8 +160,8 @@ class Spec(_Section):
     # Seconds without new env steps after which a run fails; None: the default.
     watchdog_s: PositiveFloat | None = None
     tracking: list[str] = ["tensorboard"]
-    # A path or URI.
-    storage: str = "./results"
+    # A folder; on a cluster, one that every node sees.
+    storage: str = DEFAULT_STORAGE
 
 
 def parse(document: Mapping[str, Any]) -> Spec:

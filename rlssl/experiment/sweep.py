@@ -2,8 +2,9 @@
 
 import click
 
+from rlssl.errors import ExitCode
 from rlssl.experiment.finish import finish_sweep
-from rlssl.experiment.launch import INTERRUPTED, launch
+from rlssl.experiment.launch import launch
 from rlssl.experiment.schema import Spec
 from rlssl.experiment.search import num_trials
 
@@ -21,6 +22,6 @@ def sweep(spec: Spec, *, address: str | None = None) -> int:
     """
     click.echo(f"{spec.name}: {num_trials(spec)} trials of {spec.stop['env_steps']:,} env steps")
     code, folder = launch(spec, address=address, is_sweep=True)
-    if code != INTERRUPTED:
+    if code != ExitCode.INTERRUPTED:
         finish_sweep(folder)
     return code

@@ -42,7 +42,9 @@ class TrialRunner(tune.Trainable):
         load_plugins(config[SPEC_KEY].get("plugins", []))
         restore_registrations(config.get(REGISTRATIONS_KEY, {}))
         self.spec = trial_spec(config)
-        self.algorithm = build_config(self.spec).build_algo()
+        algorithm_config = build_config(self.spec)
+        # Not `build_algo()`: without a storage, Tune makes a folder in the user's home for it.
+        self.algorithm = algorithm_config.algo_class(config=algorithm_config, storage=self._storage)
         self.env_steps = 0
         self.last_checkpoint_env_steps = 0
         if config.get(WARM_START_KEY):
@@ -106,8 +108,7 @@ class TrialRunner(tune.Trainable):
 
     def _trial_folder(self) -> str:
         """Where the checkpoints are, if that is a path on this machine."""
-        storage = getattr(self, "_storage", None)
-        return "" if storage is None else str(storage.trial_fs_path)
+        return "" if self._storage is None else str(self._storage.trial_fs_path)
 
 
 def trial_spec(config: dict[str, Any]) -> Spec:

@@ -63,6 +63,10 @@ def test_evaluate_agrees_before_and_after_export_whatever_the_runners(tmp_path: 
     exported = rlssl("export", str(trial), cwd=tmp_path).splitlines()[-1]
     assert evaluate(exported, tmp_path) == expected
     assert by_hand(exported, "Pendulum-v1") == expected
+    # Warm start: the same weights, and a learning rate that leaves them there.
+    command = ["train", "ppo", "Pendulum-v1", "--from", str(trial), "--name", "warm", *SMALL]
+    rlssl(*command, "--stop", "env_steps=500", "--set", "training.lr=0.0", cwd=tmp_path)
+    assert evaluate("warm", tmp_path) == expected
 
 
 def by_hand(exported: str, env_id: str) -> list[float]:
@@ -98,6 +102,7 @@ def test_killed_run_resumes_with_its_counters_and_schedule(tmp_path: Path) -> No
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     rlssl("resume", str(run), cwd=tmp_path)
+    assert "is at its end" in rlssl("resume", str(run), cwd=tmp_path)
     trial = only_trial(run)
     log = results(trial)
     resumed = next(row for row in log if row["env_steps_at_start"] > 0)
@@ -119,6 +124,7 @@ def test_interrupt_prints_checkpoint_and_resume_command(tmp_path: Path) -> None:
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "HOME": str(tmp_path / "home")},
     )
     run = tmp_path / "results" / "ppo-CartPole-v1"
     deadline = time.monotonic() + 240
@@ -130,6 +136,7 @@ def test_interrupt_prints_checkpoint_and_resume_command(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert f"rlssl resume {run}" in printed
     assert "/checkpoint_0" in printed
+    assert not (tmp_path / "home" / "ray_results").exists()
 
 
 def test_plugin_outside_the_repository_trains_with_two_runners(tmp_path: Path) -> None:
@@ -230,6 +237,13 @@ def test_failed_trial_is_exit_code_one_with_the_environments_words(tmp_path: Pat
     command = ["train", "ppo", "lab/Flaky", "--set", "plugins=[flaky]"]
     printed = rlssl(*command, cwd=tmp_path, code=1, errors=True)
     assert "the robot fell over" in printed
+
+
+def test_network_that_does_not_fit_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    command = ["train", "ppo", "CartPole-v1", "--set", "model.encoder=nature"]
+    printed = rlssl(*command, cwd=tmp_path, code=2, errors=True)
+    assert "nature" in printed and "Traceback" not in printed
+    assert not (tmp_path / "results").exists()
 
 
 def test_preflight_failure_starts_nothing(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_missing_file_and_an_unknown_sweep_are_told_apart(monkeypatch: Any) ->
         ({"algorithm": None}, "the key 'algorithm' is missing from the spec."),
         ({"algorithm": "pp"}, "unknown algorithm 'pp'; did you mean 'ppo'?"),
         ({"auxiliary": {"imc": {}}}, "unknown loss 'imc'; did you mean 'icm'?"),
-        ({"model": {"encoder": "mpl"}}, "unknown encoder 'mpl'; did you mean 'mlp'?"),
+        ({"model": {"encoder": "mpl"}}, "unknown encoder 'mpl'; did you mean 'mlp'"),
         ({"env": "Cartpole-v1"}, "unknown environment 'Cartpole-v1'; did you mean 'CartPole-v1'"),
         ({"env": "no_such:X-v0"}, "env.id 'no_such:X-v0': ModuleNotFoundError: No module"),
         ({"preset": "x"}, "unknown preset 'x' of algorithm 'ppo'; known: none."),

@@ -111,6 +111,11 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
             self._check_range(key, 0, None, exclusive=True)
         for key in ("num_epochs", "_train_batch_size_per_learner", "grad_clip"):
             self._check_range(key, 0, None, exclusive=True)
+        if self.minibatch_size > self.train_batch_size_per_learner:
+            raise SpecError(
+                f"training.minibatch_size must be <= train_batch_size_per_learner "
+                f"({self.train_batch_size_per_learner}); got {self.minibatch_size}."
+            )
         ignored = {"use_kl_loss": False, "vf_clip_param": None, "use_gae": True, "use_critic": True}
         for key, only in ignored.items():
             if getattr(self, key) != only:
