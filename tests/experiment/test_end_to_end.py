@@ -48,6 +48,13 @@ def results(trial: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (trial / "result.json").read_text().splitlines()]
 
 
+def wait_for_checkpoints(process: subprocess.Popen[Any], run: Path, count: int) -> None:
+    deadline = time.monotonic() + 240
+    while len(list(run.glob("*/checkpoint_*/rlssl_checkpoint.json"))) < count:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def only_trial(run: Path) -> Path:
     (marker,) = run.glob("*/trial.json")
     return marker.parent
@@ -95,10 +102,7 @@ def test_killed_run_resumes_with_its_counters_and_schedule(tmp_path: Path) -> No
         [sys.executable, "-m", "rlssl.cli", *command], cwd=tmp_path, start_new_session=True
     )
     run = tmp_path / "results" / "ppo-CartPole-v1"
-    deadline = time.monotonic() + 240
-    while len(list(run.glob("*/checkpoint_*/rlssl_checkpoint.json"))) < 2:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_for_checkpoints(process, run, 2)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     rlssl("resume", str(run), cwd=tmp_path)
@@ -127,10 +131,7 @@ def test_interrupt_prints_checkpoint_and_resume_command(tmp_path: Path) -> None:
         env={**os.environ, "HOME": str(tmp_path / "home")},
     )
     run = tmp_path / "results" / "ppo-CartPole-v1"
-    deadline = time.monotonic() + 240
-    while not list(run.glob("*/checkpoint_*/rlssl_checkpoint.json")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_for_checkpoints(process, run, 1)
     process.send_signal(signal.SIGINT)
     _, printed = process.communicate(timeout=120)
     assert process.returncode == 130
