@@ -98,7 +98,7 @@ class EvaluationSpec(_Section):
 class CheckpointSpec(_Section):
     """What is kept of a run."""
 
-    # None: at the end alone.
+    # None: a tenth of stop.env_steps; and always at the end.
     every_env_steps: PositiveInt | None = None
     # How many of the newest.
     keep: PositiveInt = 2

@@ -87,8 +87,8 @@ class TrialRunner(tune.Trainable):
         self.algorithm.stop()
 
     def _checkpoint_is_due(self) -> bool:
-        every = self.spec.checkpoint.every_env_steps
-        if every is None or self.env_steps // every <= self.last_checkpoint_env_steps // every:
+        every = checkpoint_period(self.spec)
+        if self.env_steps // every <= self.last_checkpoint_env_steps // every:
             return False
         self.last_checkpoint_env_steps = self.env_steps
         return True
@@ -109,6 +109,11 @@ class TrialRunner(tune.Trainable):
     def _trial_folder(self) -> str:
         """Where the checkpoints are, if that is a path on this machine."""
         return "" if self._storage is None else str(self._storage.trial_fs_path)
+
+
+def checkpoint_period(spec: Spec) -> int:
+    """Env steps between checkpoints: as the spec says, or a tenth of the run."""
+    return spec.checkpoint.every_env_steps or max(1, int(spec.stop["env_steps"]) // 10)
 
 
 def trial_spec(config: dict[str, Any]) -> Spec:
