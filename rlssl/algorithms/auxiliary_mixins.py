@@ -181,7 +181,8 @@ class AuxiliaryLearnerMixin(TorchLearner):
         self, name: str, loss: AuxiliaryLoss, mean: Tensor, encoder: nn.Module, num_rows: int
     ) -> None:
         """Once per loss: its gradient moves the encoder exactly if it says so."""
-        if name in self._checked_losses or not num_rows:
+        # One row may be too few for a loss that compares rows.
+        if name in self._checked_losses or num_rows < 2:
             return
         self._checked_losses.add(name)
         reaches = reaches_any(mean, trainable(encoder))

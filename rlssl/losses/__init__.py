@@ -5,11 +5,12 @@ and the mean are applied in one place, by the Learner.
 """
 
 from rlssl.losses.advantage import generalized_advantage
-from rlssl.losses.contrastive import info_nce
+from rlssl.losses.contrastive import bilinear_info_nce, info_nce
 from rlssl.losses.dynamics import forward_dynamics_loss, inverse_dynamics_loss
 from rlssl.losses.policy_gradient import clipped_surrogate, value_loss
 
 __all__ = [
+    "bilinear_info_nce",
     "clipped_surrogate",
     "forward_dynamics_loss",
     "generalized_advantage",

@@ -44,3 +44,78 @@ def info_nce(query: Tensor, key: Tensor, *, temperature: float = 0.1) -> Tensor:
     similarity = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).T  # [B, B]
     positives = torch.arange(query.shape[0], device=query.device)  # [B]
     return F.cross_entropy(similarity / temperature, positives, reduction="none")
+
+
+def bilinear_info_nce(
+    query: Tensor,
+    key: Tensor,
+    weight: Tensor,
+    *,
+    scale: float = 1.0,
+    positives: Tensor | None = None,
+) -> Tensor:
+    """InfoNCE loss whose similarity is learned: ``s_ij = query[i] @ weight @ key[j]``.
+
+    ::
+
+        loss_i = -log( exp(scale * s_ii) / sum_j exp(scale * s_ij) )
+
+    Uninformative embeddings give ``log M`` nats. Nothing bounds the similarities: with a weight
+    drawn from U[0, 1) the loss may start well above that.
+
+    Args:
+        query: [N, D], embeddings of the online branch.
+        key: [M, D], embeddings of the target branch, M = N unless ``positives`` is given.
+            Gradients flow into it unless the caller detaches it, as CURL does.
+        weight: [D, D], the learned W.
+        scale: Factor on the similarities; > 0, no unit. CURL on Atari has 0.1.
+        positives: [N], integer: which row of ``key`` is each query's positive, where keys come
+            from several Learners, or are shuffled; None: row ``i`` that of query ``i``.
+
+    Returns:
+        [N], nats, not reduced.
+
+    Raises:
+        ValueError: If the shapes do not fit each other, if M < 2 (no negatives), or if
+            ``scale <= 0``.
+
+    Source:
+        Laskin et al. 2020, arXiv:2004.04136, eq. 4 and published code.
+    """
+    if not scale > 0:
+        raise ValueError(f"scale must be > 0; got {scale}.")
+    similarity = bilinear_similarity(query, key, weight)  # [N, M]
+    if len(key) < 2:
+        raise ValueError("bilinear_info_nce needs 2 keys or more: with one there are no negatives.")
+    if positives is None:
+        if len(query) != len(key):
+            raise ValueError(
+                f"{len(query)} queries and {len(key)} keys need positives: which key is whose."
+            )
+        positives = torch.arange(len(query), device=query.device)
+    # The published code's; without effect on the loss, it keeps large similarities in range.
+    similarity = similarity - similarity.detach().amax(dim=1, keepdim=True)
+    return F.cross_entropy(scale * similarity, positives, reduction="none")
+
+
+def bilinear_similarity(query: Tensor, key: Tensor, weight: Tensor) -> Tensor:
+    """``query[i] @ weight @ key[j]`` for all pairs.
+
+    Args:
+        query: [N, D].
+        key: [M, D].
+        weight: [D, D].
+
+    Returns:
+        [N, M], no unit.
+
+    Raises:
+        ValueError: If the shapes do not fit each other.
+    """
+    dim = query.shape[-1]
+    if query.ndim != 2 or key.ndim != 2 or key.shape[1] != dim or weight.shape != (dim, dim):
+        raise ValueError(
+            "query must be [N, D], key [M, D] and weight [D, D]; got "
+            f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(weight.shape)}."
+        )
+    return query @ weight @ key.T

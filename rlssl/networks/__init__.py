@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["build_encoder", "default_encoder_name", "image_layout"]
 
 register_encoder("mlp", "rlssl.networks.encoders:MLP")
-register_encoder("small_cnn", "rlssl.networks.encoders:SmallCNN")
-register_encoder("nature", "rlssl.networks.encoders:NatureCNN")
-register_encoder("icm", "rlssl.networks.encoders:ICMCNN")
+register_encoder("small_cnn", "rlssl.networks.pixel_encoders:SmallCNN")
+register_encoder("nature", "rlssl.networks.pixel_encoders:NatureCNN")
+register_encoder("icm", "rlssl.networks.pixel_encoders:ICMCNN")
+register_encoder("curl", "rlssl.networks.pixel_encoders:CURLCNN")
+register_encoder("data_efficient", "rlssl.networks.pixel_encoders:DataEfficientCNN")
+register_encoder("impala", "rlssl.networks.pixel_encoders:ImpalaResNet")
 register_encoder("dict", "rlssl.networks.encoders:DictEncoder")
 
 

@@ -3,7 +3,8 @@
 An encoder is a module ``Class(observation_space, **config)`` with an attribute ``output_dim``.
 Its ``forward`` takes observations as the space has them, batched and stacked, of any dtype
 (uint8 included; a dict or tuple of tensors for a composite space), and gives [N, output_dim].
-Scaling, one-hot coding and the move of channels to the front happen inside.
+Scaling, one-hot coding and the move of channels to the front happen inside. The encoders of
+images are in ``pixel_encoders``.
 """
 
 import inspect
@@ -27,8 +28,6 @@ Layout = Literal["CHW", "HWC"]
 
 # Below it, the strides of the Nature convolutions leave no pixel.
 MIN_NATURE_PIXELS = 36
-# Below it, two valid 3x3 convolutions leave no pixel.
-MIN_VALID_PIXELS = 5
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -91,7 +90,7 @@ def default_encoder_name(observation_space: gym.Space) -> str:
         case spaces.Box(shape=(_,)):
             return "mlp"
         case spaces.Box(shape=(_, _, _)):
-            _, height, width = _channels_first(observation_space, image_layout(observation_space))
+            _, height, width = channels_first(observation_space, image_layout(observation_space))
             return "small_cnn" if min(height, width) < MIN_NATURE_PIXELS else "nature"
     raise SpecError(
         f"no encoder is chosen for the observation space {observation_space}: wrap the environment "
@@ -188,126 +187,21 @@ class MLP(Encoder):
         """
         super().__init__()
         self.observation_space = observation_space
-        sizes = [flat_dim(observation_space), *_check_sizes("hidden", hidden)]
+        sizes = [flat_dim(observation_space), *check_sizes("hidden", hidden)]
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(sizes):
             layers += [nn.Linear(fan_in, fan_out), make_activation(activation)]
         self.layers = orthogonal_init(nn.Sequential(*layers))
         self.output_dim = sizes[-1]
         is_image = isinstance(observation_space, spaces.Box) and len(observation_space.shape) > 1
-        self._scale = _integer_scale(observation_space) if is_image else 1.0
+        self._scale = integer_scale(observation_space) if is_image else 1.0
 
     def forward(self, obs: Tensor) -> Tensor:
         """[N, ...] of the space, any dtype, to [N, output_dim]."""
         if isinstance(self.observation_space, spaces.Discrete | spaces.MultiDiscrete):
             return self.layers(one_hot(obs, self.observation_space))
-        flat = obs.reshape(obs.shape[0], -1).float()
+        flat = obs.reshape(len(obs), math.prod(obs.shape[1:])).float()
         return self.layers(flat if self._scale == 1.0 else flat * self._scale)
-
-
-class ImageEncoder(Encoder):
-    """What the encoders of images share: layout, scaling, and the size of the output.
-
-    A subclass gives ``_make_layers(channels, height, width)``.
-    """
-
-    def __init__(self, observation_space: gym.Space, *, layout: Layout | None = None) -> None:
-        """Builds the layers.
-
-        Args:
-            observation_space: Box of three dimensions. Integer images are scaled to [0, 1],
-                floating ones are taken as they are.
-            layout: ``CHW`` or ``HWC``; None: ``image_layout`` of the space.
-
-        Raises:
-            SpecError: If the space is no image, or too small for the encoder.
-        """
-        super().__init__()
-        guessed = image_layout(observation_space)
-        if layout not in (None, "CHW", "HWC"):
-            raise SpecError(f"layout must be 'CHW' or 'HWC'; got {layout!r}.")
-        self._layout = layout or guessed
-        self._scale = _integer_scale(observation_space)
-        channels, height, width = _channels_first(observation_space, self._layout)
-        self.layers = orthogonal_init(self._make_layers(channels, height, width))
-        self.output_dim = _output_dim(self.layers, channels, height, width)
-
-    def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
-        raise NotImplementedError
-
-    def forward(self, obs: Tensor) -> Tensor:
-        """[N, C, H, W] or [N, H, W, C], any dtype, to [N, output_dim]."""
-        images = obs if self._layout == "CHW" else obs.permute(0, 3, 1, 2)
-        images = images.float().contiguous()
-        return self.layers(images if self._scale == 1.0 else images * self._scale)
-
-
-class SmallCNN(ImageEncoder):
-    """Two 3x3 convolutions (16, 32) and one linear layer (128): grids of a few dozen cells.
-
-    Images below 5 pixels are padded by one, so that every size works.
-
-    Source:
-        Ours. MinAtar's network (Young and Tian 2019, arXiv:1903.03176) has the first convolution
-        and the linear layer alone.
-    """
-
-    def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
-        padding = 1 if min(height, width) < MIN_VALID_PIXELS else 0
-        convolutions = nn.Sequential(
-            nn.Conv2d(channels, 16, 3, padding=padding),
-            nn.ReLU(),
-            nn.Conv2d(16, 32, 3, padding=padding),
-            nn.ReLU(),
-            nn.Flatten(),
-        )
-        features = _output_dim(convolutions, channels, height, width)
-        return nn.Sequential(*convolutions, nn.Linear(features, 128), nn.ReLU())
-
-
-class NatureCNN(ImageEncoder):
-    """Three convolutions (32 8x8/4, 64 4x4/2, 64 3x3/1) and one linear layer (512), ReLU.
-
-    Source:
-        Mnih et al. 2015, Nature 518. Differs: orthogonal initialisation.
-    """
-
-    def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
-        if min(height, width) < MIN_NATURE_PIXELS:
-            raise SpecError(
-                f"encoder 'nature' needs images of {MIN_NATURE_PIXELS} pixels a side or more; got "
-                f"{height} x {width}. Use the encoder 'small_cnn'."
-            )
-        convolutions = nn.Sequential(
-            nn.Conv2d(channels, 32, 8, stride=4),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, 4, stride=2),
-            nn.ReLU(),
-            nn.Conv2d(64, 64, 3),
-            nn.ReLU(),
-            nn.Flatten(),
-        )
-        features = _output_dim(convolutions, channels, height, width)
-        return nn.Sequential(*convolutions, nn.Linear(features, 512), nn.ReLU())
-
-
-class ICMCNN(ImageEncoder):
-    """Four convolutions (32 3x3/2, SAME padding), ELU: 288 features of 42 x 42 pixels.
-
-    Source:
-        Pathak et al. 2017, arXiv:1705.05363, section 4 and published code (``universeHead``).
-        Differs: orthogonal initialisation in place of Glorot's.
-    """
-
-    def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
-        layers: list[nn.Module] = []
-        for fan_in in (channels, 32, 32, 32):
-            # TensorFlow's SAME at stride 2: odd sides get a pixel at both ends, even ones at the
-            # far end alone.
-            padding = (width % 2, 1, height % 2, 1)
-            layers += [nn.ZeroPad2d(padding), nn.Conv2d(fan_in, 32, 3, stride=2), nn.ELU()]
-            height, width = (height + 1) // 2, (width + 1) // 2
-        return nn.Sequential(*layers, nn.Flatten())
 
 
 class DictEncoder(Encoder):
@@ -341,7 +235,7 @@ class DictEncoder(Encoder):
         _check_known(chosen, parts, "observation key of encoder 'dict':")
         for key, choice in chosen.items():
             _check_known(choice, ("name", "config"), f"key of the encoder of {key!r}:")
-        _check_size("hidden", hidden)
+        check_size("hidden", hidden)
         self._keys = list(parts)
         built = [_build_part(key, part, chosen.get(key, {})) for key, part in parts.items()]
         # A ModuleList, because a ModuleDict refuses keys with a dot.
@@ -384,13 +278,14 @@ def _sub_spaces(space: gym.Space) -> dict[str, gym.Space]:
     )
 
 
-def _channels_first(space: gym.Space, layout: Layout) -> tuple[int, int, int]:
+def channels_first(space: gym.Space, layout: Layout) -> tuple[int, int, int]:
+    """Channels, height and width of an image space whose layout is known."""
     assert space.shape is not None and len(space.shape) == 3  # image_layout has refused others
     first, middle, last = space.shape
     return (first, middle, last) if layout == "CHW" else (last, first, middle)
 
 
-def _integer_scale(space: gym.Space) -> float:
+def integer_scale(space: gym.Space) -> float:
     """1 / the largest value of an integer or boolean Box; 1.0 for a floating one."""
     assert isinstance(space, spaces.Box)
     if np.issubdtype(space.dtype, np.floating):
@@ -405,17 +300,14 @@ def _integer_scale(space: gym.Space) -> float:
     return 1.0 / highest
 
 
-def _output_dim(layers: nn.Module, channels: int, height: int, width: int) -> int:
-    with torch.no_grad():
-        return int(layers(torch.zeros(1, channels, height, width)).shape[1])
-
-
-def _check_size(name: str, size: int) -> None:
+def check_size(name: str, size: int) -> None:
+    """Raises a SpecError unless ``size`` is a whole number >= 1."""
     if type(size) is not int or size < 1:
-        raise SpecError(f"{name} must be a whole number of features >= 1; got {size!r}.")
+        raise SpecError(f"{name} must be a whole number >= 1; got {size!r}.")
 
 
-def _check_sizes(name: str, sizes: Sequence[int]) -> list[int]:
+def check_sizes(name: str, sizes: Sequence[int]) -> list[int]:
+    """The sizes as a list; a SpecError unless they are whole numbers >= 1."""
     is_list = isinstance(sizes, Sequence) and not isinstance(sizes, str)
     if not is_list or any(type(size) is not int or size < 1 for size in sizes):
         raise SpecError(f"{name} must list features, whole numbers >= 1, as [64, 64]; got {sizes}.")

@@ -1,12 +1,13 @@
-"""info_nce: value, reference, symmetry, gradient, errors."""
+"""Contrastive losses: value, reference, symmetry, gradient, errors."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from rlssl.losses import info_nce
+from rlssl.losses import bilinear_info_nce, info_nce
 
 
 def reference_info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
@@ -66,3 +67,92 @@ def test_detached_key_gets_no_gradient() -> None:
 def test_rejects_bad_arguments(query: Tensor, key: Tensor, temperature: float, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         info_nce(query, key, temperature=temperature)
+
+
+def reference_bilinear(query: Tensor, key: Tensor, weight: Tensor, scale: float) -> Tensor:
+    """The docstring's formula, one sample at a time."""
+    losses = []
+    for i in range(len(query)):
+        sims = torch.stack([scale * (query[i] @ weight @ k) for k in key])
+        losses.append(torch.logsumexp(sims, dim=0) - sims[i])
+    return torch.stack(losses)
+
+
+def random_bilinear(n: int = 6, d: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    query, key = torch.randn(2, n, d, generator=generator).unbind(0)
+    return query, key, torch.rand(d, d, generator=generator)
+
+
+def test_hand_computed_bilinear_value() -> None:
+    # query @ W = [[2, 1], [0, 3]]; against keys (1, 0) and (0, 1) the similarities are the same:
+    # loss_0 = log(e^2 + e^1) - 2 = 0.3132617, loss_1 = log(1 + e^3) - 3 = 0.0485874.
+    weight = torch.tensor([[2.0, 1.0], [0.0, 3.0]])
+    loss = bilinear_info_nce(torch.eye(2), torch.eye(2), weight)
+    torch.testing.assert_close(loss, torch.tensor([0.3132617, 0.0485874]))
+    # At a third of the scale: log(e^(2/3) + e^(1/3)) - 2/3 = 0.5403053, log(1 + e) - 1.
+    scaled = bilinear_info_nce(torch.eye(2), torch.eye(2), weight, scale=1 / 3)
+    torch.testing.assert_close(scaled, torch.tensor([0.5403053, 0.3132617]))
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0])
+def test_bilinear_matches_per_sample_reference(scale: float) -> None:
+    query, key, weight = random_bilinear()
+    expected = reference_bilinear(query, key, weight, scale)
+    actual = bilinear_info_nce(query, key, weight, scale=scale)
+    torch.testing.assert_close(actual, expected)
+
+
+def test_uninformative_bilinear_embeddings_cost_log_batch_size() -> None:
+    ones = torch.ones(16, 8)
+    torch.testing.assert_close(
+        bilinear_info_nce(ones, ones, torch.rand(8, 8)), torch.full((16,), math.log(16.0))
+    )
+
+
+def test_permuting_the_batch_permutes_the_bilinear_losses() -> None:
+    query, key, weight = random_bilinear()
+    order = torch.tensor([3, 1, 5, 0, 2, 4])
+    permuted = bilinear_info_nce(query[order], key[order], weight)
+    torch.testing.assert_close(permuted, bilinear_info_nce(query, key, weight)[order])
+
+
+def test_part_of_the_queries_against_all_keys_gives_their_part_of_the_losses() -> None:
+    query, key, weight = random_bilinear()
+    part = bilinear_info_nce(query[2:5], key, weight, positives=torch.tensor([2, 3, 4]))
+    torch.testing.assert_close(part, bilinear_info_nce(query, key, weight)[2:5])
+
+
+def test_bilinear_gradient_reaches_query_and_weight_and_no_detached_key() -> None:
+    query, key, weight = (tensor.requires_grad_() for tensor in random_bilinear())
+    bilinear_info_nce(query, key.detach(), weight).mean().backward()
+    assert query.grad is not None and query.grad.abs().sum() > 0
+    assert weight.grad is not None and weight.grad.abs().sum() > 0
+    assert key.grad is None
+
+
+def test_large_similarities_stay_finite() -> None:
+    query, key, weight = random_bilinear()
+    assert bilinear_info_nce(1e15 * query, 1e15 * key, weight).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "query, key, weight, options, match",
+    [
+        ((4, 3), (4, 2), (3, 3), {}, r"key \[M, D\]"),
+        ((4, 3), (4, 3), (3, 2), {}, r"weight \[D, D\]"),
+        ((4, 1, 3), (4, 3), (3, 3), {}, r"query must be \[N, D\]"),
+        ((1, 3), (1, 3), (3, 3), {}, "2 keys or more"),
+        ((4, 3), (5, 3), (3, 3), {}, "4 queries and 5 keys need positives"),
+        ((4, 3), (4, 3), (3, 3), {"scale": 0.0}, "scale must be > 0; got 0.0"),
+    ],
+)
+def test_bilinear_rejects_bad_arguments(
+    query: tuple[int, ...],
+    key: tuple[int, ...],
+    weight: tuple[int, ...],
+    options: dict[str, Any],
+    match: str,
+) -> None:
+    with pytest.raises(ValueError, match=match):
+        bilinear_info_nce(torch.ones(query), torch.ones(key), torch.ones(weight), **options)

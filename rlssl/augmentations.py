@@ -1,0 +1,208 @@
+"""Augmentations of images: batched, on the tensor's device, drawn from a generator of their own.
+
+All of them take [N, C, H, W], draw once per sample and apply the draw to all channels, so that the
+frames of a stack move together. The draws are made on the generator's device and then moved, so
+that a generator on the CPU gives the same numbers whatever the images' device.
+
+``rows=(first, total)`` says that the images are rows of a larger batch, ``total`` rows from
+``first`` on: several Learners, each with its part, then draw what one Learner would.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: First row and number of rows of the batch that images are a part of.
+Rows = tuple[int, int]
+
+
+def random_crop(
+    images: Tensor,
+    size: int | tuple[int, int],
+    generator: torch.Generator,
+    *,
+    rows: Rows | None = None,
+) -> Tensor:
+    """Cuts a window out of each image, every position equally likely.
+
+    Args:
+        images: [N, C, H, W], any dtype.
+        size: Sides of the window, pixels: one number, or (height, width).
+        generator: Of the positions.
+        rows: See the module.
+
+    Returns:
+        [N, C, height, width], the dtype of ``images``.
+
+    Raises:
+        ValueError: If ``images`` is not [N, C, H, W], or the window is larger than an image.
+
+    Source:
+        Laskin et al. 2020, arXiv:2004.04136. Differs: the published code never draws the last
+        position.
+    """
+    height, width = _window(images, size)
+    # [N, C, H - height + 1, W - width + 1, height, width]: a view.
+    windows = images.unfold(2, height, 1).unfold(3, width, 1)
+    positions = (windows.shape[2], windows.shape[3])
+    top, left = _positions(len(images), positions, generator, rows)
+    index = torch.arange(len(images), device=images.device)
+    return windows[index, :, top.to(images.device), left.to(images.device)]
+
+
+def center_crop(images: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Cuts the middle out of each image; a view. An odd remainder is cut at the far end.
+
+    Args:
+        images: [N, C, H, W], any dtype.
+        size: Sides of the window, pixels: one number, or (height, width).
+
+    Returns:
+        [N, C, height, width].
+
+    Raises:
+        ValueError: If ``images`` is not [N, C, H, W], or the window is larger than an image.
+    """
+    height, width = _window(images, size)
+    top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
+    return images[:, :, top : top + height, left : left + width]
+
+
+def random_shift(
+    images: Tensor,
+    pad: int,
+    generator: torch.Generator,
+    *,
+    size: int | tuple[int, int] | None = None,
+    rows: Rows | None = None,
+) -> Tensor:
+    """Moves each image by whole pixels; its border is repeated where nothing was seen.
+
+    Args:
+        images: [N, C, H, W], any dtype.
+        pad: Pixels repeated on every side: the largest move, each way. >= 0.
+        generator: Of the moves, every one equally likely.
+        size: Sides of what is cut out of the padded image; None: those of the image.
+        rows: See the module.
+
+    Returns:
+        [N, C, H, W], or of the given size, the dtype of ``images``.
+
+    Raises:
+        ValueError: If ``images`` is not [N, C, H, W], ``pad < 0``, or ``size`` is larger than a
+            padded image.
+
+    Source:
+        Kostrikov et al. 2020 (DrQ), arXiv:2004.13649: pad 4 at 84 x 84.
+    """
+    padded = _replicate_pad(images, pad)
+    size = (images.shape[2], images.shape[3]) if size is None else size
+    return random_crop(padded, size, generator, rows=rows)
+
+
+def random_shift_bilinear(
+    images: Tensor, pad: int, generator: torch.Generator, *, rows: Rows | None = None
+) -> Tensor:
+    """``random_shift`` by way of bilinear sampling, as DrQ-v2 does it.
+
+    The moves are whole pixels, so that it gives what ``random_shift`` draws from the same
+    generator, up to rounding.
+
+    Args:
+        images: [N, C, H, W], any dtype.
+        pad: See ``random_shift``.
+        generator: See ``random_shift``.
+        rows: See the module.
+
+    Returns:
+        [N, C, H, W], float32, in the units of ``images``.
+
+    Raises:
+        ValueError: If ``images`` is not [N, C, H, W], or ``pad < 0``.
+
+    Source:
+        Yarats et al. 2021, arXiv:2107.09645, published code. Differs: images need not be square.
+    """
+    num, _, height, width = _check_images(images)
+    padded = _replicate_pad(images, pad).float()
+    top, left = _positions(num, (2 * pad + 1, 2 * pad + 1), generator, rows)
+    # Pixel i of a side of length L has its centre at (2 i + 1) / L - 1.
+    y = _centres(top, height, height + 2 * pad).to(images.device)  # [N, H]
+    x = _centres(left, width, width + 2 * pad).to(images.device)  # [N, W]
+    grid = torch.stack(
+        [x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], dim=-1
+    )
+    return F.grid_sample(padded, grid, padding_mode="zeros", align_corners=False)
+
+
+def intensity(
+    images: Tensor, scale: float, generator: torch.Generator, *, rows: Rows | None = None
+) -> Tensor:
+    """Multiplies each image by ``1 + scale * clip(normal, -2, 2)``.
+
+    Args:
+        images: [N, C, H, W], any dtype.
+        scale: Deviation of the factor before the clip; >= 0, no unit.
+        generator: Of the factors.
+        rows: See the module.
+
+    Returns:
+        [N, C, H, W], float32, in the units of ``images``, not clipped to their range.
+
+    Raises:
+        ValueError: If ``images`` is not [N, C, H, W], or ``scale < 0``.
+
+    Source:
+        Kostrikov et al. 2020 (DrQ), arXiv:2004.13649, on Atari, with scale 0.05.
+    """
+    num = _check_images(images)[0]
+    if not scale >= 0:
+        raise ValueError(f"scale must be >= 0; got {scale}.")
+    first, total = rows or (0, num)
+    normal = torch.randn(total, 1, 1, 1, generator=generator, device=generator.device)
+    normal = normal[first : first + num]
+    return images.float() * (1.0 + scale * normal.clamp(-2.0, 2.0)).to(images.device)
+
+
+def _positions(
+    num: int, below: tuple[int, int], generator: torch.Generator, rows: Rows | None
+) -> list[Tensor]:
+    """Two columns [num] of positions, each below its bound."""
+    first, total = rows or (0, num)
+    device = generator.device
+    drawn = [torch.randint(n, (total,), generator=generator, device=device) for n in below]
+    return [column[first : first + num] for column in drawn]
+
+
+def _centres(starts: Tensor, length: int, side: int) -> Tensor:
+    """[N, length]: where ``length`` pixels from each start lie, in [-1, 1] over ``side`` pixels."""
+    pixels = starts[:, None] + torch.arange(length, device=starts.device)
+    return (2.0 * pixels + 1.0) / side - 1.0
+
+
+def _replicate_pad(images: Tensor, pad: int) -> Tensor:
+    _, _, height, width = _check_images(images)
+    if pad < 0:
+        raise ValueError(f"pad must be >= 0; got {pad}.")
+    # torch's own replicate padding takes floats alone.
+    rows, columns = (
+        torch.arange(-pad, side + pad, device=images.device).clamp(0, side - 1)
+        for side in (height, width)
+    )
+    return images.index_select(2, rows).index_select(3, columns)
+
+
+def _window(images: Tensor, size: int | tuple[int, int]) -> tuple[int, int]:
+    _, _, image_height, image_width = _check_images(images)
+    height, width = (size, size) if isinstance(size, int) else size
+    if not (1 <= height <= image_height and 1 <= width <= image_width):
+        raise ValueError(
+            f"size must lie within the images of {image_height} x {image_width} pixels; got {size}."
+        )
+    return height, width
+
+
+def _check_images(images: Tensor) -> torch.Size:
+    if images.ndim != 4:
+        raise ValueError(f"images must be [N, C, H, W]; got {tuple(images.shape)}.")
+    return images.shape

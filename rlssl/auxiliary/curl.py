@@ -1,0 +1,312 @@
+"""CURL: two views of an observation are told apart from the views of the others."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+
+from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.views import Peers, make_views
+from rlssl.losses import bilinear_info_nce
+from rlssl.losses.contrastive import bilinear_similarity
+from rlssl.networks.ema import EMACopy
+from rlssl.networks.encoders import Encoder
+
+#: Column of the observations as the RL loss saw them, where a Learner augments them; Columns.OBS
+#: stays raw.
+AUGMENTED_OBS = "augmented_obs"
+
+#: What a variant sets where the user says nothing.
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "dmc": {"ema_tau": 0.05, "logits_scale": 1.0},
+    "atari": {"ema_tau": 0.001, "logits_scale": 0.1},
+}
+
+# Features of the projection of `atari`: hidden and output.
+_PROJECTION = (256, 128)
+
+# Rows that the effective rank is taken over: the cost grows with their cube.
+_RANK_ROWS = 128
+
+
+class CURL(AuxiliaryLoss):
+    """Contrastive unsupervised representations for reinforcement learning.
+
+    With two random views q, k of each observation, the encoder phi, its slow copy phi', a head h
+    (the identity for ``dmc``, a projection for ``atari``) and a learned W::
+
+        logits_ij = logits_scale * h(phi(q_i)) W h'(phi'(k_j))
+        loss_i    = cross-entropy of softmax(logits_i) against i
+        phi'      = (1 - ema_tau) * phi' + ema_tau * phi, and h' likewise, after every update
+
+    The query is what the RL loss saw, where the Learner augments that (column ``AUGMENTED_OBS``);
+    else a view of this loss's own. Views are shifts or crops of images, and noise on vectors.
+    What is drawn depends on the seed and the number of updates alone: losses of the same update
+    and batch are the same, and a restored run draws on.
+
+    Source:
+        Laskin et al. 2020, arXiv:2004.04136, and its published code for DMControl (``dmc``) and
+        Atari (``atari``). Differs: see PAPERS.md.
+    """
+
+    @dataclasses.dataclass(frozen=True)
+    class Config(AuxiliaryLossConfig):
+        """Options of CURL; None takes the variant's value, or what suits the input."""
+
+        # "dmc" (SAC on DMControl) or "atari" (data-efficient Rainbow); None: dmc.
+        variant: str | None = None
+        # Side of this loss's own random crops, pixels, which the encoder must take; None: the size
+        # of the RL loss's crop where it has one, else no crop but a shift.
+        crop: int | None = None
+        # Largest shift of an image where there is no crop, pixels; >= 0; None: 4 of 84 pixels, in
+        # proportion, from 1 to 4. DrQ's 4 for dmc; the published code's 4 for atari.
+        pad: int | None = None
+        # Deviation of the noise on vectors, in running deviations of each element; > 0.
+        noise: float = 0.1
+        # Share of the online weights that the key network takes over after every update; in
+        # (0, 1]; None: 0.05 (dmc), 0.001 (atari).
+        ema_tau: float | None = None
+        # Factor on the logits; > 0; None: 1 (dmc), 0.1 (atari; in the code, not in the paper).
+        logits_scale: float | None = None
+        # Whether latents are normalised, without weights, before W (dmc); None: unless the encoder
+        # ends in a LayerNorm, as the published one does.
+        normalize: bool | None = None
+        # Whether the projection's LayerNorms have weights (atari); the published code makes them
+        # anew in every pass, so that they are never trained.
+        trained_layernorm: bool = False
+        # The published dmc code steps two Adams on the encoder for every CURL loss. Refused: an
+        # rlssl Learner has one Adam for the encoder, and one backward pass for all losses.
+        double_encoder_step: bool = False
+        # Control: the positive of every query is a key drawn from the batch. Stays at log(batch).
+        shuffled_positives: bool = False
+
+        def __post_init__(self) -> None:
+            """Fills in what the variant decides, and checks ranges.
+
+            Raises:
+                ValueError: Naming the field and the value.
+            """
+            if self.variant is None:
+                object.__setattr__(self, "variant", "dmc")
+            if self.variant not in _VARIANTS:
+                raise ValueError(f"variant must be one of {list(_VARIANTS)}; got {self.variant!r}.")
+            for key, value in _VARIANTS[self.variant].items():
+                if getattr(self, key) is None:
+                    object.__setattr__(self, key, value)
+            super().__post_init__()
+            self._check()
+
+        def _check(self) -> None:
+            for key in ("noise", "logits_scale"):
+                if not getattr(self, key) > 0:
+                    raise ValueError(f"{key} must be > 0; got {getattr(self, key)}.")
+            if self.ema_tau is None or not 0.0 < self.ema_tau <= 1.0:
+                raise ValueError(f"ema_tau must be in (0, 1]; got {self.ema_tau}.")
+            for key, least in (("crop", 1), ("pad", 0)):
+                value = getattr(self, key)
+                if value is not None and (type(value) is not int or value < least):
+                    raise ValueError(f"{key} must be a whole number >= {least}; got {value!r}.")
+            if self.double_encoder_step:
+                raise ValueError(
+                    "double_encoder_step=True is not available: the encoder has one Adam, which "
+                    "steps once on the sum of all losses. Leave it out."
+                )
+            if self.trained_layernorm and self.variant != "atari":
+                raise ValueError("trained_layernorm is an option of variant 'atari' alone.")
+
+    config: Config
+
+    reads = frozenset({Columns.OBS})
+    trains = "encoder"
+    controls = frozenset({"shuffled_positives"})
+
+    #: How several Learners share a batch; None: there is one. Set by the Learner.
+    peers: Peers | None = None
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        encoder: Encoder,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        key_encoder: Encoder | None = None,
+    ) -> None:
+        super().__init__(
+            config,
+            encoder=encoder,
+            observation_space=observation_space,
+            action_space=action_space,
+            key_encoder=key_encoder,
+        )
+        self.views = make_views(
+            observation_space,
+            encoder,
+            pad=config.pad,
+            crop=config.crop,
+            crop_first=config.variant == "atari",
+            noise=config.noise,
+        )
+        self.head = self._make_head()
+        self.key_head = EMACopy(self.head)
+        self.own_key_encoder = EMACopy(encoder) if key_encoder is None else None
+        dim = _PROJECTION[1] if config.variant == "atari" else encoder.output_dim
+        self.weight = nn.Parameter(torch.rand(dim, dim))
+        # 31 bits, because RLlib's checkpoints make int32 of it.
+        self._seed = torch.initial_seed() % 2**31
+        self._num_updates = 0
+        self._diagnostics: dict[str, Tensor] = {}
+
+    def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """``info_nce``, [N], nats; zero, connected to the graph, for fewer than 2 keys."""
+        generator = self._generator()
+        queries, keys = self._views(batch, generator)
+        latents = self.encoder(queries)  # [N, D]
+        query, key = self.head(latents), self._encode_keys(keys)
+        positives = self._positives(len(query), generator).to(query.device)
+        if self.peers is not None:
+            key = self.peers.gather(key)
+        self._diagnostics = {}
+        if len(key) < 2:
+            return {"info_nce": 0.0 * (query @ self.weight).sum(dim=-1)}
+        if len(query):
+            self._diagnostics = diagnostics(latents, query, key, self.weight, positives)
+        scale = self.config.logits_scale or 1.0
+        loss = bilinear_info_nce(query, key, self.weight, scale=scale, positives=positives)
+        return {"info_nce": loss}
+
+    def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """``accuracy``, ``effective_rank`` and ``feature_std``: see ``diagnostics``."""
+        del batch
+        return self._diagnostics
+
+    def after_update(self) -> None:
+        """Moves the key network, unless the algorithm keeps it, and turns to new draws."""
+        tau = self.config.ema_tau or 1.0
+        self.key_head.update(self.head, tau)
+        if self.own_key_encoder is not None:
+            self.own_key_encoder.update(self.encoder, tau)
+        self.views.after_update()
+        self._num_updates += 1
+
+    def get_extra_state(self) -> Tensor:
+        """What is drawn next: [2], the seed and the number of updates."""
+        return torch.tensor([self._seed, self._num_updates], dtype=torch.int64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restores what ``get_extra_state`` gave."""
+        self._seed, self._num_updates = (int(value) for value in state)
+
+    def _generator(self) -> torch.Generator:
+        # SeedSequence, because torch's generator takes 32 bits, and neighbours start alike.
+        mixed = np.random.SeedSequence((self._seed, self._num_updates)).generate_state(1)
+        return torch.Generator().manual_seed(int(mixed[0]))
+
+    def _views(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        raw, augmented = batch[Columns.OBS], batch.get(AUGMENTED_OBS)
+        if augmented is None:
+            first = self.views(raw, generator, peers=self.peers)
+            return first, self.views(raw, generator, peers=self.peers)
+        return augmented, self.views(raw, generator, like=augmented, peers=self.peers)
+
+    @torch.no_grad()
+    def _encode_keys(self, keys: Tensor) -> Tensor:
+        encode = self.key_encoder if self.own_key_encoder is None else self.own_key_encoder
+        assert encode is not None  # one of the two there is
+        latents: Tensor = self.key_head(encode(keys))
+        return latents
+
+    def _positives(self, num: int, generator: torch.Generator) -> Tensor:
+        first, total = (0, num) if self.peers is None else self.peers.rows(num)
+        if self.config.shuffled_positives:
+            return torch.randperm(total, generator=generator)[first : first + num]
+        return torch.arange(first, first + num)
+
+    def _make_head(self) -> nn.Module:
+        width = int(self.encoder.output_dim)
+        if self.config.variant == "atari":
+            return Projection(width, trained_layernorm=self.config.trained_layernorm)
+        normalize = self.config.normalize
+        if normalize is None:
+            layers = [layer for layer in self.encoder.modules() if not list(layer.children())]
+            normalize = not isinstance(layers[-1], nn.LayerNorm)
+        return nn.LayerNorm(width, elementwise_affine=False) if normalize else nn.Identity()
+
+
+class Projection(nn.Module):
+    """Linear, LayerNorm, ReLU, linear, LayerNorm: [N, D] to [N, 128].
+
+    Weights start in U[0, 1), as published, biases at 0.
+    """
+
+    def __init__(self, in_dim: int, *, trained_layernorm: bool) -> None:
+        super().__init__()
+        hidden, out = _PROJECTION
+        self.layers = nn.Sequential(
+            nn.Linear(in_dim, hidden),
+            nn.LayerNorm(hidden, elementwise_affine=trained_layernorm),
+            nn.ReLU(),
+            nn.Linear(hidden, out),
+            nn.LayerNorm(out, elementwise_affine=trained_layernorm),
+        )
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """[N, D] to [N, 128]."""
+        return self.layers(latents)
+
+
+@torch.no_grad()
+def diagnostics(
+    latents: Tensor, query: Tensor, key: Tensor, weight: Tensor, positives: Tensor
+) -> dict[str, Tensor]:
+    """How well CURL does, and whether the latents collapse.
+
+    Args:
+        latents: [N, D], of the encoder.
+        query: [N, E], what W sees of them.
+        key: [M, E].
+        weight: [E, E].
+        positives: [N], which key is each query's.
+
+    Returns:
+        ``accuracy``: share of queries whose positive scores highest; 1/M by chance.
+        ``effective_rank``: of the first 128 latents, see ``effective_rank``.
+        ``feature_std``: deviation of a latent over the batch, mean over features; 0: collapsed.
+    """
+    best = bilinear_similarity(query, key, weight).argmax(dim=1)
+    return {
+        "accuracy": (best == positives).float().mean(),
+        "effective_rank": effective_rank(latents[:_RANK_ROWS]),
+        "feature_std": latents.std(dim=0, correction=0).mean(),
+    }
+
+
+@torch.no_grad()
+def effective_rank(latents: Tensor) -> Tensor:
+    """Number of directions that latents spread over: exp of the singular values' entropy.
+
+    Of the matrix as it is, its mean included: equal latents give 1.
+
+    Args:
+        latents: [N, D].
+
+    Returns:
+        Scalar in [1, min(N, D)], no unit; nan where a latent is not finite.
+
+    Source:
+        Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality".
+    """
+    if not bool(torch.isfinite(latents).all()):
+        return latents.new_tensor(float("nan"))
+    singular = torch.linalg.svdvals(latents.float())
+    shares = singular / singular.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.special.entr(shares).sum().exp()

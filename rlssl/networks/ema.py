@@ -1,0 +1,56 @@
+"""Exponential moving averages of networks: slow copies that give stable targets."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def update_ema(online: nn.Module, target: nn.Module, tau: float) -> None:
+    """Moves ``target`` towards ``online``: ``target = (1 - tau) * target + tau * online``.
+
+    Buffers are copied: an average of running statistics or counters means nothing.
+
+    Args:
+        online: The network that learns.
+        target: A copy of it, changed in place.
+        tau: Share of the online weights; in [0, 1], no unit. 1 copies.
+
+    Raises:
+        ValueError: If ``tau`` is outside [0, 1], or the two networks differ.
+    """
+    if not 0.0 <= tau <= 1.0:
+        raise ValueError(f"tau must be in [0, 1]; got {tau}.")
+    # A tied parameter is listed once, so it moves once.
+    parameters, buffers = dict(online.named_parameters()), dict(online.named_buffers())
+    targets, target_buffers = dict(target.named_parameters()), dict(target.named_buffers())
+    if parameters.keys() != targets.keys() or buffers.keys() != target_buffers.keys():
+        differing = sorted({*parameters, *buffers} ^ {*targets, *target_buffers})
+        raise ValueError(f"target must be a copy of online; only one of them has {differing}.")
+    if parameters:
+        moved: list[torch.Tensor] = [targets[name] for name in parameters]
+        torch._foreach_lerp_(moved, list(parameters.values()), tau)
+    for name, buffer in buffers.items():
+        target_buffers[name].copy_(buffer)
+
+
+class EMACopy(nn.Module):
+    """A copy of a network that follows it slowly and takes no gradient.
+
+    Its weights are in ``state_dict`` under ``target``; the online network is not kept.
+    """
+
+    def __init__(self, online: nn.Module) -> None:
+        super().__init__()
+        self.target = copy.deepcopy(online).requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, *args: Any) -> Any:
+        """What the copy gives, without a graph."""
+        return self.target(*args)
+
+    def update(self, online: nn.Module, tau: float) -> None:
+        """See ``update_ema``."""
+        update_ema(online, self.target, tau)

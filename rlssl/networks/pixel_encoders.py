@@ -1,0 +1,328 @@
+"""Encoders of images: stacked frames of any integer or floating dtype to latent vectors."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+
+from rlssl.errors import SpecError
+from rlssl.networks.encoders import (
+    MIN_NATURE_PIXELS,
+    Encoder,
+    Layout,
+    channels_first,
+    check_size,
+    check_sizes,
+    image_layout,
+    integer_scale,
+)
+from rlssl.networks.init import HIDDEN_GAIN, orthogonal_init
+
+# Below it, two valid 3x3 convolutions leave no pixel.
+MIN_VALID_PIXELS = 5
+# Below it, two valid 5x5 convolutions of stride 5 leave no pixel.
+MIN_DATA_EFFICIENT_PIXELS = 25
+
+
+class ImageEncoder(Encoder):
+    """What the encoders of images share: layout, scaling, and the size of the output.
+
+    A subclass gives ``_make_layers(channels, height, width)``; what that needs is set before
+    ``super().__init__``.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        *,
+        layout: Layout | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        """Builds the layers.
+
+        Args:
+            observation_space: Box of three dimensions. Integer images are scaled to [0, 1],
+                floating ones are taken as they are.
+            layout: ``CHW`` or ``HWC``; None: ``image_layout`` of the space.
+            channels_last: Whether convolutions run in torch's channels-last memory format: the
+                same numbers up to rounding, at another speed.
+
+        Raises:
+            SpecError: If the space is no image, or too small for the encoder.
+        """
+        super().__init__()
+        guessed = image_layout(observation_space)
+        if layout not in (None, "CHW", "HWC"):
+            raise SpecError(f"layout must be 'CHW' or 'HWC'; got {layout!r}.")
+        self.layout: Layout = layout or guessed
+        self._scale = integer_scale(observation_space)
+        channels, height, width = channels_first(observation_space, self.layout)
+        self.layers = self._initialise(self._make_layers(channels, height, width))
+        self.output_dim = _output_dim(self.layers, channels, height, width)
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.layers.to(memory_format=self._memory_format)  # type: ignore[call-overload]
+
+    def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
+        raise NotImplementedError
+
+    def _initialise(self, layers: nn.Sequential) -> nn.Sequential:
+        return orthogonal_init(layers)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """[N, C, H, W] or [N, H, W, C], any dtype, to [N, output_dim]."""
+        images = obs if self.layout == "CHW" else obs.permute(0, 3, 1, 2)
+        images = images.float().contiguous(memory_format=self._memory_format)
+        return self.layers(images if self._scale == 1.0 else images * self._scale)
+
+
+class SmallCNN(ImageEncoder):
+    """Two 3x3 convolutions (16, 32) and one linear layer (128): grids of a few dozen cells.
+
+    Images below 5 pixels are padded by one, so that every size works.
+
+    Source:
+        Ours. MinAtar's network (Young and Tian 2019, arXiv:1903.03176) has the first convolution
+        and the linear layer alone.
+    """
+
+    def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
+        padding = 1 if min(height, width) < MIN_VALID_PIXELS else 0
+        convolutions = nn.Sequential(
+            nn.Conv2d(channels, 16, 3, padding=padding),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, padding=padding),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        features = _output_dim(convolutions, channels, height, width)
+        return nn.Sequential(*convolutions, nn.Linear(features, 128), nn.ReLU())
+
+
+class NatureCNN(ImageEncoder):
+    """Three convolutions (32 8x8/4, 64 4x4/2, 64 3x3/1) and one linear layer (512), ReLU.
+
+    Source:
+        Mnih et al. 2015, Nature 518. Differs: orthogonal initialisation.
+    """
+
+    def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
+        _check_pixels("nature", height, width, least=MIN_NATURE_PIXELS)
+        convolutions = nn.Sequential(
+            nn.Conv2d(channels, 32, 8, stride=4),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 4, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        features = _output_dim(convolutions, channels, height, width)
+        return nn.Sequential(*convolutions, nn.Linear(features, 512), nn.ReLU())
+
+
+class ICMCNN(ImageEncoder):
+    """Four convolutions (32 3x3/2, SAME padding), ELU: 288 features of 42 x 42 pixels.
+
+    Source:
+        Pathak et al. 2017, arXiv:1705.05363, section 4 and published code (``universeHead``).
+        Differs: orthogonal initialisation in place of Glorot's.
+    """
+
+    def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for fan_in in (channels, 32, 32, 32):
+            # TensorFlow's SAME at stride 2: odd sides get a pixel at both ends, even ones at the
+            # far end alone.
+            padding = (width % 2, 1, height % 2, 1)
+            layers += [nn.ZeroPad2d(padding), nn.Conv2d(fan_in, 32, 3, stride=2), nn.ELU()]
+            height, width = (height + 1) // 2, (width + 1) // 2
+        return nn.Sequential(*layers, nn.Flatten())
+
+
+class CURLCNN(ImageEncoder):
+    """SAC-AE's encoder, also of CURL: 3x3 convolutions, a linear layer, LayerNorm.
+
+    The first convolution has stride 2, the others 1; ReLU. 84 x 84 pixels leave 35 x 35.
+
+    Source:
+        Yarats et al. 2019, arXiv:1910.01741; Laskin et al. 2020, arXiv:2004.04136, published code,
+        which applies no tanh; the paper's pseudocode has a hidden layer of 1024 and a tanh.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        *,
+        feature_dim: int = 50,
+        num_layers: int = 4,
+        num_filters: int = 32,
+        tanh: bool = False,
+        layout: Layout | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        """Builds the layers.
+
+        Args:
+            observation_space: See ``ImageEncoder``.
+            feature_dim: Features after the linear layer: ``output_dim``.
+            num_layers: Convolutions; each after the first takes 2 pixels a side.
+            num_filters: Channels of every convolution.
+            tanh: Whether a tanh follows the LayerNorm.
+            layout: See ``ImageEncoder``.
+            channels_last: See ``ImageEncoder``.
+
+        Raises:
+            SpecError: If a size does not suit, or the images are too small for ``num_layers``.
+        """
+        for name, size in (
+            ("feature_dim", feature_dim),
+            ("num_layers", num_layers),
+            ("num_filters", num_filters),
+        ):
+            check_size(name, size)
+        self._feature_dim, self._tanh = feature_dim, tanh
+        self._num_layers, self._num_filters = num_layers, num_filters
+        super().__init__(observation_space, layout=layout, channels_last=channels_last)
+
+    def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
+        _check_pixels(
+            "curl", height, width, least=4 * self._num_layers - 1, fix="Lower 'num_layers', or use"
+        )
+        layers: list[nn.Module] = []
+        sizes = [channels, *[self._num_filters] * self._num_layers]
+        for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+            layers += [nn.Conv2d(fan_in, fan_out, 3, stride=1 if index else 2), nn.ReLU()]
+        convolutions = nn.Sequential(*layers, nn.Flatten())
+        features = _output_dim(convolutions, channels, height, width)
+        head = [nn.Linear(features, self._feature_dim), nn.LayerNorm(self._feature_dim)]
+        return nn.Sequential(*convolutions, *head, *([nn.Tanh()] if self._tanh else []))
+
+    def _initialise(self, layers: nn.Sequential) -> nn.Sequential:
+        orthogonal_init(layers, gain=1.0)
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                delta_orthogonal_(layer.weight)
+        return layers
+
+
+class DataEfficientCNN(ImageEncoder):
+    """Two convolutions (32 5x5/5, 64 5x5/5), ReLU: 576 features of 84 x 84 pixels.
+
+    Source:
+        van Hasselt et al. 2019, arXiv:1906.05243 (data-efficient Rainbow). Differs: orthogonal
+        initialisation.
+    """
+
+    def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
+        _check_pixels("data_efficient", height, width, least=MIN_DATA_EFFICIENT_PIXELS)
+        return nn.Sequential(
+            nn.Conv2d(channels, 32, 5, stride=5),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 5, stride=5),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+
+
+class ImpalaResNet(ImageEncoder):
+    """IMPALA's residual network: sections of a 3x3 convolution, max-pooling 3x3/2 and two blocks.
+
+    A block is ``x + conv(relu(conv(relu(x))))``. After the sections ReLU, one linear layer, ReLU.
+    Each section halves the sides, rounding up, so that every size works.
+
+    Source:
+        Espeholt et al. 2018, arXiv:1802.01561, figure 3, right, without its LSTM. Differs:
+        orthogonal initialisation, the second convolution of a block divided by the square root of
+        the number of blocks, so that the latents keep the scale of a network without blocks.
+    """
+
+    _num_blocks = 2
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        *,
+        channels: Sequence[int] = (16, 32, 32),
+        hidden: int = 256,
+        layout: Layout | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        """Builds the layers.
+
+        Args:
+            observation_space: See ``ImageEncoder``.
+            channels: Of each section.
+            hidden: Features of the linear layer: ``output_dim``.
+            layout: See ``ImageEncoder``.
+            channels_last: See ``ImageEncoder``.
+
+        Raises:
+            SpecError: If a size does not suit.
+        """
+        check_size("hidden", hidden)
+        self._channels, self._hidden = check_sizes("channels", channels), hidden
+        super().__init__(observation_space, layout=layout, channels_last=channels_last)
+
+    def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in itertools.pairwise([channels, *self._channels]):
+            layers += [nn.Conv2d(fan_in, fan_out, 3, padding=1), nn.MaxPool2d(3, 2, padding=1)]
+            layers += [_ResidualBlock(fan_out) for _ in range(self._num_blocks)]
+        convolutions = nn.Sequential(*layers, nn.ReLU(), nn.Flatten())
+        features = _output_dim(convolutions, channels, height, width)
+        return nn.Sequential(*convolutions, nn.Linear(features, self._hidden), nn.ReLU())
+
+    def _initialise(self, layers: nn.Sequential) -> nn.Sequential:
+        orthogonal_init(layers)
+        blocks = [layer for layer in layers if isinstance(layer, _ResidualBlock)]
+        for block in blocks:
+            orthogonal_init(block.second, gain=HIDDEN_GAIN / math.sqrt(len(blocks)))
+        return layers
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images + self.second(self.first(images.relu()).relu())
+
+
+def delta_orthogonal_(weight: Tensor, gain: float = HIDDEN_GAIN) -> Tensor:
+    """Makes a convolution an orthogonal map of its centre pixel; the other taps are 0.
+
+    Draws from torch's global generator, as ``orthogonal_init``.
+
+    Args:
+        weight: [C_out, C_in, k, k], k odd. Changed in place.
+        gain: Singular value of the centre.
+
+    Returns:
+        The same tensor.
+
+    Source:
+        Xiao et al. 2018, arXiv:1806.05393.
+    """
+    with torch.no_grad():
+        centre = weight.shape[2] // 2, weight.shape[3] // 2
+        weight.zero_()
+        weight[:, :, *centre] = nn.init.orthogonal_(weight.new_empty(weight.shape[:2]), gain)
+    return weight
+
+
+def _check_pixels(name: str, height: int, width: int, *, least: int, fix: str = "Use") -> None:
+    if min(height, width) < least:
+        raise SpecError(
+            f"encoder '{name}' needs images of {least} pixels a side or more; got "
+            f"{height} x {width}. {fix} the encoder 'small_cnn'."
+        )
+
+
+def _output_dim(layers: nn.Module, channels: int, height: int, width: int) -> int:
+    with torch.no_grad():
+        return int(layers(torch.zeros(1, channels, height, width)).shape[1])
