@@ -12,4 +12,9 @@ for family in ("MiniGrid-*", "BabyAI-*"):
         extra="minigrid",
         ids=f"rlssl_envs.minigrid:{family.partition('-')[0].lower()}_ids",
     )
+register_env("dmc/*", "rlssl_envs.dmc:make_state", ids="rlssl_envs.dmc:state_ids")
+register_env("dmc-pixels/*", "rlssl_envs.dmc:make_pixels", ids="rlssl_envs.dmc:pixel_ids")
 register_env("minatar/*", "rlssl_envs.minatar:make", extra="minatar", ids="rlssl_envs.minatar:ids")
+register_env(
+    "atari/*", "rlssl_envs.atari:make", "rlssl_envs.atari:make_vec", ids="rlssl_envs.atari:ids"
+)

@@ -44,6 +44,8 @@ def _render_headless() -> None:
 
     RLlib imports dm_control, which chooses its renderer then, once for the process.
     """
+    # Mesa's worker threads do not survive a fork, and cost more than they give at these sizes.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
     if sys.platform != "linux" or "DISPLAY" in os.environ or "MUJOCO_GL" in os.environ:
         return
     try:

@@ -1,0 +1,411 @@
+"""Atari 2600 games on ale-py's C++ vector environment, as ``atari/<Game>``: ``atari/MsPacman``.
+
+Games are named as in ``ALE/MsPacman-v5``. Observations: uint8 [1, 84, 84], one frame, grey.
+By default the protocol of the Atari 100k literature: no sticky actions, minimal actions, up to 29
+no-ops after a reset, the maximum of the last two of four frames, no fire on reset.
+
+Options, ``env: {id: atari/Pong, img_size: 42}``:
+
+- ``img_size``: pixels; one integer, or [height, width]; >= 1; default 84.
+- ``grayscale``: default true. False: RGB, uint8 [3, height, width].
+- ``frame_skip``: frames an action is repeated for; >= 1; default 4.
+- ``max_pool``: an observation is the maximum of the last two frames, against flicker; default true.
+- ``noop_max``: at a reset fewer than so many no-ops are played, at random; >= 0; default 30.
+- ``sticky_actions``: chance, each frame, that the action before is repeated instead; [0, 1];
+  default 0. Machado et al. (2018, arXiv:1709.06009) advise 0.25.
+- ``full_action_space``: all 18 actions instead of those that do something; default false.
+- ``use_fire_reset``: FIRE is pressed at every reset, where the game has it; default false.
+- ``life_loss_terminal``: in training, a lost life is a soft termination (below); default true.
+- ``clip_rewards``: in training, the Learner is given rewards clipped to [-1, 1]; default true.
+- ``max_frames``: a game is truncated after so many frames, no-ops not counted; >= 1;
+  default 108000, 30 minutes.
+- ``num_threads``: of one vector environment; >= 1; default 1.
+- ``render_mode``: ``rgb_array`` or null, the default. Single games only; see `AtariGame.render`.
+
+Rewards are the game's own, never clipped, and an episode is the whole game, whatever the options
+and the split. In training, infos say besides what to learn from (see VectorEnvRunner):
+``soft_terminated`` where a life was lost and the game goes on, and ``learning_reward``. Both splits
+give ``lives`` and ``episode_frame_number``, in which no-ops count.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import ale_py
+import gymnasium as gym
+import numpy as np
+from ale_py import roms
+from ale_py.registration import rom_id_to_name
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from rlssl.errors import SpecError, did_you_mean, unknown_name
+from rlssl.registry import env_options
+
+PREFIX = "atari/"
+
+#: Name of a game -> of its ROM. Those that ale-py registers: the others need two players.
+GAMES = {
+    rom_id_to_name(rom): rom
+    for rom in sorted(roms.get_all_rom_ids())
+    if f"ALE/{rom_id_to_name(rom)}-v5" in gym.registry
+}
+
+#: Seeds of the emulator are C++ ints.
+NUM_SEEDS = 2**31
+
+
+def ids() -> list[str]:
+    """Lists the ids of the games that ale-py brings along."""
+    return [f"{PREFIX}{game}" for game in GAMES]
+
+
+def make(config: Mapping[str, Any]) -> "AtariGame":
+    """Builds a single game, for evaluation and video; its frames are those of `make_vec`.
+
+    Raises:
+        UnknownNameError: There is no such game.
+        SpecError: An option is unknown or out of range.
+    """
+    return AtariGame(_rom(config), _options(config), training=config.get("split") == "train")
+
+
+def make_vec(config: Mapping[str, Any], num_envs: int) -> "AtariGames":
+    """Builds ``num_envs`` copies of a game in C++; raises what `make` raises."""
+    options = _options(config)
+    return AtariGames(_rom(config), num_envs, options, training=config.get("split") == "train")
+
+
+def _rom(config: Mapping[str, Any]) -> str:
+    rom = GAMES.get(config["id"].removeprefix(PREFIX))
+    if rom is None:
+        hint = "`rlssl list envs` shows every game."
+        raise unknown_name("environment", config["id"], ids(), hint)
+    return rom
+
+
+def _options(config: Mapping[str, Any]) -> "Options":
+    options = env_options(config)
+    known = [field.name for field in fields(Options)]
+    for key in [key for key in options if key not in known]:
+        guess = did_you_mean(key, known) or f"; known: {', '.join(known)}."
+        raise SpecError(f"unknown option env.{key} of {config['id']}{guess}")
+    return Options(**options)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the module, checked."""
+
+    img_size: int | Sequence[int] = 84
+    grayscale: bool = True
+    frame_skip: int = 4
+    max_pool: bool = True
+    noop_max: int = 30
+    sticky_actions: float = 0.0
+    full_action_space: bool = False
+    use_fire_reset: bool = False
+    life_loss_terminal: bool = True
+    clip_rewards: bool = True
+    max_frames: int = 108_000
+    num_threads: int = 1
+    render_mode: str | None = None
+
+    def __post_init__(self) -> None:
+        """Checks each option by itself.
+
+        Raises:
+            SpecError: One has the wrong type, or is out of range.
+        """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, bool):
+                _require(isinstance(value, bool), field.name, "true or false", value)
+        for name, low in (
+            ("frame_skip", 1),
+            ("noop_max", 0),
+            ("max_frames", 1),
+            ("num_threads", 1),
+        ):
+            value = getattr(self, name)
+            _require(_is_integer(value, low), name, f"an integer >= {low}", value)
+        sides = self._sides()
+        fits = len(sides) == 2 and all(_is_integer(side, 1) for side in sides)
+        wanted = "an integer >= 1, or two of them, [height, width]"
+        _require(fits, "img_size", wanted, self.img_size)
+        chance = self.sticky_actions
+        number = isinstance(chance, int | float) and not isinstance(chance, bool)
+        fits = number and 0 <= chance <= 1
+        _require(fits, "sticky_actions", "a probability, in [0, 1], as 0.25", chance)
+        fits = self.render_mode in (None, "rgb_array")
+        _require(fits, "render_mode", "rgb_array or null", self.render_mode)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of an observation, in pixels."""
+        height, width = self._sides()
+        return height, width
+
+    def _sides(self) -> list[Any]:
+        size = self.img_size
+        return list(size) if isinstance(size, list | tuple) else [size, size]
+
+    def emulator(self, **changes: Any) -> dict[str, Any]:
+        """Returns the arguments of ale-py's vector environment.
+
+        Lives, clipping and stacking are not left to ale-py. Its ``episodic_life`` resets the game
+        at every life. Its ``life_loss_info`` calls lost lives ``terminated`` too, and a game that
+        is cut off as a life is lost neither truncated nor different from one that goes on.
+        """
+        height, width = self.size
+        return {
+            "img_height": height,
+            "img_width": width,
+            "grayscale": self.grayscale,
+            "frameskip": self.frame_skip,
+            "maxpool": self.max_pool,
+            "noop_max": self.noop_max,
+            "repeat_action_probability": self.sticky_actions,
+            "full_action_space": self.full_action_space,
+            "use_fire_reset": self.use_fire_reset,
+            "max_num_frames_per_episode": self.max_frames,
+            "num_threads": self.num_threads,
+            "stack_num": 1,
+            "episodic_life": False,
+            "life_loss_info": False,
+            "reward_clipping": False,
+            **changes,
+        }
+
+
+def _require(fits: bool, name: str, wanted: str, value: Any) -> None:
+    if not fits:
+        raise SpecError(f"env.{name} must be {wanted}; got {value!r}.")
+
+
+def _is_integer(value: Any, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+
+class _Emulator(AtariVectorEnv):
+    """ale-py's vector environment, minding its own metadata."""
+
+    def __init__(self, rom: str, num_envs: int, **arguments: Any) -> None:
+        # ale-py writes into this dict: without it, into that of gymnasium's class, shared by all.
+        self.metadata = {}
+        super().__init__(rom, num_envs, **arguments)
+
+
+class AtariGames(gym.vector.VectorEnv):
+    """N copies of a game in C++, with lives and rewards as the module says."""
+
+    def __init__(self, rom: str, num_envs: int, options: Options, *, training: bool) -> None:
+        """Loads the games.
+
+        Args:
+            rom: A value of `GAMES`.
+            num_envs: N.
+            options: See the module.
+            training: Whether infos say what to learn from.
+        """
+        self._emulator: _Emulator | None = _Emulator(rom, num_envs, **options.emulator())
+        self.num_envs = num_envs
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+        self.action_repeat = options.frame_skip
+        shape = (1 if options.grayscale else 3, *options.size)
+        self.single_observation_space = Box(0, 255, shape, np.uint8)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.single_action_space = self._emulator.single_action_space
+        self.action_space = self._emulator.action_space
+        self._num_actions = len(self._emulator.ale.get_action_set())
+        self._grayscale = options.grayscale
+        self._splits_at_lives = training and options.life_loss_terminal
+        self._clips = training and options.clip_rewards
+        self._lives = np.zeros(num_envs, np.int32)
+        # Whose next step will be the reset of an autoreset.
+        self._over = np.zeros(num_envs, np.bool_)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | np.ndarray | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts new games.
+
+        Args:
+            seed: Game i is seeded with ``seed + i``, or with ``seed[i]``; modulo 2**31, of which
+                ale-py takes no more. None: games go on drawing from the seed before.
+            options: May hold ``reset_mask``, [N], bool: whom to reset. A sequence of seeds has one
+                for each of them.
+        """
+        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_))
+        seeds = _seeds(seed, int(np.sum(mask)))
+        observations: np.ndarray
+        observations, infos = self._running().reset(seed=seeds, options=options)
+        self._over = self._over & ~mask
+        self._lives = infos["lives"]
+        return self._frames(observations), self._infos(infos)
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Steps every game; one that is over is reset instead.
+
+        Raises:
+            ValueError: ``actions`` is not [N], or holds something else than actions.
+        """
+        actions = self._checked(actions)
+        observations, rewards, terminated, truncated, infos = self._running().step(actions)
+        rewards = rewards.astype(np.float64)
+        over = terminated | truncated
+        extra = {}
+        if self._splits_at_lives:
+            # With 0 lives left a game that is not over is about to be, in some games.
+            lost = (infos["lives"] < self._lives) & (infos["lives"] > 0)
+            extra["soft_terminated"] = lost & ~over & ~self._over
+        if self._clips:
+            extra["learning_reward"] = np.clip(rewards, -1.0, 1.0)
+        self._lives, self._over = infos["lives"], over
+        infos = {**self._infos(infos), **extra}
+        return self._frames(observations), rewards, terminated, truncated, infos
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Ends the threads."""
+        self._emulator = None
+
+    def _running(self) -> _Emulator:
+        if self._emulator is None:
+            raise gym.error.ClosedEnvironmentError("the environment is closed.")
+        return self._emulator
+
+    def _checked(self, actions: Any) -> np.ndarray:
+        # ale-py waits for ever for the game that an unknown action has stopped.
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_envs,) or actions.dtype not in (np.int32, np.int64):
+            raise ValueError(
+                f"actions must be int64 or int32 of shape ({self.num_envs},); got {actions!r}."
+            )
+        if actions.min() < 0 or actions.max() >= self._num_actions:
+            raise ValueError(f"actions must be in 0..{self._num_actions - 1}; got {actions!r}.")
+        return actions
+
+    def _frames(self, observations: np.ndarray) -> np.ndarray:
+        """Brings ale-py's [N, 1, H, W] or [N, 1, H, W, 3] to [N, C, H, W].
+
+        No copy is needed: ale-py gives each step an array of its own.
+        """
+        if self._grayscale:
+            return observations
+        return np.ascontiguousarray(observations[:, 0].transpose(0, 3, 1, 2))
+
+    def _infos(self, infos: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: infos[key] for key in ("lives", "episode_frame_number")}
+
+
+def _seeds(seed: int | Sequence[int | None] | np.ndarray | None, count: int) -> np.ndarray | None:
+    """Returns ``count`` seeds that ale-py can take, -1 where there is none; None: none at all."""
+    if seed is None:
+        return None
+    given: list[int | None]
+    if isinstance(seed, int | np.integer):
+        given = [int(seed) + i for i in range(count)]
+    else:
+        given = list(seed)
+    if any(one is not None and one < 0 for one in given):
+        raise ValueError(f"seed must be >= 0; got {seed!r}.")
+    return np.array([-1 if one is None else int(one) % NUM_SEEDS for one in given], np.int64)
+
+
+class AtariGame(gym.Env[np.ndarray, Any]):
+    """One game, on the same emulator as `AtariGames` and with the same frames."""
+
+    def __init__(self, rom: str, options: Options, *, training: bool) -> None:
+        """Loads the game.
+
+        Args:
+            rom: A value of `GAMES`.
+            options: See the module.
+            training: Whether infos say what to learn from.
+        """
+        self._game = AtariGames(rom, 1, options, training=training)
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 60 / options.frame_skip}
+        self.render_mode = options.render_mode
+        self.action_repeat = options.frame_skip
+        self.observation_space = self._game.single_observation_space
+        self.action_space = self._game.single_action_space
+        # ale-py shows the screen only through observations: a second emulator plays the same game.
+        self._screen = _screen(rom, options) if options.render_mode else None
+        self._picture: np.ndarray | None = None
+        self._seeded, self._over = False, True
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts a game at once, also in the middle of another.
+
+        With a seed the game depends on nothing before; without, no-ops and sticky actions are drawn
+        on from the seed before.
+        """
+        super().reset(seed=seed)
+        if seed is None and not self._seeded:
+            seed = int(self.np_random.integers(NUM_SEEDS))
+        self._seeded, self._over = True, False
+        observations, infos = self._game.reset(seed=seed)
+        if self._screen is not None:
+            pictures: np.ndarray
+            pictures, _ = self._screen.reset(seed=_seeds(seed, 1))
+            self._picture = pictures[0, 0]
+        return observations[0], _scalars(infos)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Takes a step.
+
+        Raises:
+            gymnasium.error.ResetNeeded: The game is over, or has not begun.
+            ValueError: There is no such action.
+        """
+        if self._over:
+            raise gym.error.ResetNeeded("the game is over or has not begun; call reset().")
+        actions = np.asarray(action).reshape(1)
+        observations, rewards, terminated, truncated, infos = self._game.step(actions)
+        if self._screen is not None:
+            self._picture = self._screen.step(actions)[0][0, 0]
+        self._over = bool(terminated[0] or truncated[0])
+        return (
+            observations[0],
+            float(rewards[0]),
+            bool(terminated[0]),
+            bool(truncated[0]),
+            _scalars(infos),
+        )
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """Returns the screen: uint8 [210, 160, 3] (a few games: another height), pooled.
+
+        None without ``render_mode: rgb_array``, with which a game takes twice the time.
+        """
+        return self._picture
+
+    def close(self) -> None:
+        """Ends the emulators' threads."""
+        self._game.close()
+        self._screen = None
+
+
+def _scalars(infos: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {key: value[0].item() for key, value in infos.items()}
+
+
+def _screen(rom: str, options: Options) -> _Emulator:
+    """Builds a game whose observations are its screen, in colour and unscaled."""
+    console = ale_py.ALEInterface()
+    path = roms.get_rom_path(rom)
+    assert path is not None  # for mypy
+    console.loadROM(path)
+    height, width = console.getScreenDims()
+    changes = {"img_height": height, "img_width": width, "grayscale": False}
+    return _Emulator(rom, 1, **options.emulator(**changes))

@@ -1,0 +1,395 @@
+"""The DeepMind Control Suite (Tassa et al. 2018, arXiv:1801.00690), from states and from pixels.
+
+``dmc/<domain>-<task>``, as ``dmc/ball_in_cup-catch``: float32 [n], the task's observations in their
+order, flat. ``dmc-pixels/<domain>-<task>``: uint8 [3, height, width], RGB. Actions: float32 [m] in
+[-1, 1], scaled to the bounds of the task's actuators (lqr has none: there they are as they are).
+
+Options, ``env: {id: dmc-pixels/cheetah-run, size: 100}``:
+
+- ``action_repeat``: frames an agent step; >= 1; rewards are summed. Default, by CURL's table
+  (Laskin et al. 2020, arXiv:2004.04136, table 3): 8 for cartpole-swingup, 2 for finger-spin and
+  walker-walk, else 4.
+- ``camera``: number of the model's camera; -1 is the free one. Default 0; 2 for quadruped, as DrQ's
+  code has it.
+- ``size``: pixels, a number or [height, width]; default 84. For a state environment, as ``camera``
+  and ``render_quality``, of what ``render()`` returns.
+- ``render_quality``: ``full`` is what dm_control draws; ``fast`` (default), on a processor forty to
+  seventy times faster, has no anti-aliasing, shadows, reflections, and fewer faces to round things.
+  Floors come out brighter where much of them is lit by lights that cast shadows: the mean
+  difference is 1 of 255 for acrobot, cartpole, cheetah, hopper and manipulator, 5 to 10 for most
+  others, 10 to 20 for dog, fish and pendulum, and 25 to 35 for point_mass, reacher and swimmer.
+- ``info_state``: for pixels only: ``info["state"]`` is what the state environment would observe;
+  default false.
+
+An episode lasts 1,000 frames: it is truncated, never terminated. ``info["discount"]`` is the
+suite's own: 1, and 0 where a lqr task ends early because it is solved.
+"""
+
+import atexit
+import functools
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+
+from rlssl.errors import SpecError, did_you_mean, unknown_name
+from rlssl.registry import env_options
+
+logger = logging.getLogger(__name__)
+
+#: Frames an episode, in the suite's own count.
+EPISODE_FRAMES = 1000
+
+#: What `suite.ALL_TASKS` says, which takes seconds to import, and fails where MUJOCO_GL is wrong.
+TASKS = {
+    "acrobot": ("swingup", "swingup_sparse"),
+    "ball_in_cup": ("catch",),
+    "cartpole": (
+        "balance",
+        "balance_sparse",
+        "swingup",
+        "swingup_sparse",
+        "two_poles",
+        "three_poles",
+    ),
+    "cheetah": ("run",),
+    "dog": ("stand", "walk", "trot", "run", "fetch"),
+    "finger": ("spin", "turn_easy", "turn_hard"),
+    "fish": ("upright", "swim"),
+    "hopper": ("stand", "hop"),
+    "humanoid": ("stand", "walk", "run", "run_pure_state"),
+    "humanoid_CMU": ("stand", "walk", "run"),
+    "lqr": ("lqr_2_1", "lqr_6_2"),
+    "manipulator": ("bring_ball", "bring_peg", "insert_ball", "insert_peg"),
+    "pendulum": ("swingup",),
+    "point_mass": ("easy", "hard"),
+    "quadruped": ("walk", "run", "escape", "fetch"),
+    "reacher": ("easy", "hard"),
+    "stacker": ("stack_2", "stack_4"),
+    "swimmer": ("swimmer6", "swimmer15"),
+    "walker": ("stand", "walk", "run"),
+}
+
+ACTION_REPEAT = {"cartpole-swingup": 8, "finger-spin": 2, "walker-walk": 2}
+CAMERA = {"quadruped": 2}
+QUALITIES = ("fast", "full")
+
+
+def state_ids() -> list[str]:
+    """Lists the ids of the 51 tasks, from states."""
+    return [f"dmc/{name}" for name in _task_names()]
+
+
+def pixel_ids() -> list[str]:
+    """Lists the ids of the 51 tasks, from pixels."""
+    return [f"dmc-pixels/{name}" for name in _task_names()]
+
+
+def _task_names() -> list[str]:
+    return [f"{domain}-{task}" for domain, tasks in TASKS.items() for task in tasks]
+
+
+def make_state(config: Mapping[str, Any]) -> gym.Env:
+    """Builds a task with flat states.
+
+    Raises:
+        UnknownNameError: There is no such task.
+        SpecError: An option is unknown or out of range, or dm_control cannot be imported.
+    """
+    name = config["id"].removeprefix("dmc/")
+    return SuiteEnv(name, **_options(config, name, state_ids()))
+
+
+def make_pixels(config: Mapping[str, Any]) -> gym.Env:
+    """Builds a task with frames of its camera.
+
+    Raises:
+        UnknownNameError: There is no such task.
+        SpecError: An option is unknown or out of range, or nothing can be rendered here.
+    """
+    name = config["id"].removeprefix("dmc-pixels/")
+    return PixelSuiteEnv(name, **_options(config, name, pixel_ids(), info_state=False))
+
+
+def _options(
+    config: Mapping[str, Any], name: str, ids: list[str], **more_defaults: Any
+) -> dict[str, Any]:
+    """Returns the arguments of the environment: defaults of the task, then what the user wrote."""
+    if config["id"] not in ids:
+        hint = "`rlssl list envs` shows all 51 tasks."
+        raise unknown_name("environment", config["id"], ids, hint)
+    defaults = {
+        "action_repeat": ACTION_REPEAT.get(name, 4),
+        "camera": CAMERA.get(name.partition("-")[0], 0),
+        "size": 84,
+        "render_quality": "fast",
+        **more_defaults,
+    }
+    options = env_options(config)
+    for key in options.keys() - defaults.keys():
+        guess = did_you_mean(key, defaults) or f"; known: {', '.join(defaults)}."
+        raise SpecError(f"unknown option env.{key} of {config['id']}{guess}")
+    options = {**defaults, **options}
+    _check(options)
+    side = options["size"]
+    return {**options, "size": (side, side) if isinstance(side, int) else tuple(side)}
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    repeat, size, quality = (options[k] for k in ("action_repeat", "size", "render_quality"))
+    if not _is_count(repeat):
+        raise SpecError(f"env.action_repeat must be an integer >= 1; got {repeat!r}.")
+    if not _is_count(size) and not (
+        isinstance(size, list | tuple) and len(size) == 2 and all(map(_is_count, size))
+    ):
+        raise SpecError(
+            f"env.size must be an integer >= 1, or two of them as [height, width]; got {size!r}."
+        )
+    if quality not in QUALITIES:
+        guess = did_you_mean(str(quality), QUALITIES) or "."
+        raise SpecError(f"env.render_quality must be fast or full; got {quality!r}{guess}")
+    if not isinstance(options.get("info_state", False), bool):
+        raise SpecError(f"env.info_state must be true or false; got {options['info_state']!r}.")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+class SuiteEnv(gym.Env):
+    """A task of the suite, observed as a flat state."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        action_repeat: int,
+        camera: int,
+        size: tuple[int, int],
+        render_quality: str,
+    ) -> None:
+        """Loads the task.
+
+        Args:
+            name: ``domain-task``.
+            action_repeat: See the module.
+            camera: See the module.
+            size: Height and width, pixels.
+            render_quality: See the module.
+        """
+        domain, _, task = name.partition("-")
+        # lqr draws its model's springs when it is loaded: every copy must be the same task.
+        self._env = _suite().load(domain, task, {"random": 0})
+        self._env.task.random.seed()
+        self.action_repeat = action_repeat
+        self.render_mode = "rgb_array"
+        fps = 1 / (self._env.control_timestep() * action_repeat)
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": fps}
+        self._set_spaces()
+        self._frames_left = 0
+
+        self._camera_number = _camera_number(camera, self._env.physics)
+        self._size = size
+        self._fast = render_quality == "fast"
+        self._camera: Any = None
+        _prepare_rendering(self._env.physics, size, fast=self._fast)
+        # Its reset uploads the terrain to the renderer.
+        self._draws_at_reset = name == "quadruped-escape"
+
+    def _set_spaces(self) -> None:
+        bounds = self._env.action_spec()
+        limited = np.abs(bounds.maximum) < 1e10  # what MuJoCo says for infinity
+        low = np.where(limited, bounds.minimum, -1.0)
+        high = np.where(limited, bounds.maximum, 1.0)
+        self._action_centre, self._action_radius = (low + high) / 2, (high - low) / 2
+        self.action_space = Box(-1, 1, bounds.shape, np.float32)
+        length = sum(int(np.prod(part.shape)) for part in self._env.observation_spec().values())
+        self.observation_space = Box(-np.inf, np.inf, (length,), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts an episode: with a seed, the one that dm_control starts from it."""
+        super().reset(seed=seed)
+        if seed is not None:
+            # RandomState takes 32 bits; gymnasium's seeds may be longer.
+            short = seed if seed < 2**32 else int(self.np_random.integers(2**32))
+            self._env.task.random.seed(short)
+        self._frames_left = EPISODE_FRAMES
+        if self._draws_at_reset and self._camera is None:
+            self._open_camera()
+        info: dict[str, Any] = {}
+        return self._observe(self._env.reset().observation, info), info
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Takes ``action_repeat`` frames with one action, or as many as the episode has left.
+
+        Raises:
+            gymnasium.error.ResetNeeded: The episode is over.
+        """
+        if self._frames_left == 0:
+            raise gym.error.ResetNeeded("the episode is over, or none was started: call reset().")
+        control = self._action_centre + self._action_radius * np.asarray(action, np.float64)
+        reward = 0.0
+        for _ in range(min(self.action_repeat, self._frames_left)):
+            frame = self._env.step(control)
+            reward += frame.reward
+            self._frames_left -= 1
+            if frame.last():
+                self._frames_left = 0
+                break
+        info = {"discount": float(frame.discount)}
+        observation = self._observe(frame.observation, info)
+        return observation, float(reward), False, self._frames_left == 0, info
+
+    def _observe(self, parts: Mapping[str, Any], info: dict[str, Any]) -> np.ndarray:
+        """Returns what the agent sees of the present state; may add to ``info``."""
+        return _flat(parts)
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        """Returns the frame, uint8 [height, width, 3].
+
+        Raises:
+            SpecError: Nothing can be rendered here.
+        """
+        if self._camera is None:
+            self._open_camera()
+        flags = {"shadow": False, "reflection": False} if self._fast else None
+        # A view of the camera's only buffer, bottom row first.
+        return self._camera.render(render_flag_overrides=flags).copy()
+
+    def _open_camera(self) -> None:
+        """Opens the renderer: not before the first frame, for it does not survive a fork.
+
+        The camera is kept; Physics.render would make one for each frame.
+        """
+        from dm_control.mujoco.engine import Camera
+        from mujoco import FatalError
+        from OpenGL.error import Error  # type: ignore[import-untyped]
+
+        physics = self._env.physics
+        try:
+            self._camera = Camera(physics, *self._size, camera_id=self._camera_number)
+        except (RuntimeError, FatalError, Error) as error:
+            raise _cannot_render(error) from error
+
+    def close(self) -> None:
+        """Frees the renderer and the physics; may be called again."""
+        self._frames_left = 0
+        self._camera = None
+        self._env.physics.free()
+
+
+class PixelSuiteEnv(SuiteEnv):
+    """A task of the suite, observed through its camera."""
+
+    def __init__(self, name: str, *, info_state: bool, **options: Any) -> None:
+        """Loads the task.
+
+        Args:
+            name: ``domain-task``.
+            info_state: See the module.
+            **options: Those of `SuiteEnv`.
+        """
+        super().__init__(name, **options)
+        self._info_state = info_state
+        self.observation_space = Box(0, 255, (3, *self._size), np.uint8)
+
+    def _observe(self, parts: Mapping[str, Any], info: dict[str, Any]) -> np.ndarray:
+        if self._info_state:
+            info["state"] = _flat(parts)
+        return np.ascontiguousarray(self.render().transpose(2, 0, 1))
+
+
+def _flat(parts: Mapping[str, Any]) -> np.ndarray:
+    """[n], float32; some observations are single numbers."""
+    return np.concatenate([np.ravel(part) for part in parts.values()]).astype(np.float32)
+
+
+def _camera_number(camera: Any, physics: Any) -> int:
+    last = physics.model.ncam - 1
+    if not isinstance(camera, int) or isinstance(camera, bool) or not -1 <= camera <= last:
+        raise SpecError(f"env.camera must be an integer from -1 to {last}; got {camera!r}.")
+    return camera
+
+
+def _prepare_rendering(physics: Any, size: tuple[int, int], *, fast: bool) -> None:
+    """Sets what the renderer reads once, when it is opened.
+
+    Where there is no GPU the processor draws, and nearly all of its time goes into these.
+    """
+    buffer = physics.model.ptr.vis.global_
+    if not fast:
+        buffer.offheight = max(buffer.offheight, size[0])
+        buffer.offwidth = max(buffer.offwidth, size[1])
+        return
+    buffer.offheight, buffer.offwidth = size
+    quality = physics.model.ptr.vis.quality
+    quality.offsamples = quality.shadowsize = 0
+    quality.numslices, quality.numstacks, quality.numquads = 10, 6, 1
+
+
+@functools.cache
+def _suite() -> Any:
+    """Imports the suite, which opens the renderer's library that MUJOCO_GL names.
+
+    Raises:
+        SpecError: MUJOCO_GL names none, or one that does not work here.
+    """
+    # Mesa draws with a thread a core, which slows pictures this small, and after a fork
+    # (vectorize: async) waits for threads that are gone. It reads this when dm_control is imported.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
+    try:
+        from dm_control import suite
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        raise _cannot_render(error) from error
+    _choose_egl_device()
+    return suite
+
+
+def _cannot_render(error: Exception) -> SpecError:
+    words = f"{type(error).__name__}: {error}".removesuffix(".")
+    wanted = os.environ.get("MUJOCO_GL", "")
+    chosen = getattr(sys.modules.get("dm_control._render"), "BACKEND", None) or "none"
+    return SpecError(
+        f"dm_control cannot render with MUJOCO_GL={wanted!r} (its renderer: {chosen}): {words}. "
+        "It is read once, when dm_control or ray.rllib is first imported: without a display set "
+        "MUJOCO_GL=egl before Python starts, or import rlssl first. EGL needs Mesa or a GPU's "
+        "driver (on Debian: apt-get install libegl1 libgl1-mesa-dri). For states "
+        "MUJOCO_GL=disabled does too, but for quadruped-escape."
+    )
+
+
+def _choose_egl_device() -> None:
+    """Has this process render on the first of the GPUs that it was given.
+
+    RLlib imports dm_control before any environment is built, and the display is opened then, on
+    the machine's first GPU: so it is opened again. The variable is set only meanwhile, because
+    processes that start from here inherit it and have GPUs of their own. Where none are visible,
+    as in an actor that asked for none, or they are named by UUID, the display stays as it is.
+    """
+    from dm_control import _render
+
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0]
+    if _render.BACKEND != "egl" or "MUJOCO_EGL_DEVICE_ID" in os.environ or not gpu.isdigit():
+        return
+    from dm_control._render.pyopengl import egl_renderer
+
+    if int(gpu) >= len(egl_renderer.EGL.eglQueryDevicesEXT()):
+        logger.info("EGL does not see GPU %s; rendering on its first device.", gpu)
+        return
+    os.environ["MUJOCO_EGL_DEVICE_ID"] = gpu
+    try:
+        display = egl_renderer.create_initialized_headless_egl_display()
+    finally:
+        del os.environ["MUJOCO_EGL_DEVICE_ID"]
+    if display == egl_renderer.EGL.EGL_NO_DISPLAY:
+        logger.info("EGL cannot be opened on GPU %s; rendering on its first device.", gpu)
+        return
+    egl_renderer.EGL_DISPLAY = display
+    atexit.register(egl_renderer.EGL.eglTerminate, display)
