@@ -122,11 +122,14 @@ def check_trial(spec: Spec) -> None:
         config.get_rl_module_spec(
             spaces={DEFAULT_MODULE_ID: (stacked, spaces.action_space)}, inference_only=False
         ).build()
-    except SpecError:
-        raise
     except Exception as error:
-        words = f"{type(error).__name__}: {error}"
-        raise SpecError(f"model or auxiliary does not fit the environment: {words}") from error
+        # In its own words where they are for users, else with the type that says what they mean.
+        words = str(error) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}"
+        encoder = config.network["encoder"]
+        raise SpecError(
+            f"model.encoder={encoder!r} or auxiliary={list(spec.auxiliary)} does not fit "
+            f"{spec.env['id']}: {words}"
+        ) from error
 
 
 def fit(tuner: Tuner, folder: Path) -> int:

@@ -60,6 +60,8 @@ def test_registered_environment_repeats_itself_with_a_seed(name: str) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:.*is out of date")
 def test_every_listed_environment_passes_preflight() -> None:
     failures = {}
