@@ -2,17 +2,20 @@
 # make test         format, lint, types and the fast tests
 # make test-ci      the slow and cluster tests that CI runs
 # make test-slow    every slow and cluster test
+# make bench        speed against peers, as ratios; half an hour on a machine with nothing else to do
 # make format       writes the format and the fixes that are safe
 # make clean        removes caches and builds; keeps .venv and results
 #
 # Another interpreter: make test PYTHON=python3.12. One test: make test PYTEST="-k iqm".
+# One row of the benchmarks: make bench BENCH="--only ppo_cartpole".
 
 PYTHON ?= $$(command -v python3.11 || command -v python3)
 PYTEST ?=
+BENCH ?=
 BIN = .venv/bin
 SYSTEM_LIBS = libegl1 libgl1-mesa-dri
 
-.PHONY: quickstart test test-ci test-slow types format clean system-libs
+.PHONY: quickstart test test-ci test-slow bench types format clean system-libs
 
 quickstart: .venv/.installed-quickstart
 	$(BIN)/rlssl sweep quickstart
@@ -28,6 +31,9 @@ test-ci: .venv/.installed-dev system-libs
 
 test-slow: .venv/.installed-dev system-libs
 	$(BIN)/python -m pytest -m "slow or cluster" --durations=10 $(PYTEST)
+
+bench: .venv/.installed-bench
+	$(BIN)/python -m benchmarks.rollouts $(BENCH)
 
 # The environments by themselves: they install under another name, which mypy cannot follow.
 types: .venv/.installed-dev
@@ -55,6 +61,12 @@ clean:
 	@echo "Installing into .venv; the first time this takes minutes."
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,minigrid,minatar,report]'
 	@touch .venv/.installed-quickstart $@
+
+.venv/.installed-bench: pyproject.toml setup.py constraints.txt
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
+	@echo "Installing into .venv; the first time this takes minutes."
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	@touch $@
 
 # MuJoCo renders without a display through EGL. Tests that render fail where it is missing.
 system-libs:

@@ -1,0 +1,78 @@
+"""How fast rlssl is against its peers: every row in turn, as ratios of interleaved rounds.
+
+    python -m benchmarks.rollouts [--only ROW ...] [--rounds 7] [--seconds S] [--quick]
+
+Needs Linux, `pip install 'rlssl[bench]'` and a machine with nothing else to do. Each row is in a
+module of its own, which says what is compared and what is not equal. "By the clock" is what is
+waited for; "of processors" counts the processor time of the contestant and what it started, and
+moves less where others run. Rows with at least 5 rounds are saved as benchmarks/results/ROW.json.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks import cartpole, learning, pong, ppo, runners, startup
+from benchmarks.harness import ContestantDiedError, Row, play_row
+from benchmarks.report import load, machine, print_row, row_report, save
+
+ROWS: tuple[Row, ...] = (
+    *cartpole.ROWS,
+    *ppo.ROWS,
+    *pong.ROWS,
+    *runners.ROWS,
+    *startup.ROWS,
+    *learning.ROWS,
+)
+MIN_ROUNDS = 5
+
+
+def main() -> None:
+    """Parses, plays, prints, saves."""
+    arguments = parse()
+    names = arguments.only or [row.name for row in ROWS]
+    print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
+    died = []
+    for row in ROWS:
+        if row.name in names:
+            try:
+                run_row(row, arguments)
+            except ContestantDiedError as error:
+                died.append(row.name)
+                print(f"\n{row.name}: {error}", flush=True)
+    if died:
+        sys.exit(f"not measured: {', '.join(died)}")
+
+
+def run_row(row: Row, arguments: argparse.Namespace) -> None:
+    """Plays one row; saves it where its medians are of enough rounds."""
+    at_start = machine()
+    samples, skipped = play_row(row, arguments.rounds, arguments.seconds)
+    at_start["load_at_end"] = load()
+    print_row(row, samples, skipped)
+    print(f"  load {at_start['load_at_start']} before, {at_start['load_at_end']} after", flush=True)
+    if arguments.rounds >= MIN_ROUNDS:
+        report = {"machine": at_start, **row_report(row, samples, skipped)}
+        print(save(report, arguments.output), flush=True)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Speed against peers; see the module.")
+    parser.add_argument(
+        "--only", nargs="+", choices=[row.name for row in ROWS], metavar="ROW", help="%(choices)s"
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="that count (default: 7)")
+    parser.add_argument("--seconds", type=float, help="a play at least (default: the row's own)")
+    parser.add_argument("--quick", action="store_true", help="at most 2 rounds of half a second")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = min(arguments.rounds, 2), 0.5
+    if arguments.rounds < 1:
+        parser.error(f"--rounds must be >= 1; got {arguments.rounds}.")
+    return arguments
+
+
+if __name__ == "__main__":
+    main()

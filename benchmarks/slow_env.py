@@ -1,0 +1,49 @@
+"""A plug-in: ``bench/slow``, an environment whose step costs a millisecond of a processor."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+import rlssl
+
+
+class SlowEnv(gym.Env):
+    """Pays 1 a step; over after ``episode_length`` steps, each of ``cpu_ms`` processor time.
+
+    The time is that of the thread that steps, by its own clock, so that waiting for a busy core
+    does not count as work.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Reads ``env: {id: bench/slow, cpu_ms: 1.0, episode_length: 200}``."""
+        self.cpu_s = config.get("cpu_ms", 1.0) / 1000
+        self.episode_length = config.get("episode_length", 200)
+        self.observation_space = Box(0.0, 1.0, (4,), np.float32)
+        self.action_space = Discrete(2)
+        self.steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Costs nothing."""
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._observe(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Burns."""
+        until = time.thread_time() + self.cpu_s
+        while time.thread_time() < until:
+            pass
+        self.steps += 1
+        return self._observe(), 1.0, False, self.steps >= self.episode_length, {}
+
+    def _observe(self) -> np.ndarray:
+        return np.full(4, self.steps / self.episode_length, np.float32)
+
+
+rlssl.register_env("bench/slow", SlowEnv)

@@ -1,0 +1,170 @@
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pytest
+
+from benchmarks.harness import (
+    Comparison,
+    Contestant,
+    ContestantDiedError,
+    Play,
+    Row,
+    Sample,
+    Spread,
+    UnavailableError,
+    descendants,
+    fastest,
+    play_row,
+    ratios,
+    reaches,
+    repeat,
+    tree_cpu_seconds,
+    turn_order,
+)
+from benchmarks.loops import real_steps
+
+
+def samples(*rates: float, cpu_s: float = 1.0) -> list[Sample]:
+    return [Sample(units=rate, wall_s=1.0, cpu_s=cpu_s) for rate in rates]
+
+
+def test_ratios_are_taken_within_each_round() -> None:
+    played = {"ours": samples(10, 40), "theirs": samples(5, 10)}
+    # 10 / 5 and 40 / 10; the ratio of the means would be 50 / 15.
+    assert ratios(Comparison(("ours",), ("theirs",)), played) == [2.0, 4.0]
+
+
+def test_ratios_of_time_are_the_ratios_of_speed_upside_down() -> None:
+    played = {"ours": samples(10), "theirs": samples(5)}
+    assert ratios(Comparison(("ours",), ("theirs",), of_time=True), played) == [0.5]
+
+
+def test_processor_ratios_divide_by_processor_time() -> None:
+    played = {"ours": samples(10, cpu_s=4.0), "theirs": samples(10, cpu_s=1.0)}
+    # 10 / 4 against 10 / 1
+    assert ratios(Comparison(("ours",), ("theirs",)), played, "cpu") == [0.25]
+
+
+def test_the_rival_is_who_is_fastest_in_the_median_not_in_the_best_round() -> None:
+    played = {"ours": samples(12, 12, 12), "steady": samples(4, 4, 4), "lucky": samples(1, 1, 99)}
+    assert fastest(("steady", "lucky"), played) == "steady"
+    assert ratios(Comparison(("ours",), ("lucky", "steady")), played) == [3.0, 3.0, 3.0]
+
+
+def test_nobody_is_compared_with_who_did_not_play() -> None:
+    played = {"ours": samples(1)}
+    assert ratios(Comparison(("ours",), ("missing",)), played) == []
+    assert ratios(Comparison(("ours",), ("missing", "ours")), played) == [1.0]
+
+
+def test_a_spread_is_the_median_between_the_extremes() -> None:
+    assert Spread.of([5, 1, 9, 2]) == Spread(median=3.5, low=1, high=9)  # (2 + 5) / 2
+
+
+@pytest.mark.parametrize(
+    ("ratio", "target", "of_time", "expected"),
+    [
+        (0.9, 0.85, False, True),
+        (0.8, 0.85, False, False),
+        (0.8, 1.0, True, True),
+        (1.1, 1.0, True, False),
+        (1.1, None, False, None),
+    ],
+)
+def test_time_must_stay_below_its_target_and_speed_above(
+    ratio: float, target: float | None, of_time: bool, expected: bool | None
+) -> None:
+    assert reaches(ratio, target, Comparison((), (), of_time=of_time)) is expected
+
+
+def test_everybody_plays_once_a_round_and_each_round_begins_with_another() -> None:
+    orders = [turn_order(["a", "b", "c"], index) for index in (-1, 0, 1)]
+    assert orders == [["c", "a", "b"], ["a", "b", "c"], ["b", "c", "a"]]
+
+
+def test_descendants_are_found_over_generations() -> None:
+    # 1 -> 2 -> 3 -> 4, and 9 of another family
+    assert descendants(2, {2: 1, 3: 2, 4: 3, 9: 1}) == {2, 3, 4}
+
+
+def test_processor_time_of_children_counts_and_sleep_does_not() -> None:
+    burn = "import time\nwhile time.process_time() < 0.5: pass\ntime.sleep(60)"
+
+    def childrens() -> float:
+        return tree_cpu_seconds(os.getpid()) - time.process_time()
+
+    before = childrens()
+    with subprocess.Popen([sys.executable, "-c", burn]) as child:
+        deadline = time.monotonic() + 30
+        while childrens() - before < 0.45 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        used = childrens() - before
+        child.kill()
+    # Half a second, in ticks of 10 ms.
+    assert 0.45 <= used < 0.6
+
+
+def test_a_play_goes_on_until_its_seconds_are_over() -> None:
+    def step() -> int:
+        time.sleep(0.03)
+        return 7
+
+    sample = repeat(step, seconds=0.1)()
+    steps = sample.units / 7
+    assert sample.wall_s >= 0.1 and steps == int(steps) and 1 <= steps <= 4
+
+
+def test_steps_that_only_reset_are_no_work() -> None:
+    over = np.array([[True, False], [False, False], [False, True]])
+    # 6 steps; row 1 of env 0 is a reset, row 0 of env 1 too, and what the last row ends resets in
+    # the next fragment.
+    assert real_steps(over, begins_with_reset=np.array([False, True])) == 4
+
+
+def count_up(seconds: float, *, order: str, name: str) -> Play:
+    def play() -> Sample:
+        with open(order, "a") as file:
+            file.write(f"{name}{os.environ['OMP_NUM_THREADS']} ")
+        return Sample(units=os.getpid(), wall_s=1.0, cpu_s=seconds)
+
+    return play
+
+
+def refuse(seconds: float) -> Play:
+    raise UnavailableError("not installed")
+
+
+def die(seconds: float) -> Play:
+    print("I fell off the table", flush=True)
+    raise KeyError("pole")
+
+
+def row(contestants: Sequence[Contestant]) -> Row:
+    return Row("test", "a test", "units", tuple(contestants), seconds=2.0)
+
+
+def test_contestants_take_turns_in_processes_of_their_own(tmp_path: object) -> None:
+    order = f"{tmp_path}/order"
+    players = [
+        Contestant(name, partial(count_up, order=order, name=name), threads=threads)
+        for name, threads in (("a", 1), ("b", 2))
+    ]
+    played, skipped = play_row(row([*players, Contestant("c", refuse)]), rounds=2)
+    with open(order) as file:
+        # Round -1 warms up.
+        assert file.read().split() == ["b2", "a1", "a1", "b2", "b2", "a1"]
+    assert skipped == {"c": "not installed"}
+    assert {name: len(ones) for name, ones in played.items()} == {"a": 2, "b": 2}
+    pids = {ones[0].units for ones in played.values()} | {os.getpid()}
+    assert len(pids) == 3
+    assert played["a"][0].cpu_s == 2.0
+
+
+def test_a_contestant_that_dies_is_named_with_its_last_words() -> None:
+    with pytest.raises(ContestantDiedError, match=r"(?s)a died.*I fell off the table.*pole"):
+        play_row(row([Contestant("a", die)]), rounds=1)

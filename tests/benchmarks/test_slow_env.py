@@ -1,0 +1,30 @@
+import time
+
+from gymnasium.utils.env_checker import check_env
+
+from benchmarks.slow_env import SlowEnv
+from rlssl.plugins import load_plugins
+from rlssl.registry import make_env
+
+
+def test_a_step_costs_the_processor_time_it_says() -> None:
+    env = SlowEnv({"cpu_ms": 5.0})
+    env.reset()
+    before = time.thread_time()
+    for _ in range(10):
+        env.step(0)
+    # 10 steps of 5 ms; the rest is Python's.
+    assert 0.05 <= time.thread_time() - before < 0.06
+
+
+def test_episodes_are_truncated_at_their_length() -> None:
+    env = SlowEnv({"cpu_ms": 0.0, "episode_length": 3})
+    env.reset()
+    assert [env.step(0)[3] for _ in range(3)] == [False, False, True]
+
+
+def test_the_plug_in_is_loaded_by_name() -> None:
+    load_plugins(["benchmarks.slow_env"])
+    env = make_env({"id": "bench/slow", "cpu_ms": 0.0})
+    assert isinstance(env.unwrapped, SlowEnv)
+    check_env(env.unwrapped, skip_render_check=True)
