@@ -1,0 +1,43 @@
+"""The allocator's settings hold where they can, and leave a user's own alone."""
+
+import subprocess
+import sys
+
+import pytest
+
+# Page faults of 5 updates on 64 stacks of Atari frames, after 5 others.
+FAULTS = """
+import resource, torch
+from rlssl.allocator import keep_memory
+print(keep_memory())
+torch.set_num_threads(1)
+layers = torch.nn.Sequential(torch.nn.Conv2d(4, 32, 8, 4), torch.nn.Conv2d(32, 64, 4, 2))
+frames = torch.zeros(64, 4, 84, 84)
+for step in range(10):
+    if step == 5:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    layers(frames).sum().backward()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def run(**environment: str) -> tuple[str, int]:
+    result = subprocess.run(
+        [sys.executable, "-c", FAULTS],
+        env={"PATH": "/usr/bin", "OMP_NUM_THREADS": "1", **environment},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    holds, faults = result.stdout.split()
+    return holds, int(faults)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's mallopt")
+def test_freed_memory_is_kept_unless_the_user_says_otherwise() -> None:
+    holds, faults = run()
+    assert holds == "True"
+    for own in ({"RLSSL_KEEP_MEMORY": "0"}, {"MALLOC_TOP_PAD_": "131072"}):
+        holds, without = run(**own)
+        assert holds == "False"
+        assert faults < 0.1 * without
