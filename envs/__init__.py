@@ -18,3 +18,4 @@ register_env("minatar/*", "rlssl_envs.minatar:make", extra="minatar", ids="rlssl
 register_env(
     "atari/*", "rlssl_envs.atari:make", "rlssl_envs.atari:make_vec", ids="rlssl_envs.atari:ids"
 )
+register_env("faulty/*", "rlssl_envs.faulty:make", ids="rlssl_envs.faulty:ids")

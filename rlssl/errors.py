@@ -7,6 +7,11 @@ from enum import IntEnum
 #: Where results go, and names of runs are looked up, unless told.
 DEFAULT_STORAGE = "./results"
 
+#: A message fits on one screen of 80 columns and 24 lines, with the prompt above and below it.
+_COLUMNS, _ROWS = 80, 20
+#: The longest that one line may be: the key stands at its beginning, the fix at its end.
+_MAX_LINE = 6 * _COLUMNS
+
 
 class ExitCode(IntEnum):
     """What the command line ends with."""
@@ -21,8 +26,11 @@ class ExitCode(IntEnum):
 class SpecError(ValueError):
     """What the user asked for is wrong; nothing was started (exit code 2).
 
-    The message names the key, the value and the fix.
+    The message names the key, the value and the fix, and is cut to one screen.
     """
+
+    def __init__(self, message: object = "", *arguments: object) -> None:
+        super().__init__(one_screen(str(message)), *arguments)
 
 
 class UnknownNameError(SpecError, KeyError):
@@ -47,13 +55,52 @@ class PreflightError(SpecError):
 class ResourceError(RuntimeError):
     """The cluster, the storage or the resources do not suffice (exit code 3)."""
 
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_screen(str(message)))
+
 
 class TrainingStalledError(RuntimeError):
     """The env steps stood still for longer than the watchdog allows (exit code 1)."""
 
 
+class EnvironmentFaultError(RuntimeError):
+    """An environment failed too often to go on; its own words come first (exit code 1)."""
+
+
 class NonFiniteUpdateError(RuntimeError):
     """Too many updates in a row had a gradient norm that is not finite (exit code 1)."""
+
+
+def one_screen(message: str) -> str:
+    """Returns ``message`` cut to one screen, whatever a user's values hold.
+
+    Long lines lose their middle, later lines their place; control characters and halves of
+    surrogate pairs, which would upset a terminal or not print at all, are written as escapes.
+    """
+    rows = 0
+    kept: list[str] = []
+    lines = [_shortened(line) for line in _printable(message).split("\n")]
+    for line in lines:
+        rows += max(1, -(-len(line) // _COLUMNS))
+        if rows > _ROWS:
+            kept.append(f"... and {len(lines) - len(kept)} more lines.")
+            break
+        kept.append(line)
+    return "\n".join(kept)
+
+
+def _printable(text: str) -> str:
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1]
+        for letter in text.expandtabs(1)
+    )
+
+
+def _shortened(line: str) -> str:
+    if len(line) <= _MAX_LINE:
+        return line
+    half = (_MAX_LINE - 5) // 2
+    return f"{line[:half]} ... {line[-half:]}"
 
 
 def closest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
@@ -61,6 +108,8 @@ def closest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
 
     Letter case is ignored: ``minigrid-empty-5x5-v0`` finds ``MiniGrid-Empty-5x5-v0``.
     """
+    if len(name) > _COLUMNS:
+        return []  # no misspelt name, and comparing takes quadratic time
     by_lower = {other.lower(): other for other in known}
     return [by_lower[lower] for lower in difflib.get_close_matches(name.lower(), by_lower, limit)]
 

@@ -52,6 +52,17 @@ class EpisodeLog:
         self._offsets = np.zeros(num_envs, np.int64)
         self._started_s = np.full(num_envs, time.perf_counter())
 
+    def forget(self, slots: list[int], *, lost_steps: int) -> None:
+        """Forgets the unfinished games of some environments.
+
+        Args:
+            slots: Which.
+            lost_steps: Of their agent steps, those that will not be returned by the runner.
+        """
+        self._steps -= lost_steps
+        self._returns[slots] = self._lengths[slots] = 0
+        self._started_s[slots] = time.perf_counter()
+
     def step(self, rewards: np.ndarray, stepped: np.ndarray) -> None:
         """Counts one vector step.
 
@@ -59,7 +70,7 @@ class EpisodeLog:
             rewards: [N], the environment's own.
             stepped: [N], bool; False where the step was the reset of an autoreset.
         """
-        self._returns += np.where(stepped, rewards, 0.0)
+        self._returns += rewards * stepped
         self._lengths += stepped
         # Environments count one after the other, as in RLlib's loop: no two games share an offset.
         self._offsets = self._steps + np.cumsum(stepped)

@@ -1,7 +1,7 @@
 """The arrays of one fragment: filled a vector step at a time, cut into episode chunks at last."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +46,17 @@ class Rows:
         """Copies one row, a struct of [N, ...], behind the last."""
         if self.size == len(self._leaves[0]):
             self._leaves = [np.concatenate([leaf, np.empty_like(leaf)]) for leaf in self._leaves]
-        for leaf, values in zip(self._leaves, tree.flatten(row), strict=True):
-            leaf[self.size] = values
+        if isinstance(row, np.ndarray):
+            self._leaves[0][self.size] = row
+        else:
+            for leaf, values in zip(self._leaves, tree.flatten(row), strict=True):
+                leaf[self.size] = values
         self.size += 1
 
     def last(self) -> Any:
         """Returns the newest row, a struct of [N, ...]: a view, valid until the next change."""
+        if self._struct is None:
+            return self._leaves[0][self.size - 1]
         return self._unflatten([leaf[self.size - 1] for leaf in self._leaves])
 
     def copy(self, start: int, stop: int, slot: int) -> Any:
@@ -165,16 +170,22 @@ class Fragment:
         self._steps[slot] = 0
         self._ids[slot] = _new_id()
 
-    def abandon(self) -> int:
+    def abandon(self, slots: Iterable[int] | None = None) -> tuple[int, int]:
         """Drops what unfinished episodes did in this fragment; new ones begin with the next row.
 
+        Args:
+            slots: Environments whose episodes are dropped; None: all of them.
+
         Returns:
-            Number of steps dropped.
+            Number of episodes dropped, and of their steps in this fragment.
         """
-        lost = int(np.minimum(self._steps, self._row - self._first).sum())
-        self._steps[:] = 0
-        self._ids = [_new_id() for _ in range(self._num_envs)]
-        return lost
+        episodes = steps = 0
+        for slot in range(self._num_envs) if slots is None else slots:
+            episodes += int(self._steps[slot] > 0)
+            steps += int(min(self._steps[slot], self._row - self._first))
+            self._steps[slot] = 0
+            self._ids[slot] = _new_id()
+        return episodes, steps
 
     def cut(self, *, with_unfinished: bool) -> list[SingleAgentEpisode]:
         """Ends the fragment; unfinished episodes continue in the next, under the same ids.

@@ -1,11 +1,11 @@
 """What both EnvRunners share: environments by rlssl's ids, plug-ins first, and useful errors."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import gymnasium as gym
+import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.connectors.common.add_observations_from_episodes_to_batch import (
@@ -17,6 +17,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from rlssl.plugins import load_plugins
 from rlssl.registry import Vectorize, make_vector_env, restore_registrations
 from rlssl.rollouts.connectors import StackObservationsEnvToModule
+from rlssl.rollouts.slots import force_close
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +47,9 @@ class RunnerSettings:
 
 
 def frame_stack_of(config: AlgorithmConfig) -> int:
-    """Reads ``frame_stack`` off the network settings of a config; 1 where they do not say."""
-    network = getattr(config, "network", None)
-    settings = network if isinstance(network, Mapping) else config.model_config
-    return int(settings.get("frame_stack", 1))
+    """Reads ``frame_stack`` off a config; 1 where one of RLlib's own does not say."""
+    own: int | None = getattr(config, "frame_stack", None)
+    return int(config.model_config.get("frame_stack", 1)) if own is None else own
 
 
 def load_extensions(config: AlgorithmConfig) -> None:
@@ -66,6 +66,8 @@ class RegisteredEnvs(SingleAgentEnvRunner):
 
     env: Any
     num_envs: int
+    #: How often environments were built anew; their seeds depend on it.
+    generation = 0
 
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
         """Loads plug-ins and registrations, then builds everything as RLlib does.
@@ -80,6 +82,16 @@ class RegisteredEnvs(SingleAgentEnvRunner):
         # Chunks must carry the frames that the first observations after a cut are stacked from.
         horizon = max(self.config.episode_lookback_horizon, self.settings.frame_stack - 1)
         self.config.episode_lookback_horizon = horizon
+
+    @property
+    def env_seed(self) -> int | None:
+        """Seed of the environments that are built or reset next.
+
+        What failed must not get the same seed again: it might fail the same way for ever.
+        """
+        if self._seed is None or not self.generation:
+            return self._seed
+        return int(np.random.SeedSequence((self._seed, self.generation)).generate_state(1)[0])
 
     def make_env(self) -> None:
         """Builds the vector environment and closes the one before; the next sample resets it.
@@ -96,10 +108,10 @@ class RegisteredEnvs(SingleAgentEnvRunner):
             vectorize=settings.vectorize,
             split=settings.split,
             worker_index=self.worker_index or 0,
-            seed=self._seed,
+            seed=self.env_seed,
         )
-        if self._seed is not None:
-            vector_env.action_space.seed(self._seed)
+        if self.env_seed is not None:
+            vector_env.action_space.seed(self.env_seed)
         self.env = self._adapt(vector_env)
         self.num_envs = self.env.num_envs
         self._needs_initial_reset = True
@@ -137,31 +149,12 @@ class RegisteredEnvs(SingleAgentEnvRunner):
         if self.env is None:
             return
         try:
-            self.env.close()
+            if self.generation:
+                force_close(self.env)
+            else:
+                self.env.close()
         except Exception as error:  # it may be closed because it failed
             name = self.settings.env["id"]
             logger.warning(
                 "environment %r failed in close(): %s: %s", name, type(error).__name__, error
             )
-
-    def _try_env_reset(self, **kwargs: Any) -> Any:
-        try:
-            return super()._try_env_reset(**kwargs)
-        except Exception as error:
-            raise self._failure("reset", error) from error
-
-    def _try_env_step(self, actions: Any) -> Any:
-        try:
-            return super()._try_env_step(actions)
-        except RuntimeError as error:
-            # RLlib raises a bare RuntimeError; its cause says what happened.
-            cause = error.__cause__
-            if cause is None or error.args:
-                raise
-            raise self._failure("step", cause) from cause
-
-    def _failure(self, method: str, cause: BaseException) -> RuntimeError:
-        words = f"{type(cause).__name__}: {cause}"
-        return RuntimeError(
-            f"environment {self.settings.env['id']!r} failed in {method}(): {words}"
-        )

@@ -3,12 +3,15 @@
 A test builds a stock runner and fails, naming the name, when ray renames one.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils import force_list
+from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 #: Methods of RLlib's SingleAgentEnvRunner that ours call or override.
@@ -50,6 +53,34 @@ EPISODE_CALLBACKS = (
     "on_episode_step",
     "on_episode_end",
 )
+
+
+#: Method of the manager behind an EnvRunnerGroup through which every remote result comes.
+FETCH_RESULT = "_fetch_result"
+
+
+def actor_manager(group: EnvRunnerGroup) -> FaultTolerantActorManager:
+    """What calls the remote runners of a group."""
+    return group._worker_manager
+
+
+def watch_remote_results(on_error: Callable[[BaseException], None]) -> None:
+    """Shows every error of a remote EnvRunner to ``on_error``, which may raise.
+
+    For all groups of this process, those still being built included; idempotent.
+    """
+    fetch = getattr(FaultTolerantActorManager, FETCH_RESULT)
+    fetch = getattr(fetch, "__wrapped__", fetch)
+
+    @functools.wraps(fetch)
+    def fetch_and_look(manager: FaultTolerantActorManager, **kwargs: Any) -> Any:
+        ready, results = fetch(manager, **kwargs)
+        for result in results:
+            if not result.ok:
+                on_error(result.get())
+        return ready, results
+
+    setattr(FaultTolerantActorManager, FETCH_RESULT, fetch_and_look)
 
 
 def tune_environment(name: str) -> Callable[..., Any] | None:

@@ -6,20 +6,21 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.wrappers.vector import DictInfoToList
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.env.env_runner import ENV_STEP_FAILURE
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.typing import ResultDict
 from ray.util import log_once
 
 from rlssl.rollouts.episode_log import EpisodeLog, log_finished, success_of
-from rlssl.rollouts.registered_envs import RegisteredEnvs
+from rlssl.rollouts.guarded_envs import GuardedEnvs
 from rlssl.rollouts.rllib_private import custom_connectors, episode_callbacks
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 
 logger = logging.getLogger(__name__)
 
 
-class StockEnvRunner(RegisteredEnvs):
+class StockEnvRunner(GuardedEnvs):
     """RLlib's loop, connectors and callbacks; only where environments come from is ours.
 
     It knows neither soft terminations nor rewards of their own to learn from.
@@ -39,7 +40,15 @@ class StockEnvRunner(RegisteredEnvs):
         return super().get_metrics()
 
     def _adapt(self, vector_env: gym.vector.VectorEnv) -> gym.vector.VectorEnv:
-        return DictInfoToList(vector_env)
+        return DictInfoToList(super()._adapt(vector_env))
+
+    def _try_env_step(self, actions: Any) -> Any:
+        results = super()._try_env_step(actions)
+        if results != ENV_STEP_FAILURE and not self._replaced:
+            return results
+        # RLlib's loop knows one way to go on: from a reset of all environments.
+        self._ledger.drop_episodes(sum(episode.t > 0 for episode in self._ongoing_episodes))
+        return ENV_STEP_FAILURE
 
     def _make_on_episode_callback(
         self, which: str, idx: int, episodes: list[SingleAgentEpisode]
@@ -49,6 +58,7 @@ class StockEnvRunner(RegisteredEnvs):
             self._agent_steps += 1
         elif which == "on_episode_end":
             self._log_end(episodes[idx])
+            self._ledger.finished(idx)
         super()._make_on_episode_callback(which, idx, episodes)
 
     def _increase_sampled_metrics(self, num_steps: int, num_episodes_completed: int) -> int:

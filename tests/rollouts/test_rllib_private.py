@@ -1,13 +1,16 @@
 """The private names of RLlib that the runners rely on exist, and mean what they are taken for."""
 
 import inspect
+from typing import Any
 
 import pytest
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.connectors.learner import AddOneTsToEpisodesAndTruncate
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.actor_manager import FaultTolerantActorManager, ResultOrError
 
 from rlssl.rollouts import rllib_private
 from tests.rollouts.counting import make_config, make_runner
@@ -26,6 +29,32 @@ def test_rllib_has_the_method(name: str) -> None:
 @pytest.mark.parametrize("name", rllib_private.ENV_RUNNER_ATTRIBUTES)
 def test_rllib_has_the_attribute(stock: SingleAgentEnvRunner, name: str) -> None:
     assert hasattr(stock, name)
+
+
+def test_remote_results_come_through_the_managers_method() -> None:
+    # Read, not run: a group starts Ray.
+    source = inspect.getsource(EnvRunnerGroup.__init__)
+    assert "self._worker_manager = FaultTolerantActorManager(" in source
+    manager = FaultTolerantActorManager
+    for caller in (manager.foreach_actor, manager.fetch_ready_async_reqs):
+        assert f"self.{rllib_private.FETCH_RESULT}(" in inspect.getsource(caller)
+
+
+def test_errors_of_remote_results_are_shown_once_however_often_that_was_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good, bad = ResultOrError(result=1), ResultOrError(error=ValueError("gone"))
+
+    def fetch(manager: FaultTolerantActorManager, **kwargs: Any) -> Any:
+        return [], [good, bad]
+
+    monkeypatch.setattr(FaultTolerantActorManager, rllib_private.FETCH_RESULT, fetch)
+    seen: list[BaseException] = []
+    for _ in range(2):
+        rllib_private.watch_remote_results(seen.append)
+    fetched = getattr(FaultTolerantActorManager(), rllib_private.FETCH_RESULT)(remote_calls=[])
+    assert fetched == ([], [good, bad])
+    assert seen == [bad.get()]
 
 
 def test_sampling_takes_the_arguments_that_ours_takes() -> None:

@@ -1,0 +1,177 @@
+"""Environments that fail on purpose, to see what training makes of it: ``faulty/<any id>``.
+
+Options, ``env: {id: faulty/CartPole-v1, crash_in_step: 0.001}``; all others are the environment's
+own. Each of the first seven is the chance of one fault in one call, in [0, 1], default 0:
+
+- ``crash_in_reset``, ``crash_in_step``: raises `InjectedFaultError`.
+- ``stall``: sleeps for ``stall_s`` seconds, default 3600, before the step.
+- ``wrong_shape``, ``wrong_dtype``, ``nan_observation``: of what ``reset`` and ``step`` return.
+- ``nan_reward``, ``huge_reward``: the step is worth nan, or 1e30.
+- ``after``: steps that each copy takes without a fault at first; default 0. Three and more let the
+  preflight pass, which takes three steps.
+- ``fault_seed``: of the chances, together with the seed that the copy is reset with; default 0.
+
+The same options make a wrapper of any gymnasium environment: ``FaultyEnv(env, nan_reward=0.1)``.
+What rlssl does about each fault is said in docs/faults.md.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+import tree
+from gymnasium.spaces import Box
+from gymnasium.utils import RecordConstructorArgs
+
+from rlssl.errors import SpecError, UnknownNameError
+from rlssl.registry import env_options, make_env
+
+#: The faults, each an option that takes its chance.
+FAULTS = (
+    "crash_in_reset",
+    "crash_in_step",
+    "stall",
+    "wrong_shape",
+    "wrong_dtype",
+    "nan_observation",
+    "nan_reward",
+    "huge_reward",
+)
+
+_PREFIX = "faulty/"
+_OPTIONS = (*FAULTS, "stall_s", "after", "fault_seed")
+
+HUGE_REWARD = 1e30
+
+
+class InjectedFaultError(RuntimeError):
+    """The crash that was asked for."""
+
+
+def ids() -> list[str]:
+    """Gives one example: every id works behind the prefix."""
+    return [f"{_PREFIX}CartPole-v1"]
+
+
+def make(config: Mapping[str, Any]) -> gym.Env:
+    """Builds the environment named behind the prefix, with faults.
+
+    Raises:
+        SpecError: An option is out of range, or what `rlssl.registry.make_env` raises.
+    """
+    options = env_options(config)
+    faults = {key: options.pop(key) for key in _OPTIONS if key in options}
+    inner = {"id": config["id"].removeprefix(_PREFIX), **options}
+    if not inner["id"] or inner["id"].startswith(_PREFIX):
+        raise UnknownNameError(f"{config['id']!r} must name an environment: faulty/CartPole-v1.")
+    env = make_env(
+        inner, split=config["split"], worker_index=config["worker_index"], seed=config["seed"]
+    )
+    return FaultyEnv(env, seed=config["seed"], **faults)
+
+
+class FaultyEnv(gym.Wrapper, RecordConstructorArgs):
+    """Makes faults of the options' kinds at random, the same ones for the same seeds."""
+
+    def __init__(
+        self,
+        env: gym.Env,
+        *,
+        stall_s: float = 3600.0,
+        after: int = 0,
+        fault_seed: int = 0,
+        seed: int | None = None,
+        **chances: float,
+    ) -> None:
+        """Wraps an environment.
+
+        Args:
+            env: What works.
+            stall_s: Seconds that a stall lasts; >= 0.
+            after: Steps without faults at first; >= 0.
+            fault_seed: Of the chances; >= 0.
+            seed: What ``fault_seed`` is combined with until a reset brings a seed; >= 0.
+            **chances: Names from `FAULTS` with the chance of each; in [0, 1].
+
+        Raises:
+            SpecError: Naming the option.
+        """
+        RecordConstructorArgs.__init__(
+            self, stall_s=stall_s, after=after, fault_seed=fault_seed, seed=seed, **chances
+        )
+        super().__init__(env)
+        for key, value in {"stall_s": stall_s, "after": after, "fault_seed": fault_seed}.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+                raise SpecError(f"env.{key} must be a number >= 0; got {value!r}.")
+        for key, chance in chances.items():
+            if key not in FAULTS:
+                raise SpecError(f"unknown fault {key!r}; known: {', '.join(FAULTS)}.")
+            if isinstance(chance, bool) or not isinstance(chance, int | float):
+                raise SpecError(f"env.{key} must be a number in [0, 1]; got {chance!r}.")
+            if not 0 <= chance <= 1:
+                raise SpecError(f"env.{key} must be in [0, 1]; got {chance!r}.")
+        self._chances = {key: chances.get(key, 0.0) for key in FAULTS}
+        self._stall_s, self._after, self._fault_seed = stall_s, after, fault_seed
+        self._steps = 0
+        self._seed_faults(seed)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets, or fails to."""
+        if seed is not None:
+            self._seed_faults(seed)
+        if self._happens("crash_in_reset"):
+            raise InjectedFaultError(f"injected crash in reset after {self._steps} steps")
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._spoiled(observation), info
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Steps, or fails to."""
+        self._steps += 1
+        if self._happens("stall"):
+            time.sleep(self._stall_s)
+        if self._happens("crash_in_step"):
+            raise InjectedFaultError(f"injected crash in step {self._steps}")
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if self._happens("nan_reward"):
+            reward = float("nan")
+        if self._happens("huge_reward"):
+            reward = HUGE_REWARD
+        return self._spoiled(observation), reward, terminated, truncated, info
+
+    def _seed_faults(self, seed: int | None) -> None:
+        own = () if seed is None else (seed,)
+        self._random = np.random.default_rng((self._fault_seed, *own))
+
+    def _happens(self, fault: str) -> bool:
+        # Drawn for every fault, so that the chance of one moves no other.
+        drawn = self._random.random() < self._chances[fault]
+        return bool(drawn) and self._steps > self._after
+
+    def _spoiled(self, observation: Any) -> Any:
+        if self._happens("wrong_shape"):
+            observation = tree.map_structure(lambda x: np.append(x, x), observation)
+        if self._happens("wrong_dtype"):
+            observation = tree.map_structure(_of_another_dtype, observation)
+        if self._happens("nan_observation"):
+            observation = self._with_nan(observation, self.observation_space)
+        return observation
+
+    def _with_nan(self, observation: Any, space: gym.Space) -> Any:
+        if isinstance(space, gym.spaces.Dict):
+            return {key: self._with_nan(observation[key], part) for key, part in space.items()}
+        if isinstance(space, gym.spaces.Tuple):
+            pairs = zip(observation, space, strict=True)
+            return tuple(self._with_nan(*pair) for pair in pairs)
+        if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
+            return np.full_like(observation, np.nan)
+        # There is no nan among integers.
+        return observation
+
+
+def _of_another_dtype(leaf: Any) -> Any:
+    array = np.asarray(leaf)
+    return array.astype(np.float64 if array.dtype != np.float64 else np.float32)

@@ -1,0 +1,116 @@
+"""From a policy's outputs to actions and their log-probabilities, without distribution objects.
+
+For the action distributions that most policies have. What is drawn comes from torch's global
+generator, and is distributed as RLlib's own classes would draw it, from other random numbers.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeGuard
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import (
+    TorchCategorical,
+    TorchDiagGaussian,
+)
+from ray.rllib.utils.spaces.space_utils import (
+    clip_action,
+    get_base_struct_from_space,
+    unsquash_action,
+)
+from torch import Tensor
+
+#: From ``ACTION_DIST_INPUTS`` [N, D] to arrays: ACTIONS, ACTION_LOGP [N], ACTION_DIST_INPUTS.
+ActionSampler = Callable[[Tensor, bool], dict[str, np.ndarray]]
+
+_HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+def action_sampler(distribution: Any) -> ActionSampler | None:
+    """The sampler that replaces a distribution class; None where there is none."""
+    return {TorchCategorical: sample_categorical, TorchDiagGaussian: sample_gaussian}.get(
+        distribution
+    )
+
+
+def sample_categorical(logits: Tensor, explore: bool) -> dict[str, np.ndarray]:
+    """Draws from softmax(logits), or takes the largest.
+
+    Args:
+        logits: [N, A].
+        explore: Whether to draw.
+
+    Returns:
+        ACTIONS [N], int32; ACTION_LOGP [N], float32, nats, 0 where nothing is drawn, as RLlib has
+        it; ACTION_DIST_INPUTS [N, A].
+    """
+    inputs = logits.cpu().numpy()
+    shifted = inputs - inputs.max(axis=-1, keepdims=True)
+    logp = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    chosen = np.zeros(len(inputs), np.float32)
+    if explore:
+        # The largest of logp + Gumbel noise is a draw (Gumbel 1954); Gumbel is -log(exponential).
+        noise = torch.empty(inputs.shape).exponential_().numpy()
+        actions = (logp - np.log(noise)).argmax(axis=-1).astype(np.int32)
+        chosen = logp[np.arange(len(actions)), actions]
+    else:
+        actions = inputs.argmax(axis=-1).astype(np.int32)
+    return {
+        Columns.ACTIONS: actions,
+        Columns.ACTION_LOGP: chosen,
+        Columns.ACTION_DIST_INPUTS: inputs,
+    }
+
+
+def sample_gaussian(inputs: Tensor, explore: bool) -> dict[str, np.ndarray]:
+    """Draws from a diagonal Gaussian, or takes its mean.
+
+    Args:
+        inputs: [N, 2 A], means and logarithms of the deviations.
+        explore: Whether to draw.
+
+    Returns:
+        ACTIONS [N, A], float32; ACTION_LOGP [N], float32, nats, 0 where nothing is drawn;
+        ACTION_DIST_INPUTS [N, 2 A].
+    """
+    both = inputs.cpu().numpy()
+    mean, log_std = np.split(both, 2, axis=-1)
+    actions, logp = mean, np.zeros(len(mean), np.float32)
+    if explore:
+        std = np.exp(log_std)
+        actions = mean + std * torch.randn(mean.shape).numpy()
+        # Of the action as it was rounded: that is what the Learner computes again.
+        deviations = (actions - mean) / std
+        logp = (-0.5 * deviations**2 - log_std - _HALF_LOG_TWO_PI).sum(axis=-1)
+    return {
+        Columns.ACTIONS: actions,
+        Columns.ACTION_LOGP: logp,
+        Columns.ACTION_DIST_INPUTS: both,
+    }
+
+
+def to_env_actions(space: gym.Space, *, normalize: bool, clip: bool) -> Callable[[Any], Any]:
+    """What maps a batch of the policy's actions into a space, as NormalizeAndClipActions does.
+
+    Args:
+        space: Of one environment.
+        normalize: Whether [-1, 1] stands for the bounds of a Box.
+        clip: Whether actions beyond the bounds are clipped, where they are not normalised.
+    """
+    if isinstance(space, gym.spaces.Discrete) or not (normalize or clip):
+        return lambda actions: actions
+    struct = get_base_struct_from_space(space)
+    if normalize and _is_bounded(space):
+        low, high, span = space.low, space.high, space.high - space.low
+        return lambda actions: np.clip(low + (actions + 1.0) * span / 2.0, low, high)
+    change = unsquash_action if normalize else clip_action
+    return lambda actions: change(actions, struct)
+
+
+def _is_bounded(space: gym.Space) -> TypeGuard[gym.spaces.Box]:
+    if not isinstance(space, gym.spaces.Box):
+        return False
+    return np.issubdtype(space.dtype, np.floating) and space.is_bounded()

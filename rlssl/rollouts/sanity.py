@@ -1,0 +1,155 @@
+"""Checks of what environments return while sampling: fast where all is well."""
+
+from collections.abc import Callable
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+import tree
+
+#: Larger rewards, in absolute value, are no rewards: their squares overflow float32.
+MAX_REWARD = 1e20
+
+
+class BadObservationError(ValueError):
+    """An observation does not fit its space, or is not finite."""
+
+
+class BadRewardError(ValueError):
+    """A reward is not finite, or absurdly large."""
+
+
+def observation_check(space: gym.Space) -> Callable[[Any], bool]:
+    """Returns a function that tells whether an observation has the structure of its space.
+
+    Shapes and dtypes are checked everywhere; values of discrete parts, too. Whether floats are
+    finite is asked of all environments at once, by `SanityCheck`; bounds are left to the preflight.
+    """
+    if isinstance(space, gym.spaces.Box):
+        shape, dtype = space.shape, space.dtype
+        array = (np.ndarray, np.generic) if shape == () else np.ndarray
+        return lambda value: (
+            isinstance(value, array) and value.shape == shape and value.dtype == dtype
+        )
+    if isinstance(space, gym.spaces.Dict):
+        checks = {key: observation_check(part) for key, part in space.items()}
+        return lambda value: (
+            isinstance(value, dict)
+            and value.keys() == checks.keys()
+            and all(check(value[key]) for key, check in checks.items())
+        )
+    if isinstance(space, gym.spaces.Tuple):
+        parts = [observation_check(part) for part in space]
+        return lambda value: (
+            isinstance(value, tuple)
+            and len(value) == len(parts)
+            and all(check(part) for check, part in zip(parts, value, strict=True))
+        )
+    return space.contains
+
+
+def misfit(observation: Any, space: gym.Space) -> BadObservationError:
+    """Returns the error for an observation that failed its check."""
+    if isinstance(observation, np.ndarray | np.generic):
+        got = f"an observation of shape {observation.shape} and dtype {observation.dtype}"
+    else:
+        got = f"as observation the {type(observation).__name__} {observation!r}"
+    return BadObservationError(f"{got}, which does not fit {space}")
+
+
+class SanityCheck:
+    """Finds the environments whose observation or reward is no number to learn from."""
+
+    def __init__(self, space: gym.Space) -> None:
+        """Chooses what to look at.
+
+        Args:
+            space: Of one environment's observations; images of integers are not looked at.
+        """
+        leaves = tree.flatten(_nested(space))
+        self._floats = [
+            index
+            for index, leaf in enumerate(leaves)
+            if isinstance(leaf, gym.spaces.Box) and np.issubdtype(leaf.dtype, np.floating)
+        ]
+        self._is_single = not isinstance(space, gym.spaces.Dict | gym.spaces.Tuple)
+
+    def is_healthy(self, observations: Any, rewards: np.ndarray) -> bool:
+        """Whether all is well; cheap, and wrong only by saying no to large, finite numbers.
+
+        Args:
+            observations: Struct of [N, ...].
+            rewards: [N].
+        """
+        # A sum of squares is as finite as its terms, until it overflows.
+        return bool(np.vdot(rewards, rewards) <= MAX_REWARD**2) and all(
+            bool(np.isfinite(np.vdot(leaf, leaf))) for leaf in self._leaves(observations)
+        )
+
+    def errors(self, observations: Any, rewards: np.ndarray) -> dict[int, ValueError]:
+        """Says for each environment what is wrong, if anything.
+
+        Args:
+            observations: Struct of [N, ...].
+            rewards: [N].
+
+        Returns:
+            Slot -> `BadObservationError` or `BadRewardError`.
+        """
+        with np.errstate(invalid="ignore"):
+            bad = np.flatnonzero(~(np.abs(rewards) <= MAX_REWARD)).tolist()
+        found: dict[int, ValueError] = {
+            slot: BadRewardError(f"a reward of {rewards[slot]:g}") for slot in bad
+        }
+        for leaf in self._leaves(observations):
+            finite = np.isfinite(leaf).reshape(len(leaf), -1).all(axis=1)
+            for slot in np.flatnonzero(~finite).tolist():
+                words = f"an observation that is not finite: {leaf[slot]}"
+                found[slot] = BadObservationError(words)
+        return found
+
+    def _leaves(self, observations: Any) -> list[np.ndarray]:
+        if not self._floats:
+            return []
+        if self._is_single:
+            return [observations]
+        leaves = tree.flatten(observations)
+        return [leaves[index] for index in self._floats]
+
+
+def _nested(space: gym.Space) -> Any:
+    """Space as plain dicts and tuples, in the order in which observations are flattened."""
+    if isinstance(space, gym.spaces.Dict):
+        return {key: _nested(part) for key, part in space.items()}
+    if isinstance(space, gym.spaces.Tuple):
+        return tuple(_nested(part) for part in space)
+    return space
+
+
+class CheckedEnv(gym.Wrapper):
+    """Raises for observations that do not fit their space.
+
+    For environments in processes of their own: gymnasium casts what they give to the right dtype
+    before anybody else can look at it.
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self._fits = observation_check(env.observation_space)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets and checks."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._checked(observation), info
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Steps and checks."""
+        observation, *rest = self.env.step(action)
+        return self._checked(observation), *rest
+
+    def _checked(self, observation: Any) -> Any:
+        if not self._fits(observation):
+            raise misfit(observation, self.observation_space)
+        return observation

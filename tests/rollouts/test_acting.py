@@ -1,0 +1,102 @@
+"""Actions without distribution objects: what RLlib's classes say of them, and how they fall."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import (
+    TorchCategorical,
+    TorchDiagGaussian,
+    TorchSquashedGaussian,
+)
+from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
+
+from rlssl.rollouts.acting import action_sampler, to_env_actions
+
+CASES = [(TorchCategorical, 5), (TorchDiagGaussian, 6)]
+
+
+def inputs(width: int, num: int = 50, scale: float = 3.0) -> torch.Tensor:
+    return scale * torch.randn(num, width, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("explore", [True, False])
+@pytest.mark.parametrize("distribution, width", CASES)
+def test_log_probabilities_are_rllibs(distribution: Any, width: int, explore: bool) -> None:
+    given = inputs(width)
+    sampler = action_sampler(distribution)
+    assert sampler is not None
+    sampled = {key: torch.as_tensor(value) for key, value in sampler(given, explore).items()}
+    expected = distribution.from_logits(given)
+    logp = expected.logp(sampled[Columns.ACTIONS])
+    if not explore:
+        logp = torch.zeros(50)
+    torch.testing.assert_close(sampled[Columns.ACTION_LOGP], logp, rtol=1e-5, atol=1e-5)
+    assert sampled[Columns.ACTION_LOGP].dtype == torch.float32
+    assert torch.equal(sampled[Columns.ACTION_DIST_INPUTS], given)
+    if not explore:
+        best = expected.to_deterministic().sample()
+        assert torch.equal(sampled[Columns.ACTIONS].to(best.dtype), best)
+
+
+def test_large_logits_stay_finite() -> None:
+    sampler = action_sampler(TorchCategorical)
+    assert sampler is not None
+    sampled = sampler(torch.tensor([[1e4, 0.0, -1e4]]), True)
+    assert sampled[Columns.ACTIONS] == 0 and sampled[Columns.ACTION_LOGP] == 0.0
+
+
+def test_categories_fall_as_their_probabilities() -> None:
+    sampler = action_sampler(TorchCategorical)
+    assert sampler is not None
+    torch.manual_seed(0)
+    probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    actions = sampler(probabilities.log().expand(20_000, -1), True)[Columns.ACTIONS]
+    shares = np.bincount(actions, minlength=4) / 20_000
+    # Deviation of a share of 0.5: sqrt(0.25 / 20000) = 0.0035.
+    np.testing.assert_allclose(shares, probabilities, atol=4 * 0.0035)
+
+
+def test_gaussian_has_its_mean_and_deviation() -> None:
+    sampler = action_sampler(TorchDiagGaussian)
+    assert sampler is not None
+    torch.manual_seed(0)
+    given = torch.tensor([1.0, -2.0, 0.0, float(np.log(3.0))]).expand(20_000, -1)
+    actions = sampler(given, True)[Columns.ACTIONS]
+    # Deviations of the means: 1 / sqrt(20000) = 0.007 and 3 times that.
+    np.testing.assert_allclose(actions.mean(0), [1.0, -2.0], atol=0.08)
+    np.testing.assert_allclose(actions.std(0), [1.0, 3.0], rtol=0.03)
+
+
+def test_other_distributions_have_no_sampler() -> None:
+    assert action_sampler(TorchSquashedGaussian) is None
+
+
+SPACES = [
+    gym.spaces.Discrete(3),
+    gym.spaces.MultiDiscrete([2, 3]),
+    gym.spaces.Box(np.array([-2, 0], np.float32), np.array([2, 10], np.float32)),
+    gym.spaces.Box(-np.inf, np.inf, (2,)),
+]
+
+
+@pytest.mark.parametrize("normalize, clip", [(True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_actions_for_the_environment_are_rllibs(
+    space: gym.Space, normalize: bool, clip: bool
+) -> None:
+    space.seed(0)
+    actions = np.stack([space.sample() for _ in range(20)])
+    if isinstance(space, gym.spaces.Box):
+        actions = 2 * np.random.default_rng(0).standard_normal((20, 2), dtype=np.float32)
+    expected = actions
+    if normalize:
+        expected = np.stack([unsquash_action(action, space) for action in actions])
+    elif clip:
+        expected = np.stack([clip_action(action, space) for action in actions])
+    actual = to_env_actions(space, normalize=normalize, clip=clip)(actions)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+    assert actual.dtype == expected.dtype

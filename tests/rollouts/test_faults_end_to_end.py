@@ -1,0 +1,103 @@
+"""`rlssl train` on environments that fail: exit codes, seconds, first lines, and counts."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(300)]
+
+#: Seconds from the trial's start to its end, the processes that it starts included.
+LIMIT_S = 60
+
+
+def train(env_runners: int, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Trains PPO on a faulty CartPole whose copies are fine for their first 40 steps."""
+    settings = {"env.after": 40, "training.train_batch_size_per_learner": 512, **options}
+    command = [sys.executable, "-m", "rlssl.cli", "train", "ppo", "faulty/CartPole-v1"]
+    command += ["--env-runners", str(env_runners), "--stop", "env_steps=4000"]
+    for key, value in settings.items():
+        command += ["--set", f"{key}={value}"]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+def results(cwd: Path) -> list[dict[str, Any]]:
+    (path,) = cwd.glob("results/*/*/result.json")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_counted(cwd: Path, counters: set[str]) -> None:
+    log = results(cwd)
+    assert log[-1]["env_steps"] >= 4000
+    counted = {name for name, count in log[-1]["faults"].items() if count}
+    assert counted == {*counters, "episodes_dropped"}
+    for name in counted:
+        # Over the whole run, and over all runners.
+        counts = [row["faults"][name] for row in log]
+        assert counts == sorted(counts)
+
+
+@pytest.mark.parametrize("env_runners", [0, 2])
+def test_faults_now_and_then_cost_their_episodes_and_are_counted(
+    env_runners: int, tmp_path: Path
+) -> None:
+    kinds = ("crash_in_reset", "crash_in_step", "nan_observation", "huge_reward")
+    done = train(env_runners, tmp_path, **{f"env.{kind}": 0.002 for kind in kinds})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_counted(tmp_path, {"env_crashes", "bad_observations", "bad_rewards"})
+
+
+def test_stalls_now_and_then_do_too(tmp_path: Path) -> None:
+    options = {"env.stall": 0.0005, "env_step_timeout_s": 1}
+    done = train(2, tmp_path, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_counted(tmp_path, {"env_stalls"})
+
+
+STALL = {"env.stall": 1.0, "env.after": 3, "env_step_timeout_s": 20}
+
+
+@pytest.mark.parametrize(
+    "env_runners, options, words",
+    [
+        (0, {"env.crash_in_step": 1.0}, " failed in step(): InjectedFaultError: injected crash in"),
+        (2, {"env.crash_in_step": 1.0}, " failed in step(): InjectedFaultError: injected crash in"),
+        (0, {"env.nan_reward": 1.0}, ": step() gave a reward of nan"),
+        (2, STALL, " stood still in step() for more than 10 s (env_step_timeout_s)"),
+    ],
+)
+def test_faults_that_never_end_fail_the_run_in_the_environments_words(
+    env_runners: int, options: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    done = train(env_runners, tmp_path, **options)
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("trial failed: ")]
+    assert f"environment 'faulty/CartPole-v1'{words}" in lines[0]
+    assert "Traceback" not in done.stderr
+    (started,) = tmp_path.glob("results/*/*/trial.json")
+    errors = started.with_name("error.txt")
+    assert errors.stat().st_mtime - started.stat().st_mtime < LIMIT_S
+    # Nobody has tried again.
+    assert errors.read_text().count("Failure #") == 1
+
+
+def test_remote_environments_that_cannot_be_built_fail_the_run_in_their_words(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "lonely.py").write_text(
+        "import gymnasium, rlssl\n"
+        "def make(config):\n"
+        "    if config['worker_index'] > 0:\n"
+        "        raise ConnectionError('no simulator for this one')\n"
+        "    return gymnasium.make('CartPole-v1')\n"
+        "rlssl.register_env('lab/lonely', make)\n"
+    )
+    command = [sys.executable, "-m", "rlssl.cli", "train", "ppo", "lab/lonely"]
+    command += ["--env-runners", "2", "--set", "plugins=[lonely]"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout + done.stderr
+    words = "environment 'lab/lonely' failed in make(): ConnectionError: no simulator for this one"
+    assert words in done.stderr

@@ -1,0 +1,94 @@
+"""Calls that stand still are interrupted; calls that do not are left alone."""
+
+import gc
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from rlssl.rollouts.stall import EnvironmentStalledError, StallWatch
+
+
+def test_a_sleep_is_interrupted_at_its_limit() -> None:
+    watch, start = StallWatch(), time.monotonic()
+    with pytest.raises(EnvironmentStalledError):
+        watch.call(0.3, time.sleep, 30)
+    assert 0.3 <= time.monotonic() - start < 3
+    # And again: the next call has its own time.
+    with pytest.raises(EnvironmentStalledError):
+        watch.call(0.3, time.sleep, 30)
+    watch.stop()
+
+
+def test_calls_in_time_give_their_results() -> None:
+    watch = StallWatch()
+    assert watch.call(0.5, lambda a, b: a + b, 1, b=2) == 3
+    # Longer than the limit between the calls.
+    time.sleep(0.8)
+    assert watch.call(0.5, sum, [1, 2]) == 3
+
+    def many_beats() -> str:
+        for _ in range(10):
+            watch.beats += 1
+            time.sleep(0.1)
+        return "done"
+
+    assert watch.call(0.5, many_beats) == "done"
+    watch.stop()
+
+
+def test_errors_pass_and_leave_nothing_behind() -> None:
+    watch = StallWatch()
+    with pytest.raises(ZeroDivisionError):
+        watch.call(0.3, lambda: 1 / 0)
+    time.sleep(0.5)
+    watch.stop()
+
+
+def test_a_watch_that_is_forgotten_ends_its_thread() -> None:
+    before = set(threading.enumerate())
+    watch = StallWatch()
+    watch.call(0.2, int)
+    (thread,) = set(threading.enumerate()) - before
+    del watch
+    gc.collect()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.timeout(180)
+def test_what_cannot_be_interrupted_ends_its_actor_and_nothing_else() -> None:
+    script = textwrap.dedent(
+        """
+        import ctypes, time
+        import ray
+        from rlssl.rollouts import stall
+
+        def deadlock():
+            libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+            libc.pthread_mutex_lock(mutex)
+            libc.pthread_mutex_lock(mutex)
+
+        @ray.remote
+        class Runner:
+            def sample(self):
+                stall.GRACE_S = 1.0
+                stall.StallWatch().call(0.3, deadlock)
+
+        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+        runner = Runner.remote()
+        ray.get(runner.__ray_ready__.remote())
+        start = time.monotonic()
+        try:
+            ray.get(runner.sample.remote(), timeout=60)
+        except ray.exceptions.RayActorError:
+            print("DIED", time.monotonic() - start < 30)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "DIED True" in done.stdout, done.stdout + done.stderr
