@@ -54,6 +54,9 @@ GAMES = {
     if f"ALE/{rom_id_to_name(rom)}-v5" in gym.registry
 }
 
+#: What networks are given at once in the literature, unless `model.frame_stack` says otherwise.
+SUGGESTED_FRAME_STACK = 4
+
 #: Seeds of the emulator are C++ ints.
 NUM_SEEDS = 2**31
 
@@ -215,6 +218,7 @@ class AtariGames(gym.vector.VectorEnv):
         self.num_envs = num_envs
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.action_repeat = options.frame_skip
+        self.suggested_frame_stack = SUGGESTED_FRAME_STACK
         shape = (1 if options.grayscale else 3, *options.size)
         self.single_observation_space = Box(0, 255, shape, np.uint8)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -335,6 +339,7 @@ class AtariGame(gym.Env[np.ndarray, Any]):
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 60 / options.frame_skip}
         self.render_mode = options.render_mode
         self.action_repeat = options.frame_skip
+        self.suggested_frame_stack = SUGGESTED_FRAME_STACK
         self.observation_space = self._game.single_observation_space
         self.action_space = self._game.single_action_space
         # ale-py shows the screen only through observations: a second emulator plays the same game.

@@ -75,6 +75,10 @@ TASKS = {
     "walker": ("stand", "walk", "run"),
 }
 
+#: Frames that networks are given at once in the literature, unless `model.frame_stack` says
+#: otherwise.
+SUGGESTED_FRAME_STACK = 3
+
 ACTION_REPEAT = {"cartpole-swingup": 8, "finger-spin": 2, "walker-walk": 2}
 CAMERA = {"quadruped": 2}
 QUALITIES = ("fast", "full")
@@ -298,6 +302,7 @@ class PixelSuiteEnv(SuiteEnv):
         """
         super().__init__(name, **options)
         self._info_state = info_state
+        self.suggested_frame_stack = SUGGESTED_FRAME_STACK
         self.observation_space = Box(0, 255, (3, *self._size), np.uint8)
 
     def _observe(self, parts: Mapping[str, Any], info: dict[str, Any]) -> np.ndarray:

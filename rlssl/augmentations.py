@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: First row and number of rows of the batch that images are a part of.
-Rows = tuple[int, int]
+from rlssl.peers import Rows
 
 
 def random_crop(

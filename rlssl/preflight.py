@@ -60,12 +60,16 @@ def _check_spaces(name: str, env: gym.Env) -> EnvSpaces:
             raise PreflightError(
                 f"environment {name!r}: {attribute} must be a gymnasium space; got {space!r}."
             )
-    repeat = env.get_wrapper_attr("action_repeat") if env.has_wrapper_attr("action_repeat") else 1
-    if not isinstance(repeat, int) or repeat < 1:
-        raise PreflightError(
-            f"environment {name!r}: action_repeat must be an integer >= 1; got {repeat!r}."
-        )
-    return EnvSpaces(env.observation_space, env.action_space, repeat)
+    repeat, frames = (_count(name, env, key) for key in ("action_repeat", "suggested_frame_stack"))
+    return EnvSpaces(env.observation_space, env.action_space, repeat, frames)
+
+
+def _count(name: str, env: gym.Env, key: str) -> int:
+    """An optional attribute of an environment, 1 where it has none."""
+    value = env.get_wrapper_attr(key) if env.has_wrapper_attr(key) else 1
+    if not isinstance(value, int) or value < 1:
+        raise PreflightError(f"environment {name!r}: {key} must be an integer >= 1; got {value!r}.")
+    return value
 
 
 def _check_steps(name: str, env: gym.Env, num_steps: int = 3) -> None:

@@ -517,6 +517,8 @@ class EnvSpaces:
     action_space: "gym.Space"
     # Frames an agent step; the factor between agent steps and env steps.
     action_repeat: int = 1
+    # Observations in a stack, as the environment suggests.
+    frame_stack: int = 1
 
 
 def preflight(env: Mapping[str, Any]) -> EnvSpaces:

@@ -1,18 +1,19 @@
-"""What every rlssl Learner adds to RLlib's: auxiliary losses, schedules and the NaN guard."""
+"""What every rlssl Learner adds to the RL loss: auxiliary losses, their heads and schedules."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import DEFAULT_OPTIMIZER
-from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor, nn
 
+from rlssl.algorithms.gradient_updates import GradientUpdates
 from rlssl.auxiliary.base import AuxiliaryLoss
-from rlssl.errors import NonFiniteUpdateError
+from rlssl.networks.augmentation import AUGMENTED_OBS, Augmentation
 from rlssl.rollouts.rows import take_rows
 from rlssl.schedules import value_at
 
@@ -20,7 +21,7 @@ from rlssl.schedules import value_at
 AUXILIARY_OPTIMIZER = "auxiliary_"
 
 
-class AuxiliaryLearnerMixin(TorchLearner):
+class AuxiliaryLearnerMixin(GradientUpdates):
     """Adds ``sum_i coeff_i * auxiliary_i`` to the RL loss that a subclass computes.
 
     Subclasses implement ``compute_rl_loss``. The RLModule keeps the losses in ``auxiliary`` (an
@@ -28,18 +29,12 @@ class AuxiliaryLearnerMixin(TorchLearner):
     """
 
     def build(self) -> None:
-        """Loads plug-ins first: the module names losses and encoders that they register."""
+        """Builds as the bases do."""
         if self._is_built:
             return
-        self.config.load_extensions()
         self.env_steps = 0
-        self.num_nonfinite_updates = 0
         self._checked_losses: set[str] = set()
         super().build()
-        self.extend_pipeline(self._learner_connector)
-
-    def extend_pipeline(self, pipeline: Any) -> None:
-        """Adds the algorithm's pieces to RLlib's Learner connector pipeline."""
 
     def configure_optimizers_for_module(
         self, module_id: str, config: AlgorithmConfig | None = None
@@ -69,11 +64,10 @@ class AuxiliaryLearnerMixin(TorchLearner):
         super().before_gradient_based_update(timesteps=timesteps)
         agent_steps = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME) or 0
         self.env_steps = agent_steps * (self.config.action_repeat or 1)
-        for module_id, losses in self._losses():
-            for name, optimizer in self.get_optimizers_for_module(module_id):
-                lr = self._learning_rate(name, losses)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
+        for name, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
+            lr = self._learning_rate(name)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
 
     def compute_rl_loss(
         self,
@@ -95,6 +89,8 @@ class AuxiliaryLearnerMixin(TorchLearner):
         fwd_out: dict[str, Any],
     ) -> Tensor:
         """The RL loss plus the weighted auxiliary losses."""
+        if AUGMENTED_OBS in fwd_out:
+            batch = {**batch, AUGMENTED_OBS: fwd_out[AUGMENTED_OBS]}
         rl_loss = self.compute_rl_loss(
             module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
         )
@@ -109,64 +105,24 @@ class AuxiliaryLearnerMixin(TorchLearner):
         rows = valid_rows(batch)
         for name, loss in module.auxiliary.items():
             seen = columns_read(name, loss, rows)
-            mean = self._mean_loss(module_id, name, loss, seen)
+            mean = self._mean_loss(name, loss, seen)
             self._check_reach(name, loss, mean, module.encoder, len(rows[Columns.ACTIONS]))
             coeff = loss.config.coeff * value_at(loss.config.schedule or 1.0, self.env_steps)
-            self.metrics.log_value((module_id, "aux", name, "coeff"), coeff, window=1)
+            self.record({"coeff": coeff}, "aux", name)
             total = total + coeff * mean
         return total
 
-    def postprocess_gradients(self, gradients_dict: dict[Any, Tensor]) -> dict[Any, Tensor]:
-        """Clips the global norm of each optimizer's gradients; keeps the norms for the guard."""
-        self._norms: list[Tensor] = []
-        for module_id, losses in self._losses():
-            for name, optimizer in self.get_optimizers_for_module(module_id):
-                gradients = self.filter_param_dict_for_optimizer(gradients_dict, optimizer)
-                if not gradients:
-                    continue
-                norm = torch.nn.utils.get_total_norm(gradients.values(), foreach=True)
-                limit = self._grad_clip(name, losses)
-                if limit is not None:
-                    nn.utils.clip_grads_with_norm_(gradients, limit, norm, foreach=True)
-                self._norms.append(norm)
-                self.metrics.log_value((module_id, f"gradients_{name}_global_norm"), norm, window=1)
-        return gradients_dict
+    def grad_clip_of(self, optimizer_name: str) -> float | None:
+        """The loss's own for its heads, else the algorithm's."""
+        own = self._own_setting(optimizer_name, "grad_clip")
+        return self.config.grad_clip if own is None else own
 
-    def apply_gradients(self, gradients_dict: dict[Any, Tensor]) -> None:
-        """Steps the optimizers, unless a gradient is not finite; then the losses' ``after_update``.
+    def parts_of_their_own(self) -> list[AuxiliaryLoss | Augmentation]:
+        """The losses, and the augmentation if any."""
+        parts = [*self.rl_module.auxiliary.values(), self.rl_module.augmentation]
+        return [part for part in parts if part is not None]
 
-        Raises:
-            NonFiniteUpdateError: After ``max_nonfinite_updates`` skipped steps in a row.
-        """
-        del gradients_dict
-        if self._norms and not bool(torch.isfinite(torch.stack(self._norms)).all()):
-            self._skip_update()
-            return
-        self.num_nonfinite_updates = 0
-        for module_id, losses in self._losses():
-            for _, optimizer in self.get_optimizers_for_module(module_id):
-                optimizer.step()
-            for loss in losses.values():
-                cast(AuxiliaryLoss, loss).after_update()
-
-    def _losses(self) -> list[tuple[str, nn.ModuleDict]]:
-        """Each module's id and auxiliary losses."""
-        modules = self.module
-        return [(key, modules[key].unwrapped().auxiliary) for key in tuple(modules.keys())]
-
-    def _skip_update(self) -> None:
-        self.num_nonfinite_updates += 1
-        self.metrics.log_value(("faults", "nonfinite_updates"), 1, reduce="lifetime_sum")
-        if self.num_nonfinite_updates >= self.config.max_nonfinite_updates:
-            raise NonFiniteUpdateError(
-                f"{self.num_nonfinite_updates} updates in a row had a gradient that is not finite, "
-                f"the last at {self.env_steps} env steps; lower the learning rate, clip gradients "
-                "(training.grad_clip) or look for infinite observations and rewards."
-            )
-
-    def _mean_loss(
-        self, module_id: str, name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]
-    ) -> Tensor:
+    def _mean_loss(self, name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> Tensor:
         """Averages each named loss over the rows, and logs means and metrics."""
         losses = loss.losses(rows)
         means = {key: per_sample_mean(name, key, value) for key, value in losses.items()}
@@ -174,7 +130,7 @@ class AuxiliaryLearnerMixin(TorchLearner):
         if twice := means.keys() & metrics.keys():
             raise ValueError(f"loss '{name}' gives {sorted(twice)} as a loss and as a metric.")
         logged = {key: value.detach() for key, value in {**means, **metrics}.items()}
-        self.metrics.log_dict(logged, key=(module_id, "aux", name), window=1)
+        self.record(logged, "aux", name)
         return torch.stack(list(means.values())).sum()
 
     def _check_reach(
@@ -193,13 +149,14 @@ class AuxiliaryLearnerMixin(TorchLearner):
                 "encoder; detach the latents, or correct `trains`."
             )
 
-    def _learning_rate(self, optimizer_name: str, losses: nn.ModuleDict) -> float:
-        own = _auxiliary_setting(optimizer_name, losses, "lr")
+    def _learning_rate(self, optimizer_name: str) -> float:
+        own = self._own_setting(optimizer_name, "lr")
         return value_at(self.config.lr if own is None else own, self.env_steps)
 
-    def _grad_clip(self, optimizer_name: str, losses: nn.ModuleDict) -> float | None:
-        own = _auxiliary_setting(optimizer_name, losses, "grad_clip")
-        return self.config.grad_clip if own is None else own
+    def _own_setting(self, optimizer_name: str, key: str) -> float | None:
+        losses = self.rl_module.auxiliary
+        name = optimizer_name.removeprefix(AUXILIARY_OPTIMIZER)
+        return getattr(losses[name].config, key) if name in losses else None
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
@@ -225,7 +182,9 @@ def columns_read(name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> dic
         raise ValueError(
             f"loss '{name}' reads {sorted(missing)}, which the batch lacks; it has {sorted(rows)}."
         )
-    return {key: rows[key] for key in loss.reads}
+    # What the RL loss saw of the observations belongs to them.
+    seen = loss.reads | ({AUGMENTED_OBS} & rows.keys() if Columns.OBS in loss.reads else set())
+    return {key: rows[key] for key in seen}
 
 
 def per_sample_mean(name: str, key: str, losses: Tensor) -> Tensor:
@@ -248,8 +207,3 @@ def reaches_any(loss: Tensor, parameters: list[nn.Parameter]) -> bool:
         return False
     gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
     return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
-
-
-def _auxiliary_setting(optimizer_name: str, losses: nn.ModuleDict, key: str) -> float | None:
-    name = optimizer_name.removeprefix(AUXILIARY_OPTIMIZER)
-    return getattr(losses[name].config, key) if name in losses else None

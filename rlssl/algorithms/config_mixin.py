@@ -10,11 +10,14 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.models.catalog import MODEL_DEFAULTS
 from ray.util.debug import log_once
 
-from rlssl.auxiliary.base import parse_auxiliary
+from rlssl.auxiliary.base import options_for, parse_auxiliary
 from rlssl.errors import SpecError
+from rlssl.networks.augmentation import crop_size, parse_augmentation
+from rlssl.networks.encoders import are_frames
 from rlssl.plugins import load_plugins, resolve
 from rlssl.registry import (
     ENVIRONMENTS,
+    EnvSpaces,
     local_registrations,
     preflight,
     register_env,
@@ -30,11 +33,18 @@ MODEL_DEFAULTS_RLSSL: dict[str, Any] = {
     "encoder": None,
     # Keyword arguments of the encoder.
     "encoder_config": {},
-    # Frames a stacked observation holds; >= 1.
-    "frame_stack": 1,
+    # Frames a stacked observation holds; >= 1; None: what the environment suggests, else 1.
+    "frame_stack": None,
     # Whether actor and critic share the encoder; None: images yes, everything else no.
     "shared_encoder": None,
+    # What the RL loss sees of images: "shift", {"crop": {"size": 84}}, ...; None: as they are.
+    "augmentation": None,
+    # In which the encoder computes: "float32" or "bfloat16"; None: float32.
+    "precision": None,
 }
+
+#: What `model.precision` may be.
+PRECISIONS = ("float32", "bfloat16")
 
 
 class _ModelBuilder(dict):
@@ -60,9 +70,17 @@ class RLSSLConfigMixin(AlgorithmConfig):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: Variants of the paper or the published code, in the same form.
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: Defaults of `training` arguments that depend on the observations: {"vectors": {...},
+    #: "frames": {...}}; frames are images of 36 pixels a side and more.
+    defaults_by_input: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def _set_rlssl_defaults(self) -> None:
         self.network: dict[str, Any] = dict(MODEL_DEFAULTS_RLSSL)
+        # Frames in a stack, and names of attributes, that were filled in for the environment.
+        self.suggested_frame_stack = 1
+        self.adapted: list[str] = []
+        for key in {key for defaults in self.defaults_by_input.values() for key in defaults}:
+            setattr(self, key, None)
         self.auxiliary_losses: dict[str, Any] = {}
         self.plugin_modules: tuple[str, ...] = ()
         # What the running program registered itself, as it is, for the other processes.
@@ -83,6 +101,8 @@ class RLSSLConfigMixin(AlgorithmConfig):
         self.env_step_timeout_s = 30.0
         # Updates in a row with a non-finite gradient before the run fails.
         self.max_nonfinite_updates = 10
+        # Where the last such batch is saved then; None: the current folder.
+        self.run_folder: str | None = None
         # Stock RLlib waits a minute before it restarts a crashed runner; nobody wants to.
         self.delay_between_env_runner_restarts_s = 1.0
 
@@ -112,10 +132,15 @@ class RLSSLConfigMixin(AlgorithmConfig):
             creator = tune_environment(env)
             if creator is not None:
                 register_env(env, creator)
-        # What was measured on another environment does not hold for this one.
+        # What was found out about another environment does not hold for this one.
         self.action_repeat = None
+        for key in self.adapted:
+            setattr(self, key, None)
+        self.adapted = []
         self.registrations = local_registrations()
-        return super().environment(env, **kwargs)
+        super().environment(env, **kwargs)
+        self._fit_rendering_to_crop()
+        return self
 
     def auxiliary(self, **losses: Any) -> Self:
         """Adds auxiliary losses: ``.auxiliary(icm={"coeff": 1.0})``; replaces those set before.
@@ -124,7 +149,7 @@ class RLSSLConfigMixin(AlgorithmConfig):
             SpecError: For an unknown loss or option, or a bad value.
         """
         load_plugins(self.plugin_modules)
-        parse_auxiliary(losses)
+        parse_auxiliary(options_for(losses, str(self.env)))
         self.registrations = local_registrations()
         self.auxiliary_losses = {name: dict(options) for name, options in losses.items()}
         return self
@@ -221,9 +246,30 @@ class RLSSLConfigMixin(AlgorithmConfig):
         return {**self.env_settings, **self.seeded_evaluation["env"]}
 
     @property
+    def frame_stack(self) -> int:
+        """Frames a stacked observation holds."""
+        return int(self.network["frame_stack"] or self.suggested_frame_stack)
+
+    @property
     def module_settings(self) -> dict[str, Any]:
         """What the RLModule is built from, beside the spaces."""
-        return {**self.network, "auxiliary": self.auxiliary_losses, "seed": self.seed}
+        losses = options_for(self.auxiliary_losses, str(self.env))
+        own = {"frame_stack": self.frame_stack, "auxiliary": losses, "seed": self.seed}
+        return {**self.network, **own}
+
+    def adapt_to(self, spaces: EnvSpaces | None) -> None:
+        """Fills in what is left to the environment: action repeat, frame stack, some defaults.
+
+        Args:
+            spaces: Of ``preflight``; None: not known, as of a task with vector observations.
+        """
+        self.action_repeat = spaces.action_repeat if spaces else 1
+        self.suggested_frame_stack = spaces.frame_stack if spaces else 1
+        kind = "frames" if spaces and are_frames(spaces.observation_space) else "vectors"
+        for key, value in self.defaults_by_input.get(kind, {}).items():
+            if getattr(self, key) is None:
+                setattr(self, key, value)
+                self.adapted.append(key)
 
     def validate(self) -> None:
         """Checks the config and builds, resets and steps the environment once.
@@ -236,22 +282,29 @@ class RLSSLConfigMixin(AlgorithmConfig):
         self.registrations = local_registrations()
         # RLlib would advise every user, once, to go back to the old API stack.
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")
+        if self.action_repeat is None:
+            known = EnvSpaces(self.observation_space, self.action_space)
+            self.adapt_to(known if self.env is None else preflight(self.env_settings))
+        self.check_training()
         super().validate()
-        if self.env is not None and self.action_repeat is None:
-            self.action_repeat = preflight(self.env_settings).action_repeat
         self._refuse_unsupported()
         # Anew each time: a callback may have been added since the last.
         if vars(self)["env_runner_cls"] in (None, VectorEnvRunner, StockEnvRunner):
             runner_class, _ = choose_env_runner(self)
             self.env_runner_cls = runner_class
 
+    def check_training(self) -> None:
+        """Checks the algorithm's own settings.
+
+        Raises:
+            SpecError: Naming the key and the value.
+        """
+
     def _refuse_unsupported(self) -> None:
         """Raises for settings that RLlib takes and that would be ignored here."""
         pieces = custom_connectors(self)
         if pieces and self.seeded_evaluation["every_env_steps"]:
             raise SpecError(f"evaluation.every_env_steps does not work with {pieces} yet.")
-        if self.num_learners > 1:
-            raise SpecError(f"learners: {self.num_learners} is not supported yet; set 0 or 1.")
         if self.auxiliary_losses and not self.normalize_actions:
             raise SpecError("auxiliary losses need normalize_actions=True, which is the default.")
         if self.grad_clip_by != "global_norm":
@@ -264,9 +317,21 @@ class RLSSLConfigMixin(AlgorithmConfig):
                 raise SpecError(f"unknown option 'model.{key}'; known: {known}.")
             self.network[key] = value
         self.registrations = local_registrations()
-        if self.network["frame_stack"] < 1:
-            raise SpecError(f"model.frame_stack must be >= 1; got {self.network['frame_stack']}.")
+        frame_stack, precision = self.network["frame_stack"], self.network["precision"]
+        if frame_stack is not None and frame_stack < 1:
+            raise SpecError(f"model.frame_stack must be >= 1; got {frame_stack}.")
+        if precision not in (None, *PRECISIONS):
+            raise SpecError(f"model.precision must be one of {PRECISIONS}; got {precision!r}.")
+        parse_augmentation(self.network["augmentation"])
+        self._fit_rendering_to_crop()
         return self
+
+    def _fit_rendering_to_crop(self) -> None:
+        """Renders dm_control larger where a crop follows, as CURL does: 100 pixels for 84."""
+        size = crop_size(self.network["augmentation"])
+        if size and str(self.env).startswith("dmc-pixels/"):
+            self.env_config = {"size": round(size * 100 / 84), **self.env_settings}
+            del self.env_config["id"]
 
 
 def _env_to_module_pieces(names: Sequence[str], env: Any, spaces: Any, device: Any) -> list[Any]:

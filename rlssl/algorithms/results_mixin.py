@@ -15,6 +15,8 @@ from ray.rllib.utils.metrics import (
 )
 
 from rlssl.policy import Policy, evaluate_policy, summarize
+from rlssl.rollouts.fault_reports import count_faults, raise_faults_of_remote_runners
+from rlssl.rollouts.faults import FAULTS_KEY
 from rlssl.rollouts.intrinsic_reward import INTRINSIC_RETURNS
 
 #: Key of the per-episode records in the EnvRunners' metrics.
@@ -28,7 +30,7 @@ _STATE = "rlssl_results"
 
 
 class ResultsMixin(Algorithm):
-    """Puts env_steps, agent_steps, scores, aux metrics and evaluation on top of every result.
+    """Puts env_steps, agent_steps, scores, aux metrics, faults and evaluation on top of results.
 
     ``episodes`` lists the episodes that ended in this iteration, each
     ``[env_steps, return, length, success]``: unclipped extrinsic return of the whole game, length
@@ -42,6 +44,7 @@ class ResultsMixin(Algorithm):
         self._recent_successes: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._recent_intrinsic: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._last_evaluation: dict[str, Any] = {}
+        raise_faults_of_remote_runners()
         super().setup(config)
 
     def step(self) -> dict[str, Any]:
@@ -55,6 +58,7 @@ class ResultsMixin(Algorithm):
         module_results = results.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})
         self._recent_intrinsic.extend(np.atleast_1d(module_results.pop(INTRINSIC_RETURNS, [])))
         results["aux"] = module_results.get("aux", {})
+        results[FAULTS_KEY] = count_faults(results)
         results.update(self._scores())
         every = self.config.seeded_evaluation["every_env_steps"]
         if every and self._env_steps // every > before // every:

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import zlib
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rlssl.errors import SpecError
 from rlssl.networks.encoders import Encoder
+from rlssl.peers import ALONE, Peers
 from rlssl.registry import AUXILIARY_LOSSES
 from rlssl.schedules import Schedule, check_schedule
 
@@ -57,6 +58,16 @@ class AuxiliaryLossConfig:
                 raise ValueError(f"{key} must be > 0 or null; got {value}.")
 
 
+class Chunk(NamedTuple):
+    """A piece of an episode in a training batch."""
+
+    episode_id: str
+    num_rows: int
+    # Of its first row, in agent steps since the episode's start.
+    first_step: int
+    is_done: bool
+
+
 class AuxiliaryLoss(nn.Module):
     """A self-supervised loss that any rlssl algorithm can add to its RL loss.
 
@@ -85,6 +96,9 @@ class AuxiliaryLoss(nn.Module):
     encoder: Encoder
     key_encoder: Encoder | None
 
+    #: The Learners that share the batch; set by the Learner.
+    peers: Peers = ALONE
+
     def __init__(
         self,
         config: AuxiliaryLossConfig,
@@ -102,6 +116,12 @@ class AuxiliaryLoss(nn.Module):
         self.__dict__["encoder"] = encoder
         self.__dict__["key_encoder"] = key_encoder
 
+    @classmethod
+    def defaults_for(cls, env_id: str) -> dict[str, Any]:
+        """Options that suit an environment, where the user does not set them."""
+        del env_id
+        return {}
+
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Per-sample losses by name, each [N]; the Learner averages and adds them up."""
         raise NotImplementedError
@@ -110,7 +130,7 @@ class AuxiliaryLoss(nn.Module):
         """[N], reward units, before scaling by ``intrinsic_coeff``; None where there is none.
 
         Called without gradients, once per training batch, with rows in the order they were sampled.
-        ``batch["chunks"]`` lists (episode id, number of rows) in that order.
+        ``batch["chunks"]`` lists the ``Chunk`` s in that order.
         """
         del batch
         return None
@@ -125,6 +145,20 @@ class AuxiliaryLoss(nn.Module):
 
     def after_update(self) -> None:
         """Called after every optimiser step: EMA copies and the like."""
+
+
+def options_for(losses: Mapping[str, Any], env_id: str) -> dict[str, Any]:
+    """``{name: options}`` completed by what the losses prefer on an environment.
+
+    Raises:
+        SpecError: For an unknown loss.
+    """
+    return {
+        name: {**AUXILIARY_LOSSES[name].defaults_for(env_id), **options}
+        if isinstance(options, Mapping)
+        else options
+        for name, options in losses.items()
+    }
 
 
 def parse_auxiliary(losses: Mapping[str, Any]) -> dict[str, AuxiliaryLossConfig]:
@@ -184,7 +218,7 @@ def build_auxiliary(
     built = nn.ModuleDict()
     with torch.random.fork_rng(devices=[]):
         for name, config in parse_auxiliary(losses).items():
-            torch.default_generator.manual_seed(_seed_of(name, seed))
+            torch.default_generator.manual_seed(seed_of(name, seed))
             loss = AUXILIARY_LOSSES[name](
                 config,
                 encoder=encoder,
@@ -197,8 +231,13 @@ def build_auxiliary(
     return built
 
 
-def _seed_of(name: str, seed: int | None) -> int:
-    """A seed for each loss: with the run's own, its features would start as the encoder's copy."""
+def seed_of(name: str, seed: int | None) -> int:
+    """A seed for each name: with the run's own, features would start as the encoder's copy.
+
+    Args:
+        name: Of a loss, or what else draws by itself.
+        seed: Of the run; None: not reproducible.
+    """
     entropy = None if seed is None else [seed, zlib.crc32(name.encode())]
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 

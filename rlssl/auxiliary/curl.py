@@ -5,21 +5,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
-from rlssl.auxiliary.views import Peers, make_views
+from rlssl.auxiliary.views import make_views
 from rlssl.losses import bilinear_info_nce
 from rlssl.losses.contrastive import bilinear_similarity
+from rlssl.networks.augmentation import AUGMENTED_OBS
+from rlssl.networks.draws import Draws
 from rlssl.networks.ema import EMACopy
 from rlssl.networks.encoders import Encoder
-
-#: Column of the observations as the RL loss saw them, where a Learner augments them; Columns.OBS
-#: stays raw.
-AUGMENTED_OBS = "augmented_obs"
 
 #: What a variant sets where the user says nothing.
 _VARIANTS: dict[str, dict[str, Any]] = {
@@ -58,7 +55,8 @@ class CURL(AuxiliaryLoss):
     class Config(AuxiliaryLossConfig):
         """Options of CURL; None takes the variant's value, or what suits the input."""
 
-        # "dmc" (SAC on DMControl) or "atari" (data-efficient Rainbow); None: dmc.
+        # "dmc" (SAC on DMControl) or "atari" (data-efficient Rainbow); None: atari for `atari/`
+        # games, else dmc.
         variant: str | None = None
         # Side of this loss's own random crops, pixels, which the encoder must take; None: the size
         # of the RL loss's crop where it has one, else no crop but a shift.
@@ -125,9 +123,6 @@ class CURL(AuxiliaryLoss):
     trains = "encoder"
     controls = frozenset({"shuffled_positives"})
 
-    #: How several Learners share a batch; None: there is one. Set by the Learner.
-    peers: Peers | None = None
-
     def __init__(
         self,
         config: Config,
@@ -157,20 +152,22 @@ class CURL(AuxiliaryLoss):
         self.own_key_encoder = EMACopy(encoder) if key_encoder is None else None
         dim = _PROJECTION[1] if config.variant == "atari" else encoder.output_dim
         self.weight = nn.Parameter(torch.rand(dim, dim))
-        # 31 bits, because RLlib's checkpoints make int32 of it.
-        self._seed = torch.initial_seed() % 2**31
-        self._num_updates = 0
+        self.draws = Draws()
         self._diagnostics: dict[str, Tensor] = {}
+
+    @classmethod
+    def defaults_for(cls, env_id: str) -> dict[str, Any]:
+        """The published code's variant for ``atari/`` games."""
+        return {"variant": "atari"} if env_id.startswith("atari/") else {}
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """``info_nce``, [N], nats; zero, connected to the graph, for fewer than 2 keys."""
-        generator = self._generator()
+        generator = self.draws.generator()
         queries, keys = self._views(batch, generator)
         latents = self.encoder(queries)  # [N, D]
         query, key = self.head(latents), self._encode_keys(keys)
         positives = self._positives(len(query), generator).to(query.device)
-        if self.peers is not None:
-            key = self.peers.gather(key)
+        key = self.peers.gather(key)
         self._diagnostics = {}
         if len(key) < 2:
             return {"info_nce": 0.0 * (query @ self.weight).sum(dim=-1)}
@@ -192,20 +189,7 @@ class CURL(AuxiliaryLoss):
         if self.own_key_encoder is not None:
             self.own_key_encoder.update(self.encoder, tau)
         self.views.after_update()
-        self._num_updates += 1
-
-    def get_extra_state(self) -> Tensor:
-        """What is drawn next: [2], the seed and the number of updates."""
-        return torch.tensor([self._seed, self._num_updates], dtype=torch.int64)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Restores what ``get_extra_state`` gave."""
-        self._seed, self._num_updates = (int(value) for value in state)
-
-    def _generator(self) -> torch.Generator:
-        # SeedSequence, because torch's generator takes 32 bits, and neighbours start alike.
-        mixed = np.random.SeedSequence((self._seed, self._num_updates)).generate_state(1)
-        return torch.Generator().manual_seed(int(mixed[0]))
+        self.draws.after_update()
 
     def _views(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         raw, augmented = batch[Columns.OBS], batch.get(AUGMENTED_OBS)
@@ -222,7 +206,7 @@ class CURL(AuxiliaryLoss):
         return latents
 
     def _positives(self, num: int, generator: torch.Generator) -> Tensor:
-        first, total = (0, num) if self.peers is None else self.peers.rows(num)
+        first, total = self.peers.rows(num)
         if self.config.shuffled_positives:
             return torch.randperm(total, generator=generator)[first : first + num]
         return torch.arange(first, first + num)

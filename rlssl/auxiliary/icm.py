@@ -160,12 +160,12 @@ class ICM(AuxiliaryLoss):
     def intrinsic_reward(self, batch: Mapping[str, Any]) -> Tensor:
         """[N], the forward error; for burda in deviations of its own discounted return."""
         if self.normalizer is not None:
-            self.normalizer.observe(batch[Columns.OBS])
+            self.normalizer.observe(self.peers.gather(batch[Columns.OBS]))
         phi, phi_next, actions = self._transition_features(batch)
         error = self._forward_error(phi, phi_next, actions)
         if self.return_scale is None:
             return error
-        return self.return_scale(error, batch["chunks"])
+        return self.return_scale(error, batch["chunks"], self.peers)
 
     def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Unweighted errors and, for one discrete action, the inverse model's accuracy."""

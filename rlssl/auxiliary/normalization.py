@@ -1,10 +1,14 @@
 """Running statistics, kept as buffers so that they are checkpointed and moved with the module."""
 
 import itertools
+import operator
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from rlssl.auxiliary.base import Chunk
+from rlssl.peers import ALONE, Peers
 
 
 class RunningMoments(nn.Module):
@@ -87,23 +91,31 @@ class DiscountedReturnScale(nn.Module):
         # The running return of each unfinished episode; a resumed run starts these anew.
         self._open_returns: dict[str, float] = {}
 
-    def forward(self, rewards: Tensor, chunks: Sequence[tuple[str, int]]) -> Tensor:
+    def forward(self, rewards: Tensor, chunks: Sequence[Chunk], peers: Peers = ALONE) -> Tensor:
         """[N] rewards over their deviation.
 
         Args:
             rewards: [N], in the order they were sampled, chunk after chunk.
-            chunks: (episode id, number of rows) of each chunk; the numbers add up to N.
+            chunks: As ``AuxiliaryLoss.intrinsic_reward`` is given them; N rows in all.
+            peers: The Learners that share the batch.
         """
-        self.moments.take_in(self._discounted_returns(rewards, chunks))
+        self.moments.take_in(self._discounted_returns(rewards, chunks, peers))
         return rewards / self.moments.variance.sqrt().clamp(min=1e-8)
 
-    def _discounted_returns(self, rewards: Tensor, chunks: Sequence[tuple[str, int]]) -> Tensor:
+    def _discounted_returns(self, rewards: Tensor, chunks: Sequence[Chunk], peers: Peers) -> Tensor:
+        """[M], of the rows of all Learners."""
+        values = iter(rewards.tolist())
+        own = [
+            (chunk.first_step, chunk.episode_id, list(itertools.islice(values, chunk.num_rows)))
+            for chunk in chunks
+        ]
         returns: list[float] = []
         open_returns: dict[str, float] = {}
-        values = iter(rewards.tolist())
-        for episode_id, length in chunks:
+        # Chunks of an episode may lie with several Learners: in the order of their steps.
+        parts = itertools.chain(*peers.gather_objects(own))
+        for _, episode_id, part in sorted(parts, key=operator.itemgetter(0)):
             running = open_returns.get(episode_id, self._open_returns.get(episode_id, 0.0))
-            for value in itertools.islice(values, length):
+            for value in part:
                 running = self.gamma * running + value
                 returns.append(running)
             open_returns[episode_id] = running

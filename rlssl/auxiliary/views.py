@@ -1,7 +1,5 @@
 """Random views of observations, for losses that compare two of them."""
 
-from typing import Protocol
-
 import gymnasium as gym
 import torch
 from gymnasium import spaces
@@ -11,19 +9,7 @@ from rlssl.augmentations import random_crop, random_shift
 from rlssl.auxiliary.normalization import RunningMoments
 from rlssl.errors import SpecError
 from rlssl.networks.encoders import Encoder, image_layout
-
-
-class Peers(Protocol):
-    """The other Learners that hold parts of the batch, in the order of their ranks.
-
-    Every Learner calls the same methods in the same order, also with no rows.
-    """
-
-    def rows(self, num: int) -> tuple[int, int]:
-        """Where this Learner's ``num`` rows begin in the batch of all, and how many that has."""
-
-    def gather(self, rows: Tensor) -> Tensor:
-        """[total, ...] rows of all Learners, from this one's [num, ...]; without gradients."""
+from rlssl.peers import ALONE, Peers
 
 
 class Views(nn.Module):
@@ -35,7 +21,7 @@ class Views(nn.Module):
         generator: torch.Generator,
         *,
         like: Tensor | None = None,
-        peers: Peers | None = None,
+        peers: Peers = ALONE,
     ) -> Tensor:
         """Draws one view of each row.
 
@@ -43,7 +29,7 @@ class Views(nn.Module):
             obs: [N, ...], raw.
             generator: On the CPU.
             like: Observations of the size that the views must have; None: the usual size.
-            peers: Of the other Learners, where there are.
+            peers: The Learners that share the batch.
 
         Returns:
             [N, ...], what the encoder takes.
@@ -77,11 +63,11 @@ class ImageViews(Views):
         generator: torch.Generator,
         *,
         like: Tensor | None = None,
-        peers: Peers | None = None,
+        peers: Peers = ALONE,
     ) -> Tensor:
         """[N, C, H, W] or [N, H, W, C], the dtype of ``obs``."""
         images = self._channels_first(obs)
-        rows = None if peers is None else peers.rows(len(images))
+        rows = peers.rows(len(images))
         height, width = size = images.shape[2], images.shape[3]
         wanted = size if self.crop is None else (self.crop, self.crop)
         if like is not None:
@@ -122,12 +108,12 @@ class NoisyViews(Views):
         generator: torch.Generator,
         *,
         like: Tensor | None = None,
-        peers: Peers | None = None,
+        peers: Peers = ALONE,
     ) -> Tensor:
         """[N, ...], float32."""
         del like
-        first, total = (0, len(obs)) if peers is None else peers.rows(len(obs))
-        self._seen = obs if peers is None else peers.gather(obs)
+        first, total = peers.rows(len(obs))
+        self._seen = peers.gather(obs)
         if not total:
             return obs.float()
         batch_variance = self._seen.float().var(0, correction=0)

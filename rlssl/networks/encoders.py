@@ -11,7 +11,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeGuard, cast
 
 import gymnasium as gym
 import numpy as np
@@ -99,6 +99,16 @@ def default_encoder_name(observation_space: gym.Space) -> str:
     )
 
 
+def is_image(space: gym.Space | None) -> TypeGuard[spaces.Box]:
+    """Whether a space is a Box of three dimensions."""
+    return isinstance(space, spaces.Box) and len(space.shape) == 3
+
+
+def are_frames(space: gym.Space | None) -> bool:
+    """Whether observations are images large enough for the Nature convolutions."""
+    return is_image(space) and default_encoder_name(space) == "nature"
+
+
 def image_layout(space: gym.Space) -> Layout:
     """Which axis of a three-dimensional Box holds the channels.
 
@@ -109,7 +119,7 @@ def image_layout(space: gym.Space) -> Layout:
     Raises:
         SpecError: If the space is not a Box of three dimensions.
     """
-    if not isinstance(space, spaces.Box) or len(space.shape) != 3:
+    if not is_image(space):
         raise SpecError(
             f"an image must be a Box of three dimensions; got {space}. For vectors use the encoder "
             "'mlp', for composite spaces 'dict'."

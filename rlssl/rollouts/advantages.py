@@ -11,6 +11,7 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
 from rlssl.losses.advantage import generalized_advantage
+from rlssl.peers import Peers
 from rlssl.rollouts.intrinsic_reward import TOTAL_REWARDS
 from rlssl.rollouts.rows import take_rows
 
@@ -19,7 +20,7 @@ _VALUE_ROWS = 4096
 
 
 class AddAdvantages(ConnectorV2):
-    """Adds advantages and value targets, drops the phantom rows, and shuffles what is left.
+    """Adds advantages and value targets, and drops the phantom rows.
 
     Runs after ``AddOneTsToEpisodesAndTruncate``, whose extra row per chunk gives the bootstrap
     value of its last observation. Without the phantom rows every minibatch holds valid rows alone
@@ -29,13 +30,17 @@ class AddAdvantages(ConnectorV2):
         gamma: Discount per agent step; in [0, 1].
         lambda_: GAE's lambda; in [0, 1].
         normalize: Whether advantages get zero mean and unit deviation over the batch.
+        peers: The Learners that share the batch.
     """
 
-    def __init__(self, *args: Any, gamma: float, lambda_: float, normalize: bool) -> None:
+    def __init__(
+        self, *args: Any, gamma: float, lambda_: float, normalize: bool, peers: Peers
+    ) -> None:
         super().__init__(*args)
         self.gamma = gamma
         self.lambda_ = lambda_
         self.normalize = normalize
+        self.peers = peers
 
     @torch.no_grad()
     def __call__(self, *, rl_module: Any, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -48,7 +53,6 @@ class AddAdvantages(ConnectorV2):
         columns = dict(columns)
         del columns[Columns.LOSS_MASK]
         order = mask.nonzero().squeeze(-1)
-        order = order[torch.randperm(len(order)).to(order.device)]
         columns[Postprocessing.VALUE_TARGETS] = advantages + values
         columns[Postprocessing.ADVANTAGES] = self._normalized(advantages, mask)
         return {**batch, DEFAULT_MODULE_ID: take_rows(columns, order)}
@@ -71,7 +75,7 @@ class AddAdvantages(ConnectorV2):
     def _normalized(self, advantages: Tensor, mask: Tensor) -> Tensor:
         if not self.normalize:
             return advantages
-        valid = advantages[mask]
+        valid = self.peers.gather(advantages[mask])
         return (advantages - valid.mean()) / (valid.std() + 1e-8)
 
 

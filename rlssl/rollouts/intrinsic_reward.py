@@ -9,6 +9,8 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
+from rlssl.auxiliary.base import Chunk
+from rlssl.peers import Peers
 from rlssl.rollouts.rows import take_rows
 
 #: Column of the rewards that advantages are estimated from; `Columns.REWARDS` stays extrinsic.
@@ -22,13 +24,16 @@ CHUNKS = "rlssl_chunks"
 
 
 class RecordChunks(ConnectorV2):
-    """Notes each episode chunk's id, length and end before later pieces rename and extend it."""
+    """Notes what each episode chunk is before later pieces rename and extend it."""
 
     def __call__(
         self, *, batch: dict[str, Any], episodes: list[Any], shared_data: dict[str, Any], **_: Any
     ) -> dict[str, Any]:
         """Leaves ``batch`` as it is."""
-        shared_data[CHUNKS] = [(episode.id_, len(episode), episode.is_done) for episode in episodes]
+        shared_data[CHUNKS] = [
+            Chunk(episode.id_, len(episode), episode.t_started, episode.is_done)
+            for episode in episodes
+        ]
         return batch
 
 
@@ -40,8 +45,9 @@ class AddIntrinsicReward(ConnectorV2):
     ``aux/<name>/intrinsic_reward``, and the weighted, unclipped sum over whole episodes.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, peers: Peers, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.peers = peers
         # Weighted intrinsic return so far of every unfinished episode.
         self._open_returns: dict[str, float] = {}
 
@@ -74,7 +80,7 @@ class AddIntrinsicReward(ConnectorV2):
         losses: Any,
         columns: Mapping[str, Any],
         mask: Tensor,
-        chunks: list[tuple[str, int, bool]],
+        chunks: list[Chunk],
         rewards: Tensor,
         metrics: Any,
     ) -> tuple[Tensor, Tensor | None]:
@@ -82,7 +88,7 @@ class AddIntrinsicReward(ConnectorV2):
         bonus, clips = None, []
         for name, loss in losses.items():
             rows = take_rows({key: columns[key] for key in loss.reads}, mask)
-            rows["chunks"] = [(episode_id, length) for episode_id, length, _ in chunks]
+            rows["chunks"] = chunks
             raw = loss.intrinsic_reward(rows)
             if raw is None:
                 continue
@@ -99,17 +105,20 @@ class AddIntrinsicReward(ConnectorV2):
         rewards = rewards + bonus.to(rewards.dtype)
         return (rewards.clamp(-min(clips), min(clips)) if clips else rewards), bonus
 
-    def _log_returns(
-        self, bonus: Tensor, chunks: list[tuple[str, int, bool]], metrics: Any
-    ) -> None:
-        open_returns: dict[str, float] = {}
-        parts = torch.split(bonus, [length for _, length, _ in chunks])
-        for (episode_id, _, is_done), part in zip(chunks, parts, strict=True):
-            so_far = open_returns.pop(episode_id, self._open_returns.get(episode_id, 0.0))
-            total = so_far + float(part.sum())
-            if not is_done:
-                open_returns[episode_id] = total
-            elif metrics is not None:
+    def _log_returns(self, bonus: Tensor, chunks: list[Chunk], metrics: Any) -> None:
+        parts = torch.split(bonus, [chunk.num_rows for chunk in chunks])
+        sums = [(c.episode_id, float(part.sum())) for c, part in zip(chunks, parts, strict=True)]
+        finished = {chunk.episode_id for chunk in chunks if chunk.is_done}
+        # Chunks of an episode may lie with several Learners; who has its end logs it.
+        totals: dict[str, float] = {}
+        ended: set[str] = set()
+        for their_sums, their_finished in self.peers.gather_objects((sums, finished)):
+            ended |= their_finished
+            for episode_id, value in their_sums:
+                so_far = totals.get(episode_id, self._open_returns.get(episode_id, 0.0))
+                totals[episode_id] = so_far + value
+        for episode_id in (chunk.episode_id for chunk in chunks if chunk.is_done):
+            if metrics is not None:
                 key = (DEFAULT_MODULE_ID, INTRINSIC_RETURNS)
-                metrics.log_value(key, total, reduce="item_series")
-        self._open_returns = open_returns
+                metrics.log_value(key, totals[episode_id], reduce="item_series")
+        self._open_returns = {key: value for key, value in totals.items() if key not in ended}

@@ -44,7 +44,6 @@ class Bench:
             timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self.env_steps},
             num_epochs=self.config.num_epochs,
             minibatch_size=self.config.minibatch_size,
-            shuffle_batch_per_epoch=True,
         )
 
 

@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,16 +205,21 @@ def test_key_given_as_loss_and_as_metric_is_refused() -> None:
         bench.update(bench.sample())
 
 
-def test_non_finite_updates_are_skipped_and_counted_then_fail() -> None:
-    bench = Bench(small_ppo(num_epochs=1).auxiliary(test_exploding={}))
+def test_non_finite_updates_are_skipped_and_counted_then_fail(tmp_path: Path) -> None:
+    config = small_ppo(num_epochs=1).auxiliary(test_exploding={})
+    config.run_folder = str(tmp_path)
+    bench = Bench(config)
     before = {key: value.clone() for key, value in bench.module.state_dict().items()}
     result = bench.update(bench.sample())
-    # Each minibatch of 32 rows, the last one completed, was one update; all were skipped.
-    assert result["faults"]["nonfinite_updates"].peek() == math.ceil(bench.env_steps / 32)
+    # Each minibatch of about 32 rows was one update; all were skipped.
+    assert result["faults"]["nonfinite_updates"].peek() == round(bench.env_steps / 32)
     assert all(torch.equal(value, before[key]) for key, value in bench.module.state_dict().items())
-    with pytest.raises(NonFiniteUpdateError, match="10 updates in a row"):
+    with pytest.raises(NonFiniteUpdateError, match="10 updates in a row") as error:
         for _ in range(5):
             bench.update(bench.sample())
+    (saved,) = tmp_path.iterdir()
+    assert str(saved) in str(error.value) and "none of its columns" in str(error.value)
+    assert np.load(saved)[Columns.OBS].shape[1:] == (4,)
 
 
 def test_features_of_a_loss_do_not_start_as_a_copy_of_the_encoder() -> None:

@@ -17,7 +17,7 @@ VARIANTS = ("clip", "adaptive_kl", "both")
 
 
 class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
-    """Configures PPO; the defaults suit vector observations.
+    """Configures PPO; some defaults depend on the observations: ``defaults_by_input``.
 
     Source:
         Schulman et al. 2017, arXiv:1707.06347.
@@ -25,30 +25,42 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
 
     algorithm_name = "ppo"
     variants: ClassVar = {name: {"training": {"variant": name}} for name in VARIANTS}
+    # Frames: as on Atari in the published baselines; few passes, because each costs seconds.
+    defaults_by_input: ClassVar = {
+        "vectors": {
+            "lr": 1e-3,
+            "minibatch_size": 128,
+            "num_epochs": 10,
+            "clip_param": 0.2,
+            "entropy_coeff": 0.0,
+        },
+        "frames": {
+            "lr": 2.5e-4,
+            "minibatch_size": 256,
+            "num_epochs": 4,
+            "clip_param": 0.1,
+            "entropy_coeff": 0.01,
+        },
+    }
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or PPO)
-        self._set_rlssl_defaults()
         self.num_env_runners = 0
         self.num_envs_per_env_runner = 8
         self._train_batch_size_per_learner = 1024
-        self.minibatch_size = 128
-        self.num_epochs = 10
-        self.lr = 1e-3
         self.adam_epsilon = 1e-5
         self.gamma = 0.99
         self.lambda_ = 0.95
         self.variant = "clip"
-        self.clip_param = 0.2
         self.kl_coeff = 1.0
         self.kl_target = 0.01
         self.vf_loss_coeff = 0.5
-        self.entropy_coeff = 0.0
         self.normalize_advantages = True
         self.grad_clip = 0.5
         # RLlib's own KL loss and value clamp; the Learner here has neither.
         self.use_kl_loss = False
         self.vf_clip_param = None
+        self._set_rlssl_defaults()
 
     def training(
         self,
@@ -97,8 +109,8 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
             setattr(self, name, given[key])
         return super().training(**rllib)
 
-    def validate(self) -> None:
-        """Checks ranges here, the environment and the rest in the bases.
+    def check_training(self) -> None:
+        """Checks ranges.
 
         Raises:
             SpecError: Naming the key and the value.
@@ -127,7 +139,6 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
             check_schedule(self.entropy_coeff, "training.entropy_coeff")
         except ValueError as error:
             raise SpecError(str(error)) from error
-        super().validate()
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """PPO's networks with this config's settings."""

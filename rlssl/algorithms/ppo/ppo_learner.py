@@ -45,15 +45,16 @@ class PPOTorchLearner(AuxiliaryLearnerMixin):
         pipeline.insert_before(
             AddObservationsFromEpisodesToBatch,
             AddStackedObservations(
-                frame_stack=self.config.network["frame_stack"], next_obs=Columns.NEXT_OBS in reads
+                frame_stack=self.config.frame_stack, next_obs=Columns.NEXT_OBS in reads
             ),
         )
-        pipeline.append(AddIntrinsicReward())
+        pipeline.append(AddIntrinsicReward(peers=self.peers))
         pipeline.append(
             AddAdvantages(
                 gamma=self.config.gamma,
                 lambda_=self.config.lambda_,
                 normalize=self.config.normalize_advantages,
+                peers=self.peers,
             )
         )
 
@@ -87,16 +88,14 @@ class PPOTorchLearner(AuxiliaryLearnerMixin):
         loss = surrogate + config.vf_loss_coeff * critic - entropy_coeff * entropy
         if config.variant != "clip":
             loss = loss + module.kl_coeff * kl
-        self.metrics.log_dict(
+        self.record(
             {
                 POLICY_LOSS_KEY: surrogate.detach(),
                 VF_LOSS_KEY: critic.detach(),
                 ENTROPY_KEY: entropy.detach(),
                 "mean_kl": kl.detach(),
                 "entropy_coeff": entropy_coeff,
-            },
-            key=module_id,
-            window=1,
+            }
         )
         return loss
 
@@ -110,8 +109,8 @@ class PPOTorchLearner(AuxiliaryLearnerMixin):
         super().after_gradient_based_update(timesteps=timesteps)
         if self.config.variant == "clip":
             return
-        per_epoch = math.ceil(len(self._minibatch_kls) / self.config.num_epochs)
-        kl = float(torch.stack(self._minibatch_kls[-per_epoch:]).mean())
+        per_epoch = len(self._minibatch_kls) // self.config.num_epochs
+        kl = float(self.peers.mean(torch.stack(self._minibatch_kls[-per_epoch:]).mean()))
         kl_coeff = self.module[DEFAULT_MODULE_ID].unwrapped().kl_coeff
         kl_coeff.mul_(kl_coefficient_factor(kl, self.config.kl_target)).clamp_(*KL_COEFF_BOUNDS)
         self.metrics.log_value((DEFAULT_MODULE_ID, "kl_coeff"), kl_coeff.item(), window=1)

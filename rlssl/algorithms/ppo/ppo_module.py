@@ -16,17 +16,18 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor, nn
 
-from rlssl.auxiliary.base import build_auxiliary
+from rlssl.auxiliary.base import build_auxiliary, seed_of
 from rlssl.errors import SpecError
-from rlssl.networks.encoders import Encoder, build_encoder
+from rlssl.networks.augmentation import AUGMENTED_OBS, build_augmentation, build_rl_encoder
+from rlssl.networks.encoders import Encoder, is_image
 from rlssl.networks.heads import GaussianHead, linear_head
 
 
 class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
     """Actor and critic, with the auxiliary losses beside them where it learns.
 
-    Settings (``model_config``): encoder, encoder_config, shared_encoder, auxiliary, seed, and
-    kl_coeff, the KL penalty's initial coefficient.
+    Settings (``model_config``): encoder, encoder_config, shared_encoder, augmentation, precision,
+    auxiliary, seed, and kl_coeff, the KL penalty's initial coefficient.
     """
 
     def setup(self) -> None:
@@ -36,13 +37,20 @@ class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         self.pi = policy_head(self.encoder.output_dim, self.action_space)
         shared = settings["shared_encoder"]
         if shared is None:
-            shared = _is_image(self.observation_space)
+            shared = is_image(self.observation_space)
         if not shared:
             self.critic_encoder = self._build_encoder()
         self.vf = linear_head(self._critic_encoder.output_dim, 1, gain=1.0)
         self.register_buffer("kl_coeff", torch.tensor(float(settings["kl_coeff"])))
+        self.augmentation = None
         self.auxiliary = nn.ModuleDict()
         if not self.inference_only:
+            self.augmentation = build_augmentation(
+                self.observation_space,
+                settings,
+                self.encoder,
+                seed=seed_of("augmentation", settings["seed"]),
+            )
             self.auxiliary = build_auxiliary(
                 settings["auxiliary"],
                 encoder=self.encoder,
@@ -54,20 +62,27 @@ class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
 
     def get_non_inference_attributes(self) -> list[str]:
         """What only the Learner needs."""
-        return ["critic_encoder", "vf", "kl_coeff", "auxiliary"]
+        return ["critic_encoder", "vf", "kl_coeff", "augmentation", "auxiliary"]
 
     def compute_values(self, batch: dict[str, Any], embeddings: Tensor | None = None) -> Tensor:
-        """[N], the critic's values, in units of the (possibly augmented) return."""
+        """[N], the critic's values, in units of the (possibly augmented) return.
+
+        Of the observations as the policy saw them, where they were augmented.
+        """
         if embeddings is None:
-            embeddings = self._critic_encoder(batch[Columns.OBS])
+            embeddings = self._critic_encoder(batch.get(AUGMENTED_OBS, batch[Columns.OBS]))
         return self.vf(embeddings).squeeze(-1)
 
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         return {Columns.ACTION_DIST_INPUTS: self.pi(self.encoder(batch[Columns.OBS]))}
 
     def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
-        latent = self.encoder(batch[Columns.OBS])
-        out = {Columns.ACTION_DIST_INPUTS: self.pi(latent)}
+        obs = batch[Columns.OBS]
+        out = {}
+        if self.augmentation is not None:
+            obs = out[AUGMENTED_OBS] = self.augmentation(obs)
+        latent = self.encoder(obs)
+        out[Columns.ACTION_DIST_INPUTS] = self.pi(latent)
         if not hasattr(self, "critic_encoder"):
             out[Columns.EMBEDDINGS] = latent
         return out
@@ -78,10 +93,7 @@ class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         return encoder
 
     def _build_encoder(self) -> Encoder:
-        settings = self.model_config
-        return build_encoder(
-            self.observation_space, settings["encoder"], settings["encoder_config"]
-        )
+        return build_rl_encoder(self.observation_space, self.model_config)
 
 
 def policy_head(latent_dim: int, action_space: gym.Space) -> nn.Module:
@@ -114,7 +126,3 @@ def action_distribution(action_space: gym.Space) -> type[TorchDistribution]:
             space=action_space, input_lens=[int(n) for n in action_space.nvec]
         )
     return TorchDiagGaussian
-
-
-def _is_image(space: gym.Space) -> bool:
-    return isinstance(space, gym.spaces.Box) and len(space.shape) == 3

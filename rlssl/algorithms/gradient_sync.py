@@ -1,0 +1,94 @@
+"""Several Learners on one model: the same weights at the start, the same mean gradient every step.
+
+RLlib wraps modules in torch's DistributedDataParallel, which fails as soon as a parameter gets no
+gradient, or is used outside ``forward``, as every auxiliary head is. Here nothing is wrapped.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+from rlssl.peers import Peers, Rows
+
+
+class LearnerGroup(Peers):
+    """The Learners of torch's default process group."""
+
+    def __init__(self) -> None:
+        self.rank = dist.get_rank()
+        self.size = dist.get_world_size()
+
+    def rows(self, num: int) -> Rows:
+        """See ``Peers``."""
+        counts = self.gather_counts(num)
+        return sum(counts[: self.rank]), sum(counts)
+
+    @torch.no_grad()
+    def gather(self, rows: Tensor) -> Tensor:
+        """See ``Peers``. Learners may have different numbers of rows."""
+        counts = self.gather_counts(len(rows))
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """See ``Peers``. What is gathered is pickled: small things alone."""
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    @torch.no_grad()
+    def mean(self, value: Tensor) -> Tensor:
+        """See ``Peers``."""
+        total = value.clone()
+        dist.all_reduce(total)
+        return total / self.size
+
+    def gather_counts(self, num: int) -> list[int]:
+        """Every Learner's number, by rank."""
+        own = torch.tensor([num], device=_device())
+        counts = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(counts, own)
+        return [int(count) for count in counts]
+
+
+@torch.no_grad()
+def broadcast_state(module: nn.Module) -> None:
+    """Gives every Learner the first one's parameters, buffers and extra states."""
+    state = module.state_dict()
+    for key, value in state.items():
+        # NCCL takes tensors on the GPU alone; extra states are not.
+        sent = value.to(_device(), copy=True).contiguous()
+        dist.broadcast(sent, src=0)
+        state[key] = sent.to(value.device)
+    module.load_state_dict(state)
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replaces every gradient by its mean over the Learners, in one all-reduce.
+
+    A gradient that a Learner lacks counts as zero there; one that all lack becomes zero, too.
+    """
+    by_dtype: dict[torch.dtype, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        by_dtype.setdefault(parameter.dtype, []).append(parameter)
+    for group in by_dtype.values():
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in group]
+        flat = _flatten_dense_tensors(gradients)
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+        for parameter, mean in zip(group, _unflatten_dense_tensors(flat, gradients), strict=True):
+            parameter.grad = mean
+
+
+def _device() -> torch.device:
+    """Where tensors of the process group must be."""
+    is_nccl = dist.get_backend() == "nccl"
+    return torch.device("cuda", torch.cuda.current_device()) if is_nccl else torch.device("cpu")
