@@ -102,7 +102,10 @@ _STORAGE = click.option(
     "--storage", default=DEFAULT_STORAGE, show_default=True, help="The folder of all results."
 )
 _TRUST = click.option(
-    "--trust", is_flag=True, help="Accepted, and not needed: policies hold no pickles."
+    "--trust",
+    "trusted",
+    is_flag=True,
+    help="Load a run of foreign origin, although its pickles and plug-ins can execute anything.",
 )
 
 
@@ -131,6 +134,7 @@ _TRUST = click.option(
 @click.option("--storage", help=f"The folder of all results.  [default: {DEFAULT_STORAGE}]")
 @click.option("--name", help="Folder of the results below the storage.")
 @click.option("--from", "warm_start", metavar="RUN", help="Start from the weights of a run.")
+@_TRUST
 @_ADDRESS
 def train(
     algorithm: str,
@@ -140,13 +144,13 @@ def train(
     overrides: Sequence[str],
     env_runners: int | None,
     warm_start: str | None,
+    trusted: bool,
     address: str | None,
     **flags: Any,
 ) -> None:
     """Train one policy: rlssl train ppo CartPole-v1 --aux icm."""
     _open_import_path()
     from rlssl.experiment.spec import load_spec
-    from rlssl.experiment.train import train as run
 
     document = {key: value for key, value in flags.items() if value is not None}
     document |= {"algorithm": algorithm, "env": env}
@@ -157,7 +161,10 @@ def train(
         if "=" not in text:
             raise SpecError(f"--stop {text} is no KEY=VALUE; write --stop env_steps=100000.")
     spec = load_spec(document, [*(f"stop.{text}" for text in stops), *overrides])
-    sys.exit(run(spec, warm_start=warm_start, address=address))
+    # Not before: it imports RLlib, which takes seconds that a misspelt word need not cost.
+    from rlssl.experiment.train import train as run
+
+    sys.exit(run(spec, warm_start=warm_start, trusted=trusted, address=address))
 
 
 @main.command()
@@ -168,21 +175,24 @@ def sweep(source: str, overrides: Sequence[str], address: str | None) -> None:
     """Run a sweep by name or from a file: rlssl sweep quickstart."""
     _open_import_path(source)
     from rlssl.experiment.spec import load_spec
+
+    spec = load_spec(source, overrides)
     from rlssl.experiment.sweep import sweep as run
 
-    sys.exit(run(load_spec(source, overrides), address=address))
+    sys.exit(run(spec, address=address))
 
 
 @main.command()
 @click.argument("run")
 @_STORAGE
+@_TRUST
 @_ADDRESS
-def resume(run: str, storage: str, address: str | None) -> None:
+def resume(run: str, storage: str, trusted: bool, address: str | None) -> None:
     """Continue an interrupted run or sweep."""
     _open_import_path()
     from rlssl.experiment.resume import resume as continue_run
 
-    sys.exit(continue_run(run, storage=storage, address=address))
+    sys.exit(continue_run(run, storage=storage, address=address, trusted=trusted))
 
 
 @main.command()
@@ -300,6 +310,16 @@ def list_names(kind: str, as_json: bool) -> None:
         click.echo(f"{row['name']:<28} {row['note']}".rstrip())
 
 
+@main.command()
+@_STORAGE
+@click.option("--json", "as_json", is_flag=True)
+def doctor(storage: str, as_json: bool) -> None:
+    """Check this machine: versions, rendering, ROMs, disk, memory, Ray."""
+    from rlssl.experiment.doctor import doctor as examine
+
+    sys.exit(examine(storage, as_json=as_json))
+
+
 def _announce(name: str, purpose: str) -> None:
     """Adds a command that is not there yet: asking for it gives a reason and exit code 2."""
 
@@ -315,7 +335,6 @@ def _announce(name: str, purpose: str) -> None:
 
 _announce("record", "Record a video of the policy.")
 _announce("report", "Write an HTML report of runs.")
-_announce("doctor", "Check the installation.")
 _announce("matrix", "Show which losses go with which algorithms.")
 
 if __name__ == "__main__":

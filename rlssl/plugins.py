@@ -3,6 +3,8 @@
 import functools
 import importlib
 import importlib.metadata
+import sys
+import traceback
 from collections.abc import Iterable
 from typing import Any
 
@@ -42,13 +44,16 @@ def resolve(reference: str) -> Any:
 
 def _import(module_name: str, wanted_by: str) -> Any:
     """Imports a module; whatever goes wrong in it becomes a PluginError in its own words."""
-    # A module written since the interpreter started is invisible to the finders' caches.
-    importlib.invalidate_caches()
+    if module_name not in sys.modules:
+        # A module written since the interpreter started is invisible to the finders' caches.
+        importlib.invalidate_caches()
     try:
         return importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script without a guard exits when imported
         words = f"{type(error).__name__}: {error}"
-        raise PluginError(f"cannot import {module_name!r} for {wanted_by}: {words}") from error
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        at = "" if "importlib" in where.filename else f" ({where.filename}, line {where.lineno})"
+        raise PluginError(f"cannot import {module_name!r} for {wanted_by}: {words}{at}") from error
 
 
 def load_plugins(names: Iterable[str] = ()) -> None:

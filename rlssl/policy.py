@@ -1,7 +1,11 @@
 """A trained policy on its own: acting, evaluating, saving and loading without pickles."""
 
+import base64
+import io
 import json
 import logging
+import sys
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +26,7 @@ from ray.rllib.utils.serialization import gym_space_from_dict, gym_space_to_dict
 from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
 from safetensors.torch import load_file, save_file
 
+from rlssl import trust
 from rlssl.algorithms import ALGORITHMS
 from rlssl.errors import SpecError
 from rlssl.registry import load_plugins, make_env
@@ -102,17 +107,24 @@ class Policy:
         """Reads what ``save`` wrote; nothing in it is executed.
 
         Raises:
-            SpecError: If the folder holds no policy, or names something unknown.
+            SpecError: If the folder holds no policy, or one that is damaged, names something
+                unknown, or names plug-ins to import though its origin is foreign.
         """
         folder = Path(folder)
         if not (folder / POLICY_FILE).is_file():
             raise SpecError(f"{folder} holds no {POLICY_FILE}; give an exported policy or a run.")
-        settings = json.loads((folder / POLICY_FILE).read_text())
-        load_plugins(settings["plugins"])
-        for key in ("observation_space", "action_space"):
-            settings[key] = gym_space_from_dict(settings[key])
-        module = _build_module(settings)
-        module.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        try:
+            settings = json.loads((folder / POLICY_FILE).read_text(encoding="utf-8"))
+            _load_own_plugins(folder, settings["plugins"])
+            for key in ("observation_space", "action_space"):
+                settings[key] = _space(settings[key])
+            module = _build_module(settings)
+            module.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        except SpecError:
+            raise
+        except Exception as error:  # whatever its author wrote into it
+            words = f"{type(error).__name__}: {error}"
+            raise SpecError(f"{folder} holds a policy that cannot be read: {words}") from error
         return cls(module, settings)
 
     def save(self, folder: str | Path) -> Path:
@@ -264,6 +276,28 @@ def _build_module(settings: Mapping[str, Any]) -> RLModule:
     )
     with torch.random.fork_rng(devices=[]):
         return spec.build()
+
+
+def _load_own_plugins(folder: Path, names: Sequence[str]) -> None:
+    """Imports the plug-ins, unless somebody else names them whom nobody vouches for."""
+    if missing := sorted(set(names) - set(sys.modules)):
+        trust.require(folder, f"it names plug-ins to import, {missing}")
+    load_plugins(names)
+
+
+def _space(saved: Mapping[str, Any]) -> gym.Space:
+    """RLlib's reader of spaces, which would unpickle arrays that are pickles."""
+    _refuse_pickles(saved)
+    return gym_space_from_dict(saved)
+
+
+def _refuse_pickles(saved: Any) -> None:
+    for key, value in saved.items() if isinstance(saved, Mapping) else enumerate(saved):
+        if key in ("low", "high", "nvec"):
+            data = io.BytesIO(zlib.decompress(base64.b64decode(value)))
+            np.load(data, allow_pickle=False)
+        elif isinstance(value, Mapping | list):
+            _refuse_pickles(value)
 
 
 def _to_batch(observation: Any) -> Any:

@@ -1,6 +1,7 @@
 """What every test needs before numpy, torch or a renderer is imported."""
 
 import os
+import tempfile
 
 import pytest
 from hypothesis import settings
@@ -9,6 +10,8 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MUJOCO_GL", "egl")  # no display
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+# Runs that tests start are noted there, not in the user's home.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="rlssl-tests-")
 
 # The same examples every time, so that a failure is about the change; no deadline, because a busy
 # machine is no bug.

@@ -7,12 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import pyarrow.fs
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rlssl.experiment import checkpoint
 from rlssl.experiment.provenance import provenance
+from rlssl.experiment.retries import last_error
 from rlssl.experiment.spec import save_spec
 from rlssl.experiment.trial import ENV_STEPS_AT_START, point_of, trial_spec, variant_label
 
@@ -56,6 +59,28 @@ class TrialFiles(Callback):
             _rewrite(path, keep_until=result.get(ENV_STEPS_AT_START, 0))
         with path.open("a", newline="") as file:
             csv.writer(file).writerows(result.pop("episodes", []))
+
+
+class Retries(Callback):
+    """Says that a trial failed and goes on, and from where."""
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Tune's hook."""
+        found = checkpoint.newest_valid(trial_folder(trial))
+        where = "the beginning" if found is None else f"{found.env_steps:,} env steps"
+        click.echo(
+            f"{trial} lost a process ({root_cause(last_error(trial))}); it goes on from {where}, "
+            f"try {trial.run_metadata.num_failures} of {trial.max_failures}.",
+            err=True,
+        )
+
+
+def root_cause(error: BaseException | None) -> str:
+    """What an error began with, in one line."""
+    while getattr(error, "cause", None) is not None:
+        error = error.cause  # type: ignore[union-attr]
+    words = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {words[0]}" if words else type(error).__name__
 
 
 class ProgressBar(Callback):

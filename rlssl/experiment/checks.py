@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rlssl.errors import SpecError, unknown_name
+from rlssl.errors import SpecError, closest, unknown_name
 from rlssl.experiment.annotations import call_arguments, check_arguments, field_types
 from rlssl.experiment.documents import did_you_mean
 
@@ -76,18 +76,46 @@ def check(spec: "Spec") -> None:
     Raises:
         SpecError: Naming key, value and fix.
     """
+    check_form(spec)
+    check_names(spec)
+    check_environment(spec.env)
     config_class = algorithm_class(spec.algorithm)
     for key in ("preset", "variant"):
         if getattr(spec, key) is not None:
             layer_values(key, getattr(spec, key), spec.algorithm)
-    check_name(spec.name)
-    check_environment(spec.env)
     check_arguments("training", spec.training, config_class.training_arguments())
     check_model(spec)
-    check_auxiliary(spec.auxiliary)
+    check_auxiliary(spec)
     check_connectors(spec)
+
+
+def check_form(spec: "Spec") -> None:
+    """What a spec says by itself: its name, where it stops, what it searches.
+
+    Raises:
+        SpecError: Naming key, value and fix.
+    """
+    check_name(spec.name)
     check_stop(spec)
     check_schedulers(spec)
+
+
+def check_names(spec: "Spec") -> None:
+    """Checks names against what is registered, importing nothing of it.
+
+    Raises:
+        SpecError: Naming key and value, with a suggestion.
+    """
+    from rlssl.algorithms import ALGORITHMS
+    from rlssl.registry import AUXILIARY_LOSSES, ENCODERS
+
+    losses = [name for name, options in spec.auxiliary.items() if options is not None]
+    encoders = [] if spec.model.encoder is None else [spec.model.encoder]
+    wanted = ((ALGORITHMS, [spec.algorithm]), (AUXILIARY_LOSSES, losses), (ENCODERS, encoders))
+    for registry, names in wanted:
+        for name in names:
+            if name not in registry:
+                raise unknown_name(registry.kind, name, registry)
 
 
 def check_name(name: str) -> None:
@@ -108,7 +136,9 @@ def check_environment(env: Mapping[str, Any]) -> None:
     for key in registry.RESERVED_ENV_KEYS:
         if key in env and key != "id":
             raise SpecError(f"env.{key} is given to every environment by rlssl; leave it out.")
-    if registry.find_environment(env["id"]) is not None:
+    entry = registry.find_environment(env["id"])
+    if entry is not None:
+        entry.resolve("make")
         return
     import gymnasium as gym
 
@@ -118,11 +148,23 @@ def check_environment(env: Mapping[str, Any]) -> None:
             importlib.import_module(module)
         gym.spec(name)
     except gym.error.Error as error:
-        known = {row["id"] for row in registry.list_environments()} | set(gym.registry)
         hint = "`rlssl list envs` shows them; 'module:Id' imports a module that registers Id."
-        raise unknown_name("environment", env["id"], known, hint) from error
-    except Exception as error:  # of somebody's module
+        raise unknown_name("environment", env["id"], _resembling(env["id"]), hint) from error
+    except (Exception, SystemExit) as error:  # of somebody's module
         raise SpecError(f"env.id {env['id']!r}: {type(error).__name__}: {error}.") from error
+
+
+def _resembling(name: str) -> set[str]:
+    """Ids to search for what was meant: gymnasium's, and the suites' only where those fail."""
+    import gymnasium as gym
+
+    from rlssl import registry
+
+    known = set(gym.registry) | set(registry.ENVIRONMENTS)
+    if closest(name, known):
+        return known
+    # Asking the suites for their members imports them: seconds.
+    return known | {row["id"] for row in registry.list_environments()}
 
 
 def check_model(spec: "Spec") -> None:
@@ -138,18 +180,18 @@ def check_model(spec: "Spec") -> None:
         check_arguments("model.encoder_config", spec.model.encoder_config, hints)
 
 
-def check_auxiliary(auxiliary: Mapping[str, Any]) -> None:
+def check_auxiliary(spec: "Spec") -> None:
     """Checks losses, their fields, controls and ranges."""
-    from rlssl.auxiliary.base import CONTROLS, parse_auxiliary
+    from rlssl.auxiliary.base import CONTROLS, options_for, parse_auxiliary
     from rlssl.registry import AUXILIARY_LOSSES
 
-    wanted = {name: options for name, options in auxiliary.items() if options is not None}
+    wanted = {name: options for name, options in spec.auxiliary.items() if options is not None}
     for name, options in wanted.items():
         config_class = AUXILIARY_LOSSES[name].Config
         fields = field_types(config_class)
         where = f"auxiliary.{name}"
         check_arguments(where, options, {**fields, **dict.fromkeys(CONTROLS, bool)})
-    parse_auxiliary(wanted)
+    parse_auxiliary(options_for(wanted, spec.env["id"]))
 
 
 def check_connectors(spec: "Spec") -> None:

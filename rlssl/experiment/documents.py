@@ -1,8 +1,9 @@
 """Reads spec files: YAML without surprises, sweeps found by name, plain data checked."""
 
 import importlib.resources
+import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +13,8 @@ from yaml.constructor import ConstructorError
 from rlssl.errors import SpecError, closest
 
 _MAX_DEPTH = 20
+# A few aliases of aliases in a YAML file stand for more values than any memory holds.
+_MAX_VALUES = 20_000
 _MAX_INT = 2**63
 
 
@@ -119,33 +122,52 @@ def parse_yaml(text: str, where: str) -> Any:
     return plain(value, "")
 
 
-def plain(value: Any, path: str, depth: int = 0) -> Any:
+def plain(value: Any, path: str) -> Any:
     """A copy of ``value`` made of dicts with text keys, lists, text and numbers alone.
 
     Raises:
         SpecError: Naming ``path`` if something else is in it; a spec must survive being saved.
     """
+    return _plain(value, path, 0, itertools.count(1))
+
+
+def _plain(value: Any, path: str, depth: int, counter: Iterator[int]) -> Any:
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()  # numpy scalars: what Tune's samplers draw
     if depth > _MAX_DEPTH:
         raise SpecError(f"{path[:60]}...: nested deeper than {_MAX_DEPTH} levels.")
+    if next(counter) > _MAX_VALUES:
+        raise SpecError(f"{path[:60]}...: a spec holds at most {_MAX_VALUES} values.")
     if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise SpecError(
-                    f"keys must be text; got {key!r} in {path or 'the spec'}; quote it."
-                )
-        return {str(k): plain(v, f"{path}.{k}".lstrip("."), depth + 1) for k, v in value.items()}
+        return {
+            _plain_key(key, path): _plain(inner, f"{path}.{key}".lstrip("."), depth + 1, counter)
+            for key, inner in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [plain(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
+        return [_plain(item, f"{path}[{i}]", depth + 1, counter) for i, item in enumerate(value)]
     if isinstance(value, str | Path):
-        return str(value)
+        return _plain_text(str(value), path)
     if value is None or isinstance(value, bool | int | float):
         return _plain_number(value, path)
     raise SpecError(
         f"{path or 'a spec'} must be plain data (numbers, text, lists, mappings); "
         f"got {type(value).__name__}."
     )
+
+
+def _plain_key(key: Any, path: str) -> str:
+    if not isinstance(key, str):
+        raise SpecError(f"keys must be text; got {key!r} in {path or 'the spec'}; quote it.")
+    return _plain_text(key, path)
+
+
+def _plain_text(text: str, path: str) -> str:
+    """Text that a file can hold: no halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SpecError(f"{path or 'the spec'} holds text that is no unicode: {text!r}.") from error
+    return str(text)
 
 
 def _plain_number(value: Any, path: str) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import click
 import ray
 
+from rlssl import trust
 from rlssl.errors import DEFAULT_STORAGE
-from rlssl.experiment.runs import locate, policy_folders
+from rlssl.experiment.runs import locate, policy_folders, sweep_folder
 from rlssl.policy import (
     MAX_EPISODE_STEPS,
     EpisodeRecord,
@@ -32,7 +34,7 @@ def evaluate(
     env_runners: int = 0,
     seed: int = 0,
     as_json: bool = False,
-    trust: bool = False,
+    trusted: bool = False,
     max_episode_steps: int | None = None,
     storage: str = DEFAULT_STORAGE,
 ) -> int:
@@ -47,7 +49,7 @@ def evaluate(
         env_runners: Processes to share the work; 0: this one alone.
         seed: Of the first episode.
         as_json: Prints every episode.
-        trust: Not needed: policies are read without pickles.
+        trusted: Lets a policy of foreign origin name modules to import; see `rlssl.trust`.
         max_episode_steps: Agent steps after which an episode is cut off; None: 27,000.
         storage: Where names are looked up.
 
@@ -55,12 +57,15 @@ def evaluate(
         The exit code.
 
     Raises:
-        SpecError: If there is no such run, policy or environment.
+        SpecError: If there is no such run, policy or environment, or a foreign policy would
+            have modules imported.
     """
-    del trust
+    located = locate(run, storage)
+    if trusted:
+        trust.accept(sweep_folder(located))
     seeds = range(seed, seed + episodes)
     reports = []
-    for folder in policy_folders(locate(run, storage)):
+    for folder in policy_folders(located):
         records = _play(folder, seeds, env_runners, explore, max_episode_steps or MAX_EPISODE_STEPS)
         reports.append({"policy": str(folder), **summarize(records), "seed": seed})
         if as_json:
@@ -77,6 +82,9 @@ def _play(
 ) -> list[EpisodeRecord]:
     policy = Policy.load(folder)
     env = policy.settings["env"]
+    module, _, _ = env["id"].rpartition(":")
+    if module and module not in sys.modules:
+        trust.require(folder, f"its environment imports {module!r}")
     preflight(env)
     if env_runners == 0:
         return evaluate_policy(policy, env, seeds=seeds, explore=explore, max_steps=max_steps)
@@ -85,6 +93,7 @@ def _play(
         ray.init(num_cpus=max(cores, env_runners), log_to_driver=False, include_dashboard=False)
     play = ray.remote(num_cpus=1)(_play_slots)
     dealt = [slots(seeds)[runner::env_runners] for runner in range(env_runners)]
+    # What was refused or accepted here holds for the helpers, too.
     parts = ray.get([play.remote(str(folder), part, explore, max_steps) for part in dealt if part])
     by_seed = {record.seed: record for part in parts for record in part}
     return [by_seed[seed] for seed in seeds]
@@ -93,6 +102,7 @@ def _play(
 def _play_slots(
     folder: str, seeds: Sequence[Sequence[int]], explore: bool, max_steps: int
 ) -> list[EpisodeRecord]:
+    trust.accept(Path(folder))
     policy = Policy.load(folder)
     env = policy.settings["env"]
     return [record for slot in seeds for record in run_slot(policy, env, slot, explore, max_steps)]

@@ -3,12 +3,13 @@
 import shutil
 from pathlib import Path
 
+from rlssl import trust
 from rlssl.errors import DEFAULT_STORAGE
-from rlssl.experiment.runs import single_policy_folder
+from rlssl.experiment.runs import locate, single_policy_folder, sweep_folder
 
 
 def export(
-    run: str, *, out: Path | None = None, storage: str = DEFAULT_STORAGE, trust: bool = False
+    run: str, *, out: Path | None = None, storage: str = DEFAULT_STORAGE, trusted: bool = False
 ) -> Path:
     """Copies the newest policy of a run out of its checkpoint; ``rlssl.load_policy`` reads it.
 
@@ -16,7 +17,7 @@ def export(
         run: A trial's folder, or the folder or name of a run with one trial.
         out: The folder to write; None: ``export`` in the trial's folder.
         storage: Where names are looked up.
-        trust: Not needed: policies are stored without pickles.
+        trusted: Makes the export the user's own, though the run is not; see `rlssl.trust`.
 
     Returns:
         The folder.
@@ -24,8 +25,11 @@ def export(
     Raises:
         SpecError: If there is no such run, or several trials.
     """
-    del trust
+    if trusted:
+        trust.accept(sweep_folder(locate(run, storage)))
     source = single_policy_folder(run, storage)
     target = out if out is not None else source.parent.parent / "export"
     shutil.copytree(source, target, dirs_exist_ok=True)
+    if trust.is_trusted(source):
+        trust.record(target)
     return target

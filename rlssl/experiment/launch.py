@@ -13,15 +13,20 @@ from typing import Any
 
 import click
 import ray
+import torch
 from ray import tune
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.tune import CheckpointConfig, FailureConfig, ResultGrid, RunConfig, TuneConfig, Tuner
 from ray.tune.experiment import Trial
+from ray.tune.result import EXPR_ERROR_FILE
 
+from rlssl import trust
 from rlssl.errors import ExitCode, ResourceError, SpecError
 from rlssl.experiment import checkpoint
-from rlssl.experiment.callbacks import ProgressBar, TrialFiles
+from rlssl.experiment.callbacks import ProgressBar, Retries, TrialFiles
 from rlssl.experiment.provenance import provenance
+from rlssl.experiment.retries import only_dead_processes_retried
 from rlssl.experiment.seeded_asha import SeededASHA
 from rlssl.experiment.spec import (
     Spec,
@@ -42,6 +47,7 @@ from rlssl.experiment.trial import (
     point_of,
     variant_label,
 )
+from rlssl.experiment.warm_start import check_fits
 from rlssl.registry import local_registrations, preflight
 from rlssl.rollouts.frame_stack import stacked_space
 
@@ -58,25 +64,42 @@ _RAY_ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
 
 def launch(
-    spec: Spec, *, address: str | None, is_sweep: bool, warm_start: Path | None = None
+    spec: Spec,
+    *,
+    address: str | None,
+    is_sweep: bool,
+    warm_start: Path | None = None,
+    announcement: str = "",
 ) -> tuple[int, Path]:
     """Runs every trial of ``spec``; returns the exit code and the folder of the results.
+
+    Args:
+        spec: From ``load_spec``.
+        address: Of an existing cluster; None: a local one.
+        is_sweep: Whether a table is shown rather than a bar.
+        warm_start: A checkpoint whose weights every trial starts from.
+        announcement: Printed when nothing is left that could be refused.
 
     Raises:
         SpecError: If the environment fails its preflight; nothing was started.
         ResourceError: If the cluster or the storage cannot be used.
     """
     for point in points_to_check(spec) if spec.search else [{}]:
-        check_trial(at_point(spec, point, spec.seeds[0]))
+        module = check_trial(at_point(spec, point, spec.seeds[0]))
+        if warm_start is not None:
+            check_fits(warm_start, module, spec)
     registrations = local_registrations()
     storage = storage_path(spec.storage)
     name = free_name(storage, spec.name)
     start_ray(spec, address)
+    if announcement:
+        click.echo(announcement)
     folder = Path(storage, name)
     _describe(spec, folder, is_sweep)
     tuner = Tuner(
@@ -102,24 +125,29 @@ def launch(
             checkpoint_config=CheckpointConfig(
                 num_to_keep=spec.checkpoint.keep, checkpoint_at_end=True
             ),
-            failure_config=FailureConfig(max_failures=0),
+            failure_config=FailureConfig(max_failures=spec.max_failures),
             **output(spec, is_sweep),
         ),
     )
     return fit(tuner, folder), folder
 
 
-def check_trial(spec: Spec) -> None:
+def check_trial(spec: Spec) -> RLModule:
     """Builds what a trial builds, once: environment, networks and auxiliary losses.
+
+    Returns:
+        The networks, untrained.
 
     Raises:
         SpecError: In the words of what failed; nothing was started.
     """
-    spaces = preflight(spec.env)
     config = build_config(spec)
-    stacked = stacked_space(spaces.observation_space, config.network["frame_stack"])
+    spaces = preflight(config.env_settings)
+    config.adapt_to(spaces)
+    config.check_training()
+    stacked = stacked_space(spaces.observation_space, config.frame_stack)
     try:
-        config.get_rl_module_spec(
+        return config.get_rl_module_spec(
             spaces={DEFAULT_MODULE_ID: (stacked, spaces.action_space)}, inference_only=False
         ).build()
     except Exception as error:
@@ -136,7 +164,8 @@ def fit(tuner: Tuner, folder: Path) -> int:
     """Runs Tune to its end; returns the exit code after saying what failed, and where."""
     # As Ctrl-C: what a cluster's scheduler sends leaves a checkpoint and the way to resume, too.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    grid = tuner.fit()
+    with only_dead_processes_retried():
+        grid = tuner.fit()
     trials: Sequence[Trial] = grid._experiment_analysis.trials
     failed = [trial for trial in trials if trial.status == Trial.ERROR]
     if not all(trial.status == Trial.ERROR or _reached_its_end(trial) for trial in trials):
@@ -150,14 +179,14 @@ def output(spec: Spec, is_sweep: bool) -> dict[str, Any]:
     """The part of RunConfig that decides what is printed."""
     if not is_sweep:
         bar = ProgressBar(spec.stop.get("env_steps", math.inf))
-        return {"verbose": 0, "callbacks": [TrialFiles(), bar]}
+        return {"verbose": 0, "callbacks": [TrialFiles(), Retries(), bar]}
     table = tune.CLIReporter(
         metric_columns={METRIC: "return", "success_rate": "success", "env_steps": "env_steps"},
         parameter_columns=[*to_tune(spec), SEED_KEY],
         max_report_frequency=15,
         max_column_length=40,
     )
-    return {"verbose": 1, "callbacks": [TrialFiles()], "progress_reporter": table}
+    return {"verbose": 1, "callbacks": [TrialFiles(), Retries()], "progress_reporter": table}
 
 
 def start_ray(spec: Spec, address: str | None) -> None:
@@ -171,14 +200,20 @@ def start_ray(spec: Spec, address: str | None) -> None:
     request = config.algo_class.default_resource_request(config).required_resources
     num_cpus, num_gpus = math.ceil(request.get("CPU", 1)), request.get("GPU", 0)
     if not ray.is_initialized():
+        if address is None and num_gpus > torch.cuda.device_count():
+            raise _too_few("GPU", num_gpus, "this machine", torch.cuda.device_count())
         _connect(address, num_cpus)
     available = ray.cluster_resources()
     for key, asked in (("CPU", num_cpus), ("GPU", num_gpus)):
         if asked > available.get(key, 0):
-            raise ResourceError(
-                f"a trial asks {asked:g} {key}s (resources), the cluster has "
-                f"{available.get(key, 0):g}; ask fewer, or start nodes."
-            )
+            raise _too_few(key, asked, "the cluster", available.get(key, 0))
+
+
+def _too_few(key: str, asked: float, where: str, available: float) -> ResourceError:
+    return ResourceError(
+        f"a trial asks {asked:g} {key}s (resources), and {where} has {available:g}; ask fewer, or "
+        "give a cluster that has them: --address HOST:PORT."
+    )
 
 
 def _connect(address: str | None, num_cpus: int) -> None:
@@ -189,7 +224,7 @@ def _connect(address: str | None, num_cpus: int) -> None:
         quiet.pop("include_dashboard")
         try:
             ray.init(address=address, runtime_env=python_path, **quiet)
-        except ConnectionError as error:
+        except (ConnectionError, RuntimeError, ValueError) as error:
             raise ResourceError(f"no Ray cluster at address '{address}': {error}") from error
         return
     cores = os.cpu_count() or 1
@@ -200,12 +235,14 @@ def _connect(address: str | None, num_cpus: int) -> None:
 
 def _check_listening(address: str) -> None:
     """Ray itself would wait a minute for nobody."""
-    host, colon, port = address.rpartition(":")
-    if not colon or "://" in address:
+    if address == "auto":
         return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        raise SpecError(f"--address must be auto or HOST:PORT; got {address!r}.")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
-    except (OSError, ValueError) as error:
+    except (OSError, OverflowError) as error:
         raise ResourceError(f"no Ray cluster at address '{address}': {error}.") from error
 
 
@@ -238,6 +275,7 @@ def free_name(storage: str, name: str) -> str:
 
 def _describe(spec: Spec, folder: Path, is_sweep: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    trust.record(folder)
     save_spec(spec, folder / SWEEP_SPEC_FILE, provenance())
     # So that plug-ins beside the spec are found from another folder, too.
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
@@ -277,7 +315,7 @@ def _explain_failures(grid: ResultGrid) -> None:
         if result.error is not None:
             last_line = str(result.error).strip().splitlines()[-1]
             click.echo(f"trial failed: {last_line}", err=True)
-            click.echo(f"{result.path}", err=True)
+            click.echo(str(Path(result.path, EXPR_ERROR_FILE)), err=True)
 
 
 def _explain_interruption(trials: Sequence[Trial], folder: Path) -> None:

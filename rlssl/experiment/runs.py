@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rlssl import trust
 from rlssl.errors import DEFAULT_STORAGE, SpecError
 from rlssl.experiment import checkpoint
 from rlssl.experiment.callbacks import TRIAL_FILE
@@ -37,7 +38,7 @@ def locate(run: str | Path, storage: str = DEFAULT_STORAGE) -> Path:
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """What was noted when the run began; makes its plug-ins importable here.
+    """What was noted when the run began; makes the plug-ins of a trusted run importable here.
 
     Raises:
         SpecError: If the folder is no run's, or the run needs what only its script registered.
@@ -46,14 +47,20 @@ def describe(folder: Path) -> dict[str, Any]:
         raise SpecError(f"{folder} is not the folder of a run: it holds no {RUN_FILE}.")
     try:
         run: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
-    except json.JSONDecodeError as error:
+        paths, registered = run["python_path"], run["registered_by_script"]
+    except (KeyError, TypeError, ValueError) as error:
         raise SpecError(f"{folder / RUN_FILE} is damaged: {error}.") from error
-    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    new = [path for path in run["python_path"] if path not in inherited]
-    sys.path.extend(path for path in run["python_path"] if path not in sys.path)
-    os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, inherited), *new])
-    _require_registrations(run["registered_by_script"])
+    if trust.is_trusted(folder):
+        _open_import_path(paths)
+    _require_registrations(registered)
     return run
+
+
+def _open_import_path(paths: Sequence[str]) -> None:
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    new = [path for path in paths if path not in inherited]
+    sys.path.extend(path for path in paths if path not in sys.path)
+    os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, inherited), *new])
 
 
 def _require_registrations(names: Sequence[str]) -> None:
@@ -128,7 +135,9 @@ def single_policy_folder(run: str | Path, storage: str = DEFAULT_STORAGE) -> Pat
     return folders[0]
 
 
-def load_policy(run_or_export: str | Path, *, storage: str = DEFAULT_STORAGE) -> Policy:
+def load_policy(
+    run_or_export: str | Path, *, storage: str = DEFAULT_STORAGE, trusted: bool = False
+) -> Policy:
     """Loads a trained policy: ``policy.act(observation, explore=False)``.
 
     Reads safetensors and JSON alone; nothing in the files is executed.
@@ -137,8 +146,11 @@ def load_policy(run_or_export: str | Path, *, storage: str = DEFAULT_STORAGE) ->
         run_or_export: A trial's folder, the folder or name of a run with one trial, or what
             ``rlssl export`` wrote.
         storage: Where names are looked up.
+        trusted: Imports the plug-ins that a policy of foreign origin names; see `rlssl.trust`.
 
     Raises:
         SpecError: If there is no such run, or no valid checkpoint in it.
     """
+    if trusted:
+        trust.accept(sweep_folder(locate(run_or_export, storage)))
     return Policy.load(single_policy_folder(run_or_export, storage))

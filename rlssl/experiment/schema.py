@@ -27,8 +27,10 @@ class ModelSpec(_Section):
     frame_stack: PositiveInt | None = None
     # Whether policy and value function share their encoder.
     shared_encoder: bool | None = None
-    # Augmentation of what the RL loss sees.
+    # Augmentation of what the RL loss sees: "shift", {crop: {size: 84}}, ...
     augmentation: str | dict[str, Any] | None = None
+    # In which the encoder computes.
+    precision: Literal["float32", "bfloat16"] | None = None
     # A recurrent core behind the encoder.
     lstm: bool | dict[str, Any] | None = None
 
@@ -159,6 +161,8 @@ class Spec(_Section):
     env_step_timeout_s: PositiveFloat | None = None
     # Seconds without new env steps after which a run fails; None: the default.
     watchdog_s: PositiveFloat | None = None
+    # How often a trial goes on from its newest checkpoint after one of its processes died.
+    max_failures: NonNegativeInt = 2
     tracking: list[str] = ["tensorboard"]
     # A folder; on a cluster, one that every node sees.
     storage: str = DEFAULT_STORAGE

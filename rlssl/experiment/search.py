@@ -47,6 +47,9 @@ SEARCHABLE = (
 #: More trials than this in one grid is taken for a mistake.
 MAX_GRID_POINTS = 10_000
 
+#: Of a grid with more points, values are checked one at a time: each costs milliseconds.
+MAX_COMBINATIONS_CHECKED = 256
+
 
 @dataclass(frozen=True)
 class Dimension:
@@ -116,6 +119,8 @@ def _read_dimension(path: str, entry: Any) -> Dimension:
         hint = "write the seeds under 'seeds'" if head in ("seed", "seeds") else None
         end = f"; {hint}." if hint else did_you_mean(head, SEARCHABLE)
         raise SpecError(f"search cannot vary '{path}'{end}")
+    if isinstance(entry, Mapping) and len(entry) > 1 and set(entry) <= set(KINDS):
+        raise SpecError(f"search.{path} holds {len(entry)} spaces: {', '.join(entry)}; keep one.")
     if not isinstance(entry, Mapping) or len(entry) != 1:
         raise SpecError(
             f"search.{path} must be one of {{{': ...}, {'.join(KINDS)}: ...}}; got {entry!r}. "
@@ -196,17 +201,22 @@ def _product(grid: list[Dimension]) -> list[dict[str, Any]]:
 
 
 def points_to_check(spec: "Spec") -> list[dict[str, Any]]:
-    """Complete points that together hold every value of grids and choices, and every bound."""
-    every = dimensions(spec.search)
-    drawn = [dimension for dimension in every if not dimension.is_grid]
-    first = {dimension.path: dimension.examples[0] for dimension in drawn}
-    grid = [{**first, **point} for point in points(spec)]
+    """Complete points that together hold every value of grids and choices, and every bound.
+
+    Every combination of a small grid; of a larger one, each value beside the first of the others.
+    """
+    every = sorted(dimensions(spec.search), key=lambda dimension: dimension.is_grid)
+    first = {dimension.path: dimension.examples[0] for dimension in every}
+    grid = [dimension for dimension in every if dimension.is_grid]
+    if math.prod(len(dimension.arguments) for dimension in grid) > MAX_COMBINATIONS_CHECKED:
+        grid = []
     others = [
-        {**grid[0], dimension.path: example}
-        for dimension in drawn
+        {**first, dimension.path: example}
+        for dimension in every
+        if dimension not in grid
         for example in dimension.examples[1:]
     ]
-    return grid + others
+    return [{**first, **point} for point in _product(grid)] + others
 
 
 def has_random(spec: "Spec") -> bool:

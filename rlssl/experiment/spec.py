@@ -9,7 +9,16 @@ import numpy as np
 import yaml
 
 from rlssl.errors import SpecError
-from rlssl.experiment.checks import algorithm_class, check, layer_values, refuse_later
+from rlssl.experiment.checks import (
+    algorithm_class,
+    check,
+    check_environment,
+    check_form,
+    check_names,
+    layer_values,
+    refuse_later,
+)
+from rlssl.experiment.confidential import refuse_secrets
 from rlssl.experiment.documents import list_sweeps, plain, read_document
 from rlssl.experiment.overrides import LAYERS, apply_overrides, merge, parse_override, set_path
 from rlssl.experiment.schema import Spec, dump, parse
@@ -67,7 +76,8 @@ def load_spec(
         _refuse_layers_of_saved(overrides)
     document = merge(document, _normalised(plain(extra or {}, "")))
     document = _normalised(apply_overrides(document, overrides))
-    _load_plugins(document)
+    refuse_secrets(document)
+    _check_what_is_cheap(document)
     spec = _build(document, expand=not saved)
     if not isinstance(source, Mapping) or spec.search or len(spec.seeds) > 1:
         _require_stop(spec)
@@ -82,7 +92,7 @@ def _read(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         return document
     if isinstance(source, str | Path):
         return {"name": _folder_name(Path(source).stem), **read_document(source)}
-    raise SpecError(f"a spec must be a path, a name or a mapping; got {source!r}.")
+    raise SpecError(f"a spec must be a path, a name or a mapping; got {type(source).__name__}.")
 
 
 def at_point(spec: Spec, point: Mapping[str, Any], seed: int) -> Spec:
@@ -135,12 +145,9 @@ def _refuse_layers_of_saved(overrides: Sequence[str]) -> None:
             )
 
 
-def _load_plugins(document: Mapping[str, Any]) -> None:
+def _load_plugins(modules: Sequence[str]) -> None:
     from rlssl.registry import load_plugins
 
-    modules = document.get("plugins", [])
-    if not isinstance(modules, list) or not all(isinstance(name, str) for name in modules):
-        raise SpecError(f"plugins must be a list of modules; got {modules!r}.")
     load_plugins(modules)
     # The built-in losses and encoders register when these are imported.
     import rlssl.auxiliary
@@ -152,18 +159,34 @@ def _searches_layers(search: Any) -> bool:
     return isinstance(search, Mapping) and any(key in search for key in keys)
 
 
+def _check_what_is_cheap(document: dict[str, Any]) -> None:
+    """Refuses in a second what needs no RLlib, whose import takes five.
+
+    Keys and types that are wrong in the file stay wrong whatever a preset or variant lays below.
+    """
+    for key in ("searcher", "scheduler"):
+        if isinstance(document.get(key), dict):
+            refuse_later(key, document[key])
+    sketch = parse(_with_seeds({"name": _default_name(document), "env": {}, **document}))
+    _check_seeds(sketch)
+    if not any(key in document for key in LAYERS) and not _searches_layers(sketch.search):
+        check_form(sketch)
+    _load_plugins(sketch.plugins)
+    check_names(sketch)
+    if "id" in sketch.env:
+        check_environment(sketch.env)
+
+
+def _with_seeds(document: dict[str, Any]) -> dict[str, Any]:
+    return {"seeds": [document["seed"]], **document} if "seed" in document else document
+
+
 def _build(document: dict[str, Any], *, expand: bool) -> Spec:
     """Applies the layers where they are known, then checks everything."""
     # A layer that the search chooses is applied at its points, below the file, as any other.
     if not _searches_layers(document.get("search")):
         document = _without_null_losses(_expanded(document) if expand else document)
-    document = {"name": _default_name(document), **document}
-    if "seed" in document:
-        document = {"seeds": [document["seed"]], **document}
-    for key in ("searcher", "scheduler"):
-        if isinstance(document.get(key), dict):
-            refuse_later(key, document[key])
-    spec = parse(document)
+    spec = parse(_with_seeds({"name": _default_name(document), **document}))
     _check_seeds(spec)
     check(spec)
     if not spec.search:
@@ -194,7 +217,7 @@ def _check_builds(spec: Spec) -> None:
     """Lets the algorithm refuse what it knows to be wrong: ranges, sizes that do not fit."""
     config = build_config(spec)
     # Else validate() would build the environment, for every point of a search.
-    config.action_repeat = config.action_repeat or 1
+    config.adapt_to(None)
     try:
         config.validate()
     except (TypeError, ValueError) as error:

@@ -1,7 +1,5 @@
 """`rlssl sweep`: every point of a search with every seed, ending with a table and a picture."""
 
-import click
-
 from rlssl.errors import ExitCode
 from rlssl.experiment.finish import finish_sweep
 from rlssl.experiment.launch import launch
@@ -20,8 +18,8 @@ def sweep(spec: Spec, *, address: str | None = None) -> int:
         SpecError: If something is wrong before anything started.
         ResourceError: If the cluster or the storage cannot be used.
     """
-    click.echo(f"{spec.name}: {num_trials(spec)} trials of {spec.stop['env_steps']:,} env steps")
-    code, folder = launch(spec, address=address, is_sweep=True)
+    size = f"{spec.name}: {num_trials(spec)} trials of {spec.stop['env_steps']:,} env steps"
+    code, folder = launch(spec, address=address, is_sweep=True, announcement=size)
     if code != ExitCode.INTERRUPTED:
         finish_sweep(folder)
     return code

@@ -11,6 +11,7 @@ from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from rlssl.experiment import checkpoint
+from rlssl.experiment.casualties import Casualties
 from rlssl.experiment.spec import Spec, at_point, build_config, load_spec
 from rlssl.experiment.watchdog import Watchdog
 from rlssl.registry import load_plugins, restore_registrations
@@ -22,6 +23,9 @@ REGISTRATIONS_KEY = "registrations"
 
 #: Where the run stood when this process took it up; what was logged beyond it is repeated.
 ENV_STEPS_AT_START = "env_steps_at_start"
+
+#: What Tune's Trainable counts over the whole trial.
+_COUNTERS = ("_iteration", "_time_total", "_timesteps_total", "_episodes_total")
 
 
 class TrialRunner(tune.Trainable):
@@ -43,13 +47,20 @@ class TrialRunner(tune.Trainable):
         restore_registrations(config.get(REGISTRATIONS_KEY, {}))
         self.spec = trial_spec(config)
         algorithm_config = build_config(self.spec)
+        folder = self._trial_folder()
+        if folder is not None:
+            # Where a Learner leaves a batch that it could not learn from.
+            algorithm_config.run_folder = str(folder)
+            checkpoint.remove_unfinished(folder)
+            checkpoint.publish_through(self._storage)
         # Not `build_algo()`: without a storage, Tune makes a folder in the user's home for it.
         self.algorithm = algorithm_config.algo_class(config=algorithm_config, storage=self._storage)
+        self.casualties = Casualties(self.algorithm)
         self.env_steps = 0
         self.last_checkpoint_env_steps = 0
         if config.get(WARM_START_KEY):
             self._load_weights(Path(config[WARM_START_KEY]))
-        found = checkpoint.newest_valid(Path(self._trial_folder()))
+        found = None if folder is None else checkpoint.newest_or_none_yet(folder)
         if found is not None:
             self._restore(found)
         self.env_steps_at_start = self.env_steps
@@ -61,24 +72,36 @@ class TrialRunner(tune.Trainable):
         result.pop("config", None)
         self.env_steps = result["env_steps"]
         self.watchdog.report(self.env_steps)
+        self.casualties.add_to(result)
         result[ENV_STEPS_AT_START] = self.env_steps_at_start
         result[SHOULD_CHECKPOINT] = self._checkpoint_is_due()
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Everything that the trial needs to continue, and the policy on its own."""
-        checkpoint.save(self.algorithm, Path(checkpoint_dir), self.env_steps)
+        progress = {
+            "counters": {key: getattr(self, key) for key in _COUNTERS},
+            "casualties": self.casualties.counts(),
+        }
+        checkpoint.save(self.algorithm, Path(checkpoint_dir), self.env_steps, progress)
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Tune's hook, with its own newest checkpoint; `setup` has restored the newest valid one.
+
+        Tune's may be damaged or gone, and it may not know of the newest one.
+        """
+        folder = self._trial_folder()
+        saved = getattr(checkpoint_path, "checkpoint", checkpoint_path)
+        if folder is None or Path(getattr(saved, "path", saved)).parent != folder:
+            super().restore(checkpoint_path)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Restores the newest valid checkpoint beside the given one, which may not be it.
+        """Restores a checkpoint of another trial's.
 
         Raises:
-            SpecError: If there is no valid one.
+            SpecError: If it is not valid.
         """
-        folder = Path(checkpoint_dir)
-        found = checkpoint.newest_valid(folder.parent) or checkpoint.check(folder)
-        if found.env_steps != self.env_steps:
-            self._restore(found)
+        self._restore(checkpoint.check(Path(checkpoint_dir)))
         self.env_steps_at_start = self.env_steps
 
     def cleanup(self) -> None:
@@ -94,7 +117,10 @@ class TrialRunner(tune.Trainable):
         return True
 
     def _restore(self, found: checkpoint.CheckpointInfo) -> None:
-        self.algorithm.restore_from_path(str(found.path / checkpoint.ALGORITHM_FOLDER))
+        abandoned = checkpoint.restore(self.algorithm, found)
+        self.casualties.go_on_from(found.progress.get("casualties", {}), newly_abandoned=abandoned)
+        for key, value in found.progress.get("counters", {}).items():
+            setattr(self, key, value)
         self.env_steps = self.last_checkpoint_env_steps = found.env_steps
 
     def _load_weights(self, run: Path) -> None:
@@ -106,9 +132,9 @@ class TrialRunner(tune.Trainable):
             from_worker_or_learner_group=self.algorithm.learner_group, inference_only=True
         )
 
-    def _trial_folder(self) -> str:
-        """Where the checkpoints are, if that is a path on this machine."""
-        return "" if self._storage is None else str(self._storage.trial_fs_path)
+    def _trial_folder(self) -> Path | None:
+        """Where the checkpoints are; None without a storage, as in a script of a user's own."""
+        return None if self._storage is None else Path(self._storage.trial_fs_path)
 
 
 def checkpoint_period(spec: Spec) -> int:

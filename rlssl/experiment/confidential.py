@@ -1,0 +1,64 @@
+"""Keeps secrets out of specs, which are saved beside every result and shared with it."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rlssl.errors import SpecError
+
+_SECRET_KEY = re.compile(
+    r"^(token|auth)$"
+    r"|(^|_)(password|passwd|passphrase|secret|credentials?)$"
+    r"|(^|_)(api|access|private|secret|account|encryption)_?key$"
+    r"|(^|_)(auth|access|api|bearer|refresh|session|hf|hub|github|gitlab|wandb)_?token$"
+)
+_PASSWORD_IN_URL = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
+# A shorter value of a secret variable would be found by accident.
+_MIN_SECRET = 8
+
+
+def refuse_secrets(document: Mapping[str, Any]) -> None:
+    """Refuses text under a key such as ``api_key``, and text that a secret variable holds.
+
+    Raises:
+        SpecError: Naming the key, and not the value.
+    """
+    variables = {
+        value: name
+        for name, value in os.environ.items()
+        if len(value) >= _MIN_SECRET and is_secret_key(name)
+    }
+    for path, text in _texts(document, ""):
+        keys = re.split(r"[.\[\]]", path)
+        if any(is_secret_key(key) for key in keys):
+            raise _error(path, "looks like a secret")
+        if text in variables:
+            raise _error(path, f"holds the value of the environment variable {variables[text]}")
+        if _PASSWORD_IN_URL.search(text):
+            raise _error(path, "holds a URL with a password")
+
+
+def is_secret_key(key: str) -> bool:
+    """Whether what stands under ``key`` is a secret by its name: ``api_key``, ``accessToken``."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).replace("-", "_").lower()
+    return _SECRET_KEY.search(words) is not None
+
+
+def _error(path: str, reason: str) -> SpecError:
+    return SpecError(
+        f"{path} {reason} (not shown here), and specs are saved beside every result; leave it out, "
+        "and let the code that needs it read an environment variable."
+    )
+
+
+def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every text in the document that is not empty, with its path."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(item, f"{path}[{index}]")
+    elif isinstance(value, str) and value:
+        yield path, value

@@ -1,0 +1,341 @@
+"""`rlssl doctor`: what this machine lacks, each line ok or with its fix."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rlssl.errors import ExitCode
+
+#: Seconds after which a probe that has not answered counts as failed.
+PROBE_TIMEOUT_S = 15.0
+_NO_ANSWER = "no answer within"
+#: Seconds that a probe is given to end by itself then.
+_GRACE_S = 2.0
+
+_GIB = 2**30
+#: Below the first of each pair nothing will run, below the second a long run may end early.
+_DISK_GIB = (1.0, 10.0)
+_MEMORY_GIB = (2.0, 8.0)
+
+_RENDER = """
+import mujoco
+sphere = "<geom type='sphere' size='1' rgba='1 0 0 1'/><light pos='0 0 3'/>"
+model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{sphere}</worldbody></mujoco>")
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+renderer = mujoco.Renderer(model, 32, 32)
+renderer.update_scene(data)
+assert renderer.render().std() > 0, "the picture is black"
+print("a picture of MuJoCo's drawn")
+"""
+_ROMS = """
+import ale_py
+from ale_py import roms
+games = roms.get_all_rom_ids()
+assert games, "no game at all"
+ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+ale_py.ALEInterface().loadROM(roms.get_rom_path("pong"))
+print(f"{len(games)} games; Pong loads")
+"""
+_RAY = """
+import logging, ray
+ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False,
+         logging_level=logging.ERROR)
+assert ray.get(ray.put(b"x" * 1_000_000)) == b"x" * 1_000_000
+print(f"starts; object store of {ray.cluster_resources()['object_store_memory'] / 2**30:.1f} GiB")
+"""
+_GPU = """
+import torch
+names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+for index in range(len(names)):
+    torch.ones(1, device=f"cuda:{index}").sum().item()
+print(", ".join(names))
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        subject: What was looked at.
+        state: "broken" is required and does not work; "note" can be lived with.
+        words: What was found.
+        fix: What to do; "" where there is nothing to do.
+    """
+
+    subject: str
+    state: Literal["ok", "note", "broken"]
+    words: str
+    fix: str = ""
+
+
+class Probe:
+    """A piece of Python in a process of its own, which may crash or hang."""
+
+    def __init__(self, code: str, **environment: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._deadline = time.monotonic() + PROBE_TIMEOUT_S
+
+    def answer(self) -> tuple[bool, str]:
+        """Whether it ended well, and its last words."""
+        try:
+            left = max(0.0, self._deadline - time.monotonic())
+            printed, errors = self._process.communicate(timeout=left)
+        except subprocess.TimeoutExpired:
+            self._end()
+            return False, f"{_NO_ANSWER} {PROBE_TIMEOUT_S:g} s"
+        ok = self._process.returncode == 0
+        lines = (printed if ok else errors).strip().splitlines()
+        if not lines and not ok:
+            lines = [f"ended with code {self._process.returncode}"]
+        return ok, lines[-1] if lines else ""
+
+    def _end(self) -> None:
+        """Asks first: Ray's processes would outlive the one that started them."""
+        self._process.terminate()
+        try:
+            self._process.communicate(timeout=_GRACE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.communicate()
+
+
+def examine(storage: str) -> Iterator[Finding]:
+    """Looks at everything, the slow things at the same time.
+
+    Args:
+        storage: The folder where results would go.
+    """
+    cluster = Probe(_RAY)  # first: the slowest
+    egl, osmesa = Probe(_RENDER, MUJOCO_GL="egl"), Probe(_RENDER, MUJOCO_GL="osmesa")
+    roms, gpu = Probe(_ROMS), Probe(_GPU)
+    yield python_version()
+    yield from versions()
+    yield from rendering(egl.answer(), osmesa.answer())
+    yield probed("Atari ROMs", roms.answer(), "pip install --force-reinstall ale-py")
+    yield gpus(gpu.answer(), has_driver=Path("/proc/driver/nvidia/version").is_file())
+    yield disk(storage)
+    yield memory(total_memory())
+    yield probed(
+        "Ray", cluster.answer(), "look into /tmp/ray/session_latest/logs; free memory and disk"
+    )
+    yield shared_memory(Path("/dev/shm"), total_memory())
+    yield token_authentication()
+
+
+def probed(subject: str, answer: tuple[bool, str], fix: str) -> Finding:
+    """What a probe of something required has found."""
+    ok, words = answer
+    if ok:
+        return Finding(subject, "ok", words)
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if words.startswith(_NO_ANSWER) and load > 2 * cores:
+        words = f"{words}, at a load of {load:.1f} on {cores} cores"
+        return Finding(subject, "note", words, "try again when the machine is less busy")
+    return Finding(subject, "broken", words, fix)
+
+
+def gpus(answer: tuple[bool, str], *, has_driver: bool) -> Finding:
+    """What PyTorch sees; nothing is required, but a GPU that lies idle is worth a line."""
+    ok, words = answer
+    if ok and words:
+        return Finding("GPU", "ok", words)
+    if ok and not has_driver:
+        return Finding("GPU", "ok", "none; training runs on the CPU")
+    fix = "install the PyTorch that your driver can use: https://pytorch.org/get-started/locally"
+    return Finding("GPU", "note", words or "PyTorch sees none, though there is a driver", fix)
+
+
+def python_version() -> Finding:
+    """The interpreter against what the installed rlssl asks for."""
+    version = platform.python_version()
+    try:
+        asked = importlib.metadata.metadata("rlssl")["Requires-Python"]
+    except importlib.metadata.PackageNotFoundError:
+        asked = ""
+    if not SpecifierSet(asked or "").contains(version, prereleases=True):
+        words = f"{version}; rlssl needs {asked}"
+        return Finding("Python", "broken", words, "make the environment with another Python")
+    return Finding("Python", "ok", version)
+
+
+def versions() -> Iterator[Finding]:
+    """Every dependency against the range that rlssl asks for, extras if they are there."""
+    try:
+        requirements = [Requirement(text) for text in importlib.metadata.requires("rlssl") or ()]
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("rlssl", "broken", "not installed", "pip install -e . in its folder")
+        return
+    for requirement in requirements:
+        finding = installed(requirement)
+        if finding is not None:
+            yield finding
+
+
+def installed(requirement: Requirement) -> Finding | None:
+    """One dependency; None where it is for development, or an extra of ours as a whole."""
+    extra = _extra(requirement)
+    if extra in ("dev", "bench", "all"):
+        return None
+    asked = f"{requirement.name}{requirement.specifier}"
+    try:
+        version = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        if extra:
+            fix = f"if you need it: pip install 'rlssl[{extra}]'"
+            return Finding(requirement.name, "note", "not installed", fix)
+        return Finding(requirement.name, "broken", "not installed", f"pip install '{asked}'")
+    if not requirement.specifier.contains(version, prereleases=True):
+        words = f"{version}; rlssl needs {requirement.specifier}"
+        return Finding(requirement.name, "broken", words, f"pip install '{asked}'")
+    return Finding(requirement.name, "ok", version)
+
+
+def _extra(requirement: Requirement) -> str:
+    """The extra that the dependency belongs to; "" for the core."""
+    _, _, quoted = str(requirement.marker or "").partition("extra == ")
+    return quoted.strip("\"'")
+
+
+def rendering(egl: tuple[bool, str], osmesa: tuple[bool, str]) -> Iterator[Finding]:
+    """Pixels of dm_control need one of the two where there is no display."""
+    packages = {"EGL": "libegl1 libgl1-mesa-dri", "OSMesa": "libosmesa6"}
+    works = egl[0] or osmesa[0]
+    for name, (ok, words) in (("EGL", egl), ("OSMesa", osmesa)):
+        fix = "" if ok else f"apt-get install {packages[name]}"
+        if not ok and works:
+            fix = "not needed: the other one works"
+        if name == "OSMesa" and ok and not egl[0]:
+            fix = "choose it: export MUJOCO_GL=osmesa"
+        state: Literal["ok", "note", "broken"] = "ok" if ok else "note" if works else "broken"
+        yield Finding(f"rendering by {name}", state, words, fix)
+
+
+def disk(storage: str) -> Finding:
+    """Free space where results would go, and whether they can be written there."""
+    folder = Path(storage).expanduser().resolve()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        words = f"{folder}: {error.strerror}"
+        return Finding("storage", "broken", words, "give another: --storage")
+    free = shutil.disk_usage(existing).free / _GIB
+    words = f"{free:.1f} GiB free at {folder}"
+    return _enough("storage", free, _DISK_GIB, words, "delete old runs, or give --storage")
+
+
+def memory(total: float) -> Finding:
+    """The memory that this process may use, in bytes."""
+    words = f"{total / _GIB:.1f} GiB"
+    return _enough("memory", total / _GIB, _MEMORY_GIB, words, "fewer env_runners, smaller buffers")
+
+
+def _enough(subject: str, gib: float, limits: tuple[float, float], words: str, fix: str) -> Finding:
+    required, comfortable = limits
+    if gib < required:
+        return Finding(subject, "broken", f"{words}; {required:g} GiB at least", fix)
+    if gib < comfortable:
+        return Finding(subject, "note", f"{words}; {comfortable:g} GiB are comfortable", fix)
+    return Finding(subject, "ok", words)
+
+
+def total_memory() -> float:
+    """Bytes: the machine's, or the container's limit below it."""
+    total = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, float(Path(path).read_text()))
+        except (OSError, ValueError):  # no such limit; "max"
+            continue
+    return total
+
+
+def shared_memory(folder: Path, total: float) -> Finding:
+    """Ray's object store lies in /dev/shm, or slowly on disk where that is too small."""
+    subject = "shared memory"
+    if not folder.is_dir():
+        return Finding(subject, "ok", f"no {folder} on this system; Ray does without")
+    free = shutil.disk_usage(folder).free
+    wanted = min(0.3 * total, 8 * _GIB)
+    words = f"{free / _GIB:.1f} GiB free in {folder}"
+    if free < wanted:
+        fix = f"docker run --shm-size={wanted / _GIB:.0f}g, or remount {folder} larger"
+        return Finding(subject, "note", f"{words}: Ray's objects go to the disk", fix)
+    return Finding(subject, "ok", words)
+
+
+def token_authentication() -> Finding:
+    """Whether whoever reaches Ray's ports may run code there; rlssl changes nothing of it."""
+    subject, mode = "Ray token", os.environ.get("RAY_AUTH_MODE")
+    if mode is not None and mode.lower() != "token":
+        words = f"authentication is off: RAY_AUTH_MODE={mode}"
+        return Finding(subject, "broken", words, "unset RAY_AUTH_MODE")
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return Finding(subject, "ok", "from RAY_AUTH_TOKEN")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if not path.is_file():
+        return Finding(subject, "ok", f"none yet; Ray writes {path} when it starts")
+    if path.stat().st_mode & 0o077:
+        words = f"others on this machine can read {path}"
+        return Finding(subject, "note", words, f"chmod 600 {path}")
+    return Finding(subject, "ok", str(path))
+
+
+def doctor(storage: str, *, as_json: bool = False) -> int:
+    """Prints the report; returns the exit code: 3 if something required is broken.
+
+    Args:
+        storage: The folder where results would go.
+        as_json: Prints it for programs.
+    """
+    findings = list(examine(storage))
+    if as_json:
+        click.echo(json.dumps([vars(finding) for finding in findings], indent=1))
+    else:
+        _print(findings)
+    broken = any(finding.state == "broken" for finding in findings)
+    return ExitCode.NO_RESOURCES if broken else ExitCode.OK
+
+
+def _print(findings: list[Finding]) -> None:
+    styles = {"ok": "green", "note": "yellow", "broken": "bold red"}
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for _ in range(3):
+        table.add_column(no_wrap=True, overflow="ignore")
+    for finding in findings:
+        line = f"{finding.words}  ->  {finding.fix}" if finding.fix else finding.words
+        state = Text(finding.state, style=styles[finding.state])
+        table.add_row(Text(finding.subject), state, Text(line))
+    # As wide as the longest line: a path or a command to copy is never wrapped.
+    console = Console(width=Console(width=10_000).measure(table).maximum)
+    with console.capture() as printed:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in printed.get().splitlines()))

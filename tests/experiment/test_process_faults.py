@@ -1,0 +1,262 @@
+"""Processes of a run are killed while it trains: nothing that was learned is lost, or hidden."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from rlssl.experiment import checkpoint
+
+pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
+
+#: Slow enough to be hit while it trains: about 700 env steps a second.
+COMMAND = ["train", "ppo", "CartPole-v1", "--seed", "1"]
+COMMAND += ["--set", "training.train_batch_size_per_learner=256", "--set", "training.num_epochs=12"]
+COMMAND += ["--set", "checkpoint.every_env_steps=1000", "--stop", "env_steps=10000"]
+
+
+class Run:
+    """A command line in a process of its own, and the folder of the run that it starts."""
+
+    def __init__(self, folder: Path, name: str, *arguments: str) -> None:
+        self.folder = folder / "results" / name
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "rlssl.cli", *arguments, "--name", name],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def trial(self) -> Path:
+        (marker,) = self.folder.glob("*/trial.json")
+        return marker.parent
+
+    def wait_for_checkpoints(self, count: int) -> None:
+        deadline = time.monotonic() + 240
+        while len(list(self.folder.glob(f"*/checkpoint_*/{checkpoint.MANIFEST}"))) < count:
+            assert self.process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def kill(self, title: str, how: int = signal.SIGKILL) -> int:
+        """Signals the first Ray process of this run with such a title; returns its pid."""
+        pids = [
+            pid for pid in descendants(self.process.pid) if process_title(pid).startswith(title)
+        ]
+        assert pids, [process_title(pid) for pid in descendants(self.process.pid)]
+        os.kill(pids[0], how)
+        return pids[0]
+
+    def finish(self) -> tuple[str, str]:
+        """What it printed, and to stderr; it must have ended well."""
+        printed, errors = self.process.communicate(timeout=300)
+        assert self.process.returncode == 0, printed + errors
+        return printed, errors
+
+    def results(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.trial() / "result.json").open()]
+
+
+def descendants(root: int) -> list[int]:
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # ended meanwhile
+            continue
+        parents[int(folder.name)] = int(fields[1])
+    found: set[int] = set()
+    new = {root}
+    while new:
+        new = {pid for pid, parent in parents.items() if parent in new} - found
+        found |= new
+    return sorted(found)
+
+
+def process_title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Any]:
+    started: list[Run] = []
+
+    def start(name: str, *arguments: str) -> Run:
+        started.append(Run(tmp_path, name, *arguments))
+        return started[-1]
+
+    yield start
+    for run in started:
+        # Workers of Ray are in sessions of their own: they end with their raylet.
+        below = descendants(run.process.pid) if run.process.poll() is None else []
+        for pid in [*below, *([run.process.pid] if below else [])]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        run.process.wait()
+
+
+def rlssl(*arguments: str, cwd: Path, code: int = 0) -> tuple[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "rlssl.cli", *arguments], cwd=cwd, capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+def final_weights(run: Run) -> dict[str, np.ndarray]:
+    found = checkpoint.newest_valid(run.trial())
+    assert found is not None
+    weights: dict[str, np.ndarray] = load_file(found.path / "policy" / "weights.safetensors")
+    return weights
+
+
+def damage(folder: Path) -> None:
+    state = folder / "algorithm" / "learner_group" / "learner" / "state.pkl"
+    state.write_bytes(state.read_bytes()[:-10])
+
+
+def test_killed_driver_resumes_to_the_run_that_was_never_killed(runs: Any, tmp_path: Path) -> None:
+    options = [*COMMAND, "--aux", "icm"]
+    killed = runs("killed", *options)
+    killed.wait_for_checkpoints(2)
+    below = descendants(killed.process.pid)
+    killed.process.kill()
+    killed.process.wait()
+    wait_until_gone(below)
+    refuses_to_resume_from_nothing(killed, tmp_path)
+    printed, _ = rlssl("resume", str(killed.folder), cwd=tmp_path)
+    (started_at,) = {row["env_steps_at_start"] for row in killed.results()} - {0}
+    assert f"{started_at:,} env steps done at" in printed and started_at >= 2000
+
+    whole = runs("whole", *options)
+    whole.finish()
+    # One history in each file; and the same one, down to the last bit of the weights.
+    assert (killed.trial() / "episodes.csv").read_text() == (
+        whole.trial() / "episodes.csv"
+    ).read_text()
+    expected, actual = final_weights(whole), final_weights(killed)
+    assert all(np.array_equal(actual[key], expected[key]) for key in expected)
+    last, expected_last = killed.results()[-1], whole.results()[-1]
+    for key in ("env_steps", "training_iteration", "episode_return_mean", "intrinsic_return_mean"):
+        assert last[key] == expected_last[key]
+    assert last["aux"] == expected_last["aux"]
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    """Whatever trains or writes ends with its driver; Ray's agents, which do not, take a minute."""
+    deadline = time.monotonic() + 10
+    while any(process_title(pid).startswith("ray::TrialRunner") for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def refuses_to_resume_from_nothing(run: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "damaged"
+    shutil.copytree(run.folder, copy)
+    for folder in copy.glob("*/checkpoint_*"):
+        damage(folder)
+    start = time.monotonic()
+    _, errors = rlssl("resume", str(copy), cwd=tmp_path, code=2)
+    assert "no valid checkpoint left" in errors and "Traceback" not in errors
+    assert time.monotonic() - start < 20
+
+
+def test_killed_trial_goes_on_from_the_newest_checkpoint_that_is_whole(runs: Any) -> None:
+    run = runs("trial", *COMMAND)
+    run.wait_for_checkpoints(2)
+    # Stopped first, so that it makes no other checkpoint before it dies.
+    pid = run.kill("ray::TrialRunner", signal.SIGSTOP)
+    found = checkpoint.newest_valid(run.trial())
+    assert found is not None
+    damage(found.path)
+    before = checkpoint.newest_valid(run.trial())
+    assert before is not None and before.env_steps < found.env_steps
+    os.kill(pid, signal.SIGKILL)
+    _, errors = run.finish()
+    assert {row["env_steps_at_start"] for row in run.results()} == {0, before.env_steps}
+    assert f"goes on from {before.env_steps:,} env steps, try 1 of 2" in errors
+    assert "is truncated or changed" in errors
+    steps = episode_steps(run)
+    assert steps == sorted(steps) and steps[-1] > 9000
+
+
+def episode_steps(run: Run) -> list[int]:
+    lines = (run.trial() / "episodes.csv").read_text().splitlines()[1:]
+    return [int(line.split(",")[0]) for line in lines]
+
+
+def test_killed_learner_is_a_failure_that_the_trial_recovers_from(runs: Any) -> None:
+    run = runs("learner", *COMMAND, "--set", "resources.learners=1")
+    run.wait_for_checkpoints(2)
+    run.kill("ray::_WrappedExecutable")
+    _, errors = run.finish()
+    (started_at,) = {row["env_steps_at_start"] for row in run.results()} - {0}
+    assert started_at >= 2000 and run.results()[-1]["env_steps"] >= 10000
+    assert re.search(r"lost a process \(ActorDiedError.*try 1 of 2", errors)
+
+
+def test_killed_env_runner_is_replaced_and_counted(runs: Any) -> None:
+    # Long enough for the new one to be there before the end.
+    run = runs("runner", *COMMAND, "--env-runners", "2", "--stop", "env_steps=40000")
+    run.wait_for_checkpoints(2)
+    run.kill("ray::VectorEnvRunner")
+    run.finish()
+    rows = run.results()
+    assert {row["env_steps_at_start"] for row in rows} == {0}  # the trial never stopped
+    assert rows[0]["faults"]["env_runner_restarts"] == 0
+    assert rows[-1]["faults"]["env_runner_restarts"] == 1
+    assert rows[-1]["faults"]["episodes_abandoned"] == 8  # its environments
+    assert rows[-1]["env_steps"] >= 40000
+
+
+def test_what_an_environment_raises_is_not_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "hopeless.py").write_text(
+        textwrap.dedent(
+            """
+            import gymnasium as gym, numpy as np, rlssl
+
+            class Hopeless(gym.Env):
+                observation_space = gym.spaces.Box(0, 1, (2,), np.float32)
+                action_space = gym.spaces.Discrete(2)
+                steps = 0
+
+                def __init__(self, config):
+                    pass
+
+                def reset(self, *, seed=None, options=None):
+                    return np.zeros(2, np.float32), {}
+
+                def step(self, action):
+                    Hopeless.steps += 1
+                    if Hopeless.steps > 600:
+                        raise ConnectionResetError("the robot fell over")
+                    return np.zeros(2, np.float32), 0.0, False, False, {}
+
+            rlssl.register_env("lab/Hopeless", Hopeless)
+            """
+        )
+    )
+    command = ["train", "ppo", "lab/Hopeless", "--set", "plugins=[hopeless]", "--name", "hopeless"]
+    _, errors = rlssl(*command, *COMMAND[5:], cwd=tmp_path, code=1)
+    assert "the robot fell over" in errors and "Traceback" not in errors
+    (log,) = (tmp_path / "results" / "hopeless").glob("*/error.txt")
+    assert log.read_text().count("Failure #") == 1
+    assert str(log) in errors.splitlines()

@@ -1,0 +1,320 @@
+"""Nothing executes that a user has not vouched for, and no secret is kept."""
+
+import base64
+import io
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import rlssl
+from rlssl import trust
+from rlssl.algorithms.ppo.ppo import PPOConfig
+from rlssl.cli import main
+from rlssl.errors import SpecError
+from rlssl.experiment.confidential import is_secret_key
+from rlssl.experiment.spec import load_spec
+from rlssl.policy import POLICY_FILE, WEIGHTS_FILE, Policy, _build_module
+
+ROOT = Path(__file__).parents[2]
+
+
+class Malicious:
+    """A pickle that leaves a file behind wherever it is loaded."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.trace,)
+
+
+@pytest.fixture(autouse=True)
+def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a pickle or module would leave behind; the record of runs is empty."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(trust, "_accepted", set())
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path / "executed"
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """An exported policy of somebody else's."""
+    model = PPOConfig().get_default_rl_module_spec().model_config
+    settings = {
+        "algorithm": "ppo",
+        "model": model,
+        "observation_space": gym.spaces.Box(-1, 1, (4,), np.float32),
+        "action_space": gym.spaces.Discrete(2),
+        "normalize_actions": True,
+        "clip_actions": False,
+        "plugins": [],
+        "env": {"id": "CartPole-v1"},
+    }
+    return Policy(_build_module(settings), settings).save(tmp_path / "export")
+
+
+def rewrite(export: Path, **changes: Any) -> None:
+    settings = json.loads((export / POLICY_FILE).read_text())
+    (export / POLICY_FILE).write_text(json.dumps({**settings, **changes}))
+
+
+def pickled_array(trace: Path) -> str:
+    """An array of objects, as RLlib writes the bounds of a space: numpy would unpickle it."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([Malicious(trace)], dtype=object), allow_pickle=True)
+    return base64.b64encode(zlib.compress(buffer.getvalue())).decode()
+
+
+def put_pickle(name: str) -> Callable[[Path, Path], None]:
+    def put(export: Path, trace: Path) -> None:
+        (export / name).write_bytes(pickle.dumps(Malicious(trace)))
+
+    return put
+
+
+def put_space(export: Path, trace: Path) -> None:
+    box = {"space": "box", "low": pickled_array(trace), "high": pickled_array(trace)}
+    rewrite(export, observation_space={"space": "tuple", "spaces": [{**box, "shape": [1]}]})
+
+
+def put_plugin(export: Path, trace: Path) -> None:
+    module = export / "not_yours.py"
+    module.write_text(f"from pathlib import Path\nPath({str(trace)!r}).touch()\n")
+    sys.path.append(str(export))
+    rewrite(export, plugins=["not_yours"])
+
+
+# --- policies ------------------------------------------------------------------------------------
+
+
+def test_the_malicious_pickle_would_execute(trace: Path) -> None:
+    pickle.loads(pickle.dumps(Malicious(trace)))
+    assert trace.exists()
+    trace.unlink()
+    np.load(io.BytesIO(zlib.decompress(base64.b64decode(pickled_array(trace)))), allow_pickle=True)
+    assert trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (put_pickle(WEIGHTS_FILE), "cannot be read: SafetensorError"),
+        (put_pickle(POLICY_FILE), "cannot be read: UnicodeDecodeError"),
+        (put_space, "cannot be read: ValueError: Object arrays cannot be loaded"),
+        (put_plugin, "was not made here by you, and it names plug-ins to import, ['not_yours']"),
+        (lambda export, _: rewrite(export, algorithm="os"), "unknown algorithm 'os'"),
+        (lambda export, _: rewrite(export, model={}), "cannot be read: KeyError"),
+        (lambda export, _: rewrite(export, plugins=5), "cannot be read: TypeError"),
+        (lambda export, _: (export / WEIGHTS_FILE).unlink(), "cannot be read: FileNotFoundError"),
+    ],
+)
+def test_a_foreign_policy_is_data_or_refused(
+    export: Path, trace: Path, spoil: Callable[[Path, Path], None], words: str
+) -> None:
+    spoil(export, trace)
+    with pytest.raises(SpecError, match=re.escape(words)):
+        rlssl.load_policy(export)
+    assert not trace.exists()
+
+
+def test_pickles_beside_a_foreign_policy_are_not_looked_at(export: Path, trace: Path) -> None:
+    for name in ("module_state.pkl", "class_and_ctor_args.pkl", "policy.pkl", "weights.pt"):
+        put_pickle(name)(export, trace)
+    action = rlssl.load_policy(export).act(np.zeros(4, np.float32))
+    assert action in (0, 1)
+    assert not trace.exists()
+
+
+def test_who_vouches_for_a_policy_has_its_plugins_imported(export: Path, trace: Path) -> None:
+    put_plugin(export, trace)
+    rlssl.load_policy(export, trusted=True)
+    assert trace.exists()
+    trace.unlink()
+    # What the program has imported itself needs nobody's word.
+    trust._accepted.clear()
+    rlssl.load_policy(export)
+    del sys.modules["not_yours"]
+
+
+def test_a_foreign_policy_names_no_module_for_its_environment(export: Path, trace: Path) -> None:
+    put_plugin(export, trace)
+    rewrite(export, plugins=[], env={"id": "not_yours:X-v0"})
+    result = CliRunner().invoke(main, ["evaluate", str(export)])
+    assert result.exit_code == 2
+    assert "its environment imports 'not_yours'" in result.output
+    assert not trace.exists()
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path: Path, trace: Path) -> Path:
+    """A run of somebody else's, each pickle of which executes."""
+    folder = tmp_path / "run"
+    checkpoint = folder / "trial" / "checkpoint_000000"
+    checkpoint.mkdir(parents=True)
+    description = {"is_sweep": False, "python_path": [str(folder)], "registered_by_script": []}
+    (folder / "run.json").write_text(json.dumps(description))
+    (folder / "trial" / "trial.json").write_text("{}")
+    (checkpoint / "rlssl_checkpoint.json").write_text('{"env_steps": 1, "files": {}}')
+    for name in ("tuner.pkl", "trainable.pkl", "trial/checkpoint_000000/state.pkl"):
+        (folder / name).write_bytes(pickle.dumps(Malicious(trace)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command", [("resume",), ("train", "ppo", "CartPole-v1", "--from")], ids=lambda c: c[0]
+)
+@pytest.mark.parametrize("part", ["", "trial"])
+def test_a_foreign_run_is_not_unpickled(
+    command: tuple[str, ...], part: str, run: Path, trace: Path
+) -> None:
+    result = CliRunner().invoke(main, [*command, str(run / part)])
+    assert result.exit_code == 2
+    assert "was not made here by you, and its checkpoints are pickles" in result.output
+    assert "repeat with --trust" in result.output
+    assert not trace.exists()
+
+
+def test_the_import_path_of_a_foreign_run_is_not_taken_up(run: Path) -> None:
+    from rlssl.experiment.runs import describe
+
+    describe(run)
+    assert str(run) not in sys.path
+    trust.accept(run)
+    describe(run)
+    assert str(run) in sys.path
+
+
+def test_a_folder_is_your_own_at_the_path_where_you_made_it(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    (mine / "trial").mkdir(parents=True)
+    assert not trust.is_trusted(mine)
+    trust.record(mine)
+    assert trust.is_trusted(mine) and trust.is_trusted(mine / "trial" / "..")
+    assert trust.is_trusted(mine / "trial")
+    moved = mine.rename(tmp_path / "moved")
+    assert not trust.is_trusted(moved)
+    assert not trust.is_trusted(tmp_path)
+
+
+def test_another_users_folder_is_foreign_even_at_a_recorded_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trust.record(tmp_path)
+    assert trust.is_trusted(tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    assert not trust.is_trusted(tmp_path)
+
+
+def test_a_record_that_cannot_be_written_stops_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    trust.record(tmp_path)
+    assert "resume needs --trust" in caplog.text
+    assert not trust.is_trusted(tmp_path)
+
+
+# --- Ray's authentication ------------------------------------------------------------------------
+
+
+def test_nothing_shipped_sets_rays_authentication() -> None:
+    # Named by the doctor alone, which reads it.
+    folders = ("rlssl", "envs", "tune_configs", "examples", "deploy", "benchmarks", "tests")
+    files = [path for name in folders for path in (ROOT / name).rglob("*") if path.is_file()]
+    named = [path for path in files if b"RAY_AUTH" in path.read_bytes() and path.suffix != ".pyc"]
+    assert [path.name for path in named if "test" not in path.name] == ["doctor.py"]
+
+
+# --- secrets -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "secret"),
+    [
+        *((key, True) for key in ("api_key", "apiKey", "API-KEY", "password", "db_password")),
+        *((key, True) for key in ("token", "hf_token", "accessToken", "client_secret", "auth")),
+        *((key, True) for key in ("WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "credentials")),
+        *((key, False) for key in ("key", "keys", "num_tokens", "token_dim", "mask_token", "lr")),
+        *((key, False) for key in ("api_key_env", "secretary", "author", "passes", "keyboard")),
+    ],
+)
+def test_secrets_are_known_by_their_keys(key: str, secret: bool) -> None:
+    assert is_secret_key(key) is secret
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        ({"env": {"id": "CartPole-v1", "api_key": "hunter2!"}}, "env.api_key"),
+        ({"env": {"id": "CartPole-v1", "login": {"token": ["hunter2!"]}}}, "env.login.token[0]"),
+        ({"evaluation": {"env": {"password": "hunter2!"}}}, "evaluation.env.password"),
+        (
+            {"search": {"env.api_key": {"grid": ["hunter2!"]}}, "stop": {"env_steps": 1}},
+            "search.env.api_key.grid[0]",
+        ),
+        ({"storage": "s3://me:hunter2!@bucket"}, "storage"),
+        ({"env": {"id": "CartPole-v1", "harmless": "hunter2-from-the-shell"}}, "env.harmless"),
+    ],
+)
+def test_a_secret_is_refused_by_its_key_and_not_shown(
+    document: dict[str, Any], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_PASSWORD", "hunter2-from-the-shell")
+    with pytest.raises(SpecError) as caught:
+        load_spec({"algorithm": "ppo", "env": "CartPole-v1", **document})
+    assert str(caught.value).startswith(f"{path} ")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.timeout(300)
+def test_a_run_keeps_no_secret_and_is_foreign_where_it_is_moved(
+    tmp_path: Path,
+) -> None:
+    secrets = {
+        "WANDB_API_KEY": "secret-of-wandb-5309",
+        "AWS_SECRET_ACCESS_KEY": "secret-of-aws-5309",
+        "MY_DATABASE": "secret-of-nobody-5309",
+    }
+    environment = {**os.environ, **secrets, "XDG_STATE_HOME": str(tmp_path / "state")}
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "rlssl.cli", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
+    done = command("train", "ppo", "CartPole-v1", "--stop", "env_steps=500", "--name", "mine")
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
+    assert any(path.suffix == ".pkl" for path in files)
+    assert [path for path in files if b"-5309" in path.read_bytes()] == []
+    (tmp_path / "results" / "mine").rename(tmp_path / "results" / "moved")
+    again = ("train", "ppo", "CartPole-v1", "--stop", "env_steps=100", "--from", "moved")
+    refused = command(*again)
+    assert refused.returncode == 2 and "repeat with --trust" in refused.stderr
+    vouched = command(*again, "--trust")
+    assert vouched.returncode == 0, vouched.stdout + vouched.stderr
+    # A policy is data: no word is needed.
+    assert command("evaluate", "moved", "--episodes", "1").returncode == 0
