@@ -49,7 +49,8 @@ class EpisodeLog:
         self._steps -= lost_steps
         self._returns = np.zeros(num_envs, np.float64)
         self._lengths = np.zeros(num_envs, np.int64)
-        self._offsets = np.zeros(num_envs, np.int64)
+        # Which environments stepped in the last vector step.
+        self._stepped = np.zeros(num_envs, np.bool_)
         self._started_s = np.full(num_envs, time.perf_counter())
 
     def forget(self, slots: list[int], *, lost_steps: int) -> None:
@@ -72,18 +73,20 @@ class EpisodeLog:
         """
         self._returns += rewards * stepped
         self._lengths += stepped
-        # Environments count one after the other, as in RLlib's loop: no two games share an offset.
-        self._offsets = self._steps + np.cumsum(stepped)
-        self._steps = int(self._offsets[-1])
+        self._stepped = stepped
+        self._steps += int(np.count_nonzero(stepped))
 
     def finish(self, slot: int, success: float) -> None:
-        """Closes the game of environment ``slot`` at the step counted last."""
+        """Closes the game of environment ``slot`` at the step counted last.
+
+        Environments count one after the other, as in RLlib's loop: no two games share an offset.
+        """
         now = time.perf_counter()
         self.add(
             episode_return=float(self._returns[slot]),
             length=int(self._lengths[slot]),
             success=success,
-            offset=int(self._offsets[slot]),
+            offset=self._steps - int(np.count_nonzero(self._stepped[slot + 1 :])),
             duration_s=now - float(self._started_s[slot]),
         )
         self._returns[slot] = self._lengths[slot] = 0

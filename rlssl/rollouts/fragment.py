@@ -59,9 +59,11 @@ class Rows:
             return self._leaves[0][self.size - 1]
         return self._unflatten([leaf[self.size - 1] for leaf in self._leaves])
 
-    def copy(self, start: int, stop: int, slot: int) -> Any:
-        """Copies rows ``start`` to ``stop`` of one environment: a struct of [stop - start, ...]."""
-        return self._unflatten([leaf[start:stop, slot].copy() for leaf in self._leaves])
+    def by_environment(self) -> "Columns":
+        """Copies all rows, those of one environment behind each other."""
+        # Not ascontiguousarray: of a single environment that would be a view.
+        swapped = [leaf[: self.size].swapaxes(0, 1).copy(order="C") for leaf in self._leaves]
+        return Columns(self._struct, swapped)
 
     def keep_last(self, count: int) -> None:
         """Drops all rows but the last ``count``."""
@@ -71,6 +73,19 @@ class Rows:
 
     def _unflatten(self, leaves: list[np.ndarray]) -> Any:
         return tree.unflatten_as(self._struct, leaves)
+
+
+class Columns:
+    """A copy of `Rows` as [N, rows, ...]: what one environment did lies in one piece."""
+
+    def __init__(self, struct: Any, leaves: list[np.ndarray]) -> None:
+        self._struct, self._leaves = struct, leaves
+
+    def part(self, start: int, stop: int, slot: int) -> Any:
+        """Rows ``start`` to ``stop`` of one environment: a struct of [stop - start, ...] views."""
+        if self._struct is None:
+            return self._leaves[0][slot, start:stop]
+        return tree.unflatten_as(self._struct, [leaf[slot, start:stop] for leaf in self._leaves])
 
 
 @dataclass(frozen=True)
@@ -128,7 +143,9 @@ class Fragment:
         self._row = self._first = 0
         # Steps since each learning episode began; 0 also while waiting for a reset.
         self._steps = np.zeros(self._num_envs, np.int64)
-        self._ids = [_new_id() for _ in range(self._num_envs)]
+        # No "_": RLlib's Learner connectors mark the ids that they have made unique with one.
+        self._id_prefix, self._num_ids = uuid.uuid4().hex, 0
+        self._ids = [self._new_id() for _ in range(self._num_envs)]
 
     def latest_observations(self) -> Any:
         """Returns the observations to act on, a struct of [N, ...]: a view, read it at once."""
@@ -168,7 +185,7 @@ class Fragment:
         """Ends the learning episode of environment ``slot`` at the step added last."""
         self._closed.append(self._chunk(slot, terminated, truncated))
         self._steps[slot] = 0
-        self._ids[slot] = _new_id()
+        self._ids[slot] = self._new_id()
 
     def abandon(self, slots: Iterable[int] | None = None) -> tuple[int, int]:
         """Drops what unfinished episodes did in this fragment; new ones begin with the next row.
@@ -184,7 +201,7 @@ class Fragment:
             episodes += int(self._steps[slot] > 0)
             steps += int(min(self._steps[slot], self._row - self._first))
             self._steps[slot] = 0
-            self._ids[slot] = _new_id()
+            self._ids[slot] = self._new_id()
         return episodes, steps
 
     def cut(self, *, with_unfinished: bool) -> list[SingleAgentEpisode]:
@@ -201,7 +218,7 @@ class Fragment:
         if with_unfinished:
             unfinished = (self._chunk(slot) for slot in range(self._num_envs))
             chunks += [chunk for chunk in unfinished if chunk.stop > chunk.start]
-        episodes = [self._episode(chunk) for chunk in chunks]
+        episodes = self._episodes(chunks) if chunks else []
         self._drop_old_rows()
         return episodes
 
@@ -210,20 +227,34 @@ class Fragment:
         start = max(begin, self._first)
         return Chunk(slot, self._ids[slot], begin, start, self._row, terminated, truncated)
 
-    def _episode(self, chunk: Chunk) -> SingleAgentEpisode:
-        assert self._actions is not None and self._rewards is not None  # a chunk has steps
+    def _episodes(self, chunks: list[Chunk]) -> list[SingleAgentEpisode]:
+        assert self._actions is not None and self._rewards is not None  # chunks have steps
+        observations, actions, rewards = (
+            rows.by_environment() for rows in (self._observations, self._actions, self._rewards)
+        )
+        outputs = {name: rows.by_environment() for name, rows in self._outputs.items()}
+        return [self._episode(chunk, observations, actions, rewards, outputs) for chunk in chunks]
+
+    def _episode(
+        self,
+        chunk: Chunk,
+        all_observations: Columns,
+        actions: Columns,
+        rewards: Columns,
+        all_outputs: Mapping[str, Columns],
+    ) -> SingleAgentEpisode:
         slot, stop = chunk.slot, chunk.stop
         lookback = min(self._lookback, chunk.start - max(chunk.begin, 0))
         first = chunk.start - lookback
-        observations = self._observations.copy(first, stop + 1, slot)
+        observations = all_observations.part(first, stop + 1, slot)
         # Only at an episode's start are there fewer frames than a stack needs.
         padding = max(self._frames - 1 - lookback, 0)
         if padding:
             observations = np.concatenate([observations[:1].repeat(padding, 0), observations])
         output_start = chunk.start - self._first
         outputs = {
-            name: lookback_buffer(rows.copy(output_start, stop - self._first, slot), 0)
-            for name, rows in self._outputs.items()
+            name: lookback_buffer(columns.part(output_start, stop - self._first, slot), 0)
+            for name, columns in all_outputs.items()
         }
         return SingleAgentEpisode(
             id_=chunk.episode_id,
@@ -231,14 +262,18 @@ class Fragment:
             observation_space=self._observation_space,
             # Environments' infos are read while stepping and not kept.
             infos=lookback_buffer([{} for _ in range(stop + 1 - first)], lookback),
-            actions=lookback_buffer(self._actions.copy(first, stop, slot), lookback),
+            actions=lookback_buffer(actions.part(first, stop, slot), lookback),
             action_space=self._action_space,
-            rewards=lookback_buffer(self._rewards.copy(first, stop, slot), lookback, _REWARD_SPACE),
+            rewards=lookback_buffer(rewards.part(first, stop, slot), lookback, _REWARD_SPACE),
             terminated=chunk.terminated,
             truncated=chunk.truncated,
             extra_model_outputs=outputs,
             t_started=chunk.start - chunk.begin,
         )
+
+    def _new_id(self) -> str:
+        self._num_ids += 1
+        return f"{self._id_prefix}{self._num_ids:x}"
 
     def _drop_old_rows(self) -> None:
         kept = min(self._lookback, self._row)
@@ -257,8 +292,3 @@ def lookback_buffer(
     # Set afterwards: the constructor caps it by len(data), which counts the keys of nested data.
     buffer.lookback = lookback
     return buffer
-
-
-def _new_id() -> str:
-    # No "_": RLlib's Learner connectors mark the ids that they have made unique with one.
-    return uuid.uuid4().hex

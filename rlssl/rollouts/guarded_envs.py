@@ -16,7 +16,7 @@ from ray.rllib.utils.typing import ResultDict
 from rlssl.errors import EnvironmentFaultError, SpecError, TrainingStalledError
 from rlssl.rollouts.faults import ENVIRONMENTS_OWN, Fault, FaultLedger
 from rlssl.rollouts.registered_envs import RegisteredEnvs
-from rlssl.rollouts.sanity import SanityCheck
+from rlssl.rollouts.sanity import SanityCheck, misfit
 from rlssl.rollouts.slots import IsolatedVectorEnv, culprit
 from rlssl.rollouts.stall import StallWatch
 
@@ -135,7 +135,9 @@ class GuardedEnvs(RegisteredEnvs):
         self._watch.call(self._build_limit_s, super().make_env)
 
     def _adapt(self, vector_env: gym.vector.VectorEnv) -> gym.vector.VectorEnv:
-        self._sanity = SanityCheck(vector_env.single_observation_space)
+        self._sanity = SanityCheck(
+            vector_env.single_observation_space, vector_env.observation_space
+        )
         self._no_rewards = np.zeros(vector_env.num_envs)
         self._isolated: IsolatedVectorEnv | None = None
         if IsolatedVectorEnv.can_adopt(vector_env):
@@ -186,9 +188,12 @@ class GuardedEnvs(RegisteredEnvs):
 
     def _heal(self, method: str, observations: Any, rewards: Any) -> bool:
         """Replaces the environments that failed; False if all had to be built anew."""
+        self._replaced = []
+        if self._isolated is None and not self._sanity.fits(observations):
+            self._rebuild([Fault(method, misfit(observations, self.env.observation_space))])
+            return False
         faults = [] if self._isolated is None else self._isolated.faults
         rewards = np.asarray(rewards, np.float64)
-        self._replaced = []
         if not faults and self._sanity.is_healthy(observations, rewards):
             return True
         known = {fault.slot for fault in faults}

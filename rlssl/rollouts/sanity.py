@@ -9,6 +9,7 @@ import tree
 
 #: Larger rewards, in absolute value, are no rewards: their squares overflow float32.
 MAX_REWARD = 1e20
+_MAX_SQUARE = MAX_REWARD**2
 
 
 class BadObservationError(ValueError):
@@ -60,12 +61,15 @@ def misfit(observation: Any, space: gym.Space) -> BadObservationError:
 class SanityCheck:
     """Finds the environments whose observation or reward is no number to learn from."""
 
-    def __init__(self, space: gym.Space) -> None:
+    def __init__(self, space: gym.Space, batch_space: gym.Space | None = None) -> None:
         """Chooses what to look at.
 
         Args:
-            space: Of one environment's observations; images of integers are not looked at.
+            space: Of one environment's observations; integers are always finite.
+            batch_space: Of all environments' together, for `fits`; None: that is never asked.
         """
+        #: Whether all observations together have the structure of their space.
+        self.fits = observation_check(batch_space or space)
         leaves = tree.flatten(_nested(space))
         self._floats = [
             index
@@ -81,10 +85,11 @@ class SanityCheck:
             observations: Struct of [N, ...].
             rewards: [N].
         """
-        # A sum of squares is as finite as its terms, until it overflows.
-        return bool(np.vdot(rewards, rewards) <= MAX_REWARD**2) and all(
-            bool(np.isfinite(np.vdot(leaf, leaf))) for leaf in self._leaves(observations)
-        )
+        if not rewards.dot(rewards) <= _MAX_SQUARE:
+            return False
+        if self._is_single:
+            return not self._floats or _is_finite(observations)
+        return all(map(_is_finite, self._leaves(observations)))
 
     def errors(self, observations: Any, rewards: np.ndarray) -> dict[int, ValueError]:
         """Says for each environment what is wrong, if anything.
@@ -115,6 +120,12 @@ class SanityCheck:
             return [observations]
         leaves = tree.flatten(observations)
         return [leaves[index] for index in self._floats]
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    # A sum of squares is as finite as its terms, until it overflows.
+    flat = values.ravel()
+    return bool(flat.dot(flat) < np.inf)
 
 
 def _nested(space: gym.Space) -> Any:

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import Any, TypeGuard
+from typing import Any, SupportsFloat, TypeGuard
 
 import gymnasium as gym
 import numpy as np
@@ -83,8 +83,10 @@ class IsolatedVectorEnv(SyncVectorEnv):
         self.faults.clear()
         infos: dict[str, Any] = {}
         watch, fits = self._watch, self._fits
-        observations, rewards = self._env_obs, self._rewards
-        terminations, truncations = self._terminations, self._truncations
+        observations = self._env_obs
+        array = self._observations if isinstance(self._observations, np.ndarray) else None
+        rewards = [0.0] * self.num_envs
+        terminations, truncations = [False] * self.num_envs, [False] * self.num_envs
         resets = self._autoreset_envs.tolist()
         for slot, (env, action) in enumerate(
             zip(self.envs, iterate(self.action_space, actions), strict=True)
@@ -93,22 +95,32 @@ class IsolatedVectorEnv(SyncVectorEnv):
             try:
                 if resets[slot]:
                     observation, info = env.reset()
-                    rewards[slot], terminations[slot], truncations[slot] = 0.0, False, False
+                    reward: SupportsFloat = 0.0
+                    terminated = truncated = False
                 else:
                     observation, reward, terminated, truncated, info = env.step(action)
-                    rewards[slot] = reward
-                    terminations[slot], truncations[slot] = terminated, truncated
                 if not fits(observation):
                     raise misfit(observation, self.single_observation_space)
+                rewards[slot] = float(reward)
+                terminations[slot], truncations[slot] = bool(terminated), bool(truncated)
             except ENVIRONMENTS_OWN as error:
                 self._fail(slot, "reset" if resets[slot] else "step", error)
-                continue
+                observation, info = self._env_obs[slot], None
             observations[slot] = observation
+            if array is not None:
+                array[slot] = observation
             if info:
                 infos = self._add_info(infos, info, slot)
-        batch = self._batch()
-        self._autoreset_envs = terminations | truncations
-        return batch, rewards.copy(), terminations.copy(), truncations.copy(), infos
+        self._rewards[:] = rewards
+        self._terminations[:], self._truncations[:] = terminations, truncations
+        self._autoreset_envs = self._terminations | self._truncations
+        return (
+            self._batch() if array is None else array.copy(),
+            self._rewards.copy(),
+            self._terminations.copy(),
+            self._truncations.copy(),
+            infos,
+        )
 
     def build(self, slot: int) -> None:
         """Builds one environment anew, as it was built at first.

@@ -28,7 +28,12 @@ def images(space: gym.Space = CHW, num: int = 6) -> Tensor:
 
 
 def settings(**given: Any) -> dict[str, Any]:
-    defaults: dict[str, Any] = {"encoder": None, "encoder_config": {}, "augmentation": None, "precision": None}
+    defaults: dict[str, Any] = {
+        "encoder": None,
+        "encoder_config": {},
+        "augmentation": None,
+        "precision": None,
+    }
     return {**defaults, **given}
 
 

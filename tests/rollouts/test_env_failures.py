@@ -282,6 +282,23 @@ def test_one_bad_number_in_a_whole_vector_environment_costs_all_open_episodes() 
     assert faults(runner) == {"bad_rewards": 1, "episodes_dropped": 2}
 
 
+def test_observations_of_a_whole_vector_environment_must_fit_too() -> None:
+    class Wide(NativeVectorEnv):
+        def step(self, actions: Any) -> Any:
+            results: Any = super().step(actions)
+            return np.asarray(results[0], np.float64), *results[1:]
+
+    def make_vec(config: dict[str, Any], num_envs: int) -> Wide:
+        makers = [lambda: CountingEnv(config)] * num_envs
+        return Wide(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+    register_env("rollouts-test/wide", CountingEnv, make_vec=make_vec)
+    runner = runner_with(VectorEnvRunner, {"id": "rollouts-test/wide"}, 2, vectorize="native")
+    words = r"step\(\) gave an observation of shape \(2, 4\) and dtype float64, which does not fit"
+    with pytest.raises(EnvironmentFaultError, match=words):
+        runner.sample(num_timesteps=20)
+
+
 def test_stacks_begin_anew_with_the_new_environment() -> None:
     runner = runner_with(VectorEnvRunner, failing(lengths=[[2, 9]]), num_envs=2, frame_stack=3)
     samples = [runner.sample(num_timesteps=n) for n in (7, 6, 9)]

@@ -200,7 +200,15 @@ def test_chunks_own_their_arrays_even_if_the_environment_reuses_its_own() -> Non
     for actual, expected in zip(*samples, strict=True):
         assert_same_chunks(actual, expected, ids)
     arrays = [c.observations.data for sample in samples[0] for c in sample]
-    assert all(array.base is None and array.flags.writeable for array in arrays)
+    assert all(array.flags.writeable for array in arrays)
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_chunks_share_no_memory_with_the_runner(num_envs: int) -> None:
+    runner = make_runner(VectorEnvRunner, make_config(counting(lengths=UNEVEN), num_envs=num_envs))
+    chunks = runner.sample(num_timesteps=20)
+    (rows,) = runner._fragment._observations._leaves
+    assert not any(np.shares_memory(chunk.observations.data, rows) for chunk in chunks)
 
 
 def rejoin(samples: list[list[SingleAgentEpisode]]) -> dict[str, list[SingleAgentEpisode]]:
