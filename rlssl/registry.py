@@ -443,8 +443,16 @@ def _looped_vector_env(
 ) -> "gym.vector.VectorEnv":
     from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-    vector_class = AsyncVectorEnv if asynchronous else SyncVectorEnv
-    return vector_class(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
+    if not asynchronous:
+        return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
+    checked = [functools.partial(_checked, maker) for maker in makers]
+    return AsyncVectorEnv(checked, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+
+def _checked(maker: Callable[[], "gym.Env"]) -> "gym.Env":
+    from rlssl.rollouts.sanity import CheckedEnv
+
+    return CheckedEnv(maker())
 
 
 def _native_vector_env(

@@ -33,10 +33,6 @@ FAULTS = {
 }
 
 
-#: gymnasium casts it before anybody looks, unless the copy is wrapped in `sanity.CheckedEnv`.
-DTYPE = pytest.param("wrong_dtype", marks=pytest.mark.xfail(reason="not wrapped yet", strict=True))
-
-
 class NativeVectorEnv(SyncVectorEnv):
     """To the runner a vector environment of a suite's own: no single one can be built anew."""
 
@@ -383,7 +379,7 @@ def test_a_second_stall_in_a_row_ends_the_run(runner_cls: type, fast: None) -> N
 
 
 @RUNNERS
-@pytest.mark.parametrize("fault", ["crash_in_step", "nan_observation", "wrong_shape", DTYPE])
+@pytest.mark.parametrize("fault", ["crash_in_step", "nan_observation", "wrong_shape", "wrong_dtype"])
 def test_environments_in_processes_of_their_own_are_watched_too(
     runner_cls: type, fault: str
 ) -> None:
