@@ -379,7 +379,9 @@ def test_a_second_stall_in_a_row_ends_the_run(runner_cls: type, fast: None) -> N
 
 
 @RUNNERS
-@pytest.mark.parametrize("fault", ["crash_in_step", "nan_observation", "wrong_shape", "wrong_dtype"])
+@pytest.mark.parametrize(
+    "fault", ["crash_in_step", "nan_observation", "wrong_shape", "wrong_dtype"]
+)
 def test_environments_in_processes_of_their_own_are_watched_too(
     runner_cls: type, fault: str
 ) -> None:

@@ -1,0 +1,15 @@
+"""The private names of ray 2.60 that the Learners rely on, in one place.
+
+A test looks for them on RLlib's own classes and fails, naming the name, when ray renames one.
+"""
+
+#: Methods and attributes of RLlib's TorchLearner that ours call or override.
+LEARNER_METHODS = (
+    "_compute_off_policyness",
+    "_make_batch_if_necessary",
+    "_make_modules_ddp_if_necessary",
+)
+LEARNER_ATTRIBUTES = ("_is_built", "_learner_connector", "_params", "_weights_seq_no")
+
+#: Methods of TorchRLModule that Learners and EnvRunners call without its switch of modes.
+MODULE_METHODS = ("_forward_exploration", "_forward_inference", "_forward_train")

@@ -1,0 +1,17 @@
+"""Private names of ray: this fails, naming the name, when ray renames one."""
+
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+
+from rlssl.algorithms.rllib_private import LEARNER_ATTRIBUTES, LEARNER_METHODS, MODULE_METHODS
+from tests.algorithms.bench import Bench, small_ppo
+
+
+def test_ray_still_has_the_methods() -> None:
+    for cls, names in ((TorchLearner, LEARNER_METHODS), (TorchRLModule, MODULE_METHODS)):
+        assert [name for name in names if not callable(getattr(cls, name, None))] == []
+
+
+def test_ray_still_sets_the_attributes() -> None:
+    learner = Bench(small_ppo()).learner
+    assert [name for name in LEARNER_ATTRIBUTES if name not in vars(learner)] == []
