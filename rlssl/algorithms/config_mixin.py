@@ -97,12 +97,15 @@ class RLSSLConfigMixin(AlgorithmConfig):
         }
         # Seconds without new env steps before a trial fails.
         self.watchdog_s = 300.0
-        # Seconds a single environment step may take; not enforced yet beside the watchdog.
+        # Seconds that one step or reset of an environment may take; see docs/faults.md.
         self.env_step_timeout_s = 30.0
         # Updates in a row with a non-finite gradient before the run fails.
         self.max_nonfinite_updates = 10
         # Where the last such batch is saved then; None: the current folder.
         self.run_folder: str | None = None
+        # Else RLlib drops without a word what a slow runner brings after a minute; the watchdog and
+        # env_step_timeout_s bound the time instead.
+        self.sample_timeout_s = None
         # Stock RLlib waits a minute before it restarts a crashed runner; nobody wants to.
         self.delay_between_env_runner_restarts_s = 1.0
 
@@ -198,8 +201,7 @@ class RLSSLConfigMixin(AlgorithmConfig):
 
         Args:
             watchdog_s: Seconds without new env steps after which a trial fails; None: 300.
-            env_step_timeout_s: Seconds one environment step may take; recorded, and not enforced
-                beside the watchdog yet; None: 30.
+            env_step_timeout_s: Seconds that one step or reset may take; None: 30.
         """
         if watchdog_s is not None:
             self.watchdog_s = watchdog_s

@@ -164,6 +164,8 @@ def fit(tuner: Tuner, folder: Path) -> int:
     """Runs Tune to its end; returns the exit code after saying what failed, and where."""
     # As Ctrl-C: what a cluster's scheduler sends leaves a checkpoint and the way to resume, too.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    # What failed is said below, in the environment's own words first.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with only_dead_processes_retried():
         grid = tuner.fit()
     trials: Sequence[Trial] = grid._experiment_analysis.trials

@@ -40,6 +40,10 @@ _FINAL = (EnvironmentFaultError, NonFiniteUpdateError, SpecError, TrainingStalle
 def came_from_outside(error: BaseException | None) -> bool:
     """Whether another try may do better, by what ``error`` is or was caused by."""
     while error is not None and not isinstance(error, _FINAL):
+        if isinstance(error, exceptions.RayActorError) and error.actor_init_failed:
+            # No process died: it could not be built, for the reason that Ray carries along.
+            error = getattr(error.args[0], "cause", None) if error.args else None
+            continue
         if isinstance(error, _FROM_OUTSIDE):
             return True
         # Ray keeps what a remote process raised here.
