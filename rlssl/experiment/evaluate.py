@@ -1,7 +1,6 @@
 """`rlssl evaluate`: seeded episodes with trained policies."""
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,6 +12,7 @@ import ray
 
 from rlssl import trust
 from rlssl.errors import DEFAULT_STORAGE
+from rlssl.experiment.ray_cluster import start_local
 from rlssl.experiment.runs import locate, policy_folders, sweep_folder
 from rlssl.policy import (
     MAX_EPISODE_STEPS,
@@ -88,9 +88,7 @@ def _play(
     preflight(env)
     if env_runners == 0:
         return evaluate_policy(policy, env, seeds=seeds, explore=explore, max_steps=max_steps)
-    if not ray.is_initialized():
-        cores = os.cpu_count() or 1
-        ray.init(num_cpus=max(cores, env_runners), log_to_driver=False, include_dashboard=False)
+    start_local(env_runners)
     play = ray.remote(num_cpus=1)(_play_slots)
     dealt = [slots(seeds)[runner::env_runners] for runner in range(env_runners)]
     # What was refused or accepted here holds for the helpers, too.

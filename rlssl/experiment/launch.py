@@ -5,15 +5,12 @@ import logging
 import math
 import os
 import signal
-import socket
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
-import ray
-import torch
 from ray import tune
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModule
@@ -26,6 +23,7 @@ from rlssl.errors import ExitCode, ResourceError, SpecError
 from rlssl.experiment import checkpoint
 from rlssl.experiment.callbacks import ProgressBar, Retries, TrialFiles
 from rlssl.experiment.provenance import provenance
+from rlssl.experiment.ray_cluster import start_ray
 from rlssl.experiment.retries import only_dead_processes_retried
 from rlssl.experiment.seeded_asha import SeededASHA
 from rlssl.experiment.spec import (
@@ -57,16 +55,6 @@ RUN_FILE = "run.json"
 
 #: What trials are ranked by.
 METRIC, MODE = "episode_return_mean", "max"
-
-#: Set before Ray starts: its workers would otherwise run at low priority, and Tune prints in two
-#: styles, of which the older one shows a table.
-_RAY_ENVIRONMENT = {
-    "RAY_worker_niceness": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
 
 
 def launch(
@@ -189,63 +177,6 @@ def output(spec: Spec, is_sweep: bool) -> dict[str, Any]:
         max_column_length=40,
     )
     return {"verbose": 1, "callbacks": [TrialFiles(), Retries()], "progress_reporter": table}
-
-
-def start_ray(spec: Spec, address: str | None) -> None:
-    """Connects to a cluster, or starts a local one that holds at least one trial.
-
-    Raises:
-        ResourceError: If a trial asks more than the cluster has, or there is no cluster.
-    """
-    os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_ENVIRONMENT.items()})
-    config = build_config(at_point(spec, points_to_check(spec)[0] if spec.search else {}, 0))
-    request = config.algo_class.default_resource_request(config).required_resources
-    num_cpus, num_gpus = math.ceil(request.get("CPU", 1)), request.get("GPU", 0)
-    if not ray.is_initialized():
-        if address is None and num_gpus > torch.cuda.device_count():
-            raise _too_few("GPU", num_gpus, "this machine", torch.cuda.device_count())
-        _connect(address, num_cpus)
-    available = ray.cluster_resources()
-    for key, asked in (("CPU", num_cpus), ("GPU", num_gpus)):
-        if asked > available.get(key, 0):
-            raise _too_few(key, asked, "the cluster", available.get(key, 0))
-
-
-def _too_few(key: str, asked: float, where: str, available: float) -> ResourceError:
-    return ResourceError(
-        f"a trial asks {asked:g} {key}s (resources), and {where} has {available:g}; ask fewer, or "
-        "give a cluster that has them: --address HOST:PORT."
-    )
-
-
-def _connect(address: str | None, num_cpus: int) -> None:
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
-    python_path = {"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}}
-    if address is not None:
-        _check_listening(address)
-        quiet.pop("include_dashboard")
-        try:
-            ray.init(address=address, runtime_env=python_path, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ResourceError(f"no Ray cluster at address '{address}': {error}") from error
-        return
-    cores = os.cpu_count() or 1
-    if num_cpus > cores:
-        click.echo(f"One trial asks {num_cpus} CPUs: starting Ray as if this machine had them.")
-    ray.init(num_cpus=max(cores, num_cpus), **quiet)
-
-
-def _check_listening(address: str) -> None:
-    """Ray itself would wait a minute for nobody."""
-    if address == "auto":
-        return
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdecimal():
-        raise SpecError(f"--address must be auto or HOST:PORT; got {address!r}.")
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except (OSError, OverflowError) as error:
-        raise ResourceError(f"no Ray cluster at address '{address}': {error}.") from error
 
 
 def storage_path(storage: str) -> str:

@@ -9,7 +9,8 @@ from rlssl import trust
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
 from rlssl.experiment import checkpoint
 from rlssl.experiment.finish import at_their_ends, finish_sweep, finish_training
-from rlssl.experiment.launch import SWEEP_SPEC_FILE, fit, start_ray
+from rlssl.experiment.launch import SWEEP_SPEC_FILE, fit
+from rlssl.experiment.ray_cluster import start_ray
 from rlssl.experiment.runs import describe, locate, sweep_folder, trial_folders
 from rlssl.experiment.spec import load_spec
 from rlssl.experiment.trial import TrialRunner
