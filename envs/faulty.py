@@ -98,9 +98,9 @@ class FaultyEnv(gym.Wrapper, RecordConstructorArgs):
         Raises:
             SpecError: Naming the option.
         """
-        times: dict[str, Any] = {"stall_s": stall_s, "after": after}
-        seeds: dict[str, Any] = {"fault_seed": fault_seed, "seed": seed}
-        RecordConstructorArgs.__init__(self, **times, **seeds, **chances)
+        options: dict[str, Any] = {"stall_s": stall_s, "after": after, "fault_seed": fault_seed}
+        options |= {"seed": seed, **chances}
+        RecordConstructorArgs.__init__(self, **options)
         super().__init__(env)
         for key, value in {"stall_s": stall_s, "after": after, "fault_seed": fault_seed}.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
