@@ -1,6 +1,7 @@
 """A trained policy on its own: acting, evaluating, saving and loading without pickles."""
 
 import base64
+import functools
 import io
 import json
 import logging
@@ -28,11 +29,12 @@ from safetensors.torch import load_file, save_file
 
 from rlssl import trust
 from rlssl.algorithms import ALGORITHMS
-from rlssl.errors import SpecError
+from rlssl.errors import EnvironmentFaultError, SpecError
 from rlssl.registry import load_plugins, make_env
 from rlssl.rollouts.episode_log import success_of
 from rlssl.rollouts.frame_stack import FrameStack, stacked_space
 from rlssl.rollouts.rllib_private import custom_connectors
+from rlssl.rollouts.stall import EnvironmentStalledError, StallWatch
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -50,6 +52,9 @@ NUM_SLOTS = 8
 #: An evaluation episode that is still going after so many agent steps is cut off, and a line says
 #: so: half an hour of Atari at 60 frames a second and 4 frames a step.
 MAX_EPISODE_STEPS = 27_000
+
+#: Seconds that one step or reset of an evaluation environment may take.
+STEP_TIMEOUT_S = 30.0
 
 
 class Policy:
@@ -220,13 +225,25 @@ def run_slot(
     explore: bool,
     max_steps: int = MAX_EPISODE_STEPS,
 ) -> list[EpisodeRecord]:
-    """Runs the seeds' episodes one after the other on one environment."""
+    """Runs the seeds' episodes one after the other on one environment.
+
+    Raises:
+        EnvironmentFaultError: If a step or reset takes longer than ``STEP_TIMEOUT_S``.
+    """
     environment = make_env(env, split="eval", seed=seeds[0])
+    watch = StallWatch()
+    play = functools.partial(_run_episode, policy, environment, watch, explore, max_steps)
     try:
         # Sampling must not disturb, nor depend on, what else draws from the global generator.
         with torch.random.fork_rng(devices=[]):
-            return [_run_episode(policy, environment, seed, explore, max_steps) for seed in seeds]
+            return [watch.call(STEP_TIMEOUT_S, play, seed) for seed in seeds]
+    except EnvironmentStalledError as error:
+        raise EnvironmentFaultError(
+            f"environment {env['id']!r} stands still for more than {STEP_TIMEOUT_S:g} s in an "
+            "evaluation."
+        ) from error
     finally:
+        watch.stop()
         environment.close()
 
 
@@ -245,7 +262,7 @@ def summarize(records: Sequence[EpisodeRecord]) -> dict[str, float]:
 
 
 def _run_episode(
-    policy: Policy, env: gym.Env, seed: int, explore: bool, max_steps: int
+    policy: Policy, env: gym.Env, watch: StallWatch, explore: bool, max_steps: int, seed: int
 ) -> EpisodeRecord:
     torch.default_generator.manual_seed(seed)
     policy.reset()
@@ -253,6 +270,7 @@ def _run_episode(
     score, length, ended = 0.0, 0, False
     while not ended and length < max_steps:
         action = policy.act(observation, explore=explore)
+        watch.beats += 1
         observation, reward, terminated, truncated, info = env.step(action)
         score += float(reward)
         length += 1

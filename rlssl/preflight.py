@@ -15,8 +15,12 @@ from rlssl.registry import (
     make_vector_env,
     vector_env_problem,
 )
+from rlssl.rollouts.stall import EnvironmentStalledError, StallWatch
 
 T = TypeVar("T")
+
+#: Calls a function, and says in which method of the environment it failed or stood still.
+Attempt = Callable[[str, Callable[[], Any]], Any]
 
 
 class _Step(NamedTuple):
@@ -29,25 +33,38 @@ class _Step(NamedTuple):
     info: Any
 
 
-def run(env: Mapping[str, Any]) -> EnvSpaces:
+def run(env: Mapping[str, Any], timeout_s: float) -> EnvSpaces:
     """Does what `rlssl.registry.preflight` says."""
     name = env_config(env, "train", 0, None)["id"]
-    instance = _attempt(name, "make", lambda: make_env(env, seed=0))
+    watch = StallWatch()
+
+    def attempt(where: str, call: Callable[[], T]) -> T:
+        return _attempt(name, where, lambda: watch.call(timeout_s, call), timeout_s)
+
     try:
-        spaces = _check_spaces(name, instance)
-        _check_steps(name, instance)
+        instance = attempt("make", lambda: make_env(env, seed=0))
+        try:
+            spaces = _check_spaces(name, instance)
+            _check_steps(name, instance, attempt)
+        finally:
+            instance.close()
+        _check_make_vec(name, env, instance, attempt)
     finally:
-        instance.close()
-    _check_make_vec(name, env, instance)
+        watch.stop()
     return spaces
 
 
-def _attempt(name: str, where: str, call: Callable[[], T]) -> T:
+def _attempt(name: str, where: str, call: Callable[[], T], timeout_s: float) -> T:
     """Calls; what the environment raises becomes a PreflightError that says where."""
     try:
         return call()
     except SpecError:
         raise
+    except EnvironmentStalledError as error:
+        raise PreflightError(
+            f"environment {name!r} stands still in {where}() for more than {timeout_s:g} s; raise "
+            "env_step_timeout_s if it is only slow."
+        ) from error
     except Exception as error:
         words = f"{type(error).__name__}: {error}"
         raise PreflightError(f"environment {name!r} failed in {where}(): {words}") from error
@@ -72,9 +89,9 @@ def _count(name: str, env: gym.Env, key: str) -> int:
     return value
 
 
-def _check_steps(name: str, env: gym.Env, num_steps: int = 3) -> None:
+def _check_steps(name: str, env: gym.Env, attempt: Attempt, num_steps: int = 3) -> None:
     def reset(seed: int | None) -> None:
-        result = _attempt(name, "reset", lambda: env.reset(seed=seed))
+        result = attempt("reset", lambda: env.reset(seed=seed))
         if not (isinstance(result, tuple) and len(result) == 2):
             raise PreflightError(
                 f"environment {name!r}: reset() must return (observation, info); got {result!r}."
@@ -84,7 +101,7 @@ def _check_steps(name: str, env: gym.Env, num_steps: int = 3) -> None:
     env.action_space.seed(0)
     reset(0)
     for _ in range(num_steps):
-        result = _attempt(name, "step", lambda: env.step(env.action_space.sample()))
+        result = attempt("step", lambda: env.step(env.action_space.sample()))
         step = _check_step(name, result)
         _check_observation(name, "step", step.observation, env.observation_space)
         if step.terminated or step.truncated:
@@ -149,11 +166,11 @@ def _first_problem(observation: Any, spaces: Mapping[Any, gym.Space], key: str) 
     return next(filter(None, problems), "")
 
 
-def _check_make_vec(name: str, env: Mapping[str, Any], single: gym.Env) -> None:
+def _check_make_vec(name: str, env: Mapping[str, Any], single: gym.Env, attempt: Attempt) -> None:
     entry = find_environment(name)
     if entry is None or entry.make_vec is None:
         return
-    vector = _attempt(name, "make_vec", lambda: make_vector_env(env, num_envs=1, seed=0))
+    vector = attempt("make_vec", lambda: make_vector_env(env, num_envs=1, seed=0))
     reason = vector_env_problem(vector, 1, single)
     vector.close()
     if reason:

@@ -529,19 +529,24 @@ class EnvSpaces:
     frame_stack: int = 1
 
 
-def preflight(env: Mapping[str, Any]) -> EnvSpaces:
+def preflight(env: Mapping[str, Any], timeout_s: float = 30.0) -> EnvSpaces:
     """Builds an environment here, resets it and takes three random steps, before actors start.
 
     In a remote EnvRunner the same failure would look like a hang: RLlib logs it and restarts.
     Observations must lie in their space (shape, dtype, bounds), rewards be finite scalars. A
     registered ``make_vec`` is checked for the same spaces too.
 
+    Args:
+        env: ``{"id": ..., **options}``.
+        timeout_s: Seconds that building, a reset or a step may take.
+
     Raises:
-        PreflightError: The environment raised, in its own words, or broke one of these rules.
+        PreflightError: The environment raised, in its own words, stood still, or broke one of these
+            rules.
         UnknownNameError: Nothing has this id.
         MissingExtraError: Its suite is not installed.
         PluginError: Its module cannot be imported.
     """
     from rlssl import preflight as checks
 
-    return checks.run(env)
+    return checks.run(env, timeout_s)

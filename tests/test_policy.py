@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rlssl.algorithms.ppo.ppo import PPOConfig
-from rlssl.errors import SpecError
+from rlssl.errors import EnvironmentFaultError, SpecError
 from rlssl.policy import EpisodeRecord, Policy, _build_module, evaluate_policy, slots, summarize
 from rlssl.registry import register_env
 
@@ -136,6 +136,17 @@ def test_evaluation_does_not_disturb_the_global_generator() -> None:
     torch.manual_seed(5)
     evaluate_policy(policy, {"id": "test/Counting"}, seeds=range(3), explore=True)
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_evaluation_of_an_environment_that_stands_still_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rlssl.policy.STEP_TIMEOUT_S", 0.5)
+    space = gym.make("CartPole-v1").observation_space
+    policy = make_policy(space, gym.spaces.Discrete(2))
+    env = {"id": "faulty/CartPole-v1", "stall": 1.0, "after": 2, "stall_s": 60.0}
+    with pytest.raises(EnvironmentFaultError, match="stands still for more than"):
+        evaluate_policy(policy, env, seeds=[0], explore=False)
 
 
 def test_slots_deal_in_turn() -> None:

@@ -286,7 +286,9 @@ class RLSSLConfigMixin(AlgorithmConfig):
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")
         if self.action_repeat is None:
             known = EnvSpaces(self.observation_space, self.action_space)
-            self.adapt_to(known if self.env is None else preflight(self.env_settings))
+            if self.env is not None:
+                known = preflight(self.env_settings, self.env_step_timeout_s)
+            self.adapt_to(known)
         self.check_training()
         super().validate()
         self._refuse_unsupported()

@@ -130,7 +130,7 @@ def check_trial(spec: Spec) -> RLModule:
         SpecError: In the words of what failed; nothing was started.
     """
     config = build_config(spec)
-    spaces = preflight(config.env_settings)
+    spaces = preflight(config.env_settings, config.env_step_timeout_s)
     config.adapt_to(spaces)
     config.check_training()
     stacked = stacked_space(spaces.observation_space, config.frame_stack)

@@ -1,3 +1,4 @@
+import time
 import warnings
 from typing import Any
 
@@ -246,6 +247,13 @@ def test_original_exception_is_kept_as_the_cause() -> None:
     with pytest.raises(PreflightError) as caught:
         preflight({"id": "broken/cause"})
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_environment_that_stands_still_is_refused_in_time() -> None:
+    begin = time.monotonic()
+    with pytest.raises(PreflightError, match=r"stands still in step\(\) for more than 0.5 s"):
+        preflight({"id": "faulty/CartPole-v1", "stall": 1.0, "stall_s": 60.0}, timeout_s=0.5)
+    assert time.monotonic() - begin < 20
 
 
 def test_unknown_id_is_not_called_a_failure_of_the_environment() -> None:
