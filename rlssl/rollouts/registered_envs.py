@@ -14,6 +14,7 @@ from ray.rllib.connectors.common.add_observations_from_episodes_to_batch import 
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
+from rlssl.allocator import keep_memory
 from rlssl.plugins import load_plugins
 from rlssl.registry import Vectorize, make_vector_env, restore_registrations
 from rlssl.rollouts.connectors import StackObservationsEnvToModule
@@ -76,6 +77,7 @@ class RegisteredEnvs(SingleAgentEnvRunner):
             config: The algorithm's; see `RunnerSettings` for what is read besides RLlib's.
             **kwargs: As RLlib gives them: ``worker_index``, ``num_workers``, ``spaces`` and others.
         """
+        keep_memory()
         load_extensions(config)
         self.settings = RunnerSettings.of(config)
         super().__init__(config=config, **kwargs)
