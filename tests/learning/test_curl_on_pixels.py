@@ -7,6 +7,9 @@ import pytest
 
 import rlssl
 
+# Minutes each: a third of an hour on a busy machine is no failure.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
 ENV = {"id": "dmc-pixels/cheetah-run", "size": 42}
 MINIBATCH = 64
 
@@ -32,7 +35,6 @@ def mean(metrics: list[dict[str, float]], key: str) -> float:
 
 
 # Measured: see docs/curl.md.
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_accuracy_rises_above_a_half_and_the_rank_does_not_collapse(seed: int) -> None:
     metrics = train(seed, iterations=32)
@@ -42,7 +44,6 @@ def test_accuracy_rises_above_a_half_and_the_rank_does_not_collapse(seed: int) -
     assert mean(metrics[-5:], "effective_rank") > mean(metrics[:1], "effective_rank")
 
 
-@pytest.mark.slow
 def test_accuracy_stays_at_chance_with_shuffled_positives() -> None:
     metrics = train(0, iterations=32, shuffled_positives=True)
     # Ten minibatches: the deviation of their mean is sqrt(1/64 * 63/64 / 640) = 0.005.

@@ -4,9 +4,11 @@ import pytest
 
 import rlssl
 
+# Minutes each: a third of an hour on a busy machine is no failure.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
 
 # Measured: see docs/ppo.md. A random policy scores 0.4 to 0.5.
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_breakout_is_played_five_times_better_than_at_random(seed: int) -> None:
     config = (
