@@ -12,19 +12,19 @@ difference is the mean over pixels and channels, of 255, of episodes with the sa
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
+from benchmarks.machine import load, machine
 from rlssl.registry import make_env
 
+PACKAGES = ("mujoco", "dm_control", "numpy", "gymnasium")
 TASKS = ("cartpole-swingup", "cheetah-run", "walker-walk")
 SIZES = (84, 100)
 # Calls a round: a tenth of a second or more of either.
@@ -37,7 +37,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="at least 5 (default: 7)")
     rounds = max(5, parser.parse_args().rounds)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    report: dict[str, Any] = {"machine": machine(), "rounds": rounds, "rows": []}
+    where = {"renderer": os.environ.get("MUJOCO_GL", "chosen by dm_control"), "load_before": load()}
+    report: dict[str, Any] = {
+        "machine": {**machine(PACKAGES), **where},
+        "rounds": rounds,
+        "rows": [],
+    }
     print(", ".join(f"{key} {value}" for key, value in report["machine"].items()))
     print(
         f"{'task':18}{'size':>5}  {'quality':8}{'frames/s':>9}{'a CPU second':>14}"
@@ -59,28 +64,6 @@ def main() -> None:
     RESULTS.write_text(json.dumps(report, indent=1) + "\n")
     print(f"load afterwards {load()}")
     print(RESULTS.resolve())
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    models = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "processor": models[0] if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "load_before": load(),
-        "renderer": os.environ.get("MUJOCO_GL", "chosen by dm_control"),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("mujoco", "dm_control", "numpy", "gymnasium")},
-    }
-
-
-def load() -> float:
-    """Processes that ran or waited for a core over the last minute."""
-    return round(os.getloadavg()[0], 2)
 
 
 def measure(task: str, size: int, rounds: int) -> list[dict[str, Any]]:

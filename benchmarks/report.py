@@ -1,41 +1,22 @@
 """What a row's rounds are printed and saved as."""
 
 import json
-import os
-import platform
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Comparison, Row, Samples, Spread, fastest, ratios, reaches
+from benchmarks.machine import load, machine
 
 PACKAGES = ("ray", "torch", "gymnasium", "numpy", "ale-py", "stable-baselines3")
 ROOT = Path(__file__).parent.parent
 
 
-def machine() -> dict[str, Any]:
-    """What figures depend on; ``commit`` ends in -dirty where files were changed since."""
-    models = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "processor": models[0] if models else platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
-        "commit": _commit(),
-        "load_at_start": load(),
-    }
-
-
-def load() -> float:
-    """Processes that ran or waited for a core over the last minute."""
-    return round(os.getloadavg()[0], 2)
+def figures_depend_on() -> dict[str, Any]:
+    """The machine and the code; ``commit`` ends in -dirty where files were changed since."""
+    return {**machine(PACKAGES), "commit": _commit(), "load_at_start": load()}
 
 
 def row_report(row: Row, samples: Samples, skipped: Mapping[str, str]) -> dict[str, Any]:
@@ -120,13 +101,6 @@ def _spread(values: Mapping[str, Any]) -> Spread:
 def _cell(spread: Spread, digits: int) -> str:
     median, low, high = (f"{value:,.{digits}f}" for value in asdict(spread).values())
     return f"{median} [{low}-{high}]"
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _commit() -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from benchmarks import cartpole, learning, pong, ppo, runners, startup
 from benchmarks.harness import ContestantDiedError, Row, play_row
-from benchmarks.report import load, machine, print_row, row_report, save
+from benchmarks.machine import load
+from benchmarks.report import figures_depend_on, print_row, row_report, save
 
 ROWS: tuple[Row, ...] = (
     *cartpole.ROWS,
@@ -31,7 +32,7 @@ def main() -> None:
     """Parses, plays, prints, saves."""
     arguments = parse()
     names = arguments.only or [row.name for row in ROWS]
-    print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
+    print(", ".join(f"{key} {value}" for key, value in figures_depend_on().items()), flush=True)
     died = []
     for row in ROWS:
         if row.name in names:
@@ -46,7 +47,7 @@ def main() -> None:
 
 def run_row(row: Row, arguments: argparse.Namespace) -> None:
     """Plays one row; saves it where its medians are of enough rounds."""
-    at_start = machine()
+    at_start = figures_depend_on()
     samples, skipped = play_row(row, arguments.rounds, arguments.seconds)
     at_start["load_at_end"] = load()
     print_row(row, samples, skipped)

@@ -42,7 +42,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from rlssl.errors import SpecError, did_you_mean, unknown_name
+from rlssl.errors import SpecError, suggest, unknown_name
 from rlssl.registry import env_options
 
 PREFIX = "atari/"
@@ -94,7 +94,7 @@ def _options(config: Mapping[str, Any]) -> "Options":
     options = env_options(config)
     known = [field.name for field in fields(Options)]
     for key in [key for key in options if key not in known]:
-        guess = did_you_mean(key, known) or f"; known: {', '.join(known)}."
+        guess = suggest(key, known)
         raise SpecError(f"unknown option env.{key} of {config['id']}{guess}")
     return Options(**options)
 

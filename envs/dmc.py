@@ -37,7 +37,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 
-from rlssl.errors import SpecError, did_you_mean, unknown_name
+from rlssl.errors import SpecError, did_you_mean, suggest, unknown_name
 from rlssl.registry import env_options
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def _options(
     }
     options = env_options(config)
     for key in options.keys() - defaults.keys():
-        guess = did_you_mean(key, defaults) or f"; known: {', '.join(defaults)}."
+        guess = suggest(key, defaults)
         raise SpecError(f"unknown option env.{key} of {config['id']}{guess}")
     options = {**defaults, **options}
     _check(options)

@@ -23,7 +23,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.wrappers import TimeLimit
 
-from rlssl.errors import SpecError, did_you_mean, unknown_name
+from rlssl.errors import SpecError, suggest, unknown_name
 from rlssl.registry import env_options
 
 GAMES = {
@@ -60,7 +60,7 @@ def make(config: Mapping[str, Any]) -> gym.Env:
         raise unknown_name("environment", config["id"], ids())
     options = env_options(config)
     for key in options.keys() - DEFAULTS.keys():
-        guess = did_you_mean(key, DEFAULTS) or f"; known: {', '.join(DEFAULTS)}."
+        guess = suggest(key, DEFAULTS)
         raise SpecError(f"unknown option env.{key} of {config['id']}{guess}")
     options = {**DEFAULTS, **options}
     limit = options.pop("max_episode_steps")

@@ -123,6 +123,21 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {words}?"
 
 
+def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """How an error about an unknown ``word`` ends: with the closest known one, or all of them.
+
+    Args:
+        word: What was written.
+        known: What could have been written.
+        prefix: Put before the known words: ``training.``.
+    """
+    names = sorted(known)
+    close = closest(word, names, limit=1)
+    if close:
+        return f"; did you mean '{prefix}{close[0]}'?"
+    return f"; known: {', '.join(prefix + name for name in names) or 'none'}."
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
     """Returns the error for a name that is not known, to be raised by the caller.
 

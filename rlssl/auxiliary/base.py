@@ -1,7 +1,6 @@
 """What an auxiliary loss is: a loss, its heads, and the columns it reads."""
 
 import dataclasses
-import difflib
 import zlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rlssl.errors import SpecError
+from rlssl.errors import SpecError, suggest
 from rlssl.networks.encoders import Encoder
 from rlssl.peers import ALONE, Peers
 from rlssl.registry import AUXILIARY_LOSSES
@@ -185,9 +184,8 @@ def _parse_one(name: str, options: Any) -> AuxiliaryLossConfig:
                 f"it has {declared}."
             )
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"known: {sorted(known)}."
-            raise SpecError(f"unknown option 'auxiliary.{name}.{key}'; {hint}")
+            hint = suggest(str(key), known)
+            raise SpecError(f"unknown option 'auxiliary.{name}.{key}'{hint}")
     try:
         return loss_class.Config(**options)
     except (TypeError, ValueError) as error:

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import gymnasium as gym
 import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
@@ -16,7 +15,6 @@ from rlssl.losses.contrastive import bilinear_similarity
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.draws import Draws
 from rlssl.networks.ema import EMACopy
-from rlssl.networks.encoders import Encoder
 
 #: What a variant sets where the user says nothing.
 _VARIANTS: dict[str, dict[str, Any]] = {
@@ -123,25 +121,11 @@ class CURL(AuxiliaryLoss):
     trains = "encoder"
     controls = frozenset({"shuffled_positives"})
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        encoder: Encoder,
-        observation_space: gym.Space,
-        action_space: gym.Space,
-        key_encoder: Encoder | None = None,
-    ) -> None:
-        super().__init__(
-            config,
-            encoder=encoder,
-            observation_space=observation_space,
-            action_space=action_space,
-            key_encoder=key_encoder,
-        )
+    def __init__(self, config: Config, **given: Any) -> None:
+        super().__init__(config, **given)
         self.views = make_views(
-            observation_space,
-            encoder,
+            self.observation_space,
+            self.encoder,
             pad=config.pad,
             crop=config.crop,
             crop_first=config.variant == "atari",
@@ -149,8 +133,8 @@ class CURL(AuxiliaryLoss):
         )
         self.head = self._make_head()
         self.key_head = EMACopy(self.head)
-        self.own_key_encoder = EMACopy(encoder) if key_encoder is None else None
-        dim = _PROJECTION[1] if config.variant == "atari" else encoder.output_dim
+        self.own_key_encoder = EMACopy(self.encoder) if self.key_encoder is None else None
+        dim = _PROJECTION[1] if config.variant == "atari" else self.encoder.output_dim
         self.weight = nn.Parameter(torch.rand(dim, dim))
         self.draws = Draws()
         self._diagnostics: dict[str, Tensor] = {}

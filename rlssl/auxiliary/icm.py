@@ -112,22 +112,8 @@ class ICM(AuxiliaryLoss):
 
     reads = frozenset({Columns.OBS, Columns.NEXT_OBS, Columns.ACTIONS})
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        encoder: Encoder,
-        observation_space: gym.Space,
-        action_space: gym.Space,
-        key_encoder: Encoder | None = None,
-    ) -> None:
-        super().__init__(
-            config,
-            encoder=encoder,
-            observation_space=observation_space,
-            action_space=action_space,
-            key_encoder=key_encoder,
-        )
+    def __init__(self, config: Config, **given: Any) -> None:
+        super().__init__(config, **given)
         self.trains = "encoder" if config.features == "shared" else "own"
         self.reward_clip = config.reward_clip
         self.is_burda = config.variant == "burda"
@@ -136,9 +122,9 @@ class ICM(AuxiliaryLoss):
         feature_dim = self._phi_network.output_dim
         self.learns_features = config.features != "random"
         if self.learns_features or not self.is_burda:
-            self.inverse = InverseModel(feature_dim, action_space)
+            self.inverse = InverseModel(feature_dim, self.action_space)
         forward_class = ResidualForwardModel if self.is_burda else ForwardModel
-        self.forward_model = forward_class(feature_dim, action_space)
+        self.forward_model = forward_class(feature_dim, self.action_space)
         self.return_scale = DiscountedReturnScale(config.gamma) if self.is_burda else None
         self._diagnostics: dict[str, Tensor] = {}
 

@@ -11,8 +11,7 @@ from typing import Any, Literal, Union
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from rlssl.errors import SpecError
-from rlssl.experiment.documents import did_you_mean
+from rlssl.errors import SpecError, suggest
 
 
 def check_arguments(where: str, given: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
@@ -30,7 +29,7 @@ def check_arguments(where: str, given: Mapping[str, Any], hints: Mapping[str, An
         if key in hints:
             check_type(f"{where}.{key}", value, hints[key])
         elif "**" not in hints:
-            close = did_you_mean(key, hints, f"{where}.")
+            close = suggest(key, hints, f"{where}.")
             raise SpecError(f"unknown key '{where}.{key}' in the spec{close}")
 
 

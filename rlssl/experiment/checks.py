@@ -5,9 +5,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rlssl.errors import SpecError, closest, unknown_name
+from rlssl.errors import SpecError, closest, suggest, unknown_name
 from rlssl.experiment.annotations import call_arguments, check_arguments, field_types
-from rlssl.experiment.documents import did_you_mean
 
 if TYPE_CHECKING:
     from rlssl.experiment.schema import Spec
@@ -65,7 +64,7 @@ def layer_values(key: str, name: str, algorithm: str) -> Mapping[str, Any]:
     """
     known = getattr(algorithm_class(algorithm), f"{key}s")
     if not isinstance(name, str) or name not in known:
-        end = did_you_mean(str(name), known)
+        end = suggest(str(name), known)
         raise SpecError(f"unknown {key} {name!r} of algorithm '{algorithm}'{end}")
     return known[name]
 
@@ -210,7 +209,7 @@ def check_stop(spec: "Spec") -> None:
     """Checks the stop metrics and their values."""
     for metric, value in spec.stop.items():
         if metric not in STOP_METRICS:
-            raise SpecError(f"unknown stop metric '{metric}'{did_you_mean(metric, STOP_METRICS)}")
+            raise SpecError(f"unknown stop metric '{metric}'{suggest(metric, STOP_METRICS)}")
         if metric.endswith("_steps") and not isinstance(value, int):
             raise SpecError(f"stop.{metric} must be a whole number; got {value!r}.")
         if metric.endswith(("_steps", "_s")) and value <= 0:
@@ -230,7 +229,7 @@ def check_schedulers(spec: "Spec") -> None:
     refuse_later("tracking", spec.tracking)
     for tracker in spec.tracking:
         if tracker not in TRACKERS:
-            raise SpecError(f"unknown tracking '{tracker}'{did_you_mean(tracker, TRACKERS)}")
+            raise SpecError(f"unknown tracking '{tracker}'{suggest(tracker, TRACKERS)}")
     random = has_random(spec)
     if random and spec.searcher is None:
         raise SpecError(
@@ -248,7 +247,7 @@ def _check_asha(spec: "Spec") -> None:
     assert spec.scheduler is not None
     asha = spec.scheduler.asha
     if asha.metric not in RANKING_METRICS:
-        end = did_you_mean(asha.metric, RANKING_METRICS)
+        end = suggest(asha.metric, RANKING_METRICS)
         raise SpecError(f"unknown scheduler.asha.metric '{asha.metric}'{end}")
     _check_evaluated(spec, "scheduler.asha.metric", asha.metric)
     most = asha.max_env_steps or spec.stop.get("env_steps")

@@ -3,34 +3,19 @@
 import importlib.resources
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 from yaml.constructor import ConstructorError
 
-from rlssl.errors import SpecError, closest
+from rlssl.errors import SpecError, suggest
 
 _MAX_DEPTH = 20
 # A few aliases of aliases in a YAML file stand for more values than any memory holds.
 _MAX_VALUES = 20_000
 _MAX_INT = 2**63
-
-
-def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """How an error about an unknown ``word`` ends: with the closest known one, or all of them.
-
-    Args:
-        word: What was written.
-        known: What could have been written.
-        prefix: Put before the known words: ``training.``.
-    """
-    names = sorted(known)
-    close = closest(word, names, limit=1)
-    if close:
-        return f"; did you mean '{prefix}{close[0]}'?"
-    return f"; known: {', '.join(prefix + name for name in names) or 'none'}."
 
 
 def _number(text: str) -> int | float:
@@ -217,6 +202,6 @@ def _read_text(source: str | Path) -> tuple[str, str]:
         )
     sweeps = list_sweeps()
     if source not in sweeps:
-        raise SpecError(f"unknown sweep {source!r}{did_you_mean(source, sweeps)}")
+        raise SpecError(f"unknown sweep {source!r}{suggest(source, sweeps)}")
     resource = importlib.resources.files("rlssl_tune_configs") / f"{source}.yaml"
     return resource.read_text(encoding="utf-8"), f"sweep '{source}'"

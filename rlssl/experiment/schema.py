@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
-from rlssl.errors import DEFAULT_STORAGE, SpecError
-from rlssl.experiment.documents import did_you_mean, plain
+from rlssl.errors import DEFAULT_STORAGE, SpecError, suggest
+from rlssl.experiment.documents import plain
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
@@ -204,7 +204,7 @@ def _explain_key(path: str, details: list[Any]) -> str:
     if first["type"] == "extra_forbidden":
         parent, _, key = path.rpartition(".")
         _, section = _locate(first["loc"][:-1])
-        close = did_you_mean(key, section.model_fields, f"{parent}." if parent else "")
+        close = suggest(key, section.model_fields, f"{parent}." if parent else "")
         return f"unknown key '{path}' in the spec{close}"
     if first["type"] == "missing":
         return f"the key '{path}' is missing from the spec."

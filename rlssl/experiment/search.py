@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rlssl.errors import SpecError
-from rlssl.experiment.documents import did_you_mean
+from rlssl.errors import SpecError, suggest
 
 if TYPE_CHECKING:
     from rlssl.experiment.schema import Spec
@@ -117,7 +116,7 @@ def _read_dimension(path: str, entry: Any) -> Dimension:
     head = path.split(".")[0]
     if not all(path.split(".")) or head not in SEARCHABLE:
         hint = "write the seeds under 'seeds'" if head in ("seed", "seeds") else None
-        end = f"; {hint}." if hint else did_you_mean(head, SEARCHABLE)
+        end = f"; {hint}." if hint else suggest(head, SEARCHABLE)
         raise SpecError(f"search cannot vary '{path}'{end}")
     if isinstance(entry, Mapping) and len(entry) > 1 and set(entry) <= set(KINDS):
         raise SpecError(f"search.{path} holds {len(entry)} spaces: {', '.join(entry)}; keep one.")
@@ -128,7 +127,7 @@ def _read_dimension(path: str, entry: Any) -> Dimension:
         )
     kind, arguments = next(iter(entry.items()))
     if kind not in KINDS:
-        raise SpecError(f"unknown search '{kind}' at 'search.{path}'{did_you_mean(kind, KINDS)}")
+        raise SpecError(f"unknown search '{kind}' at 'search.{path}'{suggest(kind, KINDS)}")
     check = _check_values if kind in ("grid", "choice") else _check_distribution
     check(path, kind, arguments)
     return Dimension(path, kind, tuple(arguments))

@@ -15,7 +15,7 @@ from rlssl.augmentations import (
     random_shift,
     random_shift_bilinear,
 )
-from rlssl.errors import SpecError, did_you_mean
+from rlssl.errors import SpecError, suggest
 from rlssl.networks.draws import Draws
 from rlssl.networks.encoders import Encoder, Layout, build_encoder, image_layout, is_image
 from rlssl.peers import ALONE, Peers, Rows
@@ -59,7 +59,7 @@ def parse_augmentation(setting: str | Mapping[str, Any] | None) -> tuple[Step, .
 
 def _parse_step(name: str, options: Any) -> Step:
     if name not in AUGMENTATIONS:
-        hint = did_you_mean(str(name), AUGMENTATIONS) or f"; known: {', '.join(AUGMENTATIONS)}."
+        hint = suggest(str(name), AUGMENTATIONS)
         raise SpecError(f"unknown augmentation 'model.augmentation.{name}'{hint}")
     _, option, kind, default = AUGMENTATIONS[name]
     if options is None:

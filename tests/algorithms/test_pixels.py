@@ -14,7 +14,7 @@ from rlssl.algorithms.gradient_updates import pin_transfers
 from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.auxiliary import AuxiliaryLoss
 from rlssl.errors import SpecError
-from rlssl.networks.augmentation import AUGMENTED_OBS
+from rlssl.networks.augmentation import AUGMENTED_OBS, BFloat16, CenterCropped
 from rlssl.registry import register_auxiliary_loss, register_env
 from tests.algorithms.bench import Bench, small_ppo
 
@@ -164,12 +164,17 @@ def test_every_update_draws_anew_and_a_restored_one_goes_on() -> None:
     assert torch.equal(restored.module.augmentation(obs), trained.module.augmentation(obs))
 
 
-@pytest.mark.parametrize("network", [{"precision": "bfloat16"}, {"augmentation": CROP}])
-def test_update_moves_the_encoder_with(network: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "network, wrapper",
+    [({"precision": "bfloat16"}, BFloat16), ({"augmentation": CROP}, CenterCropped)],
+)
+def test_update_moves_the_encoder_with(network: dict[str, Any], wrapper: type) -> None:
     bench = Bench(pixels(**network).auxiliary(curl={}))
-    before = [parameter.clone() for parameter in bench.module.encoder.parameters()]
+    encoder: Any = bench.module.encoder
+    assert [type(part) for part in (encoder, bench.runner.module.encoder)] == [wrapper] * 2
+    before = [parameter.clone() for parameter in encoder.parameters()]
     result = bench.update(bench.sample())
-    after = list(bench.module.encoder.parameters())
+    after = list(encoder.parameters())
     assert all(p.dtype == torch.float32 for p in after)
     assert not any(torch.equal(a, b) for a, b in zip(after, before, strict=True))
     assert "nonfinite_updates" not in result.get("faults", {})

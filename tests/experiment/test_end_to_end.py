@@ -9,10 +9,17 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+
+from tests.experiment.command_line import (
+    only_trial,
+    results,
+    rlssl,
+    wait_for_checkpoints,
+    write_failing_env,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
 
@@ -24,40 +31,15 @@ SMALL = [
 ]
 
 
-def rlssl(*arguments: str, cwd: Path, code: int = 0, errors: bool = False) -> str:
-    """Runs the command line in a process of its own; returns its output, or its error output."""
-    done = subprocess.run(
-        [sys.executable, "-m", "rlssl.cli", *arguments], cwd=cwd, capture_output=True, text=True
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stderr if errors else done.stdout
-
-
 def evaluate(run: Path | str, cwd: Path, *more: str) -> list[float]:
     """Scores of ten episodes."""
-    output = rlssl("evaluate", str(run), "--episodes", "10", "--json", *more, cwd=cwd)
+    output, _ = rlssl("evaluate", str(run), "--episodes", "10", "--json", *more, cwd=cwd)
     return [episode["score"] for episode in json.loads(output)[0]["episodes"]]
 
 
 def rows(trial: Path) -> list[dict[str, str]]:
     with (trial / "episodes.csv").open() as file:
         return list(csv.DictReader(file))
-
-
-def results(trial: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (trial / "result.json").read_text().splitlines()]
-
-
-def wait_for_checkpoints(process: subprocess.Popen[Any], run: Path, count: int) -> None:
-    deadline = time.monotonic() + 240
-    while len(list(run.glob("*/checkpoint_*/rlssl_checkpoint.json"))) < count:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.2)
-
-
-def only_trial(run: Path) -> Path:
-    (marker,) = run.glob("*/trial.json")
-    return marker.parent
 
 
 def test_evaluate_agrees_before_and_after_export_whatever_the_runners(tmp_path: Path) -> None:
@@ -67,7 +49,7 @@ def test_evaluate_agrees_before_and_after_export_whatever_the_runners(tmp_path: 
     assert len(set(expected)) == 10
     assert evaluate(trial, tmp_path, "--env-runners", "1") == expected
     assert evaluate(trial, tmp_path, "--env-runners", "2") == expected
-    exported = rlssl("export", str(trial), cwd=tmp_path).splitlines()[-1]
+    exported = rlssl("export", str(trial), cwd=tmp_path)[0].splitlines()[-1]
     assert evaluate(exported, tmp_path) == expected
     assert by_hand(exported, "Pendulum-v1") == expected
     # Warm start: the same weights, and a learning rate that leaves them there.
@@ -107,7 +89,7 @@ def test_killed_run_resumes_with_its_counters_and_schedule(tmp_path: Path) -> No
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     rlssl("resume", str(run), cwd=tmp_path)
-    assert "is at its end" in rlssl("resume", str(run), cwd=tmp_path)
+    assert "is at its end" in rlssl("resume", str(run), cwd=tmp_path)[0]
     trial = only_trial(run)
     log = results(trial)
     resumed = next(row for row in log if row["env_steps_at_start"] > 0)
@@ -198,7 +180,7 @@ def test_plugin_outside_the_repository_trains_with_two_runners(tmp_path: Path) -
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     storage = str(tmp_path / "results")
-    printed = rlssl("sweep", "../lab.yaml", "--set", f"storage={storage}", cwd=elsewhere)
+    printed, _ = rlssl("sweep", "../lab.yaml", "--set", f"storage={storage}", cwd=elsewhere)
     assert "small_latents" in printed
     assert str(tmp_path / "results" / "lab" / "learning_curves.png") in printed.splitlines()
     with_loss = next((tmp_path / "results" / "lab").glob("small_latents*"))
@@ -211,46 +193,23 @@ def test_plugin_outside_the_repository_trains_with_two_runners(tmp_path: Path) -
 
 
 def test_failed_trial_is_exit_code_one_with_the_environments_words(tmp_path: Path) -> None:
-    (tmp_path / "flaky.py").write_text(
-        textwrap.dedent(
-            """
-            import gymnasium as gym, numpy as np, rlssl
-
-            class Flaky(gym.Env):
-                observation_space = gym.spaces.Box(0, 1, (2,), np.float32)
-                action_space = gym.spaces.Discrete(2)
-
-                def __init__(self, config):
-                    self.steps = 0
-
-                def reset(self, *, seed=None, options=None):
-                    return np.zeros(2, np.float32), {}
-
-                def step(self, action):
-                    self.steps += 1
-                    if self.steps > 20:
-                        raise ValueError("the robot fell over")
-                    return np.zeros(2, np.float32), 0.0, False, False, {}
-
-            rlssl.register_env("lab/Flaky", Flaky)
-            """
-        )
-    )
+    error = 'ValueError("the robot fell over")'
+    write_failing_env(tmp_path / "flaky.py", "lab/Flaky", error, after=20)
     command = ["train", "ppo", "lab/Flaky", "--set", "plugins=[flaky]"]
-    printed = rlssl(*command, cwd=tmp_path, code=1, errors=True)
+    _, printed = rlssl(*command, cwd=tmp_path, code=1)
     assert "the robot fell over" in printed
 
 
 def test_network_that_does_not_fit_is_refused_before_anything_starts(tmp_path: Path) -> None:
     command = ["train", "ppo", "CartPole-v1", "--set", "model.encoder=nature"]
-    printed = rlssl(*command, cwd=tmp_path, code=2, errors=True)
+    _, printed = rlssl(*command, cwd=tmp_path, code=2)
     assert "nature" in printed and "Traceback" not in printed
     assert not (tmp_path / "results").exists()
 
 
 def test_preflight_failure_starts_nothing(tmp_path: Path) -> None:
     start = time.monotonic()
-    printed = rlssl("train", "ppo", "CartPole-v7", cwd=tmp_path, code=2, errors=True)
+    _, printed = rlssl("train", "ppo", "CartPole-v7", cwd=tmp_path, code=2)
     assert "CartPole-v7" in printed and "Traceback" not in printed
     assert not (tmp_path / "results").exists()
     assert time.monotonic() - start < 20

@@ -14,35 +14,12 @@ from hypothesis import strategies as st
 
 from rlssl.errors import SpecError
 from rlssl.experiment.spec import Spec, list_sweeps, load_spec, resolved_dict, save_spec
+from tests.experiment import full_spec
 
 FULL: dict[str, Any] = {
-    "name": "everything",
-    "algorithm": "ppo",
-    "preset": None,
-    "variant": "both",
-    "plugins": [],
+    **full_spec.FULL,
     "env": {"id": "CartPole-v1", "render_mode": None},
-    "auxiliary": {"icm": {"coeff": 1.0, "schedule": [[0, 1.0], [1000, 0.0]]}},
-    "model": {"encoder": "mlp", "encoder_config": {"hidden": [64]}, "frame_stack": 2, "lstm": None},
-    "training": {"lr": [[0, 1e-3], [400_000, 0]], "grad_clip": None, "num_epochs": 4},
-    "env_runners": {"num_envs": 4, "fragment_length": "auto", "vectorize": "sync"},
-    "connectors": {"env_to_module": [], "learner": []},
-    "search": {
-        "training.gamma": {"grid": [0.9, 0.99]},
-        "training.kl_target": {"uniform": [0.01, 1]},
-        "auxiliary.icm.coeff": {"choice": [0.0, 0.1]},
-    },
-    "seeds": [0, 1],
-    "searcher": {"random": {"num_samples": 2}},
-    "scheduler": {"asha": {"max_env_steps": 400_000, "grace_env_steps": 40_000}},
-    "stop": {"env_steps": 400_000},
-    "evaluation": {"every_env_steps": 40_000, "episodes": 10, "explore": False, "env": {}},
-    "checkpoint": {"every_env_steps": 40_000, "keep": 2, "replay_buffer": True},
-    "resources": {"env_runners": 2, "cpus_per_env_runner": 1, "learners": 0, "gpus_per_learner": 0},
-    "env_step_timeout_s": 30,
-    "watchdog_s": 300,
-    "tracking": ["tensorboard"],
-    "storage": "./results",
+    "search": {**full_spec.FULL["search"], "auxiliary.icm.coeff": {"choice": [0.0, 0.1]}},
 }
 SMALL: dict[str, Any] = {
     "algorithm": "ppo",

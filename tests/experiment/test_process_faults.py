@@ -1,13 +1,11 @@
 """Processes of a run are killed while it trains: nothing that was learned is lost, or hidden."""
 
-import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from rlssl.experiment import checkpoint
+from tests.experiment.command_line import (
+    only_trial,
+    results,
+    rlssl,
+    wait_for_checkpoints,
+    write_failing_env,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
 
@@ -42,14 +47,10 @@ class Run:
         )
 
     def trial(self) -> Path:
-        (marker,) = self.folder.glob("*/trial.json")
-        return marker.parent
+        return only_trial(self.folder)
 
     def wait_for_checkpoints(self, count: int) -> None:
-        deadline = time.monotonic() + 240
-        while len(list(self.folder.glob(f"*/checkpoint_*/{checkpoint.MANIFEST}"))) < count:
-            assert self.process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for_checkpoints(self.process, self.folder, count)
 
     def kill(self, title: str, how: int = signal.SIGKILL) -> int:
         """Signals the first Ray process of this run with such a title; returns its pid."""
@@ -67,7 +68,7 @@ class Run:
         return printed, errors
 
     def results(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.trial() / "result.json").open()]
+        return results(self.trial())
 
 
 def descendants(root: int) -> list[int]:
@@ -111,14 +112,6 @@ def runs(tmp_path: Path) -> Iterator[Any]:
             except ProcessLookupError:
                 continue
         run.process.wait()
-
-
-def rlssl(*arguments: str, cwd: Path, code: int = 0) -> tuple[str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "rlssl.cli", *arguments], cwd=cwd, capture_output=True, text=True
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout, done.stderr
 
 
 def final_weights(run: Run) -> dict[str, np.ndarray]:
@@ -228,32 +221,9 @@ def test_killed_env_runner_is_replaced_and_counted(runs: Any) -> None:
 
 
 def test_what_an_environment_raises_is_not_tried_again(tmp_path: Path) -> None:
-    (tmp_path / "hopeless.py").write_text(
-        textwrap.dedent(
-            """
-            import gymnasium as gym, numpy as np, rlssl
-
-            class Hopeless(gym.Env):
-                observation_space = gym.spaces.Box(0, 1, (2,), np.float32)
-                action_space = gym.spaces.Discrete(2)
-                steps = 0
-
-                def __init__(self, config):
-                    pass
-
-                def reset(self, *, seed=None, options=None):
-                    return np.zeros(2, np.float32), {}
-
-                def step(self, action):
-                    Hopeless.steps += 1
-                    if Hopeless.steps > 600:
-                        raise ConnectionResetError("the robot fell over")
-                    return np.zeros(2, np.float32), 0.0, False, False, {}
-
-            rlssl.register_env("lab/Hopeless", Hopeless)
-            """
-        )
-    )
+    error = 'ConnectionResetError("the robot fell over")'
+    module = tmp_path / "hopeless.py"
+    write_failing_env(module, "lab/Hopeless", error, after=600, for_good=True)
     command = ["train", "ppo", "lab/Hopeless", "--set", "plugins=[hopeless]", "--name", "hopeless"]
     _, errors = rlssl(*command, *COMMAND[5:], cwd=tmp_path, code=1)
     assert "the robot fell over" in errors and "Traceback" not in errors
