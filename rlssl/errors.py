@@ -63,6 +63,10 @@ class TrainingStalledError(RuntimeError):
     """The env steps stood still for longer than the watchdog allows (exit code 1)."""
 
 
+class PeersLostError(ConnectionError):
+    """The exchange between Learners failed, as it does when one of them dies."""
+
+
 class EnvironmentFaultError(RuntimeError):
     """An environment failed too often to go on; its own words come first (exit code 1)."""
 

@@ -4,7 +4,8 @@ RLlib wraps modules in torch's DistributedDataParallel, which fails as soon as a
 gradient, or is used outside ``forward``, as every auxiliary head is. Here nothing is wrapped.
 """
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -12,7 +13,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
+from rlssl.errors import PeersLostError
 from rlssl.peers import Peers, Rows
+
+
+@contextlib.contextmanager
+def _exchange() -> Iterator[None]:
+    """Says of torch's error what it most often means: the others' process is gone, not ours."""
+    try:
+        yield
+    except RuntimeError as error:
+        words = " ".join(str(error).split())
+        raise PeersLostError(f"the exchange with the other Learners failed: {words}") from error
 
 
 class LearnerGroup(Peers):
@@ -27,6 +39,7 @@ class LearnerGroup(Peers):
         counts = self.gather_counts(num)
         return sum(counts[: self.rank]), sum(counts)
 
+    @_exchange()
     @torch.no_grad()
     def gather(self, rows: Tensor) -> Tensor:
         """See ``Peers``. Learners may have different numbers of rows."""
@@ -37,12 +50,14 @@ class LearnerGroup(Peers):
         dist.all_gather(parts, padded)
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
+    @_exchange()
     def gather_objects(self, value: Any) -> list[Any]:
         """See ``Peers``. What is gathered is pickled: small things alone."""
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
 
+    @_exchange()
     @torch.no_grad()
     def mean(self, value: Tensor) -> Tensor:
         """See ``Peers``."""
@@ -50,6 +65,7 @@ class LearnerGroup(Peers):
         dist.all_reduce(total)
         return total / self.size
 
+    @_exchange()
     def gather_counts(self, num: int) -> list[int]:
         """Every Learner's number, by rank."""
         own = torch.tensor([num], device=_device())
@@ -58,6 +74,7 @@ class LearnerGroup(Peers):
         return [int(count) for count in counts]
 
 
+@_exchange()
 @torch.no_grad()
 def broadcast_state(module: nn.Module) -> None:
     """Gives every Learner the first one's parameters, buffers and extra states."""
@@ -70,6 +87,7 @@ def broadcast_state(module: nn.Module) -> None:
     module.load_state_dict(state)
 
 
+@_exchange()
 @torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replaces every gradient by its mean over the Learners, in one all-reduce.
