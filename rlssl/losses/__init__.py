@@ -4,17 +4,57 @@ Nothing here knows a network, a configuration or Ray. Results are not reduced: m
 and the mean are applied in one place, by the Learner.
 """
 
+from rlssl.losses.actor_critic import (
+    critic_loss,
+    deterministic_policy_loss,
+    smoothed_actions,
+    soft_policy_loss,
+    soft_q_target,
+    squashed_gaussian_log_prob,
+    squashed_gaussian_sample,
+    td3_target,
+    temperature_loss,
+)
 from rlssl.losses.advantage import generalized_advantage
+from rlssl.losses.bisimulation import bisimulation_loss, gaussian_nll, gaussian_w2
 from rlssl.losses.contrastive import bilinear_info_nce, info_nce
+from rlssl.losses.distributional import c51_loss, c51_project, expected_values
 from rlssl.losses.dynamics import forward_dynamics_loss, inverse_dynamics_loss
 from rlssl.losses.policy_gradient import clipped_surrogate, value_loss
+from rlssl.losses.value_based import (
+    double_q_target,
+    huber_loss,
+    select_action_values,
+    td_error,
+    td_target,
+)
 
 __all__ = [
     "bilinear_info_nce",
+    "bisimulation_loss",
+    "c51_loss",
+    "c51_project",
     "clipped_surrogate",
+    "critic_loss",
+    "deterministic_policy_loss",
+    "double_q_target",
+    "expected_values",
     "forward_dynamics_loss",
+    "gaussian_nll",
+    "gaussian_w2",
     "generalized_advantage",
+    "huber_loss",
     "info_nce",
     "inverse_dynamics_loss",
+    "select_action_values",
+    "smoothed_actions",
+    "soft_policy_loss",
+    "soft_q_target",
+    "squashed_gaussian_log_prob",
+    "squashed_gaussian_sample",
+    "td3_target",
+    "td_error",
+    "td_target",
+    "temperature_loss",
     "value_loss",
 ]

@@ -1,0 +1,15 @@
+"""Exploration by noise on actions, or by chance among them; knows nothing of RLlib."""
+
+from rlssl.exploration.discrete import boltzmann, epsilon_greedy
+from rlssl.exploration.gaussian import GaussianNoise
+from rlssl.exploration.noise import ActionNoise, add_noise
+from rlssl.exploration.ornstein_uhlenbeck import OrnsteinUhlenbeckNoise
+
+__all__ = [
+    "ActionNoise",
+    "GaussianNoise",
+    "OrnsteinUhlenbeckNoise",
+    "add_noise",
+    "boltzmann",
+    "epsilon_greedy",
+]

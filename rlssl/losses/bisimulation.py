@@ -1,0 +1,187 @@
+"""Bisimulation losses: latents as far apart as rewards and futures are."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlssl.losses.checks import check_vectors
+
+
+def gaussian_w2(
+    mean_i: Tensor, std_i: Tensor | None, mean_j: Tensor, std_j: Tensor | None
+) -> Tensor:
+    """2-Wasserstein distance of diagonal Gaussians; not its square.
+
+    ``sqrt( sum_d (mean_i - mean_j)_d^2 + (std_i - std_j)_d^2 )``. Its gradient at equal Gaussians,
+    where it has none, is 0.
+
+    Args:
+        mean_i: [..., D].
+        std_i: [..., D], deviations; None: 0, all probability at the mean.
+        mean_j: [..., D].
+        std_j: [..., D], deviations; None where ``std_i`` is.
+
+    Returns:
+        [...], units of the mean, >= 0, symmetric in i and j.
+
+    Raises:
+        ValueError: If the shapes differ, or one deviation is None alone.
+
+    Source:
+        Zhang et al. 2020, arXiv:2006.10742, section 4.
+    """
+    _check_gaussians(mean_i, std_i, mean_j, std_j)
+    difference = mean_i - mean_j
+    if std_i is not None and std_j is not None:
+        difference = torch.cat([difference, std_i - std_j], dim=-1)
+    return torch.linalg.vector_norm(difference, dim=-1)
+
+
+def gaussian_nll(mean: Tensor, std: Tensor | None, target: Tensor) -> Tensor:
+    """Negative log-likelihood of a diagonal Gaussian, without its constant, averaged over features.
+
+    ``mean_d( 0.5 * ((mean_d - target_d) / std_d)^2 + log std_d )``.
+
+    Args:
+        mean: [..., N, D], predicted; [K, N, D] of an ensemble.
+        std: As ``mean``, deviations > 0; None: 1.
+        target: [N, D]. Gradients flow into it unless the caller detaches it, as DBC does.
+
+    Returns:
+        [..., N], nats a feature, not reduced.
+
+    Raises:
+        ValueError: If the shapes do not fit each other.
+
+    Source:
+        Zhang et al. 2020, arXiv:2006.10742, published code of the transition loss, where it is
+        averaged over features as well.
+    """
+    if target.ndim != 2 or mean.ndim < 2 or mean.shape[-2:] != target.shape:
+        raise ValueError(
+            "mean must be [..., N, D] and target [N, D]; got "
+            f"{tuple(mean.shape)} and {tuple(target.shape)}."
+        )
+    if std is None:
+        return 0.5 * (mean - target).square().mean(dim=-1)
+    if std.shape != mean.shape:
+        raise ValueError(
+            f"std must have the shape of mean; got {tuple(std.shape)} and {tuple(mean.shape)}."
+        )
+    return (0.5 * ((mean - target) / std).square() + std.log()).mean(dim=-1)
+
+
+def bisimulation_loss(
+    latent_i: Tensor,
+    latent_j: Tensor,
+    reward_i: Tensor,
+    reward_j: Tensor,
+    mean_i: Tensor,
+    std_i: Tensor | None,
+    mean_j: Tensor,
+    std_j: Tensor | None,
+    *,
+    gamma: float,
+    variant: str,
+) -> Tensor:
+    """How far the distance of two latents is from the bisimulation distance of their states.
+
+    ``paper``, one distance a pair::
+
+        ( |latent_i - latent_j|_1 - |reward_i - reward_j| - gamma * W2(P_i, P_j) )^2
+
+    ``code``, one distance a feature d, with s the smooth L1 of a difference (0.5 x^2 below 1, else
+    |x| - 0.5)::
+
+        mean_d ( s(latent_i - latent_j)_d - s(reward_i - reward_j) - gamma * t_d )^2
+        t_d = s(mean_i - mean_j)_d                                        where std is None
+        t_d = sqrt( (mean_i - mean_j)_d^2 + (std_i - std_j)_d^2 )         else
+
+    ``None`` is the published code's transition type ``''``; its ``deterministic`` has deviations of
+    0, and is another loss: give zeros. In ``paper`` both are the same. A pair of the same state
+    costs 0. Gradients reach the latents alone.
+
+    Args:
+        latent_i: [N, D], encoder at the first state of each pair.
+        latent_j: [N, D], at the second: a permutation of the batch.
+        reward_i: [N]. Replayed (``code``), or predicted for the policy's mean action (``paper``).
+        reward_j: [N].
+        mean_i: [N, D] of the predicted next latent; [K, N, D] of an ensemble, averaged over K.
+        std_i: As ``mean_i``, deviations; or None.
+        mean_j: As ``mean_i``.
+        std_j: As ``std_i``.
+        gamma: Discount of the metric, per agent step, in [0, 1].
+        variant: ``paper`` or ``code``.
+
+    Returns:
+        [N], squared units of the reward, not reduced.
+
+    Raises:
+        ValueError: If the shapes do not fit each other, one deviation is None alone, ``gamma`` is
+            outside [0, 1], or the variant is unknown.
+
+    Source:
+        Zhang et al. 2020, arXiv:2006.10742, eq. 4 (``paper``) and published code (``code``).
+        Differs: nothing known.
+    """
+    _check_pairs(latent_i, latent_j, reward_i, reward_j, mean_i)
+    _check_gaussians(mean_i, std_i, mean_j, std_j)
+    if not 0 <= gamma <= 1:
+        raise ValueError(f"gamma must be in [0, 1]; got {gamma}.")
+    if variant == "paper":
+        distance = (latent_i - latent_j).abs().sum(dim=-1)  # [N]
+        with torch.no_grad():
+            future = gaussian_w2(mean_i, std_i, mean_j, std_j)  # [..., N]
+            target = (reward_i - reward_j).abs() + gamma * future
+        return _mean_over_models((distance - target).square())
+    if variant == "code":
+        distance = F.smooth_l1_loss(latent_i, latent_j, reduction="none")  # [N, D]
+        with torch.no_grad():
+            future = _feature_distance(mean_i, std_i, mean_j, std_j)  # [..., N, D]
+            reward = F.smooth_l1_loss(reward_i, reward_j, reduction="none")
+            target = reward[:, None] + gamma * future
+        return _mean_over_models((distance - target).square().mean(dim=-1))
+    raise ValueError(f"variant must be 'paper' or 'code'; got {variant!r}.")
+
+
+def _feature_distance(
+    mean_i: Tensor, std_i: Tensor | None, mean_j: Tensor, std_j: Tensor | None
+) -> Tensor:
+    if std_i is None or std_j is None:
+        return F.smooth_l1_loss(mean_i, mean_j, reduction="none")
+    return torch.hypot(mean_i - mean_j, std_i - std_j)
+
+
+def _mean_over_models(losses: Tensor) -> Tensor:
+    """[N] as it is; [K, N] of an ensemble averaged over K."""
+    return losses if losses.ndim == 1 else losses.mean(dim=0)
+
+
+def _check_pairs(
+    latent_i: Tensor, latent_j: Tensor, reward_i: Tensor, reward_j: Tensor, mean_i: Tensor
+) -> None:
+    check_vectors(reward_i=reward_i, reward_j=reward_j)
+    shapes_fit = (
+        latent_i.ndim == 2
+        and latent_i.shape == latent_j.shape
+        and len(reward_i) == len(latent_i)
+        and mean_i.ndim in (2, 3)
+        and mean_i.shape[-2:] == latent_i.shape
+    )
+    if not shapes_fit:
+        raise ValueError(
+            "latents must be [N, D], rewards [N] and means [N, D] or [K, N, D]; got "
+            f"{tuple(latent_i.shape)}, {tuple(latent_j.shape)}, {tuple(reward_i.shape)} and "
+            f"{tuple(mean_i.shape)}."
+        )
+
+
+def _check_gaussians(
+    mean_i: Tensor, std_i: Tensor | None, mean_j: Tensor, std_j: Tensor | None
+) -> None:
+    if (std_i is None) != (std_j is None):
+        raise ValueError("std_i and std_j must both be tensors or both be None; got one of each.")
+    given = [tensor for tensor in (mean_i, mean_j, std_i, std_j) if tensor is not None]
+    shapes = [tuple(tensor.shape) for tensor in given]
+    if len(set(shapes)) != 1:
+        raise ValueError(f"means and deviations must have the same shape; got {shapes}.")

@@ -1,0 +1,83 @@
+"""Critics: values of continuous actions, one or several at once."""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rlssl.networks.encoders import check_size, check_sizes, make_activation
+from rlssl.networks.ensemble import EnsembleLinear, initialise
+
+
+class QCritics(nn.Module):
+    """C critics Q(latent, action) of the same shape, computed as one.
+
+    DDPG has one, TD3 and SAC have two (the twins), each with weights of its own.
+
+    Source:
+        Lillicrap et al. 2015, arXiv:1509.02971; Fujimoto et al. 2018, arXiv:1802.09477.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        action_dim: int,
+        *,
+        hidden: Sequence[int] = (256, 256),
+        num_critics: int = 2,
+        action_layer: int = 1,
+        activation: str = "relu",
+        init: str = "fan_in",
+        final_bound: float | None = None,
+    ) -> None:
+        """Builds the layers.
+
+        Args:
+            latent_dim: Features of a latent, or of an observation.
+            action_dim: A, features of an action.
+            hidden: Features of each hidden layer.
+            num_critics: C.
+            action_layer: At which layer, counted from 1, the action joins; DDPG: 2. The last is
+                the output layer, ``len(hidden) + 1``.
+            activation: After every hidden layer; a key of ``encoders.ACTIVATIONS``.
+            init: ``fan_in`` or ``orthogonal``; see ``ensemble.initialise``.
+            final_bound: The output layer is uniform in +-this; Lillicrap: 3e-3 (3e-4 on pixels);
+                None: as ``init``.
+
+        Raises:
+            ValueError: If a size, ``action_layer`` or an option does not suit.
+        """
+        super().__init__()
+        sizes = [latent_dim, *check_sizes("hidden", hidden), 1]
+        for name, size in (
+            ("latent_dim", latent_dim),
+            ("action_dim", action_dim),
+            ("num_critics", num_critics),
+        ):
+            check_size(name, size)
+        if not 1 <= action_layer < len(sizes):
+            raise ValueError(
+                f"action_layer must be in [1, {len(sizes) - 1}], for {len(hidden)} hidden layers; "
+                f"got {action_layer}."
+            )
+        self._action_index = action_layer - 1
+        layers = []
+        for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+            joins = action_dim if index == self._action_index else 0
+            layers.append(EnsembleLinear(num_critics, fan_in + joins, fan_out))
+        for layer in layers:
+            initialise(layer, init, final_bound if layer is layers[-1] else None)
+        self.layers = nn.ModuleList(layers)
+        self.activation = make_activation(activation)
+
+    def forward(self, latent: Tensor, action: Tensor) -> Tensor:
+        """[N, latent_dim] and [N, A] to values [C, N]."""
+        x = latent
+        for index, layer in enumerate(self.layers):
+            if index == self._action_index:
+                x = torch.cat([x, action.expand(*x.shape[:-1], -1)], dim=-1)
+            x = layer(x)
+            if index < len(self.layers) - 1:
+                x = self.activation(x)
+        return x.squeeze(-1)

@@ -1,0 +1,136 @@
+"""Decoders: from latents back to observations."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from rlssl.networks.encoders import check_size
+from rlssl.networks.init import orthogonal_init
+from rlssl.networks.pixel_encoders import delta_orthogonal_
+
+
+class VectorDecoder(nn.Module):
+    """Linear, LayerNorm, ReLU, Linear: vectors out of latents.
+
+    Source:
+        Ours; the shape of DBC's reward decoder.
+    """
+
+    def __init__(self, latent_dim: int, output_dim: int, *, hidden: int = 512) -> None:
+        """Builds the layers, initialised as torch's.
+
+        Args:
+            latent_dim: D of a latent.
+            output_dim: Features of the vector.
+            hidden: Features of the hidden layer.
+
+        Raises:
+            ValueError: If a size is no whole number >= 1.
+        """
+        super().__init__()
+        for name, size in (("latent_dim", latent_dim), ("output_dim", output_dim)):
+            check_size(name, size)
+        check_size("hidden", hidden)
+        self.layers = nn.Sequential(
+            nn.Linear(latent_dim, hidden),
+            nn.LayerNorm(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, output_dim),
+        )
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """[N, D] to [N, output_dim]."""
+        return self.layers(latent)
+
+
+class PixelDecoder(nn.Module):
+    """The mirror image of the encoder ``curl``: images out of latents.
+
+    Linear, ReLU, then transposed 3x3 convolutions, all of stride 1 but the last, of stride 2.
+
+    Source:
+        Yarats et al. 2019, arXiv:1910.01741, published code. Differs: any height and width.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        image_shape: tuple[int, int, int],
+        *,
+        num_layers: int = 4,
+        num_filters: int = 32,
+    ) -> None:
+        """Builds the layers: orthogonal, convolutions delta-orthogonal.
+
+        Args:
+            latent_dim: D of a latent.
+            image_shape: [C, H, W].
+            num_layers: Convolutions.
+            num_filters: Channels of every convolution but the last.
+
+        Raises:
+            ValueError: If a size does not suit, or the image is too small for ``num_layers``.
+        """
+        super().__init__()
+        for name, size in (
+            ("latent_dim", latent_dim),
+            ("num_layers", num_layers),
+            ("num_filters", num_filters),
+        ):
+            check_size(name, size)
+        channels, *sides = image_shape
+        # What the encoder's convolutions leave of each side.
+        first = [(side - 3) // 2 + 1 - 2 * (num_layers - 1) for side in sides]
+        if min(first) < 1:
+            raise ValueError(
+                f"image_shape {image_shape} is too small for num_layers={num_layers}: sides must "
+                f"be {4 * num_layers - 1} pixels or more."
+            )
+        self._first_shape = (num_filters, *first)
+        self.linear = nn.Sequential(nn.Linear(latent_dim, math.prod(self._first_shape)), nn.ReLU())
+        layers: list[nn.Module] = []
+        for _ in range(num_layers - 1):
+            layers += [nn.ConvTranspose2d(num_filters, num_filters, 3), nn.ReLU()]
+        rest = ((sides[0] - 3) % 2, (sides[1] - 3) % 2)
+        layers.append(nn.ConvTranspose2d(num_filters, channels, 3, stride=2, output_padding=rest))
+        self.convolutions = nn.Sequential(*layers)
+        orthogonal_init(self.linear, gain=1.0)
+        for layer in layers:
+            if isinstance(layer, nn.ConvTranspose2d):
+                delta_orthogonal_(layer.weight)
+                assert layer.bias is not None  # for mypy
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """[N, D] to images [N, C, H, W], in the units of ``quantise_pixels``."""
+        return self.convolutions(self.linear(latent).unflatten(1, self._first_shape))
+
+
+def quantise_pixels(
+    pixels: Tensor, *, bits: int = 5, generator: torch.Generator | None = None
+) -> Tensor:
+    """Images with fewer levels, dithered and centred: what a PixelDecoder is compared with.
+
+    ``(floor(pixels / 2^(8 - bits)) + U[0, 1)) / 2^bits - 0.5``.
+
+    Args:
+        pixels: [N, ...], in [0, 255], any dtype.
+        bits: Levels are ``2^bits``; from 1 to 8.
+        generator: Draws, on its own device; None: torch's global one.
+
+    Returns:
+        [N, ...], float, in [-0.5, 0.5).
+
+    Raises:
+        ValueError: If ``bits`` is out of range.
+
+    Source:
+        Kingma and Dhariwal 2018, arXiv:1807.03039 (Glow), as SAC-AE's published code has it.
+    """
+    if not 1 <= bits <= 8:
+        raise ValueError(f"bits must be in [1, 8]; got {bits}.")
+    levels = (pixels.float() / 2 ** (8 - bits)).floor()
+    device = pixels.device if generator is None else generator.device
+    dither = torch.rand(pixels.shape, generator=generator, device=device).to(pixels.device)
+    return (levels + dither) / 2**bits - 0.5

