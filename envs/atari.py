@@ -262,8 +262,18 @@ class AtariGames(gym.vector.VectorEnv):
         Raises:
             ValueError: ``actions`` is not [N], or holds something else than actions.
         """
-        actions = self._checked(actions)
-        observations, rewards, terminated, truncated, infos = self._running().step(actions)
+        self.step_async(actions)
+        return self.step_wait()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Begins to step every game, in ale-py's threads; errors as in ``step``."""
+        self._running().send(self._checked(actions))
+
+    def step_wait(
+        self,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Waits for the step that was begun, and returns what ``step`` does."""
+        observations, rewards, terminated, truncated, infos = self._running().recv()
         rewards = rewards.astype(np.float64)
         over = terminated | truncated
         extra = {}

@@ -131,7 +131,7 @@ class EnvEntry:
     name: str
     # (config) -> gym.Env, or "module:attribute".
     make: Callable[[dict[str, Any]], "gym.Env"] | str
-    # (config, num_envs) -> gym.vector.VectorEnv with NEXT_STEP autoreset, or "module:attribute".
+    # (config, num_envs) -> gym.vector.VectorEnv that resets itself, or "module:attribute".
     make_vec: Callable[[dict[str, Any], int], "gym.vector.VectorEnv"] | str | None = None
     # The pip extra that installs the suite: "minigrid", or "package[extra]" of another package.
     extra: str | None = None
@@ -208,7 +208,7 @@ def register_env(
             ``"module:attribute"`` string. ``config`` holds ``id``, the options of the spec,
             ``split`` ("train" or "eval"), ``worker_index`` and ``seed``.
         make_vec: ``make_vec(config, num_envs) -> gym.vector.VectorEnv`` with the same spaces and
-            NEXT_STEP autoreset, where the suite has a faster way than a loop.
+            NEXT_STEP or SAME_STEP autoreset, where the suite has a faster way than a loop.
         extra: The pip extra of rlssl that installs the suite, or ``"package[extra]"``; named in the
             error where the import of ``make`` fails.
         ids: ``ids() -> list`` of a family's members, for ``rlssl list envs`` and for suggestions.
@@ -408,14 +408,14 @@ def make_vector_env(
     worker_index: int = 0,
     seed: int | None = None,
 ) -> "gym.vector.VectorEnv":
-    """Builds ``num_envs`` copies of an environment with NEXT_STEP autoreset.
+    """Builds ``num_envs`` copies of an environment, which reset themselves.
 
     Args:
         env: The id and its options, as for `make_env`.
         num_envs: How many copies; >= 1.
         vectorize: "native" takes the registered ``make_vec``, else gymnasium's own vector
-            environment where it is the same environment (equal spaces, NEXT_STEP), else "sync", and
-            logs which; "sync" loops in this process; "async" gives each copy a process.
+            environment where it is the same environment (equal spaces), else "sync", and logs
+            which; "sync" loops in this process; "async" gives each copy a process.
         split: As for `make_env`.
         worker_index: As for `make_env`.
         seed: Copy i is made with ``seed + i``; callers give each worker a seed of its own.
@@ -505,8 +505,9 @@ def vector_env_problem(vector: Any, num_envs: int, single: "gym.Env | None" = No
     if not isinstance(vector, gym.vector.VectorEnv):
         return f"not a gymnasium VectorEnv but {type(vector)}"
     mode = vector.metadata.get("autoreset_mode")
-    if mode not in (gym.vector.AutoresetMode.NEXT_STEP, gym.vector.AutoresetMode.NEXT_STEP.value):
-        return f"metadata['autoreset_mode'] must be NEXT_STEP; got {mode}"
+    usable = (gym.vector.AutoresetMode.NEXT_STEP, gym.vector.AutoresetMode.SAME_STEP)
+    if mode not in (*usable, *(one.value for one in usable)):
+        return f"metadata['autoreset_mode'] must be NEXT_STEP or SAME_STEP; got {mode}"
     if vector.num_envs != num_envs:
         return f"num_envs is {vector.num_envs}; {num_envs} were asked for"
     if single is not None:

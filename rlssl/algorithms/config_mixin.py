@@ -86,6 +86,9 @@ class RLSSLConfigMixin(AlgorithmConfig):
         # What the running program registered itself, as it is, for the other processes.
         self.registrations: dict[str, dict[str, Any]] = {}
         self.vectorize = "native"
+        # Whether half of the environments steps while the policy runs on the other half; None:
+        # where they step by themselves.
+        self.double_buffering: bool | None = None
         # Environment frames per agent step; found by the preflight.
         self.action_repeat: int | None = None
         # Not named evaluation_*: RLlib hands such attributes to its own `evaluation()`.
@@ -173,11 +176,23 @@ class RLSSLConfigMixin(AlgorithmConfig):
         load_plugins(self.plugin_modules)
         restore_registrations(self.registrations)
 
-    def vectorization(self, vectorize: str) -> Self:
-        """How environments are vectorised: ``native``, ``sync`` or ``async``."""
-        if vectorize not in ("native", "sync", "async"):
-            raise SpecError(f"vectorize must be native, sync or async; got {vectorize!r}.")
-        self.vectorize = vectorize
+    def vectorization(
+        self, vectorize: str | None = None, *, double_buffering: bool | None = None
+    ) -> Self:
+        """How environments are vectorised.
+
+        Args:
+            vectorize: ``native``, ``sync`` or ``async``.
+            double_buffering: Whether one half of a runner's environments steps while the policy
+                runs on the observations of the other half. Needs environments that step by
+                themselves: Atari's, or ``async``. Until set, where they do.
+        """
+        if vectorize is not None:
+            if vectorize not in ("native", "sync", "async"):
+                raise SpecError(f"vectorize must be native, sync or async; got {vectorize!r}.")
+            self.vectorize = vectorize
+        if double_buffering is not None:
+            self.double_buffering = double_buffering
         return self
 
     def connectors(self, *, env_to_module: Sequence[str] = (), learner: Sequence[str] = ()) -> Self:

@@ -44,6 +44,8 @@ class EnvRunnersSpec(_Section):
     fragment_length: PositiveInt | Literal["auto"] | None = None
     # The suite's own vector environment, or gymnasium's.
     vectorize: Literal["native", "sync", "async"] | None = None
+    # Whether half of them steps while the policy runs on the other half.
+    double_buffering: bool | None = None
 
 
 class ConnectorsSpec(_Section):

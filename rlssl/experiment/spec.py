@@ -309,7 +309,10 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
                 ),
             },
         ),
-        ("vectorization", _given(vectorize=runners.vectorize)),
+        (
+            "vectorization",
+            _given(vectorize=runners.vectorize, double_buffering=runners.double_buffering),
+        ),
         (
             "learners",
             {

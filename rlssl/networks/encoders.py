@@ -171,6 +171,21 @@ def flat_dim(space: gym.Space) -> int:
     )
 
 
+class Layers(nn.Sequential):
+    """nn.Sequential for small layers, where calling a module takes as long as what it computes.
+
+    A layer with hooks is called as usual.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[N, fan_in] to [N, fan_out]."""
+        for layer in self._modules.values():
+            assert layer is not None  # for mypy
+            has_hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks
+            inputs = layer(inputs) if has_hooks else layer.forward(inputs)
+        return inputs
+
+
 class MLP(Encoder):
     """Flattens any Box or discrete space and applies linear layers.
 
@@ -201,16 +216,17 @@ class MLP(Encoder):
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(sizes):
             layers += [nn.Linear(fan_in, fan_out), make_activation(activation)]
-        self.layers = orthogonal_init(nn.Sequential(*layers))
+        self.layers = orthogonal_init(Layers(*layers))
         self.output_dim = sizes[-1]
         is_image = isinstance(observation_space, spaces.Box) and len(observation_space.shape) > 1
         self._scale = integer_scale(observation_space) if is_image else 1.0
+        self._is_discrete = isinstance(observation_space, spaces.Discrete | spaces.MultiDiscrete)
 
     def forward(self, obs: Tensor) -> Tensor:
         """[N, ...] of the space, any dtype, to [N, output_dim]."""
-        if isinstance(self.observation_space, spaces.Discrete | spaces.MultiDiscrete):
+        if self._is_discrete:
             return self.layers(one_hot(obs, self.observation_space))
-        flat = obs.reshape(len(obs), math.prod(obs.shape[1:])).float()
+        flat = (obs if obs.ndim == 2 else obs.reshape(len(obs), math.prod(obs.shape[1:]))).float()
         return self.layers(flat if self._scale == 1.0 else flat * self._scale)
 
 

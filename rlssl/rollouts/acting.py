@@ -1,7 +1,7 @@
 """From a policy's outputs to actions and their log-probabilities, without distribution objects.
 
-For the action distributions that most policies have. What is drawn comes from torch's global
-generator, and is distributed as RLlib's own classes would draw it, from other random numbers.
+For the action distributions that most policies have. What is drawn is distributed as RLlib's own
+classes would draw it, from other random numbers.
 """
 
 import math
@@ -10,7 +10,6 @@ from typing import Any, TypeGuard
 
 import gymnasium as gym
 import numpy as np
-import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.distribution.torch.torch_distribution import (
     TorchCategorical,
@@ -24,7 +23,8 @@ from ray.rllib.utils.spaces.space_utils import (
 from torch import Tensor
 
 #: From ``ACTION_DIST_INPUTS`` [N, D] to arrays: ACTIONS, ACTION_LOGP [N], ACTION_DIST_INPUTS.
-ActionSampler = Callable[[Tensor, bool], dict[str, np.ndarray]]
+#: The generator is drawn from to explore; without one, the most likely actions are taken.
+ActionSampler = Callable[[Tensor, np.random.Generator | None], dict[str, np.ndarray]]
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -36,25 +36,27 @@ def action_sampler(distribution: Any) -> ActionSampler | None:
     )
 
 
-def sample_categorical(logits: Tensor, explore: bool) -> dict[str, np.ndarray]:
+def sample_categorical(
+    logits: Tensor, generator: np.random.Generator | None
+) -> dict[str, np.ndarray]:
     """Draws from softmax(logits), or takes the largest.
 
     Args:
         logits: [N, A].
-        explore: Whether to draw.
+        generator: Drawn from; None: nothing is drawn.
 
     Returns:
         ACTIONS [N], int32; ACTION_LOGP [N], float32, nats, 0 where nothing is drawn, as RLlib has
         it; ACTION_DIST_INPUTS [N, A].
     """
-    inputs = logits.cpu().numpy()
-    shifted = inputs - inputs.max(axis=-1, keepdims=True)
-    logp = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    logits = logits.cpu()
+    inputs = logits.numpy()
     chosen = np.zeros(len(inputs), np.float32)
-    if explore:
+    if generator is not None:
+        logp = logits.log_softmax(-1).numpy()
         # The largest of logp + Gumbel noise is a draw (Gumbel 1954); Gumbel is -log(exponential).
-        noise = torch.empty(inputs.shape).exponential_().numpy()
-        actions = (logp - np.log(noise)).argmax(axis=-1).astype(np.int32)
+        noise = np.log(generator.standard_exponential(inputs.shape, np.float32))
+        actions = (logp - noise).argmax(axis=-1).astype(np.int32)
         chosen = logp[np.arange(len(actions)), actions]
     else:
         actions = inputs.argmax(axis=-1).astype(np.int32)
@@ -65,12 +67,12 @@ def sample_categorical(logits: Tensor, explore: bool) -> dict[str, np.ndarray]:
     }
 
 
-def sample_gaussian(inputs: Tensor, explore: bool) -> dict[str, np.ndarray]:
+def sample_gaussian(inputs: Tensor, generator: np.random.Generator | None) -> dict[str, np.ndarray]:
     """Draws from a diagonal Gaussian, or takes its mean.
 
     Args:
         inputs: [N, 2 A], means and logarithms of the deviations.
-        explore: Whether to draw.
+        generator: Drawn from; None: nothing is drawn.
 
     Returns:
         ACTIONS [N, A], float32; ACTION_LOGP [N], float32, nats, 0 where nothing is drawn;
@@ -79,9 +81,9 @@ def sample_gaussian(inputs: Tensor, explore: bool) -> dict[str, np.ndarray]:
     both = inputs.cpu().numpy()
     mean, log_std = np.split(both, 2, axis=-1)
     actions, logp = mean, np.zeros(len(mean), np.float32)
-    if explore:
+    if generator is not None:
         std = np.exp(log_std)
-        actions = mean + std * torch.randn(mean.shape).numpy()
+        actions = mean + std * generator.standard_normal(mean.shape, np.float32)
         # Of the action as it was rounded: that is what the Learner computes again.
         deviations = (actions - mean) / std
         logp = (-0.5 * deviations**2 - log_std - _HALF_LOG_TWO_PI).sum(axis=-1)

@@ -29,12 +29,11 @@ SAMPLING_ATTRIBUTES = (
     "env",
     "_agent_steps",
     "_agent_steps_before",
-    "_awaits_reset",
     "_cached_to_module",
     "_done_episodes_for_metrics",
     "_episode_log",
-    "_fragment",
-    "_frame_stack",
+    "_generator",
+    "_lanes",
     "_needs_initial_reset",
     "_ongoing_episodes",
     "_ongoing_episodes_for_metrics",
@@ -47,7 +46,7 @@ SAMPLING_ATTRIBUTES = (
 class RunnerState:
     """What `capture` took; the environments as a pickle, which needs this code to be loaded."""
 
-    # Of Python, numpy and torch, in the runner's process.
+    # Of Python, numpy and torch, in the runner's process, and the runner's own.
     generators: dict[str, Any]
     # Compressed pickle of the sampling attributes; None where there is none, for `reason`.
     sampling: bytes | None
@@ -69,7 +68,7 @@ def capture(runner: Any, max_bytes: int) -> RunnerState:
     """
     sampling, reason = _pickled(runner, max_bytes)
     return RunnerState(
-        generators=generators(),
+        generators={**generators(), "runner": _own_generator(runner)},
         sampling=sampling,
         reason=reason,
         open_episodes=open_episodes(runner),
@@ -91,8 +90,16 @@ def restore(runner: Any, state: RunnerState) -> str:
     reason = state.reason if state.sampling is None else _set_sampling(runner, state)
     if reason:
         runner.generation = state.generation + 1
+        if state.generators["runner"] is not None:
+            runner._generator.bit_generator.state = state.generators["runner"]
     set_generators(state.generators)
     return reason
+
+
+def _own_generator(runner: Any) -> Any:
+    """The state of the generator that a `VectorEnvRunner` draws actions from; else None."""
+    generator = getattr(runner, "_generator", None)
+    return None if generator is None else generator.bit_generator.state
 
 
 def open_episodes(runner: Any) -> int:

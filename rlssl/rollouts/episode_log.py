@@ -3,10 +3,21 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from ray.rllib.core import DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
+from ray.rllib.utils.metrics import (
+    EPISODE_DURATION_SEC_MEAN,
+    EPISODE_LEN_MAX,
+    EPISODE_LEN_MEAN,
+    EPISODE_LEN_MIN,
+    EPISODE_RETURN_MAX,
+    EPISODE_RETURN_MEAN,
+    EPISODE_RETURN_MIN,
+)
+
+from rlssl.rollouts.rllib_private import log_values
 
 #: Key under which the series are logged; each value is a list with one entry a game.
 EPISODES_KEY = "rlssl_episodes"
@@ -15,8 +26,7 @@ EPISODES_KEY = "rlssl_episodes"
 SUCCESS_KEYS = ("success", "is_success")
 
 
-@dataclass(frozen=True)
-class FinishedEpisode:
+class FinishedEpisode(NamedTuple):
     """One whole game, whatever the number of learning episodes it was split into."""
 
     # Sum of the environment's own rewards, neither clipped nor discounted.
@@ -49,7 +59,7 @@ class EpisodeLog:
         self._steps -= lost_steps
         self._returns = np.zeros(num_envs, np.float64)
         self._lengths = np.zeros(num_envs, np.int64)
-        # Which environments stepped in the last vector step.
+        # Which environments stepped in the last vector step of theirs.
         self._stepped = np.zeros(num_envs, np.bool_)
         self._started_s = np.full(num_envs, time.perf_counter())
 
@@ -64,17 +74,20 @@ class EpisodeLog:
         self._returns[slots] = self._lengths[slots] = 0
         self._started_s[slots] = time.perf_counter()
 
-    def step(self, rewards: np.ndarray, stepped: np.ndarray) -> None:
-        """Counts one vector step.
+    def step(self, rewards: np.ndarray, stepped: np.ndarray, slots: slice, count: int) -> None:
+        """Counts one vector step of n environments.
 
         Args:
-            rewards: [N], the environment's own.
-            stepped: [N], bool; False where the step was the reset of an autoreset.
+            rewards: [n], the environment's own; 0 where the step was the reset of an autoreset.
+            stepped: [n], bool; False where the step was the reset of an autoreset.
+            slots: Which environments they are.
+            count: How many stepped.
         """
-        self._returns += rewards * stepped
-        self._lengths += stepped
-        self._stepped = stepped
-        self._steps += int(np.count_nonzero(stepped))
+        self._returns[slots] += rewards
+        self._lengths[slots] += stepped
+        self._stepped[slots] = stepped
+        self._stop = slots.stop
+        self._steps += count
 
     def finish(self, slot: int, success: float) -> None:
         """Closes the game of environment ``slot`` at the step counted last.
@@ -86,7 +99,7 @@ class EpisodeLog:
             episode_return=float(self._returns[slot]),
             length=int(self._lengths[slot]),
             success=success,
-            offset=self._steps - int(np.count_nonzero(self._stepped[slot + 1 :])),
+            offset=self._steps - int(np.count_nonzero(self._stepped[slot + 1 : self._stop])),
             duration_s=now - float(self._started_s[slot]),
         )
         self._returns[slot] = self._lengths[slot] = 0
@@ -110,15 +123,41 @@ def log_finished(metrics: Any, finished: list[FinishedEpisode]) -> None:
         metrics: RLlib's MetricsLogger.
         finished: The games, oldest first.
     """
-    for episode in finished:
-        values = {
-            "return": episode.episode_return,
-            "length": episode.length,
-            "success": episode.success,
-            "offset": episode.offset,
-        }
-        for key, value in values.items():
-            metrics.log_value((EPISODES_KEY, key), value, reduce="item_series")
+    series: dict[str, list[float]] = {
+        "return": [episode.episode_return for episode in finished],
+        "length": [episode.length for episode in finished],
+        "success": [episode.success for episode in finished],
+        "offset": [episode.offset for episode in finished],
+    }
+    for key, values in series.items():
+        log_values(metrics, (EPISODES_KEY, key), values, reduce="item_series")
+
+
+def log_rllibs_episode_metrics(metrics: Any, finished: list[FinishedEpisode], window: int) -> None:
+    """Logs what RLlib's own runner logs of each game.
+
+    Args:
+        metrics: RLlib's MetricsLogger.
+        finished: The games, oldest first.
+        window: How many of the last games RLlib's means are over.
+    """
+    latest = finished[-window:]
+    lengths = [episode.length for episode in latest]
+    returns = [episode.episode_return for episode in latest]
+    durations = [episode.duration_s for episode in latest]
+    series: list[tuple[Any, list[Any], str]] = [
+        (EPISODE_LEN_MEAN, lengths, "mean"),
+        (EPISODE_RETURN_MEAN, returns, "mean"),
+        (EPISODE_DURATION_SEC_MEAN, durations, "mean"),
+        (("agent_episode_return_mean", DEFAULT_AGENT_ID), returns, "mean"),
+        (("module_episode_return_mean", DEFAULT_MODULE_ID), returns, "mean"),
+        (EPISODE_LEN_MIN, lengths, "min"),
+        (EPISODE_RETURN_MIN, returns, "min"),
+        (EPISODE_LEN_MAX, lengths, "max"),
+        (EPISODE_RETURN_MAX, returns, "max"),
+    ]
+    for key, values, reduce in series:
+        log_values(metrics, key, values, reduce=reduce, window=window)
 
 
 def success_of(info: Mapping[str, Any]) -> float:
@@ -132,17 +171,33 @@ def success_of(info: Mapping[str, Any]) -> float:
 def vector_info(
     infos: Mapping[str, Any], key: str, num_envs: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Reads one key of a vector environment's infos.
+    """Reads one key of a vector environment's infos, as of the steps taken.
 
     Args:
         infos: As gymnasium's vector environments give them: ``key`` -> [N] and, where not every
-            environment gave the key, ``_key`` -> [N], bool.
+            environment gave the key, ``_key`` -> [N], bool. With SAME_STEP autoreset the steps that
+            ended a game have theirs under ``final_info``.
         key: What to read.
         num_envs: N.
 
     Returns:
         The values, [N], and which of them were given, [N], bool; None where nobody gave the key.
     """
+    final = infos.get("final_info")
+    if final is None:
+        return _given(infos, key, num_envs)
+    ended = np.asarray(infos["_final_info"], np.bool_)
+    nothing = np.zeros(num_envs), np.zeros(num_envs, np.bool_)
+    of_last, of_others = _given(final, key, num_envs), _given(infos, key, num_envs)
+    if of_last is None and of_others is None:
+        return None
+    (last, last_given), (others, others_given) = of_last or nothing, of_others or nothing
+    return np.where(ended, last, others), np.where(ended, last_given, others_given)
+
+
+def _given(
+    infos: Mapping[str, Any], key: str, num_envs: int
+) -> tuple[np.ndarray, np.ndarray] | None:
     if key not in infos:
         return None
     given = infos.get(f"_{key}")

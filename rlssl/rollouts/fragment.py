@@ -2,14 +2,16 @@
 
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import tree
+from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
+from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space
+
+from rlssl.rollouts.rllib_private import lookback_buffer, numpy_episode
 
 _REWARD_SPACE = gym.spaces.Box(-np.inf, np.inf, shape=(), dtype=np.float32)
 
@@ -53,17 +55,22 @@ class Rows:
                 leaf[self.size] = values
         self.size += 1
 
+    def replace_last(self, row: Any) -> None:
+        """Copies a row, a struct of [N, ...], over the last."""
+        self.size -= 1
+        self.append(row)
+
     def last(self) -> Any:
         """Returns the newest row, a struct of [N, ...]: a view, valid until the next change."""
         if self._struct is None:
             return self._leaves[0][self.size - 1]
         return self._unflatten([leaf[self.size - 1] for leaf in self._leaves])
 
-    def by_environment(self) -> "Columns":
+    def by_environment(self) -> "RowsByEnv":
         """Copies all rows, those of one environment behind each other."""
         # Not ascontiguousarray: of a single environment that would be a view.
         swapped = [leaf[: self.size].swapaxes(0, 1).copy(order="C") for leaf in self._leaves]
-        return Columns(self._struct, swapped)
+        return RowsByEnv(self._struct, swapped)
 
     def keep_last(self, count: int) -> None:
         """Drops all rows but the last ``count``."""
@@ -75,7 +82,7 @@ class Rows:
         return tree.unflatten_as(self._struct, leaves)
 
 
-class Columns:
+class RowsByEnv:
     """A copy of `Rows` as [N, rows, ...]: what one environment did lies in one piece."""
 
     def __init__(self, struct: Any, leaves: list[np.ndarray]) -> None:
@@ -88,8 +95,7 @@ class Columns:
         return tree.unflatten_as(self._struct, [leaf[slot, start:stop] for leaf in self._leaves])
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """Where a chunk of a learning episode lies in the fragment's arrays."""
 
     slot: int
@@ -101,6 +107,8 @@ class Chunk:
     stop: int
     terminated: bool = False
     truncated: bool = False
+    # Struct of [...]: the last observation, where row ``stop`` holds that of the next episode.
+    final_observation: Any = None
 
 
 class Fragment:
@@ -108,7 +116,8 @@ class Fragment:
 
     Row t holds the observations before step t and what step t gave; one more row of observations
     follows. The step that resets an environment (NEXT_STEP autoreset) fills a row like any other,
-    but no episode covers it.
+    but no episode covers it. A step that ends an episode and resets at once (SAME_STEP) leaves the
+    next one's first observation, and its own last one is given to `close`.
     """
 
     def __init__(
@@ -137,6 +146,12 @@ class Fragment:
         self._actions: Rows | None = None
         self._rewards: Rows | None = None
         self._outputs: dict[str, Rows] = {}
+        # Struct of [N, ...]: a recurrent module's state before the fragment.
+        self._state_before: Any = None
+        self._structs = [
+            get_base_struct_from_space(space)
+            for space in (observation_space, action_space, _REWARD_SPACE)
+        ]
         self._num_envs = len(tree.flatten(observations)[0])
         self._closed: list[Chunk] = []
         # Step rows now, and how many of them precede the fragment.
@@ -181,9 +196,33 @@ class Fragment:
         self._steps += stepped
         self._row += 1
 
-    def close(self, slot: int, *, terminated: bool, truncated: bool) -> None:
-        """Ends the learning episode of environment ``slot`` at the step added last."""
-        self._closed.append(self._chunk(slot, terminated, truncated))
+    def skip(self, observations: Any) -> None:
+        """Replaces what to act on, [N, ...], by what belongs to no episode begun before.
+
+        Call it when all unfinished episodes were abandoned.
+        """
+        if self._row == self._first:
+            self._observations.replace_last(observations)
+            return
+        # Finished episodes lie in the rows before: this one is without an owner.
+        assert self._actions is not None and self._rewards is not None
+        for rows in (self._actions, self._rewards, *self._outputs.values()):
+            rows.append(rows.last())
+        self._observations.append(observations)
+        self._row += 1
+
+    def close(
+        self, slot: int, *, terminated: bool, truncated: bool, final_observation: Any = None
+    ) -> None:
+        """Ends the learning episode of environment ``slot`` at the step added last.
+
+        Args:
+            slot: Which.
+            terminated: Whether it ended by the rules of the game.
+            truncated: Whether it was cut off.
+            final_observation: Struct of [...], where the step has reset the environment.
+        """
+        self._closed.append(self._chunk(slot, terminated, truncated, final_observation))
         self._steps[slot] = 0
         self._ids[slot] = self._new_id()
 
@@ -222,10 +261,12 @@ class Fragment:
         self._drop_old_rows()
         return episodes
 
-    def _chunk(self, slot: int, terminated: bool = False, truncated: bool = False) -> Chunk:
+    def _chunk(
+        self, slot: int, terminated: bool = False, truncated: bool = False, final: Any = None
+    ) -> Chunk:
         begin = self._row - int(self._steps[slot])
         start = max(begin, self._first)
-        return Chunk(slot, self._ids[slot], begin, start, self._row, terminated, truncated)
+        return Chunk(slot, self._ids[slot], begin, start, self._row, terminated, truncated, final)
 
     def _episodes(self, chunks: list[Chunk]) -> list[SingleAgentEpisode]:
         assert self._actions is not None and self._rewards is not None  # chunks have steps
@@ -238,38 +279,64 @@ class Fragment:
     def _episode(
         self,
         chunk: Chunk,
-        all_observations: Columns,
-        actions: Columns,
-        rewards: Columns,
-        all_outputs: Mapping[str, Columns],
+        all_observations: RowsByEnv,
+        actions: RowsByEnv,
+        rewards: RowsByEnv,
+        all_outputs: Mapping[str, RowsByEnv],
     ) -> SingleAgentEpisode:
         slot, stop = chunk.slot, chunk.stop
         lookback = min(self._lookback, chunk.start - max(chunk.begin, 0))
         first = chunk.start - lookback
-        observations = all_observations.part(first, stop + 1, slot)
+        observations = self._observed(chunk, first, all_observations)
         # Only at an episode's start are there fewer frames than a stack needs.
         padding = max(self._frames - 1 - lookback, 0)
         if padding:
             observations = np.concatenate([observations[:1].repeat(padding, 0), observations])
-        output_start = chunk.start - self._first
-        outputs = {
-            name: lookback_buffer(columns.part(output_start, stop - self._first, slot), 0)
-            for name, columns in all_outputs.items()
-        }
-        return SingleAgentEpisode(
-            id_=chunk.episode_id,
-            observations=lookback_buffer(observations, lookback + padding),
-            observation_space=self._observation_space,
+        of_observations, of_actions, of_rewards = self._structs
+        return numpy_episode(
+            chunk.episode_id,
+            observations=lookback_buffer(
+                observations, lookback + padding, self._observation_space, of_observations
+            ),
             # Environments' infos are read while stepping and not kept.
-            infos=lookback_buffer([{} for _ in range(stop + 1 - first)], lookback),
-            actions=lookback_buffer(actions.part(first, stop, slot), lookback),
-            action_space=self._action_space,
-            rewards=lookback_buffer(rewards.part(first, stop, slot), lookback, _REWARD_SPACE),
+            infos=lookback_buffer([{} for _ in range(stop + 1 - first)], lookback, None, None),
+            actions=lookback_buffer(
+                actions.part(first, stop, slot), lookback, self._action_space, of_actions
+            ),
+            rewards=lookback_buffer(
+                rewards.part(first, stop, slot), lookback, _REWARD_SPACE, of_rewards
+            ),
+            extra_model_outputs={
+                name: self._output(name, chunk, columns) for name, columns in all_outputs.items()
+            },
+            num_steps=stop - chunk.start,
+            t_started=chunk.start - chunk.begin,
             terminated=chunk.terminated,
             truncated=chunk.truncated,
-            extra_model_outputs=outputs,
-            t_started=chunk.start - chunk.begin,
         )
+
+    def _observed(self, chunk: Chunk, first: int, rows: RowsByEnv) -> Any:
+        """The observations of a chunk from row ``first`` on, its last one included."""
+        final = chunk.final_observation
+        if final is None:
+            return rows.part(first, chunk.stop + 1, chunk.slot)
+        return tree.map_structure(
+            lambda before, last: np.concatenate([before, np.asarray(last, before.dtype)[None]]),
+            rows.part(first, chunk.stop, chunk.slot),
+            final,
+        )
+
+    def _output(self, name: str, chunk: Chunk, rows: RowsByEnv) -> Any:
+        """What the module gave beside actions; of its state also the one that it began with."""
+        values = rows.part(chunk.start - self._first, chunk.stop - self._first, chunk.slot)
+        if name != Columns.STATE_OUT or chunk.begin >= self._first or self._state_before is None:
+            return lookback_buffer(values, 0, None, None)
+        before = tree.map_structure(
+            lambda state, later: np.concatenate([state[chunk.slot][None], later]),
+            self._state_before,
+            values,
+        )
+        return lookback_buffer(before, 1, None, None)
 
     def _new_id(self) -> str:
         self._num_ids += 1
@@ -277,18 +344,11 @@ class Fragment:
 
     def _drop_old_rows(self) -> None:
         kept = min(self._lookback, self._row)
+        states = self._outputs.get(Columns.STATE_OUT)
+        if states is not None and self._row > self._first:
+            self._state_before = tree.map_structure(np.copy, states.last())
         self._observations.keep_last(kept + 1)
         if self._actions is not None and self._rewards is not None:
             self._actions.keep_last(kept)
             self._rewards.keep_last(kept)
         self._row = self._first = kept
-
-
-def lookback_buffer(
-    data: Any, lookback: int, space: gym.Space | None = None
-) -> InfiniteLookbackBuffer:
-    """Wraps ``data`` of ``lookback`` + T rows as RLlib's episodes keep it."""
-    buffer = InfiniteLookbackBuffer(data, space=space)
-    # Set afterwards: the constructor caps it by len(data), which counts the keys of nested data.
-    buffer.lookback = lookback
-    return buffer

@@ -1,7 +1,7 @@
 """What both EnvRunners do when an environment fails: go on with a new one, or end the run."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +15,7 @@ from ray.rllib.utils.typing import ResultDict
 
 from rlssl.errors import EnvironmentFaultError, SpecError, TrainingStalledError
 from rlssl.rollouts.faults import ENVIRONMENTS_OWN, Fault, FaultLedger
+from rlssl.rollouts.halves import HalvedVectorEnv
 from rlssl.rollouts.registered_envs import RegisteredEnvs
 from rlssl.rollouts.sanity import SanityCheck, misfit
 from rlssl.rollouts.slots import IsolatedVectorEnv, culprit
@@ -138,6 +139,11 @@ class GuardedEnvs(RegisteredEnvs):
         self._sanity = SanityCheck(
             vector_env.single_observation_space, vector_env.observation_space
         )
+        halved = vector_env.unwrapped
+        self._half_sanity = [
+            SanityCheck(half.single_observation_space, half.observation_space)
+            for half in (halved.halves if isinstance(halved, HalvedVectorEnv) else ())
+        ]
         self._no_rewards = np.zeros(vector_env.num_envs)
         self._isolated: IsolatedVectorEnv | None = None
         if IsolatedVectorEnv.can_adopt(vector_env):
@@ -154,7 +160,9 @@ class GuardedEnvs(RegisteredEnvs):
             results = self._guard(
                 "reset", ENV_RESET_TIMER, self.env.reset, seed=seed, options=options
             )
-            if results is not None and self._heal("reset", results[0], self._no_rewards):
+            if results is not ENV_STEP_FAILURE and self._heal(
+                "reset", results[0], self._no_rewards, self._sanity
+            ):
                 return results
             seed = self.env_seed
 
@@ -165,16 +173,49 @@ class GuardedEnvs(RegisteredEnvs):
             What the vector environment gave, and in `_replaced` the slots that stand at the
             beginning of a new episode instead; or ENV_STEP_FAILURE if all must be reset.
         """
-        results = self._guard("step", ENV_STEP_TIMER, self.env.step, actions)
-        if results is None:
+        return self._looked_at(
+            self._guard("step", ENV_STEP_TIMER, self.env.step, actions), self._sanity
+        )
+
+    def _begin_env_step(self, half: int, actions: Any) -> bool:
+        """Begins to step one half of the environments; False if all must be reset."""
+        step = self.env.unwrapped.begin_step
+        return self._guard("step", ENV_STEP_TIMER, step, half, actions) is not ENV_STEP_FAILURE
+
+    def _end_env_step(self, half: int) -> Any:
+        """Waits for one half of the environments; returns as `_try_env_step` does."""
+        halved = self.env.unwrapped
+        results = self._guard("step", ENV_STEP_TIMER, halved.end_step, half)
+        first_slot = halved.slots[half].start
+        return self._looked_at(results, self._half_sanity[half], first_slot)
+
+    def _looked_at(self, results: Any, sanity: SanityCheck, first_slot: int = 0) -> Any:
+        if results is ENV_STEP_FAILURE:
             return ENV_STEP_FAILURE
         self._num_env_calls += 1
-        return results if self._heal("step", results[0], results[1]) else ENV_STEP_FAILURE
+        observations, rewards, _, _, infos = results
+        is_well = self._heal("step", observations, rewards, sanity, first_slot)
+        return results if is_well and self._ended_well(infos, first_slot) else ENV_STEP_FAILURE
+
+    def _ended_well(self, infos: Mapping[str, Any], first_slot: int) -> bool:
+        """Whether the last observations that SAME_STEP autoreset gives apart are as they should."""
+        if "final_obs" not in infos:
+            return True
+        faults = []
+        for slot in np.flatnonzero(infos["_final_obs"]).tolist():
+            final = tree.map_structure(
+                lambda leaf: np.asarray(leaf)[None], infos["final_obs"][slot]
+            )
+            error = self._sanity.errors(final, self._no_rewards[:1]).get(0)
+            if error is not None:
+                faults.append(Fault("step", error, first_slot + slot))
+        self._rebuild(faults)
+        return not faults
 
     def _guard(
         self, method: str, timer: str, call: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """Calls; if the call fails as a whole, builds all environments anew and returns None."""
+        """Calls; if the call fails as a whole, builds all anew and returns ENV_STEP_FAILURE."""
         begin = time.perf_counter()
         try:
             return self._watch.call(self._ledger.limit_s, call, *args, **kwargs)
@@ -182,24 +223,31 @@ class GuardedEnvs(RegisteredEnvs):
             raise
         except ENVIRONMENTS_OWN as error:
             self._rebuild([Fault(method, error, culprit(self.env.unwrapped))])
-            return None
+            return ENV_STEP_FAILURE
         finally:
             self._seconds.setdefault(timer, []).append(time.perf_counter() - begin)
 
-    def _heal(self, method: str, observations: Any, rewards: Any) -> bool:
+    def _heal(
+        self,
+        method: str,
+        observations: Any,
+        rewards: Any,
+        sanity: SanityCheck,
+        first_slot: int = 0,
+    ) -> bool:
         """Replaces the environments that failed; False if all had to be built anew."""
         self._replaced = []
-        if self._isolated is None and not self._sanity.fits(observations):
+        if self._isolated is None and not sanity.fits(observations):
             self._rebuild([Fault(method, misfit(observations, self.env.observation_space))])
             return False
         faults = [] if self._isolated is None else self._isolated.faults
         rewards = np.asarray(rewards, np.float64)
-        if not faults and self._sanity.is_healthy(observations, rewards):
+        if not faults and sanity.is_healthy(observations, rewards):
             return True
         known = {fault.slot for fault in faults}
-        errors = self._sanity.errors(observations, rewards)
+        errors = sanity.errors(observations, rewards)
         faults = faults + [
-            Fault(method, e, slot) for slot, e in errors.items() if slot not in known
+            Fault(method, e, first_slot + slot) for slot, e in errors.items() if slot not in known
         ]
         if self._isolated is None and faults:
             self._rebuild(faults)

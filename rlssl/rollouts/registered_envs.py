@@ -18,7 +18,7 @@ from rlssl.allocator import keep_memory
 from rlssl.plugins import load_plugins
 from rlssl.registry import Vectorize, make_vector_env, restore_registrations
 from rlssl.rollouts.connectors import StackObservationsEnvToModule
-from rlssl.rollouts.slots import force_close
+from rlssl.rollouts.halves import force_close
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ class RunnerSettings:
     env: dict[str, Any]
     # How copies of the environment are vectorised.
     vectorize: Vectorize
+    # Whether one half steps while the policy runs on the other; None: where environments can.
+    double_buffering: bool | None
     # Frames a stacked observation holds; >= 1.
     frame_stack: int
     # Whether the runner trains or evaluates.
@@ -42,6 +44,7 @@ class RunnerSettings:
         return cls(
             env={"id": config.env, **config.env_config},
             vectorize=getattr(config, "vectorize", "native"),
+            double_buffering=getattr(config, "double_buffering", None),
             frame_stack=frame_stack_of(config),
             split="eval" if config.in_evaluation else "train",
         )
@@ -103,15 +106,8 @@ class RegisteredEnvs(SingleAgentEnvRunner):
         """
         self._close_env()
         # Again from the config: RLlib lets users change it and call this method.
-        settings = self.settings = RunnerSettings.of(self.config)
-        vector_env = make_vector_env(
-            settings.env,
-            num_envs=self.config.num_envs_per_env_runner,
-            vectorize=settings.vectorize,
-            split=settings.split,
-            worker_index=self.worker_index or 0,
-            seed=self.env_seed,
-        )
+        self.settings = RunnerSettings.of(self.config)
+        vector_env = self._make_vector_env(self.config.num_envs_per_env_runner)
         if self.env_seed is not None:
             vector_env.action_space.seed(self.env_seed)
         self.env = self._adapt(vector_env)
@@ -132,6 +128,22 @@ class RegisteredEnvs(SingleAgentEnvRunner):
                     remote=self.config.remote_worker_envs,
                 ),
             },
+        )
+
+    def _make_vector_env(self, num_envs: int) -> gym.vector.VectorEnv:
+        """Builds environments, all in one."""
+        return self._make_part(0, num_envs)
+
+    def _make_part(self, first: int, count: int) -> gym.vector.VectorEnv:
+        """Builds ``count`` environments, seeded as those from ``first`` on."""
+        settings = self.settings
+        return make_vector_env(
+            settings.env,
+            num_envs=count,
+            vectorize=settings.vectorize,
+            split=settings.split,
+            worker_index=self.worker_index or 0,
+            seed=None if self.env_seed is None else self.env_seed + first,
         )
 
     def make_module(self) -> None:

@@ -4,21 +4,23 @@ A test builds a stock runner and fails, naming the name, when ray renames one.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 from ray.rllib.utils import force_list
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 #: Methods of RLlib's SingleAgentEnvRunner that ours call or override.
 ENV_RUNNER_METHODS = (
     "_increase_sampled_metrics",
     "_log_env_steps",
-    "_log_episode_metrics",
     "_make_on_episode_callback",
     "_sample",
     "_try_env_reset",
@@ -113,3 +115,66 @@ def _overrides(callbacks_class: Any, name: str) -> bool:
         return True
     own = getattr(method, "__module__", "").partition(".")[0] == "rlssl"
     return method is not getattr(RLlibCallback, name) and not own
+
+
+def log_values(metrics: MetricsLogger, key: Any, values: Sequence[Any], **how: Any) -> None:
+    """Logs values one after the other as `MetricsLogger.log_value` would, in a tenth of its time.
+
+    Args:
+        metrics: Where to.
+        key: The metric's name, or path.
+        values: Oldest first.
+        **how: Arguments of ``log_value``.
+    """
+    if not values:
+        return
+    metrics.log_value(key, values[0], **how)
+    push = metrics._get_key(key).push
+    for value in values[1:]:
+        push(value)
+
+
+def lookback_buffer(data: Any, lookback: int, space: Any, struct: Any) -> InfiniteLookbackBuffer:
+    """Builds the buffer of an episode, without its constructor's walk through the space.
+
+    The constructor would also cap ``lookback`` by the number of keys of nested data.
+
+    Args:
+        data: ``lookback`` + T rows.
+        lookback: How many of them precede the chunk.
+        space: Of a row.
+        struct: The space as RLlib's ``get_base_struct_from_space`` has it.
+    """
+    buffer = InfiniteLookbackBuffer.__new__(InfiniteLookbackBuffer)
+    buffer.data, buffer.lookback, buffer.finalized = data, lookback, not isinstance(data, list)
+    buffer._space, buffer._space_struct = space, struct
+    return buffer
+
+
+def numpy_episode(
+    episode_id: str,
+    *,
+    observations: InfiniteLookbackBuffer,
+    infos: InfiniteLookbackBuffer,
+    actions: InfiniteLookbackBuffer,
+    rewards: InfiniteLookbackBuffer,
+    extra_model_outputs: dict[str, InfiniteLookbackBuffer],
+    num_steps: int,
+    t_started: int,
+    terminated: bool,
+    truncated: bool,
+) -> SingleAgentEpisode:
+    """Builds an episode as its constructor would, without checks, in a quarter of its time."""
+    episode = SingleAgentEpisode.__new__(SingleAgentEpisode)
+    episode.id_ = episode_id
+    episode.agent_id = episode.module_id = episode.multi_agent_episode_id = None
+    episode._observation_space, episode.observations = observations.space, observations
+    episode._action_space, episode.actions = actions.space, actions
+    episode.infos, episode.rewards = infos, rewards
+    episode.extra_model_outputs = extra_model_outputs
+    episode.is_terminated, episode.is_truncated = terminated, truncated
+    episode.t_started, episode.t = t_started, t_started + num_steps
+    episode._custom_data = {}
+    episode._start_time = episode._last_step_time = None
+    episode._last_added_observation = episode._last_added_infos = None
+    return episode

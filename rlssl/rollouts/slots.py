@@ -1,7 +1,7 @@
 """A vector environment in which one environment's failure is its own."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any, SupportsFloat, TypeGuard
 
@@ -13,6 +13,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
 from rlssl.errors import TrainingStalledError
 from rlssl.rollouts.faults import ENVIRONMENTS_OWN, Fault
+from rlssl.rollouts.halves import HalvedVectorEnv
 from rlssl.rollouts.sanity import misfit, observation_check
 from rlssl.rollouts.stall import EnvironmentStalledError, StallWatch
 
@@ -88,9 +89,7 @@ class IsolatedVectorEnv(SyncVectorEnv):
         rewards = [0.0] * self.num_envs
         terminations, truncations = [False] * self.num_envs, [False] * self.num_envs
         resets = self._autoreset_envs.tolist()
-        for slot, (env, action) in enumerate(
-            zip(self.envs, iterate(self.action_space, actions), strict=True)
-        ):
+        for slot, (env, action) in enumerate(zip(self.envs, self._each(actions), strict=True)):
             watch.beats += 1
             try:
                 if resets[slot]:
@@ -111,14 +110,13 @@ class IsolatedVectorEnv(SyncVectorEnv):
                 array[slot] = observation
             if info:
                 infos = self._add_info(infos, info, slot)
-        self._rewards[:] = rewards
-        self._terminations[:], self._truncations[:] = terminations, truncations
-        self._autoreset_envs = self._terminations | self._truncations
+        terminated_array, truncated_array = np.array([terminations, truncations])
+        self._autoreset_envs = terminated_array | truncated_array
         return (
             self._batch() if array is None else array.copy(),
-            self._rewards.copy(),
-            self._terminations.copy(),
-            self._truncations.copy(),
+            np.array(rewards),
+            terminated_array,
+            truncated_array,
             infos,
         )
 
@@ -147,6 +145,12 @@ class IsolatedVectorEnv(SyncVectorEnv):
     def latest_observation(self, slot: int) -> Any:
         """The latest observation of one environment: a struct of [1, ...]."""
         return tree.map_structure(lambda leaf: np.asarray(leaf)[None], self._env_obs[slot])
+
+    def _each(self, actions: Any) -> Iterable[Any]:
+        """The action of each environment; discrete ones as int, which is what is fastest to use."""
+        if isinstance(self.single_action_space, gym.spaces.Discrete):
+            return actions.tolist()
+        return iterate(self.action_space, actions)
 
     def _observe(
         self, slot: int, method: str, call: Callable[[], Any], infos: dict[str, Any]
@@ -190,17 +194,14 @@ def culprit(vector: gym.vector.VectorEnv) -> int | None:
     """The slot whose failure a vector environment has just raised, where that can be known."""
     if isinstance(vector, IsolatedVectorEnv):
         return vector.culprit
+    if isinstance(vector, HalvedVectorEnv):
+        for half, slots in zip(vector.halves, vector.slots, strict=True):
+            failed_in_half = culprit(half.unwrapped)
+            if failed_in_half is not None:
+                return int(slots.start) + failed_in_half
+        return None
     if not isinstance(vector, AsyncVectorEnv):
         return None
     # gymnasium closes the pipes of processes that reported an error.
     failed = [slot for slot, pipe in enumerate(vector.parent_pipes) if pipe is None]
     return failed[0] if failed else None
-
-
-def force_close(vector: gym.vector.VectorEnv) -> None:
-    """Closes a vector environment that may not answer any more."""
-    unwrapped = vector.unwrapped
-    if isinstance(unwrapped, AsyncVectorEnv):
-        unwrapped.close(terminate=True)
-    else:
-        vector.close()

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_runner import ENV_STEP_FAILURE
@@ -12,6 +13,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.typing import ResultDict
 from ray.util import log_once
 
+from rlssl.errors import SpecError
 from rlssl.rollouts.episode_log import EpisodeLog, log_finished, success_of
 from rlssl.rollouts.guarded_envs import GuardedEnvs
 from rlssl.rollouts.rllib_private import custom_connectors, episode_callbacks
@@ -40,6 +42,15 @@ class StockEnvRunner(GuardedEnvs):
         return super().get_metrics()
 
     def _adapt(self, vector_env: gym.vector.VectorEnv) -> gym.vector.VectorEnv:
+        mode = vector_env.metadata["autoreset_mode"]
+        if mode in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value):
+            raise SpecError(
+                f"RLlib's stock EnvRunner needs NEXT_STEP autoreset; {self._env_name!r} has "
+                "SAME_STEP. Leave out what asks for that runner, or set env_runners.vectorize to "
+                "sync."
+            )
+        if self.settings.double_buffering:
+            raise SpecError("RLlib's stock EnvRunner has no env_runners.double_buffering.")
         return DictInfoToList(super()._adapt(vector_env))
 
     def _try_env_step(self, actions: Any) -> Any:

@@ -1,5 +1,7 @@
 """An EnvRunner that keeps arrays per vector step and builds episodes in bulk at the end."""
 
+import itertools
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,6 +9,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+import tree
+from gymnasium.vector import AutoresetMode
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.env_runner import ENV_STEP_FAILURE
@@ -16,11 +20,18 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from ray.rllib.utils.typing import ResultDict
 
+from rlssl.errors import SpecError
 from rlssl.rollouts.acting import ActionSampler, action_sampler, to_env_actions
-from rlssl.rollouts.episode_log import EpisodeLog, log_finished, vector_info, vector_success
-from rlssl.rollouts.fragment import Fragment
-from rlssl.rollouts.frame_stack import FrameStack
+from rlssl.rollouts.episode_log import (
+    EpisodeLog,
+    log_finished,
+    log_rllibs_episode_metrics,
+    vector_info,
+    vector_success,
+)
 from rlssl.rollouts.guarded_envs import GuardedEnvs
+from rlssl.rollouts.halves import HalvedVectorEnv, half_sizes, steps_alone
+from rlssl.rollouts.lane import Flight, Lane
 
 
 class VectorEnvRunner(GuardedEnvs):
@@ -33,6 +44,9 @@ class VectorEnvRunner(GuardedEnvs):
     - ``infos["soft_terminated"]`` [N], bool: the step ends an episode for learning, although the
       game goes on. The next step begins a new one, whose stack holds no frame from before.
     - ``infos["learning_reward"]`` [N]: replaces the reward in episodes. Scores keep the true one.
+    - Vector environments may reset in the step that ends an episode (SAME_STEP autoreset).
+    - Double buffering: where environments step by themselves, one half of them does while the
+      policy runs on the observations of the other half.
     """
 
     #: From the policy's actions to those that the environment takes.
@@ -42,29 +56,46 @@ class VectorEnvRunner(GuardedEnvs):
         """As for RLlib's SingleAgentEnvRunner."""
         super().__init__(config=config, **kwargs)
         self._episode_log = EpisodeLog(self.num_envs)
-        # All three are made at the first reset.
-        self._fragment: Fragment
-        self._frame_stack: FrameStack | None = None
-        self._awaits_reset: np.ndarray
+        # Of the actions; numpy's, the fastest for small arrays.
+        self._generator = np.random.default_rng(self._seed)
+        # Made at the first reset.
+        self._lanes: list[Lane] = []
         # Seconds of each forward pass since they were logged.
         self._inference_s: list[float] = []
 
     def make_module(self) -> None:
-        """Builds the module.
-
-        Raises:
-            NotImplementedError: For a recurrent module.
-        """
+        """Builds the module."""
         super().make_module()
-        if self.module is not None and self.module.is_stateful():
-            raise NotImplementedError(
-                "VectorEnvRunner does not run recurrent modules (model.lstm); leave env_runner_cls "
-                "to rlssl, or set it to StockEnvRunner."
-            )
         if self.module is not None:
             # Once: RLModule.forward_* would put every layer into this mode and back, each step.
             self.module.eval()
         self._samplers: dict[bool, ActionSampler | None] = {}
+
+    def _make_vector_env(self, num_envs: int) -> gym.vector.VectorEnv:
+        """Builds environments; in two halves where those step by themselves, or it is asked for.
+
+        Raises:
+            SpecError: It is asked for, and they do not.
+        """
+        settings = self.settings
+        may_halve = settings.double_buffering is not False and num_envs > 1
+        if not may_halve or settings.vectorize == "sync":
+            return self._make_whole(num_envs)
+        first, _ = half_sizes(num_envs)
+        half = self._make_part(0, first)
+        if not steps_alone(half):
+            half.close()
+            return self._make_whole(num_envs)
+        return HalvedVectorEnv(half, self._make_part(first, num_envs - first))
+
+    def _make_whole(self, num_envs: int) -> gym.vector.VectorEnv:
+        if self.settings.double_buffering:
+            raise SpecError(
+                "env_runners.double_buffering needs at least 2 environments that step by "
+                f"themselves; these {num_envs} of {self._env_name!r} do not. Leave it out, or set "
+                "env_runners.vectorize to async."
+            )
+        return super()._make_vector_env(num_envs)
 
     def _adapt(self, vector_env: gym.vector.VectorEnv) -> gym.vector.VectorEnv:
         self._to_env = to_env_actions(
@@ -72,14 +103,18 @@ class VectorEnvRunner(GuardedEnvs):
             normalize=self.config.normalize_actions,
             clip=self.config.clip_actions,
         )
+        mode = vector_env.metadata.get("autoreset_mode")
+        self._resets_at_once = mode in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value)
         return super()._adapt(vector_env)
 
     def get_metrics(self) -> ResultDict:
         """Reduces and returns the metrics: the stock runner's, and ``rlssl_episodes``."""
         self._ledger.log(self.metrics)
         finished = self._episode_log.drain()
-        for episode in finished:
-            self._log_episode_metrics(episode.length, episode.episode_return, episode.duration_s)
+        # As RLlib has it: all runners' together make up the window.
+        num_runners = self.config.num_env_runners or 1
+        window = math.ceil(self.config.metrics_num_episodes_for_smoothing / num_runners)
+        log_rllibs_episode_metrics(self.metrics, finished, max(window, 1))
         log_finished(self.metrics, finished)
         return self.metrics.reduce()
 
@@ -98,20 +133,23 @@ class VectorEnvRunner(GuardedEnvs):
         # An error on the way leaves half a fragment behind: the next call would start over.
         self._needs_initial_reset = True
         steps = games = 0
+        limit = math.inf if num_episodes is None else num_episodes
+        wanted = math.inf if num_timesteps is None else num_timesteps
         self._weights_column = np.full(self.num_envs, self._weights_seq_no, np.int64)
-        while steps < num_timesteps if num_timesteps is not None else games < (num_episodes or 0):
-            actions, outputs = self._random() if random_actions else self._act(explore, steps)
-            results = self._try_env_step(actions if random_actions else self._to_env(actions))
-            if results == ENV_STEP_FAILURE:
-                steps -= self._recover(actions, outputs)
-                continue
-            limit = None if num_episodes is None else num_episodes - games
-            stepped, finished = self._record(actions, outputs, results, limit)
-            steps += stepped
-            games += finished
+        self._numpy_policy = self._find_numpy_policy()
+        turns = itertools.cycle(self._lanes)
+        while steps < wanted and games < limit:
+            lane = next(turns)
+            if lane.flight is not None:
+                stepped, finished = self._land(lane, limit - games)
+                steps += stepped
+                games += finished
+            under_way = sum(lane.expected for lane in self._lanes)
+            if steps + under_way < wanted and games < limit:
+                steps -= self._take_off(lane, explore, random_actions, steps)
         # Whoever asks for whole episodes gets them from the start, each time.
         self._needs_initial_reset = num_episodes is not None
-        episodes = self._fragment.cut(with_unfinished=num_timesteps is not None)
+        episodes = self._cut(with_unfinished=num_timesteps is not None)
         if self._inference_s:
             self.metrics.log_value(RLMODULE_INFERENCE_TIMER, float(np.mean(self._inference_s)))
             self._inference_s.clear()
@@ -119,67 +157,121 @@ class VectorEnvRunner(GuardedEnvs):
         self._increase_sampled_metrics(steps, games)
         return episodes
 
+    def _cut(self, *, with_unfinished: bool) -> list[SingleAgentEpisode]:
+        cuts = [lane.fragment.cut(with_unfinished=with_unfinished) for lane in self._lanes]
+        return list(itertools.chain.from_iterable(cuts))
+
     def _start_over(self, seed: int | None) -> None:
         """Resets all environments; unfinished games are forgotten."""
-        observations = self._reset_env(seed)
-        space = self.env.single_observation_space
-        self._fragment = Fragment(
-            observations,
-            observation_space=space,
-            action_space=self.env.single_action_space,
-            lookback=self.config.episode_lookback_horizon,
-            frames=self.settings.frame_stack,
-        )
-        if self.settings.frame_stack > 1:
-            self._frame_stack = FrameStack(self.settings.frame_stack, self.num_envs, space)
-        self._stack(observations, begins=np.ones(self.num_envs, np.bool_))
+        observations, _ = self._try_env_reset(seed=seed, options=None)
+        slots: tuple[slice, ...] = (slice(0, self.num_envs),)
+        if isinstance(self.env.unwrapped, HalvedVectorEnv):
+            slots = self.env.unwrapped.slots
+        self._lanes = [
+            Lane(
+                index,
+                part,
+                _rows(observations, part),
+                observation_space=self.env.single_observation_space,
+                action_space=self.env.single_action_space,
+                lookback=self.config.episode_lookback_horizon,
+                frames=self.settings.frame_stack,
+                initial_state=self._initial_state(),
+            )
+            for index, part in enumerate(slots)
+        ]
         self._episode_log.restart(self.num_envs)
 
-    def _recover(self, actions: Any, outputs: Mapping[str, Any]) -> int:
-        """Goes on after a failed step, in new environments; returns the number of lost steps."""
-        observations = self._reset_env(self._seed)
-        dropped, lost = self._fragment.abandon()
-        self._ledger.drop_episodes(dropped)
-        nobody = np.zeros(self.num_envs, np.bool_)
-        rewards = np.zeros(self.num_envs)
-        # The failed step is a row without an owner: finished episodes lie in the rows before it.
-        self._fragment.append(actions, rewards, outputs, observations, stepped=nobody)
-        self._stack(observations, begins=~nobody)
-        self._episode_log.restart(self.num_envs, lost_steps=lost)
-        return lost
-
-    def _reset_env(self, seed: int | None) -> Any:
-        observations, _ = self._try_env_reset(seed=seed, options=None)
-        self._awaits_reset = np.zeros(self.num_envs, np.bool_)
-        return observations
-
-    def _random(self) -> tuple[Any, dict[str, Any]]:
-        """Samples actions from the action space: [N, ...], and no outputs of the module."""
-        return self.env.action_space.sample(), {WEIGHTS_SEQ_NO: self._weights_column}
-
-    def _act(self, explore: bool, steps: int) -> tuple[Any, dict[str, Any]]:
-        """Runs the module on the latest observations.
+    def _take_off(self, lane: Lane, explore: bool, random_actions: bool, steps: int) -> int:
+        """Begins a vector step of a lane.
 
         Args:
+            lane: Which; none of its steps is under way.
             explore: Whether to sample actions, or to take the most likely.
+            random_actions: Whether to draw them from the action space instead.
             steps: Sampled so far in this call.
 
         Returns:
-            Actions, a struct of [N, ...], and what else the module gave, name -> [N, ...].
+            Agent steps that were lost, where the environments could not be stepped.
         """
-        latest = self._fragment.latest_observations()
-        observations = latest if self._frame_stack is None else self._frame_stack.stacked()
-        batch = {Columns.OBS: self._to_module(observations)}
-        begin = time.perf_counter()
-        if explore:
-            forward_out = self.module._forward_exploration(batch, t=self._global_steps(steps))
+        lane.flight = self._random(lane) if random_actions else self._act(lane, explore, steps)
+        # A single lane has nothing to do meanwhile: it steps when it lands.
+        if len(self._lanes) == 1 or self._begin_env_step(lane.index, lane.flight.to_env):
+            return 0
+        return self._recover()
+
+    def _land(self, lane: Lane, limit: float) -> tuple[int, int]:
+        """Ends a vector step and files it; see `_record`."""
+        assert lane.flight is not None
+        if len(self._lanes) == 1:
+            results = self._try_env_step(lane.flight.to_env)
         else:
-            forward_out = self.module._forward_inference(batch)
+            results = self._end_env_step(lane.index)
+        if results is ENV_STEP_FAILURE:
+            return -self._recover(), 0
+        flight, lane.flight = lane.flight, None
+        return self._record(lane, flight, results, limit)
+
+    def _recover(self) -> int:
+        """Goes on in new environments; returns the number of agent steps that were lost."""
+        observations, _ = self._try_env_reset(seed=self._seed, options=None)
+        total = 0
+        for lane in self._lanes:
+            dropped, lost = lane.abandon(_rows(observations, lane.slots))
+            self._ledger.drop_episodes(dropped)
+            total += lost
+        self._episode_log.restart(self.num_envs, lost_steps=total)
+        return total
+
+    def _initial_state(self) -> Any:
+        """Struct of [...], of a recurrent module; else None."""
+        if self.module is None or not self.module.is_stateful():
+            return None
+        return convert_to_numpy(self.module.get_initial_state())
+
+    def _find_numpy_policy(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """The module's policy in numpy, where it has one; good for one call of `_sample`."""
+        find = getattr(self.module, "numpy_policy", None)
+        return None if find is None else find(self.num_envs)
+
+    def _random(self, lane: Lane) -> Flight:
+        """Samples actions from the action space; the module gives nothing."""
+        actions = _rows(self.env.action_space.sample(), lane.slots)
+        return Flight(actions, actions, {WEIGHTS_SEQ_NO: self._weights_column[lane.slots]})
+
+    def _act(self, lane: Lane, explore: bool, steps: int) -> Flight:
+        """Runs the module on the latest observations of a lane.
+
+        Args:
+            lane: Whose; its recurrent state goes on by a step.
+            explore: Whether to sample actions, or to take the most likely.
+            steps: Sampled so far in this call.
+        """
+        observations = lane.observations()
+        begin = time.perf_counter()
+        if self._numpy_policy is not None:
+            inputs = torch.from_numpy(self._numpy_policy(observations))
+            outputs = self._sampled(lane, {Columns.ACTION_DIST_INPUTS: inputs}, explore)
+        else:
+            outputs = self._sampled(
+                lane, self._forward(lane, observations, explore, steps), explore
+            )
         self._inference_s.append(time.perf_counter() - begin)
-        outputs = self._sampled(forward_out, explore)
         actions = outputs.pop(Columns.ACTIONS)
-        outputs[WEIGHTS_SEQ_NO] = self._weights_column
-        return actions, outputs
+        outputs[WEIGHTS_SEQ_NO] = self._weights_column[lane.slots]
+        return Flight(actions, self._to_env(actions), outputs)
+
+    def _forward(self, lane: Lane, observations: Any, explore: bool, steps: int) -> dict[str, Any]:
+        """Calls the module; its outputs as it gave them, with a time axis where it has a state."""
+        batch = {Columns.OBS: self._to_module(observations)}
+        if lane.state is not None:
+            batch = {
+                Columns.OBS: tree.map_structure(lambda leaf: leaf[:, None], batch[Columns.OBS]),
+                Columns.STATE_IN: self._to_module(lane.state),
+            }
+        if explore:
+            return self.module._forward_exploration(batch, t=self._global_steps(steps))
+        return self.module._forward_inference(batch)
 
     def _to_module(self, observations: Any) -> Any:
         # The short way for what most environments give; torch takes no read-only arrays.
@@ -188,13 +280,24 @@ class VectorEnvRunner(GuardedEnvs):
             return torch.from_numpy(observations).to(self._device)
         return convert_to_torch_tensor(observations, device=self._device)
 
-    def _sampled(self, forward_out: Mapping[str, Any], explore: bool) -> dict[str, Any]:
+    def _sampled(self, lane: Lane, forward_out: Mapping[str, Any], explore: bool) -> dict[str, Any]:
         """The module's outputs as arrays, with actions and their log-probabilities."""
+        state = None
+        if lane.state is not None:
+            forward_out = dict(forward_out)
+            state = lane.state = convert_to_numpy(forward_out.pop(Columns.STATE_OUT))
+            forward_out = tree.map_structure(lambda leaf: leaf[:, 0], forward_out)
+        sampler = None
         if forward_out.keys() == {Columns.ACTION_DIST_INPUTS}:
             sampler = self._sampler(explore)
-            if sampler is not None:
-                return sampler(forward_out[Columns.ACTION_DIST_INPUTS], explore)
-        outputs: dict[str, Any] = convert_to_numpy(self._with_actions(dict(forward_out), explore))
+        outputs: dict[str, Any]
+        if sampler is not None:
+            generator = self._generator if explore else None
+            outputs = sampler(forward_out[Columns.ACTION_DIST_INPUTS], generator)
+        else:
+            outputs = convert_to_numpy(self._with_actions(dict(forward_out), explore))
+        if state is not None:
+            outputs[Columns.STATE_OUT] = state
         return outputs
 
     def _sampler(self, explore: bool) -> ActionSampler | None:
@@ -225,71 +328,103 @@ class VectorEnvRunner(GuardedEnvs):
             outputs[Columns.ACTION_LOGP] = distribution.logp(outputs[Columns.ACTIONS])
         return outputs
 
-    def _record(
-        self, actions: Any, outputs: Mapping[str, Any], results: Any, limit: int | None
-    ) -> tuple[int, int]:
+    def _record(self, lane: Lane, flight: Flight, results: Any, limit: float) -> tuple[int, int]:
         """Files one vector step.
 
         Args:
-            actions: Struct of [N, ...], the policy's.
-            outputs: Name -> [N, ...], the module's.
+            lane: Whose n environments stepped.
+            flight: What the policy gave.
             results: What ``env.step`` returned.
-            limit: Stop after this many finished games, as the stock runner does; None: never.
+            limit: Stop after this many finished games, as the stock runner does.
 
         Returns:
             Number of environments that stepped, less the steps of games that a fault cost, and
             number of games finished.
         """
         observations, rewards, terminated, truncated, infos = results
-        stepped = ~self._awaits_reset
-        lost = self._drop_replaced(stepped) if self._replaced else 0
-        terminated, truncated = terminated & stepped, truncated & stepped
-        over = terminated | truncated
-        ends = over
-        soft = self._soft_terminated(infos)
-        if soft is not None:
-            soft &= stepped & ~over
-            ends = over | soft
         rewards = np.asarray(rewards, np.float64)
-        self._episode_log.step(rewards, stepped)
+        over = terminated | truncated
+        stepped, count, lost = lane.everybody, lane.size, 0
+        if lane.num_awaiting or self._replaced:
+            stepped = ~lane.awaits_reset
+            lost = self._drop_replaced(lane, stepped)
+            over, rewards = over & stepped, rewards * stepped
+            count = int(np.count_nonzero(stepped))
+        ends = over
+        soft = self._soft_terminated(infos, lane.size)
+        if soft is not None:
+            ends = over | (soft & stepped)
+        self._episode_log.step(rewards, stepped, lane.slots, count)
         to_learn_from = self._learning_rewards(infos, rewards)
-        self._fragment.append(actions, to_learn_from, outputs, observations, stepped)
+        lane.fragment.append(flight.actions, to_learn_from, flight.outputs, observations, stepped)
+        begins = None
         finished = 0
-        for slot in np.flatnonzero(ends).tolist():
-            self._fragment.close(
-                slot,
-                terminated=bool(terminated[slot] or not over[slot]),
-                truncated=bool(truncated[slot]),
+        if np.count_nonzero(ends):
+            begins = ends if self._resets_at_once else ends & ~over
+            finished = self._close(lane, ends, over, results, limit)
+        if count < lane.size:
+            begins = ~stepped if begins is None else begins | ~stepped
+        lane.look(observations, begins)
+        if not self._resets_at_once:
+            lane.await_reset(over, int(np.count_nonzero(over)))
+        return count - lost, finished
+
+    def _close(
+        self, lane: Lane, ends: np.ndarray, over: np.ndarray, results: Any, limit: float
+    ) -> int:
+        """Closes learning episodes, and games; returns how many games, ``limit`` at most.
+
+        Args:
+            lane: Whose.
+            ends: [n], bool: where a learning episode ends.
+            over: [n], bool: where a game ends.
+            results: What ``env.step`` returned.
+            limit: As for `_record`.
+        """
+        _, _, terminated, truncated, infos = results
+        finished = 0
+        for index in np.flatnonzero(ends).tolist():
+            game_over = bool(over[index])
+            lane.fragment.close(
+                index,
+                terminated=bool(terminated[index]) or not game_over,
+                truncated=game_over and bool(truncated[index]),
+                final_observation=_final_observation(infos, index) if game_over else None,
             )
-            if over[slot]:
-                self._episode_log.finish(slot, vector_success(infos, slot, self.num_envs))
+            if game_over:
+                slot = lane.slots.start + index
+                self._episode_log.finish(slot, vector_success(infos, index, lane.size))
                 self._ledger.finished(slot)
                 finished += 1
                 if finished == limit:
                     break
-        if self._frame_stack is not None:
-            self._stack(observations, begins=(ends & ~over) | ~stepped)
-        self._awaits_reset = over
-        return int(stepped.sum()) - lost, finished
+        return finished
 
-    def _drop_replaced(self, stepped: np.ndarray) -> int:
+    def _drop_replaced(self, lane: Lane, stepped: np.ndarray) -> int:
         """Drops the games of environments that are new; returns the number of lost steps."""
-        dropped, lost = self._fragment.abandon(self._replaced)
+        if not self._replaced:
+            return 0
+        dropped, lost = lane.fragment.abandon(self._replaced)
         self._ledger.drop_episodes(dropped)
         self._episode_log.forget(self._replaced, lost_steps=lost)
         stepped[self._replaced] = False
         return lost
 
-    def _soft_terminated(self, infos: Mapping[str, Any]) -> np.ndarray | None:
-        given = vector_info(infos, "soft_terminated", self.num_envs)
+    def _soft_terminated(self, infos: Mapping[str, Any], num_envs: int) -> np.ndarray | None:
+        given = vector_info(infos, "soft_terminated", num_envs)
         return None if given is None else given[1] & given[0].astype(np.bool_)
 
     def _learning_rewards(self, infos: Mapping[str, Any], rewards: np.ndarray) -> np.ndarray:
-        given = vector_info(infos, "learning_reward", self.num_envs)
+        given = vector_info(infos, "learning_reward", len(rewards))
         return rewards if given is None else np.where(given[1], given[0], rewards)
 
-    def _stack(self, observations: Any, begins: np.ndarray) -> None:
-        """Pushes the newest frames; stacks of episodes that begin with them start over."""
-        if self._frame_stack is not None:
-            self._frame_stack.push(observations)
-            self._frame_stack.reset(observations, begins)
+
+def _rows(struct: Any, rows: slice) -> Any:
+    """Some rows of every array of a struct."""
+    return tree.map_structure(lambda leaf: leaf[rows], struct)
+
+
+def _final_observation(infos: Mapping[str, Any], index: int) -> Any:
+    """The last observation of a game that SAME_STEP autoreset has replaced by a new one's first."""
+    final = infos.get("final_obs")
+    return None if final is None else final[index]

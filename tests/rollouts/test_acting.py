@@ -29,7 +29,8 @@ def test_log_probabilities_are_rllibs(distribution: Any, width: int, explore: bo
     given = inputs(width)
     sampler = action_sampler(distribution)
     assert sampler is not None
-    sampled = {key: torch.as_tensor(value) for key, value in sampler(given, explore).items()}
+    generator = np.random.default_rng(0) if explore else None
+    sampled = {key: torch.as_tensor(value) for key, value in sampler(given, generator).items()}
     expected = distribution.from_logits(given)
     logp = expected.logp(sampled[Columns.ACTIONS])
     if not explore:
@@ -45,16 +46,16 @@ def test_log_probabilities_are_rllibs(distribution: Any, width: int, explore: bo
 def test_large_logits_stay_finite() -> None:
     sampler = action_sampler(TorchCategorical)
     assert sampler is not None
-    sampled = sampler(torch.tensor([[1e4, 0.0, -1e4]]), True)
+    sampled = sampler(torch.tensor([[1e4, 0.0, -1e4]]), np.random.default_rng(0))
     assert sampled[Columns.ACTIONS] == 0 and sampled[Columns.ACTION_LOGP] == 0.0
 
 
 def test_categories_fall_as_their_probabilities() -> None:
     sampler = action_sampler(TorchCategorical)
     assert sampler is not None
-    torch.manual_seed(0)
     probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
-    actions = sampler(probabilities.log().expand(20_000, -1), True)[Columns.ACTIONS]
+    logits = probabilities.log().expand(20_000, -1)
+    actions = sampler(logits, np.random.default_rng(0))[Columns.ACTIONS]
     shares = np.bincount(actions, minlength=4) / 20_000
     # Deviation of a share of 0.5: sqrt(0.25 / 20000) = 0.0035.
     np.testing.assert_allclose(shares, probabilities, atol=4 * 0.0035)
@@ -63,9 +64,8 @@ def test_categories_fall_as_their_probabilities() -> None:
 def test_gaussian_has_its_mean_and_deviation() -> None:
     sampler = action_sampler(TorchDiagGaussian)
     assert sampler is not None
-    torch.manual_seed(0)
     given = torch.tensor([1.0, -2.0, 0.0, float(np.log(3.0))]).expand(20_000, -1)
-    actions = sampler(given, True)[Columns.ACTIONS]
+    actions = sampler(given, np.random.default_rng(0))[Columns.ACTIONS]
     # Deviations of the means: 1 / sqrt(20000) = 0.007 and 3 times that.
     np.testing.assert_allclose(actions.mean(0), [1.0, -2.0], atol=0.08)
     np.testing.assert_allclose(actions.std(0), [1.0, 3.0], rtol=0.03)

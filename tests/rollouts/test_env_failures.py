@@ -447,9 +447,3 @@ def test_plugins_are_loaded_before_the_environment_is_looked_up(
     config.plugin_modules = ("rollouts_test_plugin",)
     (chunk,) = make_runner(VectorEnvRunner, config).sample(num_timesteps=1)
     assert len(chunk) == 1
-
-
-def test_recurrent_modules_are_refused_by_name_of_the_setting(monkeypatch: Any) -> None:
-    monkeypatch.setattr(ForcedModule, "is_stateful", lambda self: True)
-    with pytest.raises(NotImplementedError, match=r"model\.lstm"):
-        make_runner(VectorEnvRunner, make_config({"id": COUNTING}, num_envs=1))

@@ -199,6 +199,7 @@ CONSTANT_OR_SAVED_ELSEWHERE = {
     "_device",
     "_env_runner_state_server",
     "_env_to_module",
+    "_half_sanity",  # from the environments
     "_gave_up",  # a runner that gave up makes no checkpoint
     "_inference_s",  # logged at once, as are the two below
     "_isolated",  # from the environment
@@ -208,6 +209,8 @@ CONSTANT_OR_SAVED_ELSEWHERE = {
     "_metrics_num_try_env_step",
     "_no_rewards",
     "_num_env_calls",
+    "_numpy_policy",  # made at every call
+    "_resets_at_once",  # from the environment
     "_replaced",  # within one step
     "_samplers",
     "_sanity",

@@ -10,16 +10,17 @@ from rlssl.rollouts.episode_log import EpisodeLog, success_of, vector_info, vect
 
 BOTH = np.array([True, True])
 SECOND = np.array([False, True])
+ALL = slice(0, 2)
 
 
 def test_games_are_scored_by_the_steps_taken_and_not_by_resets() -> None:
     log = EpisodeLog(2)
-    log.step(np.array([1.0, 10.0]), BOTH)
-    log.step(np.array([2.0, 20.0]), BOTH)
+    log.step(np.array([1.0, 10.0]), BOTH, ALL, 2)
+    log.step(np.array([2.0, 20.0]), BOTH, ALL, 2)
     log.finish(0, 1.0)
-    # Environment 0 resets: the 99 is no reward of any game.
-    log.step(np.array([99.0, 30.0]), SECOND)
-    log.step(np.array([4.0, 40.0]), BOTH)
+    # Environment 0 resets.
+    log.step(np.array([0.0, 30.0]), SECOND, ALL, 1)
+    log.step(np.array([4.0, 40.0]), BOTH, ALL, 2)
     log.finish(0, 0.0)
     log.finish(1, math.nan)
     games = [(g.episode_return, g.length, g.offset) for g in log.drain()]
@@ -30,12 +31,12 @@ def test_games_are_scored_by_the_steps_taken_and_not_by_resets() -> None:
 
 def test_offsets_count_from_the_last_drain_and_lost_steps_do_not_count() -> None:
     log = EpisodeLog(2)
-    log.step(np.zeros(2), BOTH)
+    log.step(np.zeros(2), BOTH, ALL, 2)
     log.drain()
-    log.step(np.zeros(2), BOTH)
-    log.step(np.zeros(2), BOTH)
+    log.step(np.zeros(2), BOTH, ALL, 2)
+    log.step(np.zeros(2), BOTH, ALL, 2)
     log.restart(2, lost_steps=4)
-    log.step(np.array([5.0, 6.0]), BOTH)
+    log.step(np.array([5.0, 6.0]), BOTH, ALL, 2)
     log.finish(1, 1.0)
     (game,) = log.drain()
     assert (game.episode_return, game.length, game.offset) == (6.0, 1, 2)
@@ -66,3 +67,25 @@ def test_vector_infos_without_a_mask_hold_for_all() -> None:
     assert given is not None
     assert (given[0].tolist(), given[1].tolist()) == ([False, True], [True, True])
     assert vector_info({}, "soft_terminated", 2) is None
+
+
+def test_infos_of_the_steps_that_ended_games_lie_apart_where_a_reset_followed_at_once() -> None:
+    infos: dict[str, Any] = {
+        # Of the reset of environment 0, and of the step of environment 1.
+        "lives": np.array([5, 2]),
+        "final_info": {"lives": np.array([0, 0]), "_lives": np.array([True, False])},
+        "_final_info": np.array([True, False]),
+    }
+    given = vector_info(infos, "lives", 2)
+    assert given is not None
+    assert [part.tolist() for part in given] == [[0, 2], [True, True]]
+
+
+def test_infos_of_a_reset_are_not_those_of_the_step_before() -> None:
+    infos: dict[str, Any] = {
+        "success": np.array([1.0, 1.0]),
+        "final_info": {},
+        "_final_info": np.array([True, False]),
+    }
+    assert math.isnan(vector_success(infos, 0, 2))
+    assert vector_success(infos, 1, 2) == 1.0

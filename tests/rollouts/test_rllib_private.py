@@ -3,6 +3,8 @@
 import inspect
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
@@ -10,7 +12,10 @@ from ray.rllib.connectors.learner import AddOneTsToEpisodesAndTruncate
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager, ResultOrError
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
+from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space
 
 from rlssl.rollouts import rllib_private
 from tests.rollouts.counting import make_config, make_runner
@@ -91,3 +96,68 @@ def test_phantom_rows_are_announced_under_the_key() -> None:
         rl_module=None, batch={}, episodes=[episode.to_numpy()], shared_data=shared
     )
     assert shared[rllib_private.PHANTOM_ROW_KEY] is True
+
+
+def test_an_episode_built_without_the_constructor_is_what_the_constructor_builds() -> None:
+    box = gym.spaces.Box(0, 1, (2,))
+    discrete: gym.Space = gym.spaces.Discrete(3)
+    reward_space = gym.spaces.Box(-np.inf, np.inf, shape=(), dtype=np.float32)
+    data: dict[str, tuple[Any, Any]] = {
+        "observations": (np.zeros((4, 2), np.float32), box),
+        "infos": ([{}, {}, {}, {}], None),
+        "actions": (np.zeros(3, np.int64), discrete),
+        "rewards": (np.zeros(3, np.float32), reward_space),
+    }
+    theirs = SingleAgentEpisode(
+        "one",
+        **{key: InfiniteLookbackBuffer(*(d, 1, s)) for key, (d, s) in data.items()},
+        observation_space=box,
+        action_space=discrete,
+        extra_model_outputs={"logp": InfiniteLookbackBuffer(np.zeros(2), 0)},
+        terminated=True,
+        t_started=5,
+    )
+    structs = {key: get_base_struct_from_space(space) for key, (_, space) in data.items()}
+    ours = rllib_private.numpy_episode(
+        "one",
+        **{
+            key: rllib_private.lookback_buffer(d, 1, s, structs[key])
+            for key, (d, s) in data.items()
+        },
+        extra_model_outputs={
+            "logp": rllib_private.lookback_buffer(np.zeros(2), 0, None, None),
+        },
+        num_steps=2,
+        t_started=5,
+        terminated=True,
+        truncated=False,
+    )
+    ours.validate()
+    for name in SingleAgentEpisode.__slots__:
+        assert_alike(getattr(ours, name), getattr(theirs, name))
+
+
+def assert_alike(ours: Any, theirs: Any) -> None:
+    if isinstance(theirs, dict):
+        assert ours.keys() == theirs.keys()
+        for key in theirs:
+            assert_alike(ours[key], theirs[key])
+    elif isinstance(theirs, InfiniteLookbackBuffer):
+        assert_alike(vars(ours), vars(theirs))
+    elif isinstance(theirs, np.ndarray):
+        np.testing.assert_array_equal(ours, theirs)
+    else:
+        assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    "how", [{"reduce": "item_series"}, {"reduce": "min", "window": 2}, {"window": 2}], ids=str
+)
+def test_values_logged_at_once_are_those_logged_one_by_one(how: dict[str, Any]) -> None:
+    one_by_one, at_once = MetricsLogger(), MetricsLogger()
+    for value in (3.0, 1.0, 2.0):
+        one_by_one.log_value(("a", "b"), value, **how)
+    rllib_private.log_values(at_once, ("a", "b"), [3.0, 1.0, 2.0], **how)
+    rllib_private.log_values(at_once, "never", [])
+    logged, expected = (logger.reduce()["a"]["b"].peek() for logger in (at_once, one_by_one))
+    assert logged == expected

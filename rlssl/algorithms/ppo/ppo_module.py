@@ -1,5 +1,6 @@
 """PPO's networks: an encoder, or one each, under a policy head and a value head."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -19,8 +20,9 @@ from torch import Tensor, nn
 from rlssl.auxiliary.base import build_auxiliary, seed_of
 from rlssl.errors import SpecError
 from rlssl.networks.augmentation import AUGMENTED_OBS, build_augmentation, build_rl_encoder
-from rlssl.networks.encoders import Encoder, is_image
+from rlssl.networks.encoders import MLP, Encoder, is_image
 from rlssl.networks.heads import GaussianHead, linear_head
+from rlssl.networks.numpy_forward import numpy_forward, reads_vectors, with_log_std
 
 
 class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
@@ -72,6 +74,23 @@ class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         if embeddings is None:
             embeddings = self._critic_encoder(batch.get(AUGMENTED_OBS, batch[Columns.OBS]))
         return self.vf(embeddings).squeeze(-1)
+
+    def numpy_policy(self, num_rows: int) -> Callable[[np.ndarray], np.ndarray] | None:
+        """From vectors [N, D] to ACTION_DIST_INPUTS, as `_forward`, where numpy is faster.
+
+        Good until weights are set again; None where it is not faster, or not the same.
+        """
+        encoder, head = self.encoder, self.pi
+        if type(self) is not PPOModule or not reads_vectors(self.observation_space):
+            return None
+        if type(encoder) is not MLP:
+            return None
+        layers = list(encoder.layers)
+        if not isinstance(head, GaussianHead):
+            return numpy_forward([*layers, head], num_rows)
+        mean = numpy_forward([*layers, head.mean], num_rows)
+        log_std = head.log_std.detach().numpy()
+        return mean and (lambda observations: with_log_std(mean(observations), log_std))
 
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         return {Columns.ACTION_DIST_INPUTS: self.pi(self.encoder(batch[Columns.OBS]))}

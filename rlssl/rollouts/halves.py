@@ -1,0 +1,100 @@
+"""Two vector environments as one, whose halves step by themselves."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeGuard, cast
+
+import gymnasium as gym
+import numpy as np
+import tree
+from gymnasium.vector import AsyncVectorEnv
+from gymnasium.vector.utils import batch_space
+
+
+class StepsAlone(Protocol):
+    """A vector environment that steps while its caller does something else.
+
+    gymnasium's AsyncVectorEnv is one. Between the two calls nothing else may be called.
+    """
+
+    def step_async(self, actions: Any) -> None:
+        """Begins to step every environment, with actions [N, ...]."""
+
+    def step_wait(self) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Waits for the steps to end, and returns what ``step`` would."""
+
+
+def steps_alone(vector: gym.vector.VectorEnv) -> TypeGuard[Any]:
+    """Whether a vector environment is a `StepsAlone`."""
+    return all(callable(getattr(vector, name, None)) for name in ("step_async", "step_wait"))
+
+
+def half_sizes(num_envs: int) -> tuple[int, int]:
+    """Environments in the first and the second half; the first has the odd one."""
+    return num_envs - num_envs // 2, num_envs // 2
+
+
+class HalvedVectorEnv(gym.vector.VectorEnv):
+    """N environments in two halves, to step one while the policy runs on the other's observations.
+
+    Environment i is seeded as the i-th of N.
+    """
+
+    def __init__(self, first: gym.vector.VectorEnv, second: gym.vector.VectorEnv) -> None:
+        """Joins them; both are a `StepsAlone`, with the same spaces."""
+        self.halves = (first, second)
+        num_envs = self.num_envs = first.num_envs + second.num_envs
+        self.slots = (slice(0, first.num_envs), slice(first.num_envs, num_envs))
+        self._is_busy = [False, False]
+        self.metadata = first.metadata
+        self.single_observation_space = first.single_observation_space
+        self.single_action_space = first.single_action_space
+        self.observation_space = batch_space(first.single_observation_space, num_envs)
+        self.action_space = batch_space(first.single_action_space, num_envs)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets all environments, those in the middle of a step, too; infos are not passed on."""
+        for index, is_busy in enumerate(self._is_busy):
+            if is_busy:
+                self.end_step(index)
+        observations = []
+        for half, slots in zip(self.halves, self.slots, strict=True):
+            own = seed[slots] if isinstance(seed, Sequence) else seed
+            if isinstance(seed, int):
+                own = seed + slots.start
+            observations.append(half.reset(seed=cast(Any, own), options=options)[0])
+        return tree.map_structure(lambda *parts: np.concatenate(parts), *observations), {}
+
+    def begin_step(self, half: int, actions: Any) -> None:
+        """Begins to step a half, with actions [n, ...]."""
+        cast(StepsAlone, self.halves[half]).step_async(actions)
+        self._is_busy[half] = True
+
+    def end_step(self, half: int) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Waits for a half's steps to end, and returns what its ``step`` would."""
+        self._is_busy[half] = False
+        return cast(StepsAlone, self.halves[half]).step_wait()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Closes both; what one says that is closed in the middle of a step, nobody asks for."""
+        for half, is_busy in zip(self.halves, self._is_busy, strict=True):
+            if is_busy:
+                force_close(half)
+            else:
+                half.close(**kwargs)
+
+
+def force_close(vector: gym.vector.VectorEnv) -> None:
+    """Closes a vector environment that may not answer any more."""
+    unwrapped = vector.unwrapped
+    if isinstance(unwrapped, HalvedVectorEnv):
+        for half in unwrapped.halves:
+            force_close(half)
+    elif isinstance(unwrapped, AsyncVectorEnv):
+        unwrapped.close(terminate=True)
+    else:
+        vector.close()
