@@ -215,6 +215,10 @@ def play_row(
     return samples, skipped
 
 
+#: Seconds that a contestant may take to get ready, or to play once; then it is killed.
+LIMIT_S = 240.0
+
+
 class _Player:
     """A contestant's process, waiting for its turn."""
 
@@ -227,7 +231,8 @@ class _Player:
         self._process = context.Process(
             target=_serve, args=(theirs, contestant, seconds, str(self._log))
         )
-        with _environment(OMP_NUM_THREADS=str(contestant.threads)):
+        # A cluster of its own, whatever runs on this machine.
+        with _environment(OMP_NUM_THREADS=str(contestant.threads), RAY_ADDRESS="local"):
             self._process.start()
         theirs.close()
         self.problem = str(self._receive() or "")
@@ -246,6 +251,8 @@ class _Player:
         self._process.kill()
 
     def _receive(self) -> Any:
+        if not self._pipe.poll(LIMIT_S):
+            self._process.kill()
         try:
             return self._pipe.recv()
         except EOFError:
