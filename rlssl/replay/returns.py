@@ -1,0 +1,63 @@
+"""n-step returns of many rows at once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlssl.replay.ring import Ring
+from rlssl.replay.storage import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What happened in at most n steps from each row on; arrays of the rows' shape."""
+
+    # Steps that there were: n, or fewer where the episode, or what is known of it, ends before.
+    num_steps: np.ndarray
+    # Slots of the rows with the observation after those steps.
+    last: np.ndarray
+    # sum_i gamma^i r_i, float32.
+    rewards: np.ndarray
+    intrinsic_rewards: np.ndarray | None
+    terminated: np.ndarray
+    truncated: np.ndarray
+
+
+def n_step_window(rows: Rows, ring: Ring, slots: np.ndarray, n_step: int, gamma: float) -> Window:
+    """Sums rewards over the next ``n_step`` steps of each row's episode.
+
+    Args:
+        rows: The storage.
+        ring: The links.
+        slots: [...], integers: drawable rows.
+        n_step: Longest window; >= 1.
+        gamma: Discount of a step.
+
+    Returns:
+        The windows; a loop over ``n_step``, never over the rows.
+    """
+    alive = np.ones(slots.shape, np.bool_)
+    num_steps = np.zeros(slots.shape, np.int32)
+    rewards = np.zeros(slots.shape)
+    intrinsic = None if rows.intrinsic_rewards is None else np.zeros(slots.shape)
+    terminated, truncated = np.zeros_like(alive), np.zeros_like(alive)
+    for i in range(n_step):
+        num_steps += alive
+        # Rows without a step hold no reward, but whatever was there before.
+        rewards += gamma**i * np.where(alive, rows.rewards[slots], 0.0)
+        if intrinsic is not None and rows.intrinsic_rewards is not None:
+            intrinsic += gamma**i * np.where(alive, rows.intrinsic_rewards[slots], 0.0)
+        terminated |= rows.terminated[slots]
+        truncated |= rows.truncated[slots]
+        slots = ring.following(slots)
+        alive = rows.next_offset[slots] > 0
+        if not alive.any():
+            break
+    return Window(
+        num_steps,
+        slots,
+        rewards.astype(np.float32),
+        None if intrinsic is None else intrinsic.astype(np.float32),
+        terminated,
+        truncated,
+    )

@@ -1,0 +1,141 @@
+"""The arrays of the rows, in memory or in a file."""
+
+import mmap
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlssl.replay.layout import Leaf
+
+#: Bytes of a row besides its observation and action: reward, links, flags.
+ROW_BYTES = 4 + 2 * 4 + 3 * 1
+_INTRINSIC = "intrinsic_rewards"
+
+
+class Rows:
+    """``capacity`` rows as arrays [capacity, ...]. Pages that were never written take no memory."""
+
+    def __init__(
+        self,
+        capacity: int,
+        observations: Sequence[Leaf],
+        actions: Sequence[Leaf],
+        storage_path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Allocates.
+
+        Args:
+            capacity: Rows.
+            observations: Leaves of a frame, as stored.
+            actions: Leaves of an action.
+            storage_path: Folder for the frames; None: in memory.
+        """
+        self.capacity = capacity
+        if storage_path is None:
+            self.observations = [
+                np.empty((capacity, *leaf.shape), leaf.dtype) for leaf in observations
+            ]
+        else:
+            self.observations = [
+                map_file(Path(storage_path), capacity, leaf) for leaf in observations
+            ]
+        self.actions = [np.empty((capacity, *leaf.shape), leaf.dtype) for leaf in actions]
+        self.rewards = np.empty(capacity, np.float32)
+        self.intrinsic_rewards: np.ndarray | None = None
+        self.terminated = np.zeros(capacity, np.bool_)
+        self.truncated = np.zeros(capacity, np.bool_)
+        # Whether a row is the start of a step whose whole stack is here.
+        self.drawable = np.zeros(capacity, np.bool_)
+        self.next_offset = np.zeros(capacity, np.int32)
+        self.previous_offset = np.zeros(capacity, np.int32)
+
+    def allocate_intrinsic_rewards(self) -> None:
+        """Adds the column, where it is not there yet."""
+        if self.intrinsic_rewards is None:
+            self.intrinsic_rewards = np.empty(self.capacity, np.float32)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by name."""
+        named = {f"observations/{i}": leaf for i, leaf in enumerate(self.observations)}
+        named |= {f"actions/{i}": leaf for i, leaf in enumerate(self.actions)}
+        if self.intrinsic_rewards is not None:
+            named[_INTRINSIC] = self.intrinsic_rewards
+        return named | {
+            "rewards": self.rewards,
+            "terminated": self.terminated,
+            "truncated": self.truncated,
+            "drawable": self.drawable,
+            "next_offset": self.next_offset,
+            "previous_offset": self.previous_offset,
+        }
+
+    def write(self, array: np.ndarray, serial: int, values: np.ndarray) -> None:
+        """Copies ``values`` [N, ...], N <= capacity, into the rows from ``serial`` on."""
+        start = serial % self.capacity
+        ahead = self.capacity - start
+        if len(values) <= ahead:
+            array[start : start + len(values)] = values
+        else:
+            array[start:] = values[:ahead]
+            array[: len(values) - ahead] = values[ahead:]
+
+    def write_steps(
+        self, array: np.ndarray, first_step: int, first_row: int, values: np.ndarray
+    ) -> None:
+        """Copies ``values`` [T, ...] into the rows of steps; the first may lie far before."""
+        if first_step >= first_row:
+            self.write(array, first_step, values)
+        else:
+            array[first_step % self.capacity] = values[0]
+            self.write(array, first_row, values[1:])
+
+    def fill(self, array: np.ndarray, serial: int, count: int, value: Any) -> None:
+        """Sets ``count`` <= capacity rows from ``serial`` on."""
+        start = serial % self.capacity
+        array[start : start + count] = value
+        if start + count > self.capacity:
+            array[: start + count - self.capacity] = value
+
+
+def has_intrinsic_rewards(arrays: Mapping[str, Any]) -> bool:
+    """Whether arrays by name, as `Rows.arrays` gives them, hold intrinsic rewards."""
+    return _INTRINSIC in arrays
+
+
+def map_file(folder: Path, capacity: int, leaf: Leaf) -> np.ndarray:
+    """An array [capacity, ...] in a file that no folder lists and that goes with the process.
+
+    The space is taken at once: a full disk would otherwise kill the process at some later write.
+
+    Raises:
+        OSError: If the disk has no room for it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    size = max(capacity * leaf.nbytes, 1)
+    descriptor, name = tempfile.mkstemp(prefix="replay-", dir=folder)
+    try:
+        os.unlink(name)
+        try:
+            _reserve(descriptor, size)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"storage_path {folder} has no room for {size / 2**30:.2f} GiB of frames "
+                f"({error.strerror}); lower the capacity or choose another folder",
+            ) from error
+        mapped = mmap.mmap(descriptor, size)
+    finally:
+        os.close(descriptor)
+    count = capacity * leaf.nbytes // leaf.dtype.itemsize
+    return np.frombuffer(mapped, leaf.dtype, count).reshape(capacity, *leaf.shape)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:  # macOS: the file is sparse
+        os.ftruncate(descriptor, size)
