@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import click
 import pyarrow.fs
+import ray
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,6 +20,9 @@ from rlssl.experiment.provenance import provenance
 from rlssl.experiment.retries import last_error
 from rlssl.experiment.spec import save_spec
 from rlssl.experiment.trial import ENV_STEPS_AT_START, point_of, trial_spec, variant_label
+
+#: Seconds without a running trial after which a line says what is waited for.
+WAITING_S = 30.0
 
 EPISODES_FILE = "episodes.csv"
 TRIAL_FILE = "trial.json"
@@ -73,6 +78,34 @@ class Retries(Callback):
             f"try {trial.run_metadata.num_failures} of {trial.max_failures}.",
             err=True,
         )
+
+
+class Waiting(Callback):
+    """Says that no trial runs because nothing is free, as after the loss of a node."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves callbacks with the experiment; a clock is not to be kept."""
+        return {"_since": None}
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        """Tune's hook, a few times a second at least."""
+        pending = [trial for trial in trials if trial.status == Trial.PENDING]
+        if not pending or any(trial.status == Trial.RUNNING for trial in trials):
+            self._since = None
+        elif self._since is None:
+            self._since = time.monotonic()
+        elif time.monotonic() - self._since > WAITING_S:
+            self._since = math.inf  # once
+            asked = pending[0].placement_group_factory.required_resources.get("CPU", 0)
+            free = ray.available_resources().get("CPU", 0)
+            click.echo(
+                f"no trial runs: one asks {asked:g} CPUs, and of the cluster's "
+                f"{ray.cluster_resources().get('CPU', 0):g} are {free:g} free; waiting.",
+                err=True,
+            )
 
 
 def root_cause(error: BaseException | None) -> str:

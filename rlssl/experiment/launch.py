@@ -21,7 +21,7 @@ from ray.tune.result import EXPR_ERROR_FILE
 from rlssl import trust
 from rlssl.errors import ExitCode, ResourceError, SpecError
 from rlssl.experiment import checkpoint
-from rlssl.experiment.callbacks import ProgressBar, Retries, TrialFiles
+from rlssl.experiment.callbacks import ProgressBar, Retries, TrialFiles, Waiting
 from rlssl.experiment.provenance import provenance
 from rlssl.experiment.ray_cluster import start_ray
 from rlssl.experiment.retries import only_dead_processes_retried
@@ -85,7 +85,7 @@ def launch(
     registrations = local_registrations()
     storage = storage_path(spec.storage)
     name = free_name(storage, spec.name)
-    start_ray(spec, address)
+    start_ray(spec, address, Path(storage))
     if announcement:
         click.echo(announcement)
     folder = Path(storage, name)
@@ -169,14 +169,18 @@ def output(spec: Spec, is_sweep: bool) -> dict[str, Any]:
     """The part of RunConfig that decides what is printed."""
     if not is_sweep:
         bar = ProgressBar(spec.stop.get("env_steps", math.inf))
-        return {"verbose": 0, "callbacks": [TrialFiles(), Retries(), bar]}
+        return {"verbose": 0, "callbacks": [TrialFiles(), Retries(), Waiting(), bar]}
     table = tune.CLIReporter(
         metric_columns={METRIC: "return", "success_rate": "success", "env_steps": "env_steps"},
         parameter_columns=[*to_tune(spec), SEED_KEY],
         max_report_frequency=15,
         max_column_length=40,
     )
-    return {"verbose": 1, "callbacks": [TrialFiles(), Retries()], "progress_reporter": table}
+    return {
+        "verbose": 1,
+        "callbacks": [TrialFiles(), Retries(), Waiting()],
+        "progress_reporter": table,
+    }
 
 
 def storage_path(storage: str) -> str:

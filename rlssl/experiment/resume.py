@@ -47,7 +47,7 @@ def resume(
         return ExitCode.OK
     say_where_trials_stand(folder)
     trust.require(folder, "its checkpoints are pickles")
-    start_ray(load_spec(folder / SWEEP_SPEC_FILE), address)
+    start_ray(load_spec(folder / SWEEP_SPEC_FILE), address, folder)
     tuner = Tuner.restore(
         str(folder), trainable=TrialRunner, resume_unfinished=True, resume_errored=True
     )

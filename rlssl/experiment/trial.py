@@ -12,7 +12,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from rlssl.experiment import checkpoint
 from rlssl.experiment.casualties import Casualties
-from rlssl.experiment.spec import Spec, at_point, build_config, load_spec
+from rlssl.experiment.spec import Spec, at_point, build_config, load_spec, num_trials
 from rlssl.experiment.watchdog import Watchdog
 from rlssl.registry import load_plugins, restore_registrations
 
@@ -36,9 +36,11 @@ class TrialRunner(tune.Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """One CPU for the trial, and what its runners and Learners ask."""
-        algorithm_config = build_config(trial_spec(config))
-        return algorithm_config.algo_class.default_resource_request(algorithm_config)
+        """One CPU for the trial, and what its runners and Learners ask; see `is_spread`."""
+        spec = load_spec(config[SPEC_KEY])
+        algorithm_config = build_config(at_point(spec, point_of(config), config[SEED_KEY]))
+        request = algorithm_config.algo_class.default_resource_request(algorithm_config)
+        return spread(request) if is_spread(spec) else request
 
     def setup(self, config: dict[str, Any]) -> None:
         """Builds the Algorithm, and continues from the trial's newest valid checkpoint, if any."""
@@ -135,6 +137,28 @@ class TrialRunner(tune.Trainable):
     def _trial_folder(self) -> Path | None:
         """Where the checkpoints are; None without a storage, as in a script of a user's own."""
         return None if self._storage is None else Path(self._storage.trial_fs_path)
+
+
+def is_spread(spec: Spec) -> bool:
+    """Whether the processes of a trial go to as many nodes as there are, or keep together.
+
+    The runners of a single trial are spread, so that every node has work, and a lost node costs
+    some of them. Trials of a sweep keep together, each on as few nodes as can hold it: there is
+    work for every node, and samples stay where they are. So do Learners, which exchange gradients.
+    """
+    return num_trials(spec) == 1 and not spec.resources.learners
+
+
+def spread(request: tune.PlacementGroupFactory) -> tune.PlacementGroupFactory:
+    """The same request, with equally many runners on every node as far as they go.
+
+    Ray deals out the largest bundles first. As large as those of the runners, the trial's own
+    would count as one of them, and some nodes would get two more runners than others: a byte of
+    memory makes them larger.
+    """
+    own, *runners = request.bundles
+    larger = [{**bundle, "memory": bundle.get("memory", 0) + 1} for bundle in runners]
+    return tune.PlacementGroupFactory([own, *larger], strategy="SPREAD")
 
 
 def checkpoint_period(spec: Spec) -> int:

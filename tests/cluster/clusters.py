@@ -1,0 +1,202 @@
+"""Ray clusters of several raylets on this machine, and the command line against them."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ray._private.authentication import authentication_token_setup as authentication
+from ray.cluster_utils import Cluster
+
+#: Seconds that nodes, actors and files are waited for.
+PATIENCE_S = 120.0
+
+#: Small batches on environments that sleep: long enough to be hit in the middle.
+SLOW = ["--set", "training.train_batch_size_per_learner=512", "--set", "env.pause_s=0.001"]
+SLOW += ["--set", "checkpoint.every_env_steps=2000"]
+
+PLUGIN = """
+from dataclasses import dataclass
+import time
+
+import gymnasium as gym
+import numpy as np
+
+import rlssl
+from rlssl.auxiliary import AuxiliaryLoss, AuxiliaryLossConfig
+
+
+class Corridor(gym.Env):
+    observation_space = gym.spaces.Box(0, 1, (4,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, config):
+        self.cell, self.pause_s = 0, config.get("pause_s", 0)
+
+    def reset(self, *, seed=None, options=None):
+        self.cell = 0
+        return np.eye(4, dtype=np.float32)[0], {}
+
+    def step(self, action):
+        time.sleep(self.pause_s)
+        self.cell = min(3, max(0, self.cell + 2 * int(action) - 1))
+        done = self.cell == 3
+        return np.eye(4, dtype=np.float32)[self.cell], float(done), done, False, {}
+
+
+@rlssl.register_auxiliary_loss("lab_small")
+class Small(AuxiliaryLoss):
+    @dataclass(frozen=True)
+    class Config(AuxiliaryLossConfig):
+        pass
+
+    reads = frozenset({"obs"})
+
+    def losses(self, batch):
+        return {"size": self.encoder(batch["obs"]).abs().mean(-1)}
+
+
+rlssl.register_env("lab/Corridor", Corridor)
+"""
+
+
+class Nodes:
+    """A head without CPUs, to which command lines connect, and nodes that can be lost."""
+
+    def __init__(self) -> None:
+        # As `ray.init()` of a local cluster does.
+        authentication.enable_token_auth_by_default()
+        authentication.ensure_token_if_auth_enabled(create_token_if_missing=True)
+        head = {"num_cpus": 0, "include_dashboard": False}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.address: str = self._cluster.address
+        self._node_of: dict[str, Any] = {}
+
+    def add(self, num_cpus: int) -> str:
+        """Starts a raylet; returns the id of its node."""
+        node = self._cluster.add_node(num_cpus=num_cpus)
+        self._node_of[node.node_id] = node
+        return str(node.node_id)
+
+    def remove(self, node_id: str) -> None:
+        """Kills a raylet, and with it all that runs there."""
+        self._cluster.remove_node(self._node_of.pop(node_id), allow_graceful=False)
+
+    def only(self, *num_cpus: int) -> list[str]:
+        """Leaves no nodes but such ones; returns their ids."""
+        for node_id in list(self._node_of):
+            self.remove(node_id)
+        started = [self.add(cpus) for cpus in num_cpus]
+        wait_for(lambda: len(self.alive()) == 1 + len(num_cpus))
+        return started
+
+    def alive(self) -> list[str]:
+        return [node["NodeID"] for node in self._cluster.global_state.node_table() if node["Alive"]]
+
+    def actors(self, class_name: str) -> list[str]:
+        """The nodes on which actors of such a class are alive."""
+        table = self._cluster.global_state.actor_table(None).values()
+        found = [entry for entry in table if entry["ActorClassName"] == class_name]
+        return [entry["Address"]["NodeID"] for entry in found if entry["State"] == "ALIVE"]
+
+    @contextlib.contextmanager
+    def blind_node(self, num_cpus: int, preparation: str) -> Iterator[str]:
+        """A node of a machine of its own, as far as files are concerned.
+
+        Args:
+            num_cpus: Of the node.
+            preparation: Shell command that is run in a mount namespace, which the node then has.
+        """
+        before = set(self.alive())
+        ray = Path(sys.executable).with_name("ray")
+        start = f"exec {ray} start --address={self.address} --num-cpus={num_cpus} --block"
+        process = subprocess.Popen(
+            ["unshare", "-m", "sh", "-c", f"{preparation} && {start}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_for(lambda: len(set(self.alive()) - before) == 1 or process.poll() is not None)
+            (node_id,) = set(self.alive()) - before
+            yield node_id
+        finally:
+            end(process)
+            wait_for(lambda: not set(self.alive()) - before)
+
+    def shutdown(self) -> None:
+        self._cluster.shutdown()
+
+
+def can_unshare() -> bool:
+    """Whether this user may give a process a view of the files of its own."""
+    command = ["unshare", "-m", "true"]
+    return (
+        bool(shutil.which("unshare"))
+        and not subprocess.run(command, capture_output=True).returncode
+    )
+
+
+class Command:
+    """``rlssl`` in a process of its own."""
+
+    def __init__(self, cwd: Path, *arguments: str) -> None:
+        self.folder = cwd
+        self._output = (cwd / f"output-{time.monotonic_ns()}.txt").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "rlssl.cli", *arguments],
+            cwd=cwd,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def printed(self) -> str:
+        return Path(self._output.name).read_text()
+
+    def finish(self, code: int = 0) -> str:
+        """What it printed; it must end with ``code``."""
+        self.process.wait(timeout=300)
+        assert self.process.returncode == code, self.printed()
+        return self.printed()
+
+    def wait_until(self, condition: Any) -> None:
+        """Waits while it runs."""
+        wait_for(condition, lambda: self.process.poll() is None, self.printed)
+
+    def end(self) -> None:
+        end(self.process)
+        self._output.close()
+
+
+def wait_for(condition: Any, meanwhile: Any = lambda: True, words: Any = lambda: "") -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert meanwhile() and time.monotonic() < deadline, words()
+        time.sleep(0.1)
+
+
+def end(process: "subprocess.Popen[Any]") -> None:
+    """Ends a process and all that it started."""
+    below = descendants(process.pid) if process.poll() is None else []
+    for pid in [*([process.pid] if below or process.poll() is None else []), *below]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def descendants(root: int) -> list[int]:
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            parents[int(folder.name)] = int(fields[1])
+    found, new = set[int](), {root}
+    while new:
+        new = {pid for pid, parent in parents.items() if parent in new} - found
+        found |= new
+    return sorted(found)

@@ -1,0 +1,185 @@
+"""Command lines against clusters of several raylets: placement, lost nodes, what is refused."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rlssl import errors
+from rlssl.experiment.checkpoint import MANIFEST
+from tests.cluster.clusters import PLUGIN, SLOW, Command, Nodes, can_unshare
+from tests.experiment.command_line import only_trial, results
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
+
+needs_unshare = pytest.mark.skipif(not can_unshare(), reason="needs root for a mount namespace")
+
+TRAIN = ["train", "ppo", "lab/Corridor", "--set", "plugins=[my_lab]", "--aux", "lab_small"]
+#: For what is to be refused: soon at its end, were it not.
+SHORT = [*TRAIN, "--stop", "env_steps=1000"]
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    started = Nodes()
+    try:
+        yield started
+    finally:
+        started.shutdown()
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """A folder with a plug-in, far from the repository."""
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    (folder / "my_lab.py").write_text(PLUGIN)
+    return folder
+
+
+@pytest.fixture
+def rlssl(lab: Path, nodes: Nodes) -> Iterator[Any]:
+    commands: list[Command] = []
+
+    def start(*arguments: str) -> Command:
+        commands.append(Command(lab, *arguments, "--address", nodes.address))
+        return commands[-1]
+
+    yield start
+    for command in commands:
+        command.end()
+
+
+def checkpoints(folder: Path) -> int:
+    return len(list(folder.glob(f"checkpoint_*/{MANIFEST}")))
+
+
+@pytest.mark.ci
+def test_training_spreads_its_runners_and_survives_the_loss_of_a_node(
+    nodes: Nodes, lab: Path, rlssl: Any
+) -> None:
+    both = nodes.only(3, 3)
+    run = rlssl(*TRAIN, *SLOW, "--env-runners", "2", "--stop", "env_steps=25000", "--name", "run")
+    run.wait_until(lambda: checkpoints(only_trial_or(lab)) >= 2)
+    assert sorted(nodes.actors("VectorEnvRunner")) == sorted(both)
+    (home,) = nodes.actors("TrialRunner")
+    (other,) = set(both) - {home}
+    nodes.remove(other)
+    # Once dead, its runner is started again where there is room.
+    run.wait_until(lambda: nodes.actors("VectorEnvRunner") == [home, home])
+    printed = run.finish()
+    assert "marked dead" in printed and "Traceback" not in printed
+
+    rows = results(only_trial(lab / "results" / "run"))
+    assert {row["env_steps_at_start"] for row in rows} == {0}  # the trial never stopped
+    assert 25000 <= rows[-1]["env_steps"] < 25000 + 2 * 512
+    assert rows[0]["faults"]["env_runner_restarts"] == 0
+    assert rows[-1]["faults"]["env_runner_restarts"] == 1
+    assert rows[-1]["faults"]["episodes_abandoned"] == 8  # its environments
+    assert rows[-1]["aux"]["lab_small"]["size"] > 0
+
+
+def only_trial_or(lab: Path) -> Path:
+    found = list((lab / "results" / "run").glob("*/trial.json"))
+    return found[0].parent if found else lab
+
+
+def test_sweep_goes_on_where_a_node_was_lost_with_its_trial(
+    nodes: Nodes, lab: Path, rlssl: Any
+) -> None:
+    both = nodes.only(1, 1)
+    spec = {
+        "algorithm": "ppo",
+        "plugins": ["my_lab"],
+        "env": {"id": "lab/Corridor", "pause_s": 0.001},
+        "auxiliary": {"lab_small": {}},
+        "search": {"auxiliary.lab_small.coeff": {"grid": [0.0, 0.1]}},
+        "training": {"train_batch_size_per_learner": 512},
+        "checkpoint": {"every_env_steps": 1000},
+        "stop": {"env_steps": 20000},
+    }
+    (lab / "run.yaml").write_text(yaml.safe_dump(spec))
+    sweep = rlssl("sweep", "run.yaml")
+    folder = lab / "results" / "run"
+    sweep.wait_until(lambda: sum(checkpoints(f) >= 2 for f in folder.glob("*")) == 2)
+    assert sorted(nodes.actors("TrialRunner")) == sorted(both)
+    nodes.remove(both[0])
+    printed = sweep.finish()
+    assert "lost a process" in printed and "try 1 of 2" in printed
+
+    trials = [results(path.parent) for path in folder.glob("*/trial.json")]
+    assert all(20000 <= rows[-1]["env_steps"] < 20000 + 2 * 512 for rows in trials)
+    starts = sorted(max(row["env_steps_at_start"] for row in rows) for rows in trials)
+    assert starts[0] == 0 and starts[1] >= 1000  # one went on, the other never stopped
+
+
+def test_trial_that_no_placement_would_fit_is_refused_with_what_there_is(
+    nodes: Nodes, rlssl: Any
+) -> None:
+    nodes.only(3, 3)
+    many = rlssl(*SHORT, "--env-runners", "6").finish(3)
+    assert "asks 7 CPUs (resources), in 7 processes of up to 1" in many
+    assert "the cluster has 6 on 2 nodes, the largest 3; ask fewer" in many
+    large = rlssl(*SHORT, "--env-runners", "1", "--set", "resources.cpus_per_env_runner=4")
+    assert "asks 5 CPUs (resources), in 2 processes of up to 4" in large.finish(3)
+
+
+@needs_unshare
+def test_node_that_does_not_see_the_storage_is_named(
+    nodes: Nodes, lab: Path, tmp_path: Path, rlssl: Any
+) -> None:
+    nodes.only(1)
+    (tmp_path / "shared").mkdir()
+    with nodes.blind_node(1, f"mount -t tmpfs none {tmp_path}/shared") as blind:
+        run = rlssl(*SHORT, "--storage", str(tmp_path / "shared"))
+        printed = run.finish(3)
+    assert f"({blind[:8]}): does not see it; give such a folder: --storage" in printed
+    assert printed.count("does not see it") == 1
+    assert not list((tmp_path / "shared").glob("*/*/result.json"))
+
+
+@needs_unshare
+def test_plugin_is_sent_to_nodes_that_do_not_see_its_folder(
+    nodes: Nodes, lab: Path, tmp_path: Path, rlssl: Any
+) -> None:
+    nodes.only(1)
+    storage = ["--storage", str(tmp_path / "shared"), "--name", "run"]
+    # Two processes for two nodes of one CPU each: one of them is where nobody sees the plug-in.
+    options = ["--env-runners", "1", "--stop", "env_steps=3000"]
+    with nodes.blind_node(1, f"mount -t tmpfs none {lab}") as blind:
+        run = rlssl(*TRAIN, *options, *storage)
+        seen = set[str]()
+
+        def has_ended() -> bool:
+            seen.update(nodes.actors("VectorEnvRunner"), nodes.actors("TrialRunner"))
+            return run.process.poll() is not None
+
+        run.wait_until(has_ended)
+        printed = run.finish()
+    assert f"sending {lab / 'my_lab.py'} to every node" in printed
+    assert blind in seen
+    assert results(only_trial(tmp_path / "shared" / "run"))[-1]["env_steps"] >= 3000
+
+
+@needs_unshare
+def test_node_with_another_source_of_rlssl_is_named(
+    nodes: Nodes, lab: Path, tmp_path: Path, rlssl: Any
+) -> None:
+    source = Path(errors.__file__)
+    other = tmp_path / "errors.py"
+    other.write_text(source.read_text() + "\n# of another commit\n")
+    nodes.only(1)
+    with nodes.blind_node(1, f"mount --bind {other} {source}") as blind:
+        printed = rlssl(*SHORT).finish(3)
+    assert f"({blind[:8]}): rlssl's source" in printed and "install the same there" in printed
+
+
+def test_who_listens_without_being_a_cluster_is_not_waited_for(lab: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        printed = Command(lab, *SHORT, "--address", address).finish(3)
+    assert f"no Ray cluster at address '{address}'" in printed
+    assert "ray start --head" in printed and "Traceback" not in printed
