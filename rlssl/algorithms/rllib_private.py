@@ -11,5 +11,8 @@ LEARNER_METHODS = (
 )
 LEARNER_ATTRIBUTES = ("_is_built", "_learner_connector", "_params", "_weights_seq_no")
 
+#: Tag of the requests with which an EnvRunnerGroup sends weights.
+WEIGHTS_TAG = "set_state"
+
 #: Methods of TorchRLModule that Learners and EnvRunners call without its switch of modes.
 MODULE_METHODS = ("_forward_exploration", "_forward_inference", "_forward_train")

@@ -1,9 +1,17 @@
 """Private names of ray: this fails, naming the name, when ray renames one."""
 
+import inspect
+
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
-from rlssl.algorithms.rllib_private import LEARNER_ATTRIBUTES, LEARNER_METHODS, MODULE_METHODS
+from rlssl.algorithms.rllib_private import (
+    LEARNER_ATTRIBUTES,
+    LEARNER_METHODS,
+    MODULE_METHODS,
+    WEIGHTS_TAG,
+)
 from tests.algorithms.bench import Bench, small_ppo
 
 
@@ -15,3 +23,7 @@ def test_ray_still_has_the_methods() -> None:
 def test_ray_still_sets_the_attributes() -> None:
     learner = Bench(small_ppo()).learner
     assert [name for name in LEARNER_ATTRIBUTES if name not in vars(learner)] == []
+
+
+def test_weights_are_sent_under_the_tag() -> None:
+    assert f'tag="{WEIGHTS_TAG}"' in inspect.getsource(EnvRunnerGroup.sync_weights)

@@ -4,10 +4,21 @@ from typing import Any, ClassVar, Self
 
 from ray.rllib.algorithms.algorithm_config import NotProvided
 from ray.rllib.algorithms.ppo import ppo as rllib_ppo
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    ENV_RUNNER_SAMPLING_TIMER,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TIMERS,
+)
 
 from rlssl.algorithms.config_mixin import RLSSLConfigMixin
+from rlssl.algorithms.overlap import OverlappedSampling
 from rlssl.algorithms.results_mixin import ResultsMixin
 from rlssl.errors import SpecError
 from rlssl.schedules import Schedule, check_schedule
@@ -57,6 +68,7 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
         self.vf_loss_coeff = 0.5
         self.normalize_advantages = True
         self.grad_clip = 0.5
+        self.overlap_sampling = False
         # RLlib's own KL loss and value clamp; the Learner here has neither.
         self.use_kl_loss = False
         self.vf_clip_param = None
@@ -80,6 +92,7 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
         entropy_coeff: Schedule = NotProvided,
         normalize_advantages: bool = NotProvided,
         grad_clip: float | None = NotProvided,
+        overlap_sampling: bool = NotProvided,
         **rllib: Any,
     ) -> Self:
         """Sets what the update does. Schedules are a number or [[env_steps, value], ...].
@@ -101,6 +114,9 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
             entropy_coeff: Weight of the entropy bonus, per nat.
             normalize_advantages: Zero mean and unit deviation over each batch.
             grad_clip: Largest global gradient norm; None: no clipping.
+            overlap_sampling: Whether remote EnvRunners sample the next batch during the update.
+                They then use the weights of one update before, which the surrogate corrects for
+                as it does for later epochs; ``diff_num_grad_updates_vs_sampler_policy`` says so.
             **rllib: What RLlib itself passes when it copies a config.
         """
         given = {key: value for key, value in locals().items() if value is not NotProvided}
@@ -127,6 +143,11 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
             raise SpecError(
                 f"training.minibatch_size must be <= train_batch_size_per_learner "
                 f"({self.train_batch_size_per_learner}); got {self.minibatch_size}."
+            )
+        if self.overlap_sampling and not self.num_env_runners and not self.in_evaluation:
+            raise SpecError(
+                "training.overlap_sampling needs remote EnvRunners; set resources.env_runners to "
+                "1 or more, or leave it out."
             )
         ignored = {"use_kl_loss": False, "vf_clip_param": None, "use_gae": True, "use_critic": True}
         for key, only in ignored.items():
@@ -173,3 +194,36 @@ class PPO(ResultsMixin, rllib_ppo.PPO):
     def get_default_config(cls) -> PPOConfig:
         """The defaults."""
         return PPOConfig()
+
+    def setup(self, config: Any) -> None:
+        """Builds the Algorithm."""
+        super().setup(config)
+        self._overlapped = OverlappedSampling(self.env_runner_group)
+
+    def training_step(self) -> None:
+        """Samples a batch, updates on it, and sends the weights to the EnvRunners."""
+        if not self.config.overlap_sampling:
+            super().training_step()
+            return
+        with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
+            episodes, sampled = self._overlapped.collect(self.config.total_train_batch_size)
+        if not episodes:
+            return
+        self._overlapped.begin()
+        self.metrics.aggregate(sampled, key=ENV_RUNNER_RESULTS)
+        so_far = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME))
+        with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
+            learned = self.learner_group.update(
+                episodes=episodes,
+                timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: so_far},
+                num_epochs=self.config.num_epochs,
+                minibatch_size=self.config.minibatch_size,
+            )
+            self.metrics.aggregate(learned, key=LEARNER_RESULTS)
+        with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
+            self._overlapped.see_weights_taken()
+            self.env_runner_group.sync_weights(
+                from_worker_or_learner_group=self.learner_group,
+                policies=[DEFAULT_MODULE_ID],
+                inference_only=True,
+            )
