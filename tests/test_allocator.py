@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
+
+from tests.algorithms.bench import Bench, small_ppo
 
 # Page faults of 5 updates on 64 stacks of Atari frames, after 5 others.
 FAULTS = """
@@ -41,3 +44,13 @@ def test_freed_memory_is_kept_unless_the_user_says_otherwise() -> None:
         holds, without = run(**own)
         assert holds == "False"
         assert faults < 0.1 * without
+
+
+def test_runners_and_learners_set_it_wherever_they_are_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+    for module in ("rollouts.registered_envs", "algorithms.gradient_updates"):
+        monkeypatch.setattr(f"rlssl.{module}.keep_memory", partial(calls.append, module))
+    Bench(small_ppo())
+    assert calls == ["rollouts.registered_envs", "algorithms.gradient_updates"]

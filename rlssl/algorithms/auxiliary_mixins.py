@@ -11,6 +11,7 @@ from ray.rllib.core.learner.learner import DEFAULT_OPTIMIZER
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor, nn
 
+from rlssl.algorithms.eager_adam import EagerAdam
 from rlssl.algorithms.gradient_updates import GradientUpdates
 from rlssl.auxiliary.base import AuxiliaryLoss
 from rlssl.networks.augmentation import AUGMENTED_OBS, Augmentation
@@ -55,7 +56,7 @@ class AuxiliaryLearnerMixin(GradientUpdates):
             self.register_optimizer(
                 module_id=module_id,
                 optimizer_name=name,
-                optimizer=torch.optim.Adam(parameters, eps=config.adam_epsilon, fused=True),
+                optimizer=EagerAdam(parameters, eps=config.adam_epsilon, fused=True),
                 params=parameters,
             )
 

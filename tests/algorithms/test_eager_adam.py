@@ -1,0 +1,49 @@
+"""EagerAdam is torch's Adam, bit for bit, and leaves the compiler where it is."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from rlssl.algorithms.eager_adam import EagerAdam
+
+WITHOUT_COMPILER = """
+import sys, torch
+from rlssl.algorithms.eager_adam import EagerAdam
+weight = torch.nn.Parameter(torch.ones(3))
+optimizer = EagerAdam([weight], fused=True)
+for _ in range(2):
+    weight.sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
+print("torch._dynamo" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_it_steps_as_torchs_adam(fused: bool) -> None:
+    weights = []
+    for cls in (torch.optim.Adam, EagerAdam):
+        torch.manual_seed(0)
+        layer = nn.Linear(4, 2)
+        optimizer = cls(layer.parameters(), lr=0.1, eps=1e-5, fused=fused)
+        for step in range(5):
+            if step == 3:
+                resumed = cls(layer.parameters(), fused=fused)
+                resumed.load_state_dict(optimizer.state_dict())
+                optimizer = resumed
+            optimizer.zero_grad()
+            layer(torch.randn(8, 4)).square().mean().backward()
+            optimizer.step()
+        weights.append(layer.weight.detach())
+    assert torch.equal(weights[0], weights[1])
+
+
+def test_it_loads_no_compiler() -> None:
+    # Fails where a torch has moved its wrappers: then this class has lost its reason.
+    command = [sys.executable, "-c", WITHOUT_COMPILER]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == "False"
