@@ -1,5 +1,6 @@
 """Two vector environments as one, whose halves step by themselves."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeGuard, cast
 
@@ -8,6 +9,8 @@ import numpy as np
 import tree
 from gymnasium.vector import AsyncVectorEnv
 from gymnasium.vector.utils import batch_space
+
+logger = logging.getLogger(__name__)
 
 
 class StepsAlone(Protocol):
@@ -95,6 +98,11 @@ def force_close(vector: gym.vector.VectorEnv) -> None:
         for half in unwrapped.halves:
             force_close(half)
     elif isinstance(unwrapped, AsyncVectorEnv):
-        unwrapped.close(terminate=True)
+        try:
+            unwrapped.close(terminate=True)
+        except Exception as error:
+            # Of the step that was under way; with that gone, closing can go on.
+            logger.info("closed in a step that failed: %s: %s", type(error).__name__, error)
+            unwrapped.close(terminate=True)
     else:
         vector.close()
