@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rlssl import auxiliary, losses
     from rlssl.algorithms.ppo.ppo import PPOConfig
+    from rlssl.algorithms.rainbow.rainbow import RainbowConfig
     from rlssl.experiment.runs import load_policy
     from rlssl.registry import register_auxiliary_loss, register_encoder, register_env
 
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "PPOConfig",
+    "RainbowConfig",
     "__version__",
     "auxiliary",
     "load_policy",
@@ -31,6 +33,7 @@ __all__ = [
 #: Public name -> the module that defines it.
 _DEFINED_IN = {
     "PPOConfig": "rlssl.algorithms.ppo.ppo",
+    "RainbowConfig": "rlssl.algorithms.rainbow.rainbow",
     "load_policy": "rlssl.experiment.runs",
     "register_auxiliary_loss": "rlssl.registry",
     "register_encoder": "rlssl.registry",

@@ -157,11 +157,16 @@ class Policy:
         """
         batch = {Columns.OBS: _to_batch(self._stacked(observation))}
         forward = self.module.forward_exploration if explore else self.module.forward_inference
-        inputs = forward(batch)[Columns.ACTION_DIST_INPUTS]
-        distribution = self.module.get_inference_action_dist_cls().from_logits(inputs)
-        if not explore:
-            distribution = distribution.to_deterministic()
-        action = distribution.sample()[0].cpu().numpy()
+        outputs = forward(batch)
+        if Columns.ACTIONS in outputs:
+            # Of a module that chooses by itself, as those that learn values do.
+            action = outputs[Columns.ACTIONS][0].cpu().numpy()
+        else:
+            inputs = outputs[Columns.ACTION_DIST_INPUTS]
+            distribution = self.module.get_inference_action_dist_cls().from_logits(inputs)
+            if not explore:
+                distribution = distribution.to_deterministic()
+            action = distribution.sample()[0].cpu().numpy()
         if isinstance(self.action_space, gym.spaces.Discrete):
             # A scalar: environments look it up in tables, and an array of no dimension has no hash.
             return np.int64(action)

@@ -45,9 +45,10 @@ def test_every_public_name_can_be_imported(name: str) -> None:
 
 def test_an_algorithm_that_is_not_there_says_which_are() -> None:
     with pytest.raises(AttributeError) as caught:
-        _ = rlssl.RainbowConfig
+        _ = rlssl.DreamerConfig
     assert str(caught.value) == (
-        "module 'rlssl' has no attribute 'RainbowConfig'; available algorithms: PPOConfig."
+        "module 'rlssl' has no attribute 'DreamerConfig'; available algorithms: PPOConfig, "
+        "RainbowConfig."
     )
     with pytest.raises(AttributeError, match=r"has no attribute 'replya'$"):
         _ = rlssl.replya

@@ -5,3 +5,4 @@ from rlssl.registry import Registry
 #: name -> "module:attribute" of the algorithm's config class.
 ALGORITHMS: Registry = Registry("algorithm")
 ALGORITHMS.register("ppo", "rlssl.algorithms.ppo.ppo:PPOConfig")
+ALGORITHMS.register("rainbow", "rlssl.algorithms.rainbow.rainbow:RainbowConfig")

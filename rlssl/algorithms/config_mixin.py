@@ -102,6 +102,10 @@ class RLSSLConfigMixin(AlgorithmConfig):
         self.watchdog_s = 300.0
         # Seconds that one step or reset of an environment may take; see docs/faults.md.
         self.env_step_timeout_s = 30.0
+        # Whether checkpoints hold the replay buffer, where there is one.
+        self.checkpoint_replay = True
+        # Where the run ends, for what is annealed over all of it; None: not known.
+        self.total_env_steps: int | None = None
         # Updates in a row with a non-finite gradient before the run fails.
         self.max_nonfinite_updates = 10
         # Where the last such batch is saved then; None: the current folder.
@@ -210,14 +214,25 @@ class RLSSLConfigMixin(AlgorithmConfig):
         return self
 
     def experiment(
-        self, *, watchdog_s: float | None = None, env_step_timeout_s: float | None = None
+        self,
+        *,
+        watchdog_s: float | None = None,
+        env_step_timeout_s: float | None = None,
+        checkpoint_replay: bool | None = None,
+        total_env_steps: int | None = None,
     ) -> Self:
-        """Limits on standing still.
+        """Limits on standing still, and what a run is told of itself.
 
         Args:
             watchdog_s: Seconds without new env steps after which a trial fails; None: 300.
             env_step_timeout_s: Seconds that one step or reset may take; None: 30.
+            checkpoint_replay: Whether checkpoints hold the replay buffer; None: they do.
+            total_env_steps: Where the run ends; what is annealed over the run takes it from here.
         """
+        if checkpoint_replay is not None:
+            self.checkpoint_replay = checkpoint_replay
+        if total_env_steps is not None:
+            self.total_env_steps = total_env_steps
         if watchdog_s is not None:
             self.watchdog_s = watchdog_s
         if env_step_timeout_s is not None:

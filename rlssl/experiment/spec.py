@@ -324,7 +324,12 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
         ("evaluation", dump(spec.evaluation)),
         (
             "experiment",
-            _given(watchdog_s=spec.watchdog_s, env_step_timeout_s=spec.env_step_timeout_s),
+            _given(
+                watchdog_s=spec.watchdog_s,
+                env_step_timeout_s=spec.env_step_timeout_s,
+                checkpoint_replay=spec.checkpoint.replay_buffer,
+                total_env_steps=spec.stop.get("env_steps"),
+            ),
         ),
         ("debugging", {} if spec.seed is None else {"seed": run_seed(spec.seed)}),
     ]

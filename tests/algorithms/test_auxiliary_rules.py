@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,13 @@ from rlssl.auxiliary import AuxiliaryLoss, AuxiliaryLossConfig
 from rlssl.errors import NonFiniteUpdateError, SpecError
 from rlssl.registry import AUXILIARY_LOSSES, register_auxiliary_loss
 from tests.algorithms.bench import Bench, small_ppo
+from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
+
+#: Algorithm -> from losses to a small config, and to a Learner of one.
+ALGORITHMS: dict[str, tuple[Callable[[], Any], Callable[[Any], Bench]]] = {
+    "ppo": (small_ppo, Bench),
+    "rainbow": (small_rainbow, RainbowBench),
+}
 
 #: Options under which a loss is tested besides its defaults.
 EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -35,7 +42,10 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
     ],
 }
 CASES = [
-    pytest.param(name, options, id="-".join([name, *map(str, options.values())]))
+    pytest.param(
+        algorithm, name, options, id="-".join([algorithm, name, *map(str, options.values())])
+    )
+    for algorithm in ALGORITHMS
     for name in AUXILIARY_LOSSES
     if not name.startswith("test_")
     for options in [{}, *EXTRA_OPTIONS.get(name, [])]
@@ -43,9 +53,15 @@ CASES = [
 
 
 @functools.cache
-def built(name: str, options: tuple[tuple[str, Any], ...]) -> Bench:
+def built(algorithm: str, name: str, options: tuple[tuple[str, Any], ...]) -> Bench:
     """A Learner with the loss, for tests that do not change it."""
-    return Bench(small_ppo().auxiliary(**{name: dict(options)}))
+    return bench_of(algorithm, {name: dict(options)})
+
+
+def bench_of(algorithm: str, losses: dict[str, Any], seed: int = 0) -> Bench:
+    """A Learner with losses."""
+    small, bench = ALGORITHMS[algorithm]
+    return bench(small().debugging(seed=seed).auxiliary(**losses))
 
 
 def gradient_norms(loss: Tensor, parameters: Sequence[Tensor]) -> list[float]:
@@ -53,11 +69,11 @@ def gradient_norms(loss: Tensor, parameters: Sequence[Tensor]) -> list[float]:
     return [0.0 if g is None else float(g.abs().sum()) for g in gradients]
 
 
-@pytest.mark.parametrize("name, options", CASES)
+@pytest.mark.parametrize("algorithm, name, options", CASES)
 def test_gradient_reaches_exactly_what_the_loss_declares(
-    name: str, options: dict[str, Any]
+    algorithm: str, name: str, options: dict[str, Any]
 ) -> None:
-    bench = built(name, tuple(options.items()))
+    bench = built(algorithm, name, tuple(options.items()))
     loss = bench.module.auxiliary[name]
     batch = bench.batch(bench.sample())
     mean = bench.learner.compute_auxiliary_loss(module_id="default_policy", batch=batch)
@@ -70,13 +86,15 @@ def test_gradient_reaches_exactly_what_the_loss_declares(
     assert sum(norms.values()) == pytest.approx(sum(norms[p] for p in [*own, *encoder]))
 
 
-@pytest.mark.parametrize("name, options", CASES)
-def test_zero_coefficients_equal_no_loss_bit_for_bit(name: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("algorithm, name, options", CASES)
+def test_zero_coefficients_equal_no_loss_bit_for_bit(
+    algorithm: str, name: str, options: dict[str, Any]
+) -> None:
     zero = {**options, "coeff": 0.0, "intrinsic_coeff": 0.0}
     states = []
-    for config in (small_ppo(), small_ppo().auxiliary(**{name: zero})):
+    for losses in ({}, {name: zero}):
         # Building the Learner seeds every global generator; what follows draws from them.
-        bench = Bench(config)
+        bench = bench_of(algorithm, losses)
         for _ in range(2):
             bench.update(bench.sample())
         states.append(
@@ -87,9 +105,9 @@ def test_zero_coefficients_equal_no_loss_bit_for_bit(name: str, options: dict[st
         assert torch.equal(value, states[1][key]), key
 
 
-@pytest.mark.parametrize("name, options", CASES)
-def test_masked_rows_are_never_seen(name: str, options: dict[str, Any]) -> None:
-    bench = built(name, tuple(options.items()))
+@pytest.mark.parametrize("algorithm, name, options", CASES)
+def test_masked_rows_are_never_seen(algorithm: str, name: str, options: dict[str, Any]) -> None:
+    bench = built(algorithm, name, tuple(options.items()))
     batch = bench.batch(bench.sample())
     kept = torch.arange(len(batch[Columns.REWARDS])) % 3 > 0
     spoiled = {key: value.clone() for key, value in batch.items()}
@@ -103,20 +121,24 @@ def test_masked_rows_are_never_seen(name: str, options: dict[str, Any]) -> None:
     assert torch.equal(only_kept, masked)
 
 
-@pytest.mark.parametrize("name, options", CASES)
-def test_weights_of_a_loss_stay_with_the_learner(name: str, options: dict[str, Any]) -> None:
-    bench = built(name, tuple(options.items()))
+@pytest.mark.parametrize("algorithm, name, options", CASES)
+def test_weights_of_a_loss_stay_with_the_learner(
+    algorithm: str, name: str, options: dict[str, Any]
+) -> None:
+    bench = built(algorithm, name, tuple(options.items()))
     sent = bench.module.get_state(inference_only=True)
     assert not any(key.startswith("auxiliary") for key in sent)
     assert not any(key.startswith("auxiliary") for key in bench.runner.module.state_dict())
     assert any(key.startswith(f"auxiliary.{name}") for key in bench.module.state_dict())
 
 
-@pytest.mark.parametrize("name, options", CASES)
-def test_state_of_a_loss_survives_save_and_restore(name: str, options: dict[str, Any]) -> None:
-    trained = Bench(small_ppo().auxiliary(**{name: options}))
+@pytest.mark.parametrize("algorithm, name, options", CASES)
+def test_state_of_a_loss_survives_save_and_restore(
+    algorithm: str, name: str, options: dict[str, Any]
+) -> None:
+    trained = bench_of(algorithm, {name: options})
     trained.update(trained.sample())
-    restored = Bench(small_ppo().debugging(seed=9).auxiliary(**{name: options}))
+    restored = bench_of(algorithm, {name: options}, seed=9)
     restored.learner.set_state(trained.learner.get_state())
     for key, value in trained.module.state_dict().items():
         assert torch.equal(value, restored.module.state_dict()[key]), key

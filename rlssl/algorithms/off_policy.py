@@ -1,0 +1,347 @@
+"""What all algorithms that learn from a replay buffer do in an iteration."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import ray
+import torch
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core.learner.learner import Learner
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    ENV_RUNNER_SAMPLING_TIMER,
+    LEARNER_RESULTS,
+    LEARNER_UPDATE_TIMER,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    REPLAY_BUFFER_ADD_DATA_TIMER,
+    SYNCH_WORKER_WEIGHTS_TIMER,
+    TIMERS,
+    WEIGHTS_SEQ_NO,
+)
+from torch import nn
+
+from rlssl.algorithms.off_policy_batches import INDICES, draw
+from rlssl.algorithms.off_policy_clock import UpdateClock
+from rlssl.algorithms.results_mixin import ResultsMixin
+from rlssl.registry import AUXILIARY_LOSSES
+from rlssl.replay import Prefetcher, PrioritizedReplayBuffer, ReplayBuffer, annealed_beta
+
+logger = logging.getLogger(__name__)
+
+#: Key of the state in RLlib's checkpoint, and folder of the replay beside it.
+_STATE, REPLAY_FOLDER = "rlssl_off_policy", "replay"
+
+
+class OffPolicyMixin(ResultsMixin):
+    """Samples a fragment, stores it, makes the updates that are due, sends the weights; again.
+
+    One iteration is as many of these rounds as ``agent_steps_per_iteration`` take: RLlib's own work
+    for a result takes as long as several updates of a small network. The replay is in this process,
+    whatever the number of runners and Learners; it is saved beside RLlib's state.
+    """
+
+    def setup(self, config: Any) -> None:
+        """Builds the Algorithm with an empty replay.
+
+        Raises:
+            MemoryError: If the replay would take too large a share of the node's memory.
+        """
+        super().setup(config)
+        self.clock = UpdateClock(
+            starts_at=self.config.learning_starts_agent_steps,
+            updates_per_agent_step=self.config.updates_per_agent_step,
+        )
+        self.replay = make_replay(self.config, *self.spaces[INPUT_ENV_SINGLE_SPACES])
+        size = self.replay.nbytes / 2**30
+        print(f"replay: {self.config.replay_capacity:,} frames, {size:.2f} GiB when full")
+        reads = [AUXILIARY_LOSSES[name] for name in self.config.auxiliary_losses]
+        self._reads = frozenset().union(*(loss.reads for loss in reads))
+        self._prefetcher: Prefetcher[dict[str, Any]] | None = None
+        if depth := self.config.replay_settings.prefetch:
+            self._prefetcher = Prefetcher(self._draw, depth=depth)
+        # Timer -> seconds in this iteration.
+        self._seconds: dict[str, float] = {}
+
+    def training_step(self) -> None:
+        """Rounds of sampling and updates until the iteration has its steps."""
+        goal = self.clock.agent_steps + self.config.agent_steps_per_iteration
+        while self.clock.agent_steps < goal and self._round():
+            pass
+        self._collect_metrics()
+
+    def step(self) -> dict[str, Any]:
+        """One iteration, with what the replay and the updates are at."""
+        results = super().step()
+        results.update(self.own_results())
+        return results
+
+    def own_results(self) -> dict[str, Any]:
+        """Keys at the top of every result: updates so far, and the replay."""
+        return {
+            "updates": self.clock.num_updates,
+            "replay": {"size": len(self.replay), "beta": self._beta()},
+        }
+
+    @property
+    def replay_env_steps(self) -> int:
+        """Env steps that went into the replay, from the run's start."""
+        return self.clock.agent_steps * (self.config.action_repeat or 1)
+
+    def save_to_path(
+        self,
+        path: str | Path | None = None,
+        *,
+        state: dict[str, Any] | None = None,
+        filesystem: Any = None,
+        use_msgpack: bool = False,
+    ) -> str:
+        """RLlib's checkpoint and, in a folder beside its state, the replay."""
+        if self._prefetcher is not None:
+            # What was drawn ahead is not saved: the restored run draws it again.
+            self._prefetcher.flush()
+        saved: str = super().save_to_path(
+            path, state=state, filesystem=filesystem, use_msgpack=use_msgpack
+        )
+        if self.config.checkpoint_replay and filesystem is None:
+            self.replay.save(Path(saved) / REPLAY_FOLDER)
+        return saved
+
+    def restore_from_path(
+        self, path: str | Path, *, component: str | None = None, **kwargs: Any
+    ) -> None:
+        """Restores RLlib's checkpoint, and the replay; without one, learning starts anew."""
+        super().restore_from_path(path, component=component, **kwargs)
+        if component is not None:
+            return
+        folder = Path(path) / REPLAY_FOLDER
+        with self._while_changing():
+            if folder.is_dir():
+                self.replay.restore(folder)
+                return
+        logger.warning(
+            "%s holds no replay: updates go on when %d agent steps are collected.",
+            path,
+            self.config.learning_starts_agent_steps,
+        )
+        self.clock.begin_anew(self.config.learning_starts_agent_steps)
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state and the counts of steps and updates."""
+        return {**super().get_state(*args, **kwargs), _STATE: self.clock.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restores what ``get_state`` gave."""
+        super().set_state(state)
+        if _STATE in state:
+            self.clock.set_state(state[_STATE])
+
+    def cleanup(self) -> None:
+        """Ends the thread that draws ahead, and RLlib's processes."""
+        # Of what was not built to its end, nothing may be there.
+        prefetcher: Prefetcher[dict[str, Any]] | None = vars(self).get("_prefetcher")
+        if prefetcher is not None:
+            prefetcher.close()
+        super().cleanup()
+
+    def _round(self) -> bool:
+        """Samples once and makes the updates that are due; False if nothing was sampled."""
+        with self._timed(ENV_RUNNER_SAMPLING_TIMER):
+            episodes = synchronous_parallel_sample(
+                worker_set=self.env_runner_group,
+                sample_timeout_s=self.config.sample_timeout_s,
+                _uses_new_env_runners=True,
+            )
+        if not episodes:
+            return False
+        with self._timed(REPLAY_BUFFER_ADD_DATA_TIMER):
+            self._store(episodes)
+        num_due = self.clock.num_due
+        if num_due:
+            with self._timed(LEARNER_UPDATE_TIMER):
+                for _ in range(num_due):
+                    self._update()
+            with self._timed(SYNCH_WORKER_WEIGHTS_TIMER):
+                self._send_weights()
+        return True
+
+    def _store(self, episodes: Sequence[SingleAgentEpisode]) -> None:
+        for episode in episodes:
+            if not episode.is_numpy:
+                episode.to_numpy()
+        intrinsic = None
+        if self.config.gives_intrinsic_rewards:
+            intrinsic = self._intrinsic_rewards(episodes)
+        with self._while_changing():
+            self.replay.add(episodes, intrinsic)
+            self.clock.count_steps(sum(len(episode) for episode in episodes))
+
+    def _intrinsic_rewards(self, episodes: Sequence[SingleAgentEpisode]) -> list[np.ndarray]:
+        """By the Learners, each of which takes every so-manieth chunk."""
+        size = max(1, self.config.num_learners)
+        parts = [list(episodes[rank::size]) for rank in range(size)]
+        rewards: list[np.ndarray] = [np.zeros(0, np.float32)] * len(episodes)
+        for rank, given in self._on_learners(_intrinsic_rewards, parts=parts):
+            rewards[rank::size] = given
+        return rewards
+
+    def _update(self) -> None:
+        batch = self._draw() if self._prefetcher is None else self._prefetcher.get()
+        agent_steps = self.clock.agent_steps
+        if self.learner_group.is_remote:
+            sent = ray.put(batch)
+            parts = self._on_learners(_update_on_part, batch=sent, agent_steps=agent_steps)
+        else:
+            parts = self._on_learners(_update_on, batch=batch, agent_steps=agent_steps)
+        self.clock.count_update()
+        if isinstance(self.replay, PrioritizedReplayBuffer):
+            errors = np.concatenate([part for _, part in sorted(parts, key=_rank)])
+            # Of an update that was skipped because of them.
+            finite = np.isfinite(errors)
+            with self._while_changing():
+                self.replay.update_priorities(batch[INDICES][finite], errors[finite])
+
+    def _draw(self) -> dict[str, Any]:
+        config = self.config
+        return draw(
+            self.replay,
+            config.total_train_batch_size,
+            n_step=config.n_step,
+            gamma=config.gamma,
+            beta=self._beta(),
+            reads=self._reads,
+            uniform_for_auxiliary=config.replay_settings.uniform_for_auxiliary,
+        )
+
+    def _beta(self) -> float:
+        settings = self.config.replay_settings
+        return annealed_beta(
+            self.replay_env_steps,
+            start=settings.beta_start,
+            end=settings.beta_end,
+            anneal_env_steps=self.config.beta_anneal_env_steps,
+        )
+
+    def _send_weights(self) -> None:
+        """The Learner's weights to whoever samples, before it samples again."""
+        if not self.config.num_env_runners and self.learner_group.is_local:
+            self._on_learners(_copy_weights, runner=self.env_runner)
+            return
+        component = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
+        state = self.learner_group.get_state(components=component, inference_only=True)
+        learner_state = state[COMPONENT_LEARNER]
+        sent = {
+            COMPONENT_RL_MODULE: learner_state[COMPONENT_RL_MODULE],
+            WEIGHTS_SEQ_NO: learner_state[WEIGHTS_SEQ_NO],
+        }
+        if not self.config.num_env_runners:
+            self.env_runner.set_state(sent)
+            return
+        # A runner knows its own steps alone; exploration is scheduled by everyone's.
+        sent[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.clock.agent_steps
+        self.env_runner_group.foreach_env_runner(
+            "set_state",
+            kwargs={"state": ray.put(sent)},
+            local_env_runner=False,
+            timeout_seconds=0.0,
+        )
+
+    def _on_learners(self, function: Any, **kwargs: Any) -> list[tuple[int, Any]]:
+        """Calls a function on every Learner; its results with the Learners' ranks."""
+        results = list(self.learner_group.foreach_learner(function, **kwargs))
+        for result in results:
+            if not result.ok:
+                raise result.get()
+        return [result.get() for result in results]
+
+    def _collect_metrics(self) -> None:
+        if self.config.num_env_runners:
+            sampled = self.env_runner_group.foreach_env_runner(
+                "get_metrics", local_env_runner=False
+            )
+        else:
+            sampled = [self.env_runner.get_metrics()]
+        self.metrics.aggregate(sampled, key=ENV_RUNNER_RESULTS)
+        learned = [report for _, report in self._on_learners(_report)]
+        self.metrics.aggregate(learned, key=LEARNER_RESULTS)
+        for timer, seconds in self._seconds.items():
+            self.metrics.log_value((TIMERS, timer), seconds)
+        self._seconds.clear()
+
+    @contextlib.contextmanager
+    def _timed(self, timer: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        spent = time.perf_counter() - begin
+        self._seconds[timer] = self._seconds.get(timer, 0.0) + spent
+
+    def _while_changing(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, nobody draws ahead: what batches have seen does not depend on timing."""
+        return contextlib.nullcontext() if self._prefetcher is None else self._prefetcher.paused()
+
+
+def make_replay(config: Any, observation_space: gym.Space, action_space: gym.Space) -> ReplayBuffer:
+    """The empty replay of an off-policy config.
+
+    Args:
+        config: Adapted to the environment.
+        observation_space: Of one environment and one frame.
+        action_space: Of one environment.
+    """
+    settings = config.replay_settings
+    options: dict[str, Any] = {
+        "frame_stack": config.frame_stack,
+        "seed": config.seed,
+        "storage_path": settings.storage_path,
+    }
+    capacity = config.replay_capacity
+    if settings.prioritized:
+        replay: ReplayBuffer = PrioritizedReplayBuffer(
+            capacity, observation_space, action_space, alpha=settings.alpha, **options
+        )
+    else:
+        replay = ReplayBuffer(capacity, observation_space, action_space, **options)
+    return replay
+
+
+def _rank(part: tuple[int, Any]) -> int:
+    return part[0]
+
+
+def _update_on(learner: Any, batch: Mapping[str, Any], agent_steps: int) -> tuple[int, np.ndarray]:
+    return 0, learner.update_on(batch, agent_steps=agent_steps)
+
+
+def _update_on_part(learner: Any, batch: Any, agent_steps: int) -> tuple[int, np.ndarray]:
+    errors = learner.update_on_part(ray.get(batch), agent_steps=agent_steps)
+    return learner.peers.rank, errors
+
+
+def _intrinsic_rewards(learner: Any, parts: list[list[Any]]) -> tuple[int, list[np.ndarray]]:
+    return learner.peers.rank, learner.intrinsic_rewards(parts[learner.peers.rank])
+
+
+def _report(learner: Any) -> tuple[int, Any]:
+    return learner.peers.rank, learner.report()
+
+
+@torch.no_grad()
+def _copy_weights(learner: Learner, runner: Any) -> tuple[int, None]:
+    """In one process, without a state in between: a tenth of the time."""
+    source: nn.Module = learner.module[DEFAULT_MODULE_ID].unwrapped()
+    parameters, buffers = dict(source.named_parameters()), dict(source.named_buffers())
+    copies = list(runner.module.named_parameters())
+    targets = [copy.data for _, copy in copies]
+    torch._foreach_copy_(targets, [parameters[name].data for name, _ in copies])
+    for name, buffer in runner.module.named_buffers():
+        buffer.copy_(buffers[name])
+    runner._weights_seq_no = learner._weights_seq_no
+    return 0, None

@@ -1,0 +1,74 @@
+"""Batches of a replay as a Learner takes them: n steps for the RL loss, one for the others."""
+
+from typing import Any
+
+from ray.rllib.core.columns import Columns
+
+from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer
+
+#: Columns of a replay's batch beside RLlib's; see `ReplayBuffer.sample`.
+WEIGHTS, INDICES, DISCOUNTS = "weights", "indices", "discounts"
+INTRINSIC_REWARDS = "intrinsic_rewards"
+
+#: Key of the columns that auxiliary losses see instead of the RL loss's.
+AUXILIARY_COLUMNS = "auxiliary"
+
+#: Columns whose meaning depends on the number of steps.
+_OF_N_STEPS = frozenset(
+    {Columns.NEXT_OBS, Columns.REWARDS, Columns.TERMINATEDS, Columns.TRUNCATEDS}
+)
+
+
+def draw(
+    replay: ReplayBuffer,
+    batch_size: int,
+    *,
+    n_step: int,
+    gamma: float,
+    beta: float,
+    reads: frozenset[str],
+    uniform_for_auxiliary: bool = False,
+) -> dict[str, Any]:
+    """Draws a batch.
+
+    Args:
+        replay: Not empty.
+        batch_size: Rows.
+        n_step: Steps of the RL loss.
+        gamma: Discount of a step.
+        beta: Exponent of the importance weights, where draws follow priorities.
+        reads: Columns that the auxiliary losses read; none: there are no losses.
+        uniform_for_auxiliary: Whether these are given rows of their own, drawn uniformly.
+
+    Returns:
+        The replay's arrays, without what nobody reads. ``AUXILIARY_COLUMNS`` holds what the losses
+        see of single steps: of the same rows where ``n_step`` > 1, or of their own.
+    """
+    batch = replay.sample(batch_size, n_step=n_step, gamma=gamma, beta=beta)
+    if reads and uniform_for_auxiliary:
+        single = sample_uniformly(replay, batch_size, gamma)
+        batch[AUXILIARY_COLUMNS] = {key: single[key] for key in (*reads, *_ALWAYS) if key in single}
+    elif n_step > 1 and reads & _OF_N_STEPS:
+        single = single_steps(replay, batch[INDICES], gamma)
+        batch[AUXILIARY_COLUMNS] = {key: single[key] for key in reads & _OF_N_STEPS}
+    return batch
+
+
+#: What a batch of one's own has besides the columns that are read: its number of rows.
+_ALWAYS = (Columns.OBS, Columns.ACTIONS)
+
+
+def sample_uniformly(replay: ReplayBuffer, batch_size: int, gamma: float) -> dict[str, Any]:
+    """Single steps, each as likely as another."""
+    if isinstance(replay, PrioritizedReplayBuffer):
+        return replay.sample(batch_size, gamma=gamma, uniform=True)
+    return replay.sample(batch_size, gamma=gamma)
+
+
+def single_steps(replay: ReplayBuffer, indices: Any, gamma: float) -> dict[str, Any]:
+    """The steps of ``indices`` [B] by themselves: NEXT_OBS and REWARDS of one step each.
+
+    Of the batch that was drawn last, before anything else is added.
+    """
+    with replay._lock:
+        return replay._gather(replay._ring.slots(indices), 1, gamma, None)

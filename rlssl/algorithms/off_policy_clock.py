@@ -1,0 +1,60 @@
+"""How many updates are due after how many agent steps."""
+
+from collections.abc import Mapping
+
+
+class UpdateClock:
+    """Counts agent steps and updates: so many a step, from the start of learning on.
+
+    After s agent steps, ``floor(updates_per_agent_step * max(0, s - starts_at))`` updates have been
+    due, in whatever portions the steps came. Steps before the start are not made up for.
+    """
+
+    def __init__(self, *, starts_at: int, updates_per_agent_step: float) -> None:
+        """Starts at 0.
+
+        Args:
+            starts_at: Agent steps before any update; >= 0.
+            updates_per_agent_step: >= 0, no unit.
+        """
+        self.starts_at, self.updates_per_agent_step = starts_at, updates_per_agent_step
+        self.agent_steps = self.num_updates = 0
+        # Steps that count, and updates made for them.
+        self._counted = self._made = 0
+
+    def count_steps(self, num: int) -> None:
+        """Takes ``num`` >= 0 new agent steps into account."""
+        before = max(self.agent_steps, self.starts_at)
+        self.agent_steps += num
+        self._counted += max(0, self.agent_steps - before)
+
+    @property
+    def num_due(self) -> int:
+        """Updates to make now."""
+        # 0.1 * 30 is 3.0000000000000004, and 0.29 * 100 is 28.999999999999996.
+        return int(self._counted * self.updates_per_agent_step + 1e-9) - self._made
+
+    def count_update(self) -> None:
+        """Takes one update into account."""
+        self.num_updates += 1
+        self._made += 1
+
+    def begin_anew(self, steps_without_updates: int) -> None:
+        """Makes no update for so many steps from now on: what there was to learn from is gone."""
+        self.starts_at = self.agent_steps + steps_without_updates
+
+    def get_state(self) -> dict[str, int]:
+        """All counts."""
+        return {
+            "starts_at": self.starts_at,
+            "agent_steps": self.agent_steps,
+            "num_updates": self.num_updates,
+            "counted": self._counted,
+            "made": self._made,
+        }
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Restores what ``get_state`` gave."""
+        self.starts_at, self.agent_steps = state["starts_at"], state["agent_steps"]
+        self.num_updates = state["num_updates"]
+        self._counted, self._made = state["counted"], state["made"]

@@ -1,0 +1,205 @@
+"""A Learner that is fed with batches of a replay, many between two results."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.connectors.learner import AddObservationsFromEpisodesToBatch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+from ray.rllib.utils.typing import ResultDict
+from torch import Tensor
+
+from rlssl.algorithms.auxiliary_mixins import AuxiliaryLearnerMixin
+from rlssl.algorithms.off_policy_batches import AUXILIARY_COLUMNS, INTRINSIC_REWARDS, WEIGHTS
+from rlssl.networks.augmentation import AUGMENTED_OBS
+from rlssl.rollouts.connectors import AddStackedObservations
+from rlssl.rollouts.intrinsic_reward import TOTAL_REWARDS, AddIntrinsicReward, RecordChunks
+from rlssl.rollouts.rows import take_rows
+
+
+class OffPolicyLearner(AuxiliaryLearnerMixin):
+    """One update a batch; what was learned from each row goes back as its TD error.
+
+    Subclasses implement ``compute_rl_loss``, which sets ``td_errors``, [N], of the RL loss alone.
+    Their modules give ``parts_of_their_own()``: target networks, generators of noise.
+    """
+
+    #: [N], >= 0, of the last batch; without a graph.
+    td_errors: Tensor
+
+    def build(self) -> None:
+        """Builds as the bases do."""
+        if self._is_built:
+            return
+        # Agent steps that the schedules stand at, and rows since the last report.
+        self._agent_steps, self._num_rows, self._num_steps = -1, 0, 0
+        super().build()
+
+    def extend_pipeline(self, pipeline: Any) -> None:
+        """The pipeline serves `intrinsic_rewards` alone: batches come ready from the replay."""
+        reads = {column for loss in self.rl_module.auxiliary.values() for column in loss.reads}
+        pipeline.prepend(RecordChunks())
+        pipeline.insert_before(
+            AddObservationsFromEpisodesToBatch,
+            AddStackedObservations(
+                frame_stack=self.config.frame_stack, next_obs=Columns.NEXT_OBS in reads
+            ),
+        )
+        pipeline.append(_AddFullMask())
+        pipeline.append(AddIntrinsicReward(peers=self.peers))
+
+    def update_on(self, batch: Mapping[str, Any], *, agent_steps: int) -> np.ndarray:
+        """One gradient step.
+
+        Args:
+            batch: Arrays [N, ...] of a replay, nested or not.
+            agent_steps: Sampled so far by all runners, for the schedules.
+
+        Returns:
+            [N], TD errors, for the priorities of the rows.
+        """
+        if agent_steps != self._agent_steps:
+            self._agent_steps = agent_steps
+            timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: agent_steps}
+            self.before_gradient_based_update(timesteps=timesteps)
+        if not self.rl_module.training:
+            self.rl_module.train()
+        self._weights_seq_no += 1
+        rows = to_tensors(batch, torch.device(self.device))
+        self.take_step(rows)
+        self._num_rows += len(rows[Columns.REWARDS])
+        self._num_steps += 1
+        errors: np.ndarray = self.td_errors.cpu().numpy()
+        return errors
+
+    def update_on_part(self, batch: Mapping[str, Any], *, agent_steps: int) -> np.ndarray:
+        """As `update_on`, on this Learner's share of a batch that all Learners get."""
+        size = len(batch[Columns.REWARDS]) // self.peers.size
+        own = slice(self.peers.rank * size, (self.peers.rank + 1) * size)
+        return self.update_on(take_rows(batch, own), agent_steps=agent_steps)
+
+    def report(self) -> ResultDict:
+        """What the updates since the last report logged."""
+        if self._num_steps:
+            self.record(self.metrics_of_last_update())
+            self._log_update(self._num_rows, 1, self._num_steps)
+            timesteps = {NUM_ENV_STEPS_SAMPLED_LIFETIME: self._agent_steps}
+            self.after_gradient_based_update(timesteps=timesteps)
+            self._num_rows = self._num_steps = 0
+        return self.metrics.reduce()
+
+    def metrics_of_last_update(self) -> dict[str, Tensor]:
+        """What is worked out for reports alone; without a graph."""
+        return {}
+
+    def intrinsic_rewards(self, episodes: Sequence[SingleAgentEpisode]) -> list[np.ndarray]:
+        """What the auxiliary losses add to the rewards of new chunks, by today's weights.
+
+        Weighted; where a loss clips the sum of rewards, what is left of it after the clip.
+
+        Args:
+            episodes: This Learner's chunks, each new; numpy-backed.
+
+        Returns:
+            [T] float32 for each chunk.
+        """
+        batch = self._learner_connector(
+            rl_module=self.module,
+            batch={},
+            episodes=list(episodes),
+            shared_data={},
+            metrics=self.metrics,
+        )[DEFAULT_MODULE_ID]
+        bonus = (batch[TOTAL_REWARDS] - batch[Columns.REWARDS]).float().cpu().numpy()
+        return np.split(bonus, np.cumsum([len(episode) for episode in episodes])[:-1])
+
+    def compute_loss_for_module(
+        self,
+        *,
+        module_id: str,
+        config: AlgorithmConfig,
+        batch: dict[str, Any],
+        fwd_out: dict[str, Any],
+    ) -> Tensor:
+        """The RL loss plus the weighted auxiliary losses.
+
+        With ``auxiliary_in_priorities``, as a published code has it, the auxiliary loss counts as a
+        part of every row's loss: it gets the rows' importance weights, and enters priorities.
+        """
+        if not config.auxiliary_in_priorities:
+            return super().compute_loss_for_module(
+                module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
+            )
+        if AUGMENTED_OBS in fwd_out:
+            batch = {**batch, AUGMENTED_OBS: fwd_out[AUGMENTED_OBS]}
+        rl_loss = self.compute_rl_loss(
+            module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
+        )
+        auxiliary = self.compute_auxiliary_loss(module_id=module_id, batch=batch)
+        self.td_errors = self.td_errors + auxiliary.detach()
+        return rl_loss + auxiliary * batch[WEIGHTS].mean()
+
+    def compute_auxiliary_loss(self, *, module_id: str, batch: Mapping[str, Any]) -> Tensor:
+        """As for every Learner, of single steps where the RL loss sees several.
+
+        Args:
+            module_id: Of the module.
+            batch: With ``AUXILIARY_COLUMNS``, where the losses read others than the RL loss.
+        """
+        own = batch.get(AUXILIARY_COLUMNS)
+        if own is not None:
+            # Rows of their own, or the RL loss's rows with other columns.
+            batch = own if Columns.OBS in own else {**batch, **own}
+        return super().compute_auxiliary_loss(module_id=module_id, batch=batch)
+
+    def parts_of_their_own(self) -> list[Any]:
+        """The losses, the augmentations, and what the algorithm's module names."""
+        parts: list[Any] = [*super().parts_of_their_own(), *self.rl_module.parts_of_their_own()]
+        return parts
+
+
+def total_rewards(batch: Mapping[str, Any]) -> Tensor:
+    """[N], the rewards that the RL loss learns from: extrinsic plus intrinsic ones."""
+    rewards: Tensor = batch[Columns.REWARDS]
+    intrinsic = batch.get(INTRINSIC_REWARDS)
+    return rewards if intrinsic is None else rewards + intrinsic
+
+
+def weighted_mean(losses: Tensor, batch: Mapping[str, Any]) -> Tensor:
+    """The mean over the valid rows of [N] losses times the rows' importance weights."""
+    weighted = losses * batch[WEIGHTS]
+    mask = batch.get(Columns.LOSS_MASK)
+    if mask is None:
+        return weighted.mean()
+    # Not a product: what is masked may be nan.
+    return torch.where(mask, weighted, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def to_tensors(value: Any, device: torch.device) -> Any:
+    """Arrays inside mappings and tuples as tensors on a device; dtypes stay as they are."""
+    if isinstance(value, Mapping):
+        return {key: to_tensors(item, device) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(to_tensors(item, device) for item in value)
+    if isinstance(value, np.ndarray):
+        # An object store's arrays are read-only, which torch warns of.
+        value = torch.from_numpy(value if value.flags.writeable else value.copy())
+    if device.type == "cpu":
+        return value
+    return value.pin_memory().to(device, non_blocking=True)
+
+
+class _AddFullMask(ConnectorV2):
+    """All rows are valid: chunks for a replay have no phantom rows."""
+
+    def __call__(self, *, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """Adds LOSS_MASK."""
+        columns = batch[DEFAULT_MODULE_ID]
+        columns[Columns.LOSS_MASK] = torch.ones_like(columns[Columns.REWARDS], dtype=torch.bool)
+        return batch

@@ -1,0 +1,1 @@
+"""Rainbow, and DQN in every step between."""

@@ -1,0 +1,80 @@
+"""Rainbow's loss: a distribution of returns, or a value, moved to its Bellman target."""
+
+from typing import Any
+
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.columns import Columns
+from torch import Tensor
+
+from rlssl.algorithms.off_policy_batches import DISCOUNTS
+from rlssl.algorithms.off_policy_learner import OffPolicyLearner, total_rewards, weighted_mean
+from rlssl.algorithms.rainbow.rainbow_module import NEXT_CHOICE, NEXT_TARGET, ONLINE
+from rlssl.losses import c51_loss, c51_project, double_q_target, huber_loss
+from rlssl.losses.value_based import select_action_values
+
+#: Keys of the metrics, as PPO's stand at ``learners/default_policy``.
+LOSS, TD_ERROR_MEAN, Q_MEAN = "loss", "td_error_mean", "q_mean"
+
+
+class RainbowTorchLearner(OffPolicyLearner):
+    """Rainbow with auxiliary losses.
+
+    Source:
+        Hessel et al. 2018, arXiv:1710.02298. Differs: see PAPERS.md.
+    """
+
+    def compute_rl_loss(
+        self,
+        *,
+        module_id: str,
+        config: AlgorithmConfig,
+        batch: dict[str, Any],
+        fwd_out: dict[str, Any],
+    ) -> Tensor:
+        """The rows' losses times their importance weights, averaged."""
+        online = fwd_out[ONLINE]
+        if config.distributional:
+            losses, self.td_errors = self._distributional(config, batch, fwd_out)
+        else:
+            losses, self.td_errors = self._plain(config, batch, fwd_out)
+        self._latest_values = online.detach(), batch[Columns.ACTIONS]
+        loss = weighted_mean(losses, batch)
+        self.record({LOSS: loss.detach()})
+        return loss
+
+    @torch.no_grad()
+    def metrics_of_last_update(self) -> dict[str, Tensor]:
+        """Means over the batch of the priorities and of the taken actions' values."""
+        online, actions = self._latest_values
+        taken = select_action_values(self.rl_module.values(online), actions)
+        return {TD_ERROR_MEAN: self.td_errors.mean(), Q_MEAN: taken.mean()}
+
+    def _distributional(
+        self, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """[N] cross-entropies and [N] priorities, nats."""
+        best = fwd_out[NEXT_CHOICE].argmax(dim=1)
+        next_probs = select_action_values(fwd_out[NEXT_TARGET], best).softmax(dim=-1)
+        target = c51_project(
+            next_probs, total_rewards(batch), batch[DISCOUNTS], self.rl_module.support
+        )
+        losses = c51_loss(fwd_out[ONLINE], batch[Columns.ACTIONS], target)
+        priorities = losses.detach()
+        if config.priority == "kl":
+            # Rounding may leave it a little below 0.
+            priorities = (priorities - torch.special.entr(target).sum(dim=1)).clamp(min=0.0)
+        return losses, priorities
+
+    def _plain(
+        self, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """[N] losses, squared units of the return, and [N] sizes of the TD errors."""
+        values = select_action_values(fwd_out[ONLINE], batch[Columns.ACTIONS])
+        targets = double_q_target(
+            total_rewards(batch), batch[DISCOUNTS], fwd_out[NEXT_CHOICE], fwd_out[NEXT_TARGET]
+        )
+        errors = (targets - values).detach().abs()
+        if config.td_loss == "huber":
+            return huber_loss(values, targets), errors
+        return 0.5 * (targets - values).square(), errors

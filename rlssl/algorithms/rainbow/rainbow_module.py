@@ -1,0 +1,257 @@
+"""Rainbow's networks: an encoder under a head of values, a slow copy of both, and how they act."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from torch import Tensor, nn
+
+from rlssl.algorithms.off_policy_targets import TargetNetwork
+from rlssl.auxiliary.base import build_auxiliary, seed_of
+from rlssl.errors import SpecError
+from rlssl.exploration import boltzmann, epsilon_greedy
+from rlssl.losses import expected_values
+from rlssl.networks.augmentation import (
+    AUGMENTED_OBS,
+    Augmentation,
+    build_augmentation,
+    build_rl_encoder,
+)
+from rlssl.networks.draws import Draws
+from rlssl.networks.noisy import NoisyLinear, noisy_layers
+from rlssl.networks.q_heads import QHead
+from rlssl.schedules import value_at
+
+#: What `_forward_train` gives: values [N, A], or logits of their distributions [N, A, atoms], of
+#: the observations; values [N, A] by which the next action is chosen; and what it is valued by.
+ONLINE, NEXT_CHOICE, NEXT_TARGET = "online", "next_choice", "next_target"
+
+#: Seed of an environment's noise where its episode has just begun.
+_BEGINS = 0
+
+
+class RainbowModule(TorchRLModule, InferenceOnlyAPI):
+    """A Q-network, with its target and the auxiliary losses beside it where it learns.
+
+    Settings (``model_config``): those of ``.model()``; double, dueling, distributional, noisy,
+    num_atoms, v_min, v_max, head_hidden, sigma0, noise, bias_sigma_fan, target_tau,
+    target_update_every_updates; and of acting: exploration, epsilon, temperature, noise_redraw,
+    eval_epsilon, action_repeat.
+    """
+
+    def setup(self) -> None:
+        """Builds the networks from the spaces and ``model_config``."""
+        settings = self.model_config
+        self.num_actions = check_actions(self.action_space)
+        self.encoder = build_rl_encoder(self.observation_space, settings)
+        self.head = self._build_head()
+        support = torch.linspace(settings["v_min"], settings["v_max"], settings["num_atoms"])
+        self.register_buffer("support", support)
+        self._noisy = list(noisy_layers(self.head))
+        self.auxiliary = nn.ModuleDict()
+        self.augmentation: Augmentation | None = None
+        self.next_augmentation: Augmentation | None = None
+        if not self.inference_only:
+            self._build_for_learning()
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """What only the Learner needs."""
+        own = ["target", "noise_draws", "target_noise_draws", "augmentation", "next_augmentation"]
+        return [*own, "auxiliary"]
+
+    def get_initial_state(self) -> dict[str, Any]:
+        """Of acting with noise of an episode's own: the seed of the noise."""
+        per_episode = self.model_config["noise_redraw"] == "episode" and self._noisy
+        return {"noise_seed": np.int64(_BEGINS)} if per_episode and self.inference_only else {}
+
+    def parts_of_their_own(self) -> list[Any]:
+        """What the Learner tells of every update."""
+        parts = [self.target, self.noise_draws, self.target_noise_draws, self.next_augmentation]
+        return [part for part in parts if part is not None]
+
+    def values(self, outputs: Tensor) -> Tensor:
+        """[N, A], from the head's values [N, A] or logits [N, A, atoms]."""
+        if outputs.ndim == 2:
+            return outputs
+        return expected_values(outputs.softmax(dim=-1), self.support)
+
+    def epsilon_at(self, t: int | None) -> float:
+        """Share of random actions after ``t`` agent steps; None: the last of the schedule."""
+        return self._scheduled("epsilon", t)
+
+    def _build_head(self) -> QHead:
+        settings = self.model_config
+        make_linear = None
+        if settings["noisy"]:
+            make_linear = functools.partial(
+                NoisyLinear,
+                sigma0=settings["sigma0"],
+                noise=settings["noise"],
+                bias_sigma_fan=settings["bias_sigma_fan"],
+            )
+        return QHead(
+            self.encoder.output_dim,
+            self.num_actions,
+            num_atoms=settings["num_atoms"] if settings["distributional"] else None,
+            dueling=settings["dueling"],
+            hidden=settings["head_hidden"],
+            make_linear=make_linear,
+        )
+
+    def _build_for_learning(self) -> None:
+        settings = self.model_config
+        seed = functools.partial(seed_of, seed=settings["seed"])
+        online = nn.ModuleDict({"encoder": self.encoder, "head": self.head})
+        tau, every = settings["target_tau"], settings["target_update_every_updates"]
+        self.target = TargetNetwork(online, tau=tau, every_updates=None if tau else every)
+        self._target_noisy = list(noisy_layers(self.target))
+        self.noise_draws, self.target_noise_draws = (
+            Draws(seed("noise")) if self._noisy else None,
+            Draws(seed("target_noise")) if self._noisy else None,
+        )
+        augment = functools.partial(
+            build_augmentation, self.observation_space, settings, self.encoder
+        )
+        self.augmentation = augment(seed=seed("augmentation"))
+        self.next_augmentation = augment(seed=seed("next_augmentation"))
+        self.auxiliary = build_auxiliary(
+            settings["auxiliary"],
+            encoder=self.encoder,
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            seed=settings["seed"],
+        )
+
+    def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        obs, next_obs = batch[Columns.OBS], batch[Columns.NEXT_OBS]
+        out = {}
+        if self.augmentation is not None and self.next_augmentation is not None:
+            obs = out[AUGMENTED_OBS] = self.augmentation(obs)
+            next_obs = self.next_augmentation(next_obs)
+        self._redraw_for_update()
+        with torch.no_grad():
+            target: Any = self.target.target
+            out[NEXT_TARGET] = target["head"](target["encoder"](next_obs))
+            chooser = out[NEXT_TARGET]
+            if self.model_config["double"]:
+                chooser = self.head(self.encoder(next_obs))
+            out[NEXT_CHOICE] = self.values(chooser)
+        out[ONLINE] = self.head(self.encoder(obs))
+        return out
+
+    def _redraw_for_update(self) -> None:
+        if self.noise_draws is None or self.target_noise_draws is None:
+            return
+        self._use_noise(True)
+        reset(self._noisy, self.noise_draws.generator())
+        reset(self._target_noisy, self.target_noise_draws.generator())
+
+    def _forward_inference(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        self._use_noise(False)
+        values = self._act_on(batch)
+        epsilon = self.model_config["eval_epsilon"]
+        return self._with_state(batch, self._choose(values, epsilon, None))
+
+    def _forward_exploration(
+        self, batch: dict[str, Any], t: int | None = None, **_: Any
+    ) -> dict[str, Any]:
+        self._use_noise(True)
+        state = self._redraw_for_acting(batch.get(Columns.STATE_IN))
+        temperature = None
+        if self.model_config["exploration"] == "boltzmann":
+            temperature = self._scheduled("temperature", t)
+        values = self._act_on(batch)
+        actions = self._choose(values, self._scheduled("epsilon", t), temperature)
+        return self._with_state(batch, actions, state)
+
+    @torch.no_grad()
+    def _act_on(self, batch: dict[str, Any]) -> Tensor:
+        obs = batch[Columns.OBS]
+        if Columns.STATE_IN in batch:
+            # The one step that the axis of time has.
+            obs = _first_step(obs)
+        return self.values(self.head(self.encoder(obs)))
+
+    def _choose(self, values: Tensor, epsilon: float, temperature: float | None) -> Any:
+        """[N], int64. Chance comes from torch's global generator."""
+        if temperature is None and epsilon == 0.0:
+            return values.argmax(dim=1)
+        rng = np.random.default_rng(int(torch.randint(2**62, ())))
+        if temperature is None:
+            return torch.from_numpy(epsilon_greedy(values, epsilon, rng))
+        greedy = boltzmann(values, temperature, rng)
+        if epsilon > 0.0:
+            drawn = rng.integers(values.shape[1], size=len(greedy))
+            greedy = np.where(rng.random(len(greedy)) < epsilon, drawn, greedy)
+        return torch.from_numpy(greedy)
+
+    def _with_state(
+        self, batch: dict[str, Any], actions: Tensor, state: Tensor | None = None
+    ) -> dict[str, Any]:
+        if Columns.STATE_IN not in batch:
+            return {Columns.ACTIONS: actions}
+        if state is None:
+            state = batch[Columns.STATE_IN]["noise_seed"]
+        return {Columns.ACTIONS: actions[:, None], Columns.STATE_OUT: {"noise_seed": state}}
+
+    def _redraw_for_acting(self, state: Mapping[str, Tensor] | None) -> Tensor | None:
+        """New noise: of every step, or by the seed of the episodes under way.
+
+        All environments of a runner share their noise: whoever begins an episode renews it.
+        """
+        if not self._noisy:
+            return None
+        if state is None:
+            reset(self._noisy, torch.default_generator)
+            return None
+        seeds = state["noise_seed"]
+        if bool((seeds == _BEGINS).any()):
+            seeds = torch.full_like(seeds, int(torch.randint(1, 2**31, ())))
+        reset(self._noisy, torch.Generator().manual_seed(int(seeds[0])))
+        return seeds
+
+    def _use_noise(self, use_noise: bool) -> None:
+        for layer in self._noisy:
+            layer.use_noise = use_noise
+
+    def _scheduled(self, key: str, t: int | None) -> float:
+        schedule = self.model_config[key]
+        if isinstance(schedule, int | float):
+            return float(schedule)
+        if t is None:
+            return float(schedule[-1][1])
+        return value_at(schedule, t * self.model_config["action_repeat"])
+
+
+def reset(layers: list[NoisyLinear], generator: torch.Generator) -> None:
+    """Draws the noise of layers anew, one after the other."""
+    for layer in layers:
+        layer.reset_noise(generator)
+
+
+def check_actions(space: gym.Space) -> int:
+    """The number of actions.
+
+    Raises:
+        SpecError: For anything but a Discrete from 0.
+    """
+    if not isinstance(space, gym.spaces.Discrete) or space.start != 0:
+        raise SpecError(
+            f"Rainbow needs Discrete actions that count from 0; got {space}. Discretise or shift "
+            "them in a wrapper of the environment, or choose an algorithm for continuous actions."
+        )
+    return int(space.n)
+
+
+def _first_step(obs: Any) -> Any:
+    if isinstance(obs, Mapping):
+        return {key: _first_step(value) for key, value in obs.items()}
+    if isinstance(obs, tuple):
+        return tuple(_first_step(value) for value in obs)
+    return obs[:, 0]

@@ -1,0 +1,152 @@
+"""The frame of off-policy algorithms in whole runs: counts, weights, replay, several processes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+from rlssl.algorithms.rainbow.rainbow import Rainbow, RainbowConfig
+from rlssl.replay import PrioritizedReplayBuffer
+from tests.algorithms.rainbow.rainbow_bench import small_rainbow
+
+pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_of_some_cpus() -> Iterator[None]:
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def config_of(**training: Any) -> RainbowConfig:
+    settings = {"agent_steps_per_iteration": 200, "learning_starts_agent_steps": 101}
+    return small_rainbow(**{**settings, **training})
+
+
+def built(config: RainbowConfig) -> Rainbow:
+    algorithm: Rainbow = config.build_algo()
+    return algorithm
+
+
+@pytest.mark.parametrize("num_runners", [0, 1, 2])
+def test_number_of_updates_is_exact_whatever_the_number_of_runners(num_runners: int) -> None:
+    config = config_of(updates_per_agent_step=0.3).env_runners(num_env_runners=num_runners)
+    algorithm = built(config)
+    try:
+        results = [algorithm.train() for _ in range(2)]
+        taken = algorithm.learner_group.foreach_learner(
+            lambda learner: learner.module["default_policy"].unwrapped().target._num_updates
+        )
+        made = next(iter(taken)).get()
+        sent = algorithm.env_runner_group.foreach_env_runner(
+            lambda runner: runner.module.get_state(), local_env_runner=num_runners == 0
+        )
+        weights = algorithm.learner_group.get_weights()["default_policy"]
+    finally:
+        algorithm.stop()
+    for iteration, result in enumerate(results, start=1):
+        # Rounds of 4 steps of 2 environments, and at most one round too many for each iteration.
+        assert (
+            200 * iteration <= result["agent_steps"] < (200 + 8 * max(1, num_runners)) * iteration
+        )
+        assert result["updates"] == int((result["agent_steps"] - 101) * 0.3 + 1e-9)
+        assert result["replay"]["size"] == result["agent_steps"]
+    assert made == results[-1]["updates"] > 0
+    for state in sent:
+        assert "encoder.layers.0.weight" in state
+        for key, value in state.items():
+            if "noise_values" not in key:
+                np.testing.assert_array_equal(value, weights[key], err_msg=key)
+
+
+def test_runners_explore_by_everyones_steps() -> None:
+    config = config_of(noisy=False, epsilon=[[0, 1.0], [10_000, 0.0]])
+    algorithm = built(config.env_runners(num_env_runners=2))
+    try:
+        result = algorithm.train()
+        seen = algorithm.env_runner_group.foreach_env_runner(
+            lambda runner: runner._global_steps(0), local_env_runner=False
+        )
+    finally:
+        algorithm.stop()
+    # What was sent with the last weights.
+    assert seen == [result["agent_steps"]] * 2
+    assert result["epsilon"] == pytest.approx(1 - result["env_steps"] / 10_000)
+
+
+def test_results_tell_of_updates_replay_and_losses() -> None:
+    algorithm = built(config_of(replay={"beta_anneal_env_steps": 1000}).auxiliary(icm={}))
+    try:
+        first, second = algorithm.train(), algorithm.train()
+    finally:
+        algorithm.stop()
+    assert first["replay"]["beta"] == pytest.approx(0.4 + 0.6 * first["env_steps"] / 1000)
+    assert second["updates"] > first["updates"] > 0
+    assert np.isfinite(second["intrinsic_return_mean"])
+    assert {"forward", "inverse", "intrinsic_reward"} <= second["aux"]["icm"].keys()
+    learned = second["learners"]["default_policy"]
+    for key in ("loss", "td_error_mean", "q_mean", "total_loss"):
+        assert np.isfinite(learned[key]), key
+    assert learned["module_train_batch_size_mean"] == 32
+    assert second["epsilon"] == 0.0
+
+
+@pytest.mark.parametrize("num_learners", [1, 2])
+def test_remote_learners_give_priorities_back(num_learners: int) -> None:
+    losses: dict[str, Any] = {"icm": {}, "curl": {}}
+    config = config_of(train_batch_size_per_learner=16).auxiliary(**losses)
+    algorithm = built(config.learners(num_learners=num_learners))
+    try:
+        result = algorithm.train()
+        states = algorithm.learner_group.foreach_learner(
+            lambda learner: learner.module["default_policy"].unwrapped().state_dict()
+        )
+        modules = [state.get() for state in states]
+        assert isinstance(algorithm.replay, PrioritizedReplayBuffer)
+        priorities = algorithm.replay.priorities(np.arange(result["agent_steps"]))
+    finally:
+        algorithm.stop()
+    assert result["updates"] == (result["agent_steps"] - 101) // 4
+    assert len(set(priorities[priorities > 0].round(12))) > 10
+    for key, value in modules[0].items():
+        assert torch.equal(value, modules[-1][key]), key
+    assert np.isfinite(result["intrinsic_return_mean"])
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_two_runs_are_the_same_with_and_without_a_thread_that_draws_ahead(depth: int) -> None:
+    losses = []
+    for _ in range(2):
+        algorithm = built(config_of(replay={"prefetch": depth}))
+        try:
+            losses.append([algorithm.train()["learners"]["default_policy"]["loss"]] * 2)
+        finally:
+            algorithm.stop()
+    assert losses[0] == losses[1]
+
+
+def test_checkpoint_without_a_replay_learns_again_when_there_is_something_to_draw(
+    tmp_path: Path,
+) -> None:
+    config = config_of().experiment(checkpoint_replay=False)
+    first, second = built(config), built(config.copy())
+    try:
+        before = first.train()
+        first.save_to_path(str(tmp_path))
+        assert not (tmp_path / "replay").exists()
+        second.restore_from_path(str(tmp_path))
+        assert len(second.replay) == 0
+        assert second.clock.num_updates == before["updates"]
+        after = second.train()
+    finally:
+        first.stop()
+        second.stop()
+    new_steps = after["agent_steps"] - before["agent_steps"]
+    assert after["replay"]["size"] == new_steps
+    counted = before["agent_steps"] - 101 + new_steps - 101
+    assert after["updates"] == int(counted * 0.25)

@@ -1,0 +1,75 @@
+"""What reaches the losses from the replay: several steps for the RL loss, one for the others."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from ray.rllib.core.columns import Columns
+
+from rlssl.algorithms.off_policy_batches import AUXILIARY_COLUMNS, INDICES, draw
+from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer
+from tests.replay.episodes import ACTIONS, VECTOR, vector_chunk
+
+READS = frozenset({Columns.OBS, Columns.NEXT_OBS, Columns.ACTIONS, Columns.REWARDS})
+
+
+def filled(kind: type[ReplayBuffer] = PrioritizedReplayBuffer) -> ReplayBuffer:
+    """20 steps: step t observes t, then t + 1, and gives reward 100 + t."""
+    replay = kind(100, VECTOR, ACTIONS, seed=0)
+    replay.add([vector_chunk(0, range(100, 120), terminated=True)])
+    return replay
+
+
+def draw_from(replay: ReplayBuffer, **options: Any) -> dict[str, Any]:
+    settings = {"n_step": 3, "gamma": 0.5, "beta": 0.5, "reads": READS}
+    return draw(replay, 64, **{**settings, **options})
+
+
+def test_auxiliary_losses_see_single_steps_of_the_same_rows() -> None:
+    batch = draw_from(filled())
+    single = batch[AUXILIARY_COLUMNS]
+    assert single.keys() == {Columns.NEXT_OBS, Columns.REWARDS}
+    t = batch[Columns.OBS][:, 0]
+    np.testing.assert_array_equal(single[Columns.NEXT_OBS][:, 0], t + 1)
+    np.testing.assert_array_equal(single[Columns.REWARDS], 100 + t)
+    # The RL loss: three steps, fewer at the end. Inside, r = 100 + t + 0.5 (101 + t) + ...
+    inside = t < 18
+    np.testing.assert_array_equal(batch[Columns.NEXT_OBS][inside, 0], t[inside] + 3)
+    expected = (100 + t) + 0.5 * (101 + t) + 0.25 * (102 + t)
+    np.testing.assert_allclose(batch[Columns.REWARDS][inside], expected[inside])
+    assert inside.any() and not inside.all()
+
+
+@pytest.mark.parametrize(
+    "options", [{"n_step": 1}, {"reads": frozenset({Columns.OBS})}, {"reads": frozenset()}]
+)
+def test_nothing_more_is_gathered_than_is_read(options: dict[str, Any]) -> None:
+    assert AUXILIARY_COLUMNS not in draw_from(filled(), **options)
+
+
+def test_columns_for_the_losses_change_nothing_of_what_is_drawn() -> None:
+    one, other = filled(), filled()
+    for _ in range(3):
+        first = draw_from(one)
+        second = draw_from(other, reads=frozenset())
+        np.testing.assert_array_equal(first[INDICES], second[INDICES])
+
+
+@pytest.mark.parametrize("kind", [ReplayBuffer, PrioritizedReplayBuffer])
+def test_rows_of_their_own_are_drawn_uniformly(kind: type[ReplayBuffer]) -> None:
+    replay = filled(kind)
+    # One step has nearly all the priority.
+    replay.update_priorities(np.arange(20), np.where(np.arange(20) == 4, 1e6, 1e-6))
+    drawn, of_losses = [], []
+    for _ in range(20):
+        batch = draw_from(replay, uniform_for_auxiliary=True)
+        drawn += batch[Columns.OBS][:, 0].tolist()
+        single = batch[AUXILIARY_COLUMNS]
+        assert single.keys() == READS
+        np.testing.assert_array_equal(single[Columns.NEXT_OBS], single[Columns.OBS] + 1)
+        of_losses += single[Columns.OBS][:, 0].tolist()
+    counts = np.bincount(np.array(of_losses, int), minlength=20)
+    # 1280 draws, 64 a step; deviation 7.8.
+    assert counts.min() > 64 - 5 * 7.8 and counts.max() < 64 + 5 * 7.8
+    if kind is PrioritizedReplayBuffer:
+        assert drawn.count(4.0) > 0.99 * len(drawn)

@@ -1,0 +1,71 @@
+"""How many updates are due: exactly so many a step, whatever portions the steps come in."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlssl.algorithms.off_policy_clock import UpdateClock
+
+
+def run(clock: UpdateClock, portions: list[int]) -> int:
+    """Counts the portions, and makes what is due after each."""
+    for num in portions:
+        clock.count_steps(num)
+        for _ in range(clock.num_due):
+            clock.count_update()
+    return clock.num_updates
+
+
+def test_updates_by_hand() -> None:
+    clock = UpdateClock(starts_at=10, updates_per_agent_step=0.25)
+    # 8 and 16 steps: 0 and 6 of them count. 6 / 4 is 1 update; 10 / 4 is 2; 11 / 4 is 2, too.
+    expected = [(8, 0), (8, 1), (4, 2), (1, 2)]
+    for num, updates in expected:
+        assert run(clock, [num]) == updates
+    assert clock.agent_steps == 21
+
+
+@given(
+    portions=st.lists(st.integers(0, 50), max_size=30),
+    starts_at=st.integers(0, 200),
+    ratio=st.sampled_from([0.0, 0.1, 0.25, 0.29, 1.0, 2.0]),
+)
+def test_number_depends_on_the_sum_of_the_steps_alone(
+    portions: list[int], starts_at: int, ratio: float
+) -> None:
+    clock = UpdateClock(starts_at=starts_at, updates_per_agent_step=ratio)
+    counted = max(0, sum(portions) - starts_at)
+    # In hundredths, which are whole numbers.
+    assert run(clock, portions) == round(ratio * 100) * counted // 100
+
+
+def test_rounding_takes_no_update_away() -> None:
+    # In floating point 0.29 * 100 is 28.999999999999996.
+    assert run(UpdateClock(starts_at=0, updates_per_agent_step=0.29), [100]) == 29
+
+
+def test_number_does_not_drift_over_a_long_run() -> None:
+    clock = UpdateClock(starts_at=0, updates_per_agent_step=0.1)
+    assert run(clock, [7] * 100_000) == 70_000
+
+
+def test_restored_clock_goes_on() -> None:
+    whole = UpdateClock(starts_at=5, updates_per_agent_step=0.3)
+    run(whole, [7, 7, 7, 7])
+    first = UpdateClock(starts_at=5, updates_per_agent_step=0.3)
+    run(first, [7, 7])
+    second = UpdateClock(starts_at=5, updates_per_agent_step=0.3)
+    second.set_state(first.get_state())
+    assert run(second, [7, 7]) == whole.num_updates == 6  # 23 * 0.3 = 6.9
+    assert second.get_state() == whole.get_state()
+
+
+@pytest.mark.parametrize("ratio", [0.25, 2.0])
+def test_without_its_replay_a_restored_run_collects_first_and_makes_up_for_nothing(
+    ratio: float,
+) -> None:
+    clock = UpdateClock(starts_at=8, updates_per_agent_step=ratio)
+    before = run(clock, [20])
+    clock.begin_anew(8)
+    assert run(clock, [8]) == before
+    assert run(clock, [4]) == before + int(4 * ratio)
