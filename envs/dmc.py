@@ -351,6 +351,8 @@ def _suite() -> Any:
     os.environ.setdefault("LP_NUM_THREADS", "0")
     try:
         from dm_control import suite
+
+        suite.ALL_TASKS  # noqa: B018 - loaded at the first look into it (rlssl.lazy_imports)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise _cannot_render(error) from error
     _choose_egl_device()

@@ -9,6 +9,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from rlssl import lazy_imports
+
 if TYPE_CHECKING:
     from rlssl import auxiliary, losses
     from rlssl.algorithms.ppo.ppo import PPOConfig
@@ -59,6 +61,7 @@ def _render_headless() -> None:
 
 
 _render_headless()
+lazy_imports.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -37,6 +37,20 @@ def test_nothing_heavy_is_imported(code: str) -> None:
     assert HEAVY & {name.split(".")[0] for name in modules} == set()
 
 
+def test_rllib_comes_without_the_tasks_of_dm_control_which_come_when_used() -> None:
+    code = """
+import sys
+import rlssl, rlssl.algorithms.ppo.ppo
+print("dm_control.suite.cartpole" in sys.modules)
+from dm_control import suite
+print(suite.load("cartpole", "swingup").action_spec().shape)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert result.stdout.splitlines() == ["False", "(1,)"]
+
+
 @pytest.mark.parametrize("name", rlssl.__all__)
 def test_every_public_name_can_be_imported(name: str) -> None:
     assert getattr(rlssl, name) is not None
