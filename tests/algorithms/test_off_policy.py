@@ -74,8 +74,8 @@ def test_runners_explore_by_everyones_steps() -> None:
         )
     finally:
         algorithm.stop()
-    # What was sent with the last weights.
-    assert seen == [result["agent_steps"]] * 2
+    # What was sent with the last weights, in whole steps of each runner.
+    assert seen == [result["agent_steps"] // 2 * 2] * 2
     assert result["epsilon"] == pytest.approx(1 - result["env_steps"] / 10_000)
 
 
@@ -100,6 +100,8 @@ def test_results_tell_of_updates_replay_and_losses() -> None:
 def test_remote_learners_give_priorities_back(num_learners: int) -> None:
     losses: dict[str, Any] = {"icm": {}, "curl": {}}
     config = config_of(train_batch_size_per_learner=16).auxiliary(**losses)
+    # Each Learner gives the intrinsic rewards of a chunk of its own.
+    config.env_runners(rollout_fragment_length=4)
     algorithm = built(config.learners(num_learners=num_learners))
     try:
         result = algorithm.train()
