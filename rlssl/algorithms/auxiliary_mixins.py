@@ -95,7 +95,13 @@ class AuxiliaryLearnerMixin(GradientUpdates):
         rl_loss = self.compute_rl_loss(
             module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
         )
-        return rl_loss + self.compute_auxiliary_loss(module_id=module_id, batch=batch)
+        auxiliary = self.compute_auxiliary_loss(module_id=module_id, batch=batch)
+        return self.combine(rl_loss, auxiliary, batch)
+
+    def combine(self, rl_loss: Tensor, auxiliary: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """The loss whose gradient is taken, of two scalars; their sum."""
+        del batch
+        return rl_loss + auxiliary
 
     def compute_auxiliary_loss(self, *, module_id: str, batch: Mapping[str, Any]) -> Tensor:
         """``sum_i coeff_i(env_steps) * auxiliary_i`` over the valid rows of ``batch``."""

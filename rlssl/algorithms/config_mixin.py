@@ -26,6 +26,7 @@ from rlssl.registry import (
 from rlssl.rollouts.rllib_private import custom_connectors, tune_environment
 from rlssl.rollouts.stock_env_runner import StockEnvRunner, choose_env_runner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
+from rlssl.schedules import Schedule, check_schedule
 
 #: What `.model()` sets, with the defaults.
 MODEL_DEFAULTS_RLSSL: dict[str, Any] = {
@@ -333,6 +334,35 @@ class RLSSLConfigMixin(AlgorithmConfig):
         Raises:
             SpecError: Naming the key and the value.
         """
+
+    def check_range(
+        self, key: str, low: float, high: float | None, *, exclusive: bool = False
+    ) -> None:
+        """Raises a SpecError unless an attribute is None or in its range.
+
+        Args:
+            key: Of the attribute.
+            low: Least value.
+            high: Largest value; None: any.
+            exclusive: Whether ``low`` itself is refused.
+        """
+        value = getattr(self, key)
+        if value is None:
+            return
+        too_low = value <= low if exclusive else value < low
+        if too_low or (high is not None and value > high):
+            bound = f"{'>' if exclusive else '>='} {low}" + (f" and <= {high}" if high else "")
+            raise SpecError(f"training.{key.lstrip('_')} must be {bound}; got {value}.")
+
+    def check_schedule_of(self, key: str) -> None:
+        """Raises a SpecError unless an attribute is None or a schedule."""
+        value: Schedule | None = getattr(self, key)
+        if value is None:
+            return
+        try:
+            check_schedule(value, f"training.{key}")
+        except ValueError as error:
+            raise SpecError(str(error)) from error
 
     def _refuse_unsupported(self) -> None:
         """Raises for settings that RLlib takes and that would be ignored here."""

@@ -49,7 +49,7 @@ def draw(
         single = sample_uniformly(replay, batch_size, gamma)
         batch[AUXILIARY_COLUMNS] = {key: single[key] for key in (*reads, *_ALWAYS) if key in single}
     elif n_step > 1 and reads & _OF_N_STEPS:
-        single = single_steps(replay, batch[INDICES], gamma)
+        single = replay.gather(batch[INDICES], gamma=gamma)
         batch[AUXILIARY_COLUMNS] = {key: single[key] for key in reads & _OF_N_STEPS}
     return batch
 
@@ -63,12 +63,3 @@ def sample_uniformly(replay: ReplayBuffer, batch_size: int, gamma: float) -> dic
     if isinstance(replay, PrioritizedReplayBuffer):
         return replay.sample(batch_size, gamma=gamma, uniform=True)
     return replay.sample(batch_size, gamma=gamma)
-
-
-def single_steps(replay: ReplayBuffer, indices: Any, gamma: float) -> dict[str, Any]:
-    """The steps of ``indices`` [B] by themselves: NEXT_OBS and REWARDS of one step each.
-
-    Of the batch that was drawn last, before anything else is added.
-    """
-    with replay._lock:
-        return replay._gather(replay._ring.slots(indices), 1, gamma, None)

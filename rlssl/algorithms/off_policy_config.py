@@ -12,7 +12,6 @@ from rlssl.errors import SpecError, suggest
 from rlssl.registry import AUXILIARY_LOSSES, EnvSpaces
 from rlssl.replay import check_memory, estimate_bytes
 from rlssl.rollouts.rllib_private import custom_connectors
-from rlssl.schedules import Schedule, check_schedule
 
 #: Vector steps of a fragment where `env_runners.fragment_length` is left to the algorithm.
 VECTOR_STEPS = 4
@@ -200,39 +199,12 @@ class OffPolicyConfigMixin(RLSSLConfigMixin, AlgorithmConfig):
             )
         parse_replay(self.replay)
 
-    def check_range(
-        self, key: str, low: float, high: float | None, *, exclusive: bool = False
-    ) -> None:
-        """Raises a SpecError unless an attribute is None or in its range.
-
-        Args:
-            key: Of the attribute.
-            low: Least value.
-            high: Largest value; None: any.
-            exclusive: Whether ``low`` itself is refused.
-        """
-        value = getattr(self, key)
-        if value is None:
-            return
-        too_low = value <= low if exclusive else value < low
-        if too_low or (high is not None and value > high):
-            bound = f"{'>' if exclusive else '>='} {low}" + (f" and <= {high}" if high else "")
-            raise SpecError(f"training.{key.lstrip('_')} must be {bound}; got {value}.")
-
-    def check_schedule_of(self, key: str) -> None:
-        """Raises a SpecError unless an attribute is None or a schedule."""
-        value: Schedule | None = getattr(self, key)
-        if value is None:
-            return
-        try:
-            check_schedule(value, f"training.{key}")
-        except ValueError as error:
-            raise SpecError(str(error)) from error
-
     def _refuse_unsupported(self) -> None:
         super()._refuse_unsupported()
         num_envs = self.num_envs_per_env_runner * max(1, self.num_env_runners)
         is_short = num_envs < self.num_learners or self.get_rollout_fragment_length() < 2
+        # RLlib's config for its own evaluation, whose fragments are of one step, learns nothing.
+        is_short = is_short and not self.in_evaluation
         if self.gives_intrinsic_rewards and self.num_learners > 1 and is_short:
             # A vector step may be the reset of an autoreset, which gives no chunk.
             raise SpecError(

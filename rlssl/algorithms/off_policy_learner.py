@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.connectors.learner import AddObservationsFromEpisodesToBatch
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -17,7 +16,6 @@ from torch import Tensor
 
 from rlssl.algorithms.auxiliary_mixins import AuxiliaryLearnerMixin
 from rlssl.algorithms.off_policy_batches import AUXILIARY_COLUMNS, INTRINSIC_REWARDS, WEIGHTS
-from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.rollouts.connectors import AddStackedObservations
 from rlssl.rollouts.intrinsic_reward import TOTAL_REWARDS, AddIntrinsicReward, RecordChunks
 from rlssl.rollouts.rows import take_rows
@@ -119,29 +117,14 @@ class OffPolicyLearner(AuxiliaryLearnerMixin):
         bonus = (batch[TOTAL_REWARDS] - batch[Columns.REWARDS]).float().cpu().numpy()
         return np.split(bonus, np.cumsum([len(episode) for episode in episodes])[:-1])
 
-    def compute_loss_for_module(
-        self,
-        *,
-        module_id: str,
-        config: AlgorithmConfig,
-        batch: dict[str, Any],
-        fwd_out: dict[str, Any],
-    ) -> Tensor:
-        """The RL loss plus the weighted auxiliary losses.
+    def combine(self, rl_loss: Tensor, auxiliary: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Their sum.
 
         With ``auxiliary_in_priorities``, as a published code has it, the auxiliary loss counts as a
         part of every row's loss: it gets the rows' importance weights, and enters priorities.
         """
-        if not config.auxiliary_in_priorities:
-            return super().compute_loss_for_module(
-                module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
-            )
-        if AUGMENTED_OBS in fwd_out:
-            batch = {**batch, AUGMENTED_OBS: fwd_out[AUGMENTED_OBS]}
-        rl_loss = self.compute_rl_loss(
-            module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
-        )
-        auxiliary = self.compute_auxiliary_loss(module_id=module_id, batch=batch)
+        if not self.config.auxiliary_in_priorities:
+            return super().combine(rl_loss, auxiliary, batch)
         self.td_errors = self.td_errors + auxiliary.detach()
         return rl_loss + auxiliary * batch[WEIGHTS].mean()
 

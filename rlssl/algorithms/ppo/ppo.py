@@ -21,7 +21,7 @@ from rlssl.algorithms.config_mixin import RLSSLConfigMixin
 from rlssl.algorithms.overlap import OverlappedSampling
 from rlssl.algorithms.results_mixin import ResultsMixin
 from rlssl.errors import SpecError
-from rlssl.schedules import Schedule, check_schedule
+from rlssl.schedules import Schedule
 
 #: The surrogate's forms: clipped, penalised by an adaptive KL coefficient, or both.
 VARIANTS = ("clip", "adaptive_kl", "both")
@@ -134,11 +134,11 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
         if self.variant not in VARIANTS:
             raise SpecError(f"training.variant must be one of {VARIANTS}; got {self.variant!r}.")
         for key, low, high in (("gamma", 0, 1), ("lambda_", 0, 1), ("vf_loss_coeff", 0, None)):
-            self._check_range(key, low, high)
+            self.check_range(key, low, high)
         for key in ("adam_epsilon", "clip_param", "kl_coeff", "kl_target", "minibatch_size"):
-            self._check_range(key, 0, None, exclusive=True)
+            self.check_range(key, 0, None, exclusive=True)
         for key in ("num_epochs", "_train_batch_size_per_learner", "grad_clip"):
-            self._check_range(key, 0, None, exclusive=True)
+            self.check_range(key, 0, None, exclusive=True)
         if self.minibatch_size > self.train_batch_size_per_learner:
             raise SpecError(
                 f"training.minibatch_size must be <= train_batch_size_per_learner "
@@ -155,11 +155,8 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
                 raise SpecError(
                     f"{key}={getattr(self, key)!r} has no effect here; leave it {only}."
                 )
-        try:
-            check_schedule(self.lr, "training.lr")
-            check_schedule(self.entropy_coeff, "training.entropy_coeff")
-        except ValueError as error:
-            raise SpecError(str(error)) from error
+        for key in ("lr", "entropy_coeff"):
+            self.check_schedule_of(key)
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """PPO's networks with this config's settings."""
@@ -174,17 +171,6 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
         from rlssl.algorithms.ppo.ppo_learner import PPOTorchLearner
 
         return PPOTorchLearner
-
-    def _check_range(
-        self, key: str, low: float, high: float | None, *, exclusive: bool = False
-    ) -> None:
-        value = getattr(self, key)
-        if value is None:
-            return
-        too_low = value <= low if exclusive else value < low
-        if too_low or (high is not None and value > high):
-            bound = f"{'>' if exclusive else '>='} {low}" + (f" and <= {high}" if high else "")
-            raise SpecError(f"training.{key.lstrip('_')} must be {bound}; got {value}.")
 
 
 class PPO(ResultsMixin, rllib_ppo.PPO):
