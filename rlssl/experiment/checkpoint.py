@@ -1,9 +1,7 @@
 """Checkpoints that prove themselves: a manifest of checksums beside what RLlib saves."""
 
-import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from typing import Any
 import pyarrow.fs
 from ray.rllib.algorithms.algorithm import Algorithm
 
+from rlssl import durable
 from rlssl.errors import SpecError
 from rlssl.experiment import run_state
 from rlssl.policy import Policy
@@ -57,7 +56,7 @@ def save(
         if not custom_connectors(algorithm.config):
             Policy.from_algorithm(algorithm).save(folder / POLICY_FOLDER)
     run_state.take(algorithm).save(folder / RUN_STATE_FILE)
-    files = {str(path.relative_to(folder)): _checksum(path) for path in _files(folder)}
+    files = {str(path.relative_to(folder)): durable.checksum(path) for path in _files(folder)}
     manifest = {"env_steps": env_steps, "progress": dict(progress or {}), "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
@@ -85,7 +84,7 @@ def publish(written: Path, target: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(written, aside)
     for path in (*_files(aside), *(path for path in aside.rglob("*") if path.is_dir()), aside):
-        _flush(path)
+        durable.flush(path)
     if target.exists():
         # Of a process that died before Tune heard of it.
         replaced = target.with_name(f".{target.name}.replaced.writing")
@@ -95,7 +94,7 @@ def publish(written: Path, target: Path) -> None:
         shutil.rmtree(replaced)
     else:
         aside.rename(target)
-    _flush(target.parent)
+    durable.flush(target.parent)
 
 
 def publish_through(storage: Any) -> None:
@@ -133,7 +132,7 @@ def check(folder: Path) -> CheckpointInfo:
     for name, checksum in manifest["files"].items():
         if not (folder / name).is_file():
             raise SpecError(f"checkpoint {folder} lacks {name}.")
-        if _checksum(folder / name) != checksum:
+        if durable.checksum(folder / name) != checksum:
             raise SpecError(f"checkpoint {folder}: {name} is truncated or changed.")
     return CheckpointInfo(
         path=folder, env_steps=manifest["env_steps"], progress=manifest.get("progress", {})
@@ -178,17 +177,3 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

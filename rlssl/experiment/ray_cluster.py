@@ -12,12 +12,11 @@ from typing import Any
 import click
 import ray
 import torch
-from ray._private import services
-from ray._private import worker as ray_worker
 
 from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment import nodes
 from rlssl.experiment.doctor import Probe
+from rlssl.experiment.ray_private import print_logs_with, running_cluster
 from rlssl.experiment.spec import Spec, at_point, build_config, points_to_check
 
 #: Set before Ray starts: its workers would otherwise run at low priority, and Tune prints in two
@@ -156,7 +155,7 @@ def _connect_to_cluster(address: str, py_modules: Sequence[str], quiet: dict[str
         "env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")},
         **({"py_modules": list(py_modules)} if py_modules else {}),
     }
-    ray_worker.print_to_stdstream = _print_first_sentence
+    print_logs_with(_print_first_sentence)
     try:
         ray.init(address=address, runtime_env=runtime_env, **quiet)
     except ConnectionError as error:
@@ -177,7 +176,7 @@ def _check_listening(address: str) -> None:
     if address == "auto":
         # RAY_ADDRESS, or what `ray start` noted on this machine, which need not be alive.
         try:
-            address = services.canonicalize_bootstrap_address("auto") or ""
+            address = running_cluster()
         except (ConnectionError, ValueError) as error:
             raise _no_cluster(
                 "auto", "none runs on this machine, nor is RAY_ADDRESS set"

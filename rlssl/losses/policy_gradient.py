@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from rlssl.losses.checks import check_vectors
+
 
 def clipped_surrogate(logp: Tensor, old_logp: Tensor, advantage: Tensor, *, clip: float) -> Tensor:
     """PPO's clipped surrogate objective, negated: a loss to minimise.
@@ -29,7 +31,7 @@ def clipped_surrogate(logp: Tensor, old_logp: Tensor, advantage: Tensor, *, clip
     Source:
         Schulman et al. 2017, arXiv:1707.06347, eq. 7.
     """
-    _check_same_length(logp=logp, old_logp=old_logp, advantage=advantage)
+    check_vectors(logp=logp, old_logp=old_logp, advantage=advantage)
     if not clip > 0:
         raise ValueError(f"clip must be > 0; got {clip}.")
     ratio = (logp - old_logp).exp()
@@ -55,12 +57,5 @@ def value_loss(value: Tensor, target: Tensor) -> Tensor:
     Source:
         Schulman et al. 2017, arXiv:1707.06347, eq. 9. Differs: the factor 0.5.
     """
-    _check_same_length(value=value, target=target)
+    check_vectors(value=value, target=target)
     return 0.5 * (value - target).square()
-
-
-def _check_same_length(**tensors: Tensor) -> None:
-    # [N, 1] against [N] would broadcast to [N, N] without a word.
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if len(set(shapes.values())) != 1 or any(len(shape) != 1 for shape in shapes.values()):
-        raise ValueError(f"all arguments must be [N], of the same N; got {shapes}.")

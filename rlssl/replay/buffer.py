@@ -284,6 +284,24 @@ class ReplayBuffer:
     def _changed(self, lost: np.ndarray, gained: np.ndarray) -> None:
         """Called with the slots that can no longer be drawn and, then, those that newly can."""
 
+    def gather(
+        self, indices: np.ndarray, *, n_step: int = 1, gamma: float = 0.99
+    ) -> dict[str, Any]:
+        """The transitions of steps that were drawn before, as `sample` gives them.
+
+        Args:
+            indices: [B], from a batch.
+            n_step: As for `sample`.
+            gamma: As for `sample`.
+
+        Raises:
+            ValueError: If one of them has been replaced since.
+        """
+        with self._lock:
+            if np.any(indices < self._ring.oldest):
+                raise ValueError(f"steps {indices[indices < self._ring.oldest]} are gone.")
+            return self._gather(self._ring.slots(indices), n_step, gamma, None)
+
     def _gather(
         self, slots: np.ndarray, n_step: int, gamma: float, sequence_length: int | None
     ) -> dict[str, Any]:

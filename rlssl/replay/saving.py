@@ -4,7 +4,6 @@ No file holds a pickle: ``replay.json`` says what there is, ``head.npz`` and ``r
 arrays.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from rlssl import durable
 
 #: Lists every other file with its checksum; written last.
 MANIFEST = "replay.json"
@@ -59,7 +60,7 @@ def write(
     with ThreadPoolExecutor(_THREADS) as threads:
         list(threads.map(write_piece, pieces))
         files = sorted(path.name for path in aside.iterdir())
-        checksums = list(threads.map(_checksum, [aside / name for name in files]))
+        checksums = list(threads.map(durable.checksum, [aside / name for name in files]))
     manifest = {
         "format": _FORMAT,
         "description": description,
@@ -68,8 +69,8 @@ def write(
         "files": dict(zip(files, checksums, strict=True)),
     }
     (aside / MANIFEST).write_text(json.dumps(manifest))
-    _flush(aside / MANIFEST)
-    _flush(aside)
+    durable.flush(aside / MANIFEST)
+    durable.flush(aside)
     _replace(folder, aside)
 
 
@@ -133,7 +134,7 @@ class Saved:
         path = self._folder / item[0]
         if not path.is_file():
             raise ValueError(f"the saved replay lacks {path}.")
-        if _checksum(path) != item[1]:
+        if durable.checksum(path) != item[1]:
             raise ValueError(f"{path} is truncated or changed.")
 
 
@@ -160,7 +161,7 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
-    _flush(path)
+    durable.flush(path)
 
 
 def _replace(folder: Path, aside: Path) -> None:
@@ -169,23 +170,9 @@ def _replace(folder: Path, aside: Path) -> None:
         shutil.rmtree(replaced, ignore_errors=True)
         folder.rename(replaced)
     aside.rename(folder)
-    _flush(folder.parent)
+    durable.flush(folder.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _replaced(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.replaced")
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -71,8 +71,7 @@ class IsolatedVectorEnv(SyncVectorEnv):
         """Resets every environment."""
         self.faults.clear()
         seeds = seed if isinstance(seed, list) else _seeds(seed, self.num_envs)
-        for flags in (self._terminations, self._truncations, self._autoreset_envs):
-            flags[:] = False
+        self._autoreset_envs[:] = False
         infos: dict[str, Any] = {}
         for slot, (env, env_seed) in enumerate(zip(self.envs, seeds, strict=True)):
             reset = functools.partial(env.reset, seed=env_seed, options=options)
@@ -172,8 +171,6 @@ class IsolatedVectorEnv(SyncVectorEnv):
             raise error
         self.faults.append(Fault(method, error, slot))
         self._env_obs[slot] = self._blank()
-        self._rewards[slot] = 0.0
-        self._terminations[slot] = self._truncations[slot] = False
 
     def _blank(self) -> Any:
         batch_of_one = create_empty_array(self.single_observation_space, n=1, fn=np.zeros)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ray.rllib.core.columns import Columns
 
 from rlssl.replay import ReplayBuffer
 from tests.replay.episodes import ACTIONS, VECTOR, all_steps, vector_chunk
@@ -148,3 +149,19 @@ def test_shapes_and_types_of_a_batch(buffer: ReplayBuffer) -> None:
         "weights": ((4,), "float32"),
         "indices": ((4,), "int64"),
     }
+
+
+def test_what_was_drawn_is_gathered_again_with_another_number_of_steps() -> None:
+    buffer = ReplayBuffer(12, VECTOR, ACTIONS, seed=0)
+    buffer.add([vector_chunk(0, range(100, 108), terminated=True)])
+    batch = buffer.sample(20, n_step=3, gamma=0.5)
+    single = buffer.gather(batch["indices"])
+    t = batch[Columns.OBS][:, 0]
+    # Step t observes t, then t + 1, and gives 100 + t.
+    np.testing.assert_array_equal(single[Columns.OBS][:, 0], t)
+    np.testing.assert_array_equal(single[Columns.NEXT_OBS][:, 0], t + 1)
+    np.testing.assert_array_equal(single[Columns.REWARDS], 100 + t)
+    # 9 rows of 12 are taken; 12 more replace them all.
+    buffer.add([vector_chunk(0, range(100, 111), terminated=True, id_="other")])
+    with pytest.raises(ValueError, match="are gone"):
+        buffer.gather(batch["indices"])

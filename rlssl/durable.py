@@ -1,0 +1,20 @@
+"""Files that must be whole, and on the disk: checksums, and waiting for the disk."""
+
+import hashlib
+import os
+from pathlib import Path
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file's content, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
