@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import cartpole, learning, pong, ppo, runners, startup
+from benchmarks import cartpole, dqn, learning, pong, ppo, runners, startup
 from benchmarks.harness import ContestantDiedError, Row, play_row
 from benchmarks.machine import load
 from benchmarks.report import figures_depend_on, print_row, row_report, save
@@ -24,6 +24,7 @@ ROWS: tuple[Row, ...] = (
     *runners.ROWS,
     *startup.ROWS,
     *learning.ROWS,
+    *dqn.ROWS,
 )
 MIN_ROUNDS = 5
 

@@ -375,8 +375,8 @@ def _cannot_render(error: Exception) -> SpecError:
 def _choose_egl_device() -> None:
     """Has this process render on the first of the GPUs that it was given.
 
-    RLlib imports dm_control before any environment is built, and the display is opened then, on
-    the machine's first GPU: so it is opened again. The variable is set only meanwhile, because
+    The display was opened when dm_control was loaded, on the machine's first GPU: so it is opened
+    again. The variable is set only meanwhile, because
     processes that start from here inherit it and have GPUs of their own. Where none are visible,
     as in an actor that asked for none, or they are named by UUID, the display stays as it is.
     """

@@ -47,7 +47,7 @@ _MODULES = ("auxiliary", "losses")
 def _render_headless() -> None:
     """Has MuJoCo render by EGL where there is no display.
 
-    RLlib imports dm_control, which chooses its renderer then, once for the process.
+    dm_control chooses its renderer when it is loaded, once for the process.
     """
     # Mesa's worker threads do not survive a fork, and cost more than they give at these sizes.
     os.environ.setdefault("LP_NUM_THREADS", "0")

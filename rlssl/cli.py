@@ -47,7 +47,7 @@ def main() -> None:
 
 def _hush() -> None:
     """Drops warnings that every run would begin with."""
-    # RLlib imports dm_control, which tries to open a window.
+    # dm_control, which tries to open a window where it is loaded.
     warnings.filterwarnings("ignore", message=r".*DISPLAY environment variable is missing")
     # RLlib tells everybody that this is its new API stack.
     configs = logging.getLogger("ray.rllib.algorithms.algorithm_config")

@@ -392,7 +392,7 @@ def test_impossible_rendering_is_a_spec_error_with_the_fix(
 
 
 def test_process_renders_on_its_first_gpu_and_keeps_that_to_itself() -> None:
-    # RLlib imports dm_control first. Device 0 of EGL is Mesa's where there is no GPU.
+    # RLlib alone imports dm_control first. Device 0 of EGL is Mesa's where there is no GPU.
     lines = run_alone(
         "import os, ray.rllib.env\n"
         "from dm_control._render.pyopengl import egl_renderer\n"
