@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from benchmarks import loops
 from benchmarks.harness import Comparison, Contestant, Play, Row, repeat
+from benchmarks.off_policy import EPISODE, filled_replay, learner_of
 
 NUM_FRAMES, NUM_ACTIONS, BATCH, FRAMES = 50_000, 6, 32, 4
 GAMMA, LEARNING_RATE = 0.99, 1e-4
-EPISODE = 500
 
 
 def rlssl(seconds: float, *, double: bool, prioritized: bool) -> Play:
@@ -44,13 +44,10 @@ def rlssl(seconds: float, *, double: bool, prioritized: bool) -> Play:
 
 def _rlssl_parts(double: bool, prioritized: bool) -> tuple[Any, Any]:
     import gymnasium as gym
-    from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 
     import rlssl as package
-    from rlssl.algorithms.off_policy import make_replay
 
-    frame = gym.spaces.Box(0, 255, (84, 84, 1), np.uint8)
-    stack = gym.spaces.Box(0, 255, (84, 84, FRAMES), np.uint8)
+    frame = gym.spaces.Box(0, 255, (1, 84, 84), np.uint8)
     actions: gym.spaces.Discrete = gym.spaces.Discrete(NUM_ACTIONS)
     config = (
         package.RainbowConfig()
@@ -71,31 +68,8 @@ def _rlssl_parts(double: bool, prioritized: bool) -> tuple[Any, Any]:
         )
         .debugging(seed=0, log_level="ERROR")
     )
-    config.observation_space, config.action_space = frame, actions
-    config.validate()
-    spaces = {key: (stack, actions) for key in (INPUT_ENV_SPACES, "default_policy")}
-    spaces[INPUT_ENV_SINGLE_SPACES] = (frame, actions)
-    learner = config.build_learner(spaces=spaces)
-    learner.build()
-    replay = make_replay(config, frame, actions)
-    for index in range(NUM_FRAMES // (EPISODE + 1)):
-        replay.add([_episode(index)])
-    return learner, replay
-
-
-def _episode(index: int) -> Any:
-    from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-
-    rng = np.random.default_rng(index)
-    episode = SingleAgentEpisode(
-        id_=str(index),
-        observations=list(_frames(rng, EPISODE + 1)[..., None]),
-        actions=list(rng.integers(NUM_ACTIONS, size=EPISODE)),
-        rewards=list(rng.standard_normal(EPISODE)),
-        terminated=True,
-        len_lookback_buffer=0,
-    )
-    return episode.to_numpy()
+    learner = learner_of(config, frame, actions)
+    return learner, filled_replay(config, frame, actions, NUM_FRAMES)
 
 
 def _frames(rng: np.random.Generator, num: int) -> np.ndarray:

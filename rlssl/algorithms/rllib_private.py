@@ -11,6 +11,9 @@ LEARNER_METHODS = (
 )
 LEARNER_ATTRIBUTES = ("_is_built", "_learner_connector", "_params", "_weights_seq_no")
 
+#: Attributes of RLlib's AlgorithmConfig: the user's own Learner connectors; rows of an update.
+CONFIG_ATTRIBUTES = ("_learner_connector", "_train_batch_size_per_learner")
+
 #: Tag of the requests with which an EnvRunnerGroup sends weights.
 WEIGHTS_TAG = "set_state"
 

@@ -38,9 +38,10 @@ class RainbowConfig(OffPolicyConfigMixin):
     # enough to balance a pole is too small to find out that it can be; so epsilon comes first.
     defaults_by_input: ClassVar = {
         "vectors": {
-            "lr": 1e-3,
+            "lr": 5e-4,
             "adam_epsilon": 1e-5,
-            "_train_batch_size_per_learner": 64,
+            "_train_batch_size_per_learner": 128,
+            "num_atoms": 101,
             "head_hidden": [128],
             "sigma0": 0.1,
             "epsilon_with_noise": [[0, 1.0], [5_000, 0.01]],
@@ -53,6 +54,7 @@ class RainbowConfig(OffPolicyConfigMixin):
             "lr": 6.25e-5,
             "adam_epsilon": 1.5e-4,
             "_train_batch_size_per_learner": 32,
+            "num_atoms": 51,
             "head_hidden": [512],
             "sigma0": 0.5,
             "v_min": -10.0,
@@ -71,7 +73,6 @@ class RainbowConfig(OffPolicyConfigMixin):
         self.double = self.dueling = self.distributional = self.noisy = True
         self.td_loss = "huber"
         self.priority = "kl"
-        self.num_atoms = 51
         self.reward_bound = 1.0
         self.v_min: float | None = None
         self.v_max: float | None = None

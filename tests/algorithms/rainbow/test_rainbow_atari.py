@@ -49,6 +49,6 @@ def test_preset_trains_and_its_policy_acts(layers: dict[str, Any]) -> None:
     assert result["env_steps"] == 4 * result["agent_steps"]
     assert np.isfinite(result["learners"]["default_policy"]["loss"])
     assert ("curl" in result["aux"]) == layers["preset"].startswith("curl")
-    assert batch["obs"].shape == (8, 84, 84, 4) and batch["obs"].dtype == np.uint8
+    assert batch["obs"].shape == (8, 4, 84, 84) and batch["obs"].dtype == np.uint8
     action = policy.act(np.zeros(policy.observation_space.shape, np.uint8))
     assert policy.action_space.contains(action)

@@ -1,0 +1,76 @@
+"""A Learner and a replay of rlssl without the Algorithm and the environment around them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+#: Steps of an episode.
+EPISODE = 500
+
+
+def learner_of(config: Any, frame: gym.Space[Any], actions: gym.Space[Any]) -> Any:
+    """The built Learner of an off-policy config.
+
+    Args:
+        config: With everything else set.
+        frame: Of one environment, before stacking.
+        actions: Of one environment.
+    """
+    from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+
+    config.observation_space, config.action_space = frame, actions
+    config.validate()
+    stack = stacked(frame, config.frame_stack)
+    spaces = {key: (stack, actions) for key in (INPUT_ENV_SPACES, "default_policy")}
+    spaces[INPUT_ENV_SINGLE_SPACES] = (frame, actions)
+    learner = config.build_learner(spaces=spaces)
+    learner.build()
+    return learner
+
+
+def stacked(frame: gym.Space[Any], num_frames: int) -> gym.Space[Any]:
+    """The space of so many frames [C, H, W], one behind the other."""
+    if num_frames == 1:
+        return frame
+    assert isinstance(frame, gym.spaces.Box)
+    channels, *size = frame.shape
+    return gym.spaces.Box(0, 255, (channels * num_frames, *size), np.uint8)
+
+
+def filled_replay(
+    config: Any, frame: gym.Space[Any], actions: gym.Space[Any], num_steps: int
+) -> Any:
+    """The config's replay with random steps."""
+    from rlssl.algorithms.off_policy import make_replay
+
+    replay = make_replay(config, frame, actions)
+    for episode in random_episodes(frame, actions, num_steps):
+        replay.add([episode])
+    return replay
+
+
+def random_episodes(
+    frame: gym.Space[Any], actions: gym.Space[Any], num_steps: int
+) -> Iterator[Any]:
+    """Whole episodes of `EPISODE` steps, as numpy; observations are bytes or normal numbers."""
+    from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+
+    rng = np.random.default_rng(0)
+    actions.seed(0)
+    for index in range(num_steps // (EPISODE + 1)):
+        shape = (EPISODE + 1, *frame.shape)  # type: ignore[misc]
+        if frame.dtype == np.uint8:
+            observations = rng.integers(256, size=shape, dtype=np.uint8)
+        else:
+            observations = rng.standard_normal(shape).astype(np.float32)
+        episode = SingleAgentEpisode(
+            id_=str(index),
+            observations=list(observations),
+            actions=[actions.sample() for _ in range(EPISODE)],
+            rewards=list(rng.standard_normal(EPISODE)),
+            terminated=True,
+            len_lookback_buffer=0,
+        )
+        yield episode.to_numpy()
