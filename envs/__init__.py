@@ -3,7 +3,7 @@
 Only names are registered here; a suite is imported when one of its environments is built.
 """
 
-from rlssl.registry import register_env
+from rlssl.registry import register_env, register_env_option
 
 for family in ("MiniGrid-*", "BabyAI-*"):
     register_env(
@@ -18,4 +18,11 @@ register_env("minatar/*", "rlssl_envs.minatar:make", extra="minatar", ids="rlssl
 register_env(
     "atari/*", "rlssl_envs.atari:make", "rlssl_envs.atari:make_vec", ids="rlssl_envs.atari:ids"
 )
+register_env("memory/*", "rlssl_envs.memory:make", ids="rlssl_envs.memory:ids")
 register_env("faulty/*", "rlssl_envs.faulty:make", ids="rlssl_envs.faulty:ids")
+register_env_option(
+    "distractors",
+    check="rlssl_envs.distractors:check",
+    wrap="rlssl_envs.distractors:wrap",
+    wrap_vec="rlssl_envs.distractors:wrap_vec",
+)

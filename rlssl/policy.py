@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import gymnasium as gym
 import numpy as np
 import torch
+import tree
 from ray.rllib.core import (
     COMPONENT_LEARNER,
     COMPONENT_RL_MODULE,
@@ -76,6 +77,8 @@ class Policy:
             FrameStack(frame_stack, 1, self.observation_space) if frame_stack > 1 else None
         )
         self._starts_episode = True
+        # A recurrent module's state before the next step: struct of [1, ...]; None: the initial.
+        self._state: Any = None
 
     @classmethod
     def from_algorithm(cls, algorithm: "Algorithm") -> Self:
@@ -145,8 +148,9 @@ class Policy:
         return folder
 
     def reset(self) -> None:
-        """Forgets the frames seen so far; call it at the start of every episode."""
+        """Forgets what it has seen so far; call it at the start of every episode."""
         self._starts_episode = True
+        self._state = None
 
     def act(self, observation: Any, *, explore: bool = False) -> Any:
         """The action to step the environment with.
@@ -157,7 +161,7 @@ class Policy:
         """
         batch = {Columns.OBS: _to_batch(self._stacked(observation))}
         forward = self.module.forward_exploration if explore else self.module.forward_inference
-        outputs = forward(batch)
+        outputs = self._recur(forward, batch) if self.module.is_stateful() else forward(batch)
         if Columns.ACTIONS in outputs:
             # Of a module that chooses by itself, as those that learn values do.
             action = outputs[Columns.ACTIONS][0].cpu().numpy()
@@ -175,6 +179,17 @@ class Policy:
         if self.settings["clip_actions"]:
             return clip_action(action, self.action_space)
         return action
+
+    def _recur(
+        self, forward: Callable[[dict[str, Any]], dict[str, Any]], batch: dict[str, Any]
+    ) -> dict[str, Any]:
+        """One step of a recurrent module, which wants a time axis; its state goes on."""
+        if self._state is None:
+            self._state = _to_batch(self.module.get_initial_state())
+        observation = tree.map_structure(lambda leaf: leaf[:, None], batch[Columns.OBS])
+        outputs = dict(forward({Columns.OBS: observation, Columns.STATE_IN: self._state}))
+        self._state = outputs.pop(Columns.STATE_OUT)
+        return tree.map_structure(lambda leaf: leaf[:, 0], outputs)
 
     def _stacked(self, observation: Any) -> Any:
         if self._frames is None:

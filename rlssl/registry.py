@@ -180,7 +180,26 @@ class EnvEntry:
         return [] if self.ids is None else list(self.resolve("ids")())
 
 
+@dataclass(frozen=True)
+class EnvOption:
+    """An option of every environment, which wraps it; fields may be ``"module:attribute"``."""
+
+    name: str
+    # (value) -> None; raises a SpecError for a wrong value.
+    check: Callable[[Any], None] | str
+    # (env, value, config) -> gym.Env; ``config`` as ``make`` is given it.
+    wrap: Callable[["gym.Env", Any, dict[str, Any]], "gym.Env"] | str
+    # The same for a suite's own vector environment.
+    wrap_vec: Callable[..., "gym.vector.VectorEnv"] | str
+
+    def resolve(self, field: Literal["check", "wrap", "wrap_vec"]) -> Any:
+        """Returns a field, imported if it is a string."""
+        value = getattr(self, field)
+        return resolve(value) if isinstance(value, str) else value
+
+
 ENVIRONMENTS: Registry[EnvEntry] = Registry("environment")
+ENV_OPTIONS: Registry[EnvOption] = Registry("environment option")
 AUXILIARY_LOSSES: Registry[Any] = Registry("loss")
 ENCODERS: Registry[Any] = Registry("encoder")
 
@@ -225,6 +244,42 @@ def register_env(
                 f"got {value!r}."
             )
     ENVIRONMENTS.register(name, EnvEntry(name, make, make_vec, extra, ids))
+
+
+def register_env_option(
+    name: str,
+    *,
+    check: Callable[[Any], None] | str,
+    wrap: Callable[..., "gym.Env"] | str,
+    wrap_vec: Callable[..., "gym.vector.VectorEnv"] | str,
+) -> None:
+    """Registers an option that every environment takes, beside its own: ``env: {NAME: ...}``.
+
+    The environments' ``make`` never see it. Call it when a plug-in is imported.
+
+    Args:
+        name: Of the option.
+        check: ``check(value)`` raises a SpecError where a value is wrong; before anything starts.
+        wrap: ``wrap(env, value, config) -> gym.Env``.
+        wrap_vec: ``wrap_vec(vector_env, value, config) -> gym.vector.VectorEnv``, as if each
+            environment in it had been wrapped.
+
+    Raises:
+        ValueError: The name is taken by something else.
+    """
+    ENV_OPTIONS.register(name, EnvOption(name, check, wrap, wrap_vec))
+
+
+def check_env_options(env: Mapping[str, Any]) -> None:
+    """Checks the options that every environment takes, as far as that goes without building it.
+
+    Raises:
+        SpecError: Naming the option and the value.
+    """
+    load_plugins()
+    for key in env.keys() & set(ENV_OPTIONS):
+        if env[key] is not None:
+            ENV_OPTIONS[key].resolve("check")(env[key])
 
 
 def register_auxiliary_loss(name: str, entry: Any = None) -> Any:
@@ -346,8 +401,28 @@ def env_config(
     return {**env, "split": split, "worker_index": worker_index, "seed": seed}
 
 
-def _build(entry: EnvEntry | None, config: dict[str, Any]) -> "gym.Env":
+def _without_wrappers(config: dict[str, Any]) -> tuple[dict[str, Any], "_Wrappers"]:
+    """Splits what ``make`` is given off what is put around it; null asks for nothing."""
+    own = {key: value for key, value in config.items() if key not in ENV_OPTIONS}
+    wanted = [key for key in ENV_OPTIONS if config.get(key) is not None]
+    return own, [(ENV_OPTIONS[key], config[key]) for key in wanted]
+
+
+#: Options that wrap an environment, with their values; the first is the innermost.
+_Wrappers = list[tuple[EnvOption, Any]]
+
+
+def _build(
+    entry: EnvEntry | None, config: dict[str, Any], wrappers: _Wrappers | None = None
+) -> "gym.Env":
     """Builds one environment. Picklable with its arguments, for processes of their own."""
+    env = _build_bare(entry, config)
+    for option, value in wrappers or []:
+        env = option.resolve("wrap")(env, value, config)
+    return env
+
+
+def _build_bare(entry: EnvEntry | None, config: dict[str, Any]) -> "gym.Env":
     import gymnasium as gym
 
     name = config["id"]
@@ -396,7 +471,7 @@ def make_env(
         SpecError: ``env`` has no id, or ``make`` returned something else.
     """
     config = env_config(env, split, worker_index, seed)
-    return _build(find_environment(config["id"]), config)
+    return _build(find_environment(config["id"]), *_without_wrappers(config))
 
 
 def make_vector_env(
@@ -430,11 +505,14 @@ def make_vector_env(
         raise SpecError(f"vectorize must be 'native', 'sync' or 'async'; got {vectorize!r}.")
     config = env_config(env, split, worker_index, seed)
     entry = find_environment(config["id"])
+    config, wrappers = _without_wrappers(config)
     native = _native_vector_env(entry, config, num_envs) if vectorize == "native" else None
     if native is not None:
+        for option, value in wrappers:
+            native = option.resolve("wrap_vec")(native, value, config)
         return native
     seeds = [None if seed is None else seed + i for i in range(num_envs)]
-    makers = [functools.partial(_build, entry, {**config, "seed": s}) for s in seeds]
+    makers = [functools.partial(_build, entry, {**config, "seed": s}, wrappers) for s in seeds]
     return _looped_vector_env(makers, asynchronous=vectorize == "async")
 
 

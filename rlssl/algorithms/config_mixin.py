@@ -14,6 +14,7 @@ from rlssl.auxiliary.base import options_for, parse_auxiliary
 from rlssl.errors import SpecError
 from rlssl.networks.augmentation import crop_size, parse_augmentation
 from rlssl.networks.encoders import are_frames
+from rlssl.networks.recurrent import LSTMConfig
 from rlssl.plugins import load_plugins, resolve
 from rlssl.registry import (
     ENVIRONMENTS,
@@ -42,6 +43,8 @@ MODEL_DEFAULTS_RLSSL: dict[str, Any] = {
     "augmentation": None,
     # In which the encoder computes: "float32" or "bfloat16"; None: float32.
     "precision": None,
+    # A memory behind the encoder: {} or {"hidden": 256, "sequence_length": 20}; None: none.
+    "lstm": None,
 }
 
 #: What `model.precision` may be.
@@ -67,6 +70,8 @@ class RLSSLConfigMixin(AlgorithmConfig):
 
     #: The name in `rlssl.algorithms.ALGORITHMS`.
     algorithm_name: ClassVar[str]
+    #: Whether `model.lstm` is known to its module and its Learner.
+    may_be_recurrent: ClassVar[bool] = False
     #: Named partial specs, e.g. {"td3": {"training": {...}}}; see `rlssl.experiment.spec`.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: Variants of the paper or the published code, in the same form.
@@ -387,6 +392,13 @@ class RLSSLConfigMixin(AlgorithmConfig):
         if precision not in (None, *PRECISIONS):
             raise SpecError(f"model.precision must be one of {PRECISIONS}; got {precision!r}.")
         parse_augmentation(self.network["augmentation"])
+        lstm = LSTMConfig.parse(self.network["lstm"])
+        if lstm and not self.may_be_recurrent:
+            raise SpecError(
+                f"model.lstm needs an on-policy algorithm, as PPO; {self.algorithm_name} learns "
+                "from replayed steps without the states that they were taken in. Leave it out."
+            )
+        self.network["lstm"] = lstm and lstm.options()
         self._fit_rendering_to_crop()
         return self
 

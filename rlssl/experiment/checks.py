@@ -136,6 +136,7 @@ def check_environment(env: Mapping[str, Any]) -> None:
         if key in env and key != "id":
             raise SpecError(f"env.{key} is given to every environment by rlssl; leave it out.")
     entry = registry.find_environment(env["id"])
+    registry.check_env_options(env)
     if entry is not None:
         entry.resolve("make")
         return

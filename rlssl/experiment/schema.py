@@ -16,6 +16,15 @@ class _Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class LSTMSpec(_Section):
+    """A memory behind the encoder. None: `rlssl.networks.recurrent.LSTMConfig`'s default."""
+
+    # Features of its output and of its cells.
+    hidden: PositiveInt | None = None
+    # Rows of a sequence in a minibatch.
+    sequence_length: PositiveInt | None = None
+
+
 class ModelSpec(_Section):
     """The networks. None: the algorithm's default, which may look at the observation space."""
 
@@ -31,8 +40,8 @@ class ModelSpec(_Section):
     augmentation: str | dict[str, Any] | None = None
     # In which the encoder computes.
     precision: Literal["float32", "bfloat16"] | None = None
-    # A recurrent core behind the encoder.
-    lstm: bool | dict[str, Any] | None = None
+    # On-policy algorithms: a memory behind the encoder; {}: with its defaults.
+    lstm: LSTMSpec | None = None
 
 
 class EnvRunnersSpec(_Section):

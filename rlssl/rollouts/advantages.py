@@ -80,8 +80,13 @@ class AddAdvantages(ConnectorV2):
 
 
 def _slices(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The observations, at most ``_VALUE_ROWS`` at a time."""
+    """What values are computed of, at most ``_VALUE_ROWS`` rows at a time.
+
+    The states of a recurrent module are those of acting time, before each row, so that every row,
+    a phantom too, is a sequence of its own.
+    """
+    read = {key: columns[key] for key in (Columns.OBS, Columns.STATE_IN) if key in columns}
     num_rows = len(columns[Columns.REWARDS])
     for start in range(0, num_rows, _VALUE_ROWS):
         rows = slice(start, start + _VALUE_ROWS)
-        yield {Columns.OBS: take_rows(columns[Columns.OBS], rows)}
+        yield take_rows(read, rows)

@@ -118,10 +118,6 @@ def _reason_for_stock(config: AlgorithmConfig) -> str | None:
     ):
         if not getattr(config, setting):
             reasons.append(f"{setting}=False")
-    reasons += [f"model.{key}" for key in ("lstm", "use_lstm") if _network(config).get(key)]
+    if config.model_config.get("use_lstm"):
+        reasons.append("model.use_lstm")
     return ", ".join(reasons) or None
-
-
-def _network(config: AlgorithmConfig) -> dict[str, Any]:
-    """Everything that a config says about the network, whoever wrote it."""
-    return {**config.model_config, **getattr(config, "network", {})}

@@ -35,6 +35,7 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
     """
 
     algorithm_name = "ppo"
+    may_be_recurrent = True
     variants: ClassVar = {name: {"training": {"variant": name}} for name in VARIANTS}
     # Frames: as on Atari in the published baselines; few passes, because each costs seconds.
     defaults_by_input: ClassVar = {

@@ -21,6 +21,7 @@ from rlssl.losses import clipped_surrogate, value_loss
 from rlssl.rollouts.advantages import AddAdvantages
 from rlssl.rollouts.connectors import AddStackedObservations
 from rlssl.rollouts.intrinsic_reward import AddIntrinsicReward, RecordChunks
+from rlssl.rollouts.recurrence import AddRecurrentStates
 from rlssl.schedules import value_at
 
 #: Keeps the penalty's coefficient where it can come back from: halved for long, it would be 0.
@@ -48,6 +49,11 @@ class PPOTorchLearner(AuxiliaryLearnerMixin):
                 frame_stack=self.config.frame_stack, next_obs=Columns.NEXT_OBS in reads
             ),
         )
+        if module.is_stateful():
+            pipeline.insert_before(
+                AddObservationsFromEpisodesToBatch,
+                AddRecurrentStates(sequence_length=module.sequence_length),
+            )
         pipeline.append(AddIntrinsicReward(peers=self.peers))
         pipeline.append(
             AddAdvantages(

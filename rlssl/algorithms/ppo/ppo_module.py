@@ -1,11 +1,12 @@
 """PPO's networks: an encoder, or one each, under a policy head and a value head."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
+import tree
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.distribution.torch.torch_distribution import (
     TorchCategorical,
@@ -23,26 +24,46 @@ from rlssl.networks.augmentation import AUGMENTED_OBS, build_augmentation, build
 from rlssl.networks.encoders import MLP, Encoder, is_image
 from rlssl.networks.heads import GaussianHead, linear_head
 from rlssl.networks.numpy_forward import numpy_forward, reads_vectors, with_log_std
+from rlssl.networks.recurrent import LSTM, STATE_KEYS, LSTMConfig
+from rlssl.rollouts.recurrence import SEQUENCE_BEGINS
+
+#: Before the keys of the critic's state, where it has a memory of its own.
+_CRITIC = "critic_"
 
 
 class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
     """Actor and critic, with the auxiliary losses beside them where it learns.
 
     Settings (``model_config``): encoder, encoder_config, shared_encoder, augmentation, precision,
-    auxiliary, seed, and kl_coeff, the KL penalty's initial coefficient.
+    lstm, auxiliary, seed, and kl_coeff, the KL penalty's initial coefficient.
+
+    With ``lstm``, a memory follows the encoder: one under both heads where they share the encoder,
+    else one each. Acting, it takes OBS [B, T, ...] and STATE_IN, and gives STATE_OUT, both with the
+    critic's part. Learning, it takes rows [N, ...] with STATE_IN before each of them, and
+    ``SEQUENCE_BEGINS``; without that, every row is a sequence of its own.
     """
 
     def setup(self) -> None:
         """Builds the networks from the spaces and ``model_config``."""
         settings = self.model_config
+        lstm = LSTMConfig.parse(settings.get("lstm"))
+        self.sequence_length = lstm and lstm.sequence_length
+        self.lstm = self.critic_lstm = None
         self.encoder = self._build_encoder()
-        self.pi = policy_head(self.encoder.output_dim, self.action_space)
+        latent_dim = self.encoder.output_dim
+        if lstm:
+            self.lstm = LSTM(latent_dim, lstm.hidden)
+            latent_dim = lstm.hidden
+        self.pi = policy_head(latent_dim, self.action_space)
         shared = settings["shared_encoder"]
         if shared is None:
             shared = is_image(self.observation_space)
         if not shared:
             self.critic_encoder = self._build_encoder()
-        self.vf = linear_head(self._critic_encoder.output_dim, 1, gain=1.0)
+            if lstm:
+                self.critic_lstm = LSTM(self.critic_encoder.output_dim, lstm.hidden)
+        critic_dim = lstm.hidden if lstm else self._critic_encoder.output_dim
+        self.vf = linear_head(critic_dim, 1, gain=1.0)
         self.register_buffer("kl_coeff", torch.tensor(float(settings["kl_coeff"])))
         self.augmentation = None
         self.auxiliary = nn.ModuleDict()
@@ -63,8 +84,17 @@ class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         self.action_dist_cls = action_distribution(self.action_space)
 
     def get_non_inference_attributes(self) -> list[str]:
-        """What only the Learner needs."""
-        return ["critic_encoder", "vf", "kl_coeff", "augmentation", "auxiliary"]
+        """What only the Learner needs; of a recurrent critic, the state while acting, too."""
+        critic = [] if self.lstm else ["critic_encoder"]
+        return [*critic, "vf", "kl_coeff", "augmentation", "auxiliary"]
+
+    def get_initial_state(self) -> dict[str, np.ndarray]:
+        """The state before an episode's first step: zeros, [H] each; {} without a memory."""
+        state: dict[str, np.ndarray] = {}
+        for lstm, prefix in ((self.lstm, ""), (self.critic_lstm, _CRITIC)):
+            if lstm is not None:
+                state |= _prefixed(lstm.initial_state(), prefix)
+        return state
 
     def compute_values(self, batch: dict[str, Any], embeddings: Tensor | None = None) -> Tensor:
         """[N], the critic's values, in units of the (possibly augmented) return.
@@ -72,7 +102,9 @@ class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         Of the observations as the policy saw them, where they were augmented.
         """
         if embeddings is None:
-            embeddings = self._critic_encoder(batch.get(AUGMENTED_OBS, batch[Columns.OBS]))
+            latents = self._critic_encoder(batch.get(AUGMENTED_OBS, batch[Columns.OBS]))
+            prefix = "" if self.critic_lstm is None else _CRITIC
+            embeddings = _remember(self.critic_lstm or self.lstm, latents, batch, prefix)
         return self.vf(embeddings).squeeze(-1)
 
     def numpy_policy(self, num_rows: int) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -81,7 +113,7 @@ class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         Good until weights are set again; None where it is not faster, or not the same.
         """
         encoder, head = self.encoder, self.pi
-        if type(self) is not PPOModule or not reads_vectors(self.observation_space):
+        if type(self) is not PPOModule or not reads_vectors(self.observation_space) or self.lstm:
             return None
         if type(encoder) is not MLP:
             return None
@@ -93,14 +125,28 @@ class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         return mean and (lambda observations: with_log_std(mean(observations), log_std))
 
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if self.lstm is not None:
+            return self._forward_recurrent(batch, self.lstm)
         return {Columns.ACTION_DIST_INPUTS: self.pi(self.encoder(batch[Columns.OBS]))}
+
+    def _forward_recurrent(self, batch: dict[str, Any], lstm: LSTM) -> dict[str, Any]:
+        """Acting, over [B, T, ...]; the critic's memory goes on by the same steps."""
+        observations, state = batch[Columns.OBS], batch[Columns.STATE_IN]
+        shape = tree.flatten(observations)[0].shape[:2]
+        rows = tree.map_structure(lambda leaf: leaf.flatten(0, 1), observations)
+        hidden, after = lstm(self.encoder(rows).unflatten(0, shape), _part(state, ""))
+        if self.critic_lstm is not None:
+            latents = self._critic_encoder(rows).unflatten(0, shape)
+            _, critic_after = self.critic_lstm(latents, _part(state, _CRITIC))
+            after |= _prefixed(critic_after, _CRITIC)
+        return {Columns.ACTION_DIST_INPUTS: self.pi(hidden), Columns.STATE_OUT: after}
 
     def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         obs = batch[Columns.OBS]
         out = {}
         if self.augmentation is not None:
             obs = out[AUGMENTED_OBS] = self.augmentation(obs)
-        latent = self.encoder(obs)
+        latent = _remember(self.lstm, self.encoder(obs), batch, "")
         out[Columns.ACTION_DIST_INPUTS] = self.pi(latent)
         if not hasattr(self, "critic_encoder"):
             out[Columns.EMBEDDINGS] = latent
@@ -113,6 +159,22 @@ class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
 
     def _build_encoder(self) -> Encoder:
         return build_rl_encoder(self.observation_space, self.model_config)
+
+
+def _remember(lstm: LSTM | None, latents: Tensor, rows: Mapping[str, Any], prefix: str) -> Tensor:
+    """From latents [N, D] of a batch of rows to what the heads read, [N, H]."""
+    if lstm is None:
+        return latents
+    states = _part(rows[Columns.STATE_IN], prefix)
+    return lstm.over_rows(latents, states, rows.get(SEQUENCE_BEGINS))
+
+
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key: state[prefix + key] for key in STATE_KEYS}
+
+
+def _prefixed(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {prefix + key: value for key, value in state.items()}
 
 
 def policy_head(latent_dim: int, action_space: gym.Space) -> nn.Module:

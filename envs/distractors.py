@@ -1,0 +1,294 @@
+"""Noise beside the observations of any environment of vectors: ``env: {distractors: {dims: 30}}``.
+
+The noise says nothing of the state and does not depend on the actions. Options:
+
+- ``dims``: numbers that are appended to the observation; >= 1; required.
+- ``kind``: ``iid``, drawn anew at every step, or ``correlated``, a random walk that is drawn back
+  to 0 (an autoregressive process), so that tomorrow's noise can be told from today's. Default
+  ``iid``.
+- ``scale``: deviation of each number at every step, units of the observation; > 0; default 1.
+- ``correlation``: of a number with itself an agent step later; in (0, 1); ``correlated`` alone;
+  default 0.95.
+- ``info_state``: ``info["state"]`` is the observation without the noise; default false.
+
+The noise of an episode depends on the seed of its reset alone, and is the same for one environment
+and for one of a vector environment, whatever the environment itself draws.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from rlssl.errors import SpecError, did_you_mean, suggest
+
+KINDS = ("iid", "correlated")
+DEFAULTS: dict[str, Any] = {
+    "kind": "iid",
+    "scale": 1.0,
+    "correlation": 0.95,
+    "info_state": False,
+}
+
+# Steps of noise that are drawn at once.
+_BLOCK = 64
+
+# So that noise and environment, seeded alike, draw different numbers.
+_STREAM = 0xD157
+
+
+def check(options: Any) -> None:
+    """Checks ``env.distractors``.
+
+    Raises:
+        SpecError: An option is unknown, missing or out of range.
+    """
+    _parse(options)
+
+
+def wrap(env: gym.Env, options: Any, config: Mapping[str, Any]) -> gym.Env:
+    """Appends noise to the observations of an environment.
+
+    Raises:
+        SpecError: The observations are no vectors of floats, or an option is wrong.
+    """
+    return DistractedEnv(env, seed=config.get("seed"), **_parse(options))
+
+
+def wrap_vec(
+    vector: gym.vector.VectorEnv, options: Any, config: Mapping[str, Any]
+) -> gym.vector.VectorEnv:
+    """As `wrap`, for a suite's own vector environment."""
+    return DistractedVectorEnv(vector, seed=config.get("seed"), **_parse(options))
+
+
+class Noise:
+    """The noise of N environments, each with a generator of its own."""
+
+    def __init__(
+        self, num_envs: int, seed: int | None, *, dims: int, kind: str, scale: float, rho: float
+    ) -> None:
+        """Seeds environment i with ``seed + i``; with None, differently every time."""
+        self._scale = scale
+        self._rho = rho if kind == "correlated" else 0.0
+        self._rngs: list[np.random.Generator] = [np.random.default_rng() for _ in range(num_envs)]
+        self._drawn = np.zeros((num_envs, _BLOCK, dims))
+        self._next = np.full(num_envs, _BLOCK)
+        self._now = np.zeros((num_envs, dims))
+        if seed is not None:
+            self.seed([seed + i for i in range(num_envs)])
+
+    def seed(self, seeds: Sequence[int | None]) -> None:
+        """Starts streams anew; with None, goes on with the one there is."""
+        for i, seed in enumerate(seeds):
+            if seed is not None:
+                self._rngs[i] = np.random.default_rng([_STREAM, int(seed)])
+                self._next[i] = _BLOCK
+
+    def start(self, which: np.ndarray) -> None:
+        """The first noise of an episode, for the environments that ``which`` [N] marks."""
+        self._now[which] = self._draw(which)
+
+    def step(self, which: np.ndarray) -> None:
+        """The noise of the next step, for the environments that ``which`` [N] marks."""
+        new = self._draw(which)
+        self._now[which] = self._rho * self._now[which] + math.sqrt(1 - self._rho**2) * new
+
+    def append_to(self, observations: np.ndarray) -> np.ndarray:
+        """[N, n] to [N, n + dims], of the same dtype."""
+        noise = (self._scale * self._now).astype(observations.dtype)
+        return np.concatenate([observations, noise], axis=1)
+
+    def append_to_one(self, observation: np.ndarray, index: int) -> np.ndarray:
+        """[n] of environment ``index`` to [n + dims]."""
+        noise = (self._scale * self._now[index]).astype(observation.dtype)
+        return np.concatenate([observation, noise])
+
+    def _draw(self, which: np.ndarray) -> np.ndarray:
+        """[number marked, dims], standard normal; each environment's come from its own stream."""
+        for i in np.flatnonzero(which & (self._next == _BLOCK)):
+            self._drawn[i] = self._rngs[i].standard_normal(self._drawn.shape[1:])
+            self._next[i] = 0
+        rows = np.flatnonzero(which)
+        drawn: np.ndarray = self._drawn[rows, self._next[rows]]
+        self._next[rows] += 1
+        return drawn
+
+
+class DistractedEnv(gym.Wrapper):
+    """An environment with noise beside its observations."""
+
+    def __init__(
+        self,
+        env: gym.Env,
+        *,
+        seed: int | None,
+        dims: int,
+        kind: str,
+        scale: float,
+        correlation: float,
+        info_state: bool,
+    ) -> None:
+        """Wraps; see the module for the options.
+
+        Raises:
+            SpecError: The observations are no vectors of floats.
+        """
+        super().__init__(env)
+        self.observation_space = _larger(env.observation_space, dims)
+        self._noise = Noise(1, seed, dims=dims, kind=kind, scale=scale, rho=correlation)
+        self._info_state = info_state
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode, and with a seed the noise."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._noise.seed([seed])
+        self._noise.start(_ONE)
+        return self._seen(observation, info), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Takes a step."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._noise.step(_ONE)
+        return self._seen(observation, info), reward, terminated, truncated, info
+
+    def _seen(self, observation: Any, info: dict[str, Any]) -> np.ndarray:
+        if self._info_state:
+            info["state"] = observation
+        return self._noise.append_to_one(np.asarray(observation), 0)
+
+
+class DistractedVectorEnv(gym.vector.VectorWrapper):
+    """A vector environment with noise beside its observations."""
+
+    def __init__(
+        self,
+        env: gym.vector.VectorEnv,
+        *,
+        seed: int | None,
+        dims: int,
+        kind: str,
+        scale: float,
+        correlation: float,
+        info_state: bool,
+    ) -> None:
+        """Wraps; see the module for the options.
+
+        Raises:
+            SpecError: The observations are no vectors of floats.
+        """
+        super().__init__(env)
+        self.single_observation_space = _larger(env.single_observation_space, dims)
+        self.observation_space = batch_space(self.single_observation_space, env.num_envs)
+        self._noise = Noise(env.num_envs, seed, dims=dims, kind=kind, scale=scale, rho=correlation)
+        self._info_state = info_state
+        mode = env.metadata.get("autoreset_mode")
+        self._same_step = mode in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value)
+        self._everyone = np.ones(env.num_envs, np.bool_)
+        self._ended = np.zeros(env.num_envs, np.bool_)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts episodes, and with seeds the noise; of a ``reset_mask`` only those it marks."""
+        observations, infos = self.env.reset(seed=seed, options=options)
+        which = np.asarray((options or {}).get("reset_mask", self._everyone), np.bool_)
+        if seed is not None:
+            many = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+            self._noise.seed([one if which[i] else None for i, one in enumerate(many)])
+        self._noise.start(which)
+        self._ended[which] = False
+        return self._seen(observations, infos), infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Takes a step in every environment."""
+        observations, rewards, terminated, truncated, infos = self.env.step(actions)
+        ended = np.logical_or(terminated, truncated)
+        if self._same_step:
+            self._noise.step(self._everyone)
+            self._append_to_final(infos, ended)
+            self._noise.start(ended)
+        else:
+            self._noise.step(~self._ended)
+            self._noise.start(self._ended)
+            self._ended = ended
+        return self._seen(observations, infos), rewards, terminated, truncated, infos
+
+    def _append_to_final(self, infos: dict[str, Any], ended: np.ndarray) -> None:
+        final = infos.get("final_obs")
+        if final is None or not ended.any():
+            return
+        larger = np.full(self.num_envs, None, dtype=object)
+        for i in np.flatnonzero(ended):
+            larger[i] = self._noise.append_to_one(np.asarray(final[i]), i)
+        infos["final_obs"] = larger
+
+    def _seen(self, observations: Any, infos: dict[str, Any]) -> np.ndarray:
+        if self._info_state:
+            infos["state"] = np.array(observations)
+            infos["_state"] = self._everyone.copy()
+        return self._noise.append_to(np.asarray(observations))
+
+
+_ONE = np.ones(1, np.bool_)
+
+
+def _larger(space: gym.Space, dims: int) -> Box:
+    is_floating = isinstance(space, Box) and np.issubdtype(space.dtype, np.floating)
+    if not is_floating or len(space.shape or ()) != 1:
+        raise SpecError(
+            f"env.distractors needs observations that are vectors of floats; got {space}. Leave it "
+            "out, or wrap the environment (gymnasium's FlattenObservation)."
+        )
+    assert isinstance(space, Box)  # for mypy
+    unbounded = np.full(dims, np.inf, space.dtype)
+    low, high = (
+        np.concatenate([bound, sign * unbounded])
+        for bound, sign in ((space.low, -1), (space.high, 1))
+    )
+    return Box(low, high, dtype=space.dtype)  # type: ignore[arg-type]
+
+
+def _parse(options: Any) -> dict[str, Any]:
+    if not isinstance(options, Mapping):
+        raise SpecError(
+            f"env.distractors must be options, as {{dims: 30, kind: iid}}; got {options!r}."
+        )
+    for key in options.keys() - {"dims", *DEFAULTS}:
+        guess = suggest(str(key), ["dims", *DEFAULTS])
+        raise SpecError(f"unknown option env.distractors.{key}{guess}")
+    if "dims" not in options:
+        raise SpecError(f"env.distractors needs dims, as {{dims: 30}}; got {dict(options)!r}.")
+    given = {**DEFAULTS, **options}
+    dims, kind = given["dims"], given["kind"]
+    if type(dims) is not int or dims < 1:
+        raise SpecError(f"env.distractors.dims must be an integer >= 1; got {dims!r}.")
+    if kind not in KINDS:
+        guess = did_you_mean(str(kind), KINDS) or "."
+        raise SpecError(f"env.distractors.kind must be iid or correlated; got {kind!r}{guess}")
+    if not _is_number(given["scale"]) or not 0 < given["scale"] < math.inf:
+        raise SpecError(f"env.distractors.scale must be a number > 0; got {given['scale']!r}.")
+    correlation = given["correlation"]
+    if "correlation" in options and kind != "correlated":
+        raise SpecError("env.distractors.correlation is of kind: correlated alone; leave it out.")
+    if not _is_number(correlation) or not 0 < correlation < 1:
+        raise SpecError(f"env.distractors.correlation must be in (0, 1); got {correlation!r}.")
+    if not isinstance(given["info_state"], bool):
+        raise SpecError(
+            f"env.distractors.info_state must be true or false; got {given['info_state']!r}."
+        )
+    return given
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

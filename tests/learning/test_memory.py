@@ -1,0 +1,49 @@
+"""A cue remembered for ten steps: with an LSTM it is, without one it cannot be."""
+
+from typing import Any
+
+import pytest
+
+import rlssl
+from rlssl.policy import Policy, evaluate_policy, summarize
+
+# Half a minute each on a quiet core: a quarter of an hour on a busy machine is no failure.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+#: Four cues: without a memory, one choice in four is right.
+CHANCE = 0.25
+
+
+def success_after(config: Any, env_steps: int) -> float:
+    """The share of 200 greedy evaluation episodes in which the cue is named."""
+    algorithm = config.build_algo()
+    try:
+        result = algorithm.train()
+        while result["env_steps"] < env_steps:
+            result = algorithm.train()
+        policy = Policy.from_algorithm(algorithm)
+    finally:
+        algorithm.stop()
+    env = config.evaluation_env_settings
+    return summarize(evaluate_policy(policy, env, seeds=range(200), explore=False))["success_rate"]
+
+
+def ppo(seed: int, lstm: dict[str, int] | None) -> rlssl.PPOConfig:
+    return (
+        rlssl.PPOConfig()
+        .environment("memory/cue")
+        .model(encoder_config={"hidden": [64]}, lstm=lstm)
+        .debugging(seed=seed)
+    )
+
+
+# Measured: see docs/recurrent.md.
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_ppo_with_an_lstm_remembers_the_cue(seed: int) -> None:
+    assert success_after(ppo(seed, {"hidden": 64}), 40_000) >= 0.95
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_ppo_without_a_memory_stays_at_chance(seed: int) -> None:
+    # Four deviations of 200 fair draws: 4 * sqrt(0.25 * 0.75 / 200) = 0.12.
+    assert abs(success_after(ppo(seed, None), 40_000) - CHANCE) < 0.13
