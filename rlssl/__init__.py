@@ -13,16 +13,22 @@ from rlssl import lazy_imports
 
 if TYPE_CHECKING:
     from rlssl import auxiliary, losses
+    from rlssl.algorithms.a3c.a3c import A3CConfig
+    from rlssl.algorithms.ddpg.ddpg import DDPGConfig
     from rlssl.algorithms.ppo.ppo import PPOConfig
     from rlssl.algorithms.rainbow.rainbow import RainbowConfig
+    from rlssl.algorithms.sac.sac import SACConfig
     from rlssl.experiment.runs import load_policy
     from rlssl.registry import register_auxiliary_loss, register_encoder, register_env
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "A3CConfig",
+    "DDPGConfig",
     "PPOConfig",
     "RainbowConfig",
+    "SACConfig",
     "__version__",
     "auxiliary",
     "load_policy",
@@ -34,8 +40,11 @@ __all__ = [
 
 #: Public name -> the module that defines it.
 _DEFINED_IN = {
+    "A3CConfig": "rlssl.algorithms.a3c.a3c",
+    "DDPGConfig": "rlssl.algorithms.ddpg.ddpg",
     "PPOConfig": "rlssl.algorithms.ppo.ppo",
     "RainbowConfig": "rlssl.algorithms.rainbow.rainbow",
+    "SACConfig": "rlssl.algorithms.sac.sac",
     "load_policy": "rlssl.experiment.runs",
     "register_auxiliary_loss": "rlssl.registry",
     "register_encoder": "rlssl.registry",

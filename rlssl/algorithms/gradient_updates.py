@@ -4,7 +4,7 @@ RLlib's own loop slices every minibatch through three classes, logs after each, 
 into training mode again and again, which for small networks takes as long as the gradients do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -22,7 +22,7 @@ from ray.rllib.utils.metrics import (
     WEIGHTS_SEQ_NO,
 )
 from ray.rllib.utils.typing import ResultDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlssl.algorithms.bad_batch import nonfinite_columns, save_batch
 from rlssl.algorithms.gradient_sync import LearnerGroup, average_gradients, broadcast_state
@@ -135,8 +135,17 @@ class GradientUpdates(TorchLearner):
         gradients: dict[Any, Tensor] = super().compute_gradients(loss_per_module, **kwargs)
         if self.config.num_learners <= 1:
             return gradients
-        average_gradients(self._params.values())
+        self.average(self._params.values())
         return {ref: parameter.grad for ref, parameter in self._params.items()}
+
+    def average(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replaces gradients by their means over the Learners, if there are several."""
+        if self.config.num_learners <= 1:
+            return
+        parameters = list(parameters)
+        average_gradients(parameters)
+        for parameter in parameters:
+            parameter.grad = as_laid_out(parameter, parameter.grad)
 
     @torch.no_grad()
     def postprocess_gradients(self, gradients_dict: dict[Any, Tensor]) -> dict[Any, Tensor]:
@@ -144,17 +153,28 @@ class GradientUpdates(TorchLearner):
         self._norms: list[Tensor] = []
         for name, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
             parameters = (p for group in optimizer.param_groups for p in group["params"])
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            if not gradients:
-                continue
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-            limit = self.grad_clip_of(name)
-            if limit is not None:
-                # As torch's clip_grad_norm_.
-                torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
-            self._norms.append(norm)
-            self.record({f"gradients_{name}_global_norm": norm})
+            norm = self.clip(name, parameters)
+            if norm is not None:
+                self._norms.append(norm)
         return gradients_dict
+
+    @torch.no_grad()
+    def clip(self, name: str, parameters: Iterable[nn.Parameter]) -> Tensor | None:
+        """Clips the global norm of an optimizer's gradients.
+
+        Returns:
+            The norm before, a scalar; None where no parameter has a gradient.
+        """
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if not gradients:
+            return None
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        limit = self.grad_clip_of(name)
+        if limit is not None:
+            # As torch's clip_grad_norm_.
+            torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
+        self.record({f"gradients_{name}_global_norm": norm})
+        return norm
 
     def apply_gradients(self, gradients_dict: dict[Any, Tensor]) -> None:
         """Steps the optimizers, unless a gradient is not finite; then tells the module's parts.
@@ -216,6 +236,14 @@ class GradientUpdates(TorchLearner):
 
     def _make_modules_ddp_if_necessary(self) -> None:
         """Wraps nothing: see `rlssl.algorithms.gradient_sync`."""
+
+
+@torch.no_grad()
+def as_laid_out(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
+    """The gradient in the parameter's memory format: fused optimizers pair elements by address."""
+    if gradient is None or gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def pin_transfers(pipeline: Any, device: Any) -> None:

@@ -113,7 +113,7 @@ class OffPolicyConfigMixin(RLSSLConfigMixin, AlgorithmConfig):
         self.target_tau: float | None = None
         # Whether the auxiliary loss enters priorities, as in a published code of CURL.
         self.auxiliary_in_priorities = False
-        self.grad_clip = 10.0
+        self.grad_clip: float | None = 10.0
         self.grad_clip_by = "global_norm"
 
     def _set_training(self, given: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Target networks that are kept by the number of updates, not by env steps."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -52,3 +53,45 @@ class TargetNetwork(EMACopy):
     def set_extra_state(self, state: Any) -> None:
         """Restores what ``get_extra_state`` gave."""
         self._num_updates = int(state[0])
+
+
+class SlowParts(EMACopy):
+    """A copy of several networks, each of which follows its own at a speed of its own.
+
+    Source:
+        Yarats et al. 2019, arXiv:1910.01741, and CURL's code: 0.05 for the encoder, 0.01 for the
+        critics.
+    """
+
+    def __init__(self, online: nn.ModuleDict, taus: Mapping[str, float]) -> None:
+        """Copies ``online``, which is not registered here: it belongs to who made it.
+
+        Args:
+            online: The networks that learn.
+            taus: Share of each one's weights taken over by ``move``; in (0, 1].
+
+        Raises:
+            ValueError: If a network has no tau, or one is out of range.
+        """
+        super().__init__(online)
+        if taus.keys() != set(online.keys()) or not all(0 < tau <= 1 for tau in taus.values()):
+            raise ValueError(
+                f"taus must give {sorted(online.keys())} a number in (0, 1] each; got {dict(taus)}."
+            )
+        self.__dict__["_online"] = online
+        self._taus = dict(taus)
+
+    def move(self) -> None:
+        """Takes a step towards the online networks, buffers and all."""
+        target: Any = self.target
+        for name, tau in self._taus.items():
+            self._move_part(self.__dict__["_online"][name], target[name], tau)
+
+    @torch.no_grad()
+    def _move_part(self, online: nn.Module, target: nn.Module, tau: float) -> None:
+        # By position: the copy has the same layers, and names take longer than small layers do.
+        moved: list[Tensor] = list(target.parameters())
+        if moved:
+            torch._foreach_lerp_(moved, [*online.parameters()], tau)
+        for slow, buffer in zip(target.buffers(), online.buffers(), strict=True):
+            slow.copy_(buffer)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
 from rlssl.auxiliary.views import make_views
+from rlssl.errors import SpecError
 from rlssl.losses import bilinear_info_nce
 from rlssl.losses.contrastive import bilinear_similarity
 from rlssl.networks.augmentation import AUGMENTED_OBS
@@ -75,8 +76,9 @@ class CURL(AuxiliaryLoss):
         # Whether the projection's LayerNorms have weights (atari); the published code makes them
         # anew in every pass, so that they are never trained.
         trained_layernorm: bool = False
-        # The published dmc code steps two Adams on the encoder for every CURL loss. Refused: an
-        # rlssl Learner has one Adam for the encoder, and one backward pass for all losses.
+        # Whether two Adams step on the encoder for every CURL loss, as in the published dmc code:
+        # twice the step. Of sac and ddpg with `auxiliary_step: separate`, whose encoder has an Adam
+        # for auxiliary losses alone.
         double_encoder_step: bool = False
         # Control: the positive of every query is a key drawn from the batch. Stays at log(batch).
         shuffled_positives: bool = False
@@ -107,11 +109,8 @@ class CURL(AuxiliaryLoss):
                 value = getattr(self, key)
                 if value is not None and (type(value) is not int or value < least):
                     raise ValueError(f"{key} must be a whole number >= {least}; got {value!r}.")
-            if self.double_encoder_step:
-                raise ValueError(
-                    "double_encoder_step=True is not available: the encoder has one Adam, which "
-                    "steps once on the sum of all losses. Leave it out."
-                )
+            if self.double_encoder_step and self.variant != "dmc":
+                raise ValueError("double_encoder_step is an option of variant 'dmc' alone.")
             if self.trained_layernorm and self.variant != "atari":
                 raise ValueError("trained_layernorm is an option of variant 'atari' alone.")
 
@@ -123,6 +122,12 @@ class CURL(AuxiliaryLoss):
 
     def __init__(self, config: Config, **given: Any) -> None:
         super().__init__(config, **given)
+        if config.double_encoder_step and self.key_encoder is None:
+            raise SpecError(
+                "auxiliary.curl.double_encoder_step=True needs an algorithm whose target critic "
+                "has an encoder, which steps apart for auxiliary losses (sac or ddpg with training."
+                "auxiliary_step: separate); leave it out."
+            )
         self.views = make_views(
             self.observation_space,
             self.encoder,

@@ -19,7 +19,11 @@ from rlssl.losses.advantage import generalized_advantage
 from rlssl.losses.bisimulation import bisimulation_loss, gaussian_nll, gaussian_w2
 from rlssl.losses.contrastive import bilinear_info_nce, info_nce
 from rlssl.losses.distributional import c51_loss, c51_project, expected_values
-from rlssl.losses.dynamics import forward_dynamics_loss, inverse_dynamics_loss
+from rlssl.losses.dynamics import (
+    forward_dynamics_loss,
+    inverse_dynamics_loss,
+    lipschitz_penalty,
+)
 from rlssl.losses.policy_gradient import clipped_surrogate, value_loss
 from rlssl.losses.value_based import (
     double_q_target,
@@ -46,6 +50,7 @@ __all__ = [
     "huber_loss",
     "info_nce",
     "inverse_dynamics_loss",
+    "lipschitz_penalty",
     "select_action_values",
     "smoothed_actions",
     "soft_policy_loss",

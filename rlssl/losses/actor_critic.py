@@ -43,6 +43,7 @@ def smoothed_actions(
     low: float = -1.0,
     high: float = 1.0,
     straight_through: bool = False,
+    noise: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Actions with clipped Gaussian noise, within bounds.
@@ -57,6 +58,7 @@ def smoothed_actions(
         low: Least action, the same in every dimension.
         high: Largest action.
         straight_through: Whether gradients pass the bounds, where a clamp has none (DrQ-v2).
+        noise: [N, A], standard normal, changed in place; None: drawn.
         generator: Draws the noise, on its own device; None: torch's global one.
 
     Returns:
@@ -74,8 +76,8 @@ def smoothed_actions(
             "std must be >= 0, clip > 0 and low < high; got "
             f"std={std}, clip={clip}, low={low}, high={high}."
         )
-    device = actions.device if generator is None else generator.device
-    noise = torch.randn(actions.shape, generator=generator, device=device, dtype=actions.dtype)
+    if noise is None:
+        noise = _standard_normal(actions, generator)
     noise = noise.mul_(std).clamp_(-clip, clip).to(actions.device)
     noisy = (actions + noise).clamp(low, high)
     return actions + (noisy - actions).detach() if straight_through else noisy
@@ -236,13 +238,18 @@ def squashed_gaussian_log_prob(mean: Tensor, log_std: Tensor, pre_tanh: Tensor) 
 
 
 def squashed_gaussian_sample(
-    mean: Tensor, log_std: Tensor, *, generator: torch.Generator | None = None
+    mean: Tensor,
+    log_std: Tensor,
+    *,
+    noise: Tensor | None = None,
+    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draws ``tanh(mean + std * N(0, 1))`` and its log-probability, with their gradients.
 
     Args:
         mean: [N, A], before the tanh.
         log_std: [N, A], logarithms of the deviations before the tanh.
+        noise: [N, A], standard normal; None: drawn.
         generator: Draws, on its own device; None: torch's global one.
 
     Returns:
@@ -256,11 +263,16 @@ def squashed_gaussian_sample(
         Haarnoja et al. 2018, arXiv:1812.05905, eq. 8 and appendix C.
     """
     _check_gaussian(mean, log_std, mean)
-    device = mean.device if generator is None else generator.device
-    noise = torch.randn(mean.shape, generator=generator, device=device, dtype=mean.dtype)
-    noise = noise.to(mean.device)
+    if noise is None:
+        noise = _standard_normal(mean, generator)
     pre_tanh = torch.addcmul(mean, log_std.exp(), noise)
     return pre_tanh.tanh(), _log_prob(log_std, noise, pre_tanh)
+
+
+def _standard_normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    device = like.device if generator is None else generator.device
+    noise = torch.randn(like.shape, generator=generator, device=device, dtype=like.dtype)
+    return noise.to(like.device)
 
 
 def _log_prob(log_std: Tensor, deviations: Tensor, pre_tanh: Tensor) -> Tensor:

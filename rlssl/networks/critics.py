@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,18 @@ class QCritics(nn.Module):
             if index == self._action_index:
                 x = torch.cat([x, action.expand(*x.shape[:-1], -1)], dim=-1)
             x = layer(x)
+            if index < len(self.layers) - 1:
+                x = self.activation(x)
+        return x.squeeze(-1)
+
+    def first(self, latent: Tensor, action: Tensor) -> Tensor:
+        """The first critic's values alone, [N]; half the work of two critics."""
+        x = latent
+        layer: Any
+        for index, layer in enumerate(self.layers):
+            if index == self._action_index:
+                x = torch.cat([x, action], dim=-1)
+            x = torch.addmm(layer.bias[0], x, layer.weight[0])
             if index < len(self.layers) - 1:
                 x = self.activation(x)
         return x.squeeze(-1)

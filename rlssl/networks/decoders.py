@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from rlssl.errors import SpecError
 from rlssl.networks.encoders import check_size
 from rlssl.networks.init import orthogonal_init
 from rlssl.networks.pixel_encoders import delta_orthogonal_
@@ -105,6 +106,26 @@ class PixelDecoder(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """[N, D] to images [N, C, H, W], in the units of ``quantise_pixels``."""
         return self.convolutions(self.linear(latent).unflatten(1, self._first_shape))
+
+
+def fitting_pixel_decoder(latent_dim: int, image_shape: tuple[int, ...]) -> PixelDecoder:
+    """A PixelDecoder of four layers, or of fewer where the image is small.
+
+    Args:
+        latent_dim: D of a latent.
+        image_shape: [C, H, W].
+
+    Raises:
+        SpecError: If the image is too small for one layer.
+    """
+    channels, height, width = image_shape
+    num_layers = min(4, (min(height, width) + 1) // 4)
+    if num_layers < 1:
+        raise SpecError(
+            f"images of {height} x {width} pixels are too small for a decoder: 3 x 3 are needed. "
+            "Leave the decoder out."
+        )
+    return PixelDecoder(latent_dim, (channels, height, width), num_layers=num_layers)
 
 
 def quantise_pixels(

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size
 from rlssl.networks.ensemble import EnsembleLayerNorm, EnsembleLinear
+from rlssl.peers import Rows
 
 #: What a model predicts, and how bisimulation compares its predictions.
 TRANSITION_KINDS = ("smooth_l1", "deterministic", "probabilistic", "ensemble")
@@ -92,7 +93,12 @@ class TransitionModel(nn.Module):
         return torch.zeros_like(mean) if self.kind == "deterministic" else std
 
     def sample(
-        self, mean: Tensor, std: Tensor | None, *, generator: torch.Generator | None = None
+        self,
+        mean: Tensor,
+        std: Tensor | None,
+        *,
+        generator: torch.Generator | None = None,
+        rows: Rows | None = None,
     ) -> Tensor:
         """Draws next latents from a prediction; of an ensemble, one member is drawn for all rows.
 
@@ -100,6 +106,8 @@ class TransitionModel(nn.Module):
             mean: As ``forward`` gives it.
             std: As ``forward`` gives it.
             generator: Draws, on its own device; None: torch's global one.
+            rows: Of which larger batch these are a part, so that it is drawn for as a whole; None:
+                of none.
 
         Returns:
             [N, D]; the mean itself where there is no deviation. Gradients flow into both.
@@ -110,7 +118,10 @@ class TransitionModel(nn.Module):
             mean, std = mean[int(drawn)], None if std is None else std[int(drawn)]
         if std is None:
             return mean
-        noise = torch.randn(mean.shape, generator=generator, device=device or mean.device)
+        first, total = rows or (0, len(mean))
+        shape = (total, mean.shape[-1])
+        noise = torch.randn(shape, generator=generator, device=device or mean.device)
+        noise = noise[first : first + len(mean)]
         return torch.addcmul(mean, std, noise.to(mean))
 
 

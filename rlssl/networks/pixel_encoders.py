@@ -34,6 +34,9 @@ class ImageEncoder(Encoder):
     ``super().__init__``.
     """
 
+    #: Added to scaled images.
+    _shift = 0.0
+
     def __init__(
         self,
         observation_space: gym.Space,
@@ -59,9 +62,9 @@ class ImageEncoder(Encoder):
             raise SpecError(f"layout must be 'CHW' or 'HWC'; got {layout!r}.")
         self.layout: Layout = layout or guessed
         self._scale = integer_scale(observation_space)
-        channels, height, width = channels_first(observation_space, self.layout)
-        self.layers = self._initialise(self._make_layers(channels, height, width))
-        self.output_dim = _output_dim(self.layers, channels, height, width)
+        self._image_shape = channels_first(observation_space, self.layout)
+        self.layers = self._initialise(self._make_layers(*self._image_shape))
+        self.output_dim = _output_dim(self.layers, *self._image_shape)
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.layers.to(memory_format=self._memory_format)  # type: ignore[call-overload]
 
@@ -74,8 +77,27 @@ class ImageEncoder(Encoder):
     def forward(self, obs: Tensor) -> Tensor:
         """[N, C, H, W] or [N, H, W, C], any dtype, to [N, output_dim]."""
         images = obs if self.layout == "CHW" else obs.permute(0, 3, 1, 2)
-        images = images.float().contiguous(memory_format=self._memory_format)
-        return self.layers(images if self._scale == 1.0 else images * self._scale)
+        images = images.to(torch.float32, memory_format=self._memory_format)
+        if self._scale != 1.0:
+            # In place where the images are a copy already.
+            images = images * self._scale if images.dtype == obs.dtype else images.mul_(self._scale)
+        if self._shift != 0.0:
+            images = images + self._shift if images.dtype == obs.dtype else images.add_(self._shift)
+        return self.layers(images)
+
+    def take_head(self) -> nn.Sequential:
+        """Takes away the layers behind the convolutions: latents are the convolutions' features.
+
+        Returns:
+            What was taken, [N, features] to [N, the former output_dim]; empty where the
+            convolutions' features were the latents.
+        """
+        kinds = [type(layer) for layer in self.layers]
+        end = kinds.index(nn.Flatten) + 1 if nn.Flatten in kinds else len(kinds)
+        layers = list(self.layers)
+        self.layers, head = nn.Sequential(*layers[:end]), nn.Sequential(*layers[end:])
+        self.output_dim = _output_dim(self.layers, *self._image_shape)
+        return head
 
 
 class SmallCNN(ImageEncoder):
@@ -160,6 +182,8 @@ class CURLCNN(ImageEncoder):
         num_layers: int = 4,
         num_filters: int = 32,
         tanh: bool = False,
+        centered: bool = False,
+        init: str = "delta_orthogonal",
         layout: Layout | None = None,
         channels_last: bool = False,
     ) -> None:
@@ -171,6 +195,9 @@ class CURLCNN(ImageEncoder):
             num_layers: Convolutions; each after the first takes 2 pixels a side.
             num_filters: Channels of every convolution.
             tanh: Whether a tanh follows the LayerNorm.
+            centered: Whether integer images are scaled to [-0.5, 0.5] instead, as DrQ-v2 does.
+            init: Of the convolutions: ``delta_orthogonal`` (SAC-AE, CURL) or ``orthogonal``
+                (DrQ-v2), both of gain sqrt(2).
             layout: See ``ImageEncoder``.
             channels_last: See ``ImageEncoder``.
 
@@ -183,9 +210,12 @@ class CURLCNN(ImageEncoder):
             ("num_filters", num_filters),
         ):
             check_size(name, size)
-        self._feature_dim, self._tanh = feature_dim, tanh
+        if init not in ("delta_orthogonal", "orthogonal"):
+            raise SpecError(f"init must be delta_orthogonal or orthogonal; got {init!r}.")
+        self._feature_dim, self._tanh, self._init = feature_dim, tanh, init
         self._num_layers, self._num_filters = num_layers, num_filters
         super().__init__(observation_space, layout=layout, channels_last=channels_last)
+        self._shift = -0.5 if centered and self._scale != 1.0 else 0.0
 
     def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
         _check_pixels(
@@ -194,7 +224,11 @@ class CURLCNN(ImageEncoder):
         layers: list[nn.Module] = []
         sizes = [channels, *[self._num_filters] * self._num_layers]
         for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-            layers += [nn.Conv2d(fan_in, fan_out, 3, stride=1 if index else 2), nn.ReLU()]
+            # In place: the maps before the ReLU are as large, and nobody needs them.
+            layers += [
+                nn.Conv2d(fan_in, fan_out, 3, stride=1 if index else 2),
+                nn.ReLU(inplace=True),
+            ]
         convolutions = nn.Sequential(*layers, nn.Flatten())
         features = _output_dim(convolutions, channels, height, width)
         head = [nn.Linear(features, self._feature_dim), nn.LayerNorm(self._feature_dim)]
@@ -204,7 +238,10 @@ class CURLCNN(ImageEncoder):
         orthogonal_init(layers, gain=1.0)
         for layer in layers:
             if isinstance(layer, nn.Conv2d):
-                delta_orthogonal_(layer.weight)
+                if self._init == "delta_orthogonal":
+                    delta_orthogonal_(layer.weight)
+                else:
+                    nn.init.orthogonal_(layer.weight, HIDDEN_GAIN)
         return layers
 
 

@@ -1,9 +1,14 @@
 """The way from an encoder's features into actors and critics, and what they share of encoders."""
 
-from torch import nn
+from typing import Any
 
-from rlssl.networks.encoders import check_size
+from torch import Tensor, nn
+
+from rlssl.networks.encoders import Encoder, check_size
 from rlssl.networks.ensemble import initialise
+from rlssl.networks.pixel_encoders import ImageEncoder
+
+_CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 class Trunk(nn.Sequential):
@@ -37,6 +42,72 @@ class Trunk(nn.Sequential):
         self.output_dim = output_dim
 
 
+class SharedEncoder(Encoder):
+    """An encoder in two parts: features that another network reads, too, and its own projection.
+
+    ``encoder(obs) = projection(features(obs))``.
+
+    Args:
+        body: [N, ...] observations to features [N, F].
+        projection: [N, F] to [N, D].
+        output_dim: D.
+    """
+
+    def __init__(self, body: Encoder, projection: nn.Module, output_dim: int) -> None:
+        super().__init__()
+        self.body, self.projection = body, projection
+        self.feature_dim, self.output_dim = body.output_dim, output_dim
+        self.layout = getattr(body, "layout", None)
+        self._kept: tuple[Any, Tensor] | None = None
+
+    def forward(self, obs: Any) -> Tensor:
+        """[N, ...] to [N, output_dim]."""
+        latents: Tensor = self.projection(self.features(obs))
+        return latents
+
+    def features(self, obs: Any) -> Tensor:
+        """[N, F]; those that were kept, if they are of this very object."""
+        if self._kept is not None and self._kept[0] is obs:
+            return self._kept[1]
+        features: Tensor = self.body(obs)
+        return features
+
+    def keep(self, obs: Any) -> Tensor:
+        """[N, F], with their graph, which ``features`` gives out until the next ``forget``."""
+        self._kept = None
+        features = self.features(obs)
+        self._kept = (obs, features)
+        return features
+
+    def forget(self) -> None:
+        """To be called whenever the weights or the observations have changed."""
+        self._kept = None
+
+
+def share_convolutions(encoder: Encoder) -> Encoder:
+    """Splits an encoder of images behind its convolutions, in place.
+
+    Args:
+        encoder: One that ``build_encoder`` gave, or a wrapper with the attribute ``encoder``.
+
+    Returns:
+        A `SharedEncoder`: of the convolutions and what follows; or, of any other encoder that has
+        convolutions, all of it and nothing. Without convolutions, ``encoder`` itself.
+    """
+    if not any(isinstance(layer, _CONVOLUTIONS) for layer in encoder.modules()):
+        return encoder
+    output_dim = encoder.output_dim
+    wrappers: list[Any] = [encoder]
+    while not isinstance(wrappers[-1], ImageEncoder) and hasattr(wrappers[-1], "encoder"):
+        wrappers.append(wrappers[-1].encoder)
+    head: nn.Module = nn.Sequential()
+    if isinstance(wrappers[-1], ImageEncoder):
+        head = wrappers[-1].take_head()
+        for wrapper in wrappers:
+            wrapper.output_dim = wrappers[-1].output_dim
+    return SharedEncoder(encoder, head, output_dim)
+
+
 def tie_convolutions(target: nn.Module, source: nn.Module) -> None:
     """Gives ``target`` the convolutions of ``source``: the same Parameters, from now on.
 
@@ -54,9 +125,8 @@ def tie_convolutions(target: nn.Module, source: nn.Module) -> None:
     Source:
         Yarats et al. 2019, arXiv:1910.01741.
     """
-    kinds = nn.Conv1d | nn.Conv2d | nn.Conv3d
-    targets = [layer for layer in target.modules() if isinstance(layer, kinds)]
-    sources = [layer for layer in source.modules() if isinstance(layer, kinds)]
+    targets = [layer for layer in target.modules() if isinstance(layer, _CONVOLUTIONS)]
+    sources = [layer for layer in source.modules() if isinstance(layer, _CONVOLUTIONS)]
     shapes = [_shapes(targets), _shapes(sources)]
     if not targets or shapes[0] != shapes[1]:
         raise ValueError(

@@ -15,6 +15,8 @@ from rlssl.algorithms.gradient_sync import LearnerGroup, average_gradients, broa
 from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.auxiliary.base import Chunk
 from rlssl.auxiliary.normalization import DiscountedReturnScale
+from rlssl.rollouts.recurrence import SEQUENCE_BEGINS
+from rlssl.rollouts.rows import take_rows
 from tests.algorithms.bench import Bench, small_ppo
 
 MODULE = "default_policy"
@@ -29,6 +31,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "curl-augmented": ("minatar/Breakout", {"curl": {}}, {"augmentation": {"shift": {"pad": 2}}}),
     "curl-shuffled": ("minatar/Breakout", {"curl": {"shuffled_positives": True}}, {}),
     "icm-and-curl": ("CartPole-v1", {"icm": {}, "curl": {"variant": "atari"}}, {}),
+    "icm-recurrent": ("CartPole-v1", {"icm": {}}, {"lstm": {"hidden": 8, "sequence_length": 4}}),
 }
 
 
@@ -40,8 +43,8 @@ def config_of(case: str) -> PPOConfig:
 
 def update(bench: Bench, batch: dict[str, Any], rows: slice) -> None:
     """One update on some rows of a finished batch: the advantages are given."""
-    part = {key: value[rows] for key, value in batch.items() if isinstance(value, Tensor)}
-    bench.learner.take_step(part)
+    kept = {key: value for key, value in batch.items() if isinstance(value, Tensor | dict)}
+    bench.learner.take_step(take_rows(kept, rows))
 
 
 def one_of_two(rank: int, folder: str) -> None:
@@ -93,8 +96,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for case in CASES:
         bench = Bench(config_of(case))
         batches = [bench.batch(bench.sample()) for _ in range(3)]
-        batches = [{key: value[:ROWS] for key, value in batch.items()} for batch in batches]
+        batches = [take_rows(batch, slice(ROWS)) for batch in batches]
         for batch in batches:
+            if SEQUENCE_BEGINS in batch:
+                # Learners share whole sequences: one begins where the second one's half does.
+                batch[SEQUENCE_BEGINS][ROWS // 2] = True
             update(bench, batch, slice(None))
         torch.save(batches, path / f"{case}-batches.pt")
         torch.save(bench.module.state_dict(), path / f"{case}-one.pt")

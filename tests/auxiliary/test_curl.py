@@ -384,7 +384,7 @@ def test_variant_decides_what_is_left_open() -> None:
         ({"pad": -1}, "pad must be a whole number >= 0; got -1"),
         ({"crop": 0}, "crop must be a whole number >= 1; got 0"),
         ({"crop": 8.5}, "crop must be a whole number >= 1; got 8.5"),
-        ({"double_encoder_step": True}, "double_encoder_step=True is not available"),
+        ({"double_encoder_step": True, "variant": "atari"}, "variant 'dmc' alone"),
         ({"trained_layernorm": True}, "variant 'atari' alone"),
     ],
 )

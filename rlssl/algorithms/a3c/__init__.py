@@ -1,0 +1,1 @@
+"""Asynchronous advantage actor-critic, and its synchronous sibling."""

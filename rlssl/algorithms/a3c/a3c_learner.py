@@ -1,0 +1,254 @@
+"""The actor-critic loss, its gradient in one buffer, and the step that any gradient makes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.learner import (
+    DEFAULT_OPTIMIZER,
+    ENTROPY_KEY,
+    POLICY_LOSS_KEY,
+    VF_LOSS_KEY,
+)
+from ray.rllib.core.learner.training_data import TrainingData
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.evaluation.postprocessing import Postprocessing
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+from ray.rllib.utils.typing import ResultDict
+from torch import Tensor
+from torch.optim import Optimizer
+
+from rlssl.algorithms.a3c.flat import FlatModule
+from rlssl.algorithms.a3c.optimizers import make_optimizer
+from rlssl.algorithms.auxiliary_mixins import (
+    AUXILIARY_OPTIMIZER,
+    AuxiliaryLearnerMixin,
+    trainable,
+)
+from rlssl.algorithms.ppo.ppo_learner import PPOTorchLearner
+from rlssl.errors import NonFiniteUpdateError
+from rlssl.losses import value_loss
+from rlssl.schedules import value_at
+
+#: Between an optimiser's name and its worker, where each worker has statistics of its own.
+_OF_WORKER = "/worker_"
+
+
+class A3CTorchLearner(PPOTorchLearner):
+    """A worker's half computes gradients, the driver's half applies them; both are one class.
+
+    The batch is made as PPO's is: stacked observations, intrinsic rewards, advantages.
+
+    Source:
+        Mnih et al. 2016, arXiv:1602.01783, algorithm S3. Differs: see PAPERS.md.
+    """
+
+    #: Whose gradients it computes; decides which of several entropy coefficients holds.
+    worker_index = 0
+    flat: FlatModule
+
+    def build(self) -> None:
+        """Builds as the bases do."""
+        if self._is_built:
+            return
+        # Applied since the last report: gradients, and the agent steps behind them.
+        self._num_applied = self._steps_applied = 0
+        # What the last gradient was computed of, where that was here.
+        self._minibatch: Mapping[str, Any] = {}
+        super().build()
+
+    def configure_optimizers_for_module(
+        self, module_id: str, config: AlgorithmConfig | None = None
+    ) -> None:
+        """Lays the parameters out in one buffer, each group with an optimiser, or one a worker."""
+        if hasattr(self, "flat"):
+            # Asked for again by a checkpoint of a run with more workers.
+            return
+        config = config or self.config
+        module = self.module[module_id].unwrapped()
+        heads = {name: trainable(loss) for name, loss in module.auxiliary.items()}
+        owned = {id(parameter) for parameters in heads.values() for parameter in parameters}
+        groups = {DEFAULT_OPTIMIZER: [p for p in trainable(module) if id(p) not in owned]}
+        groups |= {AUXILIARY_OPTIMIZER + name: head for name, head in heads.items() if head}
+        frozen = [parameter for parameter in module.parameters() if not parameter.requires_grad]
+        self.flat = FlatModule(groups, frozen)
+        self._optimizers: dict[int, list[Optimizer]] = {}
+        for worker in self._owners(config):
+            suffix = "" if worker < 0 else f"{_OF_WORKER}{worker}"
+            self._optimizers[worker] = []
+            for name, parameter in self.flat.groups.items():
+                optimizer = make_optimizer(config, parameter)
+                self._optimizers[worker].append(optimizer)
+                self.register_optimizer(
+                    module_id=module_id,
+                    optimizer_name=name + suffix,
+                    optimizer=optimizer,
+                    params=[parameter],
+                )
+
+    def compute(self, episodes: Sequence[SingleAgentEpisode], *, agent_steps: int) -> None:
+        """Leaves the gradient of a fragment in ``flat.gradient``.
+
+        Args:
+            episodes: The fragment's chunks.
+            agent_steps: Of all workers, this fragment included.
+        """
+        self.set_clock(agent_steps)
+        batch = self._make_batch_if_necessary(TrainingData(episodes=list(episodes)))
+        self.rl_module.train()
+        self._backward(dict(batch.policy_batches[DEFAULT_MODULE_ID]))
+
+    def apply(self, *, worker: int, agent_steps: int, num_steps: int) -> bool:
+        """Clips what is in ``flat.gradient`` and steps with it, unless it is not finite.
+
+        Args:
+            worker: Whose it is.
+            agent_steps: Of all workers, those behind this gradient included.
+            num_steps: Agent steps behind this gradient.
+
+        Returns:
+            Whether it was applied.
+
+        Raises:
+            NonFiniteUpdateError: After ``max_nonfinite_updates`` in a row were not.
+        """
+        self.set_clock(agent_steps)
+        if not self._step(worker):
+            return False
+        self._weights_seq_no += 1
+        self._num_applied += 1
+        self._steps_applied += num_steps
+        return True
+
+    def set_clock(self, agent_steps: int) -> None:
+        """Brings learning rates and coefficients to where the run is."""
+        self.before_gradient_based_update(timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: agent_steps})
+
+    def note_nonfinite(self) -> None:
+        """Counts a gradient that is left out because it is not finite.
+
+        Raises:
+            NonFiniteUpdateError: After ``max_nonfinite_updates`` in a row.
+        """
+        if self._minibatch:
+            self._skip_update()
+            return
+        self.num_nonfinite_updates += 1
+        self.metrics.log_value(("faults", "nonfinite_updates"), 1, reduce="lifetime_sum")
+        if self.num_nonfinite_updates >= self.config.max_nonfinite_updates:
+            raise NonFiniteUpdateError(
+                f"{self.num_nonfinite_updates} gradients in a row were not finite, though their "
+                "workers were started again; lower the learning rate, clip gradients "
+                "(training.grad_clip) or look for infinite observations and rewards."
+            )
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """The module's buffers: running means and the like, which no gradient moves."""
+        buffers = self.rl_module.named_buffers()
+        return {name: buffer.detach().cpu().numpy().copy() for name, buffer in buffers}
+
+    @torch.no_grad()
+    def set_statistics(self, statistics: Mapping[str, np.ndarray]) -> None:
+        """Sets what ``statistics`` gave."""
+        buffers = dict(self.rl_module.named_buffers())
+        for name, value in statistics.items():
+            buffers[name].copy_(torch.as_tensor(np.array(value)))
+
+    def report(self) -> ResultDict:
+        """What was logged since the last call, reduced."""
+        self._log_update(self._steps_applied, 1, self._num_applied)
+        self._num_applied = self._steps_applied = 0
+        return self.metrics.reduce()
+
+    def compute_rl_loss(
+        self,
+        *,
+        module_id: str,
+        config: AlgorithmConfig,
+        batch: dict[str, Any],
+        fwd_out: dict[str, Any],
+    ) -> Tensor:
+        """``-logp * advantage`` + vf_loss_coeff * value loss - entropy_coeff * entropy."""
+        module = self.module[module_id].unwrapped()
+        policy = module.action_dist_cls.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
+        values = module.compute_values(batch, embeddings=fwd_out.get(Columns.EMBEDDINGS))
+        logp = policy.logp(batch[Columns.ACTIONS])
+        actor = -(logp * batch[Postprocessing.ADVANTAGES]).mean()
+        critic = value_loss(values, batch[Postprocessing.VALUE_TARGETS]).mean()
+        entropy = policy.entropy().mean()
+        entropy_coeff = value_at(config.entropy_coeff_of(self.worker_index), self.env_steps)
+        self.record(
+            {
+                POLICY_LOSS_KEY: actor.detach(),
+                VF_LOSS_KEY: critic.detach(),
+                ENTROPY_KEY: entropy.detach(),
+                "entropy_coeff": entropy_coeff,
+            }
+        )
+        return actor + config.vf_loss_coeff * critic - entropy_coeff * entropy
+
+    def take_step(self, rows: Mapping[str, Any]) -> None:
+        """One gradient and one step with it, for ``Learner.update``."""
+        self._backward(rows)
+        self._step(self.worker_index)
+
+    def compute_gradients(
+        self, loss_per_module: dict[str, Tensor], **kwargs: Any
+    ) -> dict[Any, Tensor]:
+        """Fills ``flat.gradient``; parameters without a gradient have zeros."""
+        del kwargs
+        self.flat.gradient.zero_()
+        torch.stack(list(loss_per_module.values())).sum().backward()
+        return {}
+
+    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """As for any Learner: there is no KL penalty to adapt."""
+        super(PPOTorchLearner, self).after_gradient_based_update(timesteps=timesteps)
+
+    def _backward(self, rows: Mapping[str, Any]) -> None:
+        fwd_out = self.rl_module._forward_train(rows)
+        loss = self.compute_loss_for_module(
+            module_id=DEFAULT_MODULE_ID, config=self.config, batch=dict(rows), fwd_out=fwd_out
+        )
+        self.record({self.TOTAL_LOSS_KEY: loss.detach()})
+        self._minibatch = rows
+        self.compute_gradients({DEFAULT_MODULE_ID: loss})
+
+    @torch.no_grad()
+    def _step(self, worker: int) -> bool:
+        norms = {
+            name: torch.linalg.vector_norm(parameter.grad)
+            for name, parameter in self.flat.groups.items()
+            if parameter.grad is not None
+        }
+        if not bool(torch.isfinite(torch.stack(list(norms.values()))).all()):
+            self.note_nonfinite()
+            return False
+        self.num_nonfinite_updates = 0
+        for name, norm in norms.items():
+            limit, gradient = self.grad_clip_of(name), self.flat.groups[name].grad
+            if limit is not None and gradient is not None:
+                # As torch's clip_grad_norm_.
+                gradient.mul_((limit / (norm + 1e-6)).clamp(max=1.0))
+        self.record({f"gradients_{name}_global_norm": norm for name, norm in norms.items()})
+        own = worker if worker in self._optimizers else next(iter(self._optimizers))
+        for optimizer in self._optimizers[own]:
+            optimizer.step()
+        for part in self.parts_of_their_own():
+            part.after_update()
+        return True
+
+    def _owners(self, config: AlgorithmConfig) -> list[int]:
+        """The workers with optimiser statistics of their own; [-1]: all share them."""
+        if config.optimizer_state == "shared":
+            return [-1]
+        return list(range(1, config.num_env_runners + 1)) or [0]
+
+    def _own_setting(self, optimizer_name: str, key: str) -> float | None:
+        return AuxiliaryLearnerMixin._own_setting(
+            self, optimizer_name.partition(_OF_WORKER)[0], key
+        )

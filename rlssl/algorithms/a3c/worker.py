@@ -1,0 +1,149 @@
+"""A worker: an EnvRunner that learns from what it samples, and sends the gradient."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from torch import nn
+
+from rlssl.algorithms.a3c.a3c_learner import A3CTorchLearner
+from rlssl.algorithms.a3c.pool import Reply
+from rlssl.rollouts.guarded_envs import GuardedEnvs
+from rlssl.rollouts.stock_env_runner import StockEnvRunner
+from rlssl.rollouts.vector_env_runner import VectorEnvRunner
+
+
+class Report(NamedTuple):
+    """What a worker tells beside gradients, about once an iteration."""
+
+    #: RLlib's metrics of the EnvRunner and of the Learner.
+    runner: Any
+    learner: Any
+    #: Name -> array: the running statistics of the module.
+    statistics: Mapping[str, np.ndarray]
+
+
+class WorkerMixin(GuardedEnvs):
+    """Adds a Learner to an EnvRunner: it acts with the parameters that it computes gradients of.
+
+    A remote worker has a Learner of its own. The one in the trial's process (``env_runners: 0``)
+    is given the driver's, so that nothing is copied.
+    """
+
+    learner: A3CTorchLearner
+
+    def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
+        """As for the EnvRunner."""
+        super().__init__(config=config, **kwargs)
+        #: Of this process; a worker that was started again has another.
+        self.incarnation = uuid.uuid4().hex
+        self._sequence = 0
+        if self.worker_index:
+            self.attach(self._build_learner())
+
+    def attach(self, learner: A3CTorchLearner) -> None:
+        """Makes ``learner`` this worker's; from now on both have the same parameters."""
+        self.learner = learner
+        self.learner.worker_index = self.worker_index or 0
+        self._shares_memory = self.module is not None and share_memory(
+            self.module, learner.rl_module
+        )
+
+    def hello(self) -> str:
+        """Who is there: the incarnation."""
+        return self.incarnation
+
+    def gradient(
+        self,
+        parameters: np.ndarray,
+        *,
+        version: int,
+        agent_steps: int,
+        report: bool = False,
+        statistics: Mapping[str, np.ndarray] | None = None,
+    ) -> Reply:
+        """Samples a fragment with new parameters and computes its gradient.
+
+        Args:
+            parameters: [P], float32; see `FlatModule`.
+            version: Number of updates that they come from.
+            agent_steps: Of all workers, for schedules.
+            report: Whether to send metrics and statistics.
+            statistics: The module's running statistics, for a worker that is new.
+        """
+        self.learner.flat.pull(parameters)
+        if statistics is not None:
+            self.learner.set_statistics(statistics)
+        self._weights_seq_no = version
+        steps = self.compute(agent_steps)
+        for part in self.learner.parts_of_their_own():
+            # For what is drawn anew with every update; slow copies come with the next pull.
+            part.after_update()
+        self._sequence += 1
+        return Reply(
+            incarnation=self.incarnation,
+            sequence=self._sequence,
+            version=version,
+            gradient=self.learner.flat.gradient.cpu().numpy(),
+            agent_steps=steps,
+            report=self._report() if report else None,
+        )
+
+    def compute(self, agent_steps: int) -> int:
+        """Samples a fragment and leaves its gradient in the Learner's buffer.
+
+        Args:
+            agent_steps: Of all workers before this fragment.
+
+        Returns:
+            Agent steps of the fragment.
+        """
+        if not self._shares_memory:
+            copy_weights(self.learner.rl_module, self.module)
+        episodes = self.sample()
+        steps = sum(len(episode) for episode in episodes)
+        self.learner.compute(episodes, agent_steps=agent_steps + steps)
+        return steps
+
+    def _report(self) -> Report:
+        return Report(self.get_metrics(), self.learner.report(), self.learner.statistics())
+
+    def _build_learner(self) -> A3CTorchLearner:
+        config = self.config.copy(copy_frozen=False)
+        config.learners(num_learners=0, num_gpus_per_learner=0)
+        if config.seed is not None:
+            # Else all workers would draw the same augmentations.
+            config.debugging(seed=config.seed + self.worker_index)
+        learner: A3CTorchLearner = config.build_learner(spaces=self.get_spaces())
+        learner.build()
+        return learner
+
+
+class VectorWorker(WorkerMixin, VectorEnvRunner):
+    """Samples with rlssl's loop over arrays."""
+
+
+class StockWorker(WorkerMixin, StockEnvRunner):
+    """Samples with RLlib's own loop."""
+
+
+def share_memory(module: nn.Module, source: nn.Module) -> bool:
+    """Makes a module's parameters and buffers those of ``source``; False across devices."""
+    theirs = {**dict(source.named_parameters()), **dict(source.named_buffers())}
+    ours = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    if any(theirs[name].device != tensor.device for name, tensor in ours.items()):
+        return False
+    for name, tensor in ours.items():
+        tensor.data = theirs[name].data
+    return True
+
+
+@torch.no_grad()
+def copy_weights(source: nn.Module, module: nn.Module) -> None:
+    """Copies parameters and buffers by name."""
+    theirs = {**dict(source.named_parameters()), **dict(source.named_buffers())}
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        tensor.copy_(theirs[name])

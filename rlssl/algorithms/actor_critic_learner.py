@@ -1,0 +1,253 @@
+"""The update that SAC and DDPG share: critics, actor, slow copies, auxiliary losses."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+
+from rlssl.algorithms.auxiliary_mixins import AUXILIARY_OPTIMIZER, trainable
+from rlssl.algorithms.eager_adam import EagerAdam
+from rlssl.algorithms.gradient_updates import as_laid_out
+from rlssl.algorithms.off_policy_learner import OffPolicyLearner, weighted_mean
+from rlssl.losses import critic_loss
+from rlssl.networks.augmentation import AUGMENTED_OBS
+from rlssl.schedules import value_at
+
+#: Names of optimizers: of the critics and their encoder, of the actor, and of the encoder's steps
+#: for auxiliary losses where they are separate.
+CRITIC, ACTOR, ENCODER = "critic", "actor", "encoder"
+
+#: Keys of the metrics.
+CRITIC_LOSS, ACTOR_LOSS, Q_MEAN, TD_ERROR_MEAN = (
+    *("critic_loss", "actor_loss", "q_mean", "td_error_mean"),
+)
+
+#: Key of a pass's observations after the step, as the targets see them.
+_NEXT_VIEW = "next_view"
+
+
+class ActorCriticLearner(OffPolicyLearner):
+    """A step of the critics, every so often one of the actor and of the slow copies.
+
+    The order is that of CURL's code: critics (with the auxiliary losses, where ``auxiliary_step``
+    is ``joint``), actor, slow copies, auxiliary losses (where it is ``separate``). A subclass gives
+    ``targets`` and ``actor_losses``.
+
+    Source:
+        Lillicrap et al. 2015, arXiv:1509.02971; Yarats et al. 2019, arXiv:1910.01741; Laskin et al.
+        2020, arXiv:2004.04136, published code.
+    """
+
+    def targets(
+        self, batch: Mapping[str, Any], features: Any, target_features: Any, generator: Any
+    ) -> Tensor:
+        """[N], what the critics' values are moved to; called without gradients.
+
+        Args:
+            batch: Of the replay.
+            features: Of the observations after the step; see ``ActorCriticModule.features``.
+            target_features: As the slow copies see them.
+            generator: Of this update's draws.
+        """
+        raise NotImplementedError
+
+    def actor_losses(
+        self, features: Any, critic_latents: Tensor, generator: Any
+    ) -> dict[str, Tensor]:
+        """Optimizer -> scalar; each one's parameters are reached by its own loss alone.
+
+        Args:
+            features: Of the observations.
+            critic_latents: [N, D], of the same, without a graph.
+            generator: Of this update's draws.
+        """
+        raise NotImplementedError
+
+    def configure_optimizers_for_module(
+        self, module_id: str, config: AlgorithmConfig | None = None
+    ) -> None:
+        """An Adam for the critics, for the actor, for each loss's heads, and what is needed else.
+
+        With separate steps for auxiliary losses the encoder has an Adam of its own for them, beside
+        the critics', as published.
+        """
+        config = config or self.config
+        module = self.module[module_id].unwrapped()
+        self._parameters: dict[str, list[nn.Parameter]] = {
+            CRITIC: [*trainable(module.encoder), *trainable(module.critic)],
+            ACTOR: [*trainable(module.actor_encoder), *trainable(module.actor)],
+        }
+        heads = {name: trainable(loss) for name, loss in module.auxiliary.items()}
+        self._heads = [AUXILIARY_OPTIMIZER + name for name, head in heads.items() if head]
+        self._parameters |= {AUXILIARY_OPTIMIZER + name: head for name, head in heads.items()}
+        encoder = trainable(module.encoder)
+        self._separate = config.auxiliary_step == "separate" and len(module.auxiliary) > 0
+        if self._separate and encoder:
+            self._parameters[ENCODER] = encoder
+            self._heads = [ENCODER, *self._heads]
+        options: dict[str, dict[str, Any]] = {CRITIC: {"weight_decay": config.critic_weight_decay}}
+        for name, (parameters, own) in self.more_optimizers().items():
+            self._parameters[name], options[name] = parameters, own
+        for name, parameters in self._parameters.items():
+            if not parameters:
+                continue
+            settings = {"eps": config.adam_epsilon, **options.get(name, {})}
+            self.register_optimizer(
+                module_id=module_id,
+                optimizer_name=name,
+                optimizer=EagerAdam(parameters, fused=True, **settings),
+                params=parameters,
+            )
+        self._adams = dict(self.get_optimizers_for_module(module_id))
+
+    def more_optimizers(self) -> dict[str, tuple[list[nn.Parameter], dict[str, Any]]]:
+        """Name -> parameters and Adam's options, of what else learns."""
+        return {}
+
+    def take_step(self, rows: Mapping[str, Any]) -> None:
+        """One update, in the published order."""
+        module: Any = self.rl_module
+        self._minibatch = rows
+        batch = self._seen(rows)
+        try:
+            done = self._update_networks(module, batch)
+        finally:
+            if module.shares_features:
+                module.encoder.forget()
+        if not done:
+            self._skip_update()
+            return
+        self.num_nonfinite_updates = 0
+        for part in self.parts_of_their_own():
+            part.after_update()
+
+    def compute_rl_loss(
+        self,
+        *,
+        module_id: str,
+        config: AlgorithmConfig,
+        batch: dict[str, Any],
+        fwd_out: dict[str, Any],
+    ) -> Tensor:
+        """The critics' loss: squared errors, summed over the critics; sets ``td_errors``."""
+        values, targets = fwd_out["values"], fwd_out["targets"]
+        loss = weighted_mean(critic_loss(values, targets), batch)
+        with torch.no_grad():
+            self.td_errors = (values - targets).abs().mean(dim=0)
+        self._latest_values = values.detach()
+        self.record({CRITIC_LOSS: loss.detach()})
+        return loss
+
+    def metrics_of_last_update(self) -> dict[str, Tensor]:
+        """Means over the batch: of the critics' values, and of the sizes of their errors."""
+        return {TD_ERROR_MEAN: self.td_errors.mean(), Q_MEAN: self._latest_values.mean()}
+
+    def _seen(self, rows: Mapping[str, Any]) -> dict[str, Any]:
+        """The batch, with the views of its observations that the RL losses see."""
+        module = self.rl_module
+        batch = {**rows, _NEXT_VIEW: rows[Columns.NEXT_OBS]}
+        if module.augmentation is not None and module.next_augmentation is not None:
+            batch[AUGMENTED_OBS] = module.augmentation(rows[Columns.OBS])
+            batch[_NEXT_VIEW] = module.next_augmentation(rows[Columns.NEXT_OBS])
+        return batch
+
+    def _update_networks(self, module: Any, batch: dict[str, Any]) -> bool:
+        """False where a gradient was not finite; what follows it is left out."""
+        config = self.config
+        generator = module.draws.generator()
+        count = module.draws.num_updates + 1
+        obs = batch.get(AUGMENTED_OBS, batch[Columns.OBS])
+        features = module.encoder.keep(obs) if module.shares_features else obs
+        loss = self._critic_step_loss(module, batch, features, generator)
+        if not self._descend(loss, [CRITIC, *([] if self._separate else self._heads)]):
+            return False
+        acts = count % config.actor_update_every_updates == 0
+        if module.shares_features:
+            # The weights have changed.
+            module.encoder.forget()
+            if acts and not config.reuse_features:
+                features = self._features_after_step(module, batch, obs)
+        if acts and not self._actor_step(module, features, generator):
+            return False
+        if count % config.target_update_every_updates == 0:
+            module.target.move()
+        if self._separate:
+            loss = self.compute_auxiliary_loss(module_id=DEFAULT_MODULE_ID, batch=batch)
+            return self._descend(loss, self._heads)
+        return True
+
+    def _critic_step_loss(
+        self, module: Any, batch: dict[str, Any], features: Any, generator: Any
+    ) -> Tensor:
+        with torch.no_grad():
+            next_obs = batch[_NEXT_VIEW]
+            after = module.features(next_obs)
+            target_after = module.target_features(next_obs, after)
+            targets = self.targets(batch, after, target_after, generator)
+        actions = batch[Columns.ACTIONS].float()
+        values = module.critic(module.critic_latents(features), actions)
+        loss = self.compute_rl_loss(
+            module_id=DEFAULT_MODULE_ID,
+            config=self.config,
+            batch=batch,
+            fwd_out={"values": values, "targets": targets},
+        )
+        if self._separate:
+            return loss
+        auxiliary = self.compute_auxiliary_loss(module_id=DEFAULT_MODULE_ID, batch=batch)
+        return self.combine(loss, auxiliary, batch)
+
+    def _features_after_step(self, module: Any, batch: dict[str, Any], obs: Any) -> Tensor:
+        """Of the convolutions as the critics' step left them."""
+        if self._separate and AUGMENTED_OBS in batch:
+            # With a graph: what a loss sees of the same views is computed already.
+            return module.encoder.keep(obs)
+        with torch.no_grad():
+            return module.features(obs)
+
+    def _actor_step(self, module: Any, features: Any, generator: Any) -> bool:
+        if module.shares_features:
+            features = features.detach()
+        with torch.no_grad():
+            critic_latents = module.critic_latents(features)
+        losses = self.actor_losses(features, critic_latents, generator)
+        total = torch.stack(list(losses.values())).sum()
+        return self._descend(total, list(losses))
+
+    def _descend(self, loss: Tensor, optimizers: Sequence[str]) -> bool:
+        """A step of some optimizers, of their own parameters alone; False: not finite, no step."""
+        names = [name for name in optimizers if self._parameters[name]]
+        parameters = [p for name in names for p in self._parameters[name]]
+        gradients: Sequence[Tensor | None] = [None] * len(parameters)
+        if loss.requires_grad:
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = as_laid_out(parameter, gradient)
+        self.average(parameters)
+        norms = [
+            norm for name in names if (norm := self.clip(name, self._parameters[name])) is not None
+        ]
+        if norms and not bool(torch.isfinite(torch.stack(norms)).all()):
+            return False
+        for name in names:
+            self._adams[name].step()
+        return True
+
+    def _learning_rate(self, optimizer_name: str) -> float:
+        if optimizer_name == ACTOR and self.config.actor_lr is not None:
+            return value_at(self.config.actor_lr, self.env_steps)
+        rate = super()._learning_rate(optimizer_name)
+        if optimizer_name == ENCODER and self._doubles:
+            # Two Adams that see the same gradients hold the same moments: their two steps are one
+            # of twice the size.
+            return 2.0 * rate
+        return rate
+
+    @property
+    def _doubles(self) -> bool:
+        losses = self.rl_module.auxiliary.values()
+        return any(getattr(loss.config, "double_encoder_step", False) for loss in losses)

@@ -1,0 +1,284 @@
+"""The networks that SAC and DDPG share: who owns what, and what is a copy of what."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import tree
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from torch import Tensor, nn
+
+from rlssl.algorithms.actor_critic_config import check_actions
+from rlssl.algorithms.off_policy_targets import SlowParts
+from rlssl.auxiliary.base import build_auxiliary, seed_of
+from rlssl.errors import SpecError
+from rlssl.networks.augmentation import Augmentation, build_augmentation, build_rl_encoder
+from rlssl.networks.critics import QCritics
+from rlssl.networks.draws import Draws
+from rlssl.networks.encoders import Encoder, are_frames, is_image
+from rlssl.networks.trunks import SharedEncoder, Trunk, share_convolutions
+from rlssl.peers import ALONE, Peers
+from rlssl.schedules import value_at
+
+#: Of the encoder of vectors where nothing else is asked for.
+_VECTOR_ENCODER = {"hidden": [256], "activation": "relu"}
+
+
+class UpdateDraws(Draws):
+    """Draws of an update, the same for one Learner and for several with a part of it each."""
+
+    #: The Learners that share the batch; set by the Learner.
+    peers: Peers = ALONE
+
+    @property
+    def num_updates(self) -> int:
+        """Updates made so far."""
+        return self._num_updates
+
+    def normal(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Standard normal numbers, [N, A] like ``like``."""
+        first, total = self.peers.rows(len(like))
+        drawn = torch.randn(total, like.shape[1], generator=generator)
+        return drawn[first : first + len(like)].to(like.device)
+
+
+class ActorCriticModule(TorchRLModule, InferenceOnlyAPI):
+    """An encoder that belongs to the critics, an actor, and slow copies of what targets need.
+
+    With convolutions in the encoder, the actor reads their features, through which its gradient
+    does not pass, and has the layers behind them to itself. Else it has an encoder of its own,
+    built alike; with ``shared_encoder`` it reads the critics' latents.
+
+    A subclass gives ``build_actor``, ``best_actions``, ``explore`` and ``build_target``.
+
+    Settings (``model_config``): those of ``.model()``; critic_hidden, actor_hidden, num_critics,
+    network_init, tau, encoder_tau, target_encoder, random_agent_steps, action_repeat.
+    """
+
+    #: In messages.
+    algorithm_name: str
+
+    def setup(self) -> None:
+        """Builds the networks from the spaces and ``model_config``."""
+        self.action_dim = check_actions(self.action_space, self.algorithm_name)
+        encoder = self._build_encoder()
+        self.encoder: Any = encoder
+        self.shares_features = isinstance(encoder, SharedEncoder)
+        self.actor_encoder = self._build_actor_encoder()
+        self.actor: Any = self.build_actor(self.actor_encoder.output_dim)
+        self.auxiliary = nn.ModuleDict()
+        self.augmentation: Augmentation | None = None
+        self.next_augmentation: Augmentation | None = None
+        if not self.inference_only:
+            self._build_for_learning()
+        elif isinstance(encoder, SharedEncoder):
+            del encoder.projection
+
+    def build_actor(self, latent_dim: int) -> nn.Module:
+        """The layers behind the actor's encoder."""
+        raise NotImplementedError
+
+    def target_parts(self) -> dict[str, nn.Module]:
+        """Networks of whose slow copies targets are made, besides the critics and the encoder."""
+        return {}
+
+    def best_actions(self, latents: Tensor) -> Tensor:
+        """[N, A] in [-1, 1], without exploration."""
+        raise NotImplementedError
+
+    def explore(
+        self, latents: Tensor, t: int | None, state: Mapping[str, Tensor] | None
+    ) -> tuple[Tensor, Mapping[str, Tensor] | None]:
+        """Actions [N, A] in [-1, 1], drawn from torch's global generator, and the next state.
+
+        Args:
+            latents: [N, D], of the actor's encoder.
+            t: Agent steps of all runners; None: not known.
+            state: Of the exploration, in whoever keeps one.
+        """
+        raise NotImplementedError
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """What only the Learner needs."""
+        own = ["critic", "target", "draws", "augmentation", "next_augmentation", "auxiliary"]
+        return [*own, "encoder.projection" if self.shares_features else "encoder"]
+
+    def parts_of_their_own(self) -> list[Any]:
+        """What the Learner tells of every update."""
+        parts = [self.draws, self.next_augmentation]
+        return [part for part in parts if part is not None]
+
+    def features(self, obs: Any) -> Any:
+        """What actor and critics both read: the convolutions' output, or the observations."""
+        return self.encoder.features(obs) if self.shares_features else obs
+
+    def target_features(self, obs: Any, features: Any) -> Any:
+        """As ``features``, for the targets; ``features`` are those of the learning network."""
+        if not self.shares_features or not self.has_target_encoder:
+            return features
+        return self._target("encoder").features(obs)
+
+    def critic_latents(self, features: Any) -> Tensor:
+        """[N, D], what the critics read."""
+        if self.shares_features:
+            return self.encoder.projection(features)
+        return self.encoder(features)
+
+    def actor_latents(self, features: Any) -> Tensor:
+        """[N, D], what the actor reads; no gradient passes beyond its own encoder."""
+        if self.shares_features:
+            features = features.detach()
+        return self.actor_encoder(features)
+
+    def target_values(self, target_features: Any, actions: Tensor) -> Tensor:
+        """[C, N], the slow critics' values."""
+        if not self.has_target_encoder:
+            encode = self._target("projection") if self.shares_features else self.encoder
+        else:
+            encoder = self._target("encoder")
+            encode = encoder.projection if self.shares_features else encoder
+        return self._target("critic")(encode(target_features), actions)
+
+    def scheduled(self, key: str, t: int | None) -> float:
+        """A setting after ``t`` agent steps; None: the last of the schedule."""
+        schedule = self.model_config[key]
+        if isinstance(schedule, int | float):
+            return float(schedule)
+        if t is None:
+            return float(schedule[-1][1])
+        return value_at(schedule, t * self.model_config["action_repeat"])
+
+    def _target(self, name: str) -> Any:
+        return self.target.target[name]  # type: ignore[index]
+
+    @functools.cached_property
+    def _encoder_settings(self) -> dict[str, Any]:
+        settings = dict(self.model_config)
+        if settings["encoder"] is None and are_frames(self.observation_space):
+            settings["encoder"] = "curl"
+        if settings["encoder"] == "curl":
+            # 7 % off an update of 84 x 84 x 9 pixels, batch 128, on a CPU.
+            settings["encoder_config"] = {"channels_last": True, **settings["encoder_config"]}
+        is_vector = len(getattr(self.observation_space, "shape", None) or ()) == 1
+        if settings["encoder"] in (None, "mlp") and is_vector:
+            settings["encoder_config"] = {**_VECTOR_ENCODER, **settings["encoder_config"]}
+        return settings
+
+    def _build_encoder(self) -> Encoder:
+        encoder = build_rl_encoder(self.observation_space, self._encoder_settings)
+        shared = self.model_config["shared_encoder"]
+        split = share_convolutions(encoder)
+        if shared is False and split is not encoder:
+            raise SpecError(
+                "model.shared_encoder: false: an encoder with convolutions belongs to the critics "
+                "and the actor reads its features; leave it out."
+            )
+        if shared is True and split is encoder:
+            return SharedEncoder(encoder, nn.Sequential(), encoder.output_dim)
+        return split
+
+    def _build_actor_encoder(self) -> Any:
+        if not isinstance(self.encoder, SharedEncoder):
+            return self._build_encoder()
+        if not len(list(self.encoder.projection.children())):
+            if not is_image(self.observation_space):
+                return _Same(self.encoder.feature_dim)
+            return Trunk(self.encoder.feature_dim)
+        like: Any = self._build_encoder()
+        projection = like.projection
+        # An nn.Sequential says nothing of its output.
+        projection.output_dim = like.output_dim
+        return projection
+
+    def _build_for_learning(self) -> None:
+        settings = self.model_config
+        self.critic = QCritics(
+            self.encoder.output_dim,
+            self.action_dim,
+            hidden=settings["critic_hidden"],
+            num_critics=settings["num_critics"],
+            init=settings["network_init"],
+            final_bound=settings.get("final_bound"),
+        )
+        self.has_target_encoder = bool(settings["target_encoder"])
+        self.target = self._build_target()
+        seed = functools.partial(seed_of, seed=settings["seed"])
+        self.draws = UpdateDraws(seed("actions"))
+        augment = functools.partial(
+            build_augmentation, self.observation_space, settings, self.encoder
+        )
+        self.augmentation = augment(seed=seed("augmentation"))
+        self.next_augmentation = augment(seed=seed("next_augmentation"))
+        self.auxiliary = build_auxiliary(
+            settings["auxiliary"],
+            encoder=self.encoder,
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            seed=settings["seed"],
+            key_encoder=self._target("encoder") if self.has_target_encoder else None,
+        )
+        self._check_that_losses_have_an_encoder()
+
+    def _build_target(self) -> SlowParts:
+        settings = self.model_config
+        parts: dict[str, nn.Module] = {"critic": self.critic, **self.target_parts()}
+        taus = dict.fromkeys(parts, settings["tau"])
+        if self.has_target_encoder:
+            parts["encoder"] = self.encoder
+            taus["encoder"] = settings["encoder_tau"] or settings["tau"]
+        elif self.shares_features:
+            parts["projection"] = self.encoder.projection
+            taus["projection"] = settings["tau"]
+        return SlowParts(nn.ModuleDict(parts), taus)
+
+    def _check_that_losses_have_an_encoder(self) -> None:
+        if any(parameter.requires_grad for parameter in self.encoder.parameters()):
+            return
+        for name, loss in self.auxiliary.items():
+            if loss.trains == "encoder":
+                raise SpecError(
+                    f"loss '{name}' trains the encoder, but the critics read observations without "
+                    "one: give it layers, as model: {encoder_config: {hidden: [256]}}."
+                )
+
+    def _forward_inference(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        with torch.no_grad():
+            actions = self.best_actions(self._acting_latents(batch))
+        return self._outputs(batch, actions, batch.get(Columns.STATE_IN))
+
+    def _forward_exploration(
+        self, batch: dict[str, Any], t: int | None = None, **_: Any
+    ) -> dict[str, Any]:
+        state = batch.get(Columns.STATE_IN)
+        with torch.no_grad():
+            if t is not None and t < self.model_config["random_agent_steps"]:
+                num = len(tree.flatten(batch[Columns.OBS])[0])
+                actions = torch.rand(num, self.action_dim) * 2.0 - 1.0
+            else:
+                actions, state = self.explore(self._acting_latents(batch), t, state)
+        return self._outputs(batch, actions, state)
+
+    def _acting_latents(self, batch: dict[str, Any]) -> Tensor:
+        obs = batch[Columns.OBS]
+        if Columns.STATE_IN in batch:
+            # The one step that the axis of time has.
+            obs = tree.map_structure(lambda leaf: leaf[:, 0], obs)
+        return self.actor_latents(self.features(obs))
+
+    def _outputs(
+        self, batch: dict[str, Any], actions: Tensor, state: Mapping[str, Tensor] | None
+    ) -> dict[str, Any]:
+        if Columns.STATE_IN not in batch:
+            return {Columns.ACTIONS: actions}
+        return {Columns.ACTIONS: actions[:, None], Columns.STATE_OUT: state}
+
+
+class _Same(nn.Identity):
+    """The latents as they are."""
+
+    def __init__(self, output_dim: int) -> None:
+        super().__init__()
+        self.output_dim = output_dim

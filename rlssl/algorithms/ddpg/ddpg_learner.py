@@ -1,0 +1,62 @@
+"""DDPG's targets, and the loss of its actor; TD3's and DrQ-v2's by its switches."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from rlssl.algorithms.actor_critic_learner import ACTOR, ACTOR_LOSS, ActorCriticLearner
+from rlssl.algorithms.off_policy_batches import DISCOUNTS
+from rlssl.algorithms.off_policy_learner import total_rewards
+from rlssl.losses import deterministic_policy_loss, smoothed_actions, td3_target
+from rlssl.schedules import value_at
+
+
+class DDPGTorchLearner(ActorCriticLearner):
+    """DDPG with auxiliary losses.
+
+    Source:
+        Lillicrap et al. 2015, arXiv:1509.02971; Fujimoto et al. 2018, arXiv:1802.09477; Yarats et
+        al. 2021, arXiv:2107.09645. Differs: see PAPERS.md.
+    """
+
+    def targets(
+        self, batch: Mapping[str, Any], features: Any, target_features: Any, generator: Any
+    ) -> Tensor:
+        """The least of the slow critics' values at the target policy's actions, smoothed."""
+        module: Any = self.rl_module
+        actions = module.target_actions(features, target_features)
+        actions = self._smoothed(actions, generator)
+        values = module.target_values(target_features, actions)
+        others = values[1:].amin(dim=0) if len(values) > 2 else values[-1]
+        return td3_target(total_rewards(batch), batch[DISCOUNTS], values[0], others)
+
+    def actor_losses(
+        self, features: Any, critic_latents: Tensor, generator: Any
+    ) -> dict[str, Tensor]:
+        """The actor's: minus the critic's value at its actions."""
+        module: Any = self.rl_module
+        actions = module.actor(module.actor_latents(features))
+        if self.config.actor_noise:
+            actions = self._smoothed(actions, generator, straight_through=True)
+        if self.config.actor_critics == "first":
+            values = module.critic.first(critic_latents, actions)
+        else:
+            values = module.critic(critic_latents, actions).amin(dim=0)
+        loss = deterministic_policy_loss(values).mean()
+        self.record({ACTOR_LOSS: loss.detach()})
+        return {ACTOR: loss}
+
+    def _smoothed(
+        self, actions: Tensor, generator: Any, *, straight_through: bool = False
+    ) -> Tensor:
+        std = value_at(self.config.effective_target_noise_std, self.env_steps)
+        if std == 0.0:
+            return actions
+        return smoothed_actions(
+            actions,
+            std=std,
+            clip=self.config.target_noise_clip,
+            straight_through=straight_through,
+            noise=self.rl_module.draws.normal(actions, generator),
+        )

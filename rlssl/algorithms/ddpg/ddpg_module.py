@@ -1,0 +1,108 @@
+"""DDPG's networks, and the noise on its actions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rlssl.algorithms.actor_critic_module import ActorCriticModule
+from rlssl.exploration import GaussianNoise, OrnsteinUhlenbeckNoise, add_noise
+from rlssl.networks.actors import DeterministicActor
+
+#: Key of the state of exploration: a walk for each environment.
+_WALK = "walk"
+
+
+class DDPGModule(ActorCriticModule):
+    """A deterministic actor and its critics, with what only the Learner needs beside them.
+
+    Settings (``model_config``): those of ``ActorCriticModule``; final_bound, target_actor,
+    exploration, exploration_std, exploration_clip, ou_theta, ou_sigma, ou_dt.
+    """
+
+    algorithm_name = "ddpg"
+
+    def build_actor(self, latent_dim: int) -> nn.Module:
+        """The layers behind the actor's encoder."""
+        return DeterministicActor(
+            latent_dim,
+            self.action_dim,
+            hidden=self.model_config["actor_hidden"],
+            init=self.model_config["network_init"],
+            final_bound=self.model_config["final_bound"],
+        )
+
+    def target_parts(self) -> dict[str, nn.Module]:
+        """The actor, where targets are of a slow copy of it."""
+        if not self.model_config["target_actor"]:
+            return {}
+        return {"actor": self.actor, "actor_encoder": self.actor_encoder}
+
+    def get_initial_state(self) -> dict[str, Any]:
+        """Of an Ornstein-Uhlenbeck walk: where it is, at 0 when an episode begins."""
+        walks = self.model_config["exploration"] == "ornstein_uhlenbeck"
+        if not walks or not self.inference_only:
+            return {}
+        return {_WALK: np.zeros(self.action_space.shape, np.float32)}
+
+    def target_actions(self, features: Any, target_features: Any) -> Tensor:
+        """[N, A], the slow actor's; the actor's own where there is none."""
+        if not self.model_config["target_actor"]:
+            actions: Tensor = self.actor(self.actor_latents(features))
+            return actions
+        return self._target("actor")(self._target("actor_encoder")(target_features))
+
+    def best_actions(self, latents: Tensor) -> Tensor:
+        """[N, A], without noise."""
+        actions: Tensor = self.actor(latents)
+        return actions
+
+    def explore(
+        self, latents: Tensor, t: int | None, state: Mapping[str, Tensor] | None
+    ) -> tuple[Tensor, Mapping[str, Tensor] | None]:
+        """Adds noise; without a state every step of a walk is a first one."""
+        best = self.best_actions(latents).cpu().numpy()
+        if self.model_config["exploration"] == "gaussian":
+            noise = self._gaussian(len(best), t)
+        else:
+            noise, state = self._walked(len(best), t, state)
+        return torch.from_numpy(add_noise(best, noise)), state
+
+    def _gaussian(self, num: int, t: int | None) -> np.ndarray:
+        source = GaussianNoise(
+            num,
+            self.action_dim,
+            std=self.scheduled("exploration_std", t),
+            clip=self.model_config["exploration_clip"],
+            seed=_seed(),
+        )
+        return source.sample()
+
+    def _walked(
+        self, num: int, t: int | None, state: Mapping[str, Tensor] | None
+    ) -> tuple[np.ndarray, Mapping[str, Tensor] | None]:
+        settings = self.model_config
+        source = OrnsteinUhlenbeckNoise(
+            num,
+            self.action_dim,
+            theta=settings["ou_theta"],
+            sigma=settings["ou_sigma"],
+            dt=settings["ou_dt"],
+            seed=_seed(),
+        )
+        if state is not None:
+            source.set_state({**source.get_state(), _WALK: state[_WALK].cpu().numpy()})
+            walk = source.sample()
+            state = {_WALK: torch.from_numpy(walk)}
+        else:
+            walk = source.sample()
+        noise = walk * np.float32(self.scheduled("exploration_std", t))
+        clip = settings["exploration_clip"]
+        return (noise if clip is None else noise.clip(-clip, clip)), state
+
+
+def _seed() -> int:
+    """Of this step's noise, by torch's global generator."""
+    return int(torch.randint(2**62, ()))

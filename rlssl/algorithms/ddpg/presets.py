@@ -1,0 +1,84 @@
+"""Settings by name: partial specs, below those of a file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+#: The critics read observations as they are: each has all its layers to itself.
+_PLAIN: Mapping[str, Any] = {"encoder": "mlp", "encoder_config": {"hidden": []}}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # Lillicrap et al. 2015, vectors: the first layer of 400 sees observations alone.
+    "lillicrap": {
+        "model": {"encoder": "mlp", "encoder_config": {"hidden": [400], "activation": "relu"}},
+        "training": {
+            "critic_hidden": [300],
+            "actor_hidden": [300],
+            "final_bound": 3e-3,
+            "lr": 1e-3,
+            "actor_lr": 1e-4,
+            "critic_weight_decay": 1e-2,
+            "tau": 1e-3,
+            "train_batch_size_per_learner": 64,
+            "exploration": "ornstein_uhlenbeck",
+        },
+    },
+    # Fujimoto et al. 2018, published code; 1,000 random steps where that has 25,000.
+    "td3": {
+        "model": _PLAIN,
+        "training": {
+            "num_critics": 2,
+            "critic_hidden": [256, 256],
+            "actor_hidden": [256, 256],
+            "lr": 3e-4,
+            "tau": 0.005,
+            "train_batch_size_per_learner": 256,
+            "target_noise_std": 0.2,
+            "target_noise_clip": 0.5,
+            "exploration_std": 0.1,
+            "actor_update_every_updates": 2,
+            "target_update_every_updates": 2,
+        },
+    },
+    # Yarats et al. 2021, published code, "medium" tasks.
+    "drq_v2": {
+        "model": {
+            "encoder": "curl",
+            "encoder_config": {"tanh": True, "centered": True, "init": "orthogonal"},
+            "frame_stack": 3,
+            "augmentation": {"shift_bilinear": {"pad": 4}},
+        },
+        "env_runners": {"num_envs": 1, "fragment_length": 2},
+        "training": {
+            "num_critics": 2,
+            "critic_hidden": [1024, 1024],
+            "actor_hidden": [1024, 1024],
+            "network_init": "orthogonal",
+            "lr": 1e-4,
+            "tau": 0.01,
+            "n_step": 3,
+            "train_batch_size_per_learner": 256,
+            "target_actor": False,
+            "target_encoder": False,
+            "reuse_features": True,
+            "target_noise_std": None,
+            "target_noise_clip": 0.3,
+            "actor_noise": True,
+            "actor_critics": "min",
+            "exploration_std": [[0, 1.0], [500_000, 0.1]],
+            "actor_update_every_updates": 1,
+            "target_update_every_updates": 1,
+            "updates_per_agent_step": 0.5,
+            # 4,000 frames of seed at an action repeat of 2.
+            "random_agent_steps": 2_000,
+            "learning_starts_agent_steps": 2_000,
+            "replay_capacity": 1_000_000,
+        },
+    },
+}
+
+#: Of ``drq_v2``: over how many env steps the noise falls.
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "easy": {"training": {"exploration_std": [[0, 1.0], [100_000, 0.1]]}},
+    "medium": {"training": {"exploration_std": [[0, 1.0], [500_000, 0.1]]}},
+    "hard": {"training": {"exploration_std": [[0, 1.0], [2_000_000, 0.1]]}},
+}

@@ -1,0 +1,101 @@
+"""SAC's and DDPG's Learners, runners and replays without Ray's processes."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+import rlssl
+from rlssl.algorithms.actor_critic_config import ActorCriticConfigMixin
+from rlssl.algorithms.actor_critic_learner import ActorCriticLearner
+from rlssl.algorithms.ddpg.ddpg import DDPGConfig
+from rlssl.algorithms.sac.sac import SACConfig
+from tests.algorithms.rainbow.rainbow_bench import RainbowBench
+
+#: Sides of the images of `Dot`, and of the crops of `pixel_model`.
+SIDE, CROP = 16, 12
+
+
+class ActorCriticBench(RainbowBench):
+    """As for Rainbow: a Learner, a runner, and a replay between them."""
+
+    learner: ActorCriticLearner
+
+    def __init__(self, config: ActorCriticConfigMixin) -> None:
+        super().__init__(config)
+
+    def states(self) -> dict[str, Any]:
+        """A copy of everything in the module's state."""
+        return {key: value.clone() for key, value in self.module.state_dict().items()}
+
+    def moved_by(self, **options: Any) -> set[str]:
+        """Keys of the state that one update changes."""
+        before = self.states()
+        self.learner.update_on(self.draw(**options), agent_steps=self.env_steps)
+        after = self.module.state_dict()
+        return {key for key, value in before.items() if not value.equal(after[key])}
+
+
+class Dot(gym.Env):
+    """A bright dot that actions push over a shaded image; the reward is its height."""
+
+    observation_space = gym.spaces.Box(0, 255, (3, SIDE, SIDE), np.uint8)
+    action_space = gym.spaces.Box(-2.0, 2.0, (2,), np.float32)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self._place, self._steps = self.np_random.uniform(2, SIDE - 2, 2), 0
+        return self._image(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self._place = np.clip(self._place + action, 1, SIDE - 2)
+        self._steps += 1
+        return self._image(), float(self._place[0]) / SIDE, False, self._steps == 20, {}
+
+    def _image(self) -> np.ndarray:
+        shade = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) // 2
+        image = np.stack([shade, shade.T, 128 - shade]).astype(np.uint8)
+        row, column = self._place.astype(int)
+        image[:, row - 1 : row + 2, column - 1 : column + 2] = 200
+        return image
+
+
+rlssl.register_env("test/dot", lambda config: Dot())
+
+_SETTINGS = {
+    "train_batch_size_per_learner": 32,
+    "critic_hidden": [16],
+    "actor_hidden": [16],
+    "replay_capacity": 2000,
+    "learning_starts_agent_steps": 50,
+    "random_agent_steps": 0,
+}
+
+
+def small_sac(env: Any = "Pendulum-v1", **training: Any) -> SACConfig:
+    """SAC with two environments and networks of 16 features."""
+    return small(SACConfig(), env, training)
+
+
+def small_ddpg(env: Any = "Pendulum-v1", **training: Any) -> DDPGConfig:
+    """DDPG with two environments and networks of 16 features."""
+    return small(DDPGConfig(), env, training)
+
+
+def small(config: Any, env: Any, training: dict[str, Any]) -> Any:
+    return (
+        config.environment(env)
+        .env_runners(num_envs_per_env_runner=2)
+        .model(encoder_config={"hidden": [16]} if env == "Pendulum-v1" else {})
+        .training(**{**_SETTINGS, **training})
+        .debugging(seed=0)
+    )
+
+
+def on_pixels(config: Any, *, augmentation: Any = None, **encoder_config: Any) -> Any:
+    """The config with two small convolutions; of `Dot`."""
+    options = {"num_layers": 2, "num_filters": 4, "feature_dim": 8, **encoder_config}
+    return config.model(encoder="curl", encoder_config=options, augmentation=augmentation)
+
+
+CROPPED = {"crop": {"size": CROP}}

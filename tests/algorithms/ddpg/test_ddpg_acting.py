@@ -1,0 +1,93 @@
+"""The noise on DDPG's actions, as it arrives in the replay and in the environment."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core.columns import Columns
+
+from rlssl.algorithms.ddpg.ddpg_module import DDPGModule
+from tests.algorithms.actor_critic_bench import ActorCriticBench, small_ddpg
+
+OBS = torch.zeros(20_000, 3)
+
+
+def module_of(**training: Any) -> DDPGModule:
+    """The module as an EnvRunner has it."""
+    module: DDPGModule = ActorCriticBench(small_ddpg(**training)).runner.module
+    torch.manual_seed(3)
+    return module
+
+
+def deviations(module: DDPGModule, t: int | None = 0) -> np.ndarray:
+    batch = {Columns.OBS: OBS}
+    explored = module._forward_exploration(batch, t=t)[Columns.ACTIONS]
+    return (explored - module._forward_inference(batch)[Columns.ACTIONS]).numpy()
+
+
+def test_gaussian_noise_follows_env_steps() -> None:
+    module = module_of(exploration_std=[[0, 0.2], [100, 0.05]])
+    module.model_config["action_repeat"] = 4
+    # 12 agent steps are 48 env steps: 0.2 - 0.15 * 0.48.
+    for t, std in ((0, 0.2), (12, 0.128), (25, 0.05), (1000, 0.05), (None, 0.05)):
+        noise = deviations(module, t)
+        # Deviations of the estimates: 0.005 of the deviation, 0.007 of the mean.
+        assert noise.std() == pytest.approx(std, rel=0.03), t
+        assert noise.mean() == pytest.approx(0.0, abs=0.006), t
+
+
+def test_noise_is_clipped_and_actions_stay_in_bounds() -> None:
+    assert np.abs(deviations(module_of(exploration_clip=0.05))).max() == pytest.approx(0.05)
+    module = module_of(exploration_std=5.0)
+    actions = module._forward_exploration({Columns.OBS: OBS}, t=0)[Columns.ACTIONS]
+    assert actions.min() == -1.0 and actions.max() == 1.0
+
+
+def walk_of_runner(**training: Any) -> np.ndarray:
+    """Noise [T, N] that a runner's episodes of 200 steps hold, from their starts."""
+    bench = ActorCriticBench(
+        small_ddpg(exploration="ornstein_uhlenbeck", **training).env_runners(
+            num_envs_per_env_runner=50
+        )
+    )
+    module = bench.runner.module
+    with torch.no_grad():
+        # Actions without noise are 0.
+        for parameter in module.actor.parameters():
+            parameter.zero_()
+    episodes = bench.runner.sample(num_timesteps=50 * 400, random_actions=False)
+    whole = [episode for episode in episodes if len(episode) == 200]
+    assert len(whole) == 100
+    return np.stack([episode.get_actions() for episode in whole], axis=1)[:, :, 0]
+
+
+def test_statistics_of_the_walk_reach_the_runner() -> None:
+    noise = walk_of_runner()
+    # It begins at 0 with every episode: after t steps the variance is
+    # 0.2^2 * (1 - 0.85^(2 t)) / (1 - 0.85^2), which ends at 0.144.
+    for t in (1, 2, 5, 100):
+        expected = 0.04 * (1 - 0.85 ** (2 * t)) / (1 - 0.85**2)
+        # 100 walks: the estimate of a variance deviates by 14 %.
+        assert noise[t - 1].var() == pytest.approx(expected, rel=0.5), t
+    late = noise[30:]
+    assert late.var() == pytest.approx(0.144, rel=0.1)
+    assert late.mean() == pytest.approx(0.0, abs=0.03)
+    for lag in (1, 3):
+        correlation = (late[lag:] * late[:-lag]).mean() / (late**2).mean()
+        assert correlation == pytest.approx(0.85**lag, abs=0.03), lag
+
+
+def test_walk_takes_its_options_and_a_factor() -> None:
+    noise = walk_of_runner(ou_theta=0.5, ou_sigma=0.1, exploration_std=2.0)[30:]
+    # 2^2 * 0.1^2 / (1 - 0.5^2).
+    assert noise.var() == pytest.approx(4 * 0.01 / 0.75, rel=0.1)
+    assert (noise[1:] * noise[:-1]).mean() / (noise**2).mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_evaluation_has_no_noise_and_a_walk_needs_no_state_to_act() -> None:
+    module = module_of(exploration="ornstein_uhlenbeck")
+    best = module._forward_inference({Columns.OBS: OBS})[Columns.ACTIONS]
+    assert bool((best == best[0]).all())
+    # One step from 0.
+    assert deviations(module).std() == pytest.approx(0.2, rel=0.03)

@@ -1,0 +1,171 @@
+"""DDPG's update, and TD3's and DrQ-v2's: against plain transcriptions, and by hand."""
+
+import copy
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+
+from rlssl.algorithms.ddpg.presets import PRESETS
+from rlssl.algorithms.off_policy_learner import to_tensors
+from tests.algorithms.actor_critic_bench import ActorCriticBench, small_ddpg
+from tests.algorithms.rainbow.rainbow_bench import CPU
+
+TD3 = {
+    key: PRESETS["td3"]["training"][key]
+    for key in (
+        *("num_critics", "target_noise_std", "target_noise_clip"),
+        *("actor_update_every_updates", "target_update_every_updates"),
+    )
+}
+
+
+def q(nets: Any, index: int, obs: Tensor, actions: Tensor) -> Tensor:
+    """One critic, one matrix after the other."""
+    x = torch.cat([nets["encoder"](obs), actions], dim=1)
+    layers = list(nets["critic"].layers)
+    for layer in layers:
+        x = x @ layer.weight[index] + layer.bias[index]
+        x = x.relu() if layer is not layers[-1] else x
+    return x[:, 0]
+
+
+def plain(nets: Any, slow: Any, batches: Any, noises: Any, *, td3: bool) -> None:
+    """DDPG, or TD3, as published: gamma 0.99, tau 0.005, Adam 1e-3."""
+    every, num = (2, 2) if td3 else (1, 1)
+    online = [*nets["encoder"].parameters(), *nets["critic"].parameters()]
+    policy = [*nets["actor_encoder"].parameters(), *nets["actor"].parameters()]
+    critic_adam = torch.optim.Adam(online, lr=1e-3)
+    actor_adam = torch.optim.Adam(policy, lr=1e-3)
+    for count, (batch, noise) in enumerate(zip(batches, noises, strict=True), start=1):
+        obs, next_obs = batch[Columns.OBS], batch[Columns.NEXT_OBS]
+        with torch.no_grad():
+            action = slow["actor"](slow["actor_encoder"](next_obs))
+            if td3:
+                action = (action + (0.2 * noise).clamp(-0.5, 0.5)).clamp(-1, 1)
+            value = torch.stack([q(slow, i, next_obs, action) for i in range(num)]).amin(dim=0)
+            y = batch[Columns.REWARDS] + batch["discounts"] * value
+        values = [q(nets, i, obs, batch[Columns.ACTIONS]) for i in range(num)]
+        critic_adam.zero_grad()
+        torch.stack([((value - y) ** 2).mean() for value in values]).sum().backward()
+        critic_adam.step()
+        if count % every:
+            continue
+        actor_adam.zero_grad()
+        (-q(nets, 0, obs, nets["actor"](nets["actor_encoder"](obs)))).mean().backward()
+        actor_adam.step()
+        with torch.no_grad():
+            for name in slow:
+                pairs = zip(slow[name].parameters(), nets[name].parameters(), strict=True)
+                for mine, theirs in pairs:
+                    mine.copy_(0.995 * mine + 0.005 * theirs)
+
+
+@pytest.mark.parametrize("td3", [False, True], ids=["ddpg", "td3"])
+def test_updates_are_those_of_a_plain_transcription(td3: bool) -> None:
+    bench = ActorCriticBench(small_ddpg(**(TD3 if td3 else {})))
+    bench.add(bench.sample())
+    module = bench.module
+    with torch.no_grad():
+        for parameter in module.target.parameters():
+            parameter.mul_(1.1)
+    names = ("encoder", "critic", "actor_encoder", "actor")
+    nets = nn.ModuleDict({name: copy.deepcopy(getattr(module, name)) for name in names})
+    slow = copy.deepcopy(module.target.target)
+    assert set(slow.keys()) == set(names)
+    batches, noises = [], []
+    for _ in range(4):
+        batch = bench.draw()
+        noises.append(torch.randn(32, 1, generator=module.draws.generator()))
+        bench.learner.update_on(batch, agent_steps=64)
+        batches.append(to_tensors(batch, CPU))
+    plain(nets, slow, batches, noises, td3=td3)
+    for name in names:
+        for key, value in nets[name].state_dict().items():
+            learned = getattr(module, name).state_dict()[key]
+            torch.testing.assert_close(learned, value, rtol=0, atol=1e-5, msg=f"{name} {key}")
+    for key, value in slow.state_dict().items():
+        torch.testing.assert_close(module.target.target.state_dict()[key], value, rtol=0, atol=1e-5)
+
+
+def module_by_hand(noise: float) -> Any:
+    """Networks that give numbers that are known."""
+    return SimpleNamespace(
+        target_actions=lambda features, target_features: torch.tensor([[0.0], [0.9]]),
+        draws=SimpleNamespace(normal=lambda like, generator: torch.full_like(like, noise)),
+        # The value of an action is ten times the action, by the first critic one more.
+        target_values=lambda features, actions: torch.stack(
+            [10 * actions[:, 0] + 1, 10 * actions[:, 0]]
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "noise, expected",
+    [
+        # 0.2 * 1: row 1 at 0.2, 3 + 0.5 * 2; row 2 at the bound 1, 4 + 0.25 * 10.
+        (1.0, [4.0, 6.5]),
+        # 0.2 * 9 is clipped at 0.5: 3 + 0.5 * 5.
+        (9.0, [5.5, 6.5]),
+    ],
+)
+def test_td3s_target_by_hand(
+    noise: float, expected: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = ActorCriticBench(small_ddpg(**TD3))
+    monkeypatch.setattr(type(bench.learner), "rl_module", module_by_hand(noise))
+    batch = {
+        Columns.REWARDS: torch.tensor([3.0, 4.0]),
+        "discounts": torch.tensor([0.5, 0.25]),
+    }
+    given = bench.learner.targets(batch, None, None, None)
+    assert given.tolist() == pytest.approx(expected)
+
+
+def test_drq_v2s_actor_climbs_the_least_critic_at_a_noisy_action(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = small_ddpg(
+        num_critics=2,
+        actor_noise=True,
+        actor_critics="min",
+        exploration_std=0.5,
+        target_noise_std=None,
+        target_noise_clip=0.3,
+    )
+    bench = ActorCriticBench(config)
+    action = torch.tensor([[0.0], [0.9]], requires_grad=True)
+    module = SimpleNamespace(
+        actor=lambda latents: action,
+        actor_latents=lambda features: features,
+        draws=SimpleNamespace(normal=lambda like, generator: torch.full_like(like, 0.4)),
+        critic=lambda latents, actions: torch.stack([2 * actions[:, 0], 5 * actions[:, 0]]),
+    )
+    monkeypatch.setattr(type(bench.learner), "rl_module", module)
+    (loss,) = bench.learner.actor_losses(None, torch.zeros(2, 1), None).values()
+    # 0.5 * 0.4 = 0.2: actions 0.2 and, at the bound, 1; least values 0.4 and 2.
+    assert loss.item() == pytest.approx(-1.2)
+    (slope,) = torch.autograd.grad(loss, action)
+    # Half of -2 each: the bound lets the gradient through.
+    assert slope.tolist() == [[-1.0], [-1.0]]
+
+
+def test_first_critic_alone_is_the_first_of_all() -> None:
+    module = ActorCriticBench(small_ddpg(num_critics=2)).module
+    latents, actions = torch.randn(5, 16), torch.randn(5, 1)
+    first = module.critic(latents, actions)[0]
+    torch.testing.assert_close(module.critic.first(latents, actions), first)
+
+
+def test_weight_decay_pulls_the_critics_and_not_the_actor() -> None:
+    bench = ActorCriticBench(small_ddpg(critic_weight_decay=0.5, actor_lr=1e-4))
+    optimizers = dict(bench.learner.get_optimizers_for_module("default_policy"))
+    assert optimizers["critic"].param_groups[0]["weight_decay"] == 0.5
+    assert optimizers["actor"].param_groups[0]["weight_decay"] == 0.0
+    bench.add(bench.sample())
+    bench.update_once()
+    assert optimizers["critic"].param_groups[0]["lr"] == 1e-3
+    assert optimizers["actor"].param_groups[0]["lr"] == 1e-4

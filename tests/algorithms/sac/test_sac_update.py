@@ -1,0 +1,186 @@
+"""SAC's update: against a plain transcription, and by hand."""
+
+import copy
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+
+from rlssl.algorithms.off_policy_learner import to_tensors
+from tests.algorithms.actor_critic_bench import ActorCriticBench, small_sac
+from tests.algorithms.rainbow.rainbow_bench import CPU
+
+
+def critics(module: Any, obs: Tensor, actions: Tensor) -> list[Tensor]:
+    """Each critic by itself, one matrix after the other."""
+    latent = module["encoder"](obs)
+    values = []
+    for index in range(2):
+        x = torch.cat([latent, actions], dim=1)
+        layers = list(module["critic"].layers)
+        for layer in layers:
+            x = x @ layer.weight[index] + layer.bias[index]
+            x = x.relu() if layer is not layers[-1] else x
+        values.append(x[:, 0])
+    return values
+
+
+def plain_sac(nets: nn.ModuleDict, slow: Any, log_alpha: Any, batches: Any, noises: Any) -> None:
+    """SAC as the papers write it: gamma 0.99, tau 0.005, Adam 1e-3, everything every update."""
+    adam = torch.optim.Adam
+    online = [*nets["encoder"].parameters(), *nets["critic"].parameters()]
+    policy = [*nets["actor_encoder"].parameters(), *nets["actor"].parameters()]
+    critic_adam, actor_adam = adam(online, lr=1e-3), adam(policy, lr=1e-3)
+    alpha_adam = adam([log_alpha], lr=1e-3)
+
+    def draw(obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = nets["actor"](nets["actor_encoder"](obs))
+        normal = torch.distributions.Normal(mean, log_std.exp())
+        before = mean + log_std.exp() * noise
+        logp = normal.log_prob(before) - torch.log(1 - before.tanh() ** 2 + 1e-12)
+        return before.tanh(), logp.sum(dim=1)
+
+    for batch, (first, second) in zip(batches, noises, strict=True):
+        with torch.no_grad():
+            next_action, next_logp = draw(batch[Columns.NEXT_OBS], first)
+            next_value = torch.min(*critics(slow, batch[Columns.NEXT_OBS], next_action))
+            next_value = next_value - log_alpha.exp() * next_logp
+            y = batch[Columns.REWARDS] + batch["discounts"] * next_value
+        q1, q2 = critics(nets, batch[Columns.OBS], batch[Columns.ACTIONS])
+        critic_adam.zero_grad()
+        (((q1 - y) ** 2).mean() + ((q2 - y) ** 2).mean()).backward()
+        critic_adam.step()
+        action, logp = draw(batch[Columns.OBS], second)
+        value = torch.min(*critics(nets, batch[Columns.OBS], action))
+        alpha_loss = (log_alpha.exp() * (-logp - (-1.0)).detach()).mean()
+        actor_adam.zero_grad()
+        (log_alpha.exp().detach() * logp - value).mean().backward()
+        actor_adam.step()
+        alpha_adam.zero_grad()
+        alpha_loss.backward()
+        alpha_adam.step()
+        with torch.no_grad():
+            for name in ("encoder", "critic"):
+                pairs = zip(slow[name].parameters(), nets[name].parameters(), strict=True)
+                for mine, theirs in pairs:
+                    mine.copy_(0.995 * mine + 0.005 * theirs)
+
+
+def test_updates_are_those_of_a_plain_transcription() -> None:
+    bench = ActorCriticBench(small_sac(adam_epsilon=1e-8))
+    bench.add(bench.sample())
+    module = bench.module
+    # Targets that are not the online networks.
+    with torch.no_grad():
+        for parameter in module.target.parameters():
+            parameter.mul_(1.1)
+    names = ("encoder", "critic", "actor_encoder", "actor")
+    nets = nn.ModuleDict({name: copy.deepcopy(getattr(module, name)) for name in names})
+    slow = copy.deepcopy(module.target.target)
+    log_alpha = nn.Parameter(module.log_alpha.detach().clone())
+    batches, noises = [], []
+    for _ in range(3):
+        batch = bench.draw()
+        generator = module.draws.generator()
+        noises.append([torch.randn(32, 1, generator=generator) for _ in range(2)])
+        bench.learner.update_on(batch, agent_steps=64)
+        batches.append(to_tensors(batch, CPU))
+    plain_sac(nets, slow, log_alpha, batches, noises)
+    for name in names:
+        for key, value in nets[name].state_dict().items():
+            learned = getattr(module, name).state_dict()[key]
+            torch.testing.assert_close(learned, value, rtol=0, atol=1e-5, msg=f"{name} {key}")
+    for key, value in slow.state_dict().items():
+        torch.testing.assert_close(module.target.target.state_dict()[key], value, rtol=0, atol=1e-5)
+    torch.testing.assert_close(module.log_alpha, log_alpha, rtol=0, atol=1e-6)
+    assert not torch.equal(log_alpha.detach(), torch.zeros(()))
+
+
+def two_rows(**columns: Any) -> dict[str, Any]:
+    """The second row ended."""
+    return {
+        Columns.REWARDS: torch.tensor([1.0, 2.0]),
+        "discounts": torch.tensor([0.5, 0.0]),
+        "weights": torch.ones(2),
+        **columns,
+    }
+
+
+@pytest.fixture(scope="module")
+def by_hand() -> Any:
+    """A Learner whose networks give numbers that are known."""
+    bench = ActorCriticBench(small_sac(initial_alpha=0.5))
+    module: Any = SimpleNamespace(
+        action_dim=1,
+        log_alpha=torch.tensor(math.log(0.5), requires_grad=True),
+        actor=lambda latents: (torch.zeros(2, 1), torch.zeros(2, 1)),
+        actor_latents=lambda features: features,
+        draws=SimpleNamespace(normal=lambda like, generator: torch.zeros_like(like)),
+        target_values=lambda features, actions: torch.tensor([[4.0, 9.0], [6.0, 9.0]]),
+        critic=lambda latents, actions: torch.tensor([[4.0, 1.0], [3.0, 2.0]]),
+    )
+    return bench, module
+
+
+#: log N(0; 0, 1): the tanh's slope is 1 there.
+LOGP = -0.5 * math.log(2 * math.pi)
+
+
+def test_target_by_hand(by_hand: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, module = by_hand
+    monkeypatch.setattr(type(bench.learner), "rl_module", module)
+    given = bench.learner.targets(two_rows(), None, None, None)
+    # 1 + 0.5 * (min(4, 6) - 0.5 * logp); the second row ended.
+    assert given.tolist() == pytest.approx([1 + 0.5 * (4 - 0.5 * LOGP), 2.0])
+    bonus = two_rows(intrinsic_rewards=torch.tensor([10.0, 0.0]))
+    assert bench.learner.targets(bonus, None, None, None).tolist()[0] == pytest.approx(
+        11 + 0.5 * (4 - 0.5 * LOGP)
+    )
+
+
+def test_losses_of_actor_and_temperature_by_hand(
+    by_hand: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, module = by_hand
+    monkeypatch.setattr(type(bench.learner), "rl_module", module)
+    losses = bench.learner.actor_losses(None, torch.zeros(2, 1), None)
+    # Mean of 0.5 * logp - 3 and 0.5 * logp - 1.
+    assert losses["actor"].item() == pytest.approx(0.5 * LOGP - 2.0)
+    # -0.5 * (logp + (-1)), whose slope by log alpha is itself: the entropy, 0.92, is above -1.
+    assert losses["alpha"].item() == pytest.approx(-0.5 * (LOGP - 1.0))
+    (slope,) = torch.autograd.grad(losses["alpha"], module.log_alpha)
+    assert slope.item() == pytest.approx(-0.5 * (LOGP - 1.0)) and slope > 0
+
+
+def test_temperature_has_a_rate_and_a_momentum_of_its_own_and_may_stay() -> None:
+    bench = ActorCriticBench(small_sac(alpha_lr=[[0, 1e-2], [128, 0.0]], alpha_beta1=0.5))
+    bench.add(bench.sample())
+    bench.update_once()
+    optimizers = dict(bench.learner.get_optimizers_for_module("default_policy"))
+    (group,) = optimizers["alpha"].param_groups
+    assert group["lr"] == pytest.approx(1e-2 * (1 - bench.env_steps / 128))
+    assert group["betas"] == (0.5, 0.999)
+    assert optimizers["actor"].param_groups[0]["betas"][0] == 0.9
+    fixed = ActorCriticBench(small_sac(learn_alpha=False, initial_alpha=0.3))
+    fixed.add(fixed.sample())
+    assert not any("alpha" in key for key in fixed.moved_by())
+    assert "alpha" not in dict(fixed.learner.get_optimizers_for_module("default_policy"))
+
+
+def test_wanted_entropy_may_be_given() -> None:
+    assert ActorCriticBench(small_sac(target_entropy=-3.0)).learner.target_entropy == -3.0
+    assert ActorCriticBench(small_sac()).learner.target_entropy == -1.0
+
+
+@pytest.mark.parametrize("num_critics", [1, 2, 3])
+def test_any_number_of_critics_learns(num_critics: int) -> None:
+    bench = ActorCriticBench(small_sac(num_critics=num_critics))
+    bench.add(bench.sample())
+    moved = bench.moved_by()
+    assert {"critic.layers.0.weight", "actor.layers.0.weight", "log_alpha"} <= moved
+    assert np.isfinite(bench.learner.report()["default_policy"]["critic_loss"].peek())
