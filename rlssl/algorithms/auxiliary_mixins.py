@@ -1,6 +1,6 @@
 """What every rlssl Learner adds to the RL loss: auxiliary losses, their heads and schedules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,13 +13,18 @@ from torch import Tensor, nn
 
 from rlssl.algorithms.eager_adam import EagerAdam
 from rlssl.algorithms.gradient_updates import GradientUpdates
-from rlssl.auxiliary.base import AuxiliaryLoss
+from rlssl.algorithms.mean_actions import mean_actions
+from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss
+from rlssl.auxiliary.diagnostics import NUM_ROWS, latent_statistics
 from rlssl.networks.augmentation import AUGMENTED_OBS, Augmentation
 from rlssl.rollouts.rows import take_rows
 from rlssl.schedules import value_at
 
 #: Name of the optimizer of a loss's own heads, after the prefix.
 AUXILIARY_OPTIMIZER = "auxiliary_"
+
+#: Beside the names of losses: where it is logged how the latents are spread.
+LATENTS = "latents"
 
 
 class AuxiliaryLearnerMixin(GradientUpdates):
@@ -101,7 +106,14 @@ class AuxiliaryLearnerMixin(GradientUpdates):
     def combine(self, rl_loss: Tensor, auxiliary: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """The loss whose gradient is taken, of two scalars; their sum."""
         del batch
-        return rl_loss + auxiliary
+        return self.isolate(rl_loss) + auxiliary
+
+    def isolate(self, rl_loss: Tensor) -> Tensor:
+        """The RL loss as it is; without a gradient by the encoder where a loss is ``isolated``."""
+        losses = self.rl_module.auxiliary.values()
+        if not any(getattr(loss.config, "isolated", False) for loss in losses):
+            return rl_loss
+        return without_gradient(rl_loss, trainable(self.rl_module.encoder))
 
     def compute_auxiliary_loss(self, *, module_id: str, batch: Mapping[str, Any]) -> Tensor:
         """``sum_i coeff_i(env_steps) * auxiliary_i`` over the valid rows of ``batch``."""
@@ -110,6 +122,8 @@ class AuxiliaryLearnerMixin(GradientUpdates):
         if not len(module.auxiliary):
             return total
         rows = valid_rows(batch)
+        if any(MEAN_ACTION in loss.reads for loss in module.auxiliary.values()):
+            rows = {**rows, MEAN_ACTION: mean_actions(module, rows[Columns.OBS])}
         for name, loss in module.auxiliary.items():
             seen = columns_read(name, loss, rows)
             mean = self._mean_loss(name, loss, seen)
@@ -118,6 +132,18 @@ class AuxiliaryLearnerMixin(GradientUpdates):
             self.record({"coeff": coeff}, "aux", name)
             total = total + coeff * mean
         return total
+
+    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Logs how the encoder's latents of the last minibatch are spread."""
+        super().after_gradient_based_update(timesteps=timesteps)
+        module = self.rl_module
+        if not len(module.auxiliary):
+            return
+        rows = take_rows(valid_rows(self._minibatch)[Columns.OBS], slice(NUM_ROWS))
+        with torch.no_grad():
+            statistics = latent_statistics(module.encoder(rows))
+        for key, value in statistics.items():
+            self.metrics.log_value((DEFAULT_MODULE_ID, "aux", LATENTS, key), value, window=1)
 
     def grad_clip_of(self, optimizer_name: str) -> float | None:
         """The loss's own for its heads, else the algorithm's."""
@@ -192,6 +218,22 @@ def columns_read(name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> dic
     # What the RL loss saw of the observations belongs to them.
     seen = loss.reads | ({AUGMENTED_OBS} & rows.keys() if Columns.OBS in loss.reads else set())
     return {key: rows[key] for key in seen}
+
+
+def without_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """``loss``, whose gradient by ``parameters`` is taken away; that by all others stays.
+
+    It costs one more backward pass. What is left is the rounding error of their sum with other
+    gradients.
+    """
+    if not loss.requires_grad or not parameters:
+        return loss
+    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            # 0, with the opposite gradient.
+            loss = loss + ((parameter.detach() - parameter) * gradient).sum()
+    return loss
 
 
 def per_sample_mean(name: str, key: str, losses: Tensor) -> Tensor:

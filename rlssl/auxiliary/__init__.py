@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AuxiliaryLoss", "AuxiliaryLossConfig"]
 
+register_auxiliary_loss("bisimulation", "rlssl.auxiliary.bisimulation:Bisimulation")
 register_auxiliary_loss("curl", "rlssl.auxiliary.curl:CURL")
+register_auxiliary_loss("deepmdp", "rlssl.auxiliary.deepmdp:DeepMDP")
 register_auxiliary_loss("icm", "rlssl.auxiliary.icm:ICM")
 
 

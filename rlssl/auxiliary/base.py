@@ -23,6 +23,12 @@ TRAINS = ("encoder", "own", "none")
 CONTROLS = frozenset({"augmentation_only", "shuffled_positives", "isolated"})
 
 
+#: Column that a loss may read besides RLlib's: [N, A], the policy's mean action at OBS, coded as
+#: `rlssl.networks.icm.encode_action` codes actions. Discrete: the probabilities of the actions, or
+#: one-hot the best one, where the algorithm learns values. Without gradients.
+MEAN_ACTION = "mean_action"
+
+
 @dataclasses.dataclass(frozen=True)
 class AuxiliaryLossConfig:
     """What every auxiliary loss can be told; subclass it as ``Config`` inside the loss."""
@@ -85,7 +91,8 @@ class AuxiliaryLoss(nn.Module):
 
     Config: ClassVar[type[AuxiliaryLossConfig]] = AuxiliaryLossConfig
 
-    #: Columns of the batch, beyond which nothing may be read: Columns.OBS, NEXT_OBS, ACTIONS, ...
+    #: Columns of the batch, beyond which nothing may be read: Columns.OBS, NEXT_OBS, ACTIONS, ...,
+    #: and MEAN_ACTION.
     reads: frozenset[str] = frozenset()
     #: Whose parameters the gradient reaches, besides the heads: "encoder" | "own" | "none".
     trains: str = "encoder"

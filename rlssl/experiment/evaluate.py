@@ -12,6 +12,7 @@ import ray
 
 from rlssl import trust
 from rlssl.errors import DEFAULT_STORAGE
+from rlssl.experiment.probe import probe as probe_policy
 from rlssl.experiment.ray_cluster import start_local
 from rlssl.experiment.runs import locate, policy_folders, sweep_folder
 from rlssl.policy import (
@@ -37,6 +38,7 @@ def evaluate(
     trusted: bool = False,
     max_episode_steps: int | None = None,
     storage: str = DEFAULT_STORAGE,
+    probe: bool = False,
 ) -> int:
     """Plays ``episodes`` episodes with the newest policy of each trial; prints the scores.
 
@@ -52,6 +54,8 @@ def evaluate(
         trusted: Lets a policy of foreign origin name modules to import; see `rlssl.trust`.
         max_episode_steps: Agent steps after which an episode is cut off; None: 27,000.
         storage: Where names are looked up.
+        probe: Tells the environment's state from the encoder's latents, on the same episodes,
+            played once more in this process; see `rlssl.experiment.probe`.
 
     Returns:
         The exit code.
@@ -68,6 +72,9 @@ def evaluate(
     for folder in policy_folders(located):
         records = _play(folder, seeds, env_runners, explore, max_episode_steps or MAX_EPISODE_STEPS)
         reports.append({"policy": str(folder), **summarize(records), "seed": seed})
+        if probe:
+            limit = max_episode_steps or MAX_EPISODE_STEPS
+            reports[-1]["probe"] = _probe(folder, seeds, explore, limit)
         if as_json:
             reports[-1]["episodes"] = [asdict(record) for record in records]
         else:
@@ -97,6 +104,12 @@ def _play(
     return [by_seed[seed] for seed in seeds]
 
 
+def _probe(folder: Path, seeds: Sequence[int], explore: bool, max_steps: int) -> dict[str, Any]:
+    policy = Policy.load(folder)
+    env = policy.settings["env"]
+    return probe_policy(policy, env, seeds=seeds, explore=explore, max_steps=max_steps)
+
+
 def _play_slots(
     folder: str, seeds: Sequence[Sequence[int]], explore: bool, max_steps: int
 ) -> list[EpisodeRecord]:
@@ -113,4 +126,13 @@ def _print(folder: Path, report: dict[str, Any]) -> None:
         f"success {report['success_rate']:.3g}, length {report['episode_len_mean']:.4g} "
         f"over {report['num_episodes']} episodes from seed {report['seed']}"
     )
+    if "probe" in report:
+        found = report["probe"]
+        click.echo(
+            f"probe: state (from {found['state']}) R2 {found['r2_mean']:.3f}, "
+            f"rank correlation {found['rank_correlation']:.3f}, "
+            f"effective rank {found['effective_rank']:.3g}, "
+            f"feature variance {found['feature_variance']:.3g}, "
+            f"mean latent distance {found['distance']:.3g} over {found['num_rows']} rows"
+        )
     click.echo(str(folder))

@@ -124,23 +124,65 @@ def bisimulation_loss(
         Zhang et al. 2020, arXiv:2006.10742, eq. 4 (``paper``) and published code (``code``).
         Differs: nothing known.
     """
-    _check_pairs(latent_i, latent_j, reward_i, reward_j, mean_i)
-    _check_gaussians(mean_i, std_i, mean_j, std_j)
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma must be in [0, 1]; got {gamma}.")
+    distances = metric_distances(
+        latent_i, latent_j, reward_i, reward_j, mean_i, std_i, mean_j, std_j, variant=variant
+    )
+    reward, future = distances["reward"].detach(), distances["future"].detach()
     if variant == "paper":
-        distance = (latent_i - latent_j).abs().sum(dim=-1)  # [N]
-        with torch.no_grad():
-            future = gaussian_w2(mean_i, std_i, mean_j, std_j)  # [..., N]
-            target = (reward_i - reward_j).abs() + gamma * future
-        return _mean_over_models((distance - target).square())
+        error = distances["latent"] - (reward + gamma * future)  # [..., N]
+        return _mean_over_models(error.square())
+    error = distances["latent"] - (reward[:, None] + gamma * future)  # [..., N, D]
+    return _mean_over_models(error.square().mean(dim=-1))
+
+
+def metric_distances(
+    latent_i: Tensor,
+    latent_j: Tensor,
+    reward_i: Tensor,
+    reward_j: Tensor,
+    mean_i: Tensor,
+    std_i: Tensor | None,
+    mean_j: Tensor,
+    std_j: Tensor | None,
+    *,
+    variant: str,
+) -> dict[str, Tensor]:
+    """The distances of each pair that ``bisimulation_loss`` compares, which is worth a look at.
+
+    Args:
+        latent_i: As for ``bisimulation_loss``, and so the others.
+        latent_j: See there.
+        reward_i: See there.
+        reward_j: See there.
+        mean_i: See there.
+        std_i: See there.
+        mean_j: See there.
+        std_j: See there.
+        variant: ``paper`` or ``code``.
+
+    Returns:
+        ``reward`` [N], and ``latent`` and ``future``: [N] and [..., N] (``paper``), [N, D] and
+        [..., N, D] (``code``).
+
+    Raises:
+        ValueError: As ``bisimulation_loss``.
+    """
+    _check_pairs(latent_i, latent_j, reward_i, reward_j, mean_i)
+    _check_gaussians(mean_i, std_i, mean_j, std_j)
+    if variant == "paper":
+        return {
+            "latent": (latent_i - latent_j).abs().sum(dim=-1),
+            "reward": (reward_i - reward_j).abs(),
+            "future": gaussian_w2(mean_i, std_i, mean_j, std_j),
+        }
     if variant == "code":
-        distance = F.smooth_l1_loss(latent_i, latent_j, reduction="none")  # [N, D]
-        with torch.no_grad():
-            future = _feature_distance(mean_i, std_i, mean_j, std_j)  # [..., N, D]
-            reward = F.smooth_l1_loss(reward_i, reward_j, reduction="none")
-            target = reward[:, None] + gamma * future
-        return _mean_over_models((distance - target).square().mean(dim=-1))
+        return {
+            "latent": F.smooth_l1_loss(latent_i, latent_j, reduction="none"),
+            "reward": F.smooth_l1_loss(reward_i, reward_j, reduction="none"),
+            "future": _feature_distance(mean_i, std_i, mean_j, std_j),
+        }
     raise ValueError(f"variant must be 'paper' or 'code'; got {variant!r}.")
 
 

@@ -98,3 +98,40 @@ def forward_dynamics_loss(
     if reduction == "mean":
         return squared.mean(dim=-1)
     raise ValueError(f"reduction must be 'half_sum' or 'mean'; got {reduction!r}.")
+
+
+def lipschitz_penalty(
+    output: Tensor, latent: Tensor, direction: Tensor, *, limit: float = 1.0
+) -> Tensor:
+    """How far the slope of a model exceeds what a Lipschitz constant allows.
+
+    ``max(0, | d <direction, output> / d latent | - limit)^2``, one row at a time; 0 for a model
+    whose slope along ``direction`` is at most ``limit``.
+
+    Args:
+        output: [N, E], of a model, computed from ``latent`` with a graph.
+        latent: [N, D], which requires a gradient. Detached from its encoder, the penalty reaches
+            the model alone.
+        direction: [N, E], unit vectors; random ones never overstate the slope of the whole output.
+        limit: Largest slope without a penalty; > 0.
+
+    Returns:
+        [N], squared units of the slope, not reduced; with a graph.
+
+    Raises:
+        ValueError: If the shapes do not fit each other, or ``limit`` is not > 0.
+
+    Source:
+        Gelada et al. 2019, arXiv:1906.02736, which takes the penalty of Gulrajani et al. 2017,
+        arXiv:1704.00028. Differs: only slopes above the limit are penalised, where Gulrajani's
+        penalty also raises those below; of a vector, the slope along a direction.
+    """
+    if output.ndim != 2 or output.shape != direction.shape or len(output) != len(latent):
+        raise ValueError(
+            "output and direction must be [N, E] and latent [N, D]; got "
+            f"{tuple(output.shape)}, {tuple(direction.shape)} and {tuple(latent.shape)}."
+        )
+    if not limit > 0:
+        raise ValueError(f"limit must be > 0; got {limit}.")
+    (slope,) = torch.autograd.grad(output, latent, grad_outputs=direction, create_graph=True)
+    return (slope.norm(dim=-1) - limit).clamp(min=0.0).square()

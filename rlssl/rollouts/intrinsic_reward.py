@@ -87,7 +87,8 @@ class AddIntrinsicReward(ConnectorV2):
         """The new rewards of the valid rows, and the weighted bonus, None where there is none."""
         bonus, clips = None, []
         for name, loss in losses.items():
-            rows = take_rows({key: columns[key] for key in loss.reads}, mask)
+            # What a batch never has, as the mean action, only losses are given.
+            rows = take_rows({key: columns[key] for key in loss.reads & columns.keys()}, mask)
             rows["chunks"] = chunks
             raw = loss.intrinsic_reward(rows)
             if raw is None:

@@ -17,17 +17,32 @@ from rlssl.algorithms.auxiliary_mixins import trainable
 from rlssl.auxiliary import AuxiliaryLoss, AuxiliaryLossConfig
 from rlssl.errors import NonFiniteUpdateError, SpecError
 from rlssl.registry import AUXILIARY_LOSSES, register_auxiliary_loss
+from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
+from tests.algorithms.actor_critic_bench import ActorCriticBench, small_ddpg, small_sac
 from tests.algorithms.bench import Bench, small_ppo
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
 
 #: Algorithm -> from losses to a small config, and to a Learner of one.
 ALGORITHMS: dict[str, tuple[Callable[[], Any], Callable[[Any], Bench]]] = {
+    "a3c": (small_a3c, A3CBench),
     "ppo": (small_ppo, Bench),
     "rainbow": (small_rainbow, RainbowBench),
+    "sac": (small_sac, ActorCriticBench),
+    "ddpg": (small_ddpg, ActorCriticBench),
 }
 
 #: Options under which a loss is tested besides its defaults.
 EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "bisimulation": [
+        {"variant": "paper", "transition": "probabilistic"},
+        {"transition": "ensemble", "mask_terminals": True, "normalize_rewards": True},
+        {"features": "own"},
+        {"shuffled_positives": True},
+    ],
+    "deepmdp": [
+        {"decoder": "next_observation", "gradient_penalty": 1.0, "transition": "probabilistic"},
+        {"features": "own", "decoder": "observation"},
+    ],
     "curl": [
         {"variant": "atari"},
         {"variant": "atari", "trained_layernorm": True},

@@ -1,0 +1,188 @@
+"""DeepMDP: latents from which the reward and the next latent can be told."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+
+from rlssl.auxiliary.latent_models import LatentModelConfig, LatentModelLoss, Transitions
+from rlssl.auxiliary.normalization import RunningMoments
+from rlssl.errors import SpecError
+from rlssl.losses import lipschitz_penalty
+from rlssl.networks.decoders import VectorDecoder, fitting_pixel_decoder, quantise_pixels
+from rlssl.networks.encoders import Encoder, image_layout
+from rlssl.peers import Peers
+
+#: What a decoder may be asked for.
+DECODERS = (None, "observation", "next_observation")
+
+
+class DeepMDP(LatentModelLoss):
+    """DeepMDP, as the published code of DBC has it.
+
+    With the encoder phi, a transition model P and a reward model R::
+
+        transition     = negative log-likelihood of sg(phi(s')) under P(phi(s), a)
+        reward         = (R(phi(s), a) - r)^2
+        penalty        = gradient_penalty * (max(0, |dP/dphi| - 1)^2 + max(0, |dR/dphi| - 1)^2)
+        reconstruction = mean square of decoder(phi(s)) - s, or of decoder(z') - s'
+
+    with z' drawn from P. The last two are there where options ask for them.
+
+    Source:
+        Gelada et al. 2019, arXiv:1906.02736; published code of Zhang et al. 2020,
+        arXiv:2006.10742. Differs: see PAPERS.md.
+    """
+
+    @dataclasses.dataclass(frozen=True)
+    class Config(LatentModelConfig):
+        """Options of DeepMDP."""
+
+        # As DBC's code has it for DeepMDP.
+        transition: str = "deterministic"
+        # Weight of the penalty on slopes of the models above 1; >= 0; 0: none.
+        gradient_penalty: float = 0.0
+        # What is decoded: "observation" (from its latent), "next_observation" (from the predicted
+        # latent; the published 'pixel'), or null: nothing (the published 'identity').
+        decoder: str | None = None
+
+        def __post_init__(self) -> None:
+            """Checks ranges.
+
+            Raises:
+                ValueError: Naming the field and the value.
+            """
+            super().__post_init__()
+            if self.decoder not in DECODERS:
+                raise ValueError(f"decoder must be one of {list(DECODERS)}; got {self.decoder!r}.")
+            if not self.gradient_penalty >= 0:
+                raise ValueError(f"gradient_penalty must be >= 0; got {self.gradient_penalty}.")
+
+    config: Config
+
+    def __init__(self, config: Config, **given: Any) -> None:
+        super().__init__(config, reward_reads_action=True, **given)
+        self.reconstruction: Reconstruction | None = None
+        if config.decoder is not None:
+            self.reconstruction = Reconstruction(
+                self.observation_space, self.encoder, hidden=config.hidden
+            )
+
+    def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """``transition`` (nats a feature) and ``reward``; ``penalty``, ``reconstruction``.
+
+        Each [N]; those of the next latent and observation without the rows that ``mask_terminals``
+        leaves out.
+        """
+        generator = self.draws.generator()
+        seen = self.transitions(batch, generator)
+        mean, std = self.predict(seen)
+        predicted = self.reward(seen.latent, seen.action)
+        losses = {
+            "transition": self.transition_loss(seen, mean, std),
+            "reward": (predicted - seen.reward).square(),
+        }
+        with torch.no_grad():
+            change = (seen.latent - seen.next_latent).norm(dim=-1)
+            self._diagnostics = {"step_distance": change.mean()} if len(change) else {}
+        if self.config.gradient_penalty > 0:
+            losses["penalty"] = self.config.gradient_penalty * self._penalty(seen, generator)
+        if self.reconstruction is not None:
+            latent, observation = seen.latent, batch[Columns.OBS]
+            if self.config.decoder == "next_observation":
+                rows = seen.lasting
+                latent = self.sample(mean, std, generator)[rows]
+                observation = batch[Columns.NEXT_OBS][rows]
+            losses["reconstruction"] = self.reconstruction(
+                latent, observation, generator, self.peers
+            )
+        return losses
+
+    def after_update(self) -> None:
+        """As the base does; takes the observations of the update into the decoder's scale."""
+        super().after_update()
+        if self.reconstruction is not None:
+            self.reconstruction.after_update()
+
+    def _penalty(self, seen: Transitions, generator: torch.Generator) -> Tensor:
+        """[N], of the models at the latents; its gradient reaches the models alone."""
+        latent = seen.latent.detach().requires_grad_()
+        mean, _ = self.transition(latent, seen.action)
+        if mean.ndim == 3:
+            mean = mean[int(torch.randint(len(mean), (), generator=generator))]
+        first, total = self.peers.rows(len(latent))
+        drawn = torch.randn(total, latent.shape[1], generator=generator)
+        direction = nn.functional.normalize(drawn[first : first + len(latent)], dim=-1)
+        reward = self.reward(latent, seen.action)
+        return lipschitz_penalty(mean, latent, direction.to(latent)) + lipschitz_penalty(
+            reward[:, None], latent, torch.ones_like(reward)[:, None]
+        )
+
+
+class Reconstruction(nn.Module):
+    """Mean squared error of observations that are decoded from latents.
+
+    Vectors are compared in running deviations of each element; images in units of
+    ``quantise_pixels``, or where they are not in [0, 255], of their space's largest value.
+
+    Args:
+        space: Of one stacked observation.
+        encoder: Of that space.
+        hidden: Features of the hidden layer of a decoder of vectors.
+
+    Raises:
+        SpecError: If observations are neither vectors nor images.
+    """
+
+    def __init__(self, space: gym.Space, encoder: Encoder, *, hidden: int = 512) -> None:
+        super().__init__()
+        if not isinstance(space, gym.spaces.Box):
+            raise SpecError(
+                f"a decoder gives vectors and images; got {space}. Leave the decoder out, or wrap "
+                "the environment so that it gives a Box (gymnasium's FlattenObservation)."
+            )
+        self.layout: str | None = None
+        self.moments: RunningMoments | None = None
+        self._seen: Tensor | None = None
+        self.largest = float(np.max(space.high))
+        if len(space.shape) == 3:
+            self.layout = getattr(encoder, "layout", None) or image_layout(space)
+            shape = space.shape if self.layout == "CHW" else (space.shape[2], *space.shape[:2])
+            self.decoder: nn.Module = fitting_pixel_decoder(encoder.output_dim, shape)
+        else:
+            size = int(np.prod(space.shape))
+            self.moments = RunningMoments((size,))
+            self.decoder = VectorDecoder(encoder.output_dim, size, hidden=hidden)
+
+    def forward(
+        self, latents: Tensor, observations: Tensor, generator: torch.Generator, peers: Peers
+    ) -> Tensor:
+        """[N], from latents [N, D] and observations [N, ...]; gradients reach the latents."""
+        target = self._target(observations, generator, peers)
+        return (self.decoder(latents) - target).square().flatten(1).mean(dim=1)
+
+    def after_update(self) -> None:
+        """Takes the observations of the update into the scale of vectors."""
+        if self.moments is not None and self._seen is not None and len(self._seen):
+            self.moments.take_in(self._seen)
+        self._seen = None
+
+    @torch.no_grad()
+    def _target(self, observations: Tensor, generator: torch.Generator, peers: Peers) -> Tensor:
+        if self.moments is None:
+            images = observations.permute(0, 3, 1, 2) if self.layout == "HWC" else observations
+            if self.largest == 255:
+                return quantise_pixels(images, generator=generator)
+            scale = self.largest if 0 < self.largest < float("inf") else 1.0
+            return images.float() / scale - 0.5
+        rows = observations.flatten(1).float()
+        self._seen = peers.gather(rows)
+        mean, variance = self.moments.mean, self.moments.variance
+        if not self.moments.count and len(self._seen):
+            mean, variance = self._seen.mean(0), self._seen.var(0, correction=0)
+        return (rows - mean) / torch.where(variance > 0, variance, 1.0).sqrt()

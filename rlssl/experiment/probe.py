@@ -1,0 +1,193 @@
+"""`rlssl evaluate --probe`: what of the environment's state can be told from the latent."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlssl.auxiliary.diagnostics import (
+    latent_statistics,
+    pair_distances,
+    rank_correlation,
+    state_distances,
+)
+from rlssl.errors import SpecError
+from rlssl.policy import Policy, _to_batch
+from rlssl.registry import make_env
+
+#: Rows of all pairs of which the rank correlation is taken.
+MAX_PAIRED_ROWS = 1000
+
+#: Rows of latents that are kept, evenly over the episodes.
+MAX_ROWS = 20_000
+
+#: Weight of the squared coefficients, in units of the number of rows; inputs have unit deviation.
+RIDGE = 1e-3
+
+
+def probe(
+    policy: Policy,
+    env: Mapping[str, Any],
+    *,
+    seeds: Sequence[int],
+    explore: bool,
+    max_steps: int,
+) -> dict[str, Any]:
+    """Plays episodes, and tells the states from the latents of what was seen on the way.
+
+    The state is ``info["state"]``, else the observation, where that is a vector. A linear map,
+    fitted by ridge regression on every second episode, predicts it on the others.
+
+    Args:
+        policy: Whose encoder is probed.
+        env: ``{"id": ..., **options}``; where it can give its state in ``info``, it is asked to.
+        seeds: Of the episodes; two or more.
+        explore: Samples actions instead of taking the policy's mode.
+        max_steps: Agent steps after which an episode is cut off.
+
+    Returns:
+        ``state`` (``info`` or ``observation``), ``num_rows``; ``r2``: [S], the share of each
+        element's variance that is predicted, nan for what never changes; ``r2_mean``;
+        ``effective_rank``, ``feature_variance`` and ``distance`` of 128 latents, spread over the
+        episodes; and ``rank_correlation`` of distances between latents and between states.
+
+    Raises:
+        SpecError: If there are fewer than two episodes, or no state.
+    """
+    if len(seeds) < 2:
+        raise SpecError(
+            "--probe fits on some episodes and tests on others; give --episodes 2 or more."
+        )
+    rows = _play(policy, asking_for_state(env), seeds, explore, max_steps)
+    latents, states, episodes = rows["latent"], rows["state"], rows["episode"]
+    held_out = episodes % 2 == 1
+    r2 = linear_r2(latents[~held_out], states[~held_out], latents[held_out], states[held_out])
+    spread = torch.as_tensor(latents[_evenly(len(latents), 128)])
+    paired = _evenly(len(latents), MAX_PAIRED_ROWS)
+    correlation = rank_correlation(pair_distances(latents[paired]), state_distances(states[paired]))
+    known = r2[np.isfinite(r2)]
+    return {
+        "state": rows["source"],
+        "num_rows": len(latents),
+        "r2_mean": float(known.mean()) if len(known) else float("nan"),
+        "r2": [float(value) for value in r2],
+        **{key: float(value) for key, value in latent_statistics(spread).items()},
+        "rank_correlation": correlation,
+    }
+
+
+def asking_for_state(env: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment's options, with those that put the state into ``info``."""
+    asked = dict(env)
+    if str(env["id"]).startswith("dmc-pixels/"):
+        asked["info_state"] = True
+    if env.get("distractors"):
+        asked["distractors"] = {**env["distractors"], "info_state": True}
+    return asked
+
+
+def linear_r2(
+    latents: np.ndarray, states: np.ndarray, test_latents: np.ndarray, test_states: np.ndarray
+) -> np.ndarray:
+    """How much of each state element a linear map of the latents predicts.
+
+    Args:
+        latents: [N, D], to fit on.
+        states: [N, S].
+        test_latents: [M, D].
+        test_states: [M, S].
+
+    Returns:
+        [S], ``1 - squared error / squared deviation`` on the M rows: 1 is perfect, 0 as good as the
+        mean of the N rows (or worse if below); nan where the M rows are all equal.
+    """
+    mean, scale = latents.mean(0), latents.std(0)
+    scale = np.where(scale > 0, scale, 1.0)
+    inputs, test_inputs = (latents - mean) / scale, (test_latents - mean) / scale
+    centre = states.mean(0)
+    gram = inputs.T @ inputs + RIDGE * len(inputs) * np.eye(inputs.shape[1])
+    weights = np.linalg.solve(gram, inputs.T @ (states - centre))
+    error = ((test_inputs @ weights + centre - test_states) ** 2).sum(0)
+    total = ((test_states - test_states.mean(0)) ** 2).sum(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r2: np.ndarray = np.where(total > 0, 1.0 - error / total, np.nan)
+    return r2
+
+
+def latents_of(module: Any, obs: Any) -> Tensor:
+    """[N, D], what the policy's head reads, of raw stacked observations [N, ...].
+
+    Raises:
+        SpecError: If the module has no encoder.
+    """
+    with torch.no_grad():
+        if hasattr(module, "actor_latents"):
+            latents: Tensor = module.actor_latents(module.features(obs))
+        elif hasattr(module, "encoder"):
+            latents = module.encoder(obs)
+        else:
+            raise SpecError(f"--probe needs a module with an encoder; got {type(module)}.")
+    return latents
+
+
+def _play(
+    policy: Policy, env: Mapping[str, Any], seeds: Sequence[int], explore: bool, max_steps: int
+) -> dict[str, Any]:
+    """Rows of all episodes: ``latent`` [N, D], ``state`` [N, S], ``episode`` [N], ``source``."""
+    environment = make_env(env, split="eval", seed=seeds[0])
+    rows: dict[str, list[Any]] = {"latent": [], "state": [], "episode": []}
+    source = ""
+    # Of every episode at most so many steps, so that memory is bounded.
+    most = max(1, MAX_ROWS // len(seeds))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            for number, seed in enumerate(seeds):
+                latents, states, source = _episode(policy, environment, seed, explore, max_steps)
+                kept = _evenly(len(latents), most)
+                rows["latent"].append(latents[kept])
+                rows["state"].append(states[kept])
+                rows["episode"].append(np.full(len(kept), number))
+    finally:
+        environment.close()
+    return {**{key: np.concatenate(parts) for key, parts in rows.items()}, "source": source}
+
+
+def _episode(
+    policy: Policy, env: gym.Env, seed: int, explore: bool, max_steps: int
+) -> tuple[np.ndarray, np.ndarray, str]:
+    torch.default_generator.manual_seed(seed)
+    policy.reset()
+    observation, info = env.reset(seed=seed)
+    latents: list[np.ndarray] = []
+    states: list[np.ndarray] = []
+    ended = False
+    source = "info" if "state" in info else "observation"
+    while not ended and len(latents) < max_steps:
+        states.append(_state(observation, info, source, env))
+        action = policy.act(observation, explore=explore)
+        frames = policy._frames
+        seen = observation if frames is None else frames.stacked()[0]
+        latents.append(latents_of(policy.module, _to_batch(seen))[0].double().numpy())
+        observation, _, terminated, truncated, info = env.step(action)
+        ended = terminated or truncated
+    return np.stack(latents), np.stack(states), source
+
+
+def _state(observation: Any, info: Mapping[str, Any], source: str, env: gym.Env) -> np.ndarray:
+    if source == "info":
+        return np.ravel(np.asarray(info["state"], np.float64))
+    space = env.observation_space
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+        raise SpecError(
+            f"--probe needs the state: the environment gives no info['state'], and {space} is no "
+            "vector. Have its reset and step put a vector there."
+        )
+    return np.asarray(observation, np.float64)
+
+
+def _evenly(num: int, most: int) -> np.ndarray:
+    """Indices of at most ``most`` of ``num`` rows, evenly spread."""
+    return np.unique(np.linspace(0, num - 1, min(num, most)).round().astype(np.int64))

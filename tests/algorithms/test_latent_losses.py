@@ -1,0 +1,121 @@
+"""What the latent losses ask of every Learner: the mean action, isolation, company."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ray.rllib.core.columns import Columns
+
+from rlssl.algorithms.auxiliary_mixins import trainable, without_gradient
+from rlssl.algorithms.mean_actions import mean_actions
+from tests.algorithms.bench import Bench, small_ppo
+from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
+
+PAPER = {"variant": "paper"}
+
+
+def test_mean_action_of_discrete_ppo_is_its_probabilities() -> None:
+    bench = Bench(small_ppo().auxiliary(bisimulation=PAPER))
+    batch = bench.batch(bench.sample())
+    before = torch.get_rng_state()
+    found = mean_actions(bench.module, batch[Columns.OBS])
+    assert torch.equal(before, torch.get_rng_state()) and not found.requires_grad
+    logits = bench.module.pi(bench.module.encoder(batch[Columns.OBS]))
+    torch.testing.assert_close(found, logits.softmax(-1).detach())
+
+
+def test_mean_action_of_continuous_ppo_is_the_mean_within_the_bounds() -> None:
+    bench = Bench(small_ppo("Pendulum-v1").auxiliary(bisimulation=PAPER))
+    obs = bench.batch(bench.sample())[Columns.OBS]
+    with torch.no_grad():
+        bench.module.pi.mean.bias.fill_(5.0)
+    found = mean_actions(bench.module, obs)
+    assert found.shape == (len(obs), 1) and torch.equal(found, torch.ones_like(found))
+    with torch.no_grad():
+        bench.module.pi.mean.bias.fill_(0.25)
+        expected = bench.module.pi.mean(bench.module.encoder(obs))
+    torch.testing.assert_close(mean_actions(bench.module, obs), expected)
+
+
+def test_mean_action_of_rainbow_is_its_best() -> None:
+    bench = RainbowBench(small_rainbow().auxiliary(bisimulation=PAPER))
+    obs = bench.batch(bench.sample())[Columns.OBS]
+    module = bench.module
+    before = torch.get_rng_state()
+    found = mean_actions(module, obs)
+    assert torch.equal(before, torch.get_rng_state())
+    best = module.values(module.head(module.encoder(obs))).argmax(1)
+    assert torch.equal(found, torch.eye(2)[best])
+
+
+def test_module_may_say_its_mean_action_itself() -> None:
+    class Own:
+        def mean_actions(self, obs: torch.Tensor) -> torch.Tensor:
+            return obs + 1.0
+
+    assert mean_actions(Own(), torch.zeros(2, 1)).tolist() == [[1.0], [1.0]]
+
+
+def test_gradient_that_is_taken_away_leaves_the_others() -> None:
+    x, y = (torch.tensor([2.0], requires_grad=True) for _ in range(2))
+    loss = without_gradient((x * y).sum(), [x])
+    assert loss.item() == 4.0
+    loss.backward()
+    assert x.grad is not None and x.grad.item() == 0.0
+    assert y.grad is not None and y.grad.item() == 2.0
+
+
+@pytest.mark.parametrize("name", ["bisimulation", "deepmdp"])
+@pytest.mark.parametrize("algorithm", ["ppo", "rainbow"])
+def test_isolated_encoder_learns_from_the_losses_alone(algorithm: str, name: str) -> None:
+    def bench_of(**options: Any) -> Bench:
+        if algorithm == "ppo":
+            config = small_ppo(num_epochs=1).model(shared_encoder=True)
+            return Bench(config.auxiliary(**{name: options}))
+        return RainbowBench(small_rainbow().auxiliary(**{name: options}))
+
+    moved = {}
+    for isolated in (True, False):
+        bench = bench_of(isolated=isolated, coeff=0.0)
+        encoder = [p.detach().clone() for p in trainable(bench.module.encoder)]
+        heads = [p.detach().clone() for p in head_of(bench.module)]
+        bench.update(bench.sample())
+        change = [
+            float((new.detach() - old).abs().max())
+            for new, old in zip(trainable(bench.module.encoder), encoder, strict=True)
+        ]
+        moved[isolated] = max(change)
+        assert not all(map(torch.equal, list(head_of(bench.module)), heads))
+    # The loss has no weight, so that nothing is left to move the encoder.
+    assert moved[True] == 0.0 < moved[False]
+
+
+def head_of(module: Any) -> list[torch.Tensor]:
+    head = module.pi if hasattr(module, "pi") else module.head
+    return [parameter.detach() for parameter in head.parameters()]
+
+
+def test_three_losses_together_train_for_fifty_updates() -> None:
+    config = small_ppo(num_epochs=1, lr=1e-3).auxiliary(
+        curl={}, icm={}, bisimulation={"transition": "probabilistic"}
+    )
+    bench = Bench(config)
+    seen: list[dict[str, float]] = []
+    for _ in range(50):
+        result = bench.update(bench.sample())
+        aux = result["default_policy"]["aux"]
+        assert "faults" not in result
+        seen.append(
+            {
+                f"{name}/{key}": float(value.peek())
+                for name, values in aux.items()
+                for key, value in values.items()
+            }
+        )
+    assert all(np.isfinite(list(row.values())).all() for row in seen)
+    first, last = (
+        {k: np.mean([r[k] for r in rows]) for k in seen[0]} for rows in (seen[:5], seen[-5:])
+    )
+    for key in ("curl/info_nce", "icm/forward", "bisimulation/transition", "bisimulation/reward"):
+        assert last[key] < first[key], key

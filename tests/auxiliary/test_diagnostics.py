@@ -1,0 +1,78 @@
+"""Diagnostics: by hand, against scipy, and where they are logged."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from rlssl.auxiliary.diagnostics import (
+    NUM_ROWS,
+    latent_statistics,
+    rank_correlation,
+    state_distances,
+)
+from tests.algorithms.bench import Bench, small_ppo
+from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
+
+
+def test_statistics_by_hand() -> None:
+    # Three unit vectors: equal singular values, rank 3. Each feature is 1 once and 0 twice:
+    # variance 2/9. Each pair is sqrt(2) apart.
+    found = {key: value.item() for key, value in latent_statistics(torch.eye(3)).items()}
+    expected = {"effective_rank": 3.0, "feature_variance": 2 / 9, "distance": math.sqrt(2)}
+    assert found == pytest.approx(expected)
+
+
+def test_collapsed_latents_show() -> None:
+    found = latent_statistics(torch.ones(10, 4))
+    assert found["effective_rank"].item() == pytest.approx(1.0, abs=1e-4)
+    assert found["feature_variance"] == 0.0 and found["distance"] == 0.0
+
+
+def test_no_rows_and_one_row_are_no_error() -> None:
+    assert all(math.isnan(value) for value in latent_statistics(torch.zeros(0, 4)).values())
+    assert latent_statistics(torch.ones(1, 4))["feature_variance"] == 0.0
+
+
+def test_only_the_first_rows_count() -> None:
+    latents = torch.randn(NUM_ROWS + 50, 3, generator=torch.Generator().manual_seed(0))
+    spoiled = torch.cat([latents[:NUM_ROWS], 100.0 + latents[NUM_ROWS:]])
+    assert latent_statistics(latents) == latent_statistics(spoiled)
+
+
+def test_rank_correlation_by_hand() -> None:
+    # Ranks 1 2 3 4 and 1 3 2 4: 1 - 6 * (0 + 1 + 1 + 0) / (4 * 15) = 0.8.
+    assert rank_correlation([1, 5, 6, 9], [0.1, 7, 3, 8]) == pytest.approx(0.8)
+    assert rank_correlation([1, 2, 3], [9, 5, 1]) == pytest.approx(-1.0)
+    assert math.isnan(rank_correlation([1, 2], [3, 3]))
+    with pytest.raises(ValueError, match="as long; got 2 and 3 numbers"):
+        rank_correlation([1, 2], [1, 2, 3])
+
+
+def test_rank_correlation_equals_scipys_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        x, y = rng.integers(6, size=40), rng.integers(4, size=40) + rng.normal(size=40).round()
+        assert rank_correlation(x, y) == pytest.approx(scipy.stats.spearmanr(x, y).statistic)
+
+
+def test_state_distances_by_hand() -> None:
+    # The first element has deviation 2 and the second does not change: (0, 4) / 2 is 2 apart.
+    np.testing.assert_allclose(state_distances(np.array([[0.0, 7.0], [4.0, 7.0]])), [2.0])
+
+
+@pytest.mark.parametrize("bench", [Bench(small_ppo().auxiliary(deepmdp={})), None])
+def test_latents_are_logged_once_an_update_beside_the_losses(bench: Bench | None) -> None:
+    bench = bench or RainbowBench(small_rainbow().auxiliary(deepmdp={}))
+    aux = bench.update(bench.sample())["default_policy"]["aux"]
+    logged = {key: float(value.peek()) for key, value in aux["latents"].items()}
+    assert set(logged) == {"effective_rank", "feature_variance", "distance"}
+    assert 1.0 < logged["effective_rank"] <= 16.0 and logged["distance"] > 0.0
+    assert set(aux) == {"deepmdp", "latents"}
+
+
+def test_without_losses_nothing_is_logged() -> None:
+    bench = Bench(small_ppo())
+    assert "aux" not in bench.update(bench.sample())["default_policy"]
