@@ -207,13 +207,11 @@ def resume(run: str, storage: str, trusted: bool, address: str | None) -> None:
 @click.option("--env-runners", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first episode.")
 @click.option("--json", "as_json", is_flag=True, help="Print every episode as JSON.")
-@click.option("--probe", is_flag=True, help="Probe the encoder (not available yet).")
+@click.option("--probe", is_flag=True, help="Also tell the state from the latents.")
 @_TRUST
 @_STORAGE
-def evaluate(run: str, probe: bool, **options: Any) -> None:
+def evaluate(run: str, **options: Any) -> None:
     """Play seeded episodes with the policy of a run."""
-    if probe:
-        raise SpecError("--probe is not available yet.")
     _open_import_path()
     from rlssl.experiment.evaluate import evaluate as play
 
@@ -311,6 +309,18 @@ def list_names(kind: str, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("source", metavar="[FILE]", default="matrix")
+@_SET
+@_STORAGE
+def matrix(source: str, overrides: Sequence[str], storage: str) -> None:
+    """Train every algorithm with every loss for a few updates; write a table."""
+    _open_import_path(source)
+    from rlssl.experiment.matrix import matrix as play
+
+    sys.exit(play(source, overrides, storage=storage))
+
+
+@main.command()
 @_STORAGE
 @click.option("--json", "as_json", is_flag=True)
 def doctor(storage: str, as_json: bool) -> None:
@@ -335,7 +345,6 @@ def _announce(name: str, purpose: str) -> None:
 
 _announce("record", "Record a video of the policy.")
 _announce("report", "Write an HTML report of runs.")
-_announce("matrix", "Show which losses go with which algorithms.")
 
 if __name__ == "__main__":
     main()

@@ -143,7 +143,7 @@ def test_a_bug_is_not_passed_off_as_the_users_mistake(monkeypatch: pytest.Monkey
     assert isinstance(result.exception, ZeroDivisionError)
 
 
-@pytest.mark.parametrize("command", ["record", "report", "matrix"])
+@pytest.mark.parametrize("command", ["record", "report"])
 def test_commands_of_later_say_so_whatever_their_arguments(command: str) -> None:
     result = run(command, "RUN", "--fps", "3")
     assert result.exit_code == 2

@@ -31,6 +31,9 @@ from rlssl.allocator import keep_memory
 from rlssl.errors import NonFiniteUpdateError
 from rlssl.peers import ALONE, Peers
 
+#: Key of a Learner's metrics: gradient steps since the result before.
+NUM_GRADIENT_STEPS = "num_gradient_steps"
+
 
 class GradientUpdates(TorchLearner):
     """A Learner of one module, alone or one of several.
@@ -211,6 +214,7 @@ class GradientUpdates(TorchLearner):
             self.metrics.log_value((DEFAULT_MODULE_ID, *key), value, window=1)
         self._latest.clear()
         trained = num_rows * num_epochs
+        self.metrics.log_value((DEFAULT_MODULE_ID, NUM_GRADIENT_STEPS), num_steps, window=1)
         one, every = DEFAULT_MODULE_ID, ALL_MODULES
         self.metrics.log_value((one, WEIGHTS_SEQ_NO), self._weights_seq_no, window=1)
         self.metrics.log_value((one, MODULE_TRAIN_BATCH_SIZE_MEAN), trained / max(1, num_steps))

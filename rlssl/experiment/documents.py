@@ -17,6 +17,9 @@ _MAX_DEPTH = 20
 _MAX_VALUES = 20_000
 _MAX_INT = 2**63
 
+#: Lies beside the sweeps, but is none: `rlssl matrix` plays it.
+MATRIX = "matrix"
+
 
 def _number(text: str) -> int | float:
     """1e-4 is a number, and 4e5 a whole one: YAML 1.1 would call both text."""
@@ -169,8 +172,8 @@ def list_sweeps() -> list[str]:
         folder = importlib.resources.files("rlssl_tune_configs")
     except ModuleNotFoundError:  # a checkout on the path, not installed: no sweep has a name
         return []
-    names = (entry.name for entry in folder.iterdir())
-    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+    files = (entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(name for file in files if (name := file.removesuffix(".yaml")) != MATRIX)
 
 
 def read_document(source: str | Path) -> dict[str, Any]:
@@ -201,7 +204,7 @@ def _read_text(source: str | Path) -> tuple[str, str]:
             f"no spec file {str(source)!r}; check the path, or give one of `list sweeps`."
         )
     sweeps = list_sweeps()
-    if source not in sweeps:
+    if source not in (*sweeps, MATRIX):
         raise SpecError(f"unknown sweep {source!r}{suggest(source, sweeps)}")
     resource = importlib.resources.files("rlssl_tune_configs") / f"{source}.yaml"
     return resource.read_text(encoding="utf-8"), f"sweep '{source}'"

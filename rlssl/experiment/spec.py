@@ -19,7 +19,7 @@ from rlssl.experiment.checks import (
     refuse_later,
 )
 from rlssl.experiment.confidential import refuse_secrets
-from rlssl.experiment.documents import list_sweeps, plain, read_document
+from rlssl.experiment.documents import MATRIX, list_sweeps, plain, read_document
 from rlssl.experiment.overrides import LAYERS, apply_overrides, merge, parse_override, set_path
 from rlssl.experiment.schema import Spec, dump, parse
 from rlssl.experiment.search import (
@@ -90,6 +90,8 @@ def _read(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(source, Mapping):
         document: dict[str, Any] = plain(source, "")
         return document
+    if source == MATRIX:
+        raise SpecError("'matrix' is no sweep; `rlssl matrix` plays it.")
     if isinstance(source, str | Path):
         return {"name": _folder_name(Path(source).stem), **read_document(source)}
     raise SpecError(f"a spec must be a path, a name or a mapping; got {type(source).__name__}.")
