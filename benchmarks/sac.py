@@ -38,8 +38,11 @@ def rlssl(seconds: float, *, algorithm: str) -> Play:
     configs: dict[str, Any] = {"sac": package.SACConfig, "ddpg": package.DDPGConfig}
     config = (
         configs[algorithm]()
-        .model(encoder_config={"hidden": [HIDDEN, HIDDEN], "activation": "relu"})
+        .model(encoder="mlp", encoder_config={"hidden": []})
         .training(
+            critic_hidden=[HIDDEN, HIDDEN],
+            actor_hidden=[HIDDEN, HIDDEN],
+            tau=TAU,
             n_step=1,
             lr=LEARNING_RATE,
             train_batch_size_per_learner=BATCH,
