@@ -152,6 +152,14 @@ class Policy:
         self._starts_episode = True
         self._state = None
 
+    def seen(self, observation: Any) -> Any:
+        """What the module saw when it acted last: a batch of one, [1, ...], in tensors.
+
+        Args:
+            observation: The unstacked one that ``act`` was given last.
+        """
+        return _to_batch(observation if self._frames is None else self._frames.stacked()[0])
+
     def act(self, observation: Any, *, explore: bool = False) -> Any:
         """The action to step the environment with.
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from rlssl.algorithms import ALGORITHMS
 from rlssl.cli import main, parse_auxiliary
 from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment.spec import load_spec
@@ -90,6 +91,7 @@ def test_the_other_commands_hand_their_options_on(calls: list[Any], folder: Path
             "env_runners": 2,
             "seed": 9,
             "as_json": True,
+            "probe": False,
             "max_episode_steps": None,
             "trusted": False,
             "storage": "./results",
@@ -219,7 +221,11 @@ def test_inspect_can_try_the_environment(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("algorithms", "ppo"), ("losses", "icm"), ("encoders", "mlp"), ("envs", "any gymnasium id")],
+    [
+        *(("algorithms", name) for name in ALGORITHMS),
+        *(("losses", name) for name in ("bisimulation", "curl", "deepmdp", "icm")),
+        *(("encoders", "mlp"), ("envs", "memory/cue"), ("envs", "any gymnasium id")),
+    ],
 )
 def test_what_is_registered_is_listed_for_people_and_programs(kind: str, name: str) -> None:
     assert any(line.startswith(name) for line in run("list", kind).stdout.splitlines())

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from rlssl.algorithms.ppo.ppo import PPOConfig
+from rlssl.algorithms import ALGORITHMS
 from rlssl.errors import EnvironmentFaultError, SpecError
 from rlssl.policy import EpisodeRecord, Policy, _build_module, evaluate_policy, slots, summarize
-from rlssl.registry import register_env
+from rlssl.registry import EnvSpaces, register_env
 
 SPACES = {
     "vector-discrete": (gym.spaces.Box(-1, 1, (3,), np.float32), gym.spaces.Discrete(4)),
@@ -30,13 +30,28 @@ SPACES = {
 }
 
 
+#: Algorithm -> spaces it can act in.
+SPACES_OF = {
+    "a3c": list(SPACES),
+    "ddpg": ["vector-continuous", "image-continuous"],
+    "ppo": list(SPACES),
+    "rainbow": ["vector-discrete", "dict-discrete"],
+    "sac": ["vector-continuous", "image-continuous"],
+}
+SPACES["image-continuous"] = (SPACES["image-multi_discrete"][0], SPACES["vector-continuous"][1])
+
+
 def make_policy(
-    observation_space: gym.Space, action_space: gym.Space, frame_stack: int = 1
+    observation_space: gym.Space,
+    action_space: gym.Space,
+    frame_stack: int = 1,
+    algorithm: str = "ppo",
 ) -> Policy:
-    model = PPOConfig().model(frame_stack=frame_stack).get_default_rl_module_spec().model_config
+    config = ALGORITHMS[algorithm]().model(frame_stack=frame_stack)
+    config.adapt_to(EnvSpaces(observation_space, action_space))
     settings = {
-        "algorithm": "ppo",
-        "model": model,
+        "algorithm": algorithm,
+        "model": config.get_default_rl_module_spec().model_config,
         "observation_space": observation_space,
         "action_space": action_space,
         "normalize_actions": True,
@@ -52,13 +67,20 @@ def make_policy(
 
 
 @pytest.mark.parametrize(
-    "name, frame_stack",
-    # Stacking needs a Box.
-    [*((name, 1) for name in SPACES), *((name, 3) for name in SPACES if "dict" not in name)],
+    "algorithm, name, frame_stack",
+    [
+        (algorithm, name, frame_stack)
+        for algorithm in ALGORITHMS
+        for name in SPACES_OF[algorithm]
+        # Stacking needs a Box.
+        for frame_stack in ((1,) if "dict" in name else (1, 3))
+    ],
 )
-def test_loaded_policy_acts_like_the_saved_one(tmp_path: Path, name: str, frame_stack: int) -> None:
+def test_loaded_policy_acts_like_the_saved_one(
+    tmp_path: Path, algorithm: str, name: str, frame_stack: int
+) -> None:
     observation_space, action_space = SPACES[name]
-    saved = make_policy(observation_space, action_space, frame_stack)
+    saved = make_policy(observation_space, action_space, frame_stack, algorithm)
     saved.save(tmp_path / "export")
     loaded = Policy.load(tmp_path / "export")
     observation_space.seed(0)
@@ -90,6 +112,15 @@ def test_reset_forgets_the_frames() -> None:
     np.testing.assert_array_equal(policy._stacked(first), fresh)
     # The first frame fills the stack: three times the same two channels.
     np.testing.assert_array_equal(fresh, np.concatenate([first] * 3))
+
+
+def test_what_the_module_saw_last_is_the_stack() -> None:
+    policy = make_policy(*SPACES["vector-discrete"], frame_stack=2)
+    first, second = np.array([1, 2, 3], np.float32), np.array([4, 5, 6], np.float32)
+    for observation, expected in ((first, [1, 2, 3, 1, 2, 3]), (second, [1, 2, 3, 4, 5, 6])):
+        policy.act(observation)
+        assert policy.seen(observation).tolist() == [expected]
+    assert make_policy(*SPACES["vector-discrete"]).seen(first).tolist() == [[1, 2, 3]]
 
 
 class Counting(gym.Env):

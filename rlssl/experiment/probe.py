@@ -15,7 +15,7 @@ from rlssl.auxiliary.diagnostics import (
     state_distances,
 )
 from rlssl.errors import SpecError
-from rlssl.policy import Policy, _to_batch
+from rlssl.policy import Policy
 from rlssl.registry import make_env
 
 #: Rows of all pairs of which the rank correlation is taken.
@@ -168,9 +168,8 @@ def _episode(
     while not ended and len(latents) < max_steps:
         states.append(_state(observation, info, source, env))
         action = policy.act(observation, explore=explore)
-        frames = policy._frames
-        seen = observation if frames is None else frames.stacked()[0]
-        latents.append(latents_of(policy.module, _to_batch(seen))[0].double().numpy())
+        latent = latents_of(policy.module, policy.seen(observation))[0]
+        latents.append(latent.double().numpy())
         observation, _, terminated, truncated, info = env.step(action)
         ended = terminated or truncated
     return np.stack(latents), np.stack(states), source

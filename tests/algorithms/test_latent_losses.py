@@ -1,5 +1,6 @@
 """What the latent losses ask of every Learner: the mean action, isolation, company."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,14 @@ from ray.rllib.core.columns import Columns
 
 from rlssl.algorithms.auxiliary_mixins import trainable, without_gradient
 from rlssl.algorithms.mean_actions import mean_actions
+from rlssl.errors import SpecError
+from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
+from tests.algorithms.actor_critic_bench import (
+    ActorCriticBench,
+    on_pixels,
+    small_ddpg,
+    small_sac,
+)
 from tests.algorithms.bench import Bench, small_ppo
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
 
@@ -66,18 +75,32 @@ def test_gradient_that_is_taken_away_leaves_the_others() -> None:
     assert y.grad is not None and y.grad.item() == 2.0
 
 
-@pytest.mark.parametrize("name", ["bisimulation", "deepmdp"])
-@pytest.mark.parametrize("algorithm", ["ppo", "rainbow"])
-def test_isolated_encoder_learns_from_the_losses_alone(algorithm: str, name: str) -> None:
-    def bench_of(**options: Any) -> Bench:
-        if algorithm == "ppo":
-            config = small_ppo(num_epochs=1).model(shared_encoder=True)
-            return Bench(config.auxiliary(**{name: options}))
-        return RainbowBench(small_rainbow().auxiliary(**{name: options}))
+#: A Learner without a loss, of every algorithm.
+ISOLATED: dict[str, tuple[Callable[[Any], Bench], Callable[[], Any]]] = {
+    "ppo": (Bench, lambda: small_ppo(num_epochs=1).model(shared_encoder=True)),
+    "a3c": (A3CBench, lambda: small_a3c().model(shared_encoder=True)),
+    "rainbow": (RainbowBench, small_rainbow),
+    "rainbow, in priorities": (
+        RainbowBench,
+        lambda: small_rainbow(auxiliary_in_priorities=True),
+    ),
+    "sac": (ActorCriticBench, small_sac),
+    "sac, pixels": (ActorCriticBench, lambda: on_pixels(small_sac("test/dot"))),
+    "ddpg": (ActorCriticBench, small_ddpg),
+    "ddpg, pixels": (
+        ActorCriticBench,
+        lambda: on_pixels(small_ddpg("test/dot", target_encoder=False, reuse_features=True)),
+    ),
+}
 
+
+@pytest.mark.parametrize("name", ["bisimulation", "deepmdp"])
+@pytest.mark.parametrize("algorithm", ISOLATED)
+def test_isolated_encoder_learns_from_the_losses_alone(algorithm: str, name: str) -> None:
     moved = {}
     for isolated in (True, False):
-        bench = bench_of(isolated=isolated, coeff=0.0)
+        bench_of, small = ISOLATED[algorithm]
+        bench = bench_of(small().auxiliary(**{name: {"isolated": isolated, "coeff": 0.0}}))
         encoder = [p.detach().clone() for p in trainable(bench.module.encoder)]
         heads = [p.detach().clone() for p in head_of(bench.module)]
         bench.update(bench.sample())
@@ -92,8 +115,20 @@ def test_isolated_encoder_learns_from_the_losses_alone(algorithm: str, name: str
 
 
 def head_of(module: Any) -> list[torch.Tensor]:
-    head = module.pi if hasattr(module, "pi") else module.head
-    return [parameter.detach() for parameter in head.parameters()]
+    (name,) = {"pi", "head", "critic"} & {child for child, _ in module.named_children()}
+    return [parameter.detach() for parameter in getattr(module, name).parameters()]
+
+
+@pytest.mark.parametrize("small", [small_sac, small_ddpg], ids=["sac", "ddpg"])
+def test_isolated_encoder_needs_the_joint_step(small: Callable[..., Any]) -> None:
+    losses = {"curl": {}, "deepmdp": {"isolated": True}}
+    config = on_pixels(small("test/dot", auxiliary_step="separate")).auxiliary(**losses)
+    with pytest.raises(SpecError) as error:
+        config.validate()
+    assert str(error.value) == (
+        "auxiliary.deepmdp.isolated needs training.auxiliary_step: joint, whose one step leaves "
+        "the RL loss's gradient out; got 'separate'."
+    )
 
 
 def test_three_losses_together_train_for_fifty_updates() -> None:

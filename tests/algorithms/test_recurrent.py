@@ -1,4 +1,4 @@
-"""PPO with an LSTM: states, values and sequences, against a loop over single steps."""
+"""PPO and A3C with an LSTM: states, values, sequences, against a loop over single steps."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +11,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.utils.minibatch_utils import ShardEpisodesIterator
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.algorithms.rainbow.rainbow import RainbowConfig
@@ -20,6 +21,7 @@ from rlssl.policy import Policy
 from rlssl.rollouts import StockEnvRunner, VectorEnvRunner
 from rlssl.rollouts.advantages import AddAdvantages
 from rlssl.rollouts.recurrence import SEQUENCE_BEGINS
+from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
 from tests.algorithms.bench import Bench, small_ppo
 from tests.rollouts.counting import COUNTING
 
@@ -62,13 +64,7 @@ class Reference:
     @torch.no_grad()
     def chunk(self, episode: Any) -> tuple[np.ndarray, np.ndarray]:
         """The log-probabilities [T] of a chunk's actions, and [T + 1] values."""
-        zeros = torch.zeros(1, 6)
-        fresh = [(zeros, zeros), (zeros, zeros)]
-        if episode.t_started > 0:
-            states = self.states.pop(episode.id_)
-        else:
-            assert episode.id_ not in self.states
-            states = fresh
+        states = self.before(episode)
         actions, logps, values = episode.get_actions(), [], []
         for t, observation in enumerate(episode.get_observations()):
             obs = torch.as_tensor(observation)[None]
@@ -80,6 +76,38 @@ class Reference:
                 probabilities = self.module.pi(hidden[0]).log_softmax(-1)
                 logps.append(probabilities[0, actions[t]].item())
         return np.array(logps), np.array(values)
+
+    def terms(self, episode: Any, config: Any) -> list[Tensor]:
+        """A3C's loss of every step of a chunk; no gradient goes from one sequence to the next."""
+        states = self.before(episode)
+        actions, rewards = episode.get_actions(), episode.get_rewards()
+        policies, values = [], []
+        for t, observation in enumerate(episode.get_observations()):
+            if t == len(actions):
+                self.states[episode.id_] = [(h.detach(), c.detach()) for h, c in states]
+            elif t % 4 == 0:
+                states = [(h.detach(), c.detach()) for h, c in states]
+            hidden, states = self.step(torch.as_tensor(observation)[None], states)
+            policies.append(self.module.pi(hidden[0]).log_softmax(-1)[0])
+            values.append(self.module.vf(hidden[1]).squeeze())
+        running, terms = 0.0 if episode.is_terminated else values[-1].item(), []
+        for t in reversed(range(len(actions))):
+            running = rewards[t] + GAMMA * running
+            logp, value = policies[t], values[t]
+            entropy = -(logp.exp() * logp).sum()
+            actor = -logp[actions[t]] * (running - value.item())
+            critic = config.vf_loss_coeff * 0.5 * (value - running).square()
+            terms.append(actor + critic - config.entropy_coeff * entropy)
+        return terms
+
+    def before(self, episode: Any) -> list[Any]:
+        """The states before a chunk."""
+        if episode.t_started > 0:
+            states: list[Any] = self.states.pop(episode.id_)
+            return states
+        assert episode.id_ not in self.states
+        zeros = torch.zeros(1, 6)
+        return [(zeros, zeros), (zeros, zeros)]
 
     def step(self, obs: Tensor, states: list[Any]) -> tuple[list[Tensor], list[Any]]:
         """The outputs of the actor's memory and the critic's, and the states after them."""
@@ -94,9 +122,10 @@ class Reference:
 
 def one_step(lstm: LSTM, latent: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     cell = nn.LSTMCell(latent.shape[1], lstm.output_dim)
-    weights = lstm.cells.state_dict()
-    cell.load_state_dict({key.removesuffix("_l0"): value for key, value in weights.items()})
-    hidden, memory = cell(latent, state)
+    weights: dict[str, Tensor] = {
+        key.removesuffix("_l0"): value for key, value in lstm.cells.named_parameters()
+    }
+    hidden, memory = functional_call(cell, weights, (latent, state))
     return hidden, memory
 
 
@@ -185,6 +214,42 @@ def test_minibatches_of_whole_sequences_say_what_acting_said(minibatch_size: int
     )
     # Nothing was updated: the policy is that of acting time.
     assert bench.learner._latest[("mean_kl",)].item() == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["two memories", "one memory"])
+def test_gradients_of_a3c_are_those_of_a_loop_over_single_steps(shared: bool) -> None:
+    config = small_a3c(counting(), entropy_coeff=0.02, lr=1e-2).model(
+        shared_encoder=shared, lstm={"hidden": 6, "sequence_length": 4}
+    )
+    # Fragments of 6 vector steps: more than a sequence, and most cut an episode in its middle.
+    config.env_runners(num_envs_per_env_runner=3, rollout_fragment_length=6)
+    bench = decided(A3CBench(config))
+    assert type(bench.runner).__name__ == "VectorWorker"
+    reference, terms = Reference(bench.module), []
+    sample = bench.runner.sample
+
+    def sample_and_compare(**kwargs: Any) -> Any:
+        episodes = sample(**kwargs)
+        for episode in episodes:
+            terms.extend(reference.terms(episode, config))
+        return episodes
+
+    bench.runner.sample = sample_and_compare
+    parameters = [p for p in bench.module.parameters() if p.requires_grad]
+    agent_steps = 0
+    for _ in range(4):
+        steps = bench.runner.compute(agent_steps)
+        agent_steps += steps
+        assert steps == len(terms) > 0
+        expected = torch.autograd.grad(torch.stack(terms).mean(), parameters)
+        terms.clear()
+        for parameter, gradient in zip(parameters, expected, strict=True):
+            assert gradient.abs().max() > 0
+            torch.testing.assert_close(parameter.grad, gradient, atol=1e-5, rtol=1e-4)
+        before = bench.learner.flat.values.clone()
+        assert bench.learner.apply(worker=0, agent_steps=agent_steps, num_steps=steps)
+        assert not torch.equal(before, bench.learner.flat.values)
+    assert reference.states  # episodes went on from fragment to fragment
 
 
 def test_episodes_shared_out_to_two_learners_keep_their_states() -> None:

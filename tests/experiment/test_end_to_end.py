@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rlssl.algorithms import ALGORITHMS
 from tests.experiment.command_line import (
     only_trial,
     results,
@@ -56,6 +57,36 @@ def test_evaluate_agrees_before_and_after_export_whatever_the_runners(tmp_path: 
     command = ["train", "ppo", "Pendulum-v1", "--from", str(trial), "--name", "warm", *SMALL]
     rlssl(*command, "--stop", "env_steps=500", "--set", "training.lr=0.0", cwd=tmp_path)
     assert evaluate("warm", tmp_path) == expected
+
+
+#: An environment and small settings; an algorithm that is not here fails at once.
+SMALL_RUNS: dict[str, tuple[str, list[str]]] = {
+    "a3c": (
+        "CartPole-v1",
+        ["--env-runners", "2", "--set", "training.agent_steps_per_iteration=500"],
+    ),
+    "ddpg": ("Pendulum-v1", ["--set", "training.learning_starts_agent_steps=700"]),
+    "ppo": ("CartPole-v1", SMALL),
+    "rainbow": ("CartPole-v1", ["--set", "training.learning_starts_agent_steps=700"]),
+    "sac": ("Pendulum-v1", ["--set", "training.learning_starts_agent_steps=700"]),
+}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_trains_with_two_losses_is_resumed_and_exported(
+    algorithm: str, tmp_path: Path
+) -> None:
+    env, settings = SMALL_RUNS[algorithm]
+    losses = ["--aux", "deepmdp", "--aux", "icm:intrinsic_coeff=0.01", "--name", "small"]
+    rlssl("train", algorithm, env, "--stop", "env_steps=1000", *losses, *settings, cwd=tmp_path)
+    trial = only_trial(tmp_path / "results" / "small")
+    last = results(trial)[-1]
+    assert last["env_steps"] >= 1000 and last["aux"]["deepmdp"]["transition"] > 0
+    assert last["aux"]["latents"]["effective_rank"] >= 1
+    expected = evaluate(trial, tmp_path)
+    exported = rlssl("export", str(trial), cwd=tmp_path)[0].splitlines()[-1]
+    assert evaluate(exported, tmp_path) == expected
+    assert "is at its end" in rlssl("resume", "small", cwd=tmp_path)[0]
 
 
 def by_hand(exported: str, env_id: str) -> list[float]:

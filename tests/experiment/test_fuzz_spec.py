@@ -28,11 +28,34 @@ SMALL: dict[str, Any] = {
     "training": {"lr": 1e-3},
     "stop": {"env_steps": 1000},
 }
-DOCUMENTS = [SMALL, FULL, {**SMALL, "search": FULL["search"], "searcher": FULL["searcher"]}]
+REPLAYED: dict[str, Any] = {
+    "algorithm": "ddpg",
+    "preset": "td3",
+    "env": {"id": "Pendulum-v1", "distractors": {"dims": 3, "kind": "correlated"}},
+    "auxiliary": {"bisimulation": {"variant": "paper", "isolated": False}},
+    "model": {"encoder_config": {"hidden": [16]}},
+    "training": {"replay": {"prioritized": True}, "auxiliary_step": "joint", "num_critics": 3},
+    "stop": {"env_steps": 1000},
+}
+RECURRENT: dict[str, Any] = {
+    "algorithm": "a3c",
+    "variant": "a2c",
+    "env": {"id": "memory/cue", "delay": 5},
+    "model": {"lstm": {"hidden": 16, "sequence_length": 8}},
+    "auxiliary": {"deepmdp": {"decoder": "observation"}},
+    "training": {"entropy_coeff_per_worker": [0.01, 0.02], "optimizer_state": "shared"},
+    "stop": {"env_steps": 1000},
+}
+DOCUMENTS = [
+    *(SMALL, FULL, {**SMALL, "search": FULL["search"], "searcher": FULL["searcher"]}),
+    *(REPLAYED, RECURRENT),
+]
 
 #: Words that mean something somewhere, so that they end up where they do not.
 WORDS = (
     *("ppo", "rainbow", "icm", "curl", "mlp", "nature", "auto", "sync", "env_steps", "lr", "id"),
+    *("a3c", "sac", "ddpg", "td3", "drq_v2", "a2c", "bisimulation", "deepmdp", "joint", "separate"),
+    *("memory/cue", "Pendulum-v1", "distractors", "lstm", "per_worker", "prioritized", "paper"),
     *("grid", "choice", "uniform", "qlograndint", "randn", "random", "asha", "optuna", "pbt"),
     *("clip", "both", "coeff", "isolated", "CartPole-v1", "CartPole-v9", "ALE/Pong-v5", "a.b", "."),
     *(

@@ -91,7 +91,10 @@ def test_table_and_lines_tell_of_success_and_failure(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_cell_that_fails_is_told_and_the_others_go_on() -> None:
+def test_cell_that_fails_is_told_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the bad batch is saved
     row = {
         "algorithm": "ppo",
         "env": {"id": "CartPole-v1"},

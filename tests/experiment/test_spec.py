@@ -403,6 +403,49 @@ def test_overrides_that_name_nothing_are_refused(override: str, message: str) ->
     assert refused({}, override).startswith(message)
 
 
+#: An environment whose actions the algorithm takes.
+ENV_OF = {
+    "a3c": "CartPole-v1",
+    "ddpg": "Pendulum-v1",
+    "ppo": "CartPole-v1",
+    "rainbow": "CartPole-v1",
+    "sac": "Pendulum-v1",
+}
+
+
+@pytest.mark.parametrize(
+    "algorithm, preset, variant",
+    [
+        (algorithm, preset, variant)
+        for algorithm in rlssl.algorithms.ALGORITHMS
+        for preset in (None, *rlssl.algorithms.ALGORITHMS[algorithm].presets)
+        for variant in (None, *rlssl.algorithms.ALGORITHMS[algorithm].variants)
+        # A second step on the encoder, where its steps are apart.
+        if (algorithm, variant) != ("sac", "code") or preset == "curl"
+    ],
+)
+def test_every_preset_and_variant_reaches_the_config(
+    algorithm: str, preset: str | None, variant: str | None
+) -> None:
+    document = {
+        **{"algorithm": algorithm, "env": ENV_OF[algorithm], "stop": {"env_steps": 1000}},
+        **{"preset": preset, "variant": variant},
+    }
+    spec = load_spec(document)
+    assert load_spec(resolved_dict(spec)) == spec
+    config_class = rlssl.algorithms.ALGORITHMS[algorithm]
+    layers = [config_class.presets.get(preset, {}), config_class.variants.get(variant, {})]
+    expected: dict[str, Any] = {}
+    for layer in layers:
+        expected |= layer.get("training", {})
+    config = build_config(spec)
+    assert config.algorithm_name == algorithm
+    for key, value in expected.items():
+        name = "_train_batch_size_per_learner" if key == "train_batch_size_per_learner" else key
+        found = getattr(config, name)
+        assert (value.items() <= found.items()) if key == "replay" else found == value, key
+
+
 # --- coming out --------------------------------------------------------------------------------
 
 

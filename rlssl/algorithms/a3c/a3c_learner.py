@@ -162,6 +162,8 @@ class A3CTorchLearner(PPOTorchLearner):
         """What was logged since the last call, reduced."""
         self._log_update(self._steps_applied, 1, self._num_applied)
         self._num_applied = self._steps_applied = 0
+        if self._minibatch:
+            self.after_gradient_based_update(timesteps={})
         return self.metrics.reduce()
 
     def compute_rl_loss(

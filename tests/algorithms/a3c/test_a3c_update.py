@@ -13,6 +13,7 @@ from torch import nn
 from rlssl.algorithms.a3c.flat import FlatModule
 from rlssl.algorithms.a3c.optimizers import RMSProp
 from rlssl.algorithms.a3c.staleness import StalenessLog
+from rlssl.auxiliary.diagnostics import latent_statistics
 from rlssl.errors import NonFiniteUpdateError, SpecError
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
@@ -228,6 +229,18 @@ def test_entropy_coefficients_go_round_the_workers() -> None:
     # Half of 0.2 at 50 of 100 env steps.
     latest = bench.learner._latest[("entropy_coeff",)]
     assert latest == pytest.approx(0.1)
+
+
+def test_report_says_how_the_latents_of_the_last_fragment_are_spread() -> None:
+    bench = A3CBench(small_a3c().auxiliary(icm={}))
+    steps = bench.runner.compute(0)
+    assert bench.learner.apply(worker=0, agent_steps=steps, num_steps=steps)
+    found = bench.learner.report()["default_policy"]["aux"]["latents"]
+    rows = bench.learner._minibatch[Columns.OBS]
+    expected = latent_statistics(bench.module.encoder(rows))
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert float(found[key].peek()) == pytest.approx(value.item()), key
 
 
 def test_learning_rate_follows_env_steps() -> None:
