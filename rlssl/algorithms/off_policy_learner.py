@@ -126,7 +126,7 @@ class OffPolicyLearner(AuxiliaryLearnerMixin):
         if not self.config.auxiliary_in_priorities:
             return super().combine(rl_loss, auxiliary, batch)
         self.td_errors = self.td_errors + auxiliary.detach()
-        return rl_loss + auxiliary * batch[WEIGHTS].mean()
+        return self.isolate(rl_loss) + auxiliary * batch[WEIGHTS].mean()
 
     def compute_auxiliary_loss(self, *, module_id: str, batch: Mapping[str, Any]) -> Tensor:
         """As for every Learner, of single steps where the RL loss sees several.
