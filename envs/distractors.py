@@ -199,9 +199,10 @@ class DistractedVectorEnv(gym.vector.VectorWrapper):
         *,
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Starts episodes, and with seeds the noise; of a ``reset_mask`` only those it marks."""
-        observations, infos = self.env.reset(seed=seed, options=options)
+        inner: Any = self.env  # gymnasium's base class declares one seed alone
+        observations, infos = inner.reset(seed=seed, options=options)
         which = np.asarray((options or {}).get("reset_mask", self._everyone), np.bool_)
         if seed is not None:
             many = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
@@ -230,7 +231,7 @@ class DistractedVectorEnv(gym.vector.VectorWrapper):
             return
         larger = np.full(self.num_envs, None, dtype=object)
         for i in np.flatnonzero(ended):
-            larger[i] = self._noise.append_to_one(np.asarray(final[i]), i)
+            larger[i] = self._noise.append_to_one(np.asarray(final[i]), int(i))
         infos["final_obs"] = larger
 
     def _seen(self, observations: Any, infos: dict[str, Any]) -> np.ndarray:
