@@ -5,7 +5,9 @@ second time, CURL. The published order and sizes on all sides.
 
 - "published" is that order in plain torch, run plainly; "published, memory kept" the same where
   freed memory stays with the process, which is what `rlssl train` sets.
-- rlssl draws from `rlssl.replay`, as `rlssl train` runs it.
+- rlssl draws from `rlssl.replay`, as `rlssl train` runs it, with its guard against NaN, norms and
+  metrics, which the published order goes without. It computes the features of the critics' crops
+  once for actor and CURL, and steps once on the encoder for CURL where published code steps twice.
 """
 
 import copy

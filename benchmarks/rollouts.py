@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import cartpole, dqn, learning, pong, ppo, runners, startup
+from benchmarks import cartpole, curl_sac, dqn, learning, pong, ppo, runners, sac, startup
 from benchmarks.harness import ContestantDiedError, Row, play_row
 from benchmarks.machine import load
 from benchmarks.report import figures_depend_on, print_row, row_report, save
@@ -25,6 +25,8 @@ ROWS: tuple[Row, ...] = (
     *startup.ROWS,
     *learning.ROWS,
     *dqn.ROWS,
+    *sac.ROWS,
+    *curl_sac.ROWS,
 )
 MIN_ROUNDS = 5
 

@@ -41,10 +41,14 @@ def random_crop(
         position.
     """
     height, width = _window(images, size)
+    positions = (images.shape[2] - height + 1, images.shape[3] - width + 1)
+    top, left = _positions(len(images), positions, generator, rows)
+    if images.device.type == "cpu" and len(images):
+        # Three times as fast as an index, which copies element by element.
+        corners = zip(images.unbind(), top.tolist(), left.tolist(), strict=True)
+        return torch.stack([one[:, y : y + height, x : x + width] for one, y, x in corners])
     # [N, C, H - height + 1, W - width + 1, height, width]: a view.
     windows = images.unfold(2, height, 1).unfold(3, width, 1)
-    positions = (windows.shape[2], windows.shape[3])
-    top, left = _positions(len(images), positions, generator, rows)
     index = torch.arange(len(images), device=images.device)
     return windows[index, :, top.to(images.device), left.to(images.device)]
 

@@ -151,8 +151,8 @@ class ActorCriticLearner(OffPolicyLearner):
         module = self.rl_module
         batch = {**rows, _NEXT_VIEW: rows[Columns.NEXT_OBS]}
         if module.augmentation is not None and module.next_augmentation is not None:
-            batch[AUGMENTED_OBS] = module.augmentation(rows[Columns.OBS])
-            batch[_NEXT_VIEW] = module.next_augmentation(rows[Columns.NEXT_OBS])
+            batch[AUGMENTED_OBS] = module.as_read(module.augmentation(rows[Columns.OBS]))
+            batch[_NEXT_VIEW] = module.as_read(module.next_augmentation(rows[Columns.NEXT_OBS]))
         return batch
 
     def _update_networks(self, module: Any, batch: dict[str, Any]) -> bool:

@@ -111,6 +111,15 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI):
         parts = [self.draws, self.next_augmentation]
         return [part for part in parts if part is not None]
 
+    def as_read(self, views: Tensor) -> Tensor:
+        """Views of images in the memory format of the convolutions, for all passes over them."""
+        if not self._encoder_settings["encoder_config"].get("channels_last"):
+            return views
+        is_first = self.encoder.layout == "CHW"
+        return views.contiguous(
+            memory_format=torch.channels_last if is_first else torch.contiguous_format
+        )
+
     def features(self, obs: Any) -> Any:
         """What actor and critics both read: the convolutions' output, or the observations."""
         return self.encoder.features(obs) if self.shares_features else obs
