@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import cartpole, curl_sac, dqn, learning, pong, ppo, runners, sac, startup
+from benchmarks import a3c, cartpole, curl_sac, dqn, learning, pong, ppo, runners, sac, startup
 from benchmarks.harness import ContestantDiedError, Row, play_row
 from benchmarks.machine import load
 from benchmarks.report import figures_depend_on, print_row, row_report, save
@@ -27,6 +27,7 @@ ROWS: tuple[Row, ...] = (
     *dqn.ROWS,
     *sac.ROWS,
     *curl_sac.ROWS,
+    *a3c.ROWS,
 )
 MIN_ROUNDS = 5
 
