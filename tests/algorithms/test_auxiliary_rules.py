@@ -56,14 +56,24 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"variant": "burda", "features": "shared"},
     ],
 }
+
+
+def is_fast(algorithm: str, name: str, options: dict[str, Any]) -> bool:
+    """PPO with everything, SAC with every loss, every algorithm with CURL and ICM; the rest slow."""
+    return algorithm == "ppo" or (not options and (algorithm == "sac" or name in ("curl", "icm")))
+
+
 CASES = [
     pytest.param(
-        algorithm, name, options, id="-".join([algorithm, name, *map(str, options.values())])
+        *(algorithm, name, options),
+        id="-".join([algorithm, name, *map(str, options.values())]),
+        marks=[] if is_fast(algorithm, name, options) else pytest.mark.slow,
     )
     for algorithm in ALGORITHMS
     for name in AUXILIARY_LOSSES
     if not name.startswith("test_")
     for options in [{}, *EXTRA_OPTIONS.get(name, [])]
+]
 ]
 
 

@@ -76,6 +76,7 @@ def small_rainbow(env: Any = "CartPole-v1", **training: Any) -> RainbowConfig:
     """Rainbow with two environments and networks of 16 features."""
     settings = {
         "train_batch_size_per_learner": 32,
+        "num_atoms": 51,
         "head_hidden": [16],
         "sigma0": 0.5,
         "epsilon": 0.0,
