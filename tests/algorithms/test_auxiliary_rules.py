@@ -59,7 +59,7 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
 
 
 def is_fast(algorithm: str, name: str, options: dict[str, Any]) -> bool:
-    """PPO with everything, SAC with every loss, every algorithm with CURL and ICM; the rest slow."""
+    """PPO with everything, SAC with every loss, every algorithm with CURL and ICM."""
     return algorithm == "ppo" or (not options and (algorithm == "sac" or name in ("curl", "icm")))
 
 
@@ -73,7 +73,6 @@ CASES = [
     for name in AUXILIARY_LOSSES
     if not name.startswith("test_")
     for options in [{}, *EXTRA_OPTIONS.get(name, [])]
-]
 ]
 
 
