@@ -20,7 +20,7 @@ from rlssl.policy import Policy
 from rlssl.rollouts.rllib_private import actor_manager
 from tests.algorithms.a3c.a3c_bench import small_a3c
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -87,6 +87,7 @@ def _pid(runner: Any) -> int:
     return os.getpid()
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("num_workers, synchronous", [(0, False), (2, False), (2, True)])
 def test_every_reply_counts_once(num_workers: int, synchronous: bool) -> None:
     config = small_a3c(synchronous=synchronous).env_runners(num_env_runners=num_workers)
@@ -154,6 +155,7 @@ def test_nobody_waits_for_a_slow_worker_unless_synchronous() -> None:
     assert in_step[10] < 0.5 * in_step[1]
 
 
+@pytest.mark.ci
 def test_ten_kills_cost_nothing_but_what_was_under_way() -> None:
     algorithm = built(small_a3c().env_runners(num_env_runners=2))
     try:
@@ -249,6 +251,7 @@ def test_stale_gradients_are_dropped_and_counted() -> None:
     assert sum(bars) == len(heard)
 
 
+@pytest.mark.ci
 def test_run_in_process_goes_on_bit_for_bit(tmp_path: Path) -> None:
     config = small_a3c(optimizer="rmsprop", lr=[[0, 1e-2], [2000, 0.0]]).auxiliary(
         icm={"intrinsic_coeff": 0.1}
