@@ -61,8 +61,8 @@ def test_an_algorithm_that_is_not_there_says_which_are() -> None:
     with pytest.raises(AttributeError) as caught:
         _ = rlssl.DreamerConfig
     assert str(caught.value) == (
-        "module 'rlssl' has no attribute 'DreamerConfig'; available algorithms: PPOConfig, "
-        "RainbowConfig."
+        "module 'rlssl' has no attribute 'DreamerConfig'; available algorithms: A3CConfig, "
+        "DDPGConfig, PPOConfig, RainbowConfig, SACConfig."
     )
     with pytest.raises(AttributeError, match=r"has no attribute 'replya'$"):
         _ = rlssl.replya
