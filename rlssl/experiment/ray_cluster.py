@@ -146,7 +146,8 @@ def _connect(address: str | None, num_cpus: int, py_modules: Sequence[str] = ())
         click.echo(
             f"{num_cpus} CPUs are asked: starting Ray as if this machine had them.", err=True
         )
-    ray.init(num_cpus=max(cores, num_cpus), include_dashboard=False, **quiet)
+    # Not whatever cluster this machine belongs to: that is asked for by its address.
+    ray.init("local", num_cpus=max(cores, num_cpus), include_dashboard=False, **quiet)
 
 
 def _connect_to_cluster(address: str, py_modules: Sequence[str], quiet: dict[str, Any]) -> None:
