@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.harness import Comparison, Contestant, Play, Row, repeat
-from benchmarks.off_policy import filled_replay, learner_of
+from benchmarks.off_policy import filled_replay, follow, learner_of, relu_mlp
 
 FRAME = gym.spaces.Box(0, 255, (3, 100, 100), np.uint8)
 ACTIONS = gym.spaces.Box(-1.0, 1.0, (6,), np.float32)
@@ -93,7 +93,7 @@ class Critic(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = Encoder()
-        self.heads = nn.ModuleList(_mlp(LATENT + ACTIONS.shape[0], 1) for _ in range(2))
+        self.heads = nn.ModuleList(relu_mlp(LATENT + ACTIONS.shape[0], 1, HIDDEN) for _ in range(2))
 
     def forward(self, crops: Tensor, actions: Tensor, detach: bool = False) -> list[Tensor]:
         """Two values [N, 1]."""
@@ -113,7 +113,7 @@ class PublishedUpdate:
         self._batch_size, self._updates = batch_size, 0
         self._critic, self._actor_encoder = Critic(), Encoder()
         self._target = copy.deepcopy(self._critic)
-        self._actor = _mlp(LATENT, 2 * ACTIONS.shape[0])
+        self._actor = relu_mlp(LATENT, 2 * ACTIONS.shape[0], HIDDEN)
         self._actor_encoder.convolutions = self._critic.encoder.convolutions
         self._log_alpha = torch.tensor(np.log(0.1), requires_grad=True)
         self._bilinear = nn.Parameter(torch.rand(LATENT, LATENT))
@@ -149,8 +149,8 @@ class PublishedUpdate:
             self._step((alpha * logp - q).mean(), "actor")
             entropy_gap = (-logp + ACTIONS.shape[0]).detach()
             self._step((self._log_alpha.exp() * entropy_gap).mean(), "alpha")
-            _follow(self._critic.heads, self._target.heads, TAU)
-            _follow(self._critic.encoder, self._target.encoder, ENCODER_TAU)
+            follow(self._critic.heads, self._target.heads, TAU)
+            follow(self._critic.encoder, self._target.encoder, ENCODER_TAU)
         anchors = self._critic.encoder(crops)
         with torch.no_grad():
             keys = self._target.encoder(positives)
@@ -185,21 +185,6 @@ class PublishedUpdate:
         for row, (top, left) in enumerate(offsets.T):
             crops[row] = frames[row, :, top : top + CROP, left : left + CROP]
         return crops
-
-
-def _mlp(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, HIDDEN),
-        nn.ReLU(),
-        nn.Linear(HIDDEN, HIDDEN),
-        nn.ReLU(),
-        nn.Linear(HIDDEN, outputs),
-    )
-
-
-def _follow(online: nn.Module, target: nn.Module, tau: float) -> None:
-    for one, copied in zip(online.parameters(), target.parameters(), strict=True):
-        copied.data.copy_(tau * one.data + (1 - tau) * copied.data)
 
 
 def published(seconds: float, *, batch_size: int, keeps_memory: bool) -> Play:

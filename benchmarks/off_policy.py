@@ -1,10 +1,11 @@
-"""A Learner and a replay of rlssl without the Algorithm and the environment around them."""
+"""A Learner and a replay of rlssl without the Algorithm around them; parts of plain peers."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from torch import nn
 
 #: Steps of an episode.
 EPISODE = 500
@@ -74,3 +75,20 @@ def random_episodes(
             len_lookback_buffer=0,
         )
         yield episode.to_numpy()
+
+
+def relu_mlp(inputs: int, outputs: int, hidden: int) -> nn.Sequential:
+    """Two hidden layers with ReLU."""
+    return nn.Sequential(
+        nn.Linear(inputs, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, outputs),
+    )
+
+
+def follow(online: nn.Module, target: nn.Module, tau: float) -> None:
+    """The target takes over a share of the weights, one tensor after the other."""
+    for one, copied in zip(online.parameters(), target.parameters(), strict=True):
+        copied.data.copy_(tau * one.data + (1 - tau) * copied.data)

@@ -22,7 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.harness import Comparison, Contestant, Play, Row, UnavailableError, repeat
-from benchmarks.off_policy import filled_replay, learner_of, random_episodes
+from benchmarks.off_policy import (
+    filled_replay,
+    follow,
+    learner_of,
+    random_episodes,
+    relu_mlp,
+)
 
 NUM_INPUTS, NUM_ACTIONS, BATCH, NUM_STEPS = 17, 6, 256, 50_000
 HIDDEN, LEARNING_RATE, GAMMA, TAU = 256, 3e-4, 0.99, 0.005
@@ -84,7 +90,7 @@ class Critic(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = _mlp(NUM_INPUTS + NUM_ACTIONS, 1)
+        self.layers = relu_mlp(NUM_INPUTS + NUM_ACTIONS, 1, HIDDEN)
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
         """[N, 1]."""
@@ -96,7 +102,7 @@ class CleanSAC:
 
     def __init__(self) -> None:
         self._store = Store()
-        self._actor = _mlp(NUM_INPUTS, 2 * NUM_ACTIONS)
+        self._actor = relu_mlp(NUM_INPUTS, 2 * NUM_ACTIONS, HIDDEN)
         self._critics = [Critic(), Critic()]
         self._targets = copy.deepcopy(self._critics)
         parameters = [one for critic in self._critics for one in critic.parameters()]
@@ -123,7 +129,7 @@ class CleanSAC:
             _, logp = self._sample(observations)
         self._step(self._alpha_optimizer, (-self._log_alpha.exp() * (logp - NUM_ACTIONS)).mean())
         for critic, target in zip(self._critics, self._targets, strict=True):
-            _follow(critic, target)
+            follow(critic, target, TAU)
         return 1
 
     def _sample(self, observations: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,7 +153,7 @@ class CleanDDPG:
 
     def __init__(self) -> None:
         self._store = Store()
-        self._actor = nn.Sequential(_mlp(NUM_INPUTS, NUM_ACTIONS), nn.Tanh())
+        self._actor = nn.Sequential(relu_mlp(NUM_INPUTS, NUM_ACTIONS, HIDDEN), nn.Tanh())
         self._critic = Critic()
         self._target_actor = copy.deepcopy(self._actor)
         self._target_critic = copy.deepcopy(self._critic)
@@ -164,24 +170,9 @@ class CleanDDPG:
         CleanSAC._step(self._critic_optimizer, loss)
         loss = -self._critic(observations, self._actor(observations)).mean()
         CleanSAC._step(self._actor_optimizer, loss)
-        _follow(self._critic, self._target_critic)
-        _follow(self._actor, self._target_actor)
+        follow(self._critic, self._target_critic, TAU)
+        follow(self._actor, self._target_actor, TAU)
         return 1
-
-
-def _mlp(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, HIDDEN),
-        nn.ReLU(),
-        nn.Linear(HIDDEN, HIDDEN),
-        nn.ReLU(),
-        nn.Linear(HIDDEN, outputs),
-    )
-
-
-def _follow(online: nn.Module, target: nn.Module) -> None:
-    for one, copied in zip(online.parameters(), target.parameters(), strict=True):
-        copied.data.copy_(TAU * one.data + (1 - TAU) * copied.data)
 
 
 def clean(seconds: float, *, make: Callable[[], Any]) -> Play:
@@ -189,7 +180,7 @@ def clean(seconds: float, *, make: Callable[[], Any]) -> Play:
     return repeat(make().update, seconds)
 
 
-class _Spaces(gym.Env):  # type: ignore[type-arg]
+class _Spaces(gym.Env[np.ndarray, np.ndarray]):
     """An environment that is there for its spaces."""
 
     observation_space, action_space = OBSERVATIONS, ACTIONS

@@ -57,25 +57,24 @@ def wrap(env: gym.Env, options: Any, config: Mapping[str, Any]) -> gym.Env:
     Raises:
         SpecError: The observations are no vectors of floats, or an option is wrong.
     """
-    return DistractedEnv(env, seed=config.get("seed"), **_parse(options))
+    return DistractedEnv(env, _parse(options), config.get("seed"))
 
 
 def wrap_vec(
     vector: gym.vector.VectorEnv, options: Any, config: Mapping[str, Any]
 ) -> gym.vector.VectorEnv:
     """As `wrap`, for a suite's own vector environment."""
-    return DistractedVectorEnv(vector, seed=config.get("seed"), **_parse(options))
+    return DistractedVectorEnv(vector, _parse(options), config.get("seed"))
 
 
 class Noise:
     """The noise of N environments, each with a generator of its own."""
 
-    def __init__(
-        self, num_envs: int, seed: int | None, *, dims: int, kind: str, scale: float, rho: float
-    ) -> None:
+    def __init__(self, num_envs: int, options: Mapping[str, Any], seed: int | None) -> None:
         """Seeds environment i with ``seed + i``; with None, differently every time."""
-        self._scale = scale
-        self._rho = rho if kind == "correlated" else 0.0
+        dims = options["dims"]
+        self._scale = options["scale"]
+        self._rho = options["correlation"] if options["kind"] == "correlated" else 0.0
         self._rngs: list[np.random.Generator] = [np.random.default_rng() for _ in range(num_envs)]
         self._drawn = np.zeros((num_envs, _BLOCK, dims))
         self._next = np.full(num_envs, _BLOCK)
@@ -123,26 +122,16 @@ class Noise:
 class DistractedEnv(gym.Wrapper):
     """An environment with noise beside its observations."""
 
-    def __init__(
-        self,
-        env: gym.Env,
-        *,
-        seed: int | None,
-        dims: int,
-        kind: str,
-        scale: float,
-        correlation: float,
-        info_state: bool,
-    ) -> None:
-        """Wraps; see the module for the options.
+    def __init__(self, env: gym.Env, options: Mapping[str, Any], seed: int | None) -> None:
+        """Wraps; all options are given, see the module.
 
         Raises:
             SpecError: The observations are no vectors of floats.
         """
         super().__init__(env)
-        self.observation_space = _larger(env.observation_space, dims)
-        self._noise = Noise(1, seed, dims=dims, kind=kind, scale=scale, rho=correlation)
-        self._info_state = info_state
+        self.observation_space = _larger(env.observation_space, options["dims"])
+        self._noise = Noise(1, options, seed)
+        self._info_state = options["info_state"]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -169,26 +158,18 @@ class DistractedVectorEnv(gym.vector.VectorWrapper):
     """A vector environment with noise beside its observations."""
 
     def __init__(
-        self,
-        env: gym.vector.VectorEnv,
-        *,
-        seed: int | None,
-        dims: int,
-        kind: str,
-        scale: float,
-        correlation: float,
-        info_state: bool,
+        self, env: gym.vector.VectorEnv, options: Mapping[str, Any], seed: int | None
     ) -> None:
-        """Wraps; see the module for the options.
+        """Wraps; all options are given, see the module.
 
         Raises:
             SpecError: The observations are no vectors of floats.
         """
         super().__init__(env)
-        self.single_observation_space = _larger(env.single_observation_space, dims)
+        self.single_observation_space = _larger(env.single_observation_space, options["dims"])
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
-        self._noise = Noise(env.num_envs, seed, dims=dims, kind=kind, scale=scale, rho=correlation)
-        self._info_state = info_state
+        self._noise = Noise(env.num_envs, options, seed)
+        self._info_state = options["info_state"]
         mode = env.metadata.get("autoreset_mode")
         self._same_step = mode in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value)
         self._everyone = np.ones(env.num_envs, np.bool_)

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -17,6 +18,16 @@ os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="rlssl-tests-")
 # machine is no bug.
 settings.register_profile("rlssl", derandomize=True, deadline=None)
 settings.load_profile("rlssl")
+
+
+@pytest.fixture(scope="module")
+def own_ray() -> Iterator[None]:
+    """A Ray of this machine alone for a file's tests, with CPUs for all that they start."""
+    import ray
+
+    ray.init("local", num_cpus=5, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

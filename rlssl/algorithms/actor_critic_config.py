@@ -24,6 +24,12 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "auxiliary_step": ("joint", "separate"),
 }
 
+#: Options of losses, the `auxiliary_step` that each needs, and why.
+_STEPS_NEEDED = (
+    ("double_encoder_step", "separate", "where the encoder's step for the loss is its own"),
+    ("isolated", "joint", "whose one step leaves the RL loss's gradient out"),
+)
+
 #: What the RLModule is told besides ``.model()``.
 _NETWORK = (
     *("critic_hidden", "actor_hidden", "num_critics", "network_init", "tau", "encoder_tau"),
@@ -205,13 +211,16 @@ class ActorCriticConfigMixin(OffPolicyConfigMixin):
         for key in ("critic_weight_decay", "random_agent_steps"):
             self.check_range(key, 0, None)
         self.check_schedule_of("actor_lr")
-        doubled = [name for name, options in self.auxiliary_losses.items() if _doubles(options)]
-        if doubled and self.auxiliary_step != "separate":
-            raise SpecError(
-                f"auxiliary.{doubled[0]}.double_encoder_step needs training.auxiliary_step: "
-                f"separate, where the encoder's step for the loss is its own; got "
-                f"{self.auxiliary_step!r}."
-            )
+        self._check_auxiliary_step()
+
+    def _check_auxiliary_step(self) -> None:
+        for key, needed, why in _STEPS_NEEDED:
+            asked = [name for name, own in self.auxiliary_losses.items() if _option(own, key)]
+            if asked and self.auxiliary_step != needed:
+                raise SpecError(
+                    f"auxiliary.{asked[0]}.{key} needs training.auxiliary_step: {needed}, {why}; "
+                    f"got {self.auxiliary_step!r}."
+                )
 
     def check_words(self, words: Mapping[str, tuple[str, ...]]) -> None:
         """Raises a SpecError unless attributes have one of the words they may have."""
@@ -259,7 +268,6 @@ def check_actions(space: gym.Space, algorithm: str) -> int:
     return int(space.shape[0])
 
 
-def _doubles(options: Any) -> bool:
-    if isinstance(options, Mapping):
-        return bool(options.get("double_encoder_step"))
-    return bool(getattr(options, "double_encoder_step", False))
+def _option(options: Any, key: str) -> Any:
+    """Of a loss, as a mapping or as its config; None where it is not given."""
+    return options.get(key) if isinstance(options, Mapping) else getattr(options, key, None)

@@ -7,21 +7,19 @@ from typing import Any
 import torch
 import tree
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
-from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor, nn
 
 from rlssl.algorithms.actor_critic_config import check_actions
+from rlssl.algorithms.off_policy_module import OffPolicyModule, acting_observations
 from rlssl.algorithms.off_policy_targets import SlowParts
-from rlssl.auxiliary.base import build_auxiliary, seed_of
+from rlssl.auxiliary.base import seed_of
 from rlssl.errors import SpecError
-from rlssl.networks.augmentation import Augmentation, build_augmentation, build_rl_encoder
+from rlssl.networks.augmentation import build_rl_encoder
 from rlssl.networks.critics import QCritics
 from rlssl.networks.draws import Draws
 from rlssl.networks.encoders import Encoder, are_frames, is_image
 from rlssl.networks.trunks import SharedEncoder, Trunk, share_convolutions
 from rlssl.peers import ALONE, Peers
-from rlssl.schedules import value_at
 
 #: Of the encoder of vectors where nothing else is asked for.
 _VECTOR_ENCODER = {"hidden": [256], "activation": "relu"}
@@ -45,7 +43,7 @@ class UpdateDraws(Draws):
         return drawn[first : first + len(like)].to(like.device)
 
 
-class ActorCriticModule(TorchRLModule, InferenceOnlyAPI):
+class ActorCriticModule(OffPolicyModule):
     """An encoder that belongs to the critics, an actor, and slow copies of what targets need.
 
     With convolutions in the encoder, the actor reads their features, through which its gradient
@@ -70,8 +68,7 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI):
         self.actor_encoder = self._build_actor_encoder()
         self.actor: Any = self.build_actor(self.actor_encoder.output_dim)
         self.auxiliary = nn.ModuleDict()
-        self.augmentation: Augmentation | None = None
-        self.next_augmentation: Augmentation | None = None
+        self.augmentation = self.next_augmentation = None
         if not self.inference_only:
             self._build_for_learning()
         elif isinstance(encoder, SharedEncoder):
@@ -151,15 +148,6 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI):
             encode = encoder.projection if self.shares_features else encoder
         return self._target("critic")(encode(target_features), actions)
 
-    def scheduled(self, key: str, t: int | None) -> float:
-        """A setting after ``t`` agent steps; None: the last of the schedule."""
-        schedule = self.model_config[key]
-        if isinstance(schedule, int | float):
-            return float(schedule)
-        if t is None:
-            return float(schedule[-1][1])
-        return value_at(schedule, t * self.model_config["action_repeat"])
-
     def _target(self, name: str) -> Any:
         return self.target.target[name]  # type: ignore[index]
 
@@ -214,20 +202,9 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI):
         )
         self.has_target_encoder = bool(settings["target_encoder"])
         self.target = self._build_target()
-        seed = functools.partial(seed_of, seed=settings["seed"])
-        self.draws = UpdateDraws(seed("actions"))
-        augment = functools.partial(
-            build_augmentation, self.observation_space, settings, self.encoder
-        )
-        self.augmentation = augment(seed=seed("augmentation"))
-        self.next_augmentation = augment(seed=seed("next_augmentation"))
-        self.auxiliary = build_auxiliary(
-            settings["auxiliary"],
-            encoder=self.encoder,
-            observation_space=self.observation_space,
-            action_space=self.action_space,
-            seed=settings["seed"],
-            key_encoder=self._target("encoder") if self.has_target_encoder else None,
+        self.draws = UpdateDraws(seed_of("actions", settings["seed"]))
+        self.build_views_and_losses(
+            key_encoder=self._target("encoder") if self.has_target_encoder else None
         )
         self._check_that_losses_have_an_encoder()
 
@@ -271,11 +248,7 @@ class ActorCriticModule(TorchRLModule, InferenceOnlyAPI):
         return self._outputs(batch, actions, state)
 
     def _acting_latents(self, batch: dict[str, Any]) -> Tensor:
-        obs = batch[Columns.OBS]
-        if Columns.STATE_IN in batch:
-            # The one step that the axis of time has.
-            obs = tree.map_structure(lambda leaf: leaf[:, 0], obs)
-        return self.actor_latents(self.features(obs))
+        return self.actor_latents(self.features(acting_observations(batch)))
 
     def _outputs(
         self, batch: dict[str, Any], actions: Tensor, state: Mapping[str, Tensor] | None

@@ -7,7 +7,7 @@ from typing import Any
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rlssl.algorithms.config_mixin import RLSSLConfigMixin
-from rlssl.auxiliary.base import AuxiliaryLoss, options_for, parse_auxiliary
+from rlssl.auxiliary.base import AuxiliaryLoss
 from rlssl.errors import SpecError, suggest
 from rlssl.registry import AUXILIARY_LOSSES, EnvSpaces
 from rlssl.replay import check_memory, estimate_bytes
@@ -198,13 +198,6 @@ class OffPolicyConfigMixin(RLSSLConfigMixin, AlgorithmConfig):
                 f"{self.replay_capacity}."
             )
         parse_replay(self.replay)
-        losses = parse_auxiliary(options_for(self.auxiliary_losses, str(self.env)))
-        isolated = [name for name, loss in losses.items() if getattr(loss, "isolated", False)]
-        if isolated and getattr(self, "auxiliary_step", "joint") == "separate":
-            raise SpecError(
-                f"auxiliary.{isolated[0]}.isolated needs training.auxiliary_step: joint, whose one "
-                "step leaves the RL loss's gradient out; got 'separate'."
-            )
 
     def _refuse_unsupported(self) -> None:
         super()._refuse_unsupported()

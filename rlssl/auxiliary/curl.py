@@ -9,6 +9,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.diagnostics import NUM_ROWS, effective_rank
 from rlssl.auxiliary.views import make_views
 from rlssl.errors import SpecError
 from rlssl.losses import bilinear_info_nce
@@ -25,9 +26,6 @@ _VARIANTS: dict[str, dict[str, Any]] = {
 
 # Features of the projection of `atari`: hidden and output.
 _PROJECTION = (256, 128)
-
-# Rows that the effective rank is taken over: the cost grows with their cube.
-_RANK_ROWS = 128
 
 
 class CURL(AuxiliaryLoss):
@@ -258,28 +256,6 @@ def diagnostics(
     best = bilinear_similarity(query, key, weight).argmax(dim=1)
     return {
         "accuracy": (best == positives).float().mean(),
-        "effective_rank": effective_rank(latents[:_RANK_ROWS]),
+        "effective_rank": effective_rank(latents[:NUM_ROWS]),
         "feature_std": latents.std(dim=0, correction=0).mean(),
     }
-
-
-@torch.no_grad()
-def effective_rank(latents: Tensor) -> Tensor:
-    """Number of directions that latents spread over: exp of the singular values' entropy.
-
-    Of the matrix as it is, its mean included: equal latents give 1.
-
-    Args:
-        latents: [N, D].
-
-    Returns:
-        Scalar in [1, min(N, D)], no unit; nan where a latent is not finite.
-
-    Source:
-        Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality".
-    """
-    if not bool(torch.isfinite(latents).all()):
-        return latents.new_tensor(float("nan"))
-    singular = torch.linalg.svdvals(latents.float())
-    shares = singular / singular.sum().clamp(min=torch.finfo(torch.float32).tiny)
-    return torch.special.entr(shares).sum().exp()

@@ -6,10 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlssl.auxiliary.curl import effective_rank
-
-__all__ = ["NUM_ROWS", "effective_rank", "latent_statistics", "rank_correlation", "state_distances"]
-
 #: Rows that statistics are taken over: their cost grows with the square and the cube.
 NUM_ROWS = 128
 
@@ -38,6 +34,28 @@ def latent_statistics(latents: Tensor) -> dict[str, Tensor]:
         "feature_variance": latents.var(dim=0, correction=0).mean(),
         "distance": torch.pdist(latents).mean(),
     }
+
+
+@torch.no_grad()
+def effective_rank(latents: Tensor) -> Tensor:
+    """Number of directions that latents spread over: exp of the singular values' entropy.
+
+    Of the matrix as it is, its mean included: equal latents give 1.
+
+    Args:
+        latents: [N, D].
+
+    Returns:
+        Scalar in [1, min(N, D)], no unit; nan where a latent is not finite.
+
+    Source:
+        Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality".
+    """
+    if not bool(torch.isfinite(latents).all()):
+        return latents.new_tensor(float("nan"))
+    singular = torch.linalg.svdvals(latents.float())
+    shares = singular / singular.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.special.entr(shares).sum().exp()
 
 
 def state_distances(states: np.ndarray) -> np.ndarray:

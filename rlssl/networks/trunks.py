@@ -106,37 +106,3 @@ def share_convolutions(encoder: Encoder) -> Encoder:
         for wrapper in wrappers:
             wrapper.output_dim = wrappers[-1].output_dim
     return SharedEncoder(encoder, head, output_dim)
-
-
-def tie_convolutions(target: nn.Module, source: nn.Module) -> None:
-    """Gives ``target`` the convolutions of ``source``: the same Parameters, from now on.
-
-    Layers are paired in the order of ``modules()``. The rest of ``target`` stays its own. Ties
-    survive ``load_state_dict`` and a ``deepcopy`` of a module that holds both, not one of
-    ``target`` alone; optimisers must be built after tying.
-
-    Args:
-        target: An encoder, changed in place.
-        source: An encoder with the same convolutions.
-
-    Raises:
-        ValueError: If there are no convolutions, or they differ in number or shape.
-
-    Source:
-        Yarats et al. 2019, arXiv:1910.01741.
-    """
-    targets = [layer for layer in target.modules() if isinstance(layer, _CONVOLUTIONS)]
-    sources = [layer for layer in source.modules() if isinstance(layer, _CONVOLUTIONS)]
-    shapes = [_shapes(targets), _shapes(sources)]
-    if not targets or shapes[0] != shapes[1]:
-        raise ValueError(
-            "target and source must have the same convolutions, one or more; got weights and "
-            f"biases of {shapes[0]} and {shapes[1]}."
-        )
-    for mine, theirs in zip(targets, sources, strict=True):
-        mine.weight, mine.bias = theirs.weight, theirs.bias
-
-
-def _shapes(layers: list) -> list[tuple[tuple[int, ...], bool]]:
-    """Shape of each weight, and whether there is a bias."""
-    return [(tuple(layer.weight.shape), layer.bias is not None) for layer in layers]

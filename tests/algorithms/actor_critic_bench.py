@@ -1,9 +1,12 @@
 """SAC's and DDPG's Learners, runners and replays without Ray's processes."""
 
+import copy
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
+from torch import nn
 
 import rlssl
 from rlssl.algorithms.actor_critic_config import ActorCriticConfigMixin
@@ -11,6 +14,9 @@ from rlssl.algorithms.actor_critic_learner import ActorCriticLearner
 from rlssl.algorithms.ddpg.ddpg import DDPGConfig
 from rlssl.algorithms.sac.sac import SACConfig
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench
+
+#: What a module of vectors learns with.
+NETWORKS = ("encoder", "critic", "actor_encoder", "actor")
 
 #: Sides of the images of `Dot`, and of the crops of `pixel_model`.
 SIDE, CROP = 16, 12
@@ -34,6 +40,24 @@ class ActorCriticBench(RainbowBench):
         self.learner.update_on(self.draw(**options), agent_steps=self.env_steps)
         after = self.module.state_dict()
         return {key for key, value in before.items() if not value.equal(after[key])}
+
+
+def apart(module: Any) -> tuple[nn.ModuleDict, nn.ModuleDict]:
+    """Copies of a module's networks and slow ones, which are moved away from what they follow."""
+    with torch.no_grad():
+        for parameter in module.target.parameters():
+            parameter.mul_(1.1)
+    nets = nn.ModuleDict({name: copy.deepcopy(getattr(module, name)) for name in NETWORKS})
+    return nets, copy.deepcopy(module.target.target)
+
+
+def assert_same_networks(module: Any, nets: nn.ModuleDict, slow: nn.ModuleDict) -> None:
+    """Within 1e-5 the networks and slow networks of a module are those of a transcription."""
+    pairs = [(getattr(module, name), nets[name]) for name in NETWORKS]
+    for learned, plain in [*pairs, (module.target.target, slow)]:
+        state = learned.state_dict()
+        for key, value in plain.state_dict().items():
+            torch.testing.assert_close(state[key], value, rtol=0, atol=1e-5, msg=key)
 
 
 class Dot(gym.Env):

@@ -4,17 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import torch.distributed as dist
-import torch.multiprocessing
 
 from tests.algorithms.actor_critic_bench import (
     CROPPED,
-    ActorCriticBench,
     on_pixels,
     small_ddpg,
     small_sac,
 )
+from tests.algorithms.two_learners import assert_same_weights, learn_alone_and_in_two
 
 # Above what is left of gradients that cancel: Adam would divide rounding errors.
 _SEPARATE = {"auxiliary_step": "separate", "adam_epsilon": 1e-4}
@@ -36,42 +33,14 @@ def config_of(case: str) -> Any:
     return make().auxiliary(**losses)
 
 
-def one_of_two(rank: int, folder: str) -> None:
-    """A process that is one of two Learners."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    for case in CASES:
-        config = config_of(case)
-        config.validate()
-        config.num_learners = 2
-        bench = ActorCriticBench(config.debugging(seed=rank))
-        for batch in torch.load(f"{folder}/{case}-batches.pt", weights_only=False):
-            bench.learner.update_on_part(batch, agent_steps=64)
-        torch.save(bench.module.state_dict(), f"{folder}/{case}-{rank}.pt")
-    dist.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one Learner gave, and two."""
     path = tmp_path_factory.mktemp("learners")
-    for case in CASES:
-        bench = ActorCriticBench(config_of(case))
-        bench.add(bench.sample())
-        batches = [bench.draw() for _ in range(3)]
-        for batch in batches:
-            bench.learner.update_on(batch, agent_steps=64)
-        torch.save(batches, path / f"{case}-batches.pt")
-        torch.save(bench.module.state_dict(), path / f"{case}-one.pt")
-    torch.multiprocessing.spawn(one_of_two, (str(path),), nprocs=2)
+    learn_alone_and_in_two(path, CASES, config_of)
     return path
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_weights_are_those_of_one(folder: Path, case: str) -> None:
-    one, first, second = (
-        torch.load(folder / f"{case}-{name}.pt", weights_only=False) for name in ("one", "0", "1")
-    )
-    for key, value in one.items():
-        torch.testing.assert_close(first[key], value, rtol=0, atol=1e-5, msg=key)
-        assert torch.equal(first[key], second[key]), key
+    assert_same_weights(folder, case)

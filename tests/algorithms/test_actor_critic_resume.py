@@ -1,26 +1,22 @@
 """Whole runs of SAC and DDPG: resumed ones are the uninterrupted ones, remote runners, policies."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import tree
 
 from rlssl.experiment import checkpoint
 from rlssl.policy import Policy, evaluate_policy
 from tests.algorithms.actor_critic_bench import CROPPED, on_pixels, small_ddpg, small_sac
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_of_some_cpus() -> Iterator[None]:
-    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ci,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("own_ray"),
+]
 
 
 def sac(**training: Any) -> Any:

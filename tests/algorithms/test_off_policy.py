@@ -1,26 +1,22 @@
 """The frame of off-policy algorithms in whole runs: counts, weights, replay, several processes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import torch
 
 from rlssl.algorithms.rainbow.rainbow import Rainbow, RainbowConfig
 from rlssl.replay import PrioritizedReplayBuffer
 from tests.algorithms.rainbow.rainbow_bench import small_rainbow
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_of_some_cpus() -> Iterator[None]:
-    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ci,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("own_ray"),
+]
 
 
 def config_of(**training: Any) -> RainbowConfig:

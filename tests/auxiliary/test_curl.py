@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.augmentations import random_crop, random_shift
-from rlssl.auxiliary.curl import CURL, effective_rank
+from rlssl.auxiliary.curl import CURL
 from rlssl.auxiliary.views import ImageViews, NoisyViews
 from rlssl.losses import bilinear_info_nce
 from rlssl.networks import build_encoder
@@ -355,15 +355,6 @@ def test_two_halves_with_gathered_keys_give_the_losses_of_the_whole(
         curl.peers = FakePeers(first, list(gathered))
         parts.append(curl.losses({Columns.OBS: obs[first : first + N // 2]})["info_nce"])
     torch.testing.assert_close(torch.cat(parts), whole)
-
-
-def test_effective_rank_by_hand() -> None:
-    # Equal rows: 1. Four orthonormal directions: 4. Singular values 3 and 1: shares 0.75 and 0.25,
-    # entropy 0.75 * log(4 / 3) + 0.25 * log 4 = 0.5623351, exp 1.7547654.
-    assert effective_rank(torch.ones(5, 4)).item() == pytest.approx(1.0, abs=1e-4)
-    assert effective_rank(torch.eye(4)).item() == pytest.approx(4.0)
-    assert effective_rank(torch.diag(torch.tensor([3.0, 1.0]))).item() == pytest.approx(1.7547654)
-    assert effective_rank(torch.full((3, 2), float("inf"))).isnan()
 
 
 def test_variant_decides_what_is_left_open() -> None:

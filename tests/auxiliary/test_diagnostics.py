@@ -9,6 +9,7 @@ import torch
 
 from rlssl.auxiliary.diagnostics import (
     NUM_ROWS,
+    effective_rank,
     latent_statistics,
     rank_correlation,
     state_distances,
@@ -76,3 +77,12 @@ def test_latents_are_logged_once_an_update_beside_the_losses(bench: Bench | None
 def test_without_losses_nothing_is_logged() -> None:
     bench = Bench(small_ppo())
     assert "aux" not in bench.update(bench.sample())["default_policy"]
+
+
+def test_effective_rank_by_hand() -> None:
+    # Equal rows: 1. Four orthonormal directions: 4. Singular values 3 and 1: shares 0.75 and 0.25,
+    # entropy 0.75 * log(4 / 3) + 0.25 * log 4 = 0.5623351, exp 1.7547654.
+    assert effective_rank(torch.ones(5, 4)).item() == pytest.approx(1.0, abs=1e-4)
+    assert effective_rank(torch.eye(4)).item() == pytest.approx(4.0)
+    assert effective_rank(torch.diag(torch.tensor([3.0, 1.0]))).item() == pytest.approx(1.7547654)
+    assert effective_rank(torch.full((3, 2), float("inf"))).isnan()

@@ -1,33 +1,29 @@
 """Two iterations, a checkpoint and two more are the run that was never interrupted, bit for bit."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import tree
 
 from rlssl import PPOConfig
 from rlssl.experiment import checkpoint
 from rlssl.rollouts.stock_env_runner import StockEnvRunner
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ci,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("own_ray"),
+]
 
 #: Parts of the names of metrics that tell of the clock and the machine.
 CLOCKS = (
     *("time", "throughput", "perf", "date", "duration", "pid", "since_restore", "sample/"),
     *("synch_", "restore_env_runners", "config/"),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_of_two_cpus() -> Iterator[None]:
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 def config_of(env: str, **settings: Any) -> PPOConfig:

@@ -3,6 +3,7 @@
 import pytest
 
 import rlssl
+from tests.learning.training import best_return
 
 # Minutes each: a third of an hour on a busy machine is no failure.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -12,13 +13,4 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_cartpole_is_solved_within_100_000_env_steps(seed: int) -> None:
     config = rlssl.RainbowConfig().environment("CartPole-v1").debugging(seed=seed)
-    algorithm = config.build_algo()
-    best = 0.0
-    try:
-        result = algorithm.train()
-        while result["env_steps"] < 100_000 and best < 475:
-            result = algorithm.train()
-            best = max(best, result["episode_return_mean"])
-    finally:
-        algorithm.stop()
-    assert best >= 475
+    assert best_return(config, env_steps=100_000, enough=475) >= 475

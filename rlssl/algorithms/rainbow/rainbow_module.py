@@ -8,25 +8,21 @@ import gymnasium as gym
 import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
-from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor, nn
 
+from rlssl.algorithms.off_policy_module import OffPolicyModule, acting_observations
 from rlssl.algorithms.off_policy_targets import TargetNetwork
-from rlssl.auxiliary.base import build_auxiliary, seed_of
+from rlssl.auxiliary.base import seed_of
 from rlssl.errors import SpecError
 from rlssl.exploration import boltzmann, epsilon_greedy
 from rlssl.losses import expected_values
 from rlssl.networks.augmentation import (
     AUGMENTED_OBS,
-    Augmentation,
-    build_augmentation,
     build_rl_encoder,
 )
 from rlssl.networks.draws import Draws
 from rlssl.networks.noisy import NoisyLinear, noisy_layers
 from rlssl.networks.q_heads import QHead
-from rlssl.schedules import value_at
 
 #: What `_forward_train` gives: values [N, A], or logits of their distributions [N, A, atoms], of
 #: the observations; values [N, A] by which the next action is chosen; and what it is valued by.
@@ -36,7 +32,7 @@ ONLINE, NEXT_CHOICE, NEXT_TARGET = "online", "next_choice", "next_target"
 _BEGINS = 0
 
 
-class RainbowModule(TorchRLModule, InferenceOnlyAPI):
+class RainbowModule(OffPolicyModule):
     """A Q-network, with its target and the auxiliary losses beside it where it learns.
 
     Settings (``model_config``): those of ``.model()``; double, dueling, distributional, noisy,
@@ -55,8 +51,7 @@ class RainbowModule(TorchRLModule, InferenceOnlyAPI):
         self.register_buffer("support", support)
         self._noisy = list(noisy_layers(self.head))
         self.auxiliary = nn.ModuleDict()
-        self.augmentation: Augmentation | None = None
-        self.next_augmentation: Augmentation | None = None
+        self.augmentation = self.next_augmentation = None
         if not self.inference_only:
             self._build_for_learning()
 
@@ -83,7 +78,7 @@ class RainbowModule(TorchRLModule, InferenceOnlyAPI):
 
     def epsilon_at(self, t: int | None) -> float:
         """Share of random actions after ``t`` agent steps; None: the last of the schedule."""
-        return self._scheduled("epsilon", t)
+        return self.scheduled("epsilon", t)
 
     def _build_head(self) -> QHead:
         settings = self.model_config
@@ -115,18 +110,7 @@ class RainbowModule(TorchRLModule, InferenceOnlyAPI):
             Draws(seed("noise")) if self._noisy else None,
             Draws(seed("target_noise")) if self._noisy else None,
         )
-        augment = functools.partial(
-            build_augmentation, self.observation_space, settings, self.encoder
-        )
-        self.augmentation = augment(seed=seed("augmentation"))
-        self.next_augmentation = augment(seed=seed("next_augmentation"))
-        self.auxiliary = build_auxiliary(
-            settings["auxiliary"],
-            encoder=self.encoder,
-            observation_space=self.observation_space,
-            action_space=self.action_space,
-            seed=settings["seed"],
-        )
+        self.build_views_and_losses()
 
     def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         obs, next_obs = batch[Columns.OBS], batch[Columns.NEXT_OBS]
@@ -165,18 +149,14 @@ class RainbowModule(TorchRLModule, InferenceOnlyAPI):
         state = self._redraw_for_acting(batch.get(Columns.STATE_IN))
         temperature = None
         if self.model_config["exploration"] == "boltzmann":
-            temperature = self._scheduled("temperature", t)
+            temperature = self.scheduled("temperature", t)
         values = self._act_on(batch)
-        actions = self._choose(values, self._scheduled("epsilon", t), temperature)
+        actions = self._choose(values, self.scheduled("epsilon", t), temperature)
         return self._with_state(batch, actions, state)
 
     @torch.no_grad()
     def _act_on(self, batch: dict[str, Any]) -> Tensor:
-        obs = batch[Columns.OBS]
-        if Columns.STATE_IN in batch:
-            # The one step that the axis of time has.
-            obs = _first_step(obs)
-        return self.values(self.head(self.encoder(obs)))
+        return self.values(self.head(self.encoder(acting_observations(batch))))
 
     def _choose(self, values: Tensor, epsilon: float, temperature: float | None) -> Any:
         """[N], int64. Chance comes from torch's global generator."""
@@ -220,14 +200,6 @@ class RainbowModule(TorchRLModule, InferenceOnlyAPI):
         for layer in self._noisy:
             layer.use_noise = use_noise
 
-    def _scheduled(self, key: str, t: int | None) -> float:
-        schedule = self.model_config[key]
-        if isinstance(schedule, int | float):
-            return float(schedule)
-        if t is None:
-            return float(schedule[-1][1])
-        return value_at(schedule, t * self.model_config["action_repeat"])
-
 
 def reset(layers: list[NoisyLinear], generator: torch.Generator) -> None:
     """Draws the noise of layers anew, one after the other."""
@@ -247,11 +219,3 @@ def check_actions(space: gym.Space) -> int:
             "them in a wrapper of the environment, or choose an algorithm for continuous actions."
         )
     return int(space.n)
-
-
-def _first_step(obs: Any) -> Any:
-    if isinstance(obs, Mapping):
-        return {key: _first_step(value) for key, value in obs.items()}
-    if isinstance(obs, tuple):
-        return tuple(_first_step(value) for value in obs)
-    return obs[:, 0]

@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,7 @@ from rlssl.policy import Policy
 from rlssl.rollouts.rllib_private import actor_manager
 from tests.algorithms.a3c.a3c_bench import small_a3c
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_of_some_cpus() -> Iterator[None]:
-    ray.init("local", num_cpus=5, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.usefixtures("own_ray")]
 
 
 class Sleeping(gym.Env):

@@ -1,17 +1,22 @@
 """DDPG's update, and TD3's and DrQ-v2's: against plain transcriptions, and by hand."""
 
-import copy
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from ray.rllib.core.columns import Columns
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlssl.algorithms.ddpg.presets import PRESETS
 from rlssl.algorithms.off_policy_learner import to_tensors
-from tests.algorithms.actor_critic_bench import ActorCriticBench, small_ddpg
+from tests.algorithms.actor_critic_bench import (
+    NETWORKS,
+    ActorCriticBench,
+    apart,
+    assert_same_networks,
+    small_ddpg,
+)
 from tests.algorithms.rainbow.rainbow_bench import CPU
 
 TD3 = {
@@ -69,13 +74,8 @@ def test_updates_are_those_of_a_plain_transcription(td3: bool) -> None:
     bench = ActorCriticBench(small_ddpg(**(TD3 if td3 else {})))
     bench.add(bench.sample())
     module = bench.module
-    with torch.no_grad():
-        for parameter in module.target.parameters():
-            parameter.mul_(1.1)
-    names = ("encoder", "critic", "actor_encoder", "actor")
-    nets = nn.ModuleDict({name: copy.deepcopy(getattr(module, name)) for name in names})
-    slow = copy.deepcopy(module.target.target)
-    assert set(slow.keys()) == set(names)
+    nets, slow = apart(module)
+    assert set(slow.keys()) == set(NETWORKS)
     batches, noises = [], []
     for _ in range(4):
         batch = bench.draw()
@@ -83,12 +83,7 @@ def test_updates_are_those_of_a_plain_transcription(td3: bool) -> None:
         bench.learner.update_on(batch, agent_steps=64)
         batches.append(to_tensors(batch, CPU))
     plain(nets, slow, batches, noises, td3=td3)
-    for name in names:
-        for key, value in nets[name].state_dict().items():
-            learned = getattr(module, name).state_dict()[key]
-            torch.testing.assert_close(learned, value, rtol=0, atol=1e-5, msg=f"{name} {key}")
-    for key, value in slow.state_dict().items():
-        torch.testing.assert_close(module.target.target.state_dict()[key], value, rtol=0, atol=1e-5)
+    assert_same_networks(module, nets, slow)
 
 
 def module_by_hand(noise: float) -> Any:

@@ -1,24 +1,15 @@
 """The presets for Atari train on frames as they are stored, stacked and augmented there."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-import ray
 
 from rlssl.algorithms.rainbow.rainbow import Rainbow
 from rlssl.experiment.spec import build_config, load_spec
 from rlssl.policy import Policy
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_of_two_cpus() -> Iterator[None]:
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("own_ray")]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,10 @@
 """Some iterations, a checkpoint and some more are the run that was never interrupted."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import tree
 
 from rlssl.algorithms.rainbow.rainbow import Rainbow, RainbowConfig
@@ -14,14 +12,12 @@ from rlssl.experiment import checkpoint
 from tests.algorithms.rainbow.rainbow_bench import small_rainbow
 from tests.replay.episodes import assert_same_batch
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_of_two_cpus() -> Iterator[None]:
-    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ci,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("own_ray"),
+]
 
 
 def config_of(case: dict[str, Any]) -> RainbowConfig:

@@ -1,6 +1,5 @@
 """SAC's update: against a plain transcription, and by hand."""
 
-import copy
 import math
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +11,12 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.algorithms.off_policy_learner import to_tensors
-from tests.algorithms.actor_critic_bench import ActorCriticBench, small_sac
+from tests.algorithms.actor_critic_bench import (
+    ActorCriticBench,
+    apart,
+    assert_same_networks,
+    small_sac,
+)
 from tests.algorithms.rainbow.rainbow_bench import CPU
 
 
@@ -75,13 +79,7 @@ def test_updates_are_those_of_a_plain_transcription() -> None:
     bench = ActorCriticBench(small_sac(adam_epsilon=1e-8))
     bench.add(bench.sample())
     module = bench.module
-    # Targets that are not the online networks.
-    with torch.no_grad():
-        for parameter in module.target.parameters():
-            parameter.mul_(1.1)
-    names = ("encoder", "critic", "actor_encoder", "actor")
-    nets = nn.ModuleDict({name: copy.deepcopy(getattr(module, name)) for name in names})
-    slow = copy.deepcopy(module.target.target)
+    nets, slow = apart(module)
     log_alpha = nn.Parameter(module.log_alpha.detach().clone())
     batches, noises = [], []
     for _ in range(3):
@@ -91,12 +89,7 @@ def test_updates_are_those_of_a_plain_transcription() -> None:
         bench.learner.update_on(batch, agent_steps=64)
         batches.append(to_tensors(batch, CPU))
     plain_sac(nets, slow, log_alpha, batches, noises)
-    for name in names:
-        for key, value in nets[name].state_dict().items():
-            learned = getattr(module, name).state_dict()[key]
-            torch.testing.assert_close(learned, value, rtol=0, atol=1e-5, msg=f"{name} {key}")
-    for key, value in slow.state_dict().items():
-        torch.testing.assert_close(module.target.target.state_dict()[key], value, rtol=0, atol=1e-5)
+    assert_same_networks(module, nets, slow)
     torch.testing.assert_close(module.log_alpha, log_alpha, rtol=0, atol=1e-6)
     assert not torch.equal(log_alpha.detach(), torch.zeros(()))
 

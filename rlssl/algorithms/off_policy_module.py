@@ -1,0 +1,67 @@
+"""What the modules of all algorithms that learn from a replay buffer share."""
+
+import functools
+from typing import Any
+
+import tree
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from torch import nn
+
+from rlssl.auxiliary.base import build_auxiliary, seed_of
+from rlssl.networks.augmentation import Augmentation, build_augmentation
+from rlssl.networks.encoders import Encoder
+from rlssl.schedules import value_at
+
+
+class OffPolicyModule(TorchRLModule, InferenceOnlyAPI):
+    """Views of observations, auxiliary losses, schedules of acting.
+
+    Settings (``model_config``): those of ``.model()``; action_repeat.
+    """
+
+    encoder: Encoder
+    # Without defaults here: those of a class would hide what nn.Module registers.
+    augmentation: Augmentation | None
+    next_augmentation: Augmentation | None
+    auxiliary: nn.ModuleDict
+
+    def build_views_and_losses(self, key_encoder: Encoder | None = None) -> None:
+        """Builds what only the Learner needs, beside the algorithm's own.
+
+        Args:
+            key_encoder: A slow copy of the encoder, where the algorithm keeps one.
+        """
+        settings = self.model_config
+        seed = functools.partial(seed_of, seed=settings["seed"])
+        augment = functools.partial(
+            build_augmentation, self.observation_space, settings, self.encoder
+        )
+        self.augmentation = augment(seed=seed("augmentation"))
+        self.next_augmentation = augment(seed=seed("next_augmentation"))
+        self.auxiliary = build_auxiliary(
+            settings["auxiliary"],
+            encoder=self.encoder,
+            observation_space=self.observation_space,
+            action_space=self.action_space,
+            seed=settings["seed"],
+            key_encoder=key_encoder,
+        )
+
+    def scheduled(self, key: str, t: int | None) -> float:
+        """A setting after ``t`` agent steps; None: the last of the schedule."""
+        schedule = self.model_config[key]
+        if isinstance(schedule, int | float):
+            return float(schedule)
+        if t is None:
+            return float(schedule[-1][1])
+        return value_at(schedule, t * self.model_config["action_repeat"])
+
+
+def acting_observations(batch: dict[str, Any]) -> Any:
+    """[N, ...], leaf by leaf; of a policy with a state, the one step that the axis of time has."""
+    obs = batch[Columns.OBS]
+    if Columns.STATE_IN not in batch:
+        return obs
+    return tree.map_structure(lambda leaf: leaf[:, 0], obs)

@@ -1,0 +1,66 @@
+"""Two Learners, in a group of gloo's, on halves of the batches that one has as a whole."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+
+from tests.algorithms.rainbow.rainbow_bench import RainbowBench
+
+ConfigOf = Callable[[str], Any]
+
+
+def learn_alone_and_in_two(folder: Path, cases: Iterable[str], config_of: ConfigOf) -> None:
+    """Three updates of each case by one Learner, then by two; see `results`.
+
+    Args:
+        folder: For what they give.
+        cases: Names.
+        config_of: From a name to an off-policy config; a function of a module.
+    """
+    cases = list(cases)
+    for case in cases:
+        bench = RainbowBench(config_of(case))
+        bench.add(bench.sample())
+        batches = [bench.draw() for _ in range(3)]
+        errors = [bench.learner.update_on(batch, agent_steps=64) for batch in batches]
+        torch.save(batches, folder / f"{case}-batches.pt")
+        torch.save(
+            {"state": bench.module.state_dict(), "errors": errors}, folder / f"{case}-one.pt"
+        )
+    torch.multiprocessing.spawn(_one_of_two, (str(folder), cases, config_of), nprocs=2)
+
+
+def results(folder: Path, case: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The one's, the first's and the second's: ``state`` of the module, ``errors`` by row."""
+    one, first, second = (
+        torch.load(folder / f"{case}-{name}.pt", weights_only=False) for name in ("one", "0", "1")
+    )
+    return one, first, second
+
+
+def assert_same_weights(folder: Path, case: str) -> None:
+    """Those of two are the same to the bit, and within 1e-5 those of one."""
+    one, first, second = (given["state"] for given in results(folder, case))
+    for key, value in one.items():
+        torch.testing.assert_close(first[key], value, rtol=0, atol=1e-5, msg=key)
+        assert torch.equal(first[key], second[key]), key
+
+
+def _one_of_two(rank: int, folder: str, cases: list[str], config_of: ConfigOf) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    for case in cases:
+        config = config_of(case)
+        config.validate()
+        config.num_learners = 2
+        bench = RainbowBench(config.debugging(seed=rank))
+        errors = []
+        for batch in torch.load(f"{folder}/{case}-batches.pt", weights_only=False):
+            errors.append(bench.learner.update_on_part(batch, agent_steps=64))
+        result = {"state": bench.module.state_dict(), "errors": errors}
+        torch.save(result, f"{folder}/{case}-{rank}.pt")
+    dist.destroy_process_group()
