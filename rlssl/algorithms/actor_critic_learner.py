@@ -1,5 +1,6 @@
 """The update that SAC and DDPG share: critics, actor, slow copies, auxiliary losses."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,7 +100,7 @@ class ActorCriticLearner(OffPolicyLearner):
             self.register_optimizer(
                 module_id=module_id,
                 optimizer_name=name,
-                optimizer=EagerAdam(parameters, fused=True, **settings),
+                optimizer=EagerAdam(parameters, **settings),
                 params=parameters,
             )
         self._adams = dict(self.get_optimizers_for_module(module_id))
@@ -231,7 +232,7 @@ class ActorCriticLearner(OffPolicyLearner):
         norms = [
             norm for name in names if (norm := self.clip(name, self._parameters[name])) is not None
         ]
-        if norms and not bool(torch.isfinite(torch.stack(norms)).all()):
+        if norms and not all(map(math.isfinite, torch.stack(norms).tolist())):
             return False
         for name in names:
             self._adams[name].step()

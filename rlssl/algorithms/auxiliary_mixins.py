@@ -61,7 +61,7 @@ class AuxiliaryLearnerMixin(GradientUpdates):
             self.register_optimizer(
                 module_id=module_id,
                 optimizer_name=name,
-                optimizer=EagerAdam(parameters, eps=config.adam_epsilon, fused=True),
+                optimizer=EagerAdam(parameters, eps=config.adam_epsilon),
                 params=parameters,
             )
 

@@ -1,5 +1,6 @@
 """Target networks that are kept by the number of updates, not by env steps."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,17 +82,28 @@ class SlowParts(EMACopy):
         self.__dict__["_online"] = online
         self._taus = dict(taus)
 
+    @torch.no_grad()
     def move(self) -> None:
         """Takes a step towards the online networks, buffers and all."""
-        target: Any = self.target
-        for name, tau in self._taus.items():
-            self._move_part(self.__dict__["_online"][name], target[name], tau)
+        for tau, slow, online in self._parameters_by_tau:
+            torch._foreach_lerp_(slow, online, tau)
+        for slow_buffer, buffer in self._pairs_of_buffers:
+            slow_buffer.copy_(buffer)
 
-    @torch.no_grad()
-    def _move_part(self, online: nn.Module, target: nn.Module, tau: float) -> None:
-        # By position: the copy has the same layers, and names take longer than small layers do.
-        moved: list[Tensor] = list(target.parameters())
-        if moved:
-            torch._foreach_lerp_(moved, [*online.parameters()], tau)
-        for slow, buffer in zip(target.buffers(), online.buffers(), strict=True):
-            slow.copy_(buffer)
+    @functools.cached_property
+    def _parameters_by_tau(self) -> list[tuple[float, list[Tensor], list[Tensor]]]:
+        """Listed once, because walking through modules takes longer than moving small ones."""
+        online, target = self.__dict__["_online"], self.target
+        taus = set(self._taus.values())
+        return [(tau, self._of(target, tau), self._of(online, tau)) for tau in sorted(taus)]
+
+    @functools.cached_property
+    def _pairs_of_buffers(self) -> list[tuple[Tensor, Tensor]]:
+        online: nn.Module = self.__dict__["_online"]
+        return list(zip(self.target.buffers(), online.buffers(), strict=True))
+
+    def _of(self, parts: Any, tau: float) -> list[Tensor]:
+        """The parameters, in the order of the layers, of the parts that move at this speed."""
+        return [
+            p for name, own in self._taus.items() if own == tau for p in parts[name].parameters()
+        ]

@@ -75,5 +75,5 @@ def make_optimizer(config: Any, parameter: nn.Parameter) -> Optimizer:
     if epsilon is None:
         epsilon = DEFAULT_EPSILON[config.optimizer]
     if config.optimizer == "adam":
-        return EagerAdam([parameter], eps=epsilon, fused=True)
+        return EagerAdam([parameter], eps=epsilon)
     return RMSProp([parameter], alpha=config.rmsprop_alpha, epsilon=epsilon)
