@@ -1,7 +1,7 @@
 """CURL-SAC's update on pixels: 9 x 84 x 84 crops, batch 128, networks of 1,024.
 
 A unit is an update: draw a batch, three crops, critics, actor and temperature and targets every
-second time, CURL. The published order and sizes on all sides.
+second time, CURL. The published order and sizes on all sides, and two threads of torch.
 
 - "published" is that order in plain torch, run plainly; "published, memory kept" the same where
   freed memory stays with the process, which is what `rlssl train` sets.
@@ -199,14 +199,18 @@ def published(seconds: float, *, batch_size: int, keeps_memory: bool) -> Play:
 ROWS = (
     Row(
         "curl_sac_update",
-        "CURL-SAC update on crops of 9 x 84 x 84, batch 128",
+        "CURL-SAC update on crops of 9 x 84 x 84, batch 128, two threads",
         "updates",
         (
-            Contestant("rlssl", partial(rlssl, batch_size=128)),
-            Contestant("rlssl, 512", partial(rlssl, batch_size=512)),
-            Contestant("published", partial(published, batch_size=128, keeps_memory=False)),
+            Contestant("rlssl", partial(rlssl, batch_size=128), threads=2),
+            Contestant("rlssl, 512", partial(rlssl, batch_size=512), threads=2),
             Contestant(
-                "published, memory kept", partial(published, batch_size=128, keeps_memory=True)
+                "published", partial(published, batch_size=128, keeps_memory=False), threads=2
+            ),
+            Contestant(
+                "published, memory kept",
+                partial(published, batch_size=128, keeps_memory=True),
+                threads=2,
             ),
         ),
         (

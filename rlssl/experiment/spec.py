@@ -311,6 +311,7 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
                 ),
             },
         ),
+        ("resources", {"num_cpus_for_main_process": resources.cpus}),
         (
             "vectorization",
             _given(vectorize=runners.vectorize, double_buffering=runners.double_buffering),

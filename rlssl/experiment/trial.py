@@ -36,7 +36,7 @@ class TrialRunner(tune.Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """One CPU for the trial, and what its runners and Learners ask; see `is_spread`."""
+        """`resources.cpus`, and what its runners and Learners ask; see `is_spread`."""
         spec = load_spec(config[SPEC_KEY])
         algorithm_config = build_config(at_point(spec, point_of(config), config[SEED_KEY]))
         request = algorithm_config.algo_class.default_resource_request(algorithm_config)
@@ -44,6 +44,7 @@ class TrialRunner(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Builds the Algorithm, and continues from the trial's newest valid checkpoint, if any."""
+        # Ray's count of this process's CPUs.
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         load_plugins(config[SPEC_KEY].get("plugins", []))
         restore_registrations(config.get(REGISTRATIONS_KEY, {}))

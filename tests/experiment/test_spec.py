@@ -479,6 +479,8 @@ def test_everything_in_a_spec_reaches_the_config() -> None:
     assert config.network["frame_stack"] == 2
     assert (config.num_env_runners, config.num_envs_per_env_runner) == (2, 4)
     assert (config.rollout_fragment_length, config.vectorize) == ("auto", "sync")
+    request = config.algo_class.default_resource_request(config)
+    assert request.bundles[0]["CPU"] == config.num_cpus_for_main_process == 2
     assert config.seeded_evaluation == FULL["evaluation"]
     assert (config.watchdog_s, config.seed) == (300, run_seed(7))
 
