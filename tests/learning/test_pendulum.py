@@ -1,13 +1,10 @@
 """DDPG, TD3 and SAC swing a pendulum up, each within minutes."""
 
-import statistics
-
 import pytest
 
-from rlssl.experiment.spec import build_config, load_spec
-from rlssl.policy import Policy, evaluate_policy
+from tests.learning.training import final_score
 
-# Minutes each: a third of an hour on a busy machine is no failure.
+# Minutes each: an hour on a busy machine is no failure.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SEEDS = (0, 1, 2)
@@ -20,20 +17,6 @@ SEEDS = (0, 1, 2)
     ids=lambda algorithm: algorithm.get("preset", algorithm["algorithm"]),
 )
 def test_pendulum_is_swung_up(algorithm: dict[str, str]) -> None:
-    scores = sorted(score(algorithm, seed) for seed in SEEDS)
+    document = {**algorithm, "env": "Pendulum-v1"}
+    scores = sorted(final_score(document, seed, env_steps=15_000, episodes=20) for seed in SEEDS)
     assert scores[0] > -400 and scores[1] > -200, scores
-
-
-def score(algorithm: dict[str, str], seed: int) -> float:
-    """Mean return of 20 episodes without exploration, after 15,000 env steps."""
-    env = {"id": "Pendulum-v1"}
-    config = build_config(load_spec({**algorithm, "env": env, "seed": seed}))
-    trained = config.build_algo()
-    try:
-        while trained.train()["env_steps"] < 15_000:
-            pass
-        policy = Policy.from_algorithm(trained)
-    finally:
-        trained.stop()
-    records = evaluate_policy(policy, env, seeds=range(1000, 1020), explore=False)
-    return statistics.fmean(record.score for record in records)

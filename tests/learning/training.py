@@ -1,6 +1,11 @@
 """Trains until it is good enough, or for as long as it may."""
 
+import statistics
+from collections.abc import Mapping
 from typing import Any
+
+from rlssl.experiment.spec import build_config, load_spec
+from rlssl.policy import Policy, evaluate_policy
 
 
 def best_return(config: Any, *, env_steps: int, enough: float) -> float:
@@ -15,3 +20,18 @@ def best_return(config: Any, *, env_steps: int, enough: float) -> float:
     finally:
         algorithm.stop()
     return best
+
+
+def final_score(document: Mapping[str, Any], seed: int, *, env_steps: int, episodes: int) -> float:
+    """Mean return of so many episodes without exploration, by what so many env steps taught."""
+    config = build_config(load_spec({**document, "seed": seed}))
+    algorithm = config.build_algo()
+    try:
+        while algorithm.train()["env_steps"] < env_steps:
+            pass
+        policy = Policy.from_algorithm(algorithm)
+    finally:
+        algorithm.stop()
+    seeds = range(1000, 1000 + episodes)
+    records = evaluate_policy(policy, config.env_settings, seeds=seeds, explore=False)
+    return statistics.fmean(record.score for record in records)
