@@ -65,7 +65,7 @@ class ActorCriticConfigMixin(OffPolicyConfigMixin):
             "encoder_tau": 0.05,
             "actor_update_every_updates": 2,
             "target_update_every_updates": 2,
-            "agent_steps_per_iteration": 250,
+            "agent_steps_per_iteration": 50,
         },
     }
 

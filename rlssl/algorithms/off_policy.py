@@ -92,6 +92,11 @@ class OffPolicyMixin(ResultsMixin):
         }
 
     @property
+    def work_done(self) -> int:
+        """Agent steps and updates."""
+        return self.clock.agent_steps + self.clock.num_updates
+
+    @property
     def replay_env_steps(self) -> int:
         """Env steps that went into the replay, from the run's start."""
         return self.clock.agent_steps * (self.config.action_repeat or 1)

@@ -47,6 +47,11 @@ class ResultsMixin(Algorithm):
         raise_faults_of_remote_runners()
         super().setup(config)
 
+    @property
+    def work_done(self) -> int:
+        """Grows while an iteration gets on, in any unit; 0: it cannot be told from outside."""
+        return 0
+
     def step(self) -> dict[str, Any]:
         """One training iteration, with rlssl's keys added to RLlib's result."""
         results = super().step()

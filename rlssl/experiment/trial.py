@@ -67,7 +67,8 @@ class TrialRunner(tune.Trainable):
         if found is not None:
             self._restore(found)
         self.env_steps_at_start = self.env_steps
-        self.watchdog = Watchdog(self.algorithm.config.watchdog_s)
+        limit_s = self.algorithm.config.watchdog_s
+        self.watchdog = Watchdog(limit_s, lambda: self.algorithm.work_done)
 
     def step(self) -> dict[str, Any]:
         """One iteration of the Algorithm."""

@@ -4,6 +4,7 @@ import faulthandler
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from rlssl.errors import TrainingStalledError
@@ -20,11 +21,14 @@ class Watchdog:
 
     Args:
         limit_s: Seconds without progress that are allowed.
+        done: What the current iteration has done so far, in any unit; looked at now and then, from
+            another thread. An iteration of slow updates may well take longer than ``limit_s``.
     """
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, done: Callable[[], int] = lambda: 0) -> None:
         self.limit_s = limit_s
         self.env_steps = 0
+        self._done, self._seen = done, 0
         self._last_progress = time.monotonic()
         self._stopped = threading.Event()
         self._previous_handler = signal.signal(signal.SIGUSR2, self._raise)
@@ -49,6 +53,8 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._stopped.wait(_PERIOD_S):
+            if (done := self._done()) != self._seen:
+                self._seen, self._last_progress = done, time.monotonic()
             if self._overdue():
                 faulthandler.dump_traceback()
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)

@@ -1,5 +1,6 @@
 """The watchdog ends what stands still."""
 
+import itertools
 import time
 from collections.abc import Iterator
 
@@ -36,3 +37,16 @@ def test_progress_keeps_it_quiet(watchdog: Watchdog) -> None:
     for env_steps in range(1, 200):
         watchdog.report(env_steps)
         time.sleep(0.01)
+
+
+def test_work_within_an_iteration_keeps_it_quiet_and_its_end_does_not() -> None:
+    updates = itertools.count()
+    busy = True
+    made = Watchdog(limit_s=2.0, done=lambda: next(updates) if busy else 0)
+    try:
+        time.sleep(4)
+        busy = False
+        with pytest.raises(TrainingStalledError):
+            time.sleep(30)
+    finally:
+        made.stop()

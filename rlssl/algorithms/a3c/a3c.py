@@ -261,6 +261,11 @@ class A3C(ResultsMixin, Algorithm):
                 self._learn_from_whoever_comes(self.pool, goal)
         self._collect_metrics()
 
+    @property
+    def work_done(self) -> int:
+        """Agent steps."""
+        return self.agent_steps
+
     def step(self) -> dict[str, Any]:
         """One iteration, with what became of the gradients."""
         results = super().step()
