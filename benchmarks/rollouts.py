@@ -12,7 +12,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import a3c, cartpole, curl_sac, dqn, learning, pong, ppo, runners, sac, startup
+from benchmarks import (
+    a3c,
+    cartpole,
+    curl_sac,
+    dqn,
+    learning,
+    overhead,
+    pong,
+    ppo,
+    runners,
+    sac,
+    startup,
+)
 from benchmarks.harness import ContestantDiedError, Row, play_row
 from benchmarks.machine import load
 from benchmarks.report import figures_depend_on, print_row, row_report, save
@@ -28,6 +40,7 @@ ROWS: tuple[Row, ...] = (
     *sac.ROWS,
     *curl_sac.ROWS,
     *a3c.ROWS,
+    *overhead.ROWS,
 )
 MIN_ROUNDS = 5
 

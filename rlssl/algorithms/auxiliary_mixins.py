@@ -1,6 +1,7 @@
 """What every rlssl Learner adds to the RL loss: auxiliary losses, their heads and schedules."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -40,6 +41,8 @@ class AuxiliaryLearnerMixin(GradientUpdates):
             return
         self.env_steps = 0
         self._checked_losses: set[str] = set()
+        # Loss -> the columns it saw last and the names it gave, since the last report.
+        self._seen_by: dict[str, tuple[Mapping[str, Any], Set[str]]] = {}
         super().build()
 
     def configure_optimizers_for_module(
@@ -121,7 +124,7 @@ class AuxiliaryLearnerMixin(GradientUpdates):
         total = torch.zeros((), device=self.device)
         if not len(module.auxiliary):
             return total
-        rows = valid_rows(batch)
+        rows = valid_rows(batch, self._columns_of_losses)
         if any(MEAN_ACTION in loss.reads for loss in module.auxiliary.values()):
             rows = {**rows, MEAN_ACTION: mean_actions(module, rows[Columns.OBS])}
         for name, loss in module.auxiliary.items():
@@ -130,20 +133,32 @@ class AuxiliaryLearnerMixin(GradientUpdates):
             self._check_reach(name, loss, mean, module.encoder, len(rows[Columns.ACTIONS]))
             coeff = loss.config.coeff * value_at(loss.config.schedule or 1.0, self.env_steps)
             self.record({"coeff": coeff}, "aux", name)
-            total = total + coeff * mean
+            total = torch.add(total, mean, alpha=coeff)
         return total
 
+    @functools.cached_property
+    def _columns_of_losses(self) -> frozenset[str]:
+        """What is read of a batch for the losses."""
+        read = (loss.reads for loss in self.rl_module.auxiliary.values())
+        return frozenset({Columns.OBS, AUGMENTED_OBS, Columns.ACTIONS}.union(*read))
+
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Logs how the encoder's latents of the last minibatch are spread."""
+        """Logs the losses' metrics, and how the encoder's latents are spread.
+
+        Both of the last minibatch: once a report, since some of them take as long as an update.
+        """
         super().after_gradient_based_update(timesteps=timesteps)
         module = self.rl_module
         if not len(module.auxiliary):
             return
         rows = take_rows(valid_rows(self._minibatch)[Columns.OBS], slice(NUM_ROWS))
         with torch.no_grad():
-            statistics = latent_statistics(module.encoder(rows))
-        for key, value in statistics.items():
-            self.metrics.log_value((DEFAULT_MODULE_ID, "aux", LATENTS, key), value, window=1)
+            found = {name: self._metrics_of(name, *seen) for name, seen in self._seen_by.items()}
+            found[LATENTS] = latent_statistics(module.encoder(rows))
+        self._seen_by.clear()
+        for name, values in found.items():
+            for key, value in values.items():
+                self.metrics.log_value((DEFAULT_MODULE_ID, "aux", name, key), value, window=1)
 
     def grad_clip_of(self, optimizer_name: str) -> float | None:
         """The loss's own for its heads, else the algorithm's."""
@@ -156,15 +171,20 @@ class AuxiliaryLearnerMixin(GradientUpdates):
         return [part for part in parts if part is not None]
 
     def _mean_loss(self, name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> Tensor:
-        """Averages each named loss over the rows, and logs means and metrics."""
+        """Averages each named loss over the rows, and logs the means."""
         losses = loss.losses(rows)
         means = {key: per_sample_mean(name, key, value) for key, value in losses.items()}
-        metrics = loss.metrics(rows)
-        if twice := means.keys() & metrics.keys():
+        self.record({key: mean.detach() for key, mean in means.items()}, "aux", name)
+        self._seen_by[name] = rows, means.keys()
+        return functools.reduce(torch.add, means.values())
+
+    def _metrics_of(
+        self, name: str, rows: Mapping[str, Any], losses: Set[str]
+    ) -> dict[str, Tensor]:
+        metrics = self.rl_module.auxiliary[name].metrics(rows)
+        if twice := losses & metrics.keys():
             raise ValueError(f"loss '{name}' gives {sorted(twice)} as a loss and as a metric.")
-        logged = {key: value.detach() for key, value in {**means, **metrics}.items()}
-        self.record(logged, "aux", name)
-        return torch.stack(list(means.values())).sum()
+        return {key: value.detach() for key, value in metrics.items()}
 
     def _check_reach(
         self, name: str, loss: AuxiliaryLoss, mean: Tensor, encoder: nn.Module, num_rows: int
@@ -197,12 +217,19 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def valid_rows(batch: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``batch`` without the rows that ``Columns.LOSS_MASK`` marks as padding."""
+def valid_rows(batch: Mapping[str, Any], columns: Set[str] | None = None) -> Mapping[str, Any]:
+    """``batch`` without the rows that ``Columns.LOSS_MASK`` marks as padding.
+
+    Args:
+        batch: Columns, nested or not.
+        columns: Those that are needed, where there is padding; None: all.
+    """
     mask = batch.get(Columns.LOSS_MASK)
     if mask is None or bool(mask.all()):
         return batch
-    return take_rows(batch, mask)
+    kept = batch if columns is None else {key: batch[key] for key in columns & batch.keys()}
+    # As indices, which are found once for all columns.
+    return take_rows(kept, mask.nonzero().squeeze(-1))
 
 
 def columns_read(name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,7 +274,7 @@ def per_sample_mean(name: str, key: str, losses: Tensor) -> Tensor:
             f"loss '{name}' gives '{key}' of shape {tuple(losses.shape)}; "
             "it must be per-sample, [N]."
         )
-    return losses.sum() / max(1, len(losses))
+    return losses.mean() if len(losses) else losses.sum()
 
 
 def reaches_any(loss: Tensor, parameters: list[nn.Parameter]) -> bool:

@@ -144,7 +144,9 @@ class AuxiliaryLoss(nn.Module):
     def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Scalars to log as ``aux/<name>/<key>`` beside the means of ``losses``.
 
-        Called right after ``losses``, with the same batch: what that computed may be kept for here.
+        Called once a result, not in every update: without gradients, after the last update's step,
+        with the batch that ``losses`` saw last. So what costs time belongs here; what ``losses``
+        computed may be kept for it, detached.
         """
         del batch
         return {}

@@ -78,6 +78,8 @@ class Bisimulation(LatentModelLoss):
         super().__init__(config, reward_reads_action=False, size_order=order, **given)
         if config.variant == "paper":
             self.reads = self.reads | {MEAN_ACTION}
+        # Arguments of `metric_distances`, of the last update, for `metrics`.
+        self._compared: dict[str, Any] = {}
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """``transition`` (nats a feature), ``reward`` and the weighted ``bisimulation``.
@@ -96,6 +98,14 @@ class Bisimulation(LatentModelLoss):
             "reward": (predicted - seen.reward).square(),
             "bisimulation": self.config.weight * metric,
         }
+
+    def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Means of the distances that the loss compared; none for no rows."""
+        del batch
+        if not self._compared or not len(self._compared["reward_i"]):
+            return {}
+        distances = metric_distances(**self._compared, variant=self.config.variant)
+        return {f"{key}_distance": value.mean() for key, value in distances.items()}
 
     def _partners(self, batch: Mapping[str, Any], generator: torch.Generator) -> Tensor:
         """[total], a permutation of the rows of all Learners that have a future."""
@@ -160,11 +170,7 @@ class Bisimulation(LatentModelLoss):
         }
         variant = self.config.variant
         if record:
-            with torch.no_grad():
-                distances = metric_distances(**pairs, variant=variant)
-            self._diagnostics = {
-                f"{key}_distance": value.mean() for key, value in distances.items() if len(index)
-            }
+            self._compared = {k: None if v is None else v.detach() for k, v in pairs.items()}
         return bisimulation_loss(**pairs, gamma=self.config.gamma, variant=variant)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from ray.rllib.core.columns import Columns
@@ -80,6 +80,11 @@ class CURL(AuxiliaryLoss):
         double_encoder_step: bool = False
         # Control: the positive of every query is a key drawn from the batch. Stays at log(batch).
         shuffled_positives: bool = False
+        # Control: of CURL, what augments the RL loss's observations alone. The encoder learns
+        # nothing of this loss; W and the projection do. Needs `model.augmentation`.
+        augmentation_only: bool = False
+        # Control: the RL loss trains no encoder; this one and the other losses do.
+        isolated: bool = False
 
         def __post_init__(self) -> None:
             """Fills in what the variant decides, and checks ranges.
@@ -109,6 +114,14 @@ class CURL(AuxiliaryLoss):
                     raise ValueError(f"{key} must be a whole number >= {least}; got {value!r}.")
             if self.double_encoder_step and self.variant != "dmc":
                 raise ValueError("double_encoder_step is an option of variant 'dmc' alone.")
+            for key in ("shuffled_positives", "augmentation_only", "isolated"):
+                if not isinstance(getattr(self, key), bool):
+                    raise ValueError(f"{key} must be true or false; got {getattr(self, key)!r}.")
+            if self.isolated and self.augmentation_only:
+                raise ValueError(
+                    "isolated=True leaves the encoder to this loss, and augmentation_only=True to "
+                    "the RL loss; choose one."
+                )
             if self.trained_layernorm and self.variant != "atari":
                 raise ValueError("trained_layernorm is an option of variant 'atari' alone.")
 
@@ -116,10 +129,12 @@ class CURL(AuxiliaryLoss):
 
     reads = frozenset({Columns.OBS})
     trains = "encoder"
-    controls = frozenset({"shuffled_positives"})
+    controls = frozenset({"augmentation_only", "shuffled_positives", "isolated"})
 
     def __init__(self, config: Config, **given: Any) -> None:
         super().__init__(config, **given)
+        if config.augmentation_only:
+            self.trains = "own"
         if config.double_encoder_step and self.key_encoder is None:
             raise SpecError(
                 "auxiliary.curl.double_encoder_step=True needs an algorithm whose target critic "
@@ -140,7 +155,8 @@ class CURL(AuxiliaryLoss):
         dim = _PROJECTION[1] if config.variant == "atari" else self.encoder.output_dim
         self.weight = nn.Parameter(torch.rand(dim, dim))
         self.draws = Draws()
-        self._diagnostics: dict[str, Tensor] = {}
+        # Of the last update, for `metrics`.
+        self._compared: _Compared | None = None
 
     @classmethod
     def defaults_for(cls, env_id: str) -> dict[str, Any]:
@@ -148,18 +164,24 @@ class CURL(AuxiliaryLoss):
         return {"variant": "atari"} if env_id.startswith("atari/") else {}
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """``info_nce``, [N], nats; zero, connected to the graph, for fewer than 2 keys."""
+        """``info_nce``, [N], nats; zero, connected to the graph, for fewer than 2 keys.
+
+        Raises:
+            SpecError: For ``augmentation_only`` where the RL loss sees no augmented observations.
+        """
         generator = self.draws.generator()
         queries, keys = self._views(batch, generator)
-        latents = self.encoder(queries)  # [N, D]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains == "encoder"):
+            latents = self.encoder(queries)  # [N, D]
         query, key = self.head(latents), self._encode_keys(keys)
         positives = self._positives(len(query), generator).to(query.device)
         key = self.peers.gather(key)
-        self._diagnostics = {}
+        self._compared = None
         if len(key) < 2:
             return {"info_nce": 0.0 * (query @ self.weight).sum(dim=-1)}
         if len(query):
-            self._diagnostics = diagnostics(latents, query, key, self.weight, positives)
+            weight = self.weight.detach().clone()  # a step moves it before `metrics`
+            self._compared = _Compared(latents.detach(), query.detach(), key, weight, positives)
         scale = self.config.logits_scale or 1.0
         loss = bilinear_info_nce(query, key, self.weight, scale=scale, positives=positives)
         return {"info_nce": loss}
@@ -167,7 +189,7 @@ class CURL(AuxiliaryLoss):
     def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """``accuracy``, ``effective_rank`` and ``feature_std``: see ``diagnostics``."""
         del batch
-        return self._diagnostics
+        return {} if self._compared is None else diagnostics(*self._compared)
 
     def after_update(self) -> None:
         """Moves the key network, unless the algorithm keeps it, and turns to new draws."""
@@ -180,6 +202,12 @@ class CURL(AuxiliaryLoss):
 
     def _views(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         raw, augmented = batch[Columns.OBS], batch.get(AUGMENTED_OBS)
+        if augmented is None and self.config.augmentation_only:
+            raise SpecError(
+                "auxiliary.curl.augmentation_only=True compares with what augments the RL loss's "
+                "observations, which nothing does: set model.augmentation (shift, crop), or leave "
+                "it out."
+            )
         if augmented is None:
             first = self.views(raw, generator, peers=self.peers)
             return first, self.views(raw, generator, peers=self.peers)
@@ -207,6 +235,16 @@ class CURL(AuxiliaryLoss):
             layers = [layer for layer in self.encoder.modules() if not list(layer.children())]
             normalize = not isinstance(layers[-1], nn.LayerNorm)
         return nn.LayerNorm(width, elementwise_affine=False) if normalize else nn.Identity()
+
+
+class _Compared(NamedTuple):
+    """Arguments of ``diagnostics``."""
+
+    latents: Tensor
+    query: Tensor
+    key: Tensor
+    weight: Tensor
+    positives: Tensor
 
 
 class Projection(nn.Module):

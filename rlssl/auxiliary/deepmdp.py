@@ -67,6 +67,8 @@ class DeepMDP(LatentModelLoss):
 
     def __init__(self, config: Config, **given: Any) -> None:
         super().__init__(config, reward_reads_action=True, **given)
+        # [N, D] each, of the last update, for `metrics`.
+        self._step: tuple[Tensor, Tensor] | None = None
         self.reconstruction: Reconstruction | None = None
         if config.decoder is not None:
             self.reconstruction = Reconstruction(
@@ -87,9 +89,7 @@ class DeepMDP(LatentModelLoss):
             "transition": self.transition_loss(seen, mean, std),
             "reward": (predicted - seen.reward).square(),
         }
-        with torch.no_grad():
-            change = (seen.latent - seen.next_latent).norm(dim=-1)
-            self._diagnostics = {"step_distance": change.mean()} if len(change) else {}
+        self._step = seen.latent.detach(), seen.next_latent
         if self.config.gradient_penalty > 0:
             losses["penalty"] = self.config.gradient_penalty * self._penalty(seen, generator)
         if self.reconstruction is not None:
@@ -102,6 +102,14 @@ class DeepMDP(LatentModelLoss):
                 latent, observation, generator, self.peers
             )
         return losses
+
+    def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """``step_distance``, the mean distance of a latent and the next; none for no rows."""
+        del batch
+        if self._step is None or not len(self._step[0]):
+            return {}
+        latent, next_latent = self._step
+        return {"step_distance": (latent - next_latent).norm(dim=-1).mean()}
 
     def after_update(self) -> None:
         """As the base does; takes the observations of the update into the decoder's scale."""

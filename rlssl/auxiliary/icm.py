@@ -126,7 +126,9 @@ class ICM(AuxiliaryLoss):
         forward_class = ResidualForwardModel if self.is_burda else ForwardModel
         self.forward_model = forward_class(feature_dim, self.action_space)
         self.return_scale = DiscountedReturnScale(config.gamma) if self.is_burda else None
-        self._diagnostics: dict[str, Tensor] = {}
+        # Of the last update, for `metrics`: errors [N]; predictions and targets of the inverse.
+        self._errors: dict[str, Tensor] = {}
+        self._guesses: tuple[Tensor, Tensor] | None = None
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Weighted ``inverse`` and ``forward`` losses, each [N]."""
@@ -137,7 +139,7 @@ class ICM(AuxiliaryLoss):
             error = self._forward_error(phi, phi_next, actions)
         forward_weight = 1.0 if self.is_burda else self.config.scale * self.config.forward_weight
         losses = {"forward": forward_weight * error}
-        self._diagnostics = {"forward_error": error.detach().mean()}
+        self._errors = {"forward_error": error.detach()}
         if hasattr(self, "inverse"):
             losses["inverse"] = self._inverse_weight * self._inverse_error(phi, phi_next, actions)
         return losses
@@ -156,7 +158,11 @@ class ICM(AuxiliaryLoss):
     def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Unweighted errors and, for one discrete action, the inverse model's accuracy."""
         del batch
-        return self._diagnostics
+        metrics = {key: error.mean() for key, error in self._errors.items()}
+        if self._guesses is not None:
+            prediction, target = self._guesses
+            metrics["inverse_accuracy"] = (prediction.argmax(-1) == target).float().mean()
+        return metrics
 
     @property
     def _inverse_weight(self) -> float:
@@ -204,9 +210,8 @@ class ICM(AuxiliaryLoss):
         target = inverse_target(actions, self.action_space)
         error = inverse_dynamics_loss(prediction, target)
         if isinstance(self.action_space, gym.spaces.Discrete):
-            accuracy = (prediction.argmax(-1) == target).float().mean()
-            self._diagnostics["inverse_accuracy"] = accuracy
-        self._diagnostics["inverse_error"] = error.detach().mean()
+            self._guesses = prediction.detach(), target
+        self._errors["inverse_error"] = error.detach()
         return error
 
 

@@ -145,12 +145,6 @@ class LatentModelLoss(AuxiliaryLoss):
         self.reward_moments = RunningMoments()
         self.draws = Draws()
         self._rewards_seen: Tensor | None = None
-        self._diagnostics: dict[str, Tensor] = {}
-
-    def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Means over the batch of what the losses compared; none for no rows."""
-        del batch
-        return self._diagnostics
 
     def after_update(self) -> None:
         """Takes the rewards of the update into their deviation, and turns to new draws."""

@@ -32,14 +32,14 @@ class RunningMoments(nn.Module):
 
     def take_in(self, rows: Tensor) -> None:
         """Merges [N, *shape] rows (Chan et al. 1979); the variance is the population's."""
-        rows = rows.double()
-        total = self.count + len(rows)
-        share = len(rows) / total.double()
-        shift = rows.mean(0) - self.mean
-        variance = (1 - share) * self.variance + share * rows.var(0, correction=0)
-        self.variance.copy_(variance + share * (1 - share) * shift**2)
-        self.mean.copy_(self.mean + share * shift)
-        self.count.copy_(total)
+        # Few operations: this is called in every update, on small tensors.
+        share = len(rows) / (int(self.count) + len(rows))
+        variance, mean = torch.var_mean(rows.double(), dim=0, correction=0)
+        shift = mean - self.mean
+        variance.addcmul_(shift, shift, value=1 - share)
+        self.variance.copy_(self.variance.double().lerp_(variance, share))
+        self.mean.copy_(self.mean.double().add_(shift, alpha=share))
+        self.count.add_(len(rows))
 
 
 class ObservationNormalizer(nn.Module):

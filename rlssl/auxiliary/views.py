@@ -101,6 +101,8 @@ class NoisyViews(Views):
         self.noise = noise
         self.moments = RunningMoments(shape)
         self._seen: Tensor | None = None
+        # Whether `moments` hold anything, which is not asked of a device in every update.
+        self._has_moments = False
 
     def forward(
         self,
@@ -116,8 +118,10 @@ class NoisyViews(Views):
         self._seen = peers.gather(obs)
         if not total:
             return obs.float()
-        batch_variance = self._seen.float().var(0, correction=0)
-        variance = torch.where(self.moments.count > 0, self.moments.variance, batch_variance)
+        self._has_moments = self._has_moments or bool(self.moments.count)
+        variance = self.moments.variance
+        if not self._has_moments:
+            variance = self._seen.float().var(0, correction=0)
         normal = torch.randn(total, *obs.shape[1:], generator=generator)[first : first + len(obs)]
         return obs.float() + self.noise * variance.sqrt() * normal.to(obs.device)
 

@@ -1,10 +1,10 @@
 """Exponential moving averages of networks: slow copies that give stable targets."""
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @torch.no_grad()
@@ -36,6 +36,24 @@ def update_ema(online: nn.Module, target: nn.Module, tau: float) -> None:
         target_buffers[name].copy_(buffer)
 
 
+class _Pairs(NamedTuple):
+    """Tensors of a copy and of the network that it follows, listed once.
+
+    Walking through modules takes longer than moving small ones.
+    """
+
+    online: nn.Module
+    slow: list[Tensor]
+    fast: list[Tensor]
+    buffers: list[tuple[Tensor, Tensor]]
+
+    @classmethod
+    def of(cls, online: nn.Module, target: nn.Module) -> Self:
+        # A tied parameter is listed once.
+        buffers = zip(target.buffers(), online.buffers(), strict=True)
+        return cls(online, [*target.parameters()], [*online.parameters()], [*buffers])
+
+
 class EMACopy(nn.Module):
     """A copy of a network that follows it slowly and takes no gradient.
 
@@ -51,6 +69,15 @@ class EMACopy(nn.Module):
         """What the copy gives, without a graph."""
         return self.target(*args)
 
+    @torch.no_grad()
     def update(self, online: nn.Module, tau: float) -> None:
-        """See ``update_ema``."""
-        update_ema(online, self.target, tau)
+        """See ``update_ema``, which the first call is; ``online`` keeps its parameters after it."""
+        pairs = self.__dict__.get("_pairs")
+        if pairs is None or pairs.online is not online or not 0.0 <= tau <= 1.0:
+            update_ema(online, self.target, tau)
+            self.__dict__["_pairs"] = _Pairs.of(online, self.target)
+            return
+        if pairs.slow:
+            torch._foreach_lerp_(pairs.slow, pairs.fast, tau)
+        for slow, buffer in pairs.buffers:
+            slow.copy_(buffer)

@@ -3,6 +3,7 @@
 import functools
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ print("torch._dynamo" in sys.modules)
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 def test_it_steps_as_torchs_adam(weight_decay: float) -> None:
     weights = []
-    options = {"lr": 0.1, "eps": 1e-5, "weight_decay": weight_decay}
+    options: dict[str, Any] = {"lr": 0.1, "eps": 1e-5, "weight_decay": weight_decay}
     for cls in (functools.partial(torch.optim.Adam, fused=True), EagerAdam):
         torch.manual_seed(0)
         layer = nn.Linear(4, 2)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rlssl.augmentations import random_crop, random_shift
 from rlssl.auxiliary.curl import CURL
 from rlssl.auxiliary.views import ImageViews, NoisyViews
+from rlssl.errors import SpecError
 from rlssl.losses import bilinear_info_nce
 from rlssl.networks import build_encoder
 from rlssl.networks.augmentation import AUGMENTED_OBS
@@ -274,6 +275,22 @@ def test_gradient_reaches_the_encoder_and_no_key_network(variant: str) -> None:
     assert all(p.grad is None for p in curl.key_head.parameters())
 
 
+def test_augmentation_only_leaves_the_encoder_alone_and_changes_no_loss() -> None:
+    obs = sample(FRAMES)
+    batch = {Columns.OBS: obs, AUGMENTED_OBS: random_shift(obs, 1, seeded(5))}
+    with_loss, alone = make(), make(augmentation_only=True)
+    loss = alone.losses(batch)["info_nce"]
+    torch.testing.assert_close(loss, with_loss.losses(batch)["info_nce"])
+    loss.mean().backward()
+    assert alone.trains == "own" and alone.weight.grad is not None and alone.weight.grad.any()
+    assert all(p.grad is None for p in alone.encoder.parameters())
+
+
+def test_augmentation_only_without_augmentation_is_an_error() -> None:
+    with pytest.raises(SpecError, match=r"which nothing does: set model\.augmentation"):
+        make(augmentation_only=True).losses({Columns.OBS: sample(FRAMES)})
+
+
 @pytest.mark.parametrize("num_rows", [0, 1])
 @pytest.mark.parametrize("space", [VECTOR, FRAMES], ids=["vector", "frames"])
 def test_too_few_rows_give_zero_connected_to_the_graph(space: gym.Space, num_rows: int) -> None:
@@ -372,6 +389,8 @@ def test_variant_decides_what_is_left_open() -> None:
         ({"ema_tau": 1.5}, "ema_tau must be in (0, 1]; got 1.5"),
         ({"logits_scale": 0.0}, "logits_scale must be > 0; got 0.0"),
         ({"noise": -0.1}, "noise must be > 0; got -0.1"),
+        ({"isolated": 1}, "isolated must be true or false; got 1"),
+        ({"isolated": True, "augmentation_only": True}, "isolated=True leaves the encoder to this"),
         ({"pad": -1}, "pad must be a whole number >= 0; got -1"),
         ({"crop": 0}, "crop must be a whole number >= 1; got 0"),
         ({"crop": 8.5}, "crop must be a whole number >= 1; got 8.5"),

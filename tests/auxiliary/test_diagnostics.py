@@ -1,12 +1,16 @@
 """Diagnostics: by hand, against scipy, and where they are logged."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
+from ray.rllib.core.columns import Columns
+from torch import Tensor
 
+from rlssl.auxiliary import AuxiliaryLoss
 from rlssl.auxiliary.diagnostics import (
     NUM_ROWS,
     effective_rank,
@@ -14,6 +18,9 @@ from rlssl.auxiliary.diagnostics import (
     rank_correlation,
     state_distances,
 )
+from rlssl.registry import register_auxiliary_loss
+from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
+from tests.algorithms.actor_critic_bench import ActorCriticBench, small_sac
 from tests.algorithms.bench import Bench, small_ppo
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
 
@@ -72,6 +79,55 @@ def test_latents_are_logged_once_an_update_beside_the_losses(bench: Bench | None
     assert set(logged) == {"effective_rank", "feature_variance", "distance"}
     assert 1.0 < logged["effective_rank"] <= 16.0 and logged["distance"] > 0.0
     assert set(aux) == {"deepmdp", "latents"}
+
+
+class _Counting(AuxiliaryLoss):
+    """Counts what is asked of it, and keeps latents of the last minibatch for its metrics."""
+
+    reads = frozenset({Columns.OBS})
+
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        latents = self.encoder(batch[Columns.OBS])
+        self.num_losses = getattr(self, "num_losses", 0) + 1
+        self.kept = latents.detach()
+        return {"square": latents.square().mean(-1)}
+
+    def metrics(self, batch: Any) -> dict[str, Tensor]:
+        assert not torch.is_grad_enabled() and len(batch[Columns.OBS]) == len(self.kept)
+        self.num_metrics = getattr(self, "num_metrics", 0) + 1
+        return {"mean": self.kept.mean()}
+
+
+register_auxiliary_loss("test_counting")(_Counting)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda losses: Bench(small_ppo().auxiliary(**losses)),
+        lambda losses: RainbowBench(small_rainbow().auxiliary(**losses)),
+        lambda losses: ActorCriticBench(small_sac().auxiliary(**losses)),
+    ],
+    ids=["ppo", "rainbow", "sac"],
+)
+def test_metrics_of_a_loss_are_worked_out_once_a_result(make: Any) -> None:
+    bench = make({"test_counting": {}})
+    loss = bench.module.auxiliary["test_counting"]
+    for count in (1, 2):
+        aux = bench.update(bench.sample())["default_policy"]["aux"]["test_counting"]
+        assert loss.num_metrics == count < loss.num_losses
+        assert float(aux["mean"].peek()) == float(loss.kept.mean())
+
+
+def test_metrics_of_a_loss_are_worked_out_once_a_report_of_a3c() -> None:
+    bench = A3CBench(small_a3c().auxiliary(test_counting={}))
+    loss = bench.module.auxiliary["test_counting"]
+    for _ in range(3):
+        bench.learner.compute(bench.sample(16), agent_steps=16)
+        bench.learner.apply(worker=0, agent_steps=16, num_steps=16)
+    aux = bench.learner.report()["default_policy"]["aux"]["test_counting"]
+    assert (loss.num_losses, loss.num_metrics) == (3, 1)
+    assert float(aux["mean"].peek()) == float(loss.kept.mean())
 
 
 def test_without_losses_nothing_is_logged() -> None:

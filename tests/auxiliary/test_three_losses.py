@@ -1,0 +1,93 @@
+"""CURL, ICM and DBC together on one encoder: fifty updates on a fixed stream of data."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.algorithms.actor_critic_bench import ActorCriticBench, small_sac
+from tests.algorithms.bench import Bench, small_ppo
+
+LOSSES = {"curl": {}, "icm": {}, "bisimulation": {"normalize_rewards": True}}
+
+#: Updates, and how many different batches they take turns on.
+UPDATES, STREAM = 50, 5
+
+#: Fall on data that stays the same. Of the means over a turn: at most so much of the first.
+FALLING = {
+    "curl/info_nce": 0.95,
+    "icm/forward": 0.2,
+    "icm/inverse": 0.9,
+    "bisimulation/transition": 0.5,
+    "bisimulation/reward": 0.5,
+}
+
+
+def on_ppo() -> tuple[Bench, dict[str, Any], Callable[[int], Any]]:
+    """A Learner, a batch, and what makes the k-th update and gives its result."""
+    settings = {"num_epochs": 1, "minibatch_size": 64, "lr": 1e-3}
+    bench = Bench(small_ppo(**settings).auxiliary(**LOSSES))
+    stream = [bench.sample() for _ in range(STREAM)]
+    batch = bench.batch(copy.deepcopy(stream[0]))
+    # The Learner's pipeline changes the episodes that it is given.
+    return bench, batch, lambda k: bench.update(copy.deepcopy(stream[k % STREAM]))
+
+
+def on_sac() -> tuple[Bench, dict[str, Any], Callable[[int], Any]]:
+    """As `on_ppo`, with batches that are drawn beforehand."""
+    bench = ActorCriticBench(small_sac(lr=1e-3).auxiliary(**LOSSES))
+    bench.add(bench.sample(200))
+    stream = [bench.draw() for _ in range(STREAM)]
+
+    def update(k: int) -> Any:
+        bench.learner.update_on(stream[k % STREAM], agent_steps=bench.env_steps)
+        return bench.learner.report()
+
+    batch = {key: torch.as_tensor(value) for key, value in stream[0].items()}
+    return bench, batch, update
+
+
+@pytest.mark.parametrize("make", [on_ppo, on_sac], ids=["ppo", "sac"])
+def test_losses_on_one_encoder_all_learn(make: Callable[[], Any]) -> None:
+    bench, batch, update = make()
+    seen = []
+    for k in range(UPDATES):
+        result = update(k)
+        assert "faults" not in result  # no update was left out
+        aux = result["default_policy"]["aux"]
+        seen.append(
+            {
+                f"{name}/{key}": float(value.peek())
+                for name in LOSSES
+                for key, value in aux[name].items()
+                if key != "intrinsic_reward"  # SAC's is of the chunks that were stored first
+            }
+        )
+    assert np.isfinite([list(row.values()) for row in seen]).all()
+    first, last = (
+        {key: np.mean([row[key] for row in turn]) for key in seen[0]}
+        for turn in (seen[:STREAM], seen[-STREAM:])
+    )
+    for key, share in FALLING.items():
+        assert last[key] < share * first[key], (key, first[key], last[key])
+    # DBC's own loss need not fall: what latents are compared with is predicted, and moves apart
+    # while the transition model learns. Where the models stand still, it does.
+    trace = with_models_held(bench, batch)
+    assert trace[-1] < 0.7 * trace[0], trace
+
+
+def with_models_held(bench: Bench, batch: dict[str, Any]) -> list[float]:
+    """DBC's loss on a batch while Adam moves the encoder alone."""
+    loss: Any = bench.module.auxiliary["bisimulation"]
+    adam = torch.optim.Adam(bench.module.encoder.parameters(), lr=1e-2)
+    trace = []
+    for _ in range(60):
+        adam.zero_grad()
+        mean = loss.losses(batch)["bisimulation"].mean()
+        mean.backward()
+        adam.step()
+        trace.append(mean.item())
+    return trace
