@@ -1,5 +1,8 @@
 """Command lines against clusters of several raylets: placement, lost nodes, what is refused."""
 
+import itertools
+import json
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +88,55 @@ def test_training_spreads_its_runners_and_survives_the_loss_of_a_node(
 def only_trial_or(lab: Path) -> Path:
     found = list((lab / "results" / "run").glob("*/trial.json"))
     return found[0].parent if found else lab
+
+
+def test_a3c_goes_on_without_the_worker_of_a_lost_node_until_there_is_room_again(
+    nodes: Nodes, lab: Path, rlssl: Any
+) -> None:
+    # A node for each of the three processes, so that a lost one leaves no room elsewhere.
+    nodes.only(1, 1, 1)
+    run = rlssl(
+        *("train", "a3c", "lab/Corridor", "--set", "plugins=[my_lab]", "--aux", "lab_small"),
+        *("--set", "training.agent_steps_per_iteration=400", "--set", "env.pause_s=0.001"),
+        *("--env-runners", "2", "--stop", "env_steps=100000000", "--name", "run"),
+    )
+
+    def rows() -> list[dict[str, Any]]:
+        file = only_trial_or(lab) / "result.json"
+        complete = file.read_text().splitlines(keepends=True) if file.exists() else []
+        return [json.loads(line) for line in complete if line.endswith("\n")]
+
+    def alive() -> list[int]:
+        """Workers by the results, one number for each time that it changed."""
+        return [number for number, _ in itertools.groupby(row["workers_alive"] for row in rows())]
+
+    run.wait_until(lambda: alive()[-1:] == [2])
+    (home,) = nodes.actors("TrialRunner")
+    others = nodes.actors("VectorWorker")
+    assert len({home, *others}) == 3
+    nodes.remove(others[0])
+    # The run knows before the cluster does.
+    run.wait_until(lambda: nodes.actors("VectorWorker") == others[1:])
+    before = len(rows())
+    run.wait_until(lambda: len(rows()) >= before + 5)
+    assert {row["workers_alive"] for row in rows()[before:]} == {1}
+    assert rows()[-1]["faults"]["worker_restarts"] == 0
+    there = nodes.add(1)
+    run.wait_until(lambda: alive()[-1:] == [2])
+    assert sorted(nodes.actors("VectorWorker")) == sorted([there, others[1]])
+    run.wait_until(lambda: sum(row["workers_alive"] == 2 for row in rows()[-5:]) == 5)
+    run.process.send_signal(signal.SIGINT)
+    printed = run.finish(130)
+    assert "Traceback" not in printed
+
+    told = rows()
+    assert {row["env_steps_at_start"] for row in told} == {0}  # the trial never stopped
+    assert alive()[-3:] == [2, 1, 2]
+    assert all(one["updates"] < later["updates"] for one, later in itertools.pairwise(told))
+    assert told[-1]["faults"]["worker_restarts"] == 1
+    assert told[-1]["faults"]["worker_hangs"] == told[-1]["faults"]["worker_errors"] == 0
+    # Fragments of 4 environments and 20 steps, or 21: what was heard, and no more.
+    assert 80 <= told[-1]["env_steps"] / told[-1]["updates"] <= 84
 
 
 def test_sweep_goes_on_where_a_node_was_lost_with_its_trial(

@@ -193,7 +193,11 @@ def test_a_mistake_is_one_screen_and_starts_nothing(mistake: str, folder: Path) 
 
 @pytest.mark.parametrize(
     ("module", "env", "extra"),
-    [("minigrid", "MiniGrid-Empty-5x5-v0", "minigrid"), ("minatar", "minatar/pong", "minatar")],
+    [
+        ("minigrid", "MiniGrid-Empty-5x5-v0", "minigrid"),
+        ("minatar", "minatar/pong", "minatar"),
+        ("vizdoom", "vizdoom/MyWayHome", "vizdoom"),
+    ],
 )
 def test_a_missing_extra_is_named(
     module: str, env: str, extra: str, folder: Path, monkeypatch: pytest.MonkeyPatch
