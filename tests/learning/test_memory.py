@@ -37,12 +37,12 @@ def ppo(seed: int, lstm: dict[str, int] | None) -> rlssl.PPOConfig:
     )
 
 
-def a3c(seed: int) -> rlssl.A3CConfig:
-    """A3C in process; settings from seeds 100 to 102. On 101 and 102: 1.000 and 0.800."""
+def a3c(seed: int, lstm: dict[str, int] | None) -> rlssl.A3CConfig:
+    """A3C in process; settings from seeds 100 to 102."""
     return (
         rlssl.A3CConfig()
         .environment("memory/cue")
-        .model(encoder_config={"hidden": [64]}, lstm={"hidden": 64}, shared_encoder=True)
+        .model(encoder_config={"hidden": [64]}, lstm=lstm, shared_encoder=True)
         .training(optimizer="adam", lr=3e-3, entropy_coeff=0.03, lambda_=0.95)
         .env_runners(num_envs_per_env_runner=8)
         .debugging(seed=seed)
@@ -61,7 +61,11 @@ def test_ppo_without_a_memory_stays_at_chance(seed: int) -> None:
     assert abs(success_after(ppo(seed, None), 40_000) - CHANCE) < 0.13
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a3c_with_an_lstm_remembers_more_than_chance(seed: int) -> None:
-    # Measured: 1.000 on each of them; the bar allows for tuning seed 102.
-    assert success_after(a3c(seed), 60_000) >= 2 * CHANCE
+@pytest.mark.parametrize("seed", [10, 11, 12])
+def test_a3c_with_an_lstm_remembers_the_cue(seed: int) -> None:
+    assert success_after(a3c(seed, {"hidden": 64}), 120_000) >= 0.95
+
+
+@pytest.mark.parametrize("seed", [10, 11, 12])
+def test_a3c_without_a_memory_stays_at_chance(seed: int) -> None:
+    assert abs(success_after(a3c(seed, None), 120_000) - CHANCE) < 0.13
