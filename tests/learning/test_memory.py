@@ -14,31 +14,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 CHANCE = 0.25
 
 
-def success_after(config: Any, env_steps: int, *, every: int | None = None) -> float:
-    """The share of 200 greedy evaluation episodes in which the cue is named.
-
-    Args:
-        config: Of the agent.
-        env_steps: When it is looked at; with ``every``, at the latest.
-        every: Env steps between looks; the first at which 95 % are named ends the run.
-    """
+def success_after(config: Any, env_steps: int) -> float:
+    """The share of 200 greedy evaluation episodes in which the cue is named."""
     algorithm = config.build_algo()
-    env = config.evaluation_env_settings
-    every = every or env_steps
-    success = 0.0
     try:
-        for goal in range(every, env_steps + 1, every):
-            while algorithm.train()["env_steps"] < goal:
-                pass
-            records = evaluate_policy(
-                Policy.from_algorithm(algorithm), env, seeds=range(200), explore=False
-            )
-            success = summarize(records)["success_rate"]
-            if success >= 0.95:
-                break
+        result = algorithm.train()
+        while result["env_steps"] < env_steps:
+            result = algorithm.train()
+        policy = Policy.from_algorithm(algorithm)
     finally:
         algorithm.stop()
-    return success
+    env = config.evaluation_env_settings
+    return summarize(evaluate_policy(policy, env, seeds=range(200), explore=False))["success_rate"]
 
 
 def ppo(seed: int, lstm: dict[str, int] | None) -> rlssl.PPOConfig:
@@ -51,12 +38,13 @@ def ppo(seed: int, lstm: dict[str, int] | None) -> rlssl.PPOConfig:
 
 
 def a3c(seed: int, lstm: dict[str, int] | None) -> rlssl.A3CConfig:
-    """A3C in process; settings from seeds 100 to 102."""
+    """A3C in process; settings from seeds 100 to 106. At a constant rate it may forget again."""
     return (
         rlssl.A3CConfig()
         .environment("memory/cue")
         .model(encoder_config={"hidden": [64]}, lstm=lstm, shared_encoder=True)
-        .training(optimizer="adam", lr=3e-3, entropy_coeff=0.03, lambda_=0.95)
+        .training(optimizer="adam", lr=[[0, 3e-3], [150_000, 3e-4]])
+        .training(entropy_coeff=0.03, lambda_=0.95)
         .env_runners(num_envs_per_env_runner=8)
         .debugging(seed=seed)
     )
@@ -74,11 +62,11 @@ def test_ppo_without_a_memory_stays_at_chance(seed: int) -> None:
     assert abs(success_after(ppo(seed, None), 40_000) - CHANCE) < 0.13
 
 
-@pytest.mark.parametrize("seed", [20, 21, 22])
-def test_a3c_with_an_lstm_comes_to_remember_the_cue(seed: int) -> None:
-    assert success_after(a3c(seed, {"hidden": 64}), 300_000, every=20_000) >= 0.95
+@pytest.mark.parametrize("seed", [30, 31, 32])
+def test_a3c_with_an_lstm_remembers_the_cue(seed: int) -> None:
+    assert success_after(a3c(seed, {"hidden": 64}), 160_000) >= 0.95
 
 
-@pytest.mark.parametrize("seed", [10, 11, 12])
+@pytest.mark.parametrize("seed", [30, 31, 32])
 def test_a3c_without_a_memory_stays_at_chance(seed: int) -> None:
-    assert abs(success_after(a3c(seed, None), 120_000) - CHANCE) < 0.13
+    assert abs(success_after(a3c(seed, None), 160_000) - CHANCE) < 0.13
