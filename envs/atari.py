@@ -42,8 +42,8 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from rlssl.errors import SpecError, suggest, unknown_name
-from rlssl.registry import env_options
+from rlssl.errors import SpecError, unknown_name
+from rlssl.registry import known_env_options
 
 PREFIX = "atari/"
 
@@ -91,12 +91,8 @@ def _rom(config: Mapping[str, Any]) -> str:
 
 
 def _options(config: Mapping[str, Any]) -> "Options":
-    options = env_options(config)
-    known = [field.name for field in fields(Options)]
-    for key in [key for key in options if key not in known]:
-        guess = suggest(key, known)
-        raise SpecError(f"unknown option env.{key} of {config['id']}{guess}")
-    return Options(**options)
+    defaults = {field.name: field.default for field in fields(Options)}
+    return Options(**known_env_options(config, defaults))
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 
-from rlssl.errors import SpecError, did_you_mean, suggest, unknown_name
-from rlssl.registry import env_options
+from rlssl.errors import SpecError, did_you_mean, unknown_name
+from rlssl.registry import known_env_options
 
 logger = logging.getLogger(__name__)
 
@@ -134,11 +134,7 @@ def _options(
         "render_quality": "fast",
         **more_defaults,
     }
-    options = env_options(config)
-    for key in options.keys() - defaults.keys():
-        guess = suggest(key, defaults)
-        raise SpecError(f"unknown option env.{key} of {config['id']}{guess}")
-    options = {**defaults, **options}
+    options = known_env_options(config, defaults)
     _check(options)
     side = options["size"]
     return {**options, "size": (side, side) if isinstance(side, int) else tuple(side)}

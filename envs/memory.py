@@ -23,11 +23,12 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from rlssl.errors import SpecError, suggest, unknown_name
-from rlssl.registry import env_options
+from rlssl.errors import unknown_name
+from rlssl.registry import known_env_options, require_whole_numbers
 
-#: Option -> default and least value.
-OPTIONS = {"num_cues": (4, 2), "delay": (10, 1), "num_distractors": (0, 0)}
+#: Option -> default, and the least that it may be.
+OPTIONS = {"num_cues": 4, "delay": 10, "num_distractors": 0}
+_LEAST = {"num_cues": 2, "delay": 1, "num_distractors": 0}
 
 
 def ids() -> list[str]:
@@ -44,14 +45,9 @@ def make(config: Mapping[str, Any]) -> gym.Env:
     """
     if config["id"] not in ids():
         raise unknown_name("environment", config["id"], ids())
-    options = env_options(config)
-    for key, value in options.items():
-        if key not in OPTIONS:
-            raise SpecError(f"unknown option env.{key} of {config['id']}{suggest(key, OPTIONS)}")
-        least = OPTIONS[key][1]
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise SpecError(f"env.{key} must be a whole number >= {least}; got {value!r}.")
-    return CueEnv(**{key: options.get(key, default) for key, (default, _) in OPTIONS.items()})
+    options = known_env_options(config, OPTIONS)
+    require_whole_numbers(options, _LEAST)
+    return CueEnv(**options)
 
 
 class CueEnv(gym.Env):

@@ -23,8 +23,8 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.wrappers import TimeLimit
 
-from rlssl.errors import SpecError, suggest, unknown_name
-from rlssl.registry import env_options
+from rlssl.errors import SpecError, unknown_name
+from rlssl.registry import known_env_options
 
 GAMES = {
     "Asterix": "asterix",
@@ -58,11 +58,7 @@ def make(config: Mapping[str, Any]) -> gym.Env:
     game = GAMES.get(wanted) or (wanted if wanted in GAMES.values() else None)
     if game is None:
         raise unknown_name("environment", config["id"], ids())
-    options = env_options(config)
-    for key in options.keys() - DEFAULTS.keys():
-        guess = suggest(key, DEFAULTS)
-        raise SpecError(f"unknown option env.{key} of {config['id']}{guess}")
-    options = {**DEFAULTS, **options}
+    options = known_env_options(config, DEFAULTS)
     limit = options.pop("max_episode_steps")
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise SpecError(f"env.max_episode_steps must be an integer >= 1 or null; got {limit!r}.")

@@ -27,8 +27,8 @@ import numpy as np
 import vizdoom
 from gymnasium.spaces import Box, Discrete
 
-from rlssl.errors import SpecError, did_you_mean, suggest, unknown_name
-from rlssl.registry import env_options
+from rlssl.errors import SpecError, did_you_mean, unknown_name
+from rlssl.registry import known_env_options, require_whole_numbers
 
 #: Map units. The published starts are fixed, too, and named after the map's points 10 and 15. None:
 #: any of the 17 points.
@@ -84,19 +84,13 @@ def make(config: Mapping[str, Any]) -> gym.Env:
     """
     if config["id"] not in ids():
         raise unknown_name("environment", config["id"], ids())
-    options = env_options(config)
-    for key in options.keys() - OPTIONS.keys():
-        raise SpecError(f"unknown option env.{key} of {config['id']}{suggest(key, OPTIONS)}")
-    options = {**OPTIONS, **options}
+    options = known_env_options(config, OPTIONS)
     if options["start"] not in list(START_POINTS):
         raise SpecError(
             f"env.start must be one of {', '.join(START_POINTS)}; got {options['start']!r}"
             f"{did_you_mean(str(options['start']), START_POINTS) or '.'}"
         )
-    for key in ("action_repeat", "size"):
-        value = options[key]
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise SpecError(f"env.{key} must be a whole number >= 1; got {value!r}.")
+    require_whole_numbers(options, {"action_repeat": 1, "size": 1})
     return MyWayHome(**options)
 
 

@@ -13,6 +13,7 @@ from rlssl.errors import (
     MissingExtraError,
     PluginError,
     SpecError,
+    suggest,
     unknown_name,
 )
 from rlssl.plugins import load_plugins, plugins_are_loading, resolve
@@ -350,6 +351,27 @@ def _is_own(entry: Any) -> bool:
 def env_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what the user wrote beside the id: ``config`` without the reserved keys."""
     return {key: value for key, value in config.items() if key not in RESERVED_ENV_KEYS}
+
+
+def known_env_options(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns ``defaults`` with what the user wrote beside the id.
+
+    Raises:
+        SpecError: An option is not among the defaults.
+    """
+    options = env_options(config)
+    for key in options.keys() - defaults.keys():
+        guess = suggest(key, defaults)
+        raise SpecError(f"unknown option env.{key} of {config['id']}{guess}")
+    return {**defaults, **options}
+
+
+def require_whole_numbers(options: Mapping[str, Any], least: Mapping[str, int]) -> None:
+    """Raises a SpecError unless these options of an environment are whole and large enough."""
+    for key, bound in least.items():
+        value = options[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < bound:
+            raise SpecError(f"env.{key} must be a whole number >= {bound}; got {value!r}.")
 
 
 def find_environment(name: str) -> EnvEntry | None:

@@ -1,6 +1,5 @@
 """What the modules of all algorithms that learn from a replay buffer share."""
 
-import functools
 from typing import Any
 
 import tree
@@ -9,8 +8,8 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
-from rlssl.auxiliary.base import build_auxiliary, seed_of
-from rlssl.networks.augmentation import Augmentation, build_augmentation
+from rlssl.algorithms.learning_parts import build_losses, build_views
+from rlssl.networks.augmentation import Augmentation
 from rlssl.networks.encoders import Encoder
 from rlssl.schedules import value_at
 
@@ -33,21 +32,9 @@ class OffPolicyModule(TorchRLModule, InferenceOnlyAPI):
         Args:
             key_encoder: A slow copy of the encoder, where the algorithm keeps one.
         """
-        settings = self.model_config
-        seed = functools.partial(seed_of, seed=settings["seed"])
-        augment = functools.partial(
-            build_augmentation, self.observation_space, settings, self.encoder
-        )
-        self.augmentation = augment(seed=seed("augmentation"))
-        self.next_augmentation = augment(seed=seed("next_augmentation"))
-        self.auxiliary = build_auxiliary(
-            settings["auxiliary"],
-            encoder=self.encoder,
-            observation_space=self.observation_space,
-            action_space=self.action_space,
-            seed=settings["seed"],
-            key_encoder=key_encoder,
-        )
+        self.augmentation = build_views(self, "augmentation")
+        self.next_augmentation = build_views(self, "next_augmentation")
+        self.auxiliary = build_losses(self, key_encoder)
 
     def scheduled(self, key: str, t: int | None) -> float:
         """A setting after ``t`` agent steps; None: the last of the schedule."""

@@ -2,12 +2,12 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from rlssl.networks.ema import EMACopy
+from rlssl.networks.ema import EMACopy, Pairs
 
 
 class TargetNetwork(EMACopy):
@@ -82,28 +82,12 @@ class SlowParts(EMACopy):
         self.__dict__["_online"] = online
         self._taus = dict(taus)
 
-    @torch.no_grad()
     def move(self) -> None:
         """Takes a step towards the online networks, buffers and all."""
-        for tau, slow, online in self._parameters_by_tau:
-            torch._foreach_lerp_(slow, online, tau)
-        for slow_buffer, buffer in self._pairs_of_buffers:
-            slow_buffer.copy_(buffer)
+        for pairs, tau in self._moved:
+            pairs.move(tau)
 
     @functools.cached_property
-    def _parameters_by_tau(self) -> list[tuple[float, list[Tensor], list[Tensor]]]:
-        """Listed once, because walking through modules takes longer than moving small ones."""
-        online, target = self.__dict__["_online"], self.target
-        taus = set(self._taus.values())
-        return [(tau, self._of(target, tau), self._of(online, tau)) for tau in sorted(taus)]
-
-    @functools.cached_property
-    def _pairs_of_buffers(self) -> list[tuple[Tensor, Tensor]]:
-        online: nn.Module = self.__dict__["_online"]
-        return list(zip(self.target.buffers(), online.buffers(), strict=True))
-
-    def _of(self, parts: Any, tau: float) -> list[Tensor]:
-        """The parameters, in the order of the layers, of the parts that move at this speed."""
-        return [
-            p for name, own in self._taus.items() if own == tau for p in parts[name].parameters()
-        ]
+    def _moved(self) -> list[tuple[Pairs, float]]:
+        online, target = self.__dict__["_online"], cast("nn.ModuleDict", self.target)
+        return [(Pairs.of(online[name], target[name]), tau) for name, tau in self._taus.items()]

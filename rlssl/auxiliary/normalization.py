@@ -32,14 +32,14 @@ class RunningMoments(nn.Module):
 
     def take_in(self, rows: Tensor) -> None:
         """Merges [N, *shape] rows (Chan et al. 1979); the variance is the population's."""
-        # Few operations: this is called in every update, on small tensors.
-        share = len(rows) / (int(self.count) + len(rows))
+        # Few operations, none of which waits for a device: this is called in every update.
+        self.count.add_(len(rows))
+        share = len(rows) / self.count.double()
         variance, mean = torch.var_mean(rows.double(), dim=0, correction=0)
         shift = mean - self.mean
-        variance.addcmul_(shift, shift, value=1 - share)
+        variance.addcmul_(shift, shift * (1 - share))
         self.variance.copy_(self.variance.double().lerp_(variance, share))
-        self.mean.copy_(self.mean.double().add_(shift, alpha=share))
-        self.count.add_(len(rows))
+        self.mean.copy_(self.mean + share * shift)
 
 
 class ObservationNormalizer(nn.Module):

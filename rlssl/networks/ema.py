@@ -21,22 +21,11 @@ def update_ema(online: nn.Module, target: nn.Module, tau: float) -> None:
     Raises:
         ValueError: If ``tau`` is outside [0, 1], or the two networks differ.
     """
-    if not 0.0 <= tau <= 1.0:
-        raise ValueError(f"tau must be in [0, 1]; got {tau}.")
-    # A tied parameter is listed once, so it moves once.
-    parameters, buffers = dict(online.named_parameters()), dict(online.named_buffers())
-    targets, target_buffers = dict(target.named_parameters()), dict(target.named_buffers())
-    if parameters.keys() != targets.keys() or buffers.keys() != target_buffers.keys():
-        differing = sorted({*parameters, *buffers} ^ {*targets, *target_buffers})
-        raise ValueError(f"target must be a copy of online; only one of them has {differing}.")
-    if parameters:
-        moved: list[torch.Tensor] = [targets[name] for name in parameters]
-        torch._foreach_lerp_(moved, list(parameters.values()), tau)
-    for name, buffer in buffers.items():
-        target_buffers[name].copy_(buffer)
+    check_tau(tau)
+    Pairs.of(online, target).move(tau)
 
 
-class _Pairs(NamedTuple):
+class Pairs(NamedTuple):
     """Tensors of a copy and of the network that it follows, listed once.
 
     Walking through modules takes longer than moving small ones.
@@ -49,9 +38,34 @@ class _Pairs(NamedTuple):
 
     @classmethod
     def of(cls, online: nn.Module, target: nn.Module) -> Self:
-        # A tied parameter is listed once.
+        """Lists them; a tied parameter once, so that it moves once.
+
+        Raises:
+            ValueError: If the two networks differ.
+        """
+        names, theirs = (
+            [name for name, _ in [*network.named_parameters(), *network.named_buffers()]]
+            for network in (online, target)
+        )
+        if names != theirs:
+            differing = sorted({*names} ^ {*theirs})
+            raise ValueError(f"target must be a copy of online; only one of them has {differing}.")
         buffers = zip(target.buffers(), online.buffers(), strict=True)
         return cls(online, [*target.parameters()], [*online.parameters()], [*buffers])
+
+    @torch.no_grad()
+    def move(self, tau: float) -> None:
+        """See ``update_ema``."""
+        if self.slow:
+            torch._foreach_lerp_(self.slow, self.fast, tau)
+        for slow, buffer in self.buffers:
+            slow.copy_(buffer)
+
+
+def check_tau(tau: float) -> None:
+    """Raises a ValueError for a share that is none."""
+    if not 0.0 <= tau <= 1.0:
+        raise ValueError(f"tau must be in [0, 1]; got {tau}.")
 
 
 class EMACopy(nn.Module):
@@ -69,15 +83,11 @@ class EMACopy(nn.Module):
         """What the copy gives, without a graph."""
         return self.target(*args)
 
-    @torch.no_grad()
     def update(self, online: nn.Module, tau: float) -> None:
-        """See ``update_ema``, which the first call is; ``online`` keeps its parameters after it."""
+        """See ``update_ema``; ``online`` keeps its parameters after the first call."""
+        check_tau(tau)
         pairs = self.__dict__.get("_pairs")
-        if pairs is None or pairs.online is not online or not 0.0 <= tau <= 1.0:
-            update_ema(online, self.target, tau)
-            self.__dict__["_pairs"] = _Pairs.of(online, self.target)
-            return
-        if pairs.slow:
-            torch._foreach_lerp_(pairs.slow, pairs.fast, tau)
-        for slow, buffer in pairs.buffers:
-            slow.copy_(buffer)
+        if pairs is None or pairs.online is not online:
+            # Beside what nn.Module registers: the online network is not a part of this one.
+            pairs = self.__dict__["_pairs"] = Pairs.of(online, self.target)
+        pairs.move(tau)

@@ -50,23 +50,21 @@ def a3c(seed: int, lstm: dict[str, int] | None) -> rlssl.A3CConfig:
     )
 
 
+#: Agent, seed, env steps.
+RUNS = [
+    pytest.param(agent, seed, env_steps, id=f"{agent.__name__}-{seed}")
+    for agent, seeds, env_steps in ((ppo, (0, 1, 2), 40_000), (a3c, (30, 31, 32), 160_000))
+    for seed in seeds
+]
+
+
 # Measured: see docs/recurrent.md.
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_ppo_with_an_lstm_remembers_the_cue(seed: int) -> None:
-    assert success_after(ppo(seed, {"hidden": 64}), 40_000) >= 0.95
+@pytest.mark.parametrize(("agent", "seed", "env_steps"), RUNS)
+def test_an_lstm_remembers_the_cue(agent: Any, seed: int, env_steps: int) -> None:
+    assert success_after(agent(seed, {"hidden": 64}), env_steps) >= 0.95
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_ppo_without_a_memory_stays_at_chance(seed: int) -> None:
+@pytest.mark.parametrize(("agent", "seed", "env_steps"), RUNS)
+def test_without_a_memory_it_stays_at_chance(agent: Any, seed: int, env_steps: int) -> None:
     # Four deviations of 200 fair draws: 4 * sqrt(0.25 * 0.75 / 200) = 0.12.
-    assert abs(success_after(ppo(seed, None), 40_000) - CHANCE) < 0.13
-
-
-@pytest.mark.parametrize("seed", [30, 31, 32])
-def test_a3c_with_an_lstm_remembers_the_cue(seed: int) -> None:
-    assert success_after(a3c(seed, {"hidden": 64}), 160_000) >= 0.95
-
-
-@pytest.mark.parametrize("seed", [30, 31, 32])
-def test_a3c_without_a_memory_stays_at_chance(seed: int) -> None:
-    assert abs(success_after(a3c(seed, None), 160_000) - CHANCE) < 0.13
+    assert abs(success_after(agent(seed, None), env_steps) - CHANCE) < 0.13

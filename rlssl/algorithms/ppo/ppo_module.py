@@ -18,9 +18,9 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor, nn
 
-from rlssl.auxiliary.base import build_auxiliary, seed_of
+from rlssl.algorithms.learning_parts import build_losses, build_views
 from rlssl.errors import SpecError
-from rlssl.networks.augmentation import AUGMENTED_OBS, build_augmentation, build_rl_encoder
+from rlssl.networks.augmentation import AUGMENTED_OBS, build_rl_encoder
 from rlssl.networks.encoders import MLP, Encoder, is_image
 from rlssl.networks.heads import GaussianHead, linear_head
 from rlssl.networks.numpy_forward import numpy_forward, reads_vectors, with_log_std
@@ -68,19 +68,8 @@ class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         self.augmentation = None
         self.auxiliary = nn.ModuleDict()
         if not self.inference_only:
-            self.augmentation = build_augmentation(
-                self.observation_space,
-                settings,
-                self.encoder,
-                seed=seed_of("augmentation", settings["seed"]),
-            )
-            self.auxiliary = build_auxiliary(
-                settings["auxiliary"],
-                encoder=self.encoder,
-                observation_space=self.observation_space,
-                action_space=self.action_space,
-                seed=settings["seed"],
-            )
+            self.augmentation = build_views(self, "augmentation")
+            self.auxiliary = build_losses(self)
         self.action_dist_cls = action_distribution(self.action_space)
 
     def get_non_inference_attributes(self) -> list[str]:
