@@ -1,14 +1,15 @@
-"""Keeps freed memory in the process: glibc's default spends much of a pixel update on page faults.
+"""Keeps freed memory in the process, and new tensors unwritten until they are computed.
 
 By default glibc maps every large tensor anew and gives it back to the kernel when it is freed, so
-that each activation of each minibatch is faulted in page by page and zeroed.
+that each activation of each minibatch is faulted in page by page and zeroed. And RLlib's seed asks
+torch for deterministic algorithms, with which torch fills every new tensor before its values come.
 """
 
 import ctypes
 import os
 import sys
 
-#: Set to 0, this leaves the allocator as it is.
+#: Set to 0, this leaves allocator and torch as they are.
 SWITCH = "RLSSL_KEEP_MEMORY"
 
 # Of malloc.h: parameters of mallopt, and their values here; bytes.
@@ -31,3 +32,15 @@ def keep_memory() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and all(mallopt(*setting) == 1 for setting in _SETTINGS.items())
+
+
+def leave_unfilled() -> None:
+    """Tells torch not to fill new tensors, unless ``RLSSL_KEEP_MEMORY=0``.
+
+    Algorithms stay deterministic: nothing is read before it is written. torch fills so that a
+    program that does otherwise shows it.
+    """
+    if os.environ.get(SWITCH) != "0":
+        import torch
+
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ import sys
 from functools import partial
 
 import pytest
+import torch
 
 from tests.algorithms.bench import Bench, small_ppo
 
@@ -54,3 +55,14 @@ def test_runners_and_learners_set_it_wherever_they_are_built(
         monkeypatch.setattr(f"rlssl.{module}.keep_memory", partial(calls.append, module))
     Bench(small_ppo())
     assert calls == ["rollouts.registered_envs", "algorithms.gradient_updates"]
+
+
+@pytest.mark.parametrize("switch", ["", "0"])
+def test_learners_do_not_fill_what_they_compute(
+    switch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    monkeypatch.setenv("RLSSL_KEEP_MEMORY", switch)
+    Bench(small_ppo())
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    assert filled is (switch == "0")

@@ -10,7 +10,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.algorithms.auxiliary_mixins import AUXILIARY_OPTIMIZER, trainable
+from rlssl.algorithms.auxiliary_mixins import AUXILIARY_OPTIMIZER, frozen, trainable
 from rlssl.algorithms.eager_adam import EagerAdam
 from rlssl.algorithms.gradient_updates import as_laid_out
 from rlssl.algorithms.off_policy_learner import OffPolicyLearner, weighted_mean
@@ -43,28 +43,22 @@ class ActorCriticLearner(OffPolicyLearner):
         2020, arXiv:2004.04136, published code.
     """
 
-    def targets(
-        self, batch: Mapping[str, Any], features: Any, target_features: Any, generator: Any
-    ) -> Tensor:
+    def targets(self, batch: Mapping[str, Any], features: Any, target_features: Any) -> Tensor:
         """[N], what the critics' values are moved to; called without gradients.
 
         Args:
             batch: Of the replay.
             features: Of the observations after the step; see ``ActorCriticModule.features``.
             target_features: As the slow copies see them.
-            generator: Of this update's draws.
         """
         raise NotImplementedError
 
-    def actor_losses(
-        self, features: Any, critic_latents: Tensor, generator: Any
-    ) -> dict[str, Tensor]:
+    def actor_losses(self, features: Any, critic_latents: Tensor) -> dict[str, Tensor]:
         """Optimizer -> scalar; each one's parameters are reached by its own loss alone.
 
         Args:
             features: Of the observations.
             critic_latents: [N, D], of the same, without a graph.
-            generator: Of this update's draws.
         """
         raise NotImplementedError
 
@@ -159,11 +153,11 @@ class ActorCriticLearner(OffPolicyLearner):
     def _update_networks(self, module: Any, batch: dict[str, Any]) -> bool:
         """False where a gradient was not finite; what follows it is left out."""
         config = self.config
-        generator = module.draws.generator()
+        module.draws.begin()
         count = module.draws.num_updates + 1
         obs = batch.get(AUGMENTED_OBS, batch[Columns.OBS])
         features = module.encoder.keep(obs) if module.shares_features else obs
-        loss = self._critic_step_loss(module, batch, features, generator)
+        loss = self._critic_step_loss(module, batch, features)
         if not self._descend(loss, [CRITIC, *([] if self._separate else self._heads)]):
             return False
         acts = count % config.actor_update_every_updates == 0
@@ -172,7 +166,7 @@ class ActorCriticLearner(OffPolicyLearner):
             module.encoder.forget()
             if acts and not config.reuse_features:
                 features = self._features_after_step(module, batch, obs)
-        if acts and not self._actor_step(module, features, generator):
+        if acts and not self._actor_step(module, features):
             return False
         if count % config.target_update_every_updates == 0:
             module.target.move()
@@ -181,14 +175,12 @@ class ActorCriticLearner(OffPolicyLearner):
             return self._descend(loss, self._heads)
         return True
 
-    def _critic_step_loss(
-        self, module: Any, batch: dict[str, Any], features: Any, generator: Any
-    ) -> Tensor:
+    def _critic_step_loss(self, module: Any, batch: dict[str, Any], features: Any) -> Tensor:
         with torch.no_grad():
             next_obs = batch[_NEXT_VIEW]
             after = module.features(next_obs)
             target_after = module.target_features(next_obs, after)
-            targets = self.targets(batch, after, target_after, generator)
+            targets = self.targets(batch, after, target_after)
         actions = batch[Columns.ACTIONS].float()
         values = module.critic(module.critic_latents(features), actions)
         loss = self.compute_rl_loss(
@@ -210,12 +202,13 @@ class ActorCriticLearner(OffPolicyLearner):
         with torch.no_grad():
             return module.features(obs)
 
-    def _actor_step(self, module: Any, features: Any, generator: Any) -> bool:
+    def _actor_step(self, module: Any, features: Any) -> bool:
         if module.shares_features:
             features = features.detach()
         with torch.no_grad():
             critic_latents = module.critic_latents(features)
-        losses = self.actor_losses(features, critic_latents, generator)
+        with frozen(module.critic):
+            losses = self.actor_losses(features, critic_latents)
         total = torch.stack(list(losses.values())).sum()
         return self._descend(total, list(losses))
 

@@ -31,15 +31,23 @@ class UpdateDraws(Draws):
     #: The Learners that share the batch; set by the Learner.
     peers: Peers = ALONE
 
+    _of_this_update: torch.Generator | None = None
+
     @property
     def num_updates(self) -> int:
         """Updates made so far."""
         return self._num_updates
 
-    def normal(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Standard normal numbers, [N, A] like ``like``."""
+    def begin(self) -> None:
+        """Starts the draws of an update, again where an update was given up."""
+        self._of_this_update = None
+
+    def normal(self, like: Tensor) -> Tensor:
+        """The update's next standard normal numbers, [N, A] like ``like``."""
+        if self._of_this_update is None:
+            self._of_this_update = self.generator()
         first, total = self.peers.rows(len(like))
-        drawn = torch.randn(total, like.shape[1], generator=generator)
+        drawn = torch.randn(total, like.shape[1], generator=self._of_this_update)
         return drawn[first : first + len(like)].to(like.device)
 
 

@@ -1,7 +1,8 @@
 """What every rlssl Learner adds to the RL loss: auxiliary losses, their heads and schedules."""
 
 import functools
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -215,6 +216,19 @@ class AuxiliaryLearnerMixin(GradientUpdates):
 def trainable(module: nn.Module) -> list[nn.Parameter]:
     """The parameters of ``module`` that take gradients."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Within it no graph leads to the parameters of ``module``, whose gradients nobody needs."""
+    parameters = trainable(module)
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 def valid_rows(batch: Mapping[str, Any], columns: Set[str] | None = None) -> Mapping[str, Any]:

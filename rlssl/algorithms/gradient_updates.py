@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from rlssl.algorithms.bad_batch import nonfinite_columns, save_batch
 from rlssl.algorithms.gradient_sync import LearnerGroup, average_gradients, broadcast_state
 from rlssl.algorithms.minibatches import minibatches
-from rlssl.allocator import keep_memory
+from rlssl.allocator import keep_memory, leave_unfilled
 from rlssl.errors import NonFiniteUpdateError
 from rlssl.peers import ALONE, Peers
 
@@ -47,6 +47,7 @@ class GradientUpdates(TorchLearner):
         if self._is_built:
             return
         keep_memory()
+        leave_unfilled()
         self.config.load_extensions()
         self.num_nonfinite_updates = 0
         # What the last minibatch gave, logged once an update.

@@ -17,6 +17,7 @@ from rlssl.losses.contrastive import bilinear_similarity
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.draws import Draws
 from rlssl.networks.ema import EMACopy
+from rlssl.networks.linear import Linear
 
 #: What a variant sets where the user says nothing.
 _VARIANTS: dict[str, dict[str, Any]] = {
@@ -257,10 +258,10 @@ class Projection(nn.Module):
         super().__init__()
         hidden, out = _PROJECTION
         self.layers = nn.Sequential(
-            nn.Linear(in_dim, hidden),
+            Linear(in_dim, hidden),
             nn.LayerNorm(hidden, elementwise_affine=trained_layernorm),
             nn.ReLU(),
-            nn.Linear(hidden, out),
+            Linear(hidden, out),
             nn.LayerNorm(out, elementwise_affine=trained_layernorm),
         )
         for layer in self.layers:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size, check_sizes, make_activation
 from rlssl.networks.ensemble import initialise
+from rlssl.networks.linear import Linear
 
 #: How the logarithm of a deviation is kept within its bounds.
 LOG_STD_MODES = ("clamp", "tanh")
@@ -123,7 +124,7 @@ def _layers(
     sizes = [in_dim, *check_sizes("hidden", hidden), out_dim]
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(sizes):
-        linear = nn.Linear(fan_in, fan_out)
+        linear = Linear(fan_in, fan_out)
         is_last = len(layers) == 2 * len(hidden)
         initialise(linear, init, final_bound if is_last else None)
         layers += [linear] if is_last else [linear, make_activation(activation)]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size, check_sizes, make_activation
 from rlssl.networks.ensemble import EnsembleLinear, initialise
+from rlssl.networks.linear import linear
 
 
 class QCritics(nn.Module):
@@ -90,7 +91,7 @@ class QCritics(nn.Module):
         for index, layer in enumerate(self.layers):
             if index == self._action_index:
                 x = torch.cat([x, action], dim=-1)
-            x = torch.addmm(layer.bias[0], x, layer.weight[0])
+            x = linear(x, layer.weight[0].t(), layer.bias[0, 0])
             if index < len(self.layers) - 1:
                 x = self.activation(x)
         return x.squeeze(-1)

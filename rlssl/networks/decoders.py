@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from rlssl.errors import SpecError
 from rlssl.networks.encoders import check_size
 from rlssl.networks.init import orthogonal_init
+from rlssl.networks.linear import Linear
 from rlssl.networks.pixel_encoders import delta_orthogonal_
 
 
@@ -34,10 +35,10 @@ class VectorDecoder(nn.Module):
             check_size(name, size)
         check_size("hidden", hidden)
         self.layers = nn.Sequential(
-            nn.Linear(latent_dim, hidden),
+            Linear(latent_dim, hidden),
             nn.LayerNorm(hidden),
             nn.ReLU(),
-            nn.Linear(hidden, output_dim),
+            Linear(hidden, output_dim),
         )
 
     def forward(self, latent: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ class PixelDecoder(nn.Module):
                 f"be {4 * num_layers - 1} pixels or more."
             )
         self._first_shape = (num_filters, *first)
-        self.linear = nn.Sequential(nn.Linear(latent_dim, math.prod(self._first_shape)), nn.ReLU())
+        self.linear = nn.Sequential(Linear(latent_dim, math.prod(self._first_shape)), nn.ReLU())
         layers: list[nn.Module] = []
         for _ in range(num_layers - 1):
             layers += [nn.ConvTranspose2d(num_filters, num_filters, 3), nn.ReLU()]

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size
 from rlssl.networks.ensemble import EnsembleLayerNorm, EnsembleLinear
+from rlssl.networks.linear import Linear
 from rlssl.peers import Rows
 
 #: What a model predicts, and how bisimulation compares its predictions.
@@ -153,10 +154,10 @@ class RewardModel(nn.Module):
             raise ValueError(f"action_dim must be >= 0; got {action_dim}.")
         self._reads_actions = action_dim > 0
         self.layers = nn.Sequential(
-            nn.Linear(latent_dim + action_dim, hidden),
+            Linear(latent_dim + action_dim, hidden),
             nn.LayerNorm(hidden),
             nn.ReLU(),
-            nn.Linear(hidden, 1),
+            Linear(hidden, 1),
         )
 
     def forward(self, latent: Tensor, action: Tensor | None = None) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from rlssl.errors import SpecError, unknown_name
 from rlssl.networks.init import orthogonal_init
+from rlssl.networks.linear import Linear
 from rlssl.registry import ENCODERS
 
 Layout = Literal["CHW", "HWC"]
@@ -215,7 +216,7 @@ class MLP(Encoder):
         sizes = [flat_dim(observation_space), *check_sizes("hidden", hidden)]
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(sizes):
-            layers += [nn.Linear(fan_in, fan_out), make_activation(activation)]
+            layers += [Linear(fan_in, fan_out), make_activation(activation)]
         self.layers = orthogonal_init(Layers(*layers))
         self.output_dim = sizes[-1]
         is_image = isinstance(observation_space, spaces.Box) and len(observation_space.shape) > 1
@@ -267,7 +268,7 @@ class DictEncoder(Encoder):
         # A ModuleList, because a ModuleDict refuses keys with a dot.
         self.encoders = nn.ModuleList(built)
         width = sum(encoder.output_dim for encoder in built)
-        self.mix = orthogonal_init(nn.Sequential(nn.Linear(width, hidden), nn.ReLU()))
+        self.mix = orthogonal_init(nn.Sequential(Linear(width, hidden), nn.ReLU()))
         self.output_dim = hidden
 
     def forward(self, obs: Mapping[str, Any] | Sequence[Any]) -> Tensor:

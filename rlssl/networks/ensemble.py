@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from rlssl.networks.linear import is_for_onednn, linear
+
 #: How linear layers start: uniform in +-1/sqrt(fan in), torch's default; or orthogonal, gain 1.
 INITIALISATIONS = ("fan_in", "orthogonal")
 
@@ -38,7 +40,15 @@ class EnsembleLinear(nn.Module):
             return (x * self.weight.transpose(1, 2)).sum(dim=-1, keepdim=True) + self.bias
         if x.ndim == 2:
             x = x.expand(len(self.weight), -1, -1)
-        return torch.baddbmm(self.bias, x, self.weight)
+        if len(self.weight) == 1:
+            # Views alone, where members are stacked below.
+            return linear(x.squeeze(0), self.weight.squeeze(0).t(), self.bias.flatten()).unsqueeze(
+                0
+            )
+        if not is_for_onednn(x[0], self.weight[0].t()):
+            return torch.baddbmm(self.bias, x, self.weight)
+        members = zip(x.unbind(), self.weight.unbind(), self.bias.unbind(), strict=True)
+        return torch.stack([linear(rows, w.t(), bias.squeeze(0)) for rows, w, bias in members])
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from rlssl.networks.init import OUTPUT_GAIN, orthogonal_init
+from rlssl.networks.linear import Linear
 
 
 def linear_head(in_dim: int, out_dim: int, gain: float) -> nn.Linear:
@@ -11,7 +12,7 @@ def linear_head(in_dim: int, out_dim: int, gain: float) -> nn.Linear:
 
     Usual gains: 0.01 for logits (a policy near uniform at the start), 1.0 for values.
     """
-    return orthogonal_init(nn.Linear(in_dim, out_dim), gain)
+    return orthogonal_init(Linear(in_dim, out_dim), gain)
 
 
 class GaussianHead(nn.Module):

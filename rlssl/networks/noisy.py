@@ -4,8 +4,9 @@ import math
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from rlssl.networks.linear import linear
 
 #: How the noise of a layer is drawn.
 NOISE_KINDS = ("factorised", "independent")
@@ -87,12 +88,12 @@ class NoisyLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_features] to [N, out_features]."""
         if not self.use_noise:
-            return F.linear(x, self.weight_mean, self.bias_mean)
+            return linear(x, self.weight_mean, self.bias_mean)
         weight_noise, bias_noise = self._noise()
         # Two products with x, of means and of sigmas, need no noisy weights, but are slower from a
         # batch of 32 on.
         weight = torch.addcmul(self.weight_mean, self.weight_sigma, weight_noise)
-        return F.linear(x, weight, torch.addcmul(self.bias_mean, self.bias_sigma, bias_noise))
+        return linear(x, weight, torch.addcmul(self.bias_mean, self.bias_sigma, bias_noise))
 
     def _noise(self) -> tuple[Tensor, Tensor]:
         """[out, in] and [out]: what the sigmas are multiplied by."""

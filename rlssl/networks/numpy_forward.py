@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from rlssl.networks.linear import Linear
+
 #: Multiplications of a layer above which torch is as fast, and numpy would start threads.
 MAX_PRODUCTS = 2**18
 
@@ -57,7 +59,8 @@ def with_log_std(mean: np.ndarray, log_std: np.ndarray) -> np.ndarray:
 def _step(layer: nn.Module, num_rows: int) -> Callable[[np.ndarray], np.ndarray] | None:
     if layer._forward_hooks or layer._forward_pre_hooks:
         return None
-    if type(layer) is not nn.Linear:
+    # Not what else inherits from it.
+    if not isinstance(layer, nn.Linear) or type(layer) not in (nn.Linear, Linear):
         return _ACTIVATIONS.get(type(layer))
     weight, bias = layer.weight.detach(), layer.bias
     is_plain = weight.dtype is torch.float32 and weight.device.type == "cpu"

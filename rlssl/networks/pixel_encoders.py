@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import gymnasium as gym
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlssl.errors import SpecError
@@ -21,6 +20,7 @@ from rlssl.networks.encoders import (
     integer_scale,
 )
 from rlssl.networks.init import HIDDEN_GAIN, orthogonal_init
+from rlssl.networks.linear import Linear, linear
 
 # Below it, two valid 3x3 convolutions leave no pixel.
 MIN_VALID_PIXELS = 5
@@ -122,7 +122,7 @@ class ImageEncoder(Encoder):
         return max(1, _PIECE_PIXELS // (height * width)) * torch.get_num_threads()
 
 
-class MapLinear(nn.Linear):
+class MapLinear(Linear):
     """A linear layer that reads maps [N, C, H, W] as the features [N, C * H * W] of them.
 
     The gradient by channels-last maps comes in that format, too, as the layers before need it.
@@ -142,7 +142,7 @@ class MapLinear(nn.Linear):
             return super().forward(features.flatten(1))
         # Features lie channels last, weights channels first: the fewer of them are copied.
         weight = self.weight.unflatten(1, features.shape[1:]).permute(0, 2, 3, 1).flatten(1)
-        return F.linear(features.permute(0, 2, 3, 1).flatten(1), weight, self.bias)
+        return linear(features.permute(0, 2, 3, 1).flatten(1), weight, self.bias)
 
 
 class SmallCNN(ImageEncoder):
@@ -165,7 +165,7 @@ class SmallCNN(ImageEncoder):
             nn.Flatten(),
         )
         features = _output_dim(convolutions, channels, height, width)
-        return nn.Sequential(*convolutions, nn.Linear(features, 128), nn.ReLU())
+        return nn.Sequential(*convolutions, Linear(features, 128), nn.ReLU())
 
 
 class NatureCNN(ImageEncoder):
@@ -187,7 +187,7 @@ class NatureCNN(ImageEncoder):
             nn.Flatten(),
         )
         features = _output_dim(convolutions, channels, height, width)
-        return nn.Sequential(*convolutions, nn.Linear(features, 512), nn.ReLU())
+        return nn.Sequential(*convolutions, Linear(features, 512), nn.ReLU())
 
 
 class ICMCNN(ImageEncoder):
@@ -276,7 +276,7 @@ class CURLCNN(ImageEncoder):
             ]
         convolutions = nn.Sequential(*layers, nn.Flatten())
         features = _output_dim(convolutions, channels, height, width)
-        head = [nn.Linear(features, self._feature_dim), nn.LayerNorm(self._feature_dim)]
+        head = [Linear(features, self._feature_dim), nn.LayerNorm(self._feature_dim)]
         return nn.Sequential(*convolutions, *head, *([nn.Tanh()] if self._tanh else []))
 
     def _initialise(self, layers: nn.Sequential) -> nn.Sequential:
@@ -355,7 +355,7 @@ class ImpalaResNet(ImageEncoder):
             layers += [_ResidualBlock(fan_out) for _ in range(self._num_blocks)]
         convolutions = nn.Sequential(*layers, nn.ReLU(), nn.Flatten())
         features = _output_dim(convolutions, channels, height, width)
-        return nn.Sequential(*convolutions, nn.Linear(features, self._hidden), nn.ReLU())
+        return nn.Sequential(*convolutions, Linear(features, self._hidden), nn.ReLU())
 
     def _initialise(self, layers: nn.Sequential) -> nn.Sequential:
         orthogonal_init(layers)

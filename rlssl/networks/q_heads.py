@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size, check_sizes, make_activation
 from rlssl.networks.init import HIDDEN_GAIN, OUTPUT_GAIN, orthogonal_init
+from rlssl.networks.linear import Linear
 
 #: From the features of the input and of the output to a layer, such as ``NoisyLinear``.
 LinearFactory = Callable[[int, int], nn.Module]
@@ -85,7 +86,7 @@ def _stream(
     for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         is_last = index == len(sizes) - 2
         if make_linear is None:
-            linear: nn.Module = nn.Linear(fan_in, fan_out)
+            linear: nn.Module = Linear(fan_in, fan_out)
             orthogonal_init(linear, gain if is_last else HIDDEN_GAIN)
         else:
             linear = make_linear(fan_in, fan_out)

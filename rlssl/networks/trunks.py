@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from rlssl.networks.encoders import Encoder, check_size
 from rlssl.networks.ensemble import initialise
+from rlssl.networks.linear import Linear
 from rlssl.networks.pixel_encoders import ImageEncoder
 
 _CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -36,7 +37,7 @@ class Trunk(nn.Sequential):
         """
         for name, size in (("in_dim", in_dim), ("output_dim", output_dim)):
             check_size(name, size)
-        linear = nn.Linear(in_dim, output_dim)
+        linear = Linear(in_dim, output_dim)
         initialise(linear, init)
         super().__init__(linear, nn.LayerNorm(output_dim), *([nn.Tanh()] if tanh else []))
         self.output_dim = output_dim

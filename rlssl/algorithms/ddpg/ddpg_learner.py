@@ -20,25 +20,21 @@ class DDPGTorchLearner(ActorCriticLearner):
         al. 2021, arXiv:2107.09645. Differs: see PAPERS.md.
     """
 
-    def targets(
-        self, batch: Mapping[str, Any], features: Any, target_features: Any, generator: Any
-    ) -> Tensor:
+    def targets(self, batch: Mapping[str, Any], features: Any, target_features: Any) -> Tensor:
         """The least of the slow critics' values at the target policy's actions, smoothed."""
         module: Any = self.rl_module
         actions = module.target_actions(features, target_features)
-        actions = self._smoothed(actions, generator)
+        actions = self._smoothed(actions)
         values = module.target_values(target_features, actions)
         others = values[1:].amin(dim=0) if len(values) > 2 else values[-1]
         return td3_target(total_rewards(batch), batch[DISCOUNTS], values[0], others)
 
-    def actor_losses(
-        self, features: Any, critic_latents: Tensor, generator: Any
-    ) -> dict[str, Tensor]:
+    def actor_losses(self, features: Any, critic_latents: Tensor) -> dict[str, Tensor]:
         """The actor's: minus the critic's value at its actions."""
         module: Any = self.rl_module
         actions = module.actor(module.actor_latents(features))
         if self.config.actor_noise:
-            actions = self._smoothed(actions, generator, straight_through=True)
+            actions = self._smoothed(actions, straight_through=True)
         if self.config.actor_critics == "first":
             values = module.critic.first(critic_latents, actions)
         else:
@@ -47,9 +43,7 @@ class DDPGTorchLearner(ActorCriticLearner):
         self.record({ACTOR_LOSS: loss.detach()})
         return {ACTOR: loss}
 
-    def _smoothed(
-        self, actions: Tensor, generator: Any, *, straight_through: bool = False
-    ) -> Tensor:
+    def _smoothed(self, actions: Tensor, *, straight_through: bool = False) -> Tensor:
         std = value_at(self.config.effective_target_noise_std, self.env_steps)
         if std == 0.0:
             return actions
@@ -58,5 +52,5 @@ class DDPGTorchLearner(ActorCriticLearner):
             std=std,
             clip=self.config.target_noise_clip,
             straight_through=straight_through,
-            noise=self.rl_module.draws.normal(actions, generator),
+            noise=self.rl_module.draws.normal(actions),
         )

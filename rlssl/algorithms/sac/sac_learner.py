@@ -34,13 +34,11 @@ class SACTorchLearner(ActorCriticLearner):
             return {}
         return {ALPHA: ([self.rl_module.log_alpha], {"betas": (self.config.alpha_beta1, 0.999)})}
 
-    def targets(
-        self, batch: Mapping[str, Any], features: Any, target_features: Any, generator: Any
-    ) -> Tensor:
+    def targets(self, batch: Mapping[str, Any], features: Any, target_features: Any) -> Tensor:
         """Soft values of the online policy's actions, by the slow critics."""
         module: Any = self.rl_module
         mean, log_std = module.actor(module.actor_latents(features))
-        noise = module.draws.normal(mean, generator)
+        noise = module.draws.normal(mean)
         actions, logp = squashed_gaussian_sample(mean, log_std, noise=noise)
         values = module.target_values(target_features, actions)
         return soft_q_target(
@@ -52,13 +50,11 @@ class SACTorchLearner(ActorCriticLearner):
             alpha=module.log_alpha.exp(),
         )
 
-    def actor_losses(
-        self, features: Any, critic_latents: Tensor, generator: Any
-    ) -> dict[str, Tensor]:
+    def actor_losses(self, features: Any, critic_latents: Tensor) -> dict[str, Tensor]:
         """The actor's, and the temperature's by the same actions."""
         module: Any = self.rl_module
         mean, log_std = module.actor(module.actor_latents(features))
-        noise = module.draws.normal(mean, generator)
+        noise = module.draws.normal(mean)
         actions, logp = squashed_gaussian_sample(mean, log_std, noise=noise)
         values = module.critic(critic_latents, actions)
         others = values[1:].amin(dim=0) if len(values) > 2 else values[-1]

@@ -90,7 +90,7 @@ def module_by_hand(noise: float) -> Any:
     """Networks that give numbers that are known."""
     return SimpleNamespace(
         target_actions=lambda features, target_features: torch.tensor([[0.0], [0.9]]),
-        draws=SimpleNamespace(normal=lambda like, generator: torch.full_like(like, noise)),
+        draws=SimpleNamespace(normal=lambda like: torch.full_like(like, noise)),
         # The value of an action is ten times the action, by the first critic one more.
         target_values=lambda features, actions: torch.stack(
             [10 * actions[:, 0] + 1, 10 * actions[:, 0]]
@@ -116,7 +116,7 @@ def test_td3s_target_by_hand(
         Columns.REWARDS: torch.tensor([3.0, 4.0]),
         "discounts": torch.tensor([0.5, 0.25]),
     }
-    given = bench.learner.targets(batch, None, None, None)
+    given = bench.learner.targets(batch, None, None)
     assert given.tolist() == pytest.approx(expected)
 
 
@@ -136,11 +136,11 @@ def test_drq_v2s_actor_climbs_the_least_critic_at_a_noisy_action(
     module = SimpleNamespace(
         actor=lambda latents: action,
         actor_latents=lambda features: features,
-        draws=SimpleNamespace(normal=lambda like, generator: torch.full_like(like, 0.4)),
+        draws=SimpleNamespace(normal=lambda like: torch.full_like(like, 0.4)),
         critic=lambda latents, actions: torch.stack([2 * actions[:, 0], 5 * actions[:, 0]]),
     )
     monkeypatch.setattr(type(bench.learner), "rl_module", module)
-    (loss,) = bench.learner.actor_losses(None, torch.zeros(2, 1), None).values()
+    (loss,) = bench.learner.actor_losses(None, torch.zeros(2, 1)).values()
     # 0.5 * 0.4 = 0.2: actions 0.2 and, at the bound, 1; least values 0.4 and 2.
     assert loss.item() == pytest.approx(-1.2)
     (slope,) = torch.autograd.grad(loss, action)

@@ -113,7 +113,7 @@ def by_hand() -> Any:
         log_alpha=torch.tensor(math.log(0.5), requires_grad=True),
         actor=lambda latents: (torch.zeros(2, 1), torch.zeros(2, 1)),
         actor_latents=lambda features: features,
-        draws=SimpleNamespace(normal=lambda like, generator: torch.zeros_like(like)),
+        draws=SimpleNamespace(normal=lambda like: torch.zeros_like(like)),
         target_values=lambda features, actions: torch.tensor([[4.0, 9.0], [6.0, 9.0]]),
         critic=lambda latents, actions: torch.tensor([[4.0, 1.0], [3.0, 2.0]]),
     )
@@ -127,11 +127,11 @@ LOGP = -0.5 * math.log(2 * math.pi)
 def test_target_by_hand(by_hand: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bench, module = by_hand
     monkeypatch.setattr(type(bench.learner), "rl_module", module)
-    given = bench.learner.targets(two_rows(), None, None, None)
+    given = bench.learner.targets(two_rows(), None, None)
     # 1 + 0.5 * (min(4, 6) - 0.5 * logp); the second row ended.
     assert given.tolist() == pytest.approx([1 + 0.5 * (4 - 0.5 * LOGP), 2.0])
     bonus = two_rows(intrinsic_rewards=torch.tensor([10.0, 0.0]))
-    assert bench.learner.targets(bonus, None, None, None).tolist()[0] == pytest.approx(
+    assert bench.learner.targets(bonus, None, None).tolist()[0] == pytest.approx(
         11 + 0.5 * (4 - 0.5 * LOGP)
     )
 
@@ -141,7 +141,7 @@ def test_losses_of_actor_and_temperature_by_hand(
 ) -> None:
     bench, module = by_hand
     monkeypatch.setattr(type(bench.learner), "rl_module", module)
-    losses = bench.learner.actor_losses(None, torch.zeros(2, 1), None)
+    losses = bench.learner.actor_losses(None, torch.zeros(2, 1))
     # Mean of 0.5 * logp - 3 and 0.5 * logp - 1.
     assert losses["actor"].item() == pytest.approx(0.5 * LOGP - 2.0)
     # -0.5 * (logp + (-1)), whose slope by log alpha is itself: the entropy, 0.92, is above -1.

@@ -1,0 +1,136 @@
+"""oneDNN's products are torch's, up to rounding, in values and in gradients of both orders."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlssl.networks import linear as products
+from rlssl.networks.ensemble import EnsembleLinear
+from rlssl.networks.linear import Linear, linear
+
+NUM_ROWS, NUM_INPUTS, NUM_OUTPUTS = 40, 32, 24
+
+
+@pytest.fixture(autouse=True)
+def onednn_for_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the processor, and however small the product."""
+    monkeypatch.setattr(products, "use_onednn", True)
+    monkeypatch.setattr(products, "MIN_PRODUCTS", 1)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """The products that oneDNN computes."""
+    seen: list[tuple[Any, ...]] = []
+    product = products._product
+
+    def counted(*args: Any) -> Tensor:
+        seen.append(args)
+        return product(*args)
+
+    monkeypatch.setattr(products, "_product", counted)
+    return seen
+
+
+def drawn(*shape: int) -> Tensor:
+    return torch.randn(*shape, requires_grad=True)
+
+
+def in_doubles(*tensors: Tensor) -> list[Tensor]:
+    return [tensor.detach().double().requires_grad_() for tensor in tensors]
+
+
+WEIGHTS = {
+    "a layer's": lambda: drawn(NUM_OUTPUTS, NUM_INPUTS),
+    "an ensemble's": lambda: drawn(NUM_INPUTS, NUM_OUTPUTS),
+}
+
+
+@pytest.mark.parametrize("shape", [(NUM_ROWS,), (5, 8)], ids=str)
+@pytest.mark.parametrize("upstream", ["dense", "expanded", "transposed"])
+@pytest.mark.parametrize("whose", WEIGHTS)
+def test_product_and_gradients(
+    whose: str, upstream: str, shape: tuple[int, ...], calls: list[tuple[Any, ...]]
+) -> None:
+    leaves = [drawn(*shape, NUM_INPUTS), WEIGHTS[whose](), drawn(NUM_OUTPUTS)]
+    references = in_doubles(*leaves)
+
+    def outcome(x: Tensor, weight: Tensor, bias: Tensor, *, multiply: Any) -> list[Tensor]:
+        out = multiply(x, weight if whose == "a layer's" else weight.t(), bias)
+        gradient = {
+            "dense": torch.linspace(-1, 1, out.numel()).reshape(out.shape),
+            "expanded": torch.ones(()).expand(out.shape),
+            "transposed": torch.linspace(-1, 1, out.numel()).reshape(*out.shape[::-1]).T
+            if out.ndim == 2
+            else torch.ones(()).expand(out.shape),
+        }[upstream]
+        return [out, *torch.autograd.grad(out, (x, weight, bias), gradient.to(out.dtype))]
+
+    results = outcome(*leaves, multiply=linear)
+    expected = outcome(*references, multiply=F.linear)
+    for result, reference in zip(results, expected, strict=True):
+        torch.testing.assert_close(result.double(), reference, rtol=1e-5, atol=1e-5)
+    assert results[2].stride() == leaves[1].stride()
+    assert len(calls) == 3  # one forwards, two backwards
+
+
+def test_gradients_of_gradients() -> None:
+    leaves = [drawn(NUM_ROWS, NUM_INPUTS), drawn(NUM_OUTPUTS, NUM_INPUTS), drawn(NUM_OUTPUTS)]
+
+    def penalty_gradients(multiply: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Any:
+        out = multiply(x, 0.1 * weight, bias).tanh()
+        (by_x,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+        return torch.autograd.grad(by_x.square().sum(), (x, weight, bias))
+
+    results = penalty_gradients(linear, *leaves)
+    for result, expected in zip(
+        results, penalty_gradients(F.linear, *in_doubles(*leaves)), strict=True
+    ):
+        torch.testing.assert_close(result.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_ensembles_members(shared: bool, calls: list[tuple[Any, ...]]) -> None:
+    layer = EnsembleLinear(3, NUM_INPUTS, NUM_OUTPUTS)
+    x = drawn(NUM_ROWS, NUM_INPUTS) if shared else drawn(3, NUM_ROWS, NUM_INPUTS)
+    upstream = torch.randn(3, NUM_ROWS, NUM_OUTPUTS)
+    leaves = [x, layer.weight, layer.bias]
+    results = torch.autograd.grad(layer(x), leaves, upstream)
+    wide_x, weight, bias = references = in_doubles(*leaves)
+    expected = torch.autograd.grad(wide_x @ weight + bias, references, upstream.double())
+    for result, reference in zip(results, expected, strict=True):
+        torch.testing.assert_close(result.double(), reference, rtol=1e-5, atol=1e-5)
+    assert len(calls) == 9
+
+
+def test_no_gradient_is_computed_that_nobody_needs(calls: list[tuple[Any, ...]]) -> None:
+    layer = Linear(NUM_INPUTS, NUM_OUTPUTS).requires_grad_(False)
+    layer(drawn(NUM_ROWS, NUM_INPUTS)).sum().backward()
+    assert len(calls) == 2
+    calls.clear()
+    layer(torch.randn(NUM_ROWS, NUM_INPUTS))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("why", ["small", "double", "autocast", "exported", "one row's vector"])
+def test_torch_computes_the_rest(
+    why: str, calls: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, x = Linear(NUM_INPUTS, NUM_OUTPUTS), torch.randn(NUM_ROWS, NUM_INPUTS)
+    if why == "small":
+        monkeypatch.setattr(products, "MIN_PRODUCTS", NUM_ROWS * NUM_INPUTS * NUM_OUTPUTS + 1)
+        layer(x)
+    elif why == "double":
+        layer.double()(x.double())
+    elif why == "autocast":
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert layer(x).dtype is torch.bfloat16
+    elif why == "exported":
+        graph = str(torch.export.export(layer, (x,)).graph)
+        assert "aten.linear" in graph and "mkldnn" not in graph
+    else:
+        layer(x[0])
+    assert not calls
