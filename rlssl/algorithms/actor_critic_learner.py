@@ -207,7 +207,7 @@ class ActorCriticLearner(OffPolicyLearner):
             features = features.detach()
         with torch.no_grad():
             critic_latents = module.critic_latents(features)
-        with frozen(module.critic):
+        with frozen(self._parameters[CRITIC]):
             losses = self.actor_losses(features, critic_latents)
         total = torch.stack(list(losses.values())).sum()
         return self._descend(total, list(losses))

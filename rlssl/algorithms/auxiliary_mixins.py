@@ -219,9 +219,8 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
 
 
 @contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Within it no graph leads to the parameters of ``module``, whose gradients nobody needs."""
-    parameters = trainable(module)
+def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Within it no graph leads to trainable parameters whose gradients nobody needs."""
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:

@@ -66,8 +66,8 @@ def is_for_onednn(x: Tensor, weight: Tensor) -> bool:
     return (
         use_onednn
         and x.ndim >= 2
-        and x.numel() * len(weight) >= MIN_PRODUCTS
-        and x.device.type == "cpu"
+        and x.numel() * weight.shape[0] >= MIN_PRODUCTS
+        and x.is_cpu
         and x.dtype is weight.dtype is torch.float32
         and not torch.is_autocast_enabled("cpu")
         # Exported programs are for other machines.
