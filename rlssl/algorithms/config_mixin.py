@@ -376,6 +376,13 @@ class RLSSLConfigMixin(AlgorithmConfig):
             raise SpecError(f"evaluation.every_env_steps does not work with {pieces} yet.")
         if self.auxiliary_losses and not self.normalize_actions:
             raise SpecError("auxiliary losses need normalize_actions=True, which is the default.")
+        for name, options in self.auxiliary_losses.items():
+            if options.get("augmentation_only") and self.network["augmentation"] is None:
+                raise SpecError(
+                    f"auxiliary.{name}.augmentation_only=True compares with what augments the RL "
+                    "loss's observations, which nothing does: set model.augmentation (shift, "
+                    "crop), or leave it out."
+                )
         if self.grad_clip_by != "global_norm":
             raise SpecError(f"grad_clip_by='{self.grad_clip_by}' is not supported: global_norm is.")
 

@@ -136,6 +136,16 @@ def test_augmentation_alone_trains_as_without_the_loss_bit_for_bit() -> None:
         assert torch.equal(value, states[1][key]), key
 
 
+def test_augmentation_alone_needs_an_augmentation() -> None:
+    config = on_pixels(small_sac("test/dot")).auxiliary(curl={"augmentation_only": True})
+    with pytest.raises(SpecError) as error:
+        config.validate()
+    assert str(error.value) == (
+        "auxiliary.curl.augmentation_only=True compares with what augments the RL loss's "
+        "observations, which nothing does: set model.augmentation (shift, crop), or leave it out."
+    )
+
+
 @pytest.mark.parametrize("small", [small_sac, small_ddpg], ids=["sac", "ddpg"])
 def test_isolated_encoder_needs_the_joint_step(small: Callable[..., Any]) -> None:
     losses = {"curl": {}, "deepmdp": {"isolated": True}}
