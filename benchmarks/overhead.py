@@ -7,9 +7,10 @@ same order; each reports its part. Above 1 is what the loss costs besides: the s
 its own heads, copies that follow, masks and logging.
 
 - SAC: vectors as in `benchmarks.sac`, batch 256, the default networks; batches drawn beforehand.
-- PPO: 8 CartPoles, 128 rows each, 4 epochs of 4 minibatches, the default networks. An update begins
-  with episodes, so that what the connectors add for the loss counts; alone, so do 16 minibatches,
-  and the intrinsic reward of the whole batch where there is one.
+- PPO: 8 CartPoles (or, "ppo_pixels", MinAtar's Breakout), 128 rows each, 4 epochs of 4 minibatches,
+  the default networks. An update begins with episodes, so that what the connectors add for the
+  loss counts; alone, so do 16 minibatches, and the intrinsic reward of the whole batch where there
+  is one.
 """
 
 import itertools
@@ -34,7 +35,7 @@ Calls = tuple[Callable[[], Any], Callable[[], Any], Callable[[], Any]]
 
 def play_of(seconds: float, *, algorithm: str, loss: str, part: str) -> Play:
     """A play that interleaves the calls and reports one part."""
-    with_loss, without, alone = {"sac": _sac, "ppo": _ppo}[algorithm](loss)
+    with_loss, without, alone = CALLS[algorithm](loss)
 
     def play() -> Sample:
         calls = (with_loss, without, alone)
@@ -96,7 +97,7 @@ def _sac(loss: str) -> Calls:
     return update(learners[0]), update(learners[1]), lambda: passes(next(rows))
 
 
-def _ppo(loss: str) -> Calls:
+def _ppo(loss: str, *, env: str = "CartPole-v1") -> Calls:
     """Updates on episodes."""
     from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
@@ -110,7 +111,7 @@ def _ppo(loss: str) -> Calls:
     def config(losses: dict[str, Any]) -> Any:
         built = (
             rlssl.PPOConfig()
-            .environment("CartPole-v1")
+            .environment(env)
             .env_runners(num_envs_per_env_runner=NUM_ENVS, rollout_fragment_length=NUM_ROWS)
             .auxiliary(**losses)
             .training(train_batch_size_per_learner=size, **passes_of)
@@ -172,6 +173,13 @@ def _passes(learner: Any, loss: str) -> Callable[[Any], None]:
     return once
 
 
+CALLS: dict[str, Callable[[str], Calls]] = {
+    "sac": _sac,
+    "ppo": _ppo,
+    "ppo_pixels": partial(_ppo, env="minatar/Breakout"),
+}
+
+
 def _row(algorithm: str, loss: str) -> Row:
     parts = [
         Contestant(part, partial(play_of, algorithm=algorithm, loss=loss, part=part))
@@ -187,4 +195,4 @@ def _row(algorithm: str, loss: str) -> Row:
     )
 
 
-ROWS = tuple(_row(algorithm, loss) for algorithm in ("sac", "ppo") for loss in LOSSES)
+ROWS = tuple(_row(algorithm, loss) for algorithm in CALLS for loss in LOSSES)
