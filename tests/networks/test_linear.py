@@ -92,6 +92,17 @@ def test_gradients_of_gradients() -> None:
         torch.testing.assert_close(result.double(), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_functions_of_torch_func() -> None:
+    layer, x = Linear(NUM_INPUTS, NUM_OUTPUTS), torch.randn(3, NUM_ROWS, NUM_INPUTS)
+
+    def total(rows: Tensor) -> Tensor:
+        return layer(rows).square().sum()
+
+    by_rows = torch.func.vmap(torch.func.grad(total))(x)
+    expected = torch.autograd.grad(total(x.requires_grad_()), x)[0]
+    torch.testing.assert_close(by_rows, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_ensembles_members(shared: bool, calls: list[tuple[Any, ...]]) -> None:
     layer = EnsembleLinear(3, NUM_INPUTS, NUM_OUTPUTS)
