@@ -43,9 +43,8 @@ class EnsembleLinear(nn.Module):
             x = x.expand(len(self.weight), -1, -1)
         if len(self.weight) == 1:
             # Views alone, where members are stacked below.
-            return linear(x.squeeze(0), self.weight.squeeze(0).t(), self.bias.flatten()).unsqueeze(
-                0
-            )
+            weight, bias = self.weight.squeeze(0), self.bias.flatten()
+            return linear(x.squeeze(0), weight.t(), bias).unsqueeze(0)
         if not is_for_onednn(x[0], self.weight[0].t()):
             return torch.baddbmm(self.bias, x, self.weight)
         members = zip(x.unbind(), self.weight.unbind(), self.bias.unbind(), strict=True)
