@@ -73,24 +73,18 @@ def is_for_onednn(x: Tensor, weight: Tensor) -> bool:
         # Exported programs are for other machines.
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
+        # torch.func's transforms do not know the product.
+        and not torch._C._are_functorch_transforms_active()
     )
 
 
 class _Linear(torch.autograd.Function):
     """The product with its gradients; these can be differentiated in turn."""
 
-    # For torch.func.
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return _product(x, weight, bias)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        del output
-        x, weight, _ = inputs
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -92,17 +92,6 @@ def test_gradients_of_gradients() -> None:
         torch.testing.assert_close(result.double(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_functions_of_torch_func() -> None:
-    layer, x = Linear(NUM_INPUTS, NUM_OUTPUTS), torch.randn(3, NUM_ROWS, NUM_INPUTS)
-
-    def total(rows: Tensor) -> Tensor:
-        return layer(rows).square().sum()
-
-    by_rows = torch.func.vmap(torch.func.grad(total))(x)
-    expected = torch.autograd.grad(total(x.requires_grad_()), x)[0]
-    torch.testing.assert_close(by_rows, expected, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("shared", [True, False])
 def test_ensembles_members(shared: bool, calls: list[tuple[Any, ...]]) -> None:
     layer = EnsembleLinear(3, NUM_INPUTS, NUM_OUTPUTS)
@@ -126,7 +115,9 @@ def test_no_gradient_is_computed_that_nobody_needs(calls: list[tuple[Any, ...]])
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("why", ["small", "double", "autocast", "exported", "one row's vector"])
+@pytest.mark.parametrize(
+    "why", ["small", "double", "autocast", "exported", "vmap", "one row's vector"]
+)
 def test_torch_computes_the_rest(
     why: str, calls: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +133,8 @@ def test_torch_computes_the_rest(
     elif why == "exported":
         graph = str(torch.export.export(layer, (x,)).graph)
         assert "aten.linear" in graph and "mkldnn" not in graph
+    elif why == "vmap":
+        torch.func.vmap(torch.func.grad(lambda rows: layer(rows).sum()))(x.expand(3, -1, -1))
     else:
         layer(x[0])
     assert not calls
