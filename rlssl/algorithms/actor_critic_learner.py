@@ -1,5 +1,6 @@
 """The update that SAC and DDPG share: critics, actor, slow copies, auxiliary losses."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -189,7 +190,7 @@ class ActorCriticLearner(OffPolicyLearner):
             batch=batch,
             fwd_out={"values": values, "targets": targets},
         )
-        if self._separate:
+        if self._separate or not len(module.auxiliary):
             return loss
         auxiliary = self.compute_auxiliary_loss(module_id=DEFAULT_MODULE_ID, batch=batch)
         return self.combine(loss, auxiliary, batch)
@@ -209,7 +210,7 @@ class ActorCriticLearner(OffPolicyLearner):
             critic_latents = module.critic_latents(features)
         with frozen(self._parameters[CRITIC]):
             losses = self.actor_losses(features, critic_latents)
-        total = torch.stack(list(losses.values())).sum()
+        total = functools.reduce(torch.add, losses.values())
         return self._descend(total, list(losses))
 
     def _descend(self, loss: Tensor, optimizers: Sequence[str]) -> bool:

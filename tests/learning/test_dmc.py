@@ -54,10 +54,11 @@ def test_state_suffices_to_swing_a_pole_up_within_100_000_env_steps(seed: int) -
     assert final_score(document, seed, env_steps=100_000, episodes=10) > 700
 
 
-# Measured: see docs/sac.md and docs/ddpg.md. Random actions score about 14.
+# Measured: see docs/sac.md and docs/ddpg.md. Random actions score 14, and 320 with a deviation of 40.
 @pytest.mark.parametrize(
-    ("agent", "seed", "env_steps"), [("curl", 0, 60_000), ("drq_v2", 1, 80_000)]
+    ("agent", "task", "seed", "enough"),
+    [("curl", "cheetah-run", 0, 100), ("drq_v2", "cartpole-balance", 2, 480)],
 )
-def test_cheetah_runs_from_small_frames(agent: str, seed: int, env_steps: int) -> None:
-    document = {**AGENTS[agent], "env": {"id": "dmc-pixels/cheetah-run", "size": 42}}
-    assert final_score(document, seed, env_steps=env_steps, episodes=10) > 100
+def test_small_frames_suffice(agent: str, task: str, seed: int, enough: float) -> None:
+    document = {**AGENTS[agent], "env": {"id": f"dmc-pixels/{task}", "size": 42}}
+    assert final_score(document, seed, env_steps=60_000, episodes=10) > enough
