@@ -54,7 +54,7 @@ def test_state_suffices_to_swing_a_pole_up_within_100_000_env_steps(seed: int) -
     assert final_score(document, seed, env_steps=100_000, episodes=10) > 700
 
 
-# Measured: see docs/sac.md and docs/ddpg.md. Random actions score 14, and 320 with a deviation of 40.
+# Measured: see docs/sac.md and docs/ddpg.md. Random actions score 14, and 320 (deviation 40).
 @pytest.mark.parametrize(
     ("agent", "task", "seed", "enough"),
     [("curl", "cheetah-run", 0, 100), ("drq_v2", "cartpole-balance", 2, 480)],
