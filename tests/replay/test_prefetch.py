@@ -87,8 +87,13 @@ def test_errors_reach_the_consumer_when_their_turn_comes() -> None:
 
 
 def test_close_ends_the_thread_and_a_waiting_consumer() -> None:
-    release = threading.Event()
-    results: Prefetcher[bool] = Prefetcher(release.wait)
+    entered, release = threading.Event(), threading.Event()
+
+    def produce() -> bool:
+        entered.set()
+        return release.wait()
+
+    results: Prefetcher[bool] = Prefetcher(produce)
     errors: list[Exception] = []
 
     def consume() -> None:
@@ -100,6 +105,7 @@ def test_close_ends_the_thread_and_a_waiting_consumer() -> None:
     consumer = threading.Thread(target=consume)
     consumer.start()
     _until(lambda: results._wanted == 2)
+    assert entered.wait(20)
     closer = threading.Thread(target=results.close)
     closer.start()
     consumer.join(20)
