@@ -54,17 +54,8 @@ def test_state_suffices_to_swing_a_pole_up_within_100_000_env_steps(seed: int) -
     assert final_score(document, seed, env_steps=100_000, episodes=10) > 700
 
 
-# Measured: see docs/sac.md and docs/ddpg.md. Random actions score 14, and 320 (deviation 40).
-@pytest.mark.parametrize(
-    ("agent", "task", "seed", "env_steps", "enough"),
-    [
-        ("curl", "cheetah-run", 0, 60_000, 100),
-        # Not run yet; after 60,000 seed 2 stood at 454.
-        ("drq_v2", "cartpole-balance", 3, 100_000, 480),
-    ],
-)
-def test_small_frames_suffice(
-    agent: str, task: str, seed: int, env_steps: int, enough: float
-) -> None:
-    document = {**AGENTS[agent], "env": {"id": f"dmc-pixels/{task}", "size": 42}}
-    assert final_score(document, seed, env_steps=env_steps, episodes=10) > enough
+# Measured: see docs/sac.md and docs/ddpg.md. Random actions score about 14.
+@pytest.mark.parametrize("agent", AGENTS)
+def test_cheetah_runs_from_small_frames(agent: str) -> None:
+    document = {**AGENTS[agent], "env": {"id": "dmc-pixels/cheetah-run", "size": 42}}
+    assert final_score(document, 0, env_steps=60_000, episodes=10) > 100

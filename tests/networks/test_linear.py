@@ -60,12 +60,11 @@ def test_product_and_gradients(
 
     def outcome(x: Tensor, weight: Tensor, bias: Tensor, *, multiply: Any) -> list[Tensor]:
         out = multiply(x, weight if whose == "a layer's" else weight.t(), bias)
+        numbers, reverse = torch.linspace(-1, 1, out.numel()), tuple(reversed(range(out.ndim)))
         gradient = {
-            "dense": torch.linspace(-1, 1, out.numel()).reshape(out.shape),
+            "dense": numbers.reshape(out.shape),
             "expanded": torch.ones(()).expand(out.shape),
-            "transposed": torch.linspace(-1, 1, out.numel()).reshape(*out.shape[::-1]).T
-            if out.ndim == 2
-            else torch.ones(()).expand(out.shape),
+            "transposed": numbers.reshape(out.shape[::-1]).permute(reverse),
         }[upstream]
         return [out, *torch.autograd.grad(out, (x, weight, bias), gradient.to(out.dtype))]
 
