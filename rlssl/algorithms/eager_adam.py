@@ -38,8 +38,7 @@ class EagerAdam(Adam):
 
     def _move(self, group: dict[str, Any], parameters: list[torch.Tensor]) -> None:
         states = [self.state[parameter] for parameter in parameters]
-        steps = [state["step"] for state in states]
-        torch._foreach_add_(steps, 1)
+        steps = _count_step(states, are_all=len(parameters) == len(group["params"]))
         beta1, beta2 = group["betas"]
         torch._fused_adam_(
             parameters,
@@ -56,6 +55,18 @@ class EagerAdam(Adam):
             amsgrad=False,
             maximize=False,
         )
+
+
+def _count_step(states: list[dict[str, torch.Tensor]], *, are_all: bool) -> list[torch.Tensor]:
+    """Counts a step of some parameters, by one counter where all of a group have made as many."""
+    count = states[0]["step"]
+    if are_all and any(state["step"] is not count for state in states):
+        are_all = all(bool(state["step"] == count) for state in states)
+    if are_all:
+        count += 1
+    for state in states:
+        state["step"] = count if are_all else state["step"] + 1
+    return [state["step"] for state in states]
 
 
 _STEP = inspect.unwrap(Adam.step)

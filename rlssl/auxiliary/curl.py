@@ -17,7 +17,7 @@ from rlssl.losses.contrastive import bilinear_similarity
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.draws import Draws
 from rlssl.networks.ema import EMACopy
-from rlssl.networks.linear import Linear
+from rlssl.networks.linear import Layers, Linear
 
 #: What a variant sets where the user says nothing.
 _VARIANTS: dict[str, dict[str, Any]] = {
@@ -257,7 +257,7 @@ class Projection(nn.Module):
     def __init__(self, in_dim: int, *, trained_layernorm: bool) -> None:
         super().__init__()
         hidden, out = _PROJECTION
-        self.layers = nn.Sequential(
+        self.layers = Layers(
             Linear(in_dim, hidden),
             nn.LayerNorm(hidden, elementwise_affine=trained_layernorm),
             nn.ReLU(),

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size, check_sizes, make_activation
 from rlssl.networks.ensemble import initialise
-from rlssl.networks.linear import Linear
+from rlssl.networks.linear import Layers, Linear
 
 #: How the logarithm of a deviation is kept within its bounds.
 LOG_STD_MODES = ("clamp", "tanh")
@@ -118,7 +118,7 @@ def _layers(
     activation: str,
     init: str,
     final_bound: float | None,
-) -> nn.Sequential:
+) -> Layers:
     for name, size in (("latent_dim", in_dim), ("action_dim", out_dim)):
         check_size(name, size)
     sizes = [in_dim, *check_sizes("hidden", hidden), out_dim]
@@ -128,4 +128,4 @@ def _layers(
         is_last = len(layers) == 2 * len(hidden)
         initialise(linear, init, final_bound if is_last else None)
         layers += [linear] if is_last else [linear, make_activation(activation)]
-    return nn.Sequential(*layers)
+    return Layers(*layers)

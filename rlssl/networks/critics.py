@@ -79,9 +79,7 @@ class QCritics(nn.Module):
         for index, layer in enumerate(self.layers):
             if index == self._action_index:
                 x = torch.cat([x, action.expand(*x.shape[:-1], -1)], dim=-1)
-            x = layer(x)
-            if index < len(self.layers) - 1:
-                x = self.activation(x)
+            x = layer(x, self._activation_of(index))
         return x.squeeze(-1)
 
     def first(self, latent: Tensor, action: Tensor) -> Tensor:
@@ -91,7 +89,8 @@ class QCritics(nn.Module):
         for index, layer in enumerate(self.layers):
             if index == self._action_index:
                 x = torch.cat([x, action], dim=-1)
-            x = linear(x, layer.weight[0].t(), layer.bias[0, 0])
-            if index < len(self.layers) - 1:
-                x = self.activation(x)
+            x = linear(x, layer.weight[0].t(), layer.bias[0, 0], self._activation_of(index))
         return x.squeeze(-1)
+
+    def _activation_of(self, index: int) -> nn.Module | None:
+        return self.activation if index < len(self.layers) - 1 else None

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size
 from rlssl.networks.ensemble import EnsembleLayerNorm, EnsembleLinear
-from rlssl.networks.linear import Linear
+from rlssl.networks.linear import Layers, Linear
 from rlssl.peers import Rows
 
 #: What a model predicts, and how bisimulation compares its predictions.
@@ -153,7 +153,7 @@ class RewardModel(nn.Module):
         if action_dim < 0:
             raise ValueError(f"action_dim must be >= 0; got {action_dim}.")
         self._reads_actions = action_dim > 0
-        self.layers = nn.Sequential(
+        self.layers = Layers(
             Linear(latent_dim + action_dim, hidden),
             nn.LayerNorm(hidden),
             nn.ReLU(),
@@ -180,8 +180,8 @@ class RewardModel(nn.Module):
         return self.layers(inputs).squeeze(-1)
 
 
-def _layers(num: int, in_dim: int, hidden: int, out_dim: int) -> nn.Sequential:
-    return nn.Sequential(
+def _layers(num: int, in_dim: int, hidden: int, out_dim: int) -> Layers:
+    return Layers(
         EnsembleLinear(num, in_dim, hidden),
         EnsembleLayerNorm(num, hidden),
         nn.ReLU(),

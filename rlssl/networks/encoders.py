@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from rlssl.errors import SpecError, unknown_name
 from rlssl.networks.init import orthogonal_init
-from rlssl.networks.linear import Linear
+from rlssl.networks.linear import Layers, Linear
 from rlssl.registry import ENCODERS
 
 Layout = Literal["CHW", "HWC"]
@@ -172,21 +172,6 @@ def flat_dim(space: gym.Space) -> int:
     )
 
 
-class Layers(nn.Sequential):
-    """nn.Sequential for small layers, where calling a module takes as long as what it computes.
-
-    A layer with hooks is called as usual.
-    """
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """[N, fan_in] to [N, fan_out]."""
-        for layer in self._modules.values():
-            assert layer is not None  # for mypy
-            has_hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks
-            inputs = layer(inputs) if has_hooks else layer.forward(inputs)
-        return inputs
-
-
 class MLP(Encoder):
     """Flattens any Box or discrete space and applies linear layers.
 
@@ -268,7 +253,7 @@ class DictEncoder(Encoder):
         # A ModuleList, because a ModuleDict refuses keys with a dot.
         self.encoders = nn.ModuleList(built)
         width = sum(encoder.output_dim for encoder in built)
-        self.mix = orthogonal_init(nn.Sequential(Linear(width, hidden), nn.ReLU()))
+        self.mix = orthogonal_init(Layers(Linear(width, hidden), nn.ReLU()))
         self.output_dim = hidden
 
     def forward(self, obs: Mapping[str, Any] | Sequence[Any]) -> Tensor:

@@ -34,21 +34,23 @@ class EnsembleLinear(nn.Module):
         bias = torch.empty(num, 1, out_features).uniform_(-bound, bound)
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, in], the same for all members, or [C, N, in] to [C, N, out]."""
+    def forward(self, x: Tensor, activation: nn.Module | None = None) -> Tensor:
+        """[N, in], the same for all members, or [C, N, in] to [C, N, out]; see ``linear``."""
         if self.weight.shape[2] == 1:
             # Twice as fast as a batched product of one column.
-            return (x * self.weight.transpose(1, 2)).sum(dim=-1, keepdim=True) + self.bias
+            column = (x * self.weight.transpose(1, 2)).sum(dim=-1, keepdim=True) + self.bias
+            return column if activation is None else activation(column)
         if x.ndim == 2:
             x = x.expand(len(self.weight), -1, -1)
         if len(self.weight) == 1:
             # Views alone, where members are stacked below.
             weight, bias = self.weight.squeeze(0), self.bias.flatten()
-            return linear(x.squeeze(0), weight.t(), bias).unsqueeze(0)
+            return linear(x.squeeze(0), weight.t(), bias, activation).unsqueeze(0)
         if not is_for_onednn(x[0], self.weight[0].t()):
-            return torch.baddbmm(self.bias, x, self.weight)
-        members = zip(x.unbind(), self.weight.unbind(), self.bias.unbind(), strict=True)
-        return torch.stack([linear(rows, w.t(), bias.squeeze(0)) for rows, w, bias in members])
+            outputs = torch.baddbmm(self.bias, x, self.weight)
+            return outputs if activation is None else activation(outputs)
+        members = zip(x.unbind(), self.weight.unbind(), self.bias.squeeze(1).unbind(), strict=True)
+        return torch.stack([linear(rows, w.t(), bias, activation) for rows, w, bias in members])
 
     def extra_repr(self) -> str:
         """What ``print`` shows."""

@@ -14,6 +14,7 @@ from rlssl.errors import SpecError
 from rlssl.networks.encoders import flat_dim, one_hot
 from rlssl.networks.heads import linear_head
 from rlssl.networks.init import HIDDEN_GAIN, OUTPUT_GAIN
+from rlssl.networks.linear import Layers
 
 # TensorFlow's default, in force in Burda's code; torch's own is 0.01.
 LEAKY_SLOPE = 0.2
@@ -103,7 +104,7 @@ class InverseModel(nn.Module):
         self._num_logits = _num_logits(action_space)
         self._is_discrete = isinstance(action_space, spaces.Discrete)
         output_dim = sum(self._num_logits) or flat_dim(action_space)
-        self.layers = nn.Sequential(
+        self.layers = Layers(
             linear_head(2 * feature_dim, hidden, HIDDEN_GAIN),
             nn.ReLU(),
             linear_head(hidden, output_dim, OUTPUT_GAIN),
@@ -135,7 +136,7 @@ class ForwardModel(nn.Module):
     def __init__(self, feature_dim: int, action_space: gym.Space, hidden: int = 256) -> None:
         """Builds the layers; arguments and errors as for ``InverseModel``."""
         super().__init__()
-        self.layers = nn.Sequential(
+        self.layers = Layers(
             linear_head(feature_dim + action_dim(action_space), hidden, HIDDEN_GAIN),
             nn.ReLU(),
             linear_head(hidden, feature_dim, OUTPUT_GAIN),

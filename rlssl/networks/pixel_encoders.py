@@ -136,13 +136,13 @@ class MapLinear(Linear):
         super().__init__(linear.in_features, linear.out_features, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, x: Tensor, activation: nn.Module | None = None) -> Tensor:
         """[N, C, H, W] to [N, out_features]."""
-        if len(features) <= self.out_features:
-            return super().forward(features.flatten(1))
+        if len(x) <= self.out_features:
+            return super().forward(x.flatten(1), activation)
         # Features lie channels last, weights channels first: the fewer of them are copied.
-        weight = self.weight.unflatten(1, features.shape[1:]).permute(0, 2, 3, 1).flatten(1)
-        return linear(features.permute(0, 2, 3, 1).flatten(1), weight, self.bias)
+        weight = self.weight.unflatten(1, x.shape[1:]).permute(0, 2, 3, 1).flatten(1)
+        return linear(x.permute(0, 2, 3, 1).flatten(1), weight, self.bias, activation)
 
 
 class SmallCNN(ImageEncoder):

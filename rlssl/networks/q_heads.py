@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size, check_sizes, make_activation
 from rlssl.networks.init import HIDDEN_GAIN, OUTPUT_GAIN, orthogonal_init
-from rlssl.networks.linear import Linear
+from rlssl.networks.linear import Layers, Linear
 
 #: From the features of the input and of the output to a layer, such as ``NoisyLinear``.
 LinearFactory = Callable[[int, int], nn.Module]
@@ -63,7 +63,7 @@ class QHead(nn.Module):
         self._shape = (num_actions,) if num_atoms is None else (num_actions, num_atoms)
         gain = 1.0 if num_atoms is None else OUTPUT_GAIN
 
-        def stream(outputs: int) -> nn.Sequential:
+        def stream(outputs: int) -> Layers:
             sizes = [latent_dim, *hidden, outputs * (num_atoms or 1)]
             return _stream(sizes, activation, make_linear, gain)
 
@@ -81,7 +81,7 @@ class QHead(nn.Module):
 
 def _stream(
     sizes: Sequence[int], activation: str, make_linear: LinearFactory | None, gain: float
-) -> nn.Sequential:
+) -> Layers:
     layers: list[nn.Module] = []
     for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         is_last = index == len(sizes) - 2
@@ -91,4 +91,4 @@ def _stream(
         else:
             linear = make_linear(fan_in, fan_out)
         layers += [linear] if is_last else [linear, make_activation(activation)]
-    return nn.Sequential(*layers)
+    return Layers(*layers)

@@ -26,25 +26,26 @@ print("torch._dynamo" in sys.modules)
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
-def test_it_steps_as_torchs_adam(weight_decay: float) -> None:
+@pytest.mark.parametrize("lagging_step", [1, 2, 3, 4, None])
+def test_it_steps_as_torchs_adam(weight_decay: float, lagging_step: int | None) -> None:
     weights = []
     options: dict[str, Any] = {"lr": 0.1, "eps": 1e-5, "weight_decay": weight_decay}
     for cls in (functools.partial(torch.optim.Adam, fused=True), EagerAdam):
         torch.manual_seed(0)
         layer = nn.Linear(4, 2)
         optimizer = cls(layer.parameters(), **options)
-        for step in range(5):
+        for step in range(6):
             if step == 3:
                 resumed = cls(layer.parameters())
                 resumed.load_state_dict(optimizer.state_dict())
                 optimizer = resumed
             optimizer.zero_grad()
             layer(torch.randn(8, 4)).square().mean().backward()
-            if step == 1:
+            if step == lagging_step:
                 # What no loss reached stays.
                 layer.bias.grad = None
             optimizer.step()
-        weights.append(layer.weight.detach())
+        weights.append(torch.cat([layer.weight.detach().flatten(), layer.bias.detach()]))
     assert torch.equal(weights[0], weights[1])
 
 
