@@ -7,6 +7,7 @@ and the mean are applied in one place, by the Learner.
 from rlssl.losses.actor_critic import (
     critic_loss,
     deterministic_policy_loss,
+    saturation_penalty,
     smoothed_actions,
     soft_policy_loss,
     soft_q_target,
@@ -51,6 +52,7 @@ __all__ = [
     "info_nce",
     "inverse_dynamics_loss",
     "lipschitz_penalty",
+    "saturation_penalty",
     "select_action_values",
     "smoothed_actions",
     "soft_policy_loss",

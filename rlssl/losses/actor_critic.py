@@ -159,6 +159,31 @@ def deterministic_policy_loss(values: Tensor) -> Tensor:
     return -values
 
 
+def saturation_penalty(pre_tanh: Tensor) -> Tensor:
+    """What keeps a tanh off its flat ends: the mean square of what it is taken of.
+
+    A critic whose slope has one sign everywhere drives all actions to a bound, where the tanh lets
+    no gradient through to take them back.
+
+    Args:
+        pre_tanh: [N, A], the actor's output before its tanh.
+
+    Returns:
+        [N], >= 0, no unit.
+
+    Raises:
+        ValueError: If the shape is not [N, A].
+
+    Source:
+        Bjorck et al. 2022, arXiv:2110.11222, find that this is why agents from pixels fail to
+        start; Fujimoto et al. 2025, arXiv:2501.16142, have this penalty, with a weight of 1e-5
+        where rewards are scaled.
+    """
+    if pre_tanh.ndim != 2:
+        raise ValueError(f"pre_tanh must be [N, A]; got {tuple(pre_tanh.shape)}.")
+    return pre_tanh.square().mean(dim=1)
+
+
 def soft_policy_loss(logp: Tensor, q1: Tensor, q2: Tensor, *, alpha: Tensor | float) -> Tensor:
     """SAC's loss of the actor: ``alpha * logp - min(q1, q2)``.
 

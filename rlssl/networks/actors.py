@@ -49,7 +49,11 @@ class DeterministicActor(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """[N, latent_dim] to actions [N, A] in [-1, 1]."""
-        return self.layers(latent).tanh()
+        return self.before_tanh(latent).tanh()
+
+    def before_tanh(self, latent: Tensor) -> Tensor:
+        """[N, latent_dim] to [N, A], whose tanh the actions are."""
+        return self.layers(latent)
 
 
 class SquashedGaussianActor(nn.Module):

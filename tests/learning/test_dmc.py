@@ -42,7 +42,11 @@ AGENTS: Mapping[str, Mapping[str, Any]] = {
             "augmentation": {"shift_bilinear": {"pad": 2}},
             "encoder_config": SMALL_ENCODER,
         },
-        "training": {**SMALL_TRAINING, "exploration_std": [[0, 1.0], [20_000, 0.2]]},
+        "training": {
+            **SMALL_TRAINING,
+            "exploration_std": [[0, 1.0], [20_000, 0.2]],
+            "saturation_penalty": 1e-3,
+        },
     },
 }
 

@@ -12,6 +12,7 @@ from torch.distributions.transforms import TanhTransform
 from rlssl.losses import (
     critic_loss,
     deterministic_policy_loss,
+    saturation_penalty,
     smoothed_actions,
     soft_policy_loss,
     soft_q_target,
@@ -111,6 +112,16 @@ def test_policy_losses_by_hand() -> None:
     # 0.5 * -2 - 3 = -4; 0.5 * 4 - 1 = 1.
     loss = soft_policy_loss(torch.tensor([-2.0, 4.0]), q1, q2, alpha=0.5)
     assert loss.tolist() == [-4.0, 1.0]
+
+
+def test_saturation_penalty_by_hand_and_its_gradient() -> None:
+    # (9 + 1) / 2 = 5; the slope of x^2 / 2 is x, however flat the tanh.
+    pre_tanh = torch.tensor([[3.0, -1.0], [40.0, 0.0]], requires_grad=True)
+    penalty = saturation_penalty(pre_tanh)
+    assert penalty.tolist() == [5.0, 800.0]
+    penalty.sum().backward()
+    assert pre_tanh.grad is not None
+    assert torch.equal(pre_tanh.grad, pre_tanh)
 
 
 def test_temperature_loss_by_hand_and_its_gradient() -> None:
@@ -217,6 +228,8 @@ def test_shapes_that_would_broadcast_are_refused() -> None:
         soft_policy_loss(column, row, row, alpha=0.1)
     with pytest.raises(ValueError, match=r"'values': \(3, 1\)"):
         deterministic_policy_loss(column)
+    with pytest.raises(ValueError, match=r"must be \[N, A\]; got \(3,\)"):
+        saturation_penalty(row)
     with pytest.raises(ValueError, match=r"got \(3, 1\) and \(3,\)"):
         critic_loss(column, row)
     with pytest.raises(ValueError, match=r"scalar; got \(3,\)"):

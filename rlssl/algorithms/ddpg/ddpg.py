@@ -49,6 +49,7 @@ class DDPGConfig(ActorCriticConfigMixin):
         self.target_noise_clip = 0.5
         self.actor_noise = False
         self.actor_critics = "first"
+        self.saturation_penalty = 0.0
         self._set_rlssl_defaults()
 
     def training(
@@ -66,6 +67,7 @@ class DDPGConfig(ActorCriticConfigMixin):
         target_noise_clip: float = NotProvided,
         actor_noise: bool = NotProvided,
         actor_critics: Literal["first", "min"] = NotProvided,
+        saturation_penalty: float = NotProvided,
         **shared: Any,
     ) -> Self:
         """Sets what the update does; see `ActorCriticConfigMixin.training` for the rest.
@@ -88,6 +90,9 @@ class DDPGConfig(ActorCriticConfigMixin):
             target_noise_clip: Its largest size; > 0.
             actor_noise: Whether the actor learns by actions with such noise, too.
             actor_critics: Whether it climbs the ``first`` critic, or the ``min`` of all.
+            saturation_penalty: Weight, in the actor's loss, of the mean square of actions before
+                their tanh, in units of the return; keeps it off the bounds, where it stops
+                learning; >= 0.
             **shared: What all actor-critics have.
         """
         self._set_given(locals(), DDPGConfig)
@@ -103,7 +108,8 @@ class DDPGConfig(ActorCriticConfigMixin):
         self.check_words(_WORDS)
         for key in ("final_bound", "exploration_clip", "target_noise_clip", "ou_dt"):
             self.check_range(key, 0, None, exclusive=True)
-        self.check_range("ou_sigma", 0, None)
+        for key in ("ou_sigma", "saturation_penalty"):
+            self.check_range(key, 0, None)
         for key in ("exploration_std", "target_noise_std"):
             self.check_schedule_of(key)
         if not 0 < self.ou_theta * self.ou_dt < 2:

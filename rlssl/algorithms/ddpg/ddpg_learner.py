@@ -8,8 +8,16 @@ from torch import Tensor
 from rlssl.algorithms.actor_critic_learner import ACTOR, ACTOR_LOSS, ActorCriticLearner
 from rlssl.algorithms.off_policy_batches import DISCOUNTS
 from rlssl.algorithms.off_policy_learner import total_rewards
-from rlssl.losses import deterministic_policy_loss, smoothed_actions, td3_target
+from rlssl.losses import (
+    deterministic_policy_loss,
+    saturation_penalty,
+    smoothed_actions,
+    td3_target,
+)
 from rlssl.schedules import value_at
+
+#: Key of a metric: the share of the actor's actions, in [0, 1], whose size is above ``SATURATED``.
+SATURATED_ACTIONS, SATURATED = "saturated_actions", 0.97
 
 
 class DDPGTorchLearner(ActorCriticLearner):
@@ -19,6 +27,9 @@ class DDPGTorchLearner(ActorCriticLearner):
         Lillicrap et al. 2015, arXiv:1509.02971; Fujimoto et al. 2018, arXiv:1802.09477; Yarats et
         al. 2021, arXiv:2107.09645. Differs: see PAPERS.md.
     """
+
+    #: [N, A], of the actor's last step, without noise.
+    _chosen: Tensor | None = None
 
     def targets(self, batch: Mapping[str, Any], features: Any, target_features: Any) -> Tensor:
         """The least of the slow critics' values at the target policy's actions, smoothed."""
@@ -32,7 +43,9 @@ class DDPGTorchLearner(ActorCriticLearner):
     def actor_losses(self, features: Any, critic_latents: Tensor) -> dict[str, Tensor]:
         """The actor's: minus the critic's value at its actions."""
         module: Any = self.rl_module
-        actions = module.actor(module.actor_latents(features))
+        pre_tanh = module.actor.before_tanh(module.actor_latents(features))
+        actions = pre_tanh.tanh()
+        self._chosen = actions.detach()
         if self.config.actor_noise:
             actions = self._smoothed(actions, straight_through=True)
         if self.config.actor_critics == "first":
@@ -41,7 +54,17 @@ class DDPGTorchLearner(ActorCriticLearner):
             values = module.critic(critic_latents, actions).amin(dim=0)
         loss = deterministic_policy_loss(values).mean()
         self.record({ACTOR_LOSS: loss.detach()})
+        if self.config.saturation_penalty:
+            loss = loss + self.config.saturation_penalty * saturation_penalty(pre_tanh).mean()
         return {ACTOR: loss}
+
+    def metrics_of_last_update(self) -> dict[str, Tensor]:
+        """Adds the share of the actor's actions at a bound, once it has learned."""
+        metrics = super().metrics_of_last_update()
+        if self._chosen is None:
+            return metrics
+        saturated = (self._chosen.abs() > SATURATED).float().mean()
+        return {**metrics, SATURATED_ACTIONS: saturated}
 
     def _smoothed(self, actions: Tensor, *, straight_through: bool = False) -> Tensor:
         std = value_at(self.config.effective_target_noise_std, self.env_steps)

@@ -8,8 +8,10 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
+from rlssl.algorithms.ddpg.ddpg_learner import SATURATED_ACTIONS
 from rlssl.algorithms.ddpg.presets import PRESETS
 from rlssl.algorithms.off_policy_learner import to_tensors
+from rlssl.errors import SpecError
 from tests.algorithms.actor_critic_bench import (
     NETWORKS,
     ActorCriticBench,
@@ -132,9 +134,9 @@ def test_drq_v2s_actor_climbs_the_least_critic_at_a_noisy_action(
         target_noise_clip=0.3,
     )
     bench = ActorCriticBench(config)
-    action = torch.tensor([[0.0], [0.9]], requires_grad=True)
+    pre_tanh = torch.tensor([[0.0], [0.9]]).atanh().requires_grad_()
     module = SimpleNamespace(
-        actor=lambda latents: action,
+        actor=SimpleNamespace(before_tanh=lambda latents: pre_tanh),
         actor_latents=lambda features: features,
         draws=SimpleNamespace(normal=lambda like: torch.full_like(like, 0.4)),
         critic=lambda latents, actions: torch.stack([2 * actions[:, 0], 5 * actions[:, 0]]),
@@ -143,9 +145,9 @@ def test_drq_v2s_actor_climbs_the_least_critic_at_a_noisy_action(
     (loss,) = bench.learner.actor_losses(None, torch.zeros(2, 1)).values()
     # 0.5 * 0.4 = 0.2: actions 0.2 and, at the bound, 1; least values 0.4 and 2.
     assert loss.item() == pytest.approx(-1.2)
-    (slope,) = torch.autograd.grad(loss, action)
-    # Half of -2 each: the bound lets the gradient through.
-    assert slope.tolist() == [[-1.0], [-1.0]]
+    (slope,) = torch.autograd.grad(loss, pre_tanh)
+    # Half of -2 each, times the tanh's slope: the bound lets the gradient through.
+    assert slope.flatten().tolist() == pytest.approx([-1.0, -(1 - 0.9**2)])
 
 
 def test_first_critic_alone_is_the_first_of_all() -> None:
@@ -164,3 +166,25 @@ def test_weight_decay_pulls_the_critics_and_not_the_actor() -> None:
     bench.update_once()
     assert optimizers["critic"].param_groups[0]["lr"] == 1e-3
     assert optimizers["actor"].param_groups[0]["lr"] == 1e-4
+
+
+def test_a_saturated_actor_comes_back_by_the_penalty_alone() -> None:
+    # The tanh of 30 is 1, and its slope 0, to the last bit.
+    saturated, learned = {}, {}
+    for weight in (0.0, 1e-3):
+        bench = ActorCriticBench(small_ddpg(saturation_penalty=weight))
+        bench.add(bench.sample())
+        last = bench.module.actor.layers[-1]
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.constant_(last.bias, 30.0)
+        bench.learner.update_on(bench.draw(), agent_steps=64)
+        learned[weight] = last.bias.item()
+        saturated[weight] = bench.learner.metrics_of_last_update()[SATURATED_ACTIONS].item()
+    assert learned[0.0] == 30.0
+    assert learned[1e-3] < 30.0
+    assert saturated == {0.0: 1.0, 1e-3: 1.0}
+
+
+def test_a_negative_penalty_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"training.saturation_penalty must be >= 0; got -1"):
+        small_ddpg(saturation_penalty=-1.0).validate()
