@@ -64,6 +64,7 @@ class QCritics(nn.Module):
                 f"got {action_layer}."
             )
         self._action_index = action_layer - 1
+        self._num_critics = num_critics
         layers = []
         for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             joins = action_dim if index == self._action_index else 0
@@ -75,6 +76,8 @@ class QCritics(nn.Module):
 
     def forward(self, latent: Tensor, action: Tensor) -> Tensor:
         """[N, latent_dim] and [N, A] to values [C, N]."""
+        if self._num_critics == 1:
+            return self.first(latent, action).unsqueeze(0)
         x = latent
         for index, layer in enumerate(self.layers):
             if index == self._action_index:
@@ -89,7 +92,10 @@ class QCritics(nn.Module):
         for index, layer in enumerate(self.layers):
             if index == self._action_index:
                 x = torch.cat([x, action], dim=-1)
-            x = linear(x, layer.weight[0].t(), layer.bias[0, 0], self._activation_of(index))
+            # A view of all of it has a gradient without zeros around it.
+            parameters = (layer.weight, layer.bias)
+            weight, bias = (p.squeeze(0) if self._num_critics == 1 else p[0] for p in parameters)
+            x = linear(x, weight.t(), bias.squeeze(0), self._activation_of(index))
         return x.squeeze(-1)
 
     def _activation_of(self, index: int) -> nn.Module | None:

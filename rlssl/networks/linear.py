@@ -17,8 +17,8 @@ from torch import Tensor, nn
 #: Set to 0, this leaves all products to torch.
 SWITCH = "RLSSL_ONEDNN"
 
-#: Multiplications from which on oneDNN is faster, Python's share included.
-MIN_PRODUCTS = 2**21
+#: Multiplications from which on oneDNN is faster, gradients and Python's share included.
+MIN_PRODUCTS = 5 * 2**18
 
 
 def _mkl_lacks_avx512() -> bool:
