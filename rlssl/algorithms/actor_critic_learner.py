@@ -1,8 +1,7 @@
 """The update that SAC and DDPG share: critics, actor, slow copies, auxiliary losses."""
 
 import functools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,8 +11,6 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.algorithms.auxiliary_mixins import AUXILIARY_OPTIMIZER, frozen, trainable
-from rlssl.algorithms.eager_adam import EagerAdam
-from rlssl.algorithms.gradient_updates import as_laid_out
 from rlssl.algorithms.off_policy_learner import OffPolicyLearner, weighted_mean
 from rlssl.losses import critic_loss
 from rlssl.networks.augmentation import AUGMENTED_OBS
@@ -73,32 +70,22 @@ class ActorCriticLearner(OffPolicyLearner):
         """
         config = config or self.config
         module = self.module[module_id].unwrapped()
-        self._parameters: dict[str, list[nn.Parameter]] = {
+        groups: dict[str, list[nn.Parameter]] = {
             CRITIC: [*trainable(module.encoder), *trainable(module.critic)],
             ACTOR: [*trainable(module.actor_encoder), *trainable(module.actor)],
         }
         heads = {name: trainable(loss) for name, loss in module.auxiliary.items()}
         self._heads = [AUXILIARY_OPTIMIZER + name for name, head in heads.items() if head]
-        self._parameters |= {AUXILIARY_OPTIMIZER + name: head for name, head in heads.items()}
+        groups |= {AUXILIARY_OPTIMIZER + name: head for name, head in heads.items()}
         encoder = trainable(module.encoder)
         self._separate = config.auxiliary_step == "separate" and len(module.auxiliary) > 0
         if self._separate and encoder:
-            self._parameters[ENCODER] = encoder
+            groups[ENCODER] = encoder
             self._heads = [ENCODER, *self._heads]
         options: dict[str, dict[str, Any]] = {CRITIC: {"weight_decay": config.critic_weight_decay}}
         for name, (parameters, own) in self.more_optimizers().items():
-            self._parameters[name], options[name] = parameters, own
-        for name, parameters in self._parameters.items():
-            if not parameters:
-                continue
-            settings = {"eps": config.adam_epsilon, **options.get(name, {})}
-            self.register_optimizer(
-                module_id=module_id,
-                optimizer_name=name,
-                optimizer=EagerAdam(parameters, **settings),
-                params=parameters,
-            )
-        self._adams = dict(self.get_optimizers_for_module(module_id))
+            groups[name], options[name] = parameters, own
+        self.register_adams(module_id, groups, options)
 
     def more_optimizers(self) -> dict[str, tuple[list[nn.Parameter], dict[str, Any]]]:
         """Name -> parameters and Adam's options, of what else learns."""
@@ -114,12 +101,7 @@ class ActorCriticLearner(OffPolicyLearner):
         finally:
             if module.shares_features:
                 module.encoder.forget()
-        if not done:
-            self._skip_update()
-            return
-        self.num_nonfinite_updates = 0
-        for part in self.parts_of_their_own():
-            part.after_update()
+        self._settle(done)
 
     def compute_rl_loss(
         self,
@@ -159,7 +141,7 @@ class ActorCriticLearner(OffPolicyLearner):
         obs = batch.get(AUGMENTED_OBS, batch[Columns.OBS])
         features = module.encoder.keep(obs) if module.shares_features else obs
         loss = self._critic_step_loss(module, batch, features)
-        if not self._descend(loss, [CRITIC, *([] if self._separate else self._heads)]):
+        if not self.descend(loss, [CRITIC, *([] if self._separate else self._heads)]):
             return False
         acts = count % config.actor_update_every_updates == 0
         if module.shares_features:
@@ -173,7 +155,7 @@ class ActorCriticLearner(OffPolicyLearner):
             module.target.move()
         if self._separate:
             loss = self.compute_auxiliary_loss(module_id=DEFAULT_MODULE_ID, batch=batch)
-            return self._descend(loss, self._heads)
+            return self.descend(loss, self._heads)
         return True
 
     def _critic_step_loss(self, module: Any, batch: dict[str, Any], features: Any) -> Tensor:
@@ -211,26 +193,7 @@ class ActorCriticLearner(OffPolicyLearner):
         with frozen(self._parameters[CRITIC]):
             losses = self.actor_losses(features, critic_latents)
         total = functools.reduce(torch.add, losses.values())
-        return self._descend(total, list(losses))
-
-    def _descend(self, loss: Tensor, optimizers: Sequence[str]) -> bool:
-        """A step of some optimizers, of their own parameters alone; False: not finite, no step."""
-        names = [name for name in optimizers if self._parameters[name]]
-        parameters = [p for name in names for p in self._parameters[name]]
-        gradients: Sequence[Tensor | None] = [None] * len(parameters)
-        if loss.requires_grad:
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = as_laid_out(parameter, gradient)
-        self.average(parameters)
-        norms = [
-            norm for name in names if (norm := self.clip(name, self._parameters[name])) is not None
-        ]
-        if norms and not all(map(math.isfinite, torch.stack(norms).tolist())):
-            return False
-        for name in names:
-            self._adams[name].step()
-        return True
+        return self.descend(total, list(losses))
 
     def _learning_rate(self, optimizer_name: str) -> float:
         if optimizer_name == ACTOR and self.config.actor_lr is not None:

@@ -13,7 +13,6 @@ from ray.rllib.core.learner.learner import DEFAULT_OPTIMIZER
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor, nn
 
-from rlssl.algorithms.eager_adam import EagerAdam
 from rlssl.algorithms.gradient_updates import GradientUpdates
 from rlssl.algorithms.mean_actions import mean_actions
 from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss
@@ -54,20 +53,14 @@ class AuxiliaryLearnerMixin(GradientUpdates):
         Separate optimizers make norm clipping and learning rates separate, so that a loss cannot
         change the RL step except through the encoder's gradient.
         """
-        config = config or self.config
+        del config
         module = self.module[module_id].unwrapped()
         heads = {name: trainable(loss) for name, loss in module.auxiliary.items()}
         owned = {id(parameter) for parameters in heads.values() for parameter in parameters}
         rl_parameters = [p for p in trainable(module) if id(p) not in owned]
         groups = {DEFAULT_OPTIMIZER: rl_parameters}
-        groups |= {AUXILIARY_OPTIMIZER + name: head for name, head in heads.items() if head}
-        for name, parameters in groups.items():
-            self.register_optimizer(
-                module_id=module_id,
-                optimizer_name=name,
-                optimizer=EagerAdam(parameters, eps=config.adam_epsilon),
-                params=parameters,
-            )
+        groups |= {AUXILIARY_OPTIMIZER + name: head for name, head in heads.items()}
+        self.register_adams(module_id, groups)
 
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Brings schedules to the current env steps, so that a resumed run continues them."""

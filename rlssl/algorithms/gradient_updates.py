@@ -4,7 +4,9 @@ RLlib's own loop slices every minibatch through three classes, logs after each, 
 into training mode again and again, which for small networks takes as long as the gradients do.
 """
 
-from collections.abc import Iterable, Mapping
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -25,6 +27,7 @@ from ray.rllib.utils.typing import ResultDict
 from torch import Tensor, nn
 
 from rlssl.algorithms.bad_batch import nonfinite_columns, save_batch
+from rlssl.algorithms.eager_adam import EagerAdam
 from rlssl.algorithms.gradient_sync import LearnerGroup, average_gradients, broadcast_state
 from rlssl.algorithms.minibatches import minibatches
 from rlssl.allocator import keep_memory, leave_unfilled
@@ -118,9 +121,8 @@ class GradientUpdates(TorchLearner):
             module_id=DEFAULT_MODULE_ID, config=self.config, batch=dict(rows), fwd_out=fwd_out
         )
         self.record({self.TOTAL_LOSS_KEY: loss.detach()})
-        gradients = self.compute_gradients({DEFAULT_MODULE_ID: loss})
         self._minibatch = rows
-        self.apply_gradients(self.postprocess_gradients(gradients))
+        self._settle(self.descend(loss, list(self._parameters)))
 
     def record(self, values: Mapping[str, Any], *key: str) -> None:
         """Keeps metrics of a minibatch; those of an update's last one are logged.
@@ -132,16 +134,6 @@ class GradientUpdates(TorchLearner):
         for name, value in values.items():
             self._latest[(*key, name)] = value
 
-    def compute_gradients(
-        self, loss_per_module: dict[str, Tensor], **kwargs: Any
-    ) -> dict[Any, Tensor]:
-        """The gradients; several Learners' mean."""
-        gradients: dict[Any, Tensor] = super().compute_gradients(loss_per_module, **kwargs)
-        if self.config.num_learners <= 1:
-            return gradients
-        self.average(self._params.values())
-        return {ref: parameter.grad for ref, parameter in self._params.items()}
-
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replaces gradients by their means over the Learners, if there are several."""
         if self.config.num_learners <= 1:
@@ -151,48 +143,75 @@ class GradientUpdates(TorchLearner):
         for parameter in parameters:
             parameter.grad = as_laid_out(parameter, parameter.grad)
 
-    @torch.no_grad()
-    def postprocess_gradients(self, gradients_dict: dict[Any, Tensor]) -> dict[Any, Tensor]:
-        """Clips the global norm of each optimizer's gradients; keeps the norms for the guard."""
-        self._norms: list[Tensor] = []
-        for name, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
-            parameters = (p for group in optimizer.param_groups for p in group["params"])
-            norm = self.clip(name, parameters)
-            if norm is not None:
-                self._norms.append(norm)
-        return gradients_dict
+    def descend(self, loss: Tensor, optimizers: Sequence[str]) -> bool:
+        """A step of some optimizers, of their own parameters alone.
 
-    @torch.no_grad()
-    def clip(self, name: str, parameters: Iterable[nn.Parameter]) -> Tensor | None:
-        """Clips the global norm of an optimizer's gradients.
+        Args:
+            loss: A scalar; without a graph no parameter moves.
+            optimizers: Names.
 
         Returns:
-            The norm before, a scalar; None where no parameter has a gradient.
+            False where a gradient is not finite: then there is no step.
         """
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if not gradients:
-            return None
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        limit = self.grad_clip_of(name)
-        if limit is not None:
-            # As torch's clip_grad_norm_.
-            torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
-        self.record({f"gradients_{name}_global_norm": norm})
-        return norm
+        names = [name for name in optimizers if self._parameters[name]]
+        parameters = [p for name in names for p in self._parameters[name]]
+        gradients: Sequence[Tensor | None] = [None] * len(parameters)
+        if loss.requires_grad:
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = as_laid_out(parameter, gradient)
+        self.average(parameters)
+        if not self._clip({name: self._parameters[name] for name in names}):
+            return False
+        for name in names:
+            self._adams[name].step()
+        return True
 
-    def apply_gradients(self, gradients_dict: dict[Any, Tensor]) -> None:
-        """Steps the optimizers, unless a gradient is not finite; then tells the module's parts.
+    def register_adams(
+        self,
+        module_id: str,
+        parameters: Mapping[str, list[nn.Parameter]],
+        options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """An Adam for each list of parameters that is not empty.
+
+        Args:
+            module_id: Of the module.
+            parameters: By the optimizers' names.
+            options: Of some Adams, as torch's.
+        """
+        self._parameters = dict(parameters)
+        for name, own in parameters.items():
+            if not own:
+                continue
+            settings = {"eps": self.config.adam_epsilon, **(options or {}).get(name, {})}
+            self.register_optimizer(
+                module_id=module_id,
+                optimizer_name=name,
+                optimizer=EagerAdam(own, **settings),
+                params=own,
+            )
+        self._adams = dict(self.get_optimizers_for_module(module_id))
+
+    def _clip(self, parameters: Mapping[str, Sequence[nn.Parameter]]) -> bool:
+        """Clips each optimizer's gradients and keeps their norms; False: one is not finite."""
+        gradients = {
+            name: [p.grad for p in own if p.grad is not None] for name, own in parameters.items()
+        }
+        norms = clip_gradients(gradients, self.grad_clip_of)
+        self.record({f"gradients_{name}_global_norm": norm for name, norm in norms.items()})
+        return all(map(math.isfinite, norms.values()))
+
+    def _settle(self, is_done: bool) -> None:
+        """Tells the module's parts of an update, or counts one that was left out.
 
         Raises:
-            NonFiniteUpdateError: After ``max_nonfinite_updates`` skipped steps in a row.
+            NonFiniteUpdateError: After ``max_nonfinite_updates`` of those in a row.
         """
-        del gradients_dict
-        if self._norms and not bool(torch.isfinite(torch.stack(self._norms)).all()):
+        if not is_done:
             self._skip_update()
             return
         self.num_nonfinite_updates = 0
-        for _, optimizer in self.get_optimizers_for_module(DEFAULT_MODULE_ID):
-            optimizer.step()
         for part in self.parts_of_their_own():
             part.after_update()
 
@@ -241,6 +260,39 @@ class GradientUpdates(TorchLearner):
 
     def _make_modules_ddp_if_necessary(self) -> None:
         """Wraps nothing: see `rlssl.algorithms.gradient_sync`."""
+
+
+@torch.no_grad()
+def clip_gradients(
+    gradients: Mapping[str, list[Tensor]], limit_of: Callable[[str], float | None]
+) -> dict[str, float]:
+    """Clips the global norm of each group of gradients, unless one is not finite.
+
+    It waits for the device once, for all norms.
+
+    Args:
+        gradients: Groups by name; changed in place.
+        limit_of: Name -> largest norm; None: no clipping.
+
+    Returns:
+        Name -> norm before, for groups that are not empty.
+    """
+    every = [gradient for group in gradients.values() for gradient in group]
+    if not every:
+        return {}
+    sizes = iter(torch.stack(torch._foreach_norm(every)).tolist())
+    norms = {
+        name: math.hypot(*itertools.islice(sizes, len(group)))
+        for name, group in gradients.items()
+        if group
+    }
+    if all(map(math.isfinite, norms.values())):
+        for name, norm in norms.items():
+            limit = limit_of(name)
+            if limit is not None and norm + 1e-6 > limit:
+                # As torch's clip_grad_norm_.
+                torch._foreach_mul_(gradients[name], limit / (norm + 1e-6))
+    return norms
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ LEARNER_METHODS = (
     "_make_batch_if_necessary",
     "_make_modules_ddp_if_necessary",
 )
-LEARNER_ATTRIBUTES = ("_is_built", "_learner_connector", "_params", "_weights_seq_no")
+LEARNER_ATTRIBUTES = ("_is_built", "_learner_connector", "_weights_seq_no")
 
 #: Attributes of RLlib's AlgorithmConfig: the user's own Learner connectors; rows of an update.
 CONFIG_ATTRIBUTES = ("_learner_connector", "_train_batch_size_per_learner")

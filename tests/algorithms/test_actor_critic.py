@@ -38,7 +38,7 @@ def pixel_bench(small: Small, augmentation: Any = CROPPED, **training: Any) -> A
 def watch_steps(bench: ActorCriticBench) -> list[tuple[list[str], set[str]]]:
     """Fills up with each optimizer step's names, and the keys of the state that it changed."""
     steps: list[tuple[list[str], set[str]]] = []
-    descend = bench.learner._descend
+    descend = bench.learner.descend
 
     def watched(loss: Any, optimizers: Any) -> bool:
         before = bench.states()
@@ -48,7 +48,7 @@ def watch_steps(bench: ActorCriticBench) -> list[tuple[list[str], set[str]]]:
         steps.append((list(optimizers), moved))
         return done
 
-    bench.learner._descend = watched  # type: ignore[method-assign]
+    bench.learner.descend = watched  # type: ignore[method-assign]
     return steps
 
 
@@ -177,7 +177,7 @@ def test_curls_published_order_and_its_key_encoder() -> None:
     assert curl.key_encoder is module.target.target["encoder"]
     assert curl.own_key_encoder is None
     happened: list[str] = []
-    descend, move, losses = bench.learner._descend, module.target.move, curl.losses
+    descend, move, losses = bench.learner.descend, module.target.move, curl.losses
     views: list[Any] = []
 
     def record(name: str, function: Any) -> Any:
@@ -191,7 +191,7 @@ def test_curls_published_order_and_its_key_encoder() -> None:
         views.append((batch, [p.clone() for p in module.encoder.parameters()]))
         return losses(batch)
 
-    bench.learner._descend = record("step", descend)  # type: ignore[method-assign]
+    bench.learner.descend = record("step", descend)  # type: ignore[method-assign]
     module.target.move = record("targets", move)
     curl.losses = record("look", looked)
     drawn = bench.draw()
@@ -225,7 +225,7 @@ def test_three_crops_are_drawn_independently() -> None:
 def test_encoders_own_step_for_curl_is_one_adam_or_two(doubled: bool) -> None:
     options = {"double_encoder_step": doubled}
     bench = pixel_bench(small_sac, auxiliary={"curl": options}, auxiliary_step="separate")
-    module, descend = bench.module, bench.learner._descend
+    module, descend = bench.module, bench.learner.descend
     adams = [
         torch.optim.Adam([torch.nn.Parameter(p.detach().clone())], lr=1e-3)
         for p in module.encoder.parameters()
@@ -252,7 +252,7 @@ def test_encoders_own_step_for_curl_is_one_adam_or_two(doubled: bool) -> None:
                 checked.append(True)
         return done
 
-    bench.learner._descend = watched  # type: ignore[method-assign]
+    bench.learner.descend = watched  # type: ignore[method-assign]
     for _ in range(3):
         bench.update_once()
     assert len(checked) == 3 * len(adams)

@@ -198,15 +198,6 @@ class A3CTorchLearner(PPOTorchLearner):
         self._backward(rows)
         self._step(self.worker_index)
 
-    def compute_gradients(
-        self, loss_per_module: dict[str, Tensor], **kwargs: Any
-    ) -> dict[Any, Tensor]:
-        """Fills ``flat.gradient``; parameters without a gradient have zeros."""
-        del kwargs
-        self.flat.gradient.zero_()
-        torch.stack(list(loss_per_module.values())).sum().backward()
-        return {}
-
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """As for any Learner: there is no KL penalty to adapt."""
         super(PPOTorchLearner, self).after_gradient_based_update(timesteps=timesteps)
@@ -218,25 +209,15 @@ class A3CTorchLearner(PPOTorchLearner):
         )
         self.record({self.TOTAL_LOSS_KEY: loss.detach()})
         self._minibatch = rows
-        self.compute_gradients({DEFAULT_MODULE_ID: loss})
+        # Parameters that the loss does not reach have gradients of zeros.
+        self.flat.gradient.zero_()
+        loss.backward()
 
-    @torch.no_grad()
     def _step(self, worker: int) -> bool:
-        norms = {
-            name: torch.linalg.vector_norm(parameter.grad)
-            for name, parameter in self.flat.groups.items()
-            if parameter.grad is not None
-        }
-        if not bool(torch.isfinite(torch.stack(list(norms.values()))).all()):
+        if not self._clip({name: [parameter] for name, parameter in self.flat.groups.items()}):
             self.note_nonfinite()
             return False
         self.num_nonfinite_updates = 0
-        for name, norm in norms.items():
-            limit, gradient = self.grad_clip_of(name), self.flat.groups[name].grad
-            if limit is not None and gradient is not None:
-                # As torch's clip_grad_norm_.
-                gradient.mul_((limit / (norm + 1e-6)).clamp(max=1.0))
-        self.record({f"gradients_{name}_global_norm": norm for name, norm in norms.items()})
         own = worker if worker in self._optimizers else next(iter(self._optimizers))
         for optimizer in self._optimizers[own]:
             optimizer.step()
