@@ -9,7 +9,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.auxiliary.base import MEAN_ACTION, Chunk
+from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss, Chunk
 from rlssl.peers import Peers
 from rlssl.rollouts.rows import take_rows
 
@@ -87,6 +87,8 @@ class AddIntrinsicReward(ConnectorV2):
         """The new rewards of the valid rows, and the weighted bonus, None where there is none."""
         bonus, clips = None, []
         for name, loss in losses.items():
+            if type(loss).intrinsic_reward is AuxiliaryLoss.intrinsic_reward:
+                continue
             # The mean action is computed for losses alone.
             rows = take_rows({key: columns[key] for key in loss.reads - {MEAN_ACTION}}, mask)
             rows["chunks"] = chunks
