@@ -93,8 +93,7 @@ def bilinear_info_nce(
                 f"{len(query)} queries and {len(key)} keys need positives: which key is whose."
             )
         positives = torch.arange(len(query), device=query.device)
-    # The published code's; without effect on the loss, it keeps large similarities in range.
-    similarity = similarity - similarity.detach().amax(dim=1, keepdim=True)
+    # The published code subtracts each row's largest first; torch's cross-entropy does, too.
     return F.cross_entropy(scale * similarity, positives, reduction="none")
 
 

@@ -156,3 +156,16 @@ def test_bilinear_rejects_bad_arguments(
 ) -> None:
     with pytest.raises(ValueError, match=match):
         bilinear_info_nce(torch.ones(query), torch.ones(key), torch.ones(weight), **options)
+
+
+def test_bilinear_loss_is_finite_where_exponentials_are_not() -> None:
+    # Similarities of 2,000 and 1,000: exp of either is beyond float32, their difference is not.
+    query = torch.tensor([[1000.0, 0.0], [0.0, 1000.0]], requires_grad=True)
+    key, weight = torch.tensor([[2.0, 1.0], [1.0, 2.0]]), torch.eye(2)
+    loss = bilinear_info_nce(query, key, weight)
+    assert loss.tolist() == [0.0, 0.0]
+    swapped = bilinear_info_nce(query, key, weight, positives=torch.tensor([1, 0]))
+    assert swapped.tolist() == [1000.0, 1000.0]
+    (slope,) = torch.autograd.grad(swapped.sum(), query)
+    # The keys' difference: towards the positive.
+    assert slope.tolist() == [[1.0, -1.0], [-1.0, 1.0]]
