@@ -45,7 +45,7 @@ AGENTS: Mapping[str, Mapping[str, Any]] = {
         "training": {
             **SMALL_TRAINING,
             "exploration_std": [[0, 1.0], [20_000, 0.2]],
-            "saturation_penalty": 1e-3,
+            "saturation_penalty": 1e-2,
         },
     },
 }
