@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -112,7 +113,9 @@ class ImageEncoder(Encoder):
         body, head = layers[:end], layers[end:]
         self._in_pieces = self._memory_format is torch.channels_last
         if self._in_pieces and head and isinstance(head[0], nn.Linear):
-            body, head[0] = body[:-1], MapLinear(head[0])
+            body = body[:-1]
+            maps = _output_shape(nn.Sequential(*body), *self._image_shape)
+            head[0] = MapLinear(head[0], maps)
         self.layers = nn.Sequential(*body)
         self.output_dim = _output_dim(self.layers, *self._image_shape)
         return nn.Sequential(*head)
@@ -122,27 +125,38 @@ class ImageEncoder(Encoder):
         return max(1, _PIECE_PIXELS // (height * width)) * torch.get_num_threads()
 
 
-class MapLinear(Linear):
-    """A linear layer that reads maps [N, C, H, W] as the features [N, C * H * W] of them.
+class MapLinear(nn.Module):
+    """A linear layer that reads maps [N, C, H, W] in channels-last format, where they lie.
 
-    The gradient by channels-last maps comes in that format, too, as the layers before need it.
+    Its weight is [out_features, C, H, W], in that format, too: nothing is copied, neither for
+    features nor for gradients. A state of the ``nn.Linear`` it replaces can be loaded.
 
     Args:
-        linear: Whose Parameters it takes over.
+        linear: Whose numbers it takes over.
+        shape: C, H, W.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
-        # On "meta", so that nothing is drawn for weights that are replaced.
-        super().__init__(linear.in_features, linear.out_features, device="meta")
-        self.weight, self.bias = linear.weight, linear.bias
+    def __init__(self, linear: nn.Linear, shape: Sequence[int]) -> None:
+        super().__init__()
+        maps = linear.weight.detach().unflatten(1, tuple(shape))
+        self.weight = nn.Parameter(maps.contiguous(memory_format=torch.channels_last))
+        self.bias = linear.bias
 
-    def forward(self, x: Tensor, activation: nn.Module | None = None) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """[N, C, H, W] to [N, out_features]."""
-        if len(x) <= self.out_features:
-            return super().forward(x.flatten(1), activation)
-        # Features lie channels last, weights channels first: the fewer of them are copied.
-        weight = self.weight.unflatten(1, x.shape[1:]).permute(0, 2, 3, 1).flatten(1)
-        return linear(x.permute(0, 2, 3, 1).flatten(1), weight, self.bias, activation)
+        rows, weight = (maps.permute(0, 2, 3, 1).flatten(1) for maps in (features, self.weight))
+        return linear(rows, weight, self.bias)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows."""
+        out_features, *shape = self.weight.shape
+        return f"{tuple(shape)}, {out_features}"
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        key = f"{prefix}weight"
+        if key in state and state[key].ndim == 2:
+            state[key] = state[key].unflatten(1, self.weight.shape[1:])
+        super()._load_from_state_dict(state, prefix, *args)
 
 
 class SmallCNN(ImageEncoder):
@@ -406,5 +420,9 @@ def _check_pixels(name: str, height: int, width: int, *, least: int, fix: str = 
 
 
 def _output_dim(layers: nn.Module, channels: int, height: int, width: int) -> int:
+    return math.prod(_output_shape(layers, channels, height, width))
+
+
+def _output_shape(layers: nn.Module, channels: int, height: int, width: int) -> tuple[int, ...]:
     with torch.no_grad():
-        return layers(torch.zeros(1, channels, height, width)).numel()
+        return tuple(layers(torch.zeros(1, channels, height, width)).shape[1:])

@@ -472,4 +472,6 @@ def test_memory_format_of_the_images_changes_no_update(small: Small) -> None:
             bench.update_once()
         states.append(bench.states())
     for key, value in states[0].items():
-        torch.testing.assert_close(states[1][key], value, rtol=0, atol=1e-4, msg=key)
+        # Weights that read maps have their shape.
+        other = states[1][key].reshape(value.shape)
+        torch.testing.assert_close(other, value, rtol=0, atol=1e-4, msg=key)

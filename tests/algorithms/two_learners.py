@@ -1,6 +1,7 @@
 """Two Learners, in a group of gloo's, on halves of the batches that one has as a whole."""
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,29 @@ def learn_alone_and_in_two(folder: Path, cases: Iterable[str], config_of: Config
     """
     cases = list(cases)
     for case in cases:
-        bench = RainbowBench(config_of(case))
-        bench.add(bench.sample())
-        batches = [bench.draw() for _ in range(3)]
-        errors = [bench.learner.update_on(batch, agent_steps=64) for batch in batches]
-        torch.save(batches, folder / f"{case}-batches.pt")
-        torch.save(
-            {"state": bench.module.state_dict(), "errors": errors}, folder / f"{case}-one.pt"
-        )
+        with one_thread():
+            _one(config_of(case), folder, case)
     torch.multiprocessing.spawn(_one_of_two, (str(folder), cases, config_of), nprocs=2)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """As many threads of torch as each of the two has: more would round sums in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _one(config: Any, folder: Path, case: str) -> None:
+    bench = RainbowBench(config)
+    bench.add(bench.sample())
+    batches = [bench.draw() for _ in range(3)]
+    errors = [bench.learner.update_on(batch, agent_steps=64) for batch in batches]
+    torch.save(batches, folder / f"{case}-batches.pt")
+    torch.save({"state": bench.module.state_dict(), "errors": errors}, folder / f"{case}-one.pt")
 
 
 def results(folder: Path, case: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rlssl.networks.encoders import Encoder, build_encoder
 from rlssl.networks.heads import linear_head
-from rlssl.networks.pixel_encoders import delta_orthogonal_
+from rlssl.networks.pixel_encoders import MapLinear, delta_orthogonal_
 from rlssl.registry import ENCODERS
 
 PIXEL_ENCODERS = ["small_cnn", "nature", "icm", "curl", "data_efficient", "impala"]
@@ -124,6 +124,25 @@ def test_channels_last_gives_the_same_latents_and_gradients(name: str) -> None:
         assert seen[0].is_contiguous(memory_format=torch.channels_last) == channels_last
         results.append([latents, *[parameter.grad for parameter in encoder.parameters()]])
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_linear_layer_of_maps_is_the_one_of_their_features(last: bool) -> None:
+    plain, maps = nn.Linear(3 * 4 * 5, 6), torch.randn(7, 3, 4, 5, requires_grad=True)
+    given = maps.contiguous(memory_format=torch.channels_last) if last else maps
+    layer, other = (MapLinear(linear, (3, 4, 5)) for linear in (plain, nn.Linear(60, 6)))
+    upstream = torch.randn(7, 6)
+    expected = torch.autograd.grad(plain(maps.flatten(1)), [maps, plain.weight], upstream)
+    results = torch.autograd.grad(layer(given), [maps, layer.weight], upstream)
+    assert results[1].stride() == layer.weight.stride()
+    torch.testing.assert_close(results[0], expected[0])
+    torch.testing.assert_close(results[1].flatten(1), expected[1])
+    # A state of either kind.
+    for state in (plain.state_dict(), layer.state_dict()):
+        nn.init.zeros_(other.weight)
+        other.load_state_dict(state)
+        assert torch.equal(other(given), layer(given))
+        assert other.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("name", PIXEL_ENCODERS)

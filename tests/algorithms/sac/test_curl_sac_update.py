@@ -44,7 +44,7 @@ def encode(encoder: Any, head: Any, crops: Tensor, detach: bool = False) -> Tens
             x = F.conv2d(x.contiguous(), weight, layer.bias, layer.stride).relu()
     x = x.reshape(len(x), -1)
     linear, norm = head
-    latents = (x.detach() if detach else x) @ linear.weight.T + linear.bias
+    latents = (x.detach() if detach else x) @ linear.weight.flatten(1).T + linear.bias
     return F.layer_norm(latents, latents.shape[1:], norm.weight, norm.bias)
 
 
