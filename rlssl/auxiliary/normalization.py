@@ -34,12 +34,12 @@ class RunningMoments(nn.Module):
         """Merges [N, *shape] rows (Chan et al. 1979); the variance is the population's."""
         # Few operations, none of which waits for a device: this is called in every update.
         self.count.add_(len(rows))
-        share = len(rows) / self.count.double()
+        share = len(rows) / (self.count.double() if self.count.is_cuda else int(self.count))
         variance, mean = torch.var_mean(rows.double(), dim=0, correction=0)
         shift = mean - self.mean
         variance.addcmul_(shift, shift * (1 - share))
         self.variance.copy_(self.variance.double().lerp_(variance, share))
-        self.mean.copy_(self.mean + share * shift)
+        self.mean.add_(share * shift)
 
 
 class ObservationNormalizer(nn.Module):
