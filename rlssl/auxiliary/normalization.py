@@ -35,7 +35,10 @@ class RunningMoments(nn.Module):
         # Few operations, none of which waits for a device: this is called in every update.
         self.count.add_(len(rows))
         share = len(rows) / (self.count.double() if self.count.is_cuda else int(self.count))
-        variance, mean = torch.var_mean(rows.double(), dim=0, correction=0)
+        rows = rows.double()
+        # torch.var_mean takes more than twice as long over rows.
+        mean = rows.mean(dim=0)
+        variance = (rows - mean).square_().mean(dim=0)
         shift = mean - self.mean
         variance.addcmul_(shift, shift * (1 - share))
         self.variance.copy_(self.variance.double().lerp_(variance, share))
