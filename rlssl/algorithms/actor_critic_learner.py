@@ -85,7 +85,7 @@ class ActorCriticLearner(OffPolicyLearner):
         options: dict[str, dict[str, Any]] = {CRITIC: {"weight_decay": config.critic_weight_decay}}
         for name, (parameters, own) in self.more_optimizers().items():
             groups[name], options[name] = parameters, own
-        self.register_adams(module_id, groups, options)
+        self.register_adams(module_id, groups, eps=config.adam_epsilon, options=options)
 
     def more_optimizers(self) -> dict[str, tuple[list[nn.Parameter], dict[str, Any]]]:
         """Name -> parameters and Adam's options, of what else learns."""

@@ -53,14 +53,14 @@ class AuxiliaryLearnerMixin(GradientUpdates):
         Separate optimizers make norm clipping and learning rates separate, so that a loss cannot
         change the RL step except through the encoder's gradient.
         """
-        del config
+        config = config or self.config
         module = self.module[module_id].unwrapped()
         heads = {name: trainable(loss) for name, loss in module.auxiliary.items()}
         owned = {id(parameter) for parameters in heads.values() for parameter in parameters}
         rl_parameters = [p for p in trainable(module) if id(p) not in owned]
         groups = {DEFAULT_OPTIMIZER: rl_parameters}
         groups |= {AUXILIARY_OPTIMIZER + name: head for name, head in heads.items()}
-        self.register_adams(module_id, groups)
+        self.register_adams(module_id, groups, eps=config.adam_epsilon)
 
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Brings schedules to the current env steps, so that a resumed run continues them."""

@@ -41,8 +41,9 @@ NUM_GRADIENT_STEPS = "num_gradient_steps"
 class GradientUpdates(TorchLearner):
     """A Learner of one module, alone or one of several.
 
-    A subclass gives the loss (``compute_loss_for_module``), the limit of each optimizer's gradient
-    norm (``grad_clip_of``), and the module's parts that draw at random (``parts_of_their_own``).
+    A subclass gives the loss (``compute_loss_for_module``), the Adams (``register_adams``), the
+    limit of each one's gradient norm (``grad_clip_of``), and the module's parts that draw at random
+    (``parts_of_their_own``).
     """
 
     def build(self) -> None:
@@ -171,20 +172,23 @@ class GradientUpdates(TorchLearner):
         self,
         module_id: str,
         parameters: Mapping[str, list[nn.Parameter]],
+        *,
+        eps: float,
         options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """An Adam for each list of parameters that is not empty.
+        """An Adam for each list of parameters that is not empty; ``descend`` steps them.
 
         Args:
             module_id: Of the module.
             parameters: By the optimizers' names.
+            eps: Adam's epsilon.
             options: Of some Adams, as torch's.
         """
         self._parameters = dict(parameters)
         for name, own in parameters.items():
             if not own:
                 continue
-            settings = {"eps": self.config.adam_epsilon, **(options or {}).get(name, {})}
+            settings = {"eps": eps, **(options or {}).get(name, {})}
             self.register_optimizer(
                 module_id=module_id,
                 optimizer_name=name,

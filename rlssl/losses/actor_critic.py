@@ -175,9 +175,9 @@ def saturation_penalty(pre_tanh: Tensor) -> Tensor:
         ValueError: If the shape is not [N, A].
 
     Source:
-        Bjorck et al. 2022, arXiv:2110.11222, find that this is why agents from pixels fail to
-        start; Fujimoto et al. 2025, arXiv:2501.16142, have this penalty, with a weight of 1e-5
-        where rewards are scaled.
+        Bjorck et al. 2022, arXiv:2110.11222, find this to be one cause of agents from pixels that
+        never start; Fujimoto et al. 2025, arXiv:2501.16142, have this penalty, with a weight of
+        1e-5 where rewards are scaled.
     """
     if pre_tanh.ndim != 2:
         raise ValueError(f"pre_tanh must be [N, A]; got {tuple(pre_tanh.shape)}.")

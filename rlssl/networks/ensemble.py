@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from rlssl.networks.linear import is_for_onednn, linear
+from rlssl.networks.linear import activated, is_for_onednn, linear
 
 #: How linear layers start: uniform in +-1/sqrt(fan in), torch's default; or orthogonal, gain 1.
 INITIALISATIONS = ("fan_in", "orthogonal")
@@ -39,7 +39,7 @@ class EnsembleLinear(nn.Module):
         if self.weight.shape[2] == 1:
             # Twice as fast as a batched product of one column.
             column = (x * self.weight.transpose(1, 2)).sum(dim=-1, keepdim=True) + self.bias
-            return column if activation is None else activation(column)
+            return activated(column, activation)
         if x.ndim == 2:
             x = x.expand(len(self.weight), -1, -1)
         if len(self.weight) == 1:
@@ -47,8 +47,7 @@ class EnsembleLinear(nn.Module):
             weight, bias = self.weight.squeeze(0), self.bias.flatten()
             return linear(x.squeeze(0), weight.t(), bias, activation).unsqueeze(0)
         if not is_for_onednn(x[0], self.weight[0].t()):
-            outputs = torch.baddbmm(self.bias, x, self.weight)
-            return outputs if activation is None else activation(outputs)
+            return activated(torch.baddbmm(self.bias, x, self.weight), activation)
         members = zip(x.unbind(), self.weight.unbind(), self.bias.squeeze(1).unbind(), strict=True)
         return torch.stack([linear(rows, w.t(), bias, activation) for rows, w, bias in members])
 

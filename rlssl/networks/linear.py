@@ -55,17 +55,16 @@ class Layers(nn.Sequential):
         waiting: Linear | None = None
         for layer in self._modules.values():
             assert layer is not None  # for mypy
-            is_plain = not _has_hooks(layer)
             if waiting is not None:
-                joins = is_plain and type(layer) is nn.ReLU
+                joins = type(layer) is nn.ReLU
                 inputs = waiting.forward(inputs, layer if joins else None)
                 waiting = None
                 if joins:
                     continue
-            if is_plain and type(layer) is Linear:
+            if type(layer) is Linear and not _has_hooks(layer):
                 waiting = layer
             else:
-                inputs = layer.forward(inputs) if is_plain else layer(inputs)
+                inputs = activated(inputs, layer)
         return inputs if waiting is None else waiting.forward(inputs)
 
 
@@ -81,8 +80,7 @@ def linear(
         activation: None: none.
     """
     if not is_for_onednn(x, weight):
-        outputs = F.linear(x, weight, bias)
-        return outputs if activation is None else activation(outputs)
+        return activated(F.linear(x, weight, bias), activation)
     relu = type(activation) is nn.ReLU and not _has_hooks(activation)
     rows = x if x.ndim == 2 else x.flatten(0, -2)
     if torch.is_grad_enabled():
@@ -91,7 +89,15 @@ def linear(
         outputs = _product(rows, weight, bias, relu)
     if x.ndim != 2:
         outputs = outputs.unflatten(0, x.shape[:-1])
-    return outputs if activation is None or relu else activation(outputs)
+    return outputs if relu else activated(outputs, activation)
+
+
+def activated(x: Tensor, layer: nn.Module | None) -> Tensor:
+    """``layer(x)``, without what calling a module does besides where it has no hooks; None: x."""
+    if layer is None:
+        return x
+    outputs: Tensor = layer(x) if _has_hooks(layer) else layer.forward(x)
+    return outputs
 
 
 def is_for_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -147,7 +153,6 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tens
     return product
 
 
-def _has_hooks(layer: nn.Module | None) -> bool:
-    return layer is not None and bool(
-        layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks
-    )
+def _has_hooks(layer: nn.Module) -> bool:
+    forwards = layer._forward_hooks or layer._forward_pre_hooks
+    return bool(forwards or layer._backward_hooks or layer._backward_pre_hooks)
