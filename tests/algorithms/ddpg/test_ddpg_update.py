@@ -185,6 +185,18 @@ def test_a_saturated_actor_comes_back_by_the_penalty_alone() -> None:
     assert saturated == {0.0: 1.0, 1e-3: 1.0}
 
 
+def test_saturated_actions_are_counted() -> None:
+    bench = ActorCriticBench(small_ddpg())
+    bench.add(bench.sample())
+    rows = len(bench.draw()[Columns.REWARDS])
+    actor = bench.module.actor
+    # Half of the actions beyond 0.97, where the tanh of 2.09 is.
+    pre_tanh = torch.tensor([2.0, -2.2]).repeat(rows // 2)[:, None].requires_grad_()
+    actor.before_tanh = lambda latents: pre_tanh + 0.0 * actor.layers(latents)
+    bench.learner.update_on(bench.draw(), agent_steps=64)
+    assert bench.learner.metrics_of_last_update()[SATURATED_ACTIONS].item() == 0.5
+
+
 def test_a_negative_penalty_is_refused() -> None:
     with pytest.raises(SpecError, match=r"training.saturation_penalty must be >= 0; got -1"):
         small_ddpg(saturation_penalty=-1.0).validate()
