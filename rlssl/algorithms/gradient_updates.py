@@ -31,6 +31,7 @@ from rlssl.algorithms.eager_adam import EagerAdam
 from rlssl.algorithms.gradient_sync import LearnerGroup, average_gradients, broadcast_state
 from rlssl.algorithms.minibatches import minibatches
 from rlssl.allocator import keep_memory, leave_unfilled
+from rlssl.denormals import denormals_are_zero
 from rlssl.errors import NonFiniteUpdateError
 from rlssl.peers import ALONE, Peers
 
@@ -77,6 +78,7 @@ class GradientUpdates(TorchLearner):
         """The module that learns."""
         return self.module[DEFAULT_MODULE_ID].unwrapped()
 
+    @denormals_are_zero()
     def update(
         self,
         *,

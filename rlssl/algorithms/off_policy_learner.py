@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rlssl.algorithms.auxiliary_mixins import AuxiliaryLearnerMixin
 from rlssl.algorithms.off_policy_batches import AUXILIARY_COLUMNS, INTRINSIC_REWARDS, WEIGHTS
+from rlssl.denormals import denormals_are_zero
 from rlssl.rollouts.connectors import AddStackedObservations
 from rlssl.rollouts.intrinsic_reward import TOTAL_REWARDS, AddIntrinsicReward, RecordChunks
 from rlssl.rollouts.rows import take_rows
@@ -52,6 +53,7 @@ class OffPolicyLearner(AuxiliaryLearnerMixin):
         pipeline.append(_AddFullMask())
         pipeline.append(AddIntrinsicReward(peers=self.peers))
 
+    @denormals_are_zero()
     def update_on(self, batch: Mapping[str, Any], *, agent_steps: int) -> np.ndarray:
         """One gradient step.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rlssl.losses import bilinear_info_nce, info_nce
@@ -169,3 +170,18 @@ def test_bilinear_loss_is_finite_where_exponentials_are_not() -> None:
     (slope,) = torch.autograd.grad(swapped.sum(), query)
     # The keys' difference: towards the positive.
     assert slope.tolist() == [[1.0, -1.0], [-1.0, 1.0]]
+
+
+def test_bilinear_gradients_have_no_numbers_below_the_normal_ones() -> None:
+    # Keys' shares from 1 to 1e-44, the last of which processors are slow with.
+    key, weight = torch.eye(102), torch.eye(102, requires_grad=True)
+    query = 101.0 - torch.arange(102.0).repeat(102, 1)
+    positives = torch.zeros(102, dtype=torch.int64)
+    (ours,) = torch.autograd.grad(
+        bilinear_info_nce(query, key, weight, positives=positives).mean(), weight
+    )
+    (plain,) = torch.autograd.grad(F.cross_entropy(query @ weight @ key.T, positives), weight)
+    torch.testing.assert_close(ours, plain)
+    for gradient, has_some in ((ours, False), (plain, True)):
+        sizes = gradient.abs()
+        assert ((sizes > 0) & (sizes < torch.finfo(torch.float32).tiny)).any() == has_some

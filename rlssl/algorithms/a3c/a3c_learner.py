@@ -30,6 +30,7 @@ from rlssl.algorithms.auxiliary_mixins import (
     trainable,
 )
 from rlssl.algorithms.ppo.ppo_learner import PPOTorchLearner
+from rlssl.denormals import denormals_are_zero
 from rlssl.errors import NonFiniteUpdateError
 from rlssl.losses import value_loss
 from rlssl.schedules import value_at
@@ -90,6 +91,7 @@ class A3CTorchLearner(PPOTorchLearner):
                     params=[parameter],
                 )
 
+    @denormals_are_zero()
     def compute(self, episodes: Sequence[SingleAgentEpisode], *, agent_steps: int) -> None:
         """Leaves the gradient of a fragment in ``flat.gradient``.
 
@@ -102,6 +104,7 @@ class A3CTorchLearner(PPOTorchLearner):
         self.rl_module.train()
         self._backward(dict(batch.policy_batches[DEFAULT_MODULE_ID]))
 
+    @denormals_are_zero()
     def apply(self, *, worker: int, agent_steps: int, num_steps: int) -> bool:
         """Clips what is in ``flat.gradient`` and steps with it, unless it is not finite.
 

@@ -1,0 +1,77 @@
+"""Numbers below the normal ones: zero while a Learner computes, as they were before and after."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+
+from rlssl.algorithms.gradient_updates import GradientUpdates
+from rlssl.denormals import denormals_are_zero
+from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
+from tests.algorithms.actor_critic_bench import ActorCriticBench, small_sac
+from tests.algorithms.bench import Bench, small_ppo
+
+
+def is_lost() -> bool:
+    # Compared as an integer: a comparison of floats takes it for zero, too.
+    return int((torch.tensor([1e-40]) * 1.0).view(torch.int32)) == 0
+
+
+@pytest.fixture(autouse=True)
+def skips_where_the_processor_cannot() -> None:
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor keeps denormal numbers")
+    torch.set_flush_denormal(False)
+
+
+def test_they_are_zero_within_alone() -> None:
+    assert not is_lost()
+    with pytest.raises(KeyError), denormals_are_zero():
+        assert is_lost()
+        raise KeyError
+    assert not is_lost()
+
+
+def test_who_has_none_anyway_goes_on_without() -> None:
+    torch.set_flush_denormal(True)
+    try:
+        with denormals_are_zero():
+            assert is_lost()
+        assert is_lost()
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def update_ppo() -> None:
+    bench = Bench(small_ppo())
+    bench.update(bench.sample())
+
+
+def update_sac() -> None:
+    bench = ActorCriticBench(small_sac())
+    bench.add(bench.sample())
+    bench.update_once()
+
+
+def update_a3c() -> None:
+    bench = A3CBench(small_a3c())
+    num_steps = bench.runner.compute(0)
+    bench.learner.apply(worker=0, agent_steps=num_steps, num_steps=num_steps)
+
+
+@pytest.mark.parametrize("update", [update_ppo, update_sac, update_a3c])
+def test_learners_update_without_them(
+    update: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[bool] = []
+    clip = GradientUpdates._clip
+
+    def watched(self: GradientUpdates, parameters: Mapping[str, Any]) -> bool:
+        lost.append(is_lost())
+        return clip(self, parameters)
+
+    monkeypatch.setattr(GradientUpdates, "_clip", watched)
+    update()
+    assert lost and all(lost)
+    assert not is_lost()
