@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rlssl.algorithms.auxiliary_mixins import AUXILIARY_OPTIMIZER, frozen, trainable
 from rlssl.algorithms.off_policy_learner import OffPolicyLearner, weighted_mean
+from rlssl.auxiliary.base import RL_LATENTS
 from rlssl.losses import critic_loss
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.schedules import value_at
@@ -165,7 +166,8 @@ class ActorCriticLearner(OffPolicyLearner):
             target_after = module.target_features(next_obs, after)
             targets = self.targets(batch, after, target_after)
         actions = batch[Columns.ACTIONS].float()
-        values = module.critic(module.critic_latents(features), actions)
+        latents = module.critic_latents(features)
+        values = module.critic(latents, actions)
         loss = self.compute_rl_loss(
             module_id=DEFAULT_MODULE_ID,
             config=self.config,
@@ -174,7 +176,9 @@ class ActorCriticLearner(OffPolicyLearner):
         )
         if self._separate or not len(module.auxiliary):
             return loss
-        auxiliary = self.compute_auxiliary_loss(module_id=DEFAULT_MODULE_ID, batch=batch)
+        auxiliary = self.compute_auxiliary_loss(
+            module_id=DEFAULT_MODULE_ID, batch={**batch, RL_LATENTS: latents}
+        )
         return self.combine(loss, auxiliary, batch)
 
     def _features_after_step(self, module: Any, batch: dict[str, Any], obs: Any) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rlssl.algorithms.gradient_updates import GradientUpdates
 from rlssl.algorithms.mean_actions import mean_actions
-from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss
+from rlssl.auxiliary.base import MEAN_ACTION, RL_LATENTS, AuxiliaryLoss
 from rlssl.auxiliary.diagnostics import NUM_ROWS, latent_statistics
 from rlssl.networks.augmentation import AUGMENTED_OBS, Augmentation
 from rlssl.rollouts.rows import take_rows
@@ -23,6 +23,9 @@ from rlssl.schedules import value_at
 
 #: Name of the optimizer of a loss's own heads, after the prefix.
 AUXILIARY_OPTIMIZER = "auxiliary_"
+
+# What losses that read OBS are given of the RL loss's pass, where there is that.
+_OF_RL_LOSS = frozenset({AUGMENTED_OBS, RL_LATENTS})
 
 #: Beside the names of losses: where it is logged how the latents are spread.
 LATENTS = "latents"
@@ -92,8 +95,7 @@ class AuxiliaryLearnerMixin(GradientUpdates):
         fwd_out: dict[str, Any],
     ) -> Tensor:
         """The RL loss plus the weighted auxiliary losses."""
-        if AUGMENTED_OBS in fwd_out:
-            batch = {**batch, AUGMENTED_OBS: fwd_out[AUGMENTED_OBS]}
+        batch = {**batch, **{key: fwd_out[key] for key in _OF_RL_LOSS & fwd_out.keys()}}
         rl_loss = self.compute_rl_loss(
             module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
         )
@@ -134,7 +136,7 @@ class AuxiliaryLearnerMixin(GradientUpdates):
     def _columns_of_losses(self) -> frozenset[str]:
         """What is read of a batch for the losses."""
         read = (loss.reads for loss in self.rl_module.auxiliary.values())
-        return frozenset({Columns.OBS, AUGMENTED_OBS, Columns.ACTIONS}.union(*read))
+        return frozenset({Columns.OBS, Columns.ACTIONS}.union(_OF_RL_LOSS, *read))
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Logs the losses' metrics, and how the encoder's latents are spread.
@@ -169,7 +171,9 @@ class AuxiliaryLearnerMixin(GradientUpdates):
         losses = loss.losses(rows)
         means = {key: per_sample_mean(name, key, value) for key, value in losses.items()}
         self.record({key: mean.detach() for key, mean in means.items()}, "aux", name)
-        self._seen_by[name] = rows, means.keys()
+        # Not the RL loss's graph.
+        kept = {key: value for key, value in rows.items() if key != RL_LATENTS}
+        self._seen_by[name] = kept, means.keys()
         return functools.reduce(torch.add, means.values())
 
     def _metrics_of(
@@ -248,9 +252,9 @@ def columns_read(name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> dic
         raise ValueError(
             f"loss '{name}' reads {sorted(missing)}, which the batch lacks; it has {sorted(rows)}."
         )
-    # What the RL loss saw of the observations belongs to them.
-    seen = loss.reads | ({AUGMENTED_OBS} & rows.keys() if Columns.OBS in loss.reads else set())
-    return {key: rows[key] for key in seen}
+    # What the RL loss made of the observations belongs to them.
+    made = _OF_RL_LOSS & rows.keys() if Columns.OBS in loss.reads else frozenset()
+    return {key: rows[key] for key in loss.reads | made}
 
 
 def without_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:

@@ -8,9 +8,11 @@ from typing import Any, ClassVar, NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch
+from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.errors import SpecError, suggest
+from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.encoders import Encoder
 from rlssl.peers import ALONE, Peers
 from rlssl.registry import AUXILIARY_LOSSES
@@ -27,6 +29,10 @@ CONTROLS = frozenset({"augmentation_only", "shuffled_positives", "isolated"})
 #: `rlssl.networks.icm.encode_action` codes actions. Discrete: the probabilities of the actions, or
 #: one-hot the best one, where the algorithm learns values. Without gradients.
 MEAN_ACTION = "mean_action"
+
+#: Column that a Learner may add: [N, D], the RL encoder's latents of what the RL loss saw of OBS
+#: (AUGMENTED_OBS where there is that), with their graph. See ``AuxiliaryLoss.latents``.
+RL_LATENTS = "rl_latents"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +137,18 @@ class AuxiliaryLoss(nn.Module):
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Per-sample losses by name, each [N]; the Learner averages and adds them up."""
         raise NotImplementedError
+
+    def latents(self, batch: Mapping[str, Any], column: str = Columns.OBS) -> Tensor:
+        """[N, D], the RL encoder's; those of the RL loss's pass, where that saw the same column.
+
+        So what both losses compute of the same observations is computed once, and its gradient too.
+        """
+        seen = AUGMENTED_OBS if AUGMENTED_OBS in batch else Columns.OBS
+        if column == seen and RL_LATENTS in batch:
+            shared: Tensor = batch[RL_LATENTS]
+            return shared
+        encoded: Tensor = self.encoder(batch[column])
+        return encoded
 
     def intrinsic_reward(self, batch: Mapping[str, Any]) -> Tensor | None:
         """[N], reward units, before scaling by ``intrinsic_coeff``; None where there is none.

@@ -172,8 +172,7 @@ class CURL(AuxiliaryLoss):
         """
         generator = self.draws.generator()
         queries, keys = self._views(batch, generator)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains == "encoder"):
-            latents = self.encoder(queries)  # [N, D]
+        latents = self._encode_queries(batch, queries)  # [N, D]
         query, key = self.head(latents), self._encode_keys(keys)
         positives = self._positives(len(query), generator).to(query.device)
         key = self.peers.gather(key)
@@ -213,6 +212,13 @@ class CURL(AuxiliaryLoss):
             first = self.views(raw, generator, peers=self.peers)
             return first, self.views(raw, generator, peers=self.peers)
         return augmented, self.views(raw, generator, like=augmented, peers=self.peers)
+
+    def _encode_queries(self, batch: Mapping[str, Any], queries: Tensor) -> Tensor:
+        if queries is batch.get(AUGMENTED_OBS):
+            latents = self.latents(batch, AUGMENTED_OBS)
+        else:
+            latents = self.encoder(queries)
+        return latents if self.trains == "encoder" else latents.detach()
 
     @torch.no_grad()
     def _encode_keys(self, keys: Tensor) -> Tensor:

@@ -193,7 +193,10 @@ class ICM(AuxiliaryLoss):
         return features.requires_grad_(self.config.features != "random")
 
     def _transition_features(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        phi = self._phi_network(self._normalized(batch[Columns.OBS]))
+        if self.features is None:
+            phi = self.latents(batch)
+        else:
+            phi = self.features(self._normalized(batch[Columns.OBS]))
         phi_next = self._phi_network(self._normalized(batch[Columns.NEXT_OBS]))
         return phi, phi_next, batch[Columns.ACTIONS]
 

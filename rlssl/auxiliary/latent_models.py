@@ -166,10 +166,14 @@ class LatentModelLoss(AuxiliaryLoss):
             next_obs, rewards = take_rows(next_obs, order), rewards[order]
         with torch.no_grad():
             next_latent = self.encode(next_obs)
+        if self.own_encoder is None:
+            latent = self.latent_norm(self.latents(batch))
+        else:
+            latent = self.encode(batch[Columns.OBS])
         ends = batch.get(Columns.TERMINATEDS) if self.config.mask_terminals else None
         lasting = torch.arange(len(rewards), device=rewards.device)
         return Transitions(
-            self.encode(batch[Columns.OBS]),
+            latent,
             next_latent,
             encode_action(batch[Columns.ACTIONS], self.action_space),
             self._normalized(rewards),

@@ -47,5 +47,5 @@ class RewardPrediction(AuxiliaryLoss):
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Per-sample losses [N]; the Learner averages them and multiplies by ``coeff``."""
-        predicted = self.head(self.encoder(batch[Columns.OBS])).squeeze(-1)
+        predicted = self.head(self.latents(batch)).squeeze(-1)
         return {"squared_error": (predicted - batch[Columns.REWARDS]).square()}

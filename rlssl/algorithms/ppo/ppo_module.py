@@ -19,6 +19,7 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor, nn
 
 from rlssl.algorithms.learning_parts import build_losses, build_views
+from rlssl.auxiliary.base import RL_LATENTS
 from rlssl.errors import SpecError
 from rlssl.networks.augmentation import AUGMENTED_OBS, build_rl_encoder
 from rlssl.networks.encoders import MLP, Encoder, is_image
@@ -135,10 +136,11 @@ class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         out = {}
         if self.augmentation is not None:
             obs = out[AUGMENTED_OBS] = self.augmentation(obs)
-        latent = _remember(self.lstm, self.encoder(obs), batch, "")
-        out[Columns.ACTION_DIST_INPUTS] = self.pi(latent)
+        latents = out[RL_LATENTS] = self.encoder(obs)
+        hidden = _remember(self.lstm, latents, batch, "")
+        out[Columns.ACTION_DIST_INPUTS] = self.pi(hidden)
         if not hasattr(self, "critic_encoder"):
-            out[Columns.EMBEDDINGS] = latent
+            out[Columns.EMBEDDINGS] = hidden
         return out
 
     @property

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rlssl.algorithms.off_policy_module import OffPolicyModule, acting_observations
 from rlssl.algorithms.off_policy_targets import TargetNetwork
-from rlssl.auxiliary.base import seed_of
+from rlssl.auxiliary.base import RL_LATENTS, seed_of
 from rlssl.errors import SpecError
 from rlssl.exploration import boltzmann, epsilon_greedy
 from rlssl.losses import expected_values
@@ -126,7 +126,8 @@ class RainbowModule(OffPolicyModule):
             if self.model_config["double"]:
                 chooser = self.head(self.encoder(next_obs))
             out[NEXT_CHOICE] = self.values(chooser)
-        out[ONLINE] = self.head(self.encoder(obs))
+        out[RL_LATENTS] = self.encoder(obs)
+        out[ONLINE] = self.head(out[RL_LATENTS])
         return out
 
     def _redraw_for_update(self) -> None:

@@ -1,0 +1,93 @@
+"""What the RL loss encoded is not encoded again for auxiliary losses, and nothing else changes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from ray.rllib.core.columns import Columns
+from torch import Tensor
+
+from rlssl.auxiliary import AuxiliaryLoss
+from rlssl.auxiliary.base import RL_LATENTS
+from rlssl.networks.augmentation import AUGMENTED_OBS
+from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
+from tests.algorithms.actor_critic_bench import (
+    CROPPED,
+    ActorCriticBench,
+    on_pixels,
+    small_ddpg,
+    small_sac,
+)
+from tests.algorithms.bench import Bench, small_ppo
+from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
+
+MASKED = {"mask_terminals": True}
+CASES: dict[str, tuple[Callable[[], Bench], int]] = {
+    # ... and how many passes less there are than without, of the gradient steps of an update.
+    "ppo": (lambda: Bench(small_ppo().auxiliary(deepmdp=MASKED)), 4),
+    "ppo-recurrent": (
+        lambda: Bench(small_ppo().model(lstm={"hidden": 8}).auxiliary(deepmdp={})),
+        4,
+    ),
+    "ppo-icm": (lambda: Bench(small_ppo().auxiliary(icm={"features": "shared"})), 4),
+    "ppo-two": (lambda: Bench(small_ppo().auxiliary(deepmdp={}, bisimulation={})), 8),
+    "ppo-own": (lambda: Bench(small_ppo().auxiliary(deepmdp={"features": "own"})), 0),
+    "ppo-views": (
+        lambda: Bench(on_pixels(small_ppo("test/dot"), augmentation=CROPPED).auxiliary(curl={})),
+        4,
+    ),
+    "a3c": (lambda: A3CBench(small_a3c().auxiliary(deepmdp={})), 1),
+    "rainbow": (lambda: RainbowBench(small_rainbow().auxiliary(bisimulation={})), 2),
+    "sac": (lambda: ActorCriticBench(small_sac().auxiliary(deepmdp={})), 2),
+    # The critics' step comes between the two passes.
+    "sac-separate": (
+        lambda: ActorCriticBench(small_sac(auxiliary_step="separate").auxiliary(deepmdp={})),
+        0,
+    ),
+    "ddpg-isolated": (
+        lambda: ActorCriticBench(small_ddpg().auxiliary(deepmdp={"isolated": True})),
+        2,
+    ),
+}
+
+
+def encode_again(self: AuxiliaryLoss, batch: dict[str, Any], column: str = Columns.OBS) -> Tensor:
+    encoded: Tensor = self.encoder(batch[column])
+    return encoded
+
+
+def updated(build: Callable[[], Bench]) -> tuple[dict[str, Tensor], int]:
+    """The state after an update, and how often the encoder was called for it."""
+    bench = build()
+    episodes = bench.sample()
+    calls: list[None] = []
+    bench.module.encoder.register_forward_hook(lambda *_: calls.append(None))
+    bench.update(episodes)
+    return bench.module.state_dict(), len(calls)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sharing_saves_a_pass_a_step_and_changes_nothing(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, saved = CASES[case]
+    ours, num_calls = updated(build)
+    monkeypatch.setattr(AuxiliaryLoss, "latents", encode_again)
+    plain, num_plain_calls = updated(build)
+    assert num_plain_calls - num_calls == saved
+    for key, value in plain.items():
+        torch.testing.assert_close(ours[key], value, rtol=1e-4, atol=1e-5, msg=key)
+
+
+def test_latents_are_the_rl_loss_s_of_what_it_saw_alone() -> None:
+    bench = Bench(small_ppo().auxiliary(deepmdp={}))
+    loss = bench.module.auxiliary["deepmdp"]
+    batch = bench.batch(bench.sample())
+    shared = torch.zeros(len(batch[Columns.OBS]), loss.encoder.output_dim)
+    given = {**batch, RL_LATENTS: shared}
+    assert loss.latents(given) is shared
+    encoded = loss.encoder(batch[Columns.OBS])
+    assert torch.equal(loss.latents({**given, AUGMENTED_OBS: shared}), encoded)
+    assert torch.equal(loss.latents(batch), encoded)
+    assert torch.equal(loss.latents(given, Columns.NEXT_OBS), loss.encoder(batch[Columns.NEXT_OBS]))
