@@ -33,11 +33,6 @@ class UpdateDraws(Draws):
 
     _of_this_update: torch.Generator | None = None
 
-    @property
-    def num_updates(self) -> int:
-        """Updates made so far."""
-        return self._num_updates
-
     def begin(self) -> None:
         """Starts the draws of an update, again where an update was given up."""
         self._of_this_update = None

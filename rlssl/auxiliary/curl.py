@@ -197,7 +197,7 @@ class CURL(AuxiliaryLoss):
         self.key_head.update(self.head, tau)
         if self.own_key_encoder is not None:
             self.own_key_encoder.update(self.encoder, tau)
-        self.views.after_update()
+        self.views.after_update(self.draws.num_updates, self.peers)
         self.draws.after_update()
 
     def _views(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, Tensor]:

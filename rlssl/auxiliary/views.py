@@ -11,6 +11,10 @@ from rlssl.errors import SpecError
 from rlssl.networks.encoders import Encoder, image_layout
 from rlssl.peers import ALONE, Peers
 
+#: Every so many updates the deviation of vectors takes in rows, behind as many that all do: then it
+#: hardly moves, and would take as long as the rest of what follows an update.
+MOMENTS_EVERY = 16
+
 
 class Views(nn.Module):
     """Random views of a batch of observations."""
@@ -36,8 +40,8 @@ class Views(nn.Module):
         """
         raise NotImplementedError
 
-    def after_update(self) -> None:
-        """Called after every optimiser step."""
+    def after_update(self, number: int, peers: Peers = ALONE) -> None:
+        """Called after every optimiser step; ``number``: of those before it."""
 
 
 class ImageViews(Views):
@@ -89,7 +93,7 @@ class ImageViews(Views):
 class NoisyViews(Views):
     """Gaussian noise on vectors, in running deviations of each element.
 
-    Until the first update the deviation is the batch's.
+    Until the first update the deviation is the batch's; see ``MOMENTS_EVERY``.
 
     Args:
         shape: Of one observation.
@@ -115,20 +119,22 @@ class NoisyViews(Views):
         """[N, ...], float32."""
         del like
         first, total = peers.rows(len(obs))
-        self._seen = peers.gather(obs)
+        self._seen = obs
         if not total:
             return obs.float()
         self._has_moments = self._has_moments or bool(self.moments.count)
         variance = self.moments.variance
         if not self._has_moments:
-            variance = self._seen.float().var(0, correction=0)
+            variance = peers.gather(obs).float().var(0, correction=0)
         normal = torch.randn(total, *obs.shape[1:], generator=generator)[first : first + len(obs)]
         return obs.float() + self.noise * variance.sqrt() * normal.to(obs.device)
 
-    def after_update(self) -> None:
-        """Takes the rows of the update into the deviation."""
-        if self._seen is not None and len(self._seen):
-            self.moments.take_in(self._seen)
+    def after_update(self, number: int, peers: Peers = ALONE) -> None:
+        """Takes the rows of the update into the deviation, if it is their turn."""
+        if self._seen is not None and (number < MOMENTS_EVERY or number % MOMENTS_EVERY == 0):
+            rows = peers.gather(self._seen)
+            if len(rows):
+                self.moments.take_in(rows)
         self._seen = None
 
 

@@ -21,6 +21,11 @@ class Draws(nn.Module):
         self._seed = (torch.initial_seed() if seed is None else seed) % 2**31
         self._num_updates = 0
 
+    @property
+    def num_updates(self) -> int:
+        """Updates made so far."""
+        return self._num_updates
+
     def generator(self) -> torch.Generator:
         """The generator of this update, from its start; on the CPU."""
         # SeedSequence, because torch's generator takes 32 bits, and neighbours start alike.

@@ -210,14 +210,25 @@ def test_noise_is_a_tenth_of_the_running_deviation_of_each_element() -> None:
     views = NoisyViews((3,), noise=0.1)
     scales = torch.tensor([1.0, 20.0, 0.0])
     rows = torch.randn(4000, 3, generator=seeded()) * scales + 5.0
-    for _ in range(2):  # at first of the batch, then of what was seen
+    for number in range(2):  # at first of the batch, then of what was seen
         noise = views(rows, seeded(1)) - rows
         torch.testing.assert_close(noise.std(0), 0.1 * scales, rtol=0.05, atol=1e-6)
         assert noise.mean(0).abs().max() < 0.1
-        views.after_update()
+        views.after_update(number)
     assert views.moments.count == 2 * 4000
     quiet = views(rows / 1000, seeded(1)) - rows / 1000
     torch.testing.assert_close(quiet.std(0), 0.1 * scales, rtol=0.05, atol=1e-6)
+
+
+def test_deviation_takes_in_the_first_updates_and_then_one_in_sixteen() -> None:
+    views = NoisyViews((3,), noise=0.1)
+    counts = []
+    for number in range(50):
+        before = int(views.moments.count)
+        views(torch.randn(2, 3), seeded())
+        views.after_update(number)
+        counts.append(int(views.moments.count) - before)
+    assert counts == [2] * 17 + ([0] * 15 + [2]) * 2 + [0]
 
 
 def test_the_two_views_differ_and_frames_of_a_stack_move_together() -> None:
