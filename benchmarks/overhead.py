@@ -4,7 +4,8 @@ A unit is an update. "added" is the time of an update with the loss minus that o
 two take turns within a play, update by update, on the same rows. "alone" is the loss on the same
 minibatches, forwards and backwards: no step, nothing logged. The processes do the same work in the
 same order; each reports its part. Above 1 is what the loss costs besides: the steps and clipping of
-its own heads, copies that follow, masks and logging.
+its own heads, copies that follow, masks and logging. Below 1 is what it shares with the RL loss:
+the passes of DeepMDP and bisimulation over the observations, which alone each makes.
 
 - SAC: vectors as in `benchmarks.sac`, batch 256, the default networks; batches drawn beforehand.
 - PPO: 8 CartPoles (or, "ppo_pixels", MinAtar's Breakout), 128 rows each, 4 epochs of 4 minibatches,
@@ -159,11 +160,13 @@ def _passes(learner: Any, loss: str) -> Callable[[Any], None]:
     import torch
 
     from rlssl.algorithms.auxiliary_mixins import columns_read, trainable, valid_rows
+    from rlssl.denormals import denormals_are_zero
 
     module = learner.rl_module
     subject = module.auxiliary[loss]
     parameters = [*trainable(subject), *trainable(module.encoder)]
 
+    @denormals_are_zero()
     def once(batch: Any) -> None:
         rows = columns_read(loss, subject, valid_rows(batch))
         values = subject.losses(rows).values()

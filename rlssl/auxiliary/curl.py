@@ -294,13 +294,16 @@ def diagnostics(
         positives: [N], which key is each query's.
 
     Returns:
-        ``accuracy``: share of queries whose positive scores highest; 1/M by chance.
+        ``accuracy``: share of queries whose positive scores highest, the k-th part of one whose
+        positive is one of k that do; 1/M by chance.
         ``effective_rank``: of the first 128 latents, see ``effective_rank``.
         ``feature_std``: deviation of a latent over the batch, mean over features; 0: collapsed.
     """
-    best = bilinear_similarity(query, key, weight).argmax(dim=1)
+    scores = bilinear_similarity(query, key, weight)
+    best = scores.amax(dim=1, keepdim=True)
+    is_best = scores.gather(1, positives[:, None]) == best
     return {
-        "accuracy": (best == positives).float().mean(),
+        "accuracy": (is_best / (scores == best).sum(dim=1, keepdim=True)).mean(),
         "effective_rank": effective_rank(latents[:NUM_ROWS]),
         "feature_std": latents.std(dim=0, correction=0).mean(),
     }

@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.augmentations import random_crop, random_shift
-from rlssl.auxiliary.curl import CURL
+from rlssl.auxiliary.curl import CURL, diagnostics
 from rlssl.auxiliary.views import ImageViews, NoisyViews
 from rlssl.errors import SpecError
 from rlssl.losses import bilinear_info_nce
@@ -83,6 +83,18 @@ def test_loss_and_metrics_by_hand() -> None:
     assert metrics == pytest.approx(
         {"accuracy": 1.0, "effective_rank": 3.0, "feature_std": math.sqrt(2) / 3}
     )
+
+
+def test_accuracy_of_equal_scores_is_that_of_a_guess() -> None:
+    # Rows 0 and 1 cannot be told apart: half of each is right; row 2 is, row 3 is another's.
+    key = torch.eye(4)[[0, 0, 2, 3]]
+    query = torch.eye(4)[[0, 0, 2, 2]]
+    positives = torch.arange(4)
+    found = diagnostics(query, query, key, torch.eye(4), positives)
+    assert found["accuracy"].item() == (0.5 + 0.5 + 1.0 + 0.0) / 4
+    collapsed = torch.ones(4, 4)
+    found = diagnostics(collapsed, collapsed, collapsed, torch.eye(4), positives)
+    assert found["accuracy"].item() == 0.25
 
 
 def test_scale_of_the_logits_by_hand() -> None:
