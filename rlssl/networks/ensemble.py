@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from rlssl.networks.linear import activated, is_for_onednn, linear
+from rlssl.networks.linear import activated, activated_in_place, is_for_onednn, linear
 
 #: How linear layers start: uniform in +-1/sqrt(fan in), torch's default; or orthogonal, gain 1.
 INITIALISATIONS = ("fan_in", "orthogonal")
@@ -47,7 +47,7 @@ class EnsembleLinear(nn.Module):
             weight, bias = self.weight.squeeze(0), self.bias.flatten()
             return linear(x.squeeze(0), weight.t(), bias, activation).unsqueeze(0)
         if not is_for_onednn(x[0], self.weight[0].t()):
-            return activated(torch.baddbmm(self.bias, x, self.weight), activation)
+            return activated_in_place(torch.baddbmm(self.bias, x, self.weight), activation)
         members = zip(x.unbind(), self.weight.unbind(), self.bias.squeeze(1).unbind(), strict=True)
         return torch.stack([linear(rows, w.t(), bias, activation) for rows, w, bias in members])
 

@@ -8,7 +8,7 @@ instead of 0.35 ms of a core of an EPYC, forwards and backwards of such a layer 
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -80,8 +80,8 @@ def linear(
         activation: None: none.
     """
     if not is_for_onednn(x, weight):
-        return activated(F.linear(x, weight, bias), activation)
-    relu = type(activation) is nn.ReLU and not _has_hooks(activation)
+        return activated_in_place(F.linear(x, weight, bias), activation)
+    relu = _is_plain_relu(activation)
     rows = x if x.ndim == 2 else x.flatten(0, -2)
     if torch.is_grad_enabled():
         outputs = _Linear.apply(rows, weight, bias, relu)
@@ -98,6 +98,11 @@ def activated(x: Tensor, layer: nn.Module | None) -> Tensor:
         return x
     outputs: Tensor = layer(x) if _has_hooks(layer) else layer.forward(x)
     return outputs
+
+
+def activated_in_place(x: Tensor, layer: nn.Module | None) -> Tensor:
+    """As ``activated``, of an ``x`` that nobody else reads: a ReLU is written over it."""
+    return x.relu_() if _is_plain_relu(layer) else activated(x, layer)
 
 
 def is_for_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -151,6 +156,10 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tens
     then = "relu" if relu else "none"
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "")
     return product
+
+
+def _is_plain_relu(layer: nn.Module | None) -> TypeGuard[nn.ReLU]:
+    return type(layer) is nn.ReLU and not _has_hooks(layer)
 
 
 def _has_hooks(layer: nn.Module) -> bool:
