@@ -18,7 +18,8 @@ _LEAST_NORMAL = sys.float_info.min
 def denormals_are_zero() -> Iterator[None]:
     """Within it the calling thread computes with 0 in their place; also a decorator.
 
-    Threads that torch started before keep them. Nothing happens on processors that cannot.
+    Threads that torch started before keep them, and those that it starts within do as this one for
+    good. Nothing happens on processors that cannot.
     """
     was_zero = _LEAST_NORMAL * 0.5 == 0.0
     torch.set_flush_denormal(True)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from rlssl.algorithms.a3c.a3c_learner import A3CTorchLearner
 from rlssl.algorithms.gradient_updates import GradientUpdates
 from rlssl.denormals import denormals_are_zero
 from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
@@ -60,9 +61,17 @@ def update_a3c() -> None:
     bench.learner.apply(worker=0, agent_steps=num_steps, num_steps=num_steps)
 
 
-@pytest.mark.parametrize("update", [update_ppo, update_sac, update_a3c])
+@pytest.mark.parametrize(
+    "update, expected",
+    [
+        (update_ppo, 4),
+        (update_sac, 2),
+        # The gradient, and the step with it.
+        (update_a3c, 2),
+    ],
+)
 def test_learners_update_without_them(
-    update: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    update: Callable[[], None], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost: list[bool] = []
     clip = GradientUpdates._clip
@@ -71,7 +80,13 @@ def test_learners_update_without_them(
         lost.append(is_lost())
         return clip(self, parameters)
 
+    def watched_backward(self: A3CTorchLearner, rows: Mapping[str, Any]) -> None:
+        lost.append(is_lost())
+        backward(self, rows)
+
+    backward = A3CTorchLearner._backward
     monkeypatch.setattr(GradientUpdates, "_clip", watched)
+    monkeypatch.setattr(A3CTorchLearner, "_backward", watched_backward)
     update()
-    assert lost and all(lost)
+    assert len(lost) >= expected and all(lost)
     assert not is_lost()

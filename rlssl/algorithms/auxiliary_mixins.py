@@ -109,10 +109,14 @@ class AuxiliaryLearnerMixin(GradientUpdates):
 
     def isolate(self, rl_loss: Tensor) -> Tensor:
         """The RL loss as it is; without a gradient by the encoder where a loss is ``isolated``."""
-        losses = self.rl_module.auxiliary.values()
-        if not any(getattr(loss.config, "isolated", False) for loss in losses):
+        if not self._isolates:
             return rl_loss
         return without_gradient(rl_loss, trainable(self.rl_module.encoder))
+
+    @functools.cached_property
+    def _isolates(self) -> bool:
+        losses = self.rl_module.auxiliary.values()
+        return any(getattr(loss.config, "isolated", False) for loss in losses)
 
     def compute_auxiliary_loss(self, *, module_id: str, batch: Mapping[str, Any]) -> Tensor:
         """``sum_i coeff_i(env_steps) * auxiliary_i`` over the valid rows of ``batch``."""
@@ -120,6 +124,10 @@ class AuxiliaryLearnerMixin(GradientUpdates):
         total = torch.zeros((), device=self.device)
         if not len(module.auxiliary):
             return total
+        if self._isolates:
+            # In the sum of two gradients by the same latents, what is taken away of one is not
+            # exactly what it put in: the encoder's pass may round, in bfloat16 to two digits.
+            batch = {key: value for key, value in batch.items() if key != RL_LATENTS}
         rows = valid_rows(batch, self._columns_of_losses)
         if any(MEAN_ACTION in loss.reads for loss in module.auxiliary.values()):
             rows = {**rows, MEAN_ACTION: mean_actions(module, rows[Columns.OBS])}

@@ -146,7 +146,7 @@ class AuxiliaryLoss(nn.Module):
         seen = AUGMENTED_OBS if AUGMENTED_OBS in batch else Columns.OBS
         if column == seen and RL_LATENTS in batch:
             shared: Tensor = batch[RL_LATENTS]
-            return shared
+            return shared if torch.is_grad_enabled() else shared.detach()
         encoded: Tensor = self.encoder(batch[column])
         return encoded
 

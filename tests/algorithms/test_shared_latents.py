@@ -39,15 +39,22 @@ CASES: dict[str, tuple[Callable[[], Bench], int]] = {
     ),
     "a3c": (lambda: A3CBench(small_a3c().auxiliary(deepmdp={})), 1),
     "rainbow": (lambda: RainbowBench(small_rainbow().auxiliary(bisimulation={})), 2),
+    "rainbow-other-rows": (
+        lambda: RainbowBench(
+            small_rainbow(replay={"uniform_for_auxiliary": True}).auxiliary(deepmdp={})
+        ),
+        0,
+    ),
     "sac": (lambda: ActorCriticBench(small_sac().auxiliary(deepmdp={})), 2),
     # The critics' step comes between the two passes.
     "sac-separate": (
         lambda: ActorCriticBench(small_sac(auxiliary_step="separate").auxiliary(deepmdp={})),
         0,
     ),
+    # The RL loss's gradient by the encoder is taken away, which takes a pass of its own.
     "ddpg-isolated": (
         lambda: ActorCriticBench(small_ddpg().auxiliary(deepmdp={"isolated": True})),
-        2,
+        0,
     ),
 }
 
@@ -80,6 +87,21 @@ def test_sharing_saves_a_pass_a_step_and_changes_nothing(
         torch.testing.assert_close(ours[key], value, rtol=1e-4, atol=1e-5, msg=key)
 
 
+def test_padding_is_taken_out_of_shared_latents_too() -> None:
+    bench = Bench(small_ppo().auxiliary(deepmdp={}))
+    batch = bench.batch(bench.sample())
+    mask = torch.arange(len(batch[Columns.ACTIONS])) % 3 > 0
+    masked = {**batch, Columns.LOSS_MASK: mask}
+    latents = bench.module.encoder(batch[Columns.OBS])
+    parameters = list(bench.module.encoder.parameters())
+    gradients = []
+    for given in (masked, {**masked, RL_LATENTS: latents}):
+        loss = bench.learner.compute_auxiliary_loss(module_id="default_policy", batch=given)
+        gradients.append(torch.autograd.grad(loss, parameters))
+    for plain, shared in zip(*gradients, strict=True):
+        torch.testing.assert_close(shared, plain)
+
+
 def test_latents_are_the_rl_loss_s_of_what_it_saw_alone() -> None:
     bench = Bench(small_ppo().auxiliary(deepmdp={}))
     loss = bench.module.auxiliary["deepmdp"]
@@ -87,6 +109,9 @@ def test_latents_are_the_rl_loss_s_of_what_it_saw_alone() -> None:
     shared = torch.zeros(len(batch[Columns.OBS]), loss.encoder.output_dim)
     given = {**batch, RL_LATENTS: shared}
     assert loss.latents(given) is shared
+    shared.requires_grad_()
+    with torch.no_grad():
+        assert not loss.latents(given).requires_grad
     encoded = loss.encoder(batch[Columns.OBS])
     assert torch.equal(loss.latents({**given, AUGMENTED_OBS: shared}), encoded)
     assert torch.equal(loss.latents(batch), encoded)
