@@ -1,8 +1,8 @@
 """Takes numbers below the normal ones for zero while a Learner computes.
 
-Over float32 numbers below 1.2e-38 x86 processors take ten to a hundred times as long. They come up
-in long runs: Adam's moments of a unit that no longer gets a gradient shrink to the least number
-there is and stay there.
+Over float32 numbers below 1.2e-38 x86 processors take many times as long: a Xeon 14 times for a
+step of Adam, 180 times for a product of matrices. They come up in long runs: Adam's moments of a
+unit that no longer gets a gradient shrink to the least number there is and stay there.
 """
 
 import sys

@@ -176,6 +176,8 @@ class ActorCriticLearner(OffPolicyLearner):
         )
         if self._separate or not len(module.auxiliary):
             return loss
+        if self.isolates and module.shares_features:
+            module.encoder.forget()
         auxiliary = self.compute_auxiliary_loss(
             module_id=DEFAULT_MODULE_ID, batch={**batch, RL_LATENTS: latents}
         )

@@ -109,12 +109,17 @@ class AuxiliaryLearnerMixin(GradientUpdates):
 
     def isolate(self, rl_loss: Tensor) -> Tensor:
         """The RL loss as it is; without a gradient by the encoder where a loss is ``isolated``."""
-        if not self._isolates:
+        if not self.isolates:
             return rl_loss
         return without_gradient(rl_loss, trainable(self.rl_module.encoder))
 
     @functools.cached_property
-    def _isolates(self) -> bool:
+    def isolates(self) -> bool:
+        """Whether a loss is ``isolated``; then losses share no pass with the RL loss.
+
+        In the sum of two gradients by what they share, what is taken away of one is not exactly
+        what it put in: the passes behind it round, in bfloat16 to two digits.
+        """
         losses = self.rl_module.auxiliary.values()
         return any(getattr(loss.config, "isolated", False) for loss in losses)
 
@@ -124,9 +129,7 @@ class AuxiliaryLearnerMixin(GradientUpdates):
         total = torch.zeros((), device=self.device)
         if not len(module.auxiliary):
             return total
-        if self._isolates:
-            # In the sum of two gradients by the same latents, what is taken away of one is not
-            # exactly what it put in: the encoder's pass may round, in bfloat16 to two digits.
+        if self.isolates:
             batch = {key: value for key, value in batch.items() if key != RL_LATENTS}
         rows = valid_rows(batch, self._columns_of_losses)
         if any(MEAN_ACTION in loss.reads for loss in module.auxiliary.values()):

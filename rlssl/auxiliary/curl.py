@@ -214,11 +214,11 @@ class CURL(AuxiliaryLoss):
         return augmented, self.views(raw, generator, like=augmented, peers=self.peers)
 
     def _encode_queries(self, batch: Mapping[str, Any], queries: Tensor) -> Tensor:
-        if queries is batch.get(AUGMENTED_OBS):
-            latents = self.latents(batch, AUGMENTED_OBS)
-        else:
-            latents = self.encoder(queries)
-        return latents if self.trains == "encoder" else latents.detach()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains == "encoder"):
+            if queries is batch.get(AUGMENTED_OBS):
+                return self.latents(batch, AUGMENTED_OBS)
+            latents: Tensor = self.encoder(queries)
+            return latents
 
     @torch.no_grad()
     def _encode_keys(self, keys: Tensor) -> Tensor:

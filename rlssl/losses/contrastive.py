@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # Gradients of similarities below it change no weight, and products with them may fall below
-# 1.2e-38, over which a processor takes a hundred times as long.
+# 1.2e-38, over which processors take many times as long.
 _LEAST_GRADIENT = 1e-30
 
 

@@ -114,6 +114,43 @@ def test_isolated_encoder_learns_from_the_losses_alone(algorithm: str, name: str
     assert moved[True] == 0.0 < moved[False]
 
 
+@pytest.mark.parametrize("loss, augmentation", [("deepmdp", None), ("curl", CROPPED)])
+@pytest.mark.parametrize(
+    "bench_of, small", [(Bench, small_ppo), (ActorCriticBench, small_sac)], ids=["ppo", "sac"]
+)
+def test_isolated_encoder_sees_nothing_of_a_large_rl_loss_in_low_precision(
+    bench_of: Callable[[Any], Bench],
+    small: Callable[..., Any],
+    loss: str,
+    augmentation: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A pass over the encoder that both losses share rounds the sum of their gradients: 2^-8 of the
+    # larger one is left.
+    def first_gradients(scale: float) -> list[torch.Tensor]:
+        config = on_pixels(small("test/dot"), augmentation=augmentation)
+        bench = bench_of(config.model(precision="bfloat16").auxiliary(**{loss: {"isolated": True}}))
+        learner: Any = bench.learner
+        rl_loss, clip = learner.compute_rl_loss, learner._clip
+        seen: list[list[torch.Tensor]] = []
+
+        def watched(parameters: Any) -> bool:
+            reached = [p.grad for p in trainable(bench.module.encoder) if p.grad is not None]
+            seen.append([gradient.clone() for gradient in reached])
+            return bool(clip(parameters))
+
+        monkeypatch.setattr(learner, "compute_rl_loss", lambda **given: scale * rl_loss(**given))
+        monkeypatch.setattr(learner, "_clip", watched)
+        bench.update(bench.sample())
+        return seen[0]
+
+    alone, beside = first_gradients(0.0), first_gradients(100.0)
+    assert alone and len(alone) == len(beside)
+    for expected, found in zip(alone, beside, strict=True):
+        largest = float(expected.abs().max())
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-3 * largest)
+
+
 def head_of(module: Any) -> list[torch.Tensor]:
     (name,) = {"pi", "head", "critic"} & {child for child, _ in module.named_children()}
     return [parameter.detach() for parameter in getattr(module, name).parameters()]
