@@ -32,7 +32,7 @@ LEARNING_RATE, ALPHA_LEARNING_RATE = 1e-3, 1e-4
 
 def rlssl(seconds: float, *, batch_size: int) -> Play:
     """The replay and the Learner of rlssl with the preset `curl`, as its Algorithm calls them."""
-    from rlssl.allocator import keep_memory
+    from rlssl.system.allocator import keep_memory
 
     keep_memory()
 
@@ -190,7 +190,7 @@ class PublishedUpdate:
 def published(seconds: float, *, batch_size: int, keeps_memory: bool) -> Play:
     """The published order in plain torch."""
     if keeps_memory:
-        from rlssl.allocator import keep_memory
+        from rlssl.system.allocator import keep_memory
 
         keep_memory()
     return repeat(_twice(PublishedUpdate(batch_size).update), seconds)

@@ -160,7 +160,7 @@ def _passes(learner: Any, loss: str) -> Callable[[Any], None]:
     import torch
 
     from rlssl.algorithms.auxiliary_mixins import columns_read, trainable, valid_rows
-    from rlssl.denormals import denormals_are_zero
+    from rlssl.system.denormals import denormals_are_zero
 
     module = learner.rl_module
     subject = module.auxiliary[loss]

@@ -348,7 +348,7 @@ def _suite() -> Any:
     try:
         from dm_control import suite
 
-        suite.ALL_TASKS  # noqa: B018 - loaded at the first look into it (rlssl.lazy_imports)
+        suite.ALL_TASKS  # noqa: B018 - loaded at first use (rlssl.system.lazy_imports)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise _cannot_render(error) from error
     _choose_egl_device()

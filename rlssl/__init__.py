@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from rlssl import lazy_imports
+from rlssl.system import lazy_imports
 
 if TYPE_CHECKING:
     from rlssl import auxiliary, losses

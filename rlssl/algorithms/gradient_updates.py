@@ -30,10 +30,10 @@ from rlssl.algorithms.bad_batch import nonfinite_columns, save_batch
 from rlssl.algorithms.eager_adam import EagerAdam
 from rlssl.algorithms.gradient_sync import LearnerGroup, average_gradients, broadcast_state
 from rlssl.algorithms.minibatches import minibatches
-from rlssl.allocator import keep_memory, leave_unfilled
-from rlssl.denormals import denormals_are_zero
 from rlssl.errors import NonFiniteUpdateError
 from rlssl.peers import ALONE, Peers
+from rlssl.system.allocator import keep_memory, leave_unfilled
+from rlssl.system.denormals import denormals_are_zero
 
 #: Key of a Learner's metrics: gradient steps since the result before.
 NUM_GRADIENT_STEPS = "num_gradient_steps"

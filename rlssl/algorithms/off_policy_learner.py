@@ -16,10 +16,10 @@ from torch import Tensor
 
 from rlssl.algorithms.auxiliary_mixins import AuxiliaryLearnerMixin
 from rlssl.algorithms.off_policy_batches import AUXILIARY_COLUMNS, INTRINSIC_REWARDS, WEIGHTS
-from rlssl.denormals import denormals_are_zero
 from rlssl.rollouts.connectors import AddStackedObservations
 from rlssl.rollouts.intrinsic_reward import TOTAL_REWARDS, AddIntrinsicReward, RecordChunks
 from rlssl.rollouts.rows import take_rows
+from rlssl.system.denormals import denormals_are_zero
 
 
 class OffPolicyLearner(AuxiliaryLearnerMixin):

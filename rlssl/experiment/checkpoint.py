@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow.fs
 from ray.rllib.algorithms.algorithm import Algorithm
 
-from rlssl import durable
 from rlssl.errors import SpecError
 from rlssl.experiment import run_state
 from rlssl.policy import Policy
-from rlssl.rollouts.env_state import undisturbed_generators
 from rlssl.rollouts.rllib_private import custom_connectors
+from rlssl.system.files import checksum, flush
+from rlssl.system.random_state import undisturbed_generators
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def save(
         if not custom_connectors(algorithm.config):
             Policy.from_algorithm(algorithm).save(folder / POLICY_FOLDER)
     run_state.take(algorithm).save(folder / RUN_STATE_FILE)
-    files = {str(path.relative_to(folder)): durable.checksum(path) for path in _files(folder)}
+    files = {str(path.relative_to(folder)): checksum(path) for path in _files(folder)}
     manifest = {"env_steps": env_steps, "progress": dict(progress or {}), "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
@@ -84,7 +84,7 @@ def publish(written: Path, target: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(written, aside)
     for path in (*_files(aside), *(path for path in aside.rglob("*") if path.is_dir()), aside):
-        durable.flush(path)
+        flush(path)
     if target.exists():
         # Of a process that died before Tune heard of it.
         replaced = target.with_name(f".{target.name}.replaced.writing")
@@ -94,7 +94,7 @@ def publish(written: Path, target: Path) -> None:
         shutil.rmtree(replaced)
     else:
         aside.rename(target)
-    durable.flush(target.parent)
+    flush(target.parent)
 
 
 def publish_through(storage: Any) -> None:
@@ -129,10 +129,10 @@ def check(folder: Path) -> CheckpointInfo:
         SpecError: Naming the file that is missing or changed.
     """
     manifest = _read_manifest(folder)
-    for name, checksum in manifest["files"].items():
+    for name, expected in manifest["files"].items():
         if not (folder / name).is_file():
             raise SpecError(f"checkpoint {folder} lacks {name}.")
-        if durable.checksum(folder / name) != checksum:
+        if checksum(folder / name) != expected:
             raise SpecError(f"checkpoint {folder}: {name} is truncated or changed.")
     return CheckpointInfo(
         path=folder, env_steps=manifest["env_steps"], progress=manifest.get("progress", {})

@@ -5,11 +5,7 @@ import json
 import os
 import platform
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlssl.errors import ExitCode
-
-#: Seconds after which a probe that has not answered counts as failed.
-PROBE_TIMEOUT_S = 15.0
-_NO_ANSWER = "no answer within"
-#: Seconds that a probe is given to end by itself then.
-_GRACE_S = 2.0
+from rlssl.system.subprocess_probe import NO_ANSWER, SubprocessCheck
 
 _GIB = 2**30
 #: Below the first of each pair nothing will run, below the second a long run may end early.
@@ -88,53 +79,18 @@ class Finding:
     fix: str = ""
 
 
-class Probe:
-    """A piece of Python in a process of its own, which may crash or hang."""
-
-    def __init__(self, code: str, **environment: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self._deadline = time.monotonic() + PROBE_TIMEOUT_S
-
-    def answer(self) -> tuple[bool, str]:
-        """Whether it ended well, and its last words."""
-        try:
-            left = max(0.0, self._deadline - time.monotonic())
-            printed, errors = self._process.communicate(timeout=left)
-        except subprocess.TimeoutExpired:
-            self._end()
-            return False, f"{_NO_ANSWER} {PROBE_TIMEOUT_S:g} s"
-        ok = self._process.returncode == 0
-        lines = (printed if ok else errors).strip().splitlines()
-        if not lines and not ok:
-            lines = [f"ended with code {self._process.returncode}"]
-        return ok, lines[-1] if lines else ""
-
-    def _end(self) -> None:
-        """Asks first: Ray's processes would outlive the one that started them."""
-        self._process.terminate()
-        try:
-            self._process.communicate(timeout=_GRACE_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.communicate()
-
-
 def examine(storage: str) -> Iterator[Finding]:
     """Looks at everything, the slow things at the same time.
 
     Args:
         storage: The folder where results would go.
     """
-    cluster = Probe(_RAY)  # first: the slowest
-    egl, osmesa = Probe(_RENDER, MUJOCO_GL="egl"), Probe(_RENDER, MUJOCO_GL="osmesa")
-    roms, gpu = Probe(_ROMS), Probe(_GPU)
+    cluster = SubprocessCheck(_RAY)  # first: the slowest
+    egl, osmesa = (
+        SubprocessCheck(_RENDER, MUJOCO_GL="egl"),
+        SubprocessCheck(_RENDER, MUJOCO_GL="osmesa"),
+    )
+    roms, gpu = SubprocessCheck(_ROMS), SubprocessCheck(_GPU)
     yield python_version()
     yield from versions()
     yield from rendering(egl.answer(), osmesa.answer())
@@ -155,7 +111,7 @@ def probed(subject: str, answer: tuple[bool, str], fix: str) -> Finding:
     if ok:
         return Finding(subject, "ok", words)
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if words.startswith(_NO_ANSWER) and load > 2 * cores:
+    if words.startswith(NO_ANSWER) and load > 2 * cores:
         words = f"{words}, at a load of {load:.1f} on {cores} cores"
         return Finding(subject, "note", words, "try again when the machine is less busy")
     return Finding(subject, "broken", words, fix)

@@ -15,9 +15,9 @@ import torch
 
 from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment import nodes
-from rlssl.experiment.doctor import Probe
 from rlssl.experiment.ray_private import print_logs_with, running_cluster
 from rlssl.experiment.spec import Spec, at_point, build_config, points_to_check
+from rlssl.system.subprocess_probe import Probe
 
 #: Set before Ray starts: its workers would otherwise run at low priority, and Tune prints in two
 #: styles, of which the older one shows a table.

@@ -15,13 +15,8 @@ from typing import Any
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 
-from rlssl.rollouts.env_state import (
-    RunnerState,
-    capture,
-    generators,
-    restore,
-    set_generators,
-)
+from rlssl.rollouts.env_state import RunnerState, capture, restore
+from rlssl.system.random_state import generators, set_generators
 
 logger = logging.getLogger(__name__)
 

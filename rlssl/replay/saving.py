@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rlssl import durable
+from rlssl.system.files import checksum, flush
 
 #: Lists every other file with its checksum; written last.
 MANIFEST = "replay.json"
@@ -60,7 +60,7 @@ def write(
     with ThreadPoolExecutor(_THREADS) as threads:
         list(threads.map(write_piece, pieces))
         files = sorted(path.name for path in aside.iterdir())
-        checksums = list(threads.map(durable.checksum, [aside / name for name in files]))
+        checksums = list(threads.map(checksum, [aside / name for name in files]))
     manifest = {
         "format": _FORMAT,
         "description": description,
@@ -69,8 +69,8 @@ def write(
         "files": dict(zip(files, checksums, strict=True)),
     }
     (aside / MANIFEST).write_text(json.dumps(manifest))
-    durable.flush(aside / MANIFEST)
-    durable.flush(aside)
+    flush(aside / MANIFEST)
+    flush(aside)
     _replace(folder, aside)
 
 
@@ -134,7 +134,7 @@ class Saved:
         path = self._folder / item[0]
         if not path.is_file():
             raise ValueError(f"the saved replay lacks {path}.")
-        if durable.checksum(path) != item[1]:
+        if checksum(path) != item[1]:
             raise ValueError(f"{path} is truncated or changed.")
 
 
@@ -161,7 +161,7 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
-    durable.flush(path)
+    flush(path)
 
 
 def _replace(folder: Path, aside: Path) -> None:
@@ -170,7 +170,7 @@ def _replace(folder: Path, aside: Path) -> None:
         shutil.rmtree(replaced, ignore_errors=True)
         folder.rename(replaced)
     aside.rename(folder)
-    durable.flush(folder.parent)
+    flush(folder.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 

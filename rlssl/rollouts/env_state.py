@@ -4,24 +4,21 @@ RLlib's checkpoints leave all of it out: a restored run would forget the open ep
 run's first random numbers again.
 """
 
-import contextlib
 import io
 import pickle
-import random
 import time
 import zlib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium.utils import EzPickle
 from gymnasium.vector import AsyncVectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
 from ray.cloudpickle import CloudPickler
 
 from rlssl.rollouts.fragment import Rows
+from rlssl.system.random_state import generators, set_generators
 
 #: Attributes of the two runners that change while they sample, where a runner has them. Weights,
 #: connectors and counters are in RLlib's own state.
@@ -109,37 +106,6 @@ def open_episodes(runner: Any) -> int:
     ongoing = [episode for episode in runner._ongoing_episodes if episode is not None]
     in_log = int((runner._episode_log._lengths > 0).sum())
     return in_log + sum(episode.t > 0 for episode in ongoing)
-
-
-def generators() -> dict[str, Any]:
-    """The states of the process's global random generators."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-        "torch": torch.get_rng_state(),
-        "cuda": cuda,
-    }
-
-
-def set_generators(states: Mapping[str, Any]) -> None:
-    """Sets what `generators` gave; of CUDA devices, those that are there."""
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
-    torch.set_rng_state(states["torch"])
-    present = torch.cuda.device_count() if states["cuda"] else 0
-    for device, state in enumerate(states["cuda"][:present]):
-        torch.cuda.set_rng_state(state, device)
-
-
-@contextlib.contextmanager
-def undisturbed_generators() -> Iterator[None]:
-    """Whatever is drawn inside, the global generators go on as if it had not been."""
-    before = generators()
-    try:
-        yield
-    finally:
-        set_generators(before)
 
 
 def _pickled(runner: Any, max_bytes: int) -> tuple[bytes | None, str]:

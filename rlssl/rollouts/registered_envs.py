@@ -14,11 +14,11 @@ from ray.rllib.connectors.common.add_observations_from_episodes_to_batch import 
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-from rlssl.allocator import keep_memory
 from rlssl.plugins import load_plugins
 from rlssl.registry import Vectorize, make_vector_env, restore_registrations
 from rlssl.rollouts.connectors import StackObservationsEnvToModule
 from rlssl.rollouts.halves import force_close
+from rlssl.system.allocator import keep_memory
 
 logger = logging.getLogger(__name__)
 

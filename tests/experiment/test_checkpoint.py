@@ -10,15 +10,15 @@ import pytest
 from ray import tune
 from ray.train._internal.storage import StorageContext
 
-from rlssl import durable
 from rlssl.errors import SpecError
 from rlssl.experiment import checkpoint
+from rlssl.system.files import checksum
 
 
 def write_checkpoint(folder: Path, env_steps: int) -> Path:
     (folder / "algorithm").mkdir(parents=True)
     (folder / "algorithm" / "state").write_bytes(b"weights" * env_steps)
-    files = {"algorithm/state": durable.checksum(folder / "algorithm" / "state")}
+    files = {"algorithm/state": checksum(folder / "algorithm" / "state")}
     manifest = {"env_steps": env_steps, "files": files}
     (folder / checkpoint.MANIFEST).write_text(json.dumps(manifest))
     return folder

@@ -13,7 +13,8 @@ from packaging.requirements import Requirement
 
 from rlssl.cli import main
 from rlssl.experiment import doctor
-from rlssl.experiment.doctor import Finding, Probe
+from rlssl.experiment.doctor import Finding
+from rlssl.system.subprocess_probe import SubprocessCheck
 
 GIB = 2**30
 
@@ -131,20 +132,17 @@ def test_a_gpu_that_lies_idle_is_worth_a_line(
     assert doctor.gpus(answer, has_driver=has_driver).state == state
 
 
-def test_a_probe_may_crash_or_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Probe("print('fine')").answer() == (True, "fine")
-    assert Probe("raise ValueError('the driver is too old')").answer() == (
+def test_a_probe_may_crash_or_hang() -> None:
+    assert SubprocessCheck("print('fine')").answer() == (True, "fine")
+    assert SubprocessCheck("raise ValueError('the driver is too old')").answer() == (
         False,
         "ValueError: the driver is too old",
     )
-    assert Probe("import os; os.abort()").answer() == (False, "ended with code -6")
-    assert Probe("import os; print(os.environ['A'])", A="b").answer() == (True, "b")
-    monkeypatch.setattr(doctor, "PROBE_TIMEOUT_S", 0.5)
+    assert SubprocessCheck("import os; os.abort()").answer() == (False, "ended with code -6")
+    assert SubprocessCheck("import os; print(os.environ['A'])", A="b").answer() == (True, "b")
     begin = time.monotonic()
-    assert Probe("import time; time.sleep(60)").answer() == (
-        False,
-        "no answer within 0.5 s",
-    )
+    hanging = SubprocessCheck("import time; time.sleep(60)", timeout_s=0.5)
+    assert hanging.answer() == (False, "no answer within 0.5 s")
     assert time.monotonic() - begin < 5
 
 

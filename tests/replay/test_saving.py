@@ -192,7 +192,7 @@ def test_format_of_the_future_is_refused(tmp_path: Path) -> None:
         buffer.restore(tmp_path / "saved")
 
 
-@pytest.mark.parametrize("dies_in", ["_write_arrays", "_replace", "durable.flush"])
+@pytest.mark.parametrize("dies_in", ["_write_arrays", "_replace", "flush"])
 def test_what_was_saved_before_survives_a_death_while_saving(
     dies_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

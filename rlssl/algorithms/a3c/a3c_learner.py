@@ -30,10 +30,10 @@ from rlssl.algorithms.auxiliary_mixins import (
     trainable,
 )
 from rlssl.algorithms.ppo.ppo_learner import PPOTorchLearner
-from rlssl.denormals import denormals_are_zero
 from rlssl.errors import NonFiniteUpdateError
 from rlssl.losses import value_loss
 from rlssl.schedules import value_at
+from rlssl.system.denormals import denormals_are_zero
 
 #: Between an optimiser's name and its worker, where each worker has statistics of its own.
 _OF_WORKER = "/worker_"

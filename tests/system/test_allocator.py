@@ -12,7 +12,7 @@ from tests.algorithms.bench import Bench, small_ppo
 # Page faults of 5 updates on 64 stacks of Atari frames, after 5 others.
 FAULTS = """
 import resource, torch
-from rlssl.allocator import keep_memory
+from rlssl.system.allocator import keep_memory
 print(keep_memory())
 torch.set_num_threads(1)
 layers = torch.nn.Sequential(torch.nn.Conv2d(4, 32, 8, 4), torch.nn.Conv2d(32, 64, 4, 2))

@@ -8,7 +8,7 @@ import torch
 
 from rlssl.algorithms.a3c.a3c_learner import A3CTorchLearner
 from rlssl.algorithms.gradient_updates import GradientUpdates
-from rlssl.denormals import denormals_are_zero
+from rlssl.system.denormals import denormals_are_zero
 from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
 from tests.algorithms.actor_critic_bench import ActorCriticBench, small_sac
 from tests.algorithms.bench import Bench, small_ppo

@@ -1,0 +1,1 @@
+"""The process and its machine: memory, floats, files, random generators, rendering."""

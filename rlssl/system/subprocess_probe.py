@@ -1,0 +1,53 @@
+"""A piece of Python in a process of its own, which may crash or hang."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+#: Seconds after which a piece of Python that has not answered counts as failed.
+TIMEOUT_S = 15.0
+#: How the words begin of one that has not answered.
+NO_ANSWER = "no answer within"
+#: Seconds that it then has to end by itself.
+_GRACE_S = 2.0
+
+
+class SubprocessCheck:
+    """A piece of Python in a process of its own, which may crash or hang."""
+
+    def __init__(self, code: str, *, timeout_s: float = TIMEOUT_S, **environment: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s
+
+    def answer(self) -> tuple[bool, str]:
+        """Whether it ended well, and its last words."""
+        try:
+            left = max(0.0, self._deadline - time.monotonic())
+            printed, errors = self._process.communicate(timeout=left)
+        except subprocess.TimeoutExpired:
+            self._end()
+            return False, f"{NO_ANSWER} {self._timeout_s:g} s"
+        ok = self._process.returncode == 0
+        lines = (printed if ok else errors).strip().splitlines()
+        if not lines and not ok:
+            lines = [f"ended with code {self._process.returncode}"]
+        return ok, lines[-1] if lines else ""
+
+    def _end(self) -> None:
+        """Asks first: Ray's processes would outlive the one that started them."""
+        self._process.terminate()
+        try:
+            self._process.communicate(timeout=_GRACE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.communicate()
