@@ -31,10 +31,10 @@ from safetensors.torch import load_file, save_file
 from rlssl import trust
 from rlssl.algorithms import ALGORITHMS
 from rlssl.errors import EnvironmentFaultError, SpecError
+from rlssl.ray_internals.env_runner import custom_connectors
 from rlssl.registry import load_plugins, make_env
 from rlssl.rollouts.episode_log import success_of
 from rlssl.rollouts.frame_stack import FrameStack, stacked_space
-from rlssl.rollouts.rllib_private import custom_connectors
 from rlssl.rollouts.stall import EnvironmentStalledError, StallWatch
 
 if TYPE_CHECKING:

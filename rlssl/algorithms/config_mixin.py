@@ -16,6 +16,7 @@ from rlssl.networks.augmentation import crop_size, parse_augmentation
 from rlssl.networks.encoders import are_frames
 from rlssl.networks.recurrent import LSTMConfig
 from rlssl.plugins import load_plugins, resolve
+from rlssl.ray_internals.env_runner import custom_connectors, tune_environment
 from rlssl.registry import (
     ENVIRONMENTS,
     EnvSpaces,
@@ -24,7 +25,6 @@ from rlssl.registry import (
     register_env,
     restore_registrations,
 )
-from rlssl.rollouts.rllib_private import custom_connectors, tune_environment
 from rlssl.rollouts.stock_env_runner import StockEnvRunner, choose_env_runner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 from rlssl.schedules import Schedule, check_schedule

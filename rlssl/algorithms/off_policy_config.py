@@ -9,9 +9,9 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from rlssl.algorithms.config_mixin import RLSSLConfigMixin
 from rlssl.auxiliary.base import AuxiliaryLoss
 from rlssl.errors import SpecError, suggest
+from rlssl.ray_internals.env_runner import custom_connectors
 from rlssl.registry import AUXILIARY_LOSSES, EnvSpaces
 from rlssl.replay import check_memory, estimate_bytes
-from rlssl.rollouts.rllib_private import custom_connectors
 
 #: Vector steps of a fragment where `env_runners.fragment_length` is left to the algorithm.
 VECTOR_STEPS = 4

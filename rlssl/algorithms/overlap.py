@@ -6,7 +6,7 @@ from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-from rlssl.algorithms.rllib_private import WEIGHTS_TAG
+from rlssl.ray_internals.learner import WEIGHTS_TAG
 
 _TAG = "overlap"
 

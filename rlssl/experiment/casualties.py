@@ -5,8 +5,8 @@ from typing import Any
 from ray._private.state import actors
 from ray.rllib.algorithms.algorithm import Algorithm
 
+from rlssl.ray_internals.env_runner import actor_manager
 from rlssl.rollouts.faults import FAULTS_KEY
-from rlssl.rollouts.rllib_private import actor_manager
 
 #: Lifetime counts in every result's `faults`, beside what EnvRunners and Learners count.
 RESTARTS, ABANDONED = "env_runner_restarts", "episodes_abandoned"

@@ -14,7 +14,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from rlssl.errors import SpecError
 from rlssl.experiment import run_state
 from rlssl.policy import Policy
-from rlssl.rollouts.rllib_private import custom_connectors
+from rlssl.ray_internals.env_runner import custom_connectors
 from rlssl.system.files import checksum, flush
 from rlssl.system.random_state import undisturbed_generators
 

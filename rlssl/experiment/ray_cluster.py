@@ -15,9 +15,9 @@ import torch
 
 from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment import nodes
-from rlssl.experiment.ray_private import print_logs_with, running_cluster
 from rlssl.experiment.spec import Spec, at_point, build_config, points_to_check
-from rlssl.system.subprocess_probe import Probe
+from rlssl.ray_internals.cluster import print_logs_with, running_cluster
+from rlssl.system.subprocess_probe import SubprocessCheck
 
 #: Set before Ray starts: its workers would otherwise run at low priority, and Tune prints in two
 #: styles, of which the older one shows a table.
@@ -189,7 +189,7 @@ def _check_listening(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except (OSError, OverflowError) as error:
         raise _no_cluster(address, str(error)) from error
-    ok, words = Probe(_GREET.format(address=address)).answer()
+    ok, words = SubprocessCheck(_GREET.format(address=address)).answer()
     if not ok and "AuthenticationError" in words:
         raise ResourceError(
             f"the Ray cluster at address '{address}' asks for another token; copy its head "

@@ -4,7 +4,16 @@ Nothing here knows a network, a configuration or Ray. Results are not reduced: m
 and the mean are applied in one place, by the Learner.
 """
 
-from rlssl.losses.actor_critic import (
+from rlssl.losses.advantage import generalized_advantage
+from rlssl.losses.bisimulation import bisimulation_loss, gaussian_nll, gaussian_w2
+from rlssl.losses.contrastive import bilinear_info_nce, info_nce
+from rlssl.losses.distributional import c51_loss, c51_project, expected_values
+from rlssl.losses.dynamics import (
+    forward_dynamics_loss,
+    inverse_dynamics_loss,
+    lipschitz_penalty,
+)
+from rlssl.losses.off_policy_actor_critic import (
     critic_loss,
     deterministic_policy_loss,
     saturation_penalty,
@@ -15,15 +24,6 @@ from rlssl.losses.actor_critic import (
     squashed_gaussian_sample,
     td3_target,
     temperature_loss,
-)
-from rlssl.losses.advantage import generalized_advantage
-from rlssl.losses.bisimulation import bisimulation_loss, gaussian_nll, gaussian_w2
-from rlssl.losses.contrastive import bilinear_info_nce, info_nce
-from rlssl.losses.distributional import c51_loss, c51_project, expected_values
-from rlssl.losses.dynamics import (
-    forward_dynamics_loss,
-    inverse_dynamics_loss,
-    lipschitz_penalty,
 )
 from rlssl.losses.policy_gradient import clipped_surrogate, value_loss
 from rlssl.losses.value_based import (

@@ -17,7 +17,7 @@ from ray.rllib.utils.metrics import (
     EPISODE_RETURN_MIN,
 )
 
-from rlssl.rollouts.rllib_private import log_values
+from rlssl.ray_internals.env_runner import log_values
 
 #: Key under which the series are logged; each value is a list with one entry a game.
 EPISODES_KEY = "rlssl_episodes"

@@ -7,8 +7,8 @@ from ray.exceptions import RayActorError
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
 
 from rlssl.errors import EnvironmentFaultError
+from rlssl.ray_internals.env_runner import watch_remote_results
 from rlssl.rollouts.faults import FAULT_COUNTERS, FAULTS_KEY
-from rlssl.rollouts.rllib_private import watch_remote_results
 
 
 def raise_faults_of_remote_runners() -> None:

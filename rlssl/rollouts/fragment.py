@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space
 
-from rlssl.rollouts.rllib_private import lookback_buffer, numpy_episode
+from rlssl.ray_internals.env_runner import lookback_buffer, numpy_episode
 
 _REWARD_SPACE = gym.spaces.Box(-np.inf, np.inf, shape=(), dtype=np.float32)
 

@@ -14,9 +14,9 @@ from ray.rllib.utils.typing import ResultDict
 from ray.util import log_once
 
 from rlssl.errors import SpecError
+from rlssl.ray_internals.env_runner import custom_connectors, episode_callbacks
 from rlssl.rollouts.episode_log import EpisodeLog, log_finished, success_of
 from rlssl.rollouts.guarded_envs import GuardedEnvs
-from rlssl.rollouts.rllib_private import custom_connectors, episode_callbacks
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 
 logger = logging.getLogger(__name__)

@@ -23,8 +23,8 @@ from rlssl.algorithms.a3c.staleness import StalenessLog
 from rlssl.algorithms.config_mixin import RLSSLConfigMixin
 from rlssl.algorithms.results_mixin import ResultsMixin
 from rlssl.errors import SpecError
+from rlssl.ray_internals.env_runner import actor_manager
 from rlssl.rollouts.faults import FAULTS_KEY
-from rlssl.rollouts.rllib_private import actor_manager
 from rlssl.rollouts.stock_env_runner import StockEnvRunner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 from rlssl.schedules import Schedule, check_schedule

@@ -16,7 +16,7 @@ from rlssl.algorithms.a3c.a3c import A3C, A3CConfig
 from rlssl.algorithms.a3c.pool import Reply
 from rlssl.experiment import checkpoint
 from rlssl.policy import Policy
-from rlssl.rollouts.rllib_private import actor_manager
+from rlssl.ray_internals.env_runner import actor_manager
 from tests.algorithms.a3c.a3c_bench import small_a3c
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.usefixtures("own_ray")]

@@ -7,7 +7,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
-from rlssl.algorithms.rllib_private import (
+from rlssl.ray_internals.learner import (
     CONFIG_ATTRIBUTES,
     LEARNER_ATTRIBUTES,
     LEARNER_METHODS,

@@ -17,7 +17,7 @@ from ray.rllib.utils.actor_manager import FaultTolerantActorManager, ResultOrErr
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space
 
-from rlssl.rollouts import rllib_private
+from rlssl.ray_internals import env_runner
 from tests.rollouts.counting import make_config, make_runner
 
 
@@ -26,12 +26,12 @@ def stock() -> SingleAgentEnvRunner:
     return make_runner(SingleAgentEnvRunner, make_config({"id": "CartPole-v1"}, num_envs=1))
 
 
-@pytest.mark.parametrize("name", rllib_private.ENV_RUNNER_METHODS)
+@pytest.mark.parametrize("name", env_runner.ENV_RUNNER_METHODS)
 def test_rllib_has_the_method(name: str) -> None:
     assert inspect.isfunction(getattr(SingleAgentEnvRunner, name))
 
 
-@pytest.mark.parametrize("name", rllib_private.ENV_RUNNER_ATTRIBUTES)
+@pytest.mark.parametrize("name", env_runner.ENV_RUNNER_ATTRIBUTES)
 def test_rllib_has_the_attribute(stock: SingleAgentEnvRunner, name: str) -> None:
     assert hasattr(stock, name)
 
@@ -42,7 +42,7 @@ def test_remote_results_come_through_the_managers_method() -> None:
     assert "self._worker_manager = FaultTolerantActorManager(" in source
     manager = FaultTolerantActorManager
     for caller in (manager.foreach_actor, manager.fetch_ready_async_reqs):
-        assert f"self.{rllib_private.FETCH_RESULT}(" in inspect.getsource(caller)
+        assert f"self.{env_runner.FETCH_RESULT}(" in inspect.getsource(caller)
 
 
 def test_errors_of_remote_results_are_shown_once_however_often_that_was_asked(
@@ -53,11 +53,11 @@ def test_errors_of_remote_results_are_shown_once_however_often_that_was_asked(
     def fetch(manager: FaultTolerantActorManager, **kwargs: Any) -> Any:
         return [], [good, bad]
 
-    monkeypatch.setattr(FaultTolerantActorManager, rllib_private.FETCH_RESULT, fetch)
+    monkeypatch.setattr(FaultTolerantActorManager, env_runner.FETCH_RESULT, fetch)
     seen: list[BaseException] = []
     for _ in range(2):
-        rllib_private.watch_remote_results(seen.append)
-    fetched = getattr(FaultTolerantActorManager(), rllib_private.FETCH_RESULT)(remote_calls=[])
+        env_runner.watch_remote_results(seen.append)
+    fetched = getattr(FaultTolerantActorManager(), env_runner.FETCH_RESULT)(remote_calls=[])
     assert fetched == ([], [good, bad])
     assert seen == [bad.get()]
 
@@ -73,7 +73,7 @@ def test_sampling_takes_the_arguments_that_ours_takes() -> None:
     ]
 
 
-@pytest.mark.parametrize("public, private", rllib_private.CONFIG_CONNECTORS.items())
+@pytest.mark.parametrize("public, private", env_runner.CONFIG_CONNECTORS.items())
 def test_connectors_are_kept_under_the_private_name(public: str, private: str) -> None:
     config = PPOConfig()
     assert getattr(config, private) is None
@@ -81,7 +81,7 @@ def test_connectors_are_kept_under_the_private_name(public: str, private: str) -
     assert getattr(config, private) is not None
 
 
-@pytest.mark.parametrize("name", rllib_private.EPISODE_CALLBACKS)
+@pytest.mark.parametrize("name", env_runner.EPISODE_CALLBACKS)
 def test_episode_callbacks_exist_as_methods_and_as_settings(name: str) -> None:
     assert hasattr(RLlibCallback, name)
     assert hasattr(PPOConfig(), f"callbacks_{name}")
@@ -95,7 +95,7 @@ def test_phantom_rows_are_announced_under_the_key() -> None:
     AddOneTsToEpisodesAndTruncate()(
         rl_module=None, batch={}, episodes=[episode.to_numpy()], shared_data=shared
     )
-    assert shared[rllib_private.PHANTOM_ROW_KEY] is True
+    assert shared[env_runner.PHANTOM_ROW_KEY] is True
 
 
 def test_an_episode_built_without_the_constructor_is_what_the_constructor_builds() -> None:
@@ -118,14 +118,11 @@ def test_an_episode_built_without_the_constructor_is_what_the_constructor_builds
         t_started=5,
     )
     structs = {key: get_base_struct_from_space(space) for key, (_, space) in data.items()}
-    ours = rllib_private.numpy_episode(
+    ours = env_runner.numpy_episode(
         "one",
-        **{
-            key: rllib_private.lookback_buffer(d, 1, s, structs[key])
-            for key, (d, s) in data.items()
-        },
+        **{key: env_runner.lookback_buffer(d, 1, s, structs[key]) for key, (d, s) in data.items()},
         extra_model_outputs={
-            "logp": rllib_private.lookback_buffer(np.zeros(2), 0, None, None),
+            "logp": env_runner.lookback_buffer(np.zeros(2), 0, None, None),
         },
         num_steps=2,
         t_started=5,
@@ -157,7 +154,7 @@ def test_values_logged_at_once_are_those_logged_one_by_one(how: dict[str, Any]) 
     one_by_one, at_once = MetricsLogger(), MetricsLogger()
     for value in (3.0, 1.0, 2.0):
         one_by_one.log_value(("a", "b"), value, **how)
-    rllib_private.log_values(at_once, ("a", "b"), [3.0, 1.0, 2.0], **how)
-    rllib_private.log_values(at_once, "never", [])
+    env_runner.log_values(at_once, ("a", "b"), [3.0, 1.0, 2.0], **how)
+    env_runner.log_values(at_once, "never", [])
     logged, expected = (logger.reduce()["a"]["b"].peek() for logger in (at_once, one_by_one))
     assert logged == expected
