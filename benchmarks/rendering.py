@@ -22,7 +22,7 @@ import gymnasium as gym
 import numpy as np
 
 from benchmarks.machine import load, machine
-from rlssl.registry import make_env
+from rlssl.environments.building import make_env
 
 PACKAGES = ("mujoco", "dm_control", "numpy", "gymnasium")
 TASKS = ("cartpole-swingup", "cheetah-run", "walker-walk")

@@ -42,8 +42,8 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from rlssl.environments import known_env_options
 from rlssl.errors import SpecError, unknown_name
-from rlssl.registry import known_env_options
 
 PREFIX = "atari/"
 

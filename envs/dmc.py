@@ -37,8 +37,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 
+from rlssl.environments import known_env_options
 from rlssl.errors import SpecError, did_you_mean, unknown_name
-from rlssl.registry import known_env_options
 
 logger = logging.getLogger(__name__)
 

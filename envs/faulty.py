@@ -25,8 +25,8 @@ import tree
 from gymnasium.spaces import Box
 from gymnasium.utils import RecordConstructorArgs
 
+from rlssl.environments import env_options, make_env
 from rlssl.errors import SpecError, UnknownNameError
-from rlssl.registry import env_options, make_env
 
 #: The faults, each an option that takes its chance.
 FAULTS = (
@@ -59,7 +59,7 @@ def make(config: Mapping[str, Any]) -> gym.Env:
     """Builds the environment named behind the prefix, with faults.
 
     Raises:
-        SpecError: An option is out of range, or what `rlssl.registry.make_env` raises.
+        SpecError: An option is out of range, or what `rlssl.environments.building.make_env` raises.
     """
     options = env_options(config)
     faults = {key: options.pop(key) for key in _OPTIONS if key in options}

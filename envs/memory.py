@@ -23,8 +23,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from rlssl.environments import known_env_options, require_whole_numbers
 from rlssl.errors import unknown_name
-from rlssl.registry import known_env_options, require_whole_numbers
 
 #: Option -> default, and the least that it may be.
 OPTIONS = {"num_cues": 4, "delay": 10, "num_distractors": 0}

@@ -23,8 +23,8 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.wrappers import TimeLimit
 
+from rlssl.environments import known_env_options
 from rlssl.errors import SpecError, unknown_name
-from rlssl.registry import known_env_options
 
 GAMES = {
     "Asterix": "asterix",

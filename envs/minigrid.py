@@ -24,8 +24,8 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.utils import RecordConstructorArgs
 
+from rlssl.environments import env_options
 from rlssl.errors import SpecError, did_you_mean
-from rlssl.registry import env_options
 
 # pygame greets every process on stdout, and the tables that rlssl prints go there.
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")

@@ -27,8 +27,8 @@ import numpy as np
 import vizdoom
 from gymnasium.spaces import Box, Discrete
 
+from rlssl.environments import known_env_options, require_whole_numbers
 from rlssl.errors import SpecError, did_you_mean, unknown_name
-from rlssl.registry import known_env_options, require_whole_numbers
 
 #: Map units. The published starts are fixed, too, and named after the map's points 10 and 15. None:
 #: any of the 17 points.

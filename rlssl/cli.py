@@ -240,8 +240,9 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
     _open_import_path(source)
     import yaml
 
-    from rlssl.experiment.spec import has_random, load_spec, num_trials, points, resolved_dict
-    from rlssl.registry import preflight as try_environment
+    from rlssl.environments.preflight import preflight as try_environment
+    from rlssl.experiment.search import has_random, num_trials, points
+    from rlssl.experiment.spec import load_spec, resolved_dict
 
     spec = load_spec(source, overrides)
     click.echo(yaml.safe_dump(resolved_dict(spec), sort_keys=False, allow_unicode=True).rstrip())
@@ -259,22 +260,23 @@ def _registered(table: str) -> list[dict[str, str]]:
     import rlssl.auxiliary
     import rlssl.networks  # noqa: F401
     from rlssl import registry
+    from rlssl.plugins import load_plugins
 
-    registry.load_plugins()
+    load_plugins()
     entries = getattr(registry, table)
     docs = {name: (entries[name].__doc__ or "").strip() for name in sorted(entries)}
     return [{"name": name, "note": doc.split("\n")[0]} for name, doc in docs.items()]
 
 
 def _environments() -> list[dict[str, str]]:
-    from rlssl.registry import list_environments
+    from rlssl.environments.building import list_environments
 
     rows = [{"name": row["id"], "note": row["note"]} for row in list_environments()]
     return [*rows, {"name": "any gymnasium id", "note": "CartPole-v1, 'module:Id', ..."}]
 
 
 def _algorithms() -> list[dict[str, str]]:
-    from rlssl.algorithms import ALGORITHMS
+    from rlssl.registry import ALGORITHMS
 
     return [{"name": name, "note": ""} for name in sorted(ALGORITHMS)]
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from rlssl.algorithms import ALGORITHMS
 from rlssl.cli import main, parse_auxiliary
 from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment.spec import load_spec
+from rlssl.registry import ALGORITHMS
 
 
 def run(*arguments: str) -> Result:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from rlssl.algorithms import ALGORITHMS
+from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import EnvironmentFaultError, SpecError
 from rlssl.policy import EpisodeRecord, Policy, _build_module, evaluate_policy, slots, summarize
-from rlssl.registry import EnvSpaces, register_env
+from rlssl.registry import ALGORITHMS, register_env
 
 SPACES = {
     "vector-discrete": (gym.spaces.Box(-1, 1, (3,), np.float32), gym.spaces.Discrete(4)),

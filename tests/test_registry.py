@@ -13,18 +13,16 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rlssl import plugins, registry
+from rlssl import plugins
+from rlssl.environments.building import Vectorize, list_environments, make_env, make_vector_env
 from rlssl.errors import MissingExtraError, PluginError, SpecError, UnknownNameError
+from rlssl.plugins import load_plugins
 from rlssl.registry import (
     AUXILIARY_LOSSES,
     ENCODERS,
     ENVIRONMENTS,
     Registry,
-    list_environments,
-    load_plugins,
     local_registrations,
-    make_env,
-    make_vector_env,
     register_auxiliary_loss,
     register_encoder,
     register_env,
@@ -286,7 +284,7 @@ def test_family_is_listed_by_its_members() -> None:
 
 @pytest.mark.parametrize("vectorize", ["native", "sync", "async"])
 def test_vector_environment_resets_in_the_step_after_the_last(
-    vectorize: registry.Vectorize,
+    vectorize: Vectorize,
 ) -> None:
     register_env("test/countdown", Countdown)
     vector = make_vector_env({"id": "test/countdown"}, num_envs=2, vectorize=vectorize)

@@ -14,8 +14,8 @@ from rlssl.algorithms.off_policy_config import (
     ReplaySettings,
     parse_replay,
 )
+from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
-from rlssl.registry import EnvSpaces
 from rlssl.schedules import Schedule
 
 #: The words that an option takes.

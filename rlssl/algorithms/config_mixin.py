@@ -11,20 +11,14 @@ from ray.rllib.models.catalog import MODEL_DEFAULTS
 from ray.util.debug import log_once
 
 from rlssl.auxiliary.base import options_for, parse_auxiliary
+from rlssl.environments.preflight import EnvSpaces, preflight
 from rlssl.errors import SpecError
 from rlssl.networks.augmentation import crop_size, parse_augmentation
 from rlssl.networks.encoders import are_frames
 from rlssl.networks.recurrent import LSTMConfig
 from rlssl.plugins import load_plugins, resolve
 from rlssl.ray_internals.env_runner import custom_connectors, tune_environment
-from rlssl.registry import (
-    ENVIRONMENTS,
-    EnvSpaces,
-    local_registrations,
-    preflight,
-    register_env,
-    restore_registrations,
-)
+from rlssl.registry import ENVIRONMENTS, local_registrations, register_env, restore_registrations
 from rlssl.rollouts.stock_env_runner import StockEnvRunner, choose_env_runner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 from rlssl.schedules import Schedule, check_schedule
@@ -68,7 +62,7 @@ class RLSSLConfigMixin(AlgorithmConfig):
     Mix it in before an RLlib config class and call ``_set_rlssl_defaults()`` in ``__init__``.
     """
 
-    #: The name in `rlssl.algorithms.ALGORITHMS`.
+    #: The name in `rlssl.registry.ALGORITHMS`.
     algorithm_name: ClassVar[str]
     #: Whether `model.lstm` is known to its module and its Learner.
     may_be_recurrent: ClassVar[bool] = False

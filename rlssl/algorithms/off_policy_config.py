@@ -8,9 +8,10 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rlssl.algorithms.config_mixin import RLSSLConfigMixin
 from rlssl.auxiliary.base import AuxiliaryLoss
+from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError, suggest
 from rlssl.ray_internals.env_runner import custom_connectors
-from rlssl.registry import AUXILIARY_LOSSES, EnvSpaces
+from rlssl.registry import AUXILIARY_LOSSES
 from rlssl.replay import check_memory, estimate_bytes
 
 #: Vector steps of a fragment where `env_runners.fragment_length` is left to the algorithm.

@@ -3,9 +3,10 @@
 Importing this package registers the built-in losses without importing torch.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlssl.registry import register_auxiliary_loss
+from rlssl.system.lazy_imports import attribute_loader
 
 if TYPE_CHECKING:
     from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
@@ -17,11 +18,4 @@ register_auxiliary_loss("curl", "rlssl.auxiliary.curl:CURL")
 register_auxiliary_loss("deepmdp", "rlssl.auxiliary.deepmdp:DeepMDP")
 register_auxiliary_loss("icm", "rlssl.auxiliary.icm:ICM")
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name, and torch with it, on first use."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from rlssl.auxiliary import base
-
-    return getattr(base, name)
+__getattr__ = attribute_loader(__name__, dict.fromkeys(__all__, "rlssl.auxiliary.base"))

@@ -46,7 +46,7 @@ def algorithm_class(name: str) -> Any:
     Raises:
         SpecError: If there is no such algorithm, with a suggestion.
     """
-    from rlssl.algorithms import ALGORITHMS
+    from rlssl.registry import ALGORITHMS
 
     return ALGORITHMS[name]
 
@@ -105,8 +105,7 @@ def check_names(spec: "Spec") -> None:
     Raises:
         SpecError: Naming key and value, with a suggestion.
     """
-    from rlssl.algorithms import ALGORITHMS
-    from rlssl.registry import AUXILIARY_LOSSES, ENCODERS
+    from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES, ENCODERS
 
     losses = [name for name, options in spec.auxiliary.items() if options is not None]
     encoders = [] if spec.model.encoder is None else [spec.model.encoder]
@@ -128,15 +127,15 @@ def check_name(name: str) -> None:
 
 def check_environment(env: Mapping[str, Any]) -> None:
     """Checks that the environment's id is known; building it is ``preflight``'s affair."""
-    from rlssl import registry
+    from rlssl.environments import building
 
     if not isinstance(env.get("id"), str) or not env["id"]:
         raise SpecError(f"env needs an id, as {{id: CartPole-v1}}; got {dict(env)!r}.")
-    for key in registry.RESERVED_ENV_KEYS:
+    for key in building.RESERVED_ENV_KEYS:
         if key in env and key != "id":
             raise SpecError(f"env.{key} is given to every environment by rlssl; leave it out.")
-    entry = registry.find_environment(env["id"])
-    registry.check_env_options(env)
+    entry = building.find_environment(env["id"])
+    building.check_env_options(env)
     if entry is not None:
         entry.resolve("make")
         return
@@ -158,13 +157,14 @@ def _resembling(name: str) -> set[str]:
     """Ids to search for what was meant: gymnasium's, and the suites' only where those fail."""
     import gymnasium as gym
 
-    from rlssl import registry
+    from rlssl.environments.building import list_environments
+    from rlssl.registry import ENVIRONMENTS
 
-    known = set(gym.registry) | set(registry.ENVIRONMENTS)
+    known = set(gym.registry) | set(ENVIRONMENTS)
     if closest(name, known):
         return known
     # Asking the suites for their members imports them: seconds.
-    return known | {row["id"] for row in registry.list_environments()}
+    return known | {row["id"] for row in list_environments()}
 
 
 def check_model(spec: "Spec") -> None:
@@ -196,7 +196,7 @@ def check_auxiliary(spec: "Spec") -> None:
 
 def check_connectors(spec: "Spec") -> None:
     """Checks that each "module:attr" can be imported."""
-    from rlssl.registry import resolve
+    from rlssl.plugins import resolve
 
     for key in ("env_to_module", "learner"):
         for reference in getattr(spec.connectors, key):

@@ -11,6 +11,7 @@ import click
 import ray
 
 from rlssl import trust
+from rlssl.environments.preflight import preflight
 from rlssl.errors import DEFAULT_STORAGE
 from rlssl.experiment.probe import probe as probe_policy
 from rlssl.experiment.ray_cluster import start_local
@@ -24,7 +25,6 @@ from rlssl.policy import (
     slots,
     summarize,
 )
-from rlssl.registry import preflight
 
 
 def evaluate(

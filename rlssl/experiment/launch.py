@@ -19,23 +19,17 @@ from ray.tune.experiment import Trial
 from ray.tune.result import EXPR_ERROR_FILE
 
 from rlssl import trust
+from rlssl.environments.preflight import preflight
 from rlssl.errors import ExitCode, ResourceError, SpecError
 from rlssl.experiment import checkpoint
 from rlssl.experiment.callbacks import ProgressBar, Retries, TrialFiles, Waiting
 from rlssl.experiment.provenance import provenance
 from rlssl.experiment.ray_cluster import start_ray
 from rlssl.experiment.retries import only_dead_processes_retried
+from rlssl.experiment.schema import Spec
+from rlssl.experiment.search import num_samples, points_to_check, to_tune
 from rlssl.experiment.seeded_asha import SeededASHA
-from rlssl.experiment.spec import (
-    Spec,
-    at_point,
-    build_config,
-    num_samples,
-    points_to_check,
-    resolved_dict,
-    save_spec,
-    to_tune,
-)
+from rlssl.experiment.spec import at_point, build_config, resolved_dict, save_spec
 from rlssl.experiment.trial import (
     REGISTRATIONS_KEY,
     SEED_KEY,
@@ -46,7 +40,7 @@ from rlssl.experiment.trial import (
     variant_label,
 )
 from rlssl.experiment.warm_start import check_fits
-from rlssl.registry import local_registrations, preflight
+from rlssl.registry import local_registrations
 from rlssl.rollouts.frame_stack import stacked_space
 
 #: The sweep's own spec, and what a later `resume` needs besides, in the sweep's folder.

@@ -14,9 +14,9 @@ from rlssl.auxiliary.diagnostics import (
     rank_correlation,
     state_distances,
 )
+from rlssl.environments.building import make_env
 from rlssl.errors import SpecError
 from rlssl.policy import Policy
-from rlssl.registry import make_env
 
 #: Rows of all pairs of which the rank correlation is taken.
 MAX_PAIRED_ROWS = 1000

@@ -15,7 +15,9 @@ import torch
 
 from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment import nodes
-from rlssl.experiment.spec import Spec, at_point, build_config, points_to_check
+from rlssl.experiment.schema import Spec
+from rlssl.experiment.search import points_to_check
+from rlssl.experiment.spec import at_point, build_config
 from rlssl.ray_internals.cluster import print_logs_with, running_cluster
 from rlssl.system.subprocess_probe import SubprocessCheck
 

@@ -148,7 +148,7 @@ def _refuse_layers_of_saved(overrides: Sequence[str]) -> None:
 
 
 def _load_plugins(modules: Sequence[str]) -> None:
-    from rlssl.registry import load_plugins
+    from rlssl.plugins import load_plugins
 
     load_plugins(modules)
     # The built-in losses and encoders register when these are imported.

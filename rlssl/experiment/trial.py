@@ -12,9 +12,12 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from rlssl.experiment import checkpoint
 from rlssl.experiment.casualties import Casualties
-from rlssl.experiment.spec import Spec, at_point, build_config, load_spec, num_trials
+from rlssl.experiment.schema import Spec
+from rlssl.experiment.search import num_trials
+from rlssl.experiment.spec import at_point, build_config, load_spec
 from rlssl.experiment.watchdog import Watchdog
-from rlssl.registry import load_plugins, restore_registrations
+from rlssl.plugins import load_plugins
+from rlssl.registry import restore_registrations
 
 #: Keys of a trial's config beside the searched paths.
 SPEC_KEY, SEED_KEY, WARM_START_KEY = "spec", "seed", "warm_start"

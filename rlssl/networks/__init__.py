@@ -4,9 +4,10 @@ Importing this package registers the built-in encoders by name, without importin
 happens when one is built.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlssl.registry import register_encoder
+from rlssl.system.lazy_imports import attribute_loader
 
 if TYPE_CHECKING:
     from rlssl.networks.encoders import build_encoder, default_encoder_name, image_layout
@@ -22,11 +23,4 @@ register_encoder("data_efficient", "rlssl.networks.pixel_encoders:DataEfficientC
 register_encoder("impala", "rlssl.networks.pixel_encoders:ImpalaResNet")
 register_encoder("dict", "rlssl.networks.encoders:DictEncoder")
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name, and torch with it, on first use."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from rlssl.networks import encoders
-
-    return getattr(encoders, name)
+__getattr__ = attribute_loader(__name__, dict.fromkeys(__all__, "rlssl.networks.encoders"))

@@ -9,9 +9,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from rlssl.environments.observation_checks import BadObservationError
+from rlssl.environments.timeout import EnvironmentStalledError
 from rlssl.errors import EnvironmentFaultError
-from rlssl.rollouts.sanity import BadObservationError, BadRewardError
-from rlssl.rollouts.stall import EnvironmentStalledError
+from rlssl.rollouts.batch_checks import BadRewardError
 
 logger = logging.getLogger(__name__)
 

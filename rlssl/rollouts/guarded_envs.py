@@ -13,13 +13,14 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import ENV_RESET_TIMER, ENV_STEP_TIMER
 from ray.rllib.utils.typing import ResultDict
 
+from rlssl.environments.observation_checks import misfit
+from rlssl.environments.timeout import StallWatch
 from rlssl.errors import EnvironmentFaultError, SpecError, TrainingStalledError
+from rlssl.rollouts.batch_checks import SanityCheck
 from rlssl.rollouts.faults import ENVIRONMENTS_OWN, Fault, FaultLedger
 from rlssl.rollouts.halves import HalvedVectorEnv
 from rlssl.rollouts.registered_envs import RegisteredEnvs
-from rlssl.rollouts.sanity import SanityCheck, misfit
 from rlssl.rollouts.slots import IsolatedVectorEnv, culprit
-from rlssl.rollouts.stall import StallWatch
 
 #: Seconds that one step or reset may take where a config does not say.
 DEFAULT_TIMEOUT_S = 30.0

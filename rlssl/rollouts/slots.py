@@ -11,11 +11,11 @@ import tree
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
+from rlssl.environments.observation_checks import misfit, observation_check
+from rlssl.environments.timeout import EnvironmentStalledError, StallWatch
 from rlssl.errors import TrainingStalledError
 from rlssl.rollouts.faults import ENVIRONMENTS_OWN, Fault
 from rlssl.rollouts.halves import HalvedVectorEnv
-from rlssl.rollouts.sanity import misfit, observation_check
-from rlssl.rollouts.stall import EnvironmentStalledError, StallWatch
 
 #: What is not left to one environment.
 ENDS_THE_STEP = (TrainingStalledError, EnvironmentStalledError)

@@ -1,11 +1,13 @@
-"""Loads dm_control's tasks when they are used, and not with RLlib."""
+"""Imports that wait for their first use: a package's public names, and dm_control's tasks."""
 
+import importlib
 import importlib.abc
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
+from typing import Any
 
 #: RLlib imports it for an environment of its own: 0.3 s in every process, used or not.
 LAZY = "dm_control.suite"
@@ -28,3 +30,24 @@ def install() -> None:
     """Has this process load `LAZY` lazily, unless it is loaded; idempotent."""
     if not any(isinstance(finder, _LazyImports) for finder in sys.meta_path):
         sys.meta_path.insert(0, _LazyImports())
+
+
+def attribute_loader(package: str, defined_in: Mapping[str, str]) -> Callable[[str], Any]:
+    """Returns a package's ``__getattr__``, which imports a public name on first use.
+
+    Args:
+        package: The package's ``__name__``.
+        defined_in: Public name -> the module that defines it.
+
+    Example:
+        >>> load = attribute_loader("some_package", {"sqrt": "math"})
+        >>> load("sqrt")(9.0)
+        3.0
+    """
+
+    def load(name: str) -> Any:
+        if name not in defined_in:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(defined_in[name]), name)
+
+    return load

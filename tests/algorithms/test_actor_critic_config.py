@@ -9,9 +9,9 @@ import pytest
 from rlssl.algorithms.actor_critic_config import ActorCriticConfigMixin
 from rlssl.algorithms.ddpg.ddpg import DDPGConfig
 from rlssl.algorithms.sac.sac import SACConfig
+from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
 from rlssl.experiment.spec import build_config, load_spec, resolved_dict
-from rlssl.registry import EnvSpaces
 from tests.algorithms.actor_critic_bench import small_ddpg, small_sac
 
 FRAME = EnvSpaces(

@@ -3,8 +3,8 @@ import time
 from gymnasium.utils.env_checker import check_env
 
 from benchmarks.slow_env import SlowEnv
+from rlssl.environments.building import make_env
 from rlssl.plugins import load_plugins
-from rlssl.registry import make_env
 
 
 def test_a_step_costs_the_processor_time_it_says() -> None:

@@ -7,14 +7,10 @@ import numpy as np
 import pytest
 from ale_py.vector_env import AtariVectorEnv
 
+from rlssl.environments.building import find_environment, make_env, make_vector_env
+from rlssl.environments.preflight import preflight
 from rlssl.errors import SpecError, UnknownNameError
-from rlssl.registry import (
-    find_environment,
-    load_plugins,
-    make_env,
-    make_vector_env,
-    preflight,
-)
+from rlssl.plugins import load_plugins
 from rlssl.rollouts import VectorEnvRunner
 from tests.rollouts.counting import make_config, make_runner
 

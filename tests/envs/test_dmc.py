@@ -11,14 +11,10 @@ from dm_control import suite
 from gymnasium.spaces import Box
 from gymnasium.utils.env_checker import check_env
 
+from rlssl.environments.building import list_environments, make_env, make_vector_env
+from rlssl.environments.preflight import preflight
 from rlssl.errors import SpecError, UnknownNameError
-from rlssl.registry import (
-    list_environments,
-    load_plugins,
-    make_env,
-    make_vector_env,
-    preflight,
-)
+from rlssl.plugins import load_plugins
 
 load_plugins(["rlssl_envs"])
 
@@ -382,7 +378,7 @@ def test_impossible_rendering_is_a_spec_error_with_the_fix(
 ) -> None:
     message = run_alone(
         "from rlssl.errors import SpecError\n"
-        "from rlssl.registry import make_env\n"
+        "from rlssl.environments import make_env\n"
         "try: make_env({'id': 'dmc-pixels/cartpole-swingup'}).reset()\n"
         "except SpecError as error: print(error)",
         **variable,
@@ -401,7 +397,7 @@ def test_process_renders_on_its_first_gpu_and_keeps_that_to_itself() -> None:
         "    asked.append(os.environ['MUJOCO_EGL_DEVICE_ID'])\n"
         "    return create()\n"
         "egl_renderer.create_initialized_headless_egl_display = spy\n"
-        "from rlssl.registry import make_env\n"
+        "from rlssl.environments import make_env\n"
         "make_env({'id': 'dmc-pixels/cartpole-swingup'}).reset()\n"
         "print(asked, 'MUJOCO_EGL_DEVICE_ID' in os.environ)",
         MUJOCO_GL="egl",
@@ -419,7 +415,7 @@ def test_process_renders_on_its_first_gpu_and_keeps_that_to_itself() -> None:
 )
 def test_forked_environments_render(before: str) -> None:
     shape = run_alone(
-        "from rlssl.registry import make_env, make_vector_env\n"
+        "from rlssl.environments import make_env, make_vector_env\n"
         "env = {'id': 'dmc-pixels/cartpole-swingup'}\n"
         f"{before}\n"
         "vector = make_vector_env(env, num_envs=2, vectorize='async')\n"

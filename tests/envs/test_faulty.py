@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from rlssl_envs.faulty import FAULTS, FaultyEnv, InjectedFaultError
 
+from rlssl.environments.building import make_env
+from rlssl.environments.preflight import preflight
 from rlssl.errors import PreflightError, SpecError
-from rlssl.registry import make_env, preflight
 
 
 def faulty(**options: Any) -> FaultyEnv:

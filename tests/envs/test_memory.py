@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from rlssl.environments.building import make_env
 from rlssl.errors import SpecError, UnknownNameError
-from rlssl.registry import load_plugins, make_env
+from rlssl.plugins import load_plugins
 
 load_plugins(["rlssl_envs"])
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
 
+from rlssl.environments.building import make_env
 from rlssl.errors import SpecError, UnknownNameError
-from rlssl.registry import load_plugins, make_env
+from rlssl.plugins import load_plugins
 
 pytest.importorskip("minatar", reason="needs rlssl[minatar]")
 load_plugins(["rlssl_envs"])

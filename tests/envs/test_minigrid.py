@@ -3,8 +3,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlssl.environments.building import make_env, make_vector_env
 from rlssl.errors import SpecError, UnknownNameError
-from rlssl.registry import load_plugins, make_env, make_vector_env
+from rlssl.plugins import load_plugins
 
 pytest.importorskip("minigrid", reason="needs rlssl[minigrid]")
 load_plugins(["rlssl_envs"])

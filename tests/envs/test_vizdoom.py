@@ -11,9 +11,9 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 
+from rlssl.environments.building import make_env
 from rlssl.errors import SpecError, UnknownNameError
-from rlssl.plugins import resolve
-from rlssl.registry import load_plugins, make_env
+from rlssl.plugins import load_plugins, resolve
 
 pytest.importorskip("vizdoom", reason="needs rlssl[vizdoom]")
 load_plugins(["rlssl_envs"])

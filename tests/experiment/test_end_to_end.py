@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlssl.algorithms import ALGORITHMS
+from rlssl.registry import ALGORITHMS
 from tests.experiment.command_line import (
     only_trial,
     results,

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlssl.errors import SpecError
-from rlssl.experiment.spec import Spec, list_sweeps, load_spec, resolved_dict, save_spec
+from rlssl.experiment.documents import list_sweeps
+from rlssl.experiment.schema import Spec
+from rlssl.experiment.spec import load_spec, resolved_dict, save_spec
 from tests.experiment import full_spec
 
 FULL: dict[str, Any] = {

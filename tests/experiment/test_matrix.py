@@ -31,7 +31,7 @@ SMALL: dict[str, Any] = {
 
 
 def test_every_algorithm_meets_every_loss_on_vectors_and_images() -> None:
-    from rlssl.algorithms import ALGORITHMS
+    from rlssl.registry import ALGORITHMS
 
     crossed = read_matrix(MATRIX)
     assert {row["algorithm"] for row in crossed.rows} == set(ALGORITHMS)

@@ -5,8 +5,16 @@ from typing import Any
 import pytest
 
 from rlssl.errors import SpecError
-from rlssl.experiment.search import dimensions, points_to_check
-from rlssl.experiment.spec import Spec, at_point, has_random, load_spec, num_trials, points, to_tune
+from rlssl.experiment.schema import Spec
+from rlssl.experiment.search import (
+    dimensions,
+    has_random,
+    num_trials,
+    points,
+    points_to_check,
+    to_tune,
+)
+from rlssl.experiment.spec import at_point, load_spec
 
 BASE: dict[str, Any] = {"algorithm": "ppo", "env": "CartPole-v1", "stop": {"env_steps": 1000}}
 

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import rlssl.algorithms
+import rlssl.registry
 from rlssl.errors import SpecError
 from rlssl.experiment.documents import parse_yaml
 from rlssl.experiment.spec import (
@@ -35,7 +35,7 @@ def refused(document: dict[str, Any], *overrides: str) -> str:
 @pytest.fixture
 def layered_ppo(monkeypatch: pytest.MonkeyPatch) -> None:
     """PPO with a preset and two variants that overlap."""
-    ppo = rlssl.algorithms.ALGORITHMS["ppo"]
+    ppo = rlssl.registry.ALGORITHMS["ppo"]
     preset = {
         "training": {"lr": 1e-5, "gamma": 0.5, "num_epochs": 7},
         "auxiliary": {"icm": {"coeff": 3.0}},
@@ -417,9 +417,9 @@ ENV_OF = {
     "algorithm, preset, variant",
     [
         (algorithm, preset, variant)
-        for algorithm in rlssl.algorithms.ALGORITHMS
-        for preset in (None, *rlssl.algorithms.ALGORITHMS[algorithm].presets)
-        for variant in (None, *rlssl.algorithms.ALGORITHMS[algorithm].variants)
+        for algorithm in rlssl.registry.ALGORITHMS
+        for preset in (None, *rlssl.registry.ALGORITHMS[algorithm].presets)
+        for variant in (None, *rlssl.registry.ALGORITHMS[algorithm].variants)
         # A second step on the encoder, where its steps are apart.
         if (algorithm, variant) != ("sac", "code") or preset == "curl"
     ],
@@ -433,7 +433,7 @@ def test_every_preset_and_variant_reaches_the_config(
     }
     spec = load_spec(document)
     assert load_spec(resolved_dict(spec)) == spec
-    config_class = rlssl.algorithms.ALGORITHMS[algorithm]
+    config_class = rlssl.registry.ALGORITHMS[algorithm]
     layers = [config_class.presets.get(preset, {}), config_class.variants.get(variant, {})]
     expected: dict[str, Any] = {}
     for layer in layers:
@@ -486,7 +486,7 @@ def test_everything_in_a_spec_reaches_the_config() -> None:
 
 
 def test_what_a_spec_leaves_out_stays_at_the_algorithms_default() -> None:
-    config, default = build_config(load_spec(BASE)), rlssl.algorithms.ALGORITHMS["ppo"]()
+    config, default = build_config(load_spec(BASE)), rlssl.registry.ALGORITHMS["ppo"]()
     default.environment("CartPole-v1")
     changed = {k for k, v in vars(config).items() if vars(default).get(k) != v}
     assert changed - {"_model"} == set()

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
+from rlssl.environments.observation_checks import BadObservationError
+from rlssl.environments.timeout import EnvironmentStalledError
 from rlssl.errors import EnvironmentFaultError
 from rlssl.rollouts import faults
+from rlssl.rollouts.batch_checks import BadRewardError
 from rlssl.rollouts.faults import Fault, FaultLedger
-from rlssl.rollouts.sanity import BadObservationError, BadRewardError
-from rlssl.rollouts.stall import EnvironmentStalledError
 
 
 def crash(slot: int | None) -> Fault:

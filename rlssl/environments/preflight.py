@@ -1,21 +1,24 @@
 """Trying an environment in this process before any actor starts."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import gymnasium as gym
 import numpy as np
 
-from rlssl.errors import PreflightError, SpecError
-from rlssl.registry import (
-    EnvSpaces,
+from rlssl.environments.building import (
     env_config,
     find_environment,
     make_env,
     make_vector_env,
     vector_env_problem,
 )
-from rlssl.rollouts.stall import EnvironmentStalledError, StallWatch
+from rlssl.environments.timeout import EnvironmentStalledError, StallWatch
+from rlssl.errors import (
+    PreflightError,
+    SpecError,
+)
 
 T = TypeVar("T")
 
@@ -23,18 +26,36 @@ T = TypeVar("T")
 Attempt = Callable[[str, Callable[[], Any]], Any]
 
 
-class _Step(NamedTuple):
-    """What `Env.step` must return."""
+@dataclass(frozen=True)
+class EnvSpaces:
+    """What preflight learnt: all that an algorithm must know before it is built."""
 
-    observation: Any
-    reward: Any
-    terminated: Any
-    truncated: Any
-    info: Any
+    observation_space: "gym.Space"
+    action_space: "gym.Space"
+    # Frames an agent step; the factor between agent steps and env steps.
+    action_repeat: int = 1
+    # Observations in a stack, as the environment suggests.
+    frame_stack: int = 1
 
 
-def run(env: Mapping[str, Any], timeout_s: float) -> EnvSpaces:
-    """Does what `rlssl.registry.preflight` says."""
+def preflight(env: Mapping[str, Any], timeout_s: float = 30.0) -> EnvSpaces:
+    """Builds an environment here, resets it and takes three random steps, before actors start.
+
+    In a remote EnvRunner the same failure would look like a hang: RLlib logs it and restarts.
+    Observations must lie in their space (shape, dtype, bounds), rewards be finite scalars. A
+    registered ``make_vec`` is checked for the same spaces too.
+
+    Args:
+        env: ``{"id": ..., **options}``.
+        timeout_s: Seconds that building, a reset or a step may take.
+
+    Raises:
+        PreflightError: The environment raised, in its own words, stood still, or broke one of these
+            rules.
+        UnknownNameError: Nothing has this id.
+        MissingExtraError: Its suite is not installed.
+        PluginError: Its module cannot be imported.
+    """
     name = env_config(env, "train", 0, None)["id"]
     watch = StallWatch()
 
@@ -52,6 +73,16 @@ def run(env: Mapping[str, Any], timeout_s: float) -> EnvSpaces:
     finally:
         watch.stop()
     return spaces
+
+
+class _Step(NamedTuple):
+    """What `Env.step` must return."""
+
+    observation: Any
+    reward: Any
+    terminated: Any
+    truncated: Any
+    info: Any
 
 
 def _attempt(name: str, where: str, call: Callable[[], T], timeout_s: float) -> T:

@@ -6,7 +6,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlssl.rollouts.sanity import CheckedEnv, SanityCheck, misfit, observation_check
+from rlssl.environments.observation_checks import CheckedEnv, misfit, observation_check
+from rlssl.rollouts.batch_checks import SanityCheck
 
 VECTOR = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
 FRAME = gym.spaces.Box(0, 255, (3, 4, 4), np.uint8)

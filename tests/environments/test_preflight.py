@@ -8,15 +8,11 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Tuple
 from gymnasium.utils.env_checker import check_env
 
+from rlssl.environments.building import list_environments, make_env
+from rlssl.environments.preflight import preflight
 from rlssl.errors import MissingExtraError, PreflightError, UnknownNameError
-from rlssl.registry import (
-    ENVIRONMENTS,
-    list_environments,
-    load_plugins,
-    make_env,
-    preflight,
-    register_env,
-)
+from rlssl.plugins import load_plugins
+from rlssl.registry import ENVIRONMENTS, register_env
 
 load_plugins(["rlssl_envs"])
 # Registered by a string: the suites, not what other tests define.

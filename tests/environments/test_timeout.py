@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from rlssl.rollouts.stall import EnvironmentStalledError, StallWatch
+from rlssl.environments.timeout import EnvironmentStalledError, StallWatch
 
 
 def test_a_sleep_is_interrupted_at_its_limit() -> None:

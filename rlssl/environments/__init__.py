@@ -1,0 +1,46 @@
+"""Environments: building them by name, trying one out, and limits on the time a call may take.
+
+Names are imported on first use, so that reading a spec builds nothing.
+"""
+
+from typing import TYPE_CHECKING
+
+from rlssl.system.lazy_imports import attribute_loader
+
+if TYPE_CHECKING:
+    from rlssl.environments.building import (
+        env_options,
+        find_environment,
+        known_env_options,
+        list_environments,
+        make_env,
+        make_vector_env,
+        require_whole_numbers,
+    )
+    from rlssl.environments.preflight import EnvSpaces, preflight
+
+_DEFINED_IN = {
+    "EnvSpaces": "rlssl.environments.preflight",
+    "env_options": "rlssl.environments.building",
+    "find_environment": "rlssl.environments.building",
+    "known_env_options": "rlssl.environments.building",
+    "list_environments": "rlssl.environments.building",
+    "make_env": "rlssl.environments.building",
+    "make_vector_env": "rlssl.environments.building",
+    "preflight": "rlssl.environments.preflight",
+    "require_whole_numbers": "rlssl.environments.building",
+}
+
+__all__ = [
+    "EnvSpaces",
+    "env_options",
+    "find_environment",
+    "known_env_options",
+    "list_environments",
+    "make_env",
+    "make_vector_env",
+    "preflight",
+    "require_whole_numbers",
+]
+
+__getattr__ = attribute_loader(__name__, _DEFINED_IN)
