@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from rlssl.algorithms.actor_critic_config import check_actions
 from rlssl.algorithms.off_policy_module import OffPolicyModule, acting_observations
-from rlssl.algorithms.off_policy_targets import SlowParts
 from rlssl.auxiliary.base import seed_of
 from rlssl.errors import SpecError
-from rlssl.networks.augmentation import build_rl_encoder
 from rlssl.networks.critics import QCritics
-from rlssl.networks.draws import Draws
 from rlssl.networks.encoders import Encoder, are_frames, is_image
-from rlssl.networks.trunks import SharedEncoder, Trunk, share_convolutions
+from rlssl.networks.rl_encoder import build_rl_encoder
+from rlssl.networks.shared_encoder import SharedEncoder, Trunk, share_convolutions
+from rlssl.networks.target_networks import SlowParts
+from rlssl.networks.update_rng import Draws
 from rlssl.peers import ALONE, Peers
 
 #: Of the encoder of vectors where nothing else is asked for.

@@ -13,9 +13,10 @@ from ray.util.debug import log_once
 from rlssl.auxiliary.base import options_for, parse_auxiliary
 from rlssl.environments.preflight import EnvSpaces, preflight
 from rlssl.errors import SpecError
-from rlssl.networks.augmentation import crop_size, parse_augmentation
+from rlssl.networks.augmentation import parse_augmentation
 from rlssl.networks.encoders import are_frames
 from rlssl.networks.recurrent import LSTMConfig
+from rlssl.networks.rl_encoder import crop_size
 from rlssl.plugins import load_plugins, resolve
 from rlssl.ray_internals.env_runner import custom_connectors, tune_environment
 from rlssl.registry import ENVIRONMENTS, local_registrations, register_env, restore_registrations

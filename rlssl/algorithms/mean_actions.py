@@ -9,7 +9,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from rlssl.errors import SpecError
-from rlssl.networks.icm import encode_action
+from rlssl.networks.action_encoding import encode_action
 
 
 @torch.no_grad()

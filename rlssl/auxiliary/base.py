@@ -26,8 +26,8 @@ CONTROLS = frozenset({"augmentation_only", "shuffled_positives", "isolated"})
 
 
 #: Column that a loss may read besides RLlib's: [N, A], the policy's mean action at OBS, coded as
-#: `rlssl.networks.icm.encode_action` codes actions. Discrete: the probabilities of the actions, or
-#: one-hot the best one, where the algorithm learns values. Without gradients.
+#: `rlssl.networks.action_encoding.encode_action` codes actions. Discrete actions: their
+#: probabilities, or one-hot the best one if the algorithm learns values. Without gradients.
 MEAN_ACTION = "mean_action"
 
 #: Column that a Learner may add: [N, D], the RL encoder's latents of what the RL loss saw of OBS

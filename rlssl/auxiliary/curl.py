@@ -15,9 +15,9 @@ from rlssl.errors import SpecError
 from rlssl.losses import bilinear_info_nce
 from rlssl.losses.contrastive import bilinear_similarity
 from rlssl.networks.augmentation import AUGMENTED_OBS
-from rlssl.networks.draws import Draws
-from rlssl.networks.ema import EMACopy
-from rlssl.networks.linear import Layers, Linear
+from rlssl.networks.layers.linear import Layers, Linear
+from rlssl.networks.target_networks import EMACopy
+from rlssl.networks.update_rng import Draws
 
 #: What a variant sets where the user says nothing.
 _VARIANTS: dict[str, dict[str, Any]] = {

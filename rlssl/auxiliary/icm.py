@@ -13,14 +13,9 @@ from torch import Tensor
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
 from rlssl.auxiliary.normalization import DiscountedReturnScale, ObservationNormalizer
 from rlssl.losses import forward_dynamics_loss, inverse_dynamics_loss
+from rlssl.networks.action_encoding import encode_action, inverse_target
+from rlssl.networks.curiosity import ForwardModel, InverseModel, ResidualForwardModel
 from rlssl.networks.encoders import Encoder, build_encoder, image_layout
-from rlssl.networks.icm import (
-    ForwardModel,
-    InverseModel,
-    ResidualForwardModel,
-    encode_action,
-    inverse_target,
-)
 
 #: What a variant sets where the user says nothing.
 _VARIANTS: dict[str, dict[str, Any]] = {

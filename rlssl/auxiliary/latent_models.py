@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
 from rlssl.auxiliary.normalization import RunningMoments
 from rlssl.losses import gaussian_nll
-from rlssl.networks.draws import Draws
+from rlssl.networks.action_encoding import action_dim, encode_action
 from rlssl.networks.dynamics import TRANSITION_KINDS, RewardModel, TransitionModel
 from rlssl.networks.encoders import Encoder
-from rlssl.networks.icm import action_dim, encode_action
+from rlssl.networks.update_rng import Draws
 from rlssl.peers import Peers
 from rlssl.rollouts.rows import take_rows
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size, check_sizes, make_activation
-from rlssl.networks.ensemble import initialise
-from rlssl.networks.linear import Layers, Linear
+from rlssl.networks.layers.ensemble import initialise
+from rlssl.networks.layers.linear import Layers, Linear
 
 #: How the logarithm of a deviation is kept within its bounds.
 LOG_STD_MODES = ("clamp", "tanh")

@@ -5,19 +5,17 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlssl.augmentations import (
-    center_crop,
     intensity,
     random_crop,
     random_shift,
     random_shift_bilinear,
 )
 from rlssl.errors import SpecError, suggest
-from rlssl.networks.draws import Draws
-from rlssl.networks.encoders import Encoder, Layout, build_encoder, image_layout, is_image
+from rlssl.networks.encoders import Encoder, Layout, image_layout, is_image
+from rlssl.networks.update_rng import Draws
 from rlssl.peers import ALONE, Peers, Rows
 
 #: Column of the observations as the RL loss saw them, where they are augmented; Columns.OBS stays
@@ -113,75 +111,6 @@ def _apply(step: Step, images: Tensor, generator: torch.Generator, rows: Rows) -
     return AUGMENTATIONS[name][0](images, value, generator, rows=rows)
 
 
-class CenterCropped(Encoder):
-    """An encoder of crops, which cuts larger images to their middle.
-
-    Args:
-        encoder: Takes images of ``size`` pixels a side.
-        size: Pixels.
-        layout: Of the images.
-    """
-
-    def __init__(self, encoder: Encoder, size: int, layout: Layout) -> None:
-        super().__init__()
-        self.encoder, self.size, self.layout = encoder, size, layout
-        self.output_dim = encoder.output_dim
-
-    def forward(self, obs: Tensor) -> Tensor:
-        """[N, C, H, W] or [N, H, W, C], of ``size`` pixels or more, to [N, output_dim]."""
-        if self.layout == "CHW":
-            return self.encoder(center_crop(obs, self.size))
-        cropped = center_crop(obs.permute(0, 3, 1, 2), self.size)
-        return self.encoder(cropped.permute(0, 2, 3, 1))
-
-
-class BFloat16(Encoder):
-    """An encoder that computes in bfloat16 where torch's autocast thinks it safe.
-
-    Weights, gradients and latents stay float32.
-    """
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.output_dim = encoder.output_dim
-        self.layout = getattr(encoder, "layout", None)
-
-    def forward(self, obs: Any) -> Tensor:
-        """[N, ...] to [N, output_dim], float32."""
-        device = next(self.encoder.parameters()).device.type
-        with torch.autocast(device, torch.bfloat16):
-            latents = self.encoder(obs)
-        return latents.float()
-
-
-def crop_size(setting: str | Mapping[str, Any] | None) -> int | None:
-    """Side of the crop in ``model.augmentation``, pixels; None: no crop."""
-    size: int | None = dict(parse_augmentation(setting)).get("crop")
-    return size
-
-
-def build_rl_encoder(space: gym.Space, settings: Mapping[str, Any]) -> Encoder:
-    """The encoder of the RL loss, as ``.model()`` describes it.
-
-    Args:
-        space: Of one raw stacked observation, which the encoder takes; crops of it, too, where
-            ``augmentation`` has a crop.
-        settings: encoder, encoder_config, augmentation, precision.
-
-    Raises:
-        SpecError: If they do not fit each other, or the space.
-    """
-    size = crop_size(settings["augmentation"])
-    seen = space if size is None else _cropped_space(space, size)
-    encoder = build_encoder(seen, settings["encoder"], settings["encoder_config"])
-    if settings["precision"] == "bfloat16":
-        encoder = BFloat16(encoder)
-    if size is None:
-        return encoder
-    return CenterCropped(encoder, size, getattr(encoder, "layout", None) or image_layout(space))
-
-
 def build_augmentation(
     space: gym.Space, settings: Mapping[str, Any], encoder: Encoder, seed: int | None
 ) -> Augmentation | None:
@@ -196,17 +125,3 @@ def build_augmentation(
     if not is_image(space):
         raise SpecError(f"model.augmentation needs images, a Box of three dimensions; got {space}.")
     return Augmentation(steps, getattr(encoder, "layout", None) or image_layout(space), seed)
-
-
-def _cropped_space(space: gym.Space, size: int) -> spaces.Box:
-    if not is_image(space):
-        raise SpecError(f"model.augmentation.crop needs images; got {space}.")
-    sides = [1, 2] if image_layout(space) == "CHW" else [0, 1]
-    if size > min(space.shape[side] for side in sides):
-        raise SpecError(
-            f"model.augmentation.crop.size must be at most the side of the images, {space.shape}; "
-            f"got {size}. Render larger ones (env.size) or crop less."
-        )
-    shape = [size if axis in sides else length for axis, length in enumerate(space.shape)]
-    low, high = float(space.low.min()), float(space.high.max())
-    return spaces.Box(low, high, tuple(shape), space.dtype)  # type: ignore[arg-type]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size, check_sizes, make_activation
-from rlssl.networks.ensemble import EnsembleLinear, initialise
-from rlssl.networks.linear import linear
+from rlssl.networks.layers.ensemble import EnsembleLinear, initialise
+from rlssl.networks.layers.linear import linear
 
 
 class QCritics(nn.Module):

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from rlssl.errors import SpecError
 from rlssl.networks.encoders import check_size
-from rlssl.networks.init import orthogonal_init
-from rlssl.networks.linear import Linear
+from rlssl.networks.layers.initialization import orthogonal_init
+from rlssl.networks.layers.linear import Linear
 from rlssl.networks.pixel_encoders import delta_orthogonal_
 
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size
-from rlssl.networks.ensemble import EnsembleLayerNorm, EnsembleLinear
-from rlssl.networks.linear import Layers, Linear
+from rlssl.networks.layers.ensemble import EnsembleLayerNorm, EnsembleLinear
+from rlssl.networks.layers.linear import Layers, Linear
 from rlssl.peers import Rows
 
 #: What a model predicts, and how bisimulation compares its predictions.
@@ -72,7 +72,7 @@ class TransitionModel(nn.Module):
 
         Args:
             latent: [N, D].
-            action: [N, A], coded; see ``rlssl.networks.icm.encode_action``.
+            action: [N, A], coded; see ``rlssl.networks.action_encoding.encode_action``.
 
         Returns:
             Mean [N, D], of an ensemble [K, N, D], and the deviation of the same shape, or None

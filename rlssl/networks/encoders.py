@@ -21,8 +21,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlssl.errors import SpecError, unknown_name
-from rlssl.networks.init import orthogonal_init
-from rlssl.networks.linear import Layers, Linear
+from rlssl.networks.layers.initialization import orthogonal_init
+from rlssl.networks.layers.linear import Layers, Linear
 from rlssl.registry import ENCODERS
 
 Layout = Literal["CHW", "HWC"]

@@ -20,8 +20,8 @@ from rlssl.networks.encoders import (
     image_layout,
     integer_scale,
 )
-from rlssl.networks.init import HIDDEN_GAIN, orthogonal_init
-from rlssl.networks.linear import Linear, linear
+from rlssl.networks.layers.initialization import HIDDEN_GAIN, orthogonal_init
+from rlssl.networks.layers.linear import Linear, linear
 
 # Below it, two valid 3x3 convolutions leave no pixel.
 MIN_VALID_PIXELS = 5

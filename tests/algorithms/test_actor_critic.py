@@ -11,9 +11,9 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from rlssl.algorithms.actor_critic_config import check_actions
-from rlssl.algorithms.off_policy_targets import SlowParts
 from rlssl.errors import SpecError
-from rlssl.networks.trunks import SharedEncoder
+from rlssl.networks.shared_encoder import SharedEncoder
+from rlssl.networks.target_networks import SlowParts
 from rlssl.policy import Policy
 from tests.algorithms.actor_critic_bench import (
     CROPPED,

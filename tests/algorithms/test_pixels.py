@@ -14,7 +14,8 @@ from rlssl.algorithms.gradient_updates import pin_transfers
 from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.auxiliary import AuxiliaryLoss
 from rlssl.errors import SpecError
-from rlssl.networks.augmentation import AUGMENTED_OBS, BFloat16, CenterCropped
+from rlssl.networks.augmentation import AUGMENTED_OBS
+from rlssl.networks.rl_encoder import BFloat16, CenterCropped
 from rlssl.registry import register_auxiliary_loss, register_env
 from tests.algorithms.bench import Bench, small_ppo
 

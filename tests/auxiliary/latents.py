@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rlssl.auxiliary.base import MEAN_ACTION
 from rlssl.networks import build_encoder
-from rlssl.networks.icm import encode_action
+from rlssl.networks.action_encoding import encode_action
 from rlssl.peers import Peers
 
 N = 6

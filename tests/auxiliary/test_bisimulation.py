@@ -17,7 +17,7 @@ from rlssl.auxiliary.deepmdp import Reconstruction
 from rlssl.auxiliary.diagnostics import rank_correlation
 from rlssl.losses import bisimulation_loss, gaussian_nll
 from rlssl.losses.bisimulation import metric_distances
-from rlssl.networks.icm import encode_action
+from rlssl.networks.action_encoding import encode_action
 from rlssl.peers import ALONE
 from tests.auxiliary.latents import (
     ACTIONS,

@@ -13,8 +13,8 @@ from rlssl.auxiliary.deepmdp import DeepMDP, Reconstruction
 from rlssl.errors import SpecError
 from rlssl.losses import lipschitz_penalty
 from rlssl.networks import build_encoder
+from rlssl.networks.action_encoding import encode_action
 from rlssl.networks.decoders import quantise_pixels
-from rlssl.networks.icm import encode_action
 from rlssl.peers import ALONE
 from tests.auxiliary.latents import ACTIONS, SPACES, N, Scaled, make, take, transitions
 

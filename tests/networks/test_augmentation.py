@@ -10,13 +10,9 @@ from torch import Tensor
 
 from rlssl.augmentations import center_crop, intensity, random_crop, random_shift
 from rlssl.errors import SpecError
-from rlssl.networks.augmentation import (
-    Augmentation,
-    build_augmentation,
-    build_rl_encoder,
-    parse_augmentation,
-)
+from rlssl.networks.augmentation import Augmentation, build_augmentation, parse_augmentation
 from rlssl.networks.encoders import build_encoder
+from rlssl.networks.rl_encoder import build_rl_encoder
 
 CHW = gym.spaces.Box(0, 255, (3, 40, 40), np.uint8)
 HWC = gym.spaces.Box(0, 255, (40, 40, 3), np.uint8)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from rlssl.networks.critics import QCritics
-from rlssl.networks.ensemble import EnsembleLinear
+from rlssl.networks.layers.ensemble import EnsembleLinear
 
 
 def ensemble_layers(critics: QCritics) -> list[EnsembleLinear]:

@@ -6,7 +6,7 @@ from torch import nn
 
 from rlssl.losses import bisimulation_loss, gaussian_nll
 from rlssl.networks.dynamics import TRANSITION_KINDS, RewardModel, TransitionModel
-from rlssl.networks.ensemble import EnsembleLayerNorm, EnsembleLinear
+from rlssl.networks.layers.ensemble import EnsembleLayerNorm, EnsembleLinear
 
 LATENT, ACTION = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0)).unbind(0)
 

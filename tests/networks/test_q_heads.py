@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from rlssl.networks.noisy import NoisyLinear, noisy_layers, set_use_noise
-from rlssl.networks.q_heads import QHead
+from rlssl.networks.heads import QHead
+from rlssl.networks.layers.noisy import NoisyLinear, noisy_layers, set_use_noise
 
 
 @pytest.mark.parametrize("num_atoms", [None, 1, 51])

@@ -11,18 +11,16 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.algorithms.off_policy_module import OffPolicyModule, acting_observations
-from rlssl.algorithms.off_policy_targets import TargetNetwork
 from rlssl.auxiliary.base import RL_LATENTS, seed_of
 from rlssl.errors import SpecError
 from rlssl.exploration import boltzmann, epsilon_greedy
 from rlssl.losses import expected_values
-from rlssl.networks.augmentation import (
-    AUGMENTED_OBS,
-    build_rl_encoder,
-)
-from rlssl.networks.draws import Draws
-from rlssl.networks.noisy import NoisyLinear, noisy_layers
-from rlssl.networks.q_heads import QHead
+from rlssl.networks.augmentation import AUGMENTED_OBS
+from rlssl.networks.heads import QHead
+from rlssl.networks.layers.noisy import NoisyLinear, noisy_layers
+from rlssl.networks.rl_encoder import build_rl_encoder
+from rlssl.networks.target_networks import TargetNetwork
+from rlssl.networks.update_rng import Draws
 
 #: What `_forward_train` gives: values [N, A], or logits of their distributions [N, A, atoms], of
 #: the observations; values [N, A] by which the next action is chosen; and what it is valued by.

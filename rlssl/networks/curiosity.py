@@ -4,78 +4,19 @@ Actions are coded here as well, because both models and their loss need the same
 """
 
 import gymnasium as gym
-import numpy as np
 import torch
 import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rlssl.errors import SpecError
-from rlssl.networks.encoders import flat_dim, one_hot
+from rlssl.networks.action_encoding import action_dim, check_action_space
+from rlssl.networks.encoders import flat_dim
 from rlssl.networks.heads import linear_head
-from rlssl.networks.init import HIDDEN_GAIN, OUTPUT_GAIN
-from rlssl.networks.linear import Layers
+from rlssl.networks.layers.initialization import HIDDEN_GAIN, OUTPUT_GAIN
+from rlssl.networks.layers.linear import Layers
 
 # TensorFlow's default, in force in Burda's code; torch's own is 0.01.
 LEAKY_SLOPE = 0.2
-
-
-def action_dim(action_space: gym.Space) -> int:
-    """Number of features of a coded action: A of ``encode_action``.
-
-    Raises:
-        SpecError: If the space is not Discrete, MultiDiscrete, MultiBinary or a floating Box.
-    """
-    _check_action_space(action_space)
-    return flat_dim(action_space)
-
-
-def encode_action(action: Tensor, action_space: gym.Space) -> Tensor:
-    """Codes actions as the forward models read them.
-
-    Discrete: one-hot. MultiDiscrete: one-hot blocks side by side. MultiBinary: 0 or 1. Box: as it
-    is, clamped to [-1, 1] where the space is bounded. The clamp assumes normalised actions, as
-    RLlib's policies give them before they are stretched to the bounds of the space: what lies
-    outside had the effect of the bound.
-
-    Args:
-        action: [N] of a Discrete (``start`` included), else [N, ...].
-        action_space: Of one action.
-
-    Returns:
-        [N, A], float.
-
-    Raises:
-        SpecError: If the space is not Discrete, MultiDiscrete, MultiBinary or a floating Box.
-    """
-    _check_action_space(action_space)
-    if isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete):
-        return one_hot(action, action_space)
-    return _flat_action(action, action_space)
-
-
-def inverse_target(action: Tensor, action_space: gym.Space) -> Tensor:
-    """The action as ``rlssl.losses.inverse_dynamics_loss`` compares it with an InverseModel.
-
-    Args:
-        action: [N] of a Discrete (``start`` included), else [N, ...].
-        action_space: Of one action.
-
-    Returns:
-        [N] int64 counted from 0 for Discrete, [N, k] for MultiDiscrete and MultiBinary; for Box
-        [N, A] float, as ``encode_action`` gives it.
-
-    Raises:
-        SpecError: If the space is not Discrete, MultiDiscrete, MultiBinary or a floating Box.
-    """
-    _check_action_space(action_space)
-    if isinstance(action_space, spaces.Discrete):
-        return action.long().reshape(-1) - int(action_space.start)
-    if isinstance(action_space, spaces.MultiDiscrete):
-        start = torch.as_tensor(action_space.start.reshape(-1), device=action.device)
-        return action.long().reshape(action.shape[0], -1) - start
-    flat = _flat_action(action, action_space)
-    return flat.long() if isinstance(action_space, spaces.MultiBinary) else flat
 
 
 class InverseModel(nn.Module):
@@ -100,7 +41,7 @@ class InverseModel(nn.Module):
             SpecError: If the action space is of another kind.
         """
         super().__init__()
-        _check_action_space(action_space)
+        check_action_space(action_space)
         self._num_logits = _num_logits(action_space)
         self._is_discrete = isinstance(action_space, spaces.Discrete)
         output_dim = sum(self._num_logits) or flat_dim(action_space)
@@ -201,17 +142,6 @@ class _ResidualBlock(nn.Module):
         return x + self.outer(torch.cat([inner, action], dim=-1))
 
 
-def _check_action_space(space: gym.Space) -> None:
-    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-        return
-    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        return
-    raise SpecError(
-        f"actions of {space} cannot be coded; use Discrete, MultiDiscrete, MultiBinary or a Box of "
-        "floats (wrap the environment; MultiDiscrete in place of a Box of integers)."
-    )
-
-
 def _num_logits(space: gym.Space) -> list[int]:
     """Logits of each discrete part; empty for Box."""
     match space:
@@ -222,9 +152,3 @@ def _num_logits(space: gym.Space) -> list[int]:
         case spaces.MultiBinary():
             return [2] * flat_dim(space)
     return []
-
-
-def _flat_action(action: Tensor, space: gym.Space) -> Tensor:
-    flat = action.reshape(action.shape[0], -1).float()
-    # As RLlib's unsquash_action: stretched, and clipped, only if every dimension is bounded.
-    return flat.clamp(-1.0, 1.0) if isinstance(space, spaces.Box) and space.is_bounded() else flat

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rlssl.networks.linear import Linear
+from rlssl.networks.layers.linear import Linear
 
 #: Multiplications of a layer above which torch is as fast, and numpy would start threads.
 MAX_PRODUCTS = 2**18

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlssl.networks.ema import EMACopy, update_ema
+from rlssl.networks.target_networks import EMACopy, update_ema
 
 
 class Tied(nn.Module):

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlssl.networks import linear as products
-from rlssl.networks.ensemble import EnsembleLinear
-from rlssl.networks.linear import Layers, Linear, linear
+from rlssl.networks.layers import linear as products
+from rlssl.networks.layers.ensemble import EnsembleLinear
+from rlssl.networks.layers.linear import Layers, Linear, linear
 
 NUM_ROWS, NUM_INPUTS, NUM_OUTPUTS = 40, 32, 24
 

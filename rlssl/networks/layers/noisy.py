@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from rlssl.networks.linear import linear
+from rlssl.networks.layers.linear import linear
 
 #: How the noise of a layer is drawn.
 NOISE_KINDS = ("factorised", "independent")

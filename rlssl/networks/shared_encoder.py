@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from rlssl.networks.encoders import Encoder, check_size
-from rlssl.networks.ensemble import initialise
-from rlssl.networks.linear import Linear
+from rlssl.networks.layers.ensemble import initialise
+from rlssl.networks.layers.linear import Linear
 from rlssl.networks.pixel_encoders import ImageEncoder
 
 _CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -30,7 +30,7 @@ class Trunk(nn.Sequential):
             in_dim: Features of the input.
             output_dim: Features of the output.
             tanh: Whether a tanh ends it.
-            init: See ``rlssl.networks.ensemble.initialise``.
+            init: See ``rlssl.networks.layers.ensemble.initialise``.
 
         Raises:
             ValueError: If a size is no whole number >= 1, or ``init`` is unknown.

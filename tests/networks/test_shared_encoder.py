@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlssl.networks.trunks import Trunk
+from rlssl.networks.shared_encoder import Trunk
 
 
 def test_trunk_ends_in_a_layer_norm_or_a_tanh() -> None:

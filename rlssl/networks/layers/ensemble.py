@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from rlssl.networks.linear import activated, activated_in_place, is_for_onednn, linear
+from rlssl.networks.layers.linear import activated, activated_in_place, is_for_onednn, linear
 
 #: How linear layers start: uniform in +-1/sqrt(fan in), torch's default; or orthogonal, gain 1.
 INITIALISATIONS = ("fan_in", "orthogonal")
@@ -17,7 +17,7 @@ class EnsembleLinear(nn.Module):
     Each member starts as an independent ``nn.Linear``. On the CPU it is as fast as C layers one
     after the other, and faster where layers are small (1.4 times for two of 64 features, batch 32);
     the optimiser has a C-th of the tensors. Large products are computed one after the other, as
-    ``rlssl.networks.linear`` has it.
+    ``rlssl.networks.layers.linear`` has it.
     """
 
     def __init__(self, num: int, in_features: int, out_features: int) -> None:

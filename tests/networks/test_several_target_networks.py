@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from rlssl.algorithms.off_policy_targets import TargetNetwork
+from rlssl.networks.target_networks import TargetNetwork
 
 
 def network(value: float) -> nn.Linear:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlssl.networks.noisy import NoisyLinear, noisy_layers, reset_noise, set_use_noise
+from rlssl.networks.layers.noisy import NoisyLinear, noisy_layers, reset_noise, set_use_noise
 
 
 def generator(seed: int = 0) -> torch.Generator:

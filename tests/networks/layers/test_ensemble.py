@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlssl.networks.ensemble import EnsembleLayerNorm, EnsembleLinear, initialise
+from rlssl.networks.layers.ensemble import EnsembleLayerNorm, EnsembleLinear, initialise
 
 
 def separate(layer: EnsembleLinear) -> list[nn.Linear]:

@@ -9,14 +9,8 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlssl.losses import forward_dynamics_loss, inverse_dynamics_loss
-from rlssl.networks.icm import (
-    ForwardModel,
-    InverseModel,
-    ResidualForwardModel,
-    action_dim,
-    encode_action,
-    inverse_target,
-)
+from rlssl.networks.action_encoding import action_dim, encode_action, inverse_target
+from rlssl.networks.curiosity import ForwardModel, InverseModel, ResidualForwardModel
 
 D, N = 6, 5
 UNBOUNDED = spaces.Box(-np.inf, np.inf, (2,))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlssl.networks.numpy_forward import MAX_PRODUCTS, numpy_forward
+from rlssl.networks.layers.numpy_forward import MAX_PRODUCTS, numpy_forward
 
 
 def layers(activation: type[nn.Module], width: int = 8) -> list[nn.Module]:

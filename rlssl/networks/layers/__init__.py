@@ -1,0 +1,1 @@
+"""Layers: linear, ensembles of linear layers, noisy ones, and a forward pass in numpy."""
