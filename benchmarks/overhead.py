@@ -65,7 +65,7 @@ def _sac(loss: str) -> Calls:
     import rlssl
     from benchmarks.sac import ACTIONS, BATCH, NUM_STEPS, OBSERVATIONS
     from rlssl.algorithms.off_policy_batches import draw
-    from rlssl.algorithms.off_policy_learner import to_tensors
+    from rlssl.batches import to_tensors
 
     def config(losses: dict[str, Any]) -> Any:
         return (
@@ -159,7 +159,8 @@ def _passes(learner: Any, loss: str) -> Callable[[Any], None]:
     """A loss forwards and backwards on a minibatch, and nothing else."""
     import torch
 
-    from rlssl.algorithms.auxiliary_mixins import columns_read, trainable, valid_rows
+    from rlssl.algorithms.auxiliary_mixins import columns_read, trainable
+    from rlssl.batches import valid_rows
     from rlssl.system.denormals import denormals_are_zero
 
     module = learner.rl_module

@@ -29,6 +29,7 @@ from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
 from safetensors.torch import load_file, save_file
 
 from rlssl import trust
+from rlssl.connectors.frame_stack import FrameStack, stacked_space
 from rlssl.environments.building import make_env
 from rlssl.environments.timeout import EnvironmentStalledError, StallWatch
 from rlssl.errors import EnvironmentFaultError, SpecError
@@ -36,7 +37,6 @@ from rlssl.plugins import load_plugins
 from rlssl.ray_internals.env_runner import custom_connectors
 from rlssl.registry import ALGORITHMS
 from rlssl.rollouts.episode_log import success_of
-from rlssl.rollouts.frame_stack import FrameStack, stacked_space
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm

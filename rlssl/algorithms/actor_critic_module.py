@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rlssl.algorithms.actor_critic_config import check_actions
 from rlssl.algorithms.off_policy_module import OffPolicyModule, acting_observations
-from rlssl.auxiliary.base import seed_of
+from rlssl.auxiliary.building import seed_of
 from rlssl.errors import SpecError
 from rlssl.networks.critics import QCritics
 from rlssl.networks.encoders import Encoder, are_frames, is_image

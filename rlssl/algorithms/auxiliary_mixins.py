@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from rlssl.algorithms.gradient_updates import GradientUpdates
 from rlssl.algorithms.mean_actions import mean_actions
 from rlssl.auxiliary.base import MEAN_ACTION, RL_LATENTS, AuxiliaryLoss
-from rlssl.auxiliary.diagnostics import NUM_ROWS, latent_statistics
+from rlssl.auxiliary.latent_statistics import NUM_ROWS, latent_statistics
+from rlssl.batches import take_rows, valid_rows
 from rlssl.networks.augmentation import AUGMENTED_OBS, Augmentation
-from rlssl.rollouts.rows import take_rows
 from rlssl.schedules import value_at
 
 #: Name of the optimizer of a loss's own heads, after the prefix.
@@ -236,21 +236,6 @@ def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
-
-
-def valid_rows(batch: Mapping[str, Any], columns: Set[str] | None = None) -> Mapping[str, Any]:
-    """``batch`` without the rows that ``Columns.LOSS_MASK`` marks as padding.
-
-    Args:
-        batch: Columns, nested or not.
-        columns: Those that are needed, where there is padding; None: all.
-    """
-    mask = batch.get(Columns.LOSS_MASK)
-    if mask is None or bool(mask.all()):
-        return batch
-    kept = batch if columns is None else {key: batch[key] for key in columns & batch.keys()}
-    # As indices, which are found once for all columns.
-    return take_rows(kept, mask.nonzero().squeeze(-1))
 
 
 def columns_read(name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> dict[str, Any]:

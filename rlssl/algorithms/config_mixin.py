@@ -10,7 +10,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.models.catalog import MODEL_DEFAULTS
 from ray.util.debug import log_once
 
-from rlssl.auxiliary.base import options_for, parse_auxiliary
+from rlssl.auxiliary.building import options_for, parse_auxiliary
 from rlssl.environments.preflight import EnvSpaces, preflight
 from rlssl.errors import SpecError
 from rlssl.networks.augmentation import parse_augmentation

@@ -7,9 +7,9 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
+from rlssl.batches import take_rows
+from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS
 from rlssl.peers import ALONE, Peers
-from rlssl.rollouts.recurrence import SEQUENCE_BEGINS
-from rlssl.rollouts.rows import take_rows
 
 
 def minibatches(

@@ -1,8 +1,11 @@
 """Batches of a replay as a Learner takes them: n steps for the RL loss, one for the others."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from ray.rllib.core.columns import Columns
+from torch import Tensor
 
 from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer
 
@@ -63,3 +66,20 @@ def sample_uniformly(replay: ReplayBuffer, batch_size: int, gamma: float) -> dic
     if isinstance(replay, PrioritizedReplayBuffer):
         return replay.sample(batch_size, gamma=gamma, uniform=True)
     return replay.sample(batch_size, gamma=gamma)
+
+
+def total_rewards(batch: Mapping[str, Any]) -> Tensor:
+    """[N], the rewards that the RL loss learns from: extrinsic plus intrinsic ones."""
+    rewards: Tensor = batch[Columns.REWARDS]
+    intrinsic = batch.get(INTRINSIC_REWARDS)
+    return rewards if intrinsic is None else rewards + intrinsic
+
+
+def weighted_mean(losses: Tensor, batch: Mapping[str, Any]) -> Tensor:
+    """The mean over the valid rows of [N] losses times the rows' importance weights."""
+    weighted = losses * batch[WEIGHTS]
+    mask = batch.get(Columns.LOSS_MASK)
+    if mask is None:
+        return weighted.mean()
+    # Not a product: what is masked may be nan.
+    return torch.where(mask, weighted, 0.0).sum() / mask.sum().clamp(min=1)

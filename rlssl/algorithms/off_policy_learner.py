@@ -15,10 +15,10 @@ from ray.rllib.utils.typing import ResultDict
 from torch import Tensor
 
 from rlssl.algorithms.auxiliary_mixins import AuxiliaryLearnerMixin
-from rlssl.algorithms.off_policy_batches import AUXILIARY_COLUMNS, INTRINSIC_REWARDS, WEIGHTS
-from rlssl.rollouts.connectors import AddStackedObservations
-from rlssl.rollouts.intrinsic_reward import TOTAL_REWARDS, AddIntrinsicReward, RecordChunks
-from rlssl.rollouts.rows import take_rows
+from rlssl.algorithms.off_policy_batches import AUXILIARY_COLUMNS, WEIGHTS
+from rlssl.batches import take_rows, to_tensors
+from rlssl.connectors.intrinsic_reward import TOTAL_REWARDS, AddIntrinsicReward, RecordChunks
+from rlssl.connectors.stack_observations import AddStackedObservations
 from rlssl.system.denormals import denormals_are_zero
 
 
@@ -147,37 +147,6 @@ class OffPolicyLearner(AuxiliaryLearnerMixin):
         """The losses, the augmentations, and what the algorithm's module names."""
         parts: list[Any] = [*super().parts_of_their_own(), *self.rl_module.parts_of_their_own()]
         return parts
-
-
-def total_rewards(batch: Mapping[str, Any]) -> Tensor:
-    """[N], the rewards that the RL loss learns from: extrinsic plus intrinsic ones."""
-    rewards: Tensor = batch[Columns.REWARDS]
-    intrinsic = batch.get(INTRINSIC_REWARDS)
-    return rewards if intrinsic is None else rewards + intrinsic
-
-
-def weighted_mean(losses: Tensor, batch: Mapping[str, Any]) -> Tensor:
-    """The mean over the valid rows of [N] losses times the rows' importance weights."""
-    weighted = losses * batch[WEIGHTS]
-    mask = batch.get(Columns.LOSS_MASK)
-    if mask is None:
-        return weighted.mean()
-    # Not a product: what is masked may be nan.
-    return torch.where(mask, weighted, 0.0).sum() / mask.sum().clamp(min=1)
-
-
-def to_tensors(value: Any, device: torch.device) -> Any:
-    """Arrays inside mappings and tuples as tensors on a device; dtypes stay as they are."""
-    if isinstance(value, Mapping):
-        return {key: to_tensors(item, device) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple(to_tensors(item, device) for item in value)
-    if isinstance(value, np.ndarray):
-        # An object store's arrays are read-only, which torch warns of.
-        value = torch.from_numpy(value if value.flags.writeable else value.copy())
-    if device.type == "cpu":
-        return value
-    return value.pin_memory().to(device, non_blocking=True)
 
 
 class _AddFullMask(ConnectorV2):

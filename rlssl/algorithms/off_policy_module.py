@@ -8,7 +8,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import nn
 
-from rlssl.algorithms.learning_parts import build_losses, build_views
+from rlssl.auxiliary.building import build_losses, build_views
 from rlssl.networks.augmentation import Augmentation
 from rlssl.networks.encoders import Encoder
 from rlssl.schedules import value_at

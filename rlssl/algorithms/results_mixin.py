@@ -14,10 +14,10 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
 )
 
+from rlssl.connectors.intrinsic_reward import INTRINSIC_RETURNS
 from rlssl.policy import Policy, evaluate_policy, summarize
 from rlssl.rollouts.fault_reports import count_faults, raise_faults_of_remote_runners
 from rlssl.rollouts.faults import FAULTS_KEY
-from rlssl.rollouts.intrinsic_reward import INTRINSIC_RETURNS
 
 #: Key of the per-episode records in the EnvRunners' metrics.
 EPISODE_RECORDS = "rlssl_episodes"

@@ -9,7 +9,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
-from rlssl.auxiliary.diagnostics import NUM_ROWS, effective_rank
+from rlssl.auxiliary.latent_statistics import NUM_ROWS, effective_rank
 from rlssl.auxiliary.views import make_views
 from rlssl.errors import SpecError
 from rlssl.losses import bilinear_info_nce

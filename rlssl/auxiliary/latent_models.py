@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
 from rlssl.auxiliary.normalization import RunningMoments
+from rlssl.batches import take_rows
 from rlssl.losses import gaussian_nll
 from rlssl.networks.action_encoding import action_dim, encode_action
 from rlssl.networks.dynamics import TRANSITION_KINDS, RewardModel, TransitionModel
 from rlssl.networks.encoders import Encoder
 from rlssl.networks.update_rng import Draws
 from rlssl.peers import Peers
-from rlssl.rollouts.rows import take_rows
 
 #: How latents are normalised before the loss sees them; None: not.
 LATENT_NORMS = (None, "layer", "max")

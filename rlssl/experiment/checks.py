@@ -182,7 +182,8 @@ def check_model(spec: "Spec") -> None:
 
 def check_auxiliary(spec: "Spec") -> None:
     """Checks losses, their fields, controls and ranges."""
-    from rlssl.auxiliary.base import CONTROLS, options_for, parse_auxiliary
+    from rlssl.auxiliary.base import CONTROLS
+    from rlssl.auxiliary.building import options_for, parse_auxiliary
     from rlssl.registry import AUXILIARY_LOSSES
 
     wanted = {name: options for name, options in spec.auxiliary.items() if options is not None}

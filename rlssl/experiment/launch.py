@@ -19,6 +19,7 @@ from ray.tune.experiment import Trial
 from ray.tune.result import EXPR_ERROR_FILE
 
 from rlssl import trust
+from rlssl.connectors.frame_stack import stacked_space
 from rlssl.environments.preflight import preflight
 from rlssl.errors import ExitCode, ResourceError, SpecError
 from rlssl.experiment import checkpoint
@@ -41,7 +42,6 @@ from rlssl.experiment.trial import (
 )
 from rlssl.experiment.warm_start import check_fits
 from rlssl.registry import local_registrations
-from rlssl.rollouts.frame_stack import stacked_space
 
 #: The sweep's own spec, and what a later `resume` needs besides, in the sweep's folder.
 SWEEP_SPEC_FILE = "sweep.yaml"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlssl.auxiliary.diagnostics import (
+from rlssl.auxiliary.latent_statistics import (
     latent_statistics,
     pair_distances,
     rank_correlation,

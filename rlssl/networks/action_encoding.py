@@ -45,6 +45,7 @@ def encode_action(action: Tensor, action_space: gym.Space) -> Tensor:
 
 
 def check_action_space(space: gym.Space) -> None:
+    """Raises a SpecError for a space whose actions cannot be encoded."""
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
         return
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):

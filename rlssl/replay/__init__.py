@@ -3,11 +3,10 @@
 Knows nothing of algorithms. `docs/replay.md` says what is stored and how returns are formed.
 """
 
-from rlssl.replay.beta import annealed_beta
 from rlssl.replay.buffer import ReplayBuffer
-from rlssl.replay.memory import check_memory, estimate_bytes
+from rlssl.replay.memory_budget import check_memory, estimate_bytes
 from rlssl.replay.prefetch import Prefetcher
-from rlssl.replay.prioritized import PrioritizedReplayBuffer
+from rlssl.replay.prioritized import PrioritizedReplayBuffer, annealed_beta
 
 __all__ = [
     "Prefetcher",

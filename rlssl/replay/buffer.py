@@ -15,10 +15,10 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from rlssl.replay import saving
 from rlssl.replay.chunks import Chunk, read_chunk
 from rlssl.replay.frames import Frames
-from rlssl.replay.generator import generator_state, set_generator_state
 from rlssl.replay.layout import Layout, Leaf
-from rlssl.replay.returns import n_step_window
+from rlssl.replay.n_step import n_step_window
 from rlssl.replay.ring import Ring
+from rlssl.replay.saving import generator_state, set_generator_state
 from rlssl.replay.storage import Rows, has_intrinsic_rewards
 
 #: Prefix of the arrays of get_state() that have a row for each live row.

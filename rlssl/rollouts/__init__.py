@@ -1,24 +1,22 @@
-"""Sampling: the vectorised EnvRunner, the stock one as its fallback, and their connectors.
+"""Sampling: the vectorized EnvRunner, and RLlib's own as its fallback.
 
-Names are imported on first use: the array helpers of `frame_stack` need no RLlib.
+Names are imported on first use.
 """
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
+
+from rlssl.system.lazy_imports import attribute_loader
+
+if TYPE_CHECKING:
+    from rlssl.rollouts.stock_env_runner import StockEnvRunner, choose_env_runner
+    from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 
 _DEFINED_IN = {
-    "AddStackedObservations": "connectors",
-    "StackObservationsEnvToModule": "connectors",
-    "StockEnvRunner": "stock_env_runner",
-    "VectorEnvRunner": "vector_env_runner",
-    "choose_env_runner": "stock_env_runner",
+    "StockEnvRunner": "rlssl.rollouts.stock_env_runner",
+    "VectorEnvRunner": "rlssl.rollouts.vector_env_runner",
+    "choose_env_runner": "rlssl.rollouts.stock_env_runner",
 }
 
-__all__ = sorted(_DEFINED_IN)
+__all__ = ["StockEnvRunner", "VectorEnvRunner", "choose_env_runner"]
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name from the module that defines it."""
-    if name not in _DEFINED_IN:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
+__getattr__ = attribute_loader(__name__, _DEFINED_IN)

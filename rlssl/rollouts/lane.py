@@ -8,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 import tree
 
+from rlssl.connectors.frame_stack import FrameStack
 from rlssl.rollouts.fragment import Fragment
-from rlssl.rollouts.frame_stack import FrameStack
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from ray.rllib.connectors.common.add_observations_from_episodes_to_batch import 
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
+from rlssl.connectors.stack_observations import StackObservationsEnvToModule
 from rlssl.environments.building import Vectorize, make_vector_env
 from rlssl.plugins import load_plugins
 from rlssl.registry import restore_registrations
-from rlssl.rollouts.connectors import StackObservationsEnvToModule
 from rlssl.rollouts.halves import force_close
 from rlssl.system.allocator import keep_memory
 

@@ -15,8 +15,8 @@ from rlssl.algorithms.gradient_sync import LearnerGroup, average_gradients, broa
 from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.auxiliary.base import Chunk
 from rlssl.auxiliary.normalization import DiscountedReturnScale
-from rlssl.rollouts.recurrence import SEQUENCE_BEGINS
-from rlssl.rollouts.rows import take_rows
+from rlssl.batches import take_rows
+from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS
 from tests.algorithms.bench import Bench, small_ppo
 
 MODULE = "default_policy"

@@ -5,8 +5,8 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from rlssl.algorithms.minibatches import minibatches
+from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS
 from rlssl.peers import Peers
-from rlssl.rollouts.recurrence import SEQUENCE_BEGINS
 
 
 def rows(num: int) -> dict[str, object]:

@@ -12,9 +12,9 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 
 from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.algorithms.ppo.ppo_learner import kl_coefficient_factor
+from rlssl.connectors.intrinsic_reward import TOTAL_REWARDS
 from rlssl.errors import SpecError
 from rlssl.losses import generalized_advantage
-from rlssl.rollouts.intrinsic_reward import TOTAL_REWARDS
 from rlssl.rollouts.stock_env_runner import StockEnvRunner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 from tests.algorithms.bench import Bench, small_ppo

@@ -15,12 +15,12 @@ from torch.func import functional_call
 
 from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.algorithms.rainbow.rainbow import RainbowConfig
+from rlssl.connectors.advantages import AddAdvantages
+from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS
 from rlssl.errors import SpecError
 from rlssl.networks.recurrent import LSTM
 from rlssl.policy import Policy
 from rlssl.rollouts import StockEnvRunner, VectorEnvRunner
-from rlssl.rollouts.advantages import AddAdvantages
-from rlssl.rollouts.recurrence import SEQUENCE_BEGINS
 from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
 from tests.algorithms.bench import Bench, small_ppo
 from tests.rollouts.counting import COUNTING

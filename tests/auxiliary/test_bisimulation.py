@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rlssl.auxiliary.base import MEAN_ACTION
 from rlssl.auxiliary.bisimulation import Bisimulation
 from rlssl.auxiliary.deepmdp import Reconstruction
-from rlssl.auxiliary.diagnostics import rank_correlation
+from rlssl.auxiliary.latent_statistics import rank_correlation
 from rlssl.losses import bisimulation_loss, gaussian_nll
 from rlssl.losses.bisimulation import metric_distances
 from rlssl.networks.action_encoding import encode_action

@@ -67,7 +67,7 @@ def test_what_cannot_be_interrupted_ends_its_actor_and_nothing_else() -> None:
         """
         import ctypes, time
         import ray
-        from rlssl.rollouts import stall
+        from rlssl.environments import timeout
 
         def deadlock():
             libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
@@ -77,8 +77,8 @@ def test_what_cannot_be_interrupted_ends_its_actor_and_nothing_else() -> None:
         @ray.remote
         class Runner:
             def sample(self):
-                stall.GRACE_S = 1.0
-                stall.StallWatch().call(0.3, deadlock)
+                timeout.GRACE_S = 1.0
+                timeout.StallWatch().call(0.3, deadlock)
 
         ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
         runner = Runner.remote()

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tree
 
+from rlssl.connectors.frame_stack import FrameStack, stacked_space, stacking_axis
 from rlssl.networks.encoders import image_layout
 from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer
 from rlssl.replay.frames import stacks_on_last_axis
 from rlssl.rollouts.fragment import Fragment
-from rlssl.rollouts.frame_stack import FrameStack, stacked_space, stacking_axis
 from tests.replay.episodes import ACTIONS, VECTOR, all_steps, chunk, numbers, vector_chunk
 
 SHAPES = [(3,), (84, 84, 1), (1, 84, 84), (7, 7, 3), (80, 7, 7), (7, 7, 80), (7, 9, 5), (5, 5, 5)]

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.rllib.core.columns import Columns
 
+from rlssl.connectors.frame_stack import stack_windows
 from rlssl.errors import EnvironmentFaultError
 from rlssl.registry import register_env
 from rlssl.rollouts import VectorEnvRunner
-from rlssl.rollouts.frame_stack import stack_windows
 from tests.rollouts.counting import COUNTING, CountingEnv, make_config, make_runner
 
 SAME_STEP, ALONE = "rollouts-test/same-step", "rollouts-test/alone"

@@ -17,11 +17,11 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
 from rlssl.algorithms.auxiliary_mixins import AuxiliaryLearnerMixin
+from rlssl.connectors.advantages import AddAdvantages
+from rlssl.connectors.intrinsic_reward import AddIntrinsicReward, RecordChunks
+from rlssl.connectors.recurrent_states import AddRecurrentStates
+from rlssl.connectors.stack_observations import AddStackedObservations
 from rlssl.losses import clipped_surrogate, value_loss
-from rlssl.rollouts.advantages import AddAdvantages
-from rlssl.rollouts.connectors import AddStackedObservations
-from rlssl.rollouts.intrinsic_reward import AddIntrinsicReward, RecordChunks
-from rlssl.rollouts.recurrence import AddRecurrentStates
 from rlssl.schedules import value_at
 
 #: Keeps the penalty's coefficient where it can come back from: halved for long, it would be 0.

@@ -18,8 +18,9 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor, nn
 
-from rlssl.algorithms.learning_parts import build_losses, build_views
 from rlssl.auxiliary.base import RL_LATENTS
+from rlssl.auxiliary.building import build_losses, build_views
+from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS
 from rlssl.errors import SpecError
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.encoders import MLP, Encoder, is_image
@@ -27,7 +28,6 @@ from rlssl.networks.heads import GaussianHead, linear_head
 from rlssl.networks.layers.numpy_forward import numpy_forward, reads_vectors, with_log_std
 from rlssl.networks.recurrent import LSTM, STATE_KEYS, LSTMConfig
 from rlssl.networks.rl_encoder import build_rl_encoder
-from rlssl.rollouts.recurrence import SEQUENCE_BEGINS
 
 #: Before the keys of the critic's state, where it has a memory of its own.
 _CRITIC = "critic_"

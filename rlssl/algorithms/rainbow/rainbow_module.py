@@ -11,7 +11,8 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.algorithms.off_policy_module import OffPolicyModule, acting_observations
-from rlssl.auxiliary.base import RL_LATENTS, seed_of
+from rlssl.auxiliary.base import RL_LATENTS
+from rlssl.auxiliary.building import seed_of
 from rlssl.errors import SpecError
 from rlssl.exploration import boltzmann, epsilon_greedy
 from rlssl.losses import expected_values

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rlssl.algorithms.actor_critic_learner import ACTOR, ACTOR_LOSS, ActorCriticLearner
-from rlssl.algorithms.off_policy_batches import DISCOUNTS
-from rlssl.algorithms.off_policy_learner import total_rewards
+from rlssl.algorithms.off_policy_batches import DISCOUNTS, total_rewards
 from rlssl.losses import (
     soft_policy_loss,
     soft_q_target,

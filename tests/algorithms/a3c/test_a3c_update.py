@@ -13,7 +13,7 @@ from torch import nn
 from rlssl.algorithms.a3c.flat import FlatModule
 from rlssl.algorithms.a3c.optimizers import RMSProp
 from rlssl.algorithms.a3c.staleness import StalenessLog
-from rlssl.auxiliary.diagnostics import latent_statistics
+from rlssl.auxiliary.latent_statistics import latent_statistics
 from rlssl.errors import NonFiniteUpdateError, SpecError
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlssl.algorithms.ddpg.ddpg_learner import SATURATED_ACTIONS
 from rlssl.algorithms.ddpg.presets import PRESETS
-from rlssl.algorithms.off_policy_learner import to_tensors
+from rlssl.batches import to_tensors
 from rlssl.errors import SpecError
 from tests.algorithms.actor_critic_bench import (
     NETWORKS,

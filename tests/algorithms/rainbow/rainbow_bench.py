@@ -9,9 +9,9 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rlssl.algorithms.off_policy import make_replay
 from rlssl.algorithms.off_policy_batches import AUXILIARY_COLUMNS, draw
-from rlssl.algorithms.off_policy_learner import to_tensors
 from rlssl.algorithms.rainbow.rainbow import RainbowConfig
 from rlssl.algorithms.rainbow.rainbow_learner import RainbowTorchLearner
+from rlssl.batches import to_tensors
 from tests.algorithms.bench import Bench
 
 CPU = torch.device("cpu")

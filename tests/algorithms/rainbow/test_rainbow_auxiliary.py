@@ -6,7 +6,7 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from rlssl.algorithms.off_policy_batches import AUXILIARY_COLUMNS
-from rlssl.algorithms.off_policy_learner import to_tensors
+from rlssl.batches import to_tensors
 from tests.algorithms.rainbow.rainbow_bench import CPU, RainbowBench, small_rainbow
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.algorithms.off_policy_learner import to_tensors
+from rlssl.batches import to_tensors
 from rlssl.networks import pixel_encoders
 from tests.algorithms.actor_critic_bench import CROP, CROPPED, ActorCriticBench, on_pixels
 from tests.algorithms.actor_critic_bench import small_sac as small

@@ -10,7 +10,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.algorithms.off_policy_learner import to_tensors
+from rlssl.batches import to_tensors
 from tests.algorithms.actor_critic_bench import (
     ActorCriticBench,
     apart,

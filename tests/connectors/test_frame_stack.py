@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlssl.rollouts.frame_stack import FrameStack, stack_windows, stacked_space, stacking_axis
+from rlssl.connectors.frame_stack import FrameStack, stack_windows, stacked_space, stacking_axis
 
 VECTOR = gym.spaces.Box(np.array([-1.0, 0.0], np.float32), np.array([2.0, 9.0], np.float32))
 SHAPES = {"vector": (2,), "chw": (1, 9, 9), "hwc": (7, 7, 3)}

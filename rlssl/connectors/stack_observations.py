@@ -11,8 +11,8 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.spaces.space_utils import batch as batch_items
 
+from rlssl.connectors.frame_stack import stack_windows, stacked_space, stacking_axis
 from rlssl.ray_internals.env_runner import PHANTOM_ROW_KEY
-from rlssl.rollouts.frame_stack import stack_windows, stacked_space, stacking_axis
 
 
 class _StackingConnector(ConnectorV2):

@@ -19,7 +19,7 @@ from rlssl.replay import (
     ReplayBuffer,
     check_memory,
     estimate_bytes,
-    memory,
+    memory_budget,
 )
 from tests.replay.episodes import ACTIONS, VECTOR, assert_same_batch, chunk, vector_chunk
 
@@ -86,7 +86,7 @@ def test_memory_is_taken_as_rows_are_written() -> None:
 
 
 def test_more_than_a_share_of_the_node_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "node_bytes", lambda: 16 * 2**30)
+    monkeypatch.setattr(memory_budget, "node_bytes", lambda: 16 * 2**30)
     check_memory(8 * 2**30)
     with pytest.raises(
         MemoryError,
@@ -104,7 +104,7 @@ def test_more_than_a_share_of_the_node_is_refused(monkeypatch: pytest.MonkeyPatc
         ("0::/job/step\n", {"job/memory.max": "1000", "job/step/memory.max": "max"}, 1000),
         ("0::/job\n", {"memory.max": "3000"}, 3000),  # the container's own group is the root
         (
-            "5:cpu:/x\n4:memory,hugetlb:/job\n",
+            "5:cpu:/x\n4:memory_budget,hugetlb:/job\n",
             {"memory/job/memory.limit_in_bytes": "2000", "x/memory.max": "1"},
             2000,
         ),
@@ -124,10 +124,10 @@ def test_limits_of_control_groups_count(
         path = tmp_path / "cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
-    monkeypatch.setattr(memory, "_PROC", tmp_path)
-    monkeypatch.setattr(memory, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(memory_budget, "_PROC", tmp_path)
+    monkeypatch.setattr(memory_budget, "_CGROUPS", tmp_path / "cgroup")
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert memory.node_bytes() == (physical if limit is None else limit)
+    assert memory_budget.node_bytes() == (physical if limit is None else limit)
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:

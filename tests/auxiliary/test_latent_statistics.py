@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from rlssl.auxiliary import AuxiliaryLoss
-from rlssl.auxiliary.diagnostics import (
+from rlssl.auxiliary.latent_statistics import (
     NUM_ROWS,
     effective_rank,
     latent_statistics,

@@ -10,10 +10,10 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
+from rlssl.batches import take_rows
+from rlssl.connectors.intrinsic_reward import TOTAL_REWARDS
 from rlssl.losses.advantage import generalized_advantage
 from rlssl.peers import Peers
-from rlssl.rollouts.intrinsic_reward import TOTAL_REWARDS
-from rlssl.rollouts.rows import take_rows
 
 #: Rows per forward pass of the value function: bounds the memory that pixels take.
 _VALUE_ROWS = 4096

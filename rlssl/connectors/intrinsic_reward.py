@@ -10,8 +10,8 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss, Chunk
+from rlssl.batches import take_rows
 from rlssl.peers import Peers
-from rlssl.rollouts.rows import take_rows
 
 #: Column of the rewards that advantages are estimated from; `Columns.REWARDS` stays extrinsic.
 TOTAL_REWARDS = "total_rewards"

@@ -9,7 +9,7 @@ from ray.rllib.connectors.learner import AddOneTsToEpisodesAndTruncate
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-from rlssl.rollouts.connectors import AddStackedObservations, StackObservationsEnvToModule
+from rlssl.connectors.stack_observations import AddStackedObservations, StackObservationsEnvToModule
 
 SPACE = gym.spaces.Box(-9, 9, (1,), np.float32)
 

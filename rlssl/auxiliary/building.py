@@ -1,0 +1,150 @@
+"""What the RLModule of every algorithm has for its Learner alone: views and auxiliary losses."""
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import nn
+
+from rlssl.auxiliary.base import CONTROLS, TRAINS, AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.errors import SpecError, suggest
+from rlssl.networks.augmentation import Augmentation, build_augmentation
+from rlssl.networks.encoders import Encoder
+from rlssl.registry import AUXILIARY_LOSSES
+
+
+def build_views(module: Any, name: str) -> Augmentation | None:
+    """What augments observations, by ``model.augmentation``; None: nothing does.
+
+    Args:
+        module: With its ``encoder`` and settings (``model_config``).
+        name: Of the draws: those of one name are independent of another's.
+    """
+    settings = module.model_config
+    seed = seed_of(name, settings["seed"])
+    return build_augmentation(module.observation_space, settings, module.encoder, seed=seed)
+
+
+def build_losses(module: Any, key_encoder: Encoder | None = None) -> nn.ModuleDict:
+    """The auxiliary losses of the settings, by name.
+
+    Args:
+        module: With its ``encoder`` and settings (``model_config``).
+        key_encoder: A slow copy of the encoder, where the algorithm keeps one.
+    """
+    settings = module.model_config
+    return build_auxiliary(
+        settings["auxiliary"],
+        encoder=module.encoder,
+        observation_space=module.observation_space,
+        action_space=module.action_space,
+        seed=settings["seed"],
+        key_encoder=key_encoder,
+    )
+
+
+def options_for(losses: Mapping[str, Any], env_id: str) -> dict[str, Any]:
+    """``{name: options}`` completed by what the losses prefer on an environment.
+
+    Raises:
+        SpecError: For an unknown loss.
+    """
+    return {
+        name: {**AUXILIARY_LOSSES[name].defaults_for(env_id), **options}
+        if isinstance(options, Mapping)
+        else options
+        for name, options in losses.items()
+    }
+
+
+def parse_auxiliary(losses: Mapping[str, Any]) -> dict[str, AuxiliaryLossConfig]:
+    """Turns ``{name: {field: value}}`` into the losses' frozen configs.
+
+    Raises:
+        SpecError: For an unknown loss, an unknown field, an undeclared control, or a bad value.
+    """
+    return {name: _parse_one(name, options) for name, options in losses.items()}
+
+
+def _parse_one(name: str, options: Any) -> AuxiliaryLossConfig:
+    loss_class = AUXILIARY_LOSSES[name]
+    if isinstance(options, AuxiliaryLossConfig):
+        options = dataclasses.asdict(options)
+    if not isinstance(options, Mapping):
+        raise SpecError(f"auxiliary.{name} must be a mapping of options; got {options!r}.")
+    known = {field.name for field in dataclasses.fields(loss_class.Config)}
+    for key in options:
+        if key in CONTROLS and key not in loss_class.controls:
+            declared = sorted(loss_class.controls) or "none"
+            raise SpecError(
+                f"auxiliary.{name}.{key}: loss '{name}' declares no such control; "
+                f"it has {declared}."
+            )
+        if key not in known:
+            hint = suggest(str(key), known)
+            raise SpecError(f"unknown option 'auxiliary.{name}.{key}'{hint}")
+    try:
+        return loss_class.Config(**options)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"auxiliary.{name}: {error}") from error
+
+
+def build_auxiliary(
+    losses: Mapping[str, Any],
+    *,
+    encoder: Encoder,
+    observation_space: gym.Space,
+    action_space: gym.Space,
+    seed: int | None,
+    key_encoder: Encoder | None = None,
+) -> nn.ModuleDict:
+    """Builds the losses without drawing from torch's global generator.
+
+    So adding a loss changes nothing in the initialisation or the sampling of the rest.
+
+    Args:
+        losses: {name: options}, as given to ``.auxiliary()``.
+        encoder: See ``AuxiliaryLoss``.
+        observation_space: See ``AuxiliaryLoss``.
+        action_space: See ``AuxiliaryLoss``.
+        seed: Of the heads' initialisation and augmentations; None: not reproducible.
+        key_encoder: See ``AuxiliaryLoss``.
+    """
+    built = nn.ModuleDict()
+    with torch.random.fork_rng(devices=[]):
+        for name, config in parse_auxiliary(losses).items():
+            torch.default_generator.manual_seed(seed_of(name, seed))
+            loss = AUXILIARY_LOSSES[name](
+                config,
+                encoder=encoder,
+                observation_space=observation_space,
+                action_space=action_space,
+                **({} if key_encoder is None else {"key_encoder": key_encoder}),
+            )
+            _check_declaration(name, loss)
+            built[name] = loss
+    return built
+
+
+def seed_of(name: str, seed: int | None) -> int:
+    """A seed for each name: with the run's own, features would start as the encoder's copy.
+
+    Args:
+        name: Of a loss, or what else draws by itself.
+        seed: Of the run; None: not reproducible.
+    """
+    entropy = None if seed is None else [seed, zlib.crc32(name.encode())]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+def _check_declaration(name: str, loss: AuxiliaryLoss) -> None:
+    if loss.trains not in TRAINS:
+        raise SpecError(f"loss '{name}': trains must be one of {TRAINS}; got {loss.trains!r}.")
+    if loss.trains == "none" and any(p.requires_grad for p in loss.parameters()):
+        raise SpecError(f"loss '{name}' declares trains='none', but has parameters to train.")
+    if unknown := loss.controls - CONTROLS:
+        raise SpecError(f"loss '{name}' declares unknown controls {sorted(unknown)}.")

@@ -1,0 +1,1 @@
+"""What the Learner does to episodes before it learns from them, and what EnvRunners stack."""
