@@ -36,7 +36,7 @@ from rlssl.errors import EnvironmentFaultError, SpecError
 from rlssl.plugins import load_plugins
 from rlssl.ray_internals.env_runner import custom_connectors
 from rlssl.registry import ALGORITHMS
-from rlssl.rollouts.episode_log import success_of
+from rlssl.rollouts.episode_metrics import success_of
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 
-from rlssl.rollouts.env_state import RunnerState, capture, restore
+from rlssl.rollouts.runner_state import RunnerState, capture, restore
 from rlssl.system.random_state import generators, set_generators
 
 logger = logging.getLogger(__name__)

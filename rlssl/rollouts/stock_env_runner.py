@@ -15,8 +15,8 @@ from ray.util import log_once
 
 from rlssl.errors import SpecError
 from rlssl.ray_internals.env_runner import custom_connectors, episode_callbacks
-from rlssl.rollouts.episode_log import EpisodeLog, log_finished, success_of
-from rlssl.rollouts.guarded_envs import GuardedEnvs
+from rlssl.rollouts.episode_metrics import EpisodeLog, log_finished, success_of
+from rlssl.rollouts.guarded_env_runner import GuardedEnvs
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 
 logger = logging.getLogger(__name__)

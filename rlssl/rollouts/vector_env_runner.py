@@ -21,17 +21,17 @@ from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from ray.rllib.utils.typing import ResultDict
 
 from rlssl.errors import SpecError
-from rlssl.rollouts.acting import ActionSampler, action_sampler, to_env_actions
-from rlssl.rollouts.episode_log import (
+from rlssl.rollouts.action_sampling import ActionSampler, action_sampler, to_env_actions
+from rlssl.rollouts.double_buffering import HalvedVectorEnv, half_sizes, steps_alone
+from rlssl.rollouts.env_batch import Flight, Lane
+from rlssl.rollouts.episode_metrics import (
     EpisodeLog,
     log_finished,
     log_rllibs_episode_metrics,
     vector_info,
     vector_success,
 )
-from rlssl.rollouts.guarded_envs import GuardedEnvs
-from rlssl.rollouts.halves import HalvedVectorEnv, half_sizes, steps_alone
-from rlssl.rollouts.lane import Flight, Lane
+from rlssl.rollouts.guarded_env_runner import GuardedEnvs
 
 
 class VectorEnvRunner(GuardedEnvs):

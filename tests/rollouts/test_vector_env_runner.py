@@ -16,8 +16,8 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics.stats import StatsBase
 
-from rlssl.registry import register_env
 from rlssl.connectors.stack_observations import AddStackedObservations
+from rlssl.registry import register_env
 from rlssl.rollouts import StockEnvRunner, VectorEnvRunner
 from tests.rollouts.counting import (
     COUNTING,

@@ -11,7 +11,7 @@ from torch import nn
 
 from rlssl.algorithms.a3c.a3c_learner import A3CTorchLearner
 from rlssl.algorithms.a3c.pool import Reply
-from rlssl.rollouts.guarded_envs import GuardedEnvs
+from rlssl.rollouts.guarded_env_runner import GuardedEnvs
 from rlssl.rollouts.stock_env_runner import StockEnvRunner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 

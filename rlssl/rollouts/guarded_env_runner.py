@@ -16,11 +16,11 @@ from ray.rllib.utils.typing import ResultDict
 from rlssl.environments.observation_checks import misfit
 from rlssl.environments.timeout import StallWatch
 from rlssl.errors import EnvironmentFaultError, SpecError, TrainingStalledError
+from rlssl.rollouts.base_env_runner import RegisteredEnvs
 from rlssl.rollouts.batch_checks import SanityCheck
+from rlssl.rollouts.double_buffering import HalvedVectorEnv
 from rlssl.rollouts.faults import ENVIRONMENTS_OWN, Fault, FaultLedger
-from rlssl.rollouts.halves import HalvedVectorEnv
-from rlssl.rollouts.registered_envs import RegisteredEnvs
-from rlssl.rollouts.slots import IsolatedVectorEnv, culprit
+from rlssl.rollouts.isolated_vector_env import IsolatedVectorEnv, culprit
 
 #: Seconds that one step or reset may take where a config does not say.
 DEFAULT_TIMEOUT_S = 30.0

@@ -14,8 +14,8 @@ from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 from rlssl.environments.observation_checks import misfit, observation_check
 from rlssl.environments.timeout import EnvironmentStalledError, StallWatch
 from rlssl.errors import TrainingStalledError
+from rlssl.rollouts.double_buffering import HalvedVectorEnv
 from rlssl.rollouts.faults import ENVIRONMENTS_OWN, Fault
-from rlssl.rollouts.halves import HalvedVectorEnv
 
 #: What is not left to one environment.
 ENDS_THE_STEP = (TrainingStalledError, EnvironmentStalledError)

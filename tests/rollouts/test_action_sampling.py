@@ -14,7 +14,7 @@ from ray.rllib.core.distribution.torch.torch_distribution import (
 )
 from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
 
-from rlssl.rollouts.acting import action_sampler, to_env_actions
+from rlssl.rollouts.action_sampling import action_sampler, to_env_actions
 
 CASES = [(TorchCategorical, 5), (TorchDiagGaussian, 6)]
 

@@ -13,7 +13,7 @@ from gymnasium.utils import EzPickle
 from rlssl import PPOConfig
 from rlssl.registry import register_env
 from rlssl.rollouts import StockEnvRunner, VectorEnvRunner
-from rlssl.rollouts.env_state import SAMPLING_ATTRIBUTES, capture, open_episodes, restore
+from rlssl.rollouts.runner_state import SAMPLING_ATTRIBUTES, capture, open_episodes, restore
 from rlssl.system.random_state import generators, set_generators, undisturbed_generators
 
 LIMIT = 2**26

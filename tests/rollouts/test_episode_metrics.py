@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlssl.rollouts.episode_log import EpisodeLog, success_of, vector_info, vector_success
+from rlssl.rollouts.episode_metrics import EpisodeLog, success_of, vector_info, vector_success
 
 BOTH = np.array([True, True])
 SECOND = np.array([False, True])

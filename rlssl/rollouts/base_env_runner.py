@@ -18,7 +18,7 @@ from rlssl.connectors.stack_observations import StackObservationsEnvToModule
 from rlssl.environments.building import Vectorize, make_vector_env
 from rlssl.plugins import load_plugins
 from rlssl.registry import restore_registrations
-from rlssl.rollouts.halves import force_close
+from rlssl.rollouts.double_buffering import force_close
 from rlssl.system.allocator import keep_memory
 
 logger = logging.getLogger(__name__)
