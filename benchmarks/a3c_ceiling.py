@@ -59,9 +59,9 @@ def measure(size: int, workers: int, seconds: float) -> Ceiling:
     from torch import nn
 
     from rlssl.algorithms.a3c.flat import FlatModule
-    from rlssl.algorithms.a3c.optimizers import RMSProp
     from rlssl.algorithms.a3c.pool import WorkerPool
     from rlssl.algorithms.a3c.staleness import StalenessLog
+    from rlssl.algorithms.common.optimizers import RMSProp
 
     flat = FlatModule({"all": [nn.Parameter(torch.zeros(size))]}, [])
     (parameter,) = flat.groups.values()

@@ -36,7 +36,7 @@ def rlssl(seconds: float, *, batch_size: int) -> Play:
 
     keep_memory()
 
-    from rlssl.algorithms.off_policy_batches import draw
+    from rlssl.algorithms.off_policy.batches import draw
 
     document = {
         "algorithm": "sac",

@@ -30,7 +30,7 @@ GAMMA, LEARNING_RATE = 0.99, 1e-4
 def rlssl(seconds: float, *, double: bool, prioritized: bool) -> Play:
     """The replay and the Learner of rlssl's Rainbow, as its Algorithm calls them."""
     learner, replay = _rlssl_parts(double, prioritized)
-    from rlssl.algorithms.off_policy_batches import INDICES, draw
+    from rlssl.algorithms.off_policy.batches import INDICES, draw
 
     def update() -> int:
         batch = draw(replay, BATCH, n_step=1, gamma=GAMMA, beta=0.5, reads=frozenset())

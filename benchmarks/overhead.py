@@ -64,7 +64,7 @@ def _sac(loss: str) -> Calls:
 
     import rlssl
     from benchmarks.sac import ACTIONS, BATCH, NUM_STEPS, OBSERVATIONS
-    from rlssl.algorithms.off_policy_batches import draw
+    from rlssl.algorithms.off_policy.batches import draw
     from rlssl.batches import to_tensors
 
     def config(losses: dict[str, Any]) -> Any:
@@ -103,7 +103,7 @@ def _ppo(loss: str, *, env: str = "CartPole-v1") -> Calls:
     from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
     import rlssl
-    from rlssl.algorithms.minibatches import minibatches
+    from rlssl.algorithms.common.minibatches import minibatches
     from rlssl.peers import ALONE as ONE_LEARNER
 
     size = NUM_ENVS * NUM_ROWS
@@ -159,7 +159,7 @@ def _passes(learner: Any, loss: str) -> Callable[[Any], None]:
     """A loss forwards and backwards on a minibatch, and nothing else."""
     import torch
 
-    from rlssl.algorithms.auxiliary_mixins import columns_read, trainable
+    from rlssl.algorithms.common.auxiliary_learner import columns_read, trainable
     from rlssl.batches import valid_rows
     from rlssl.system.denormals import denormals_are_zero
 

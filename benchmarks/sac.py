@@ -39,7 +39,7 @@ ACTIONS = gym.spaces.Box(-1.0, 1.0, (NUM_ACTIONS,), np.float32)
 def rlssl(seconds: float, *, algorithm: str) -> Play:
     """The replay and the Learner of rlssl, as its Algorithm calls them."""
     import rlssl as package
-    from rlssl.algorithms.off_policy_batches import draw
+    from rlssl.algorithms.off_policy.batches import draw
 
     configs: dict[str, Any] = {"sac": package.SACConfig, "ddpg": package.DDPGConfig}
     config = (

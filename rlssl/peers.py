@@ -9,7 +9,7 @@ Rows = tuple[int, int]
 
 
 class Peers:
-    """A Learner on its own. `rlssl.algorithms.gradient_sync` has the one for several.
+    """A Learner on its own. `rlssl.algorithms.common.distributed` has the one for several.
 
     Every Learner calls the same methods in the same order, also with no rows.
     """

@@ -169,7 +169,7 @@ def _resembling(name: str) -> set[str]:
 
 def check_model(spec: "Spec") -> None:
     """Checks ``model`` against what algorithms can build and the encoder's arguments."""
-    from rlssl.algorithms.config_mixin import MODEL_DEFAULTS_RLSSL
+    from rlssl.algorithms.common.config import MODEL_DEFAULTS_RLSSL
     from rlssl.registry import ENCODERS
 
     for key in type(spec.model).model_fields:

@@ -18,7 +18,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import LEARNER_RESULTS
 
-from rlssl.algorithms.gradient_updates import NUM_GRADIENT_STEPS
+from rlssl.algorithms.common.learner import NUM_GRADIENT_STEPS
 from rlssl.errors import ExitCode, SpecError, suggest
 from rlssl.experiment.documents import read_document
 from rlssl.experiment.overrides import apply_overrides

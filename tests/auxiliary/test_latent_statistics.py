@@ -20,8 +20,8 @@ from rlssl.auxiliary.latent_statistics import (
 )
 from rlssl.registry import register_auxiliary_loss
 from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
-from tests.algorithms.actor_critic_bench import ActorCriticBench, small_sac
 from tests.algorithms.bench import Bench, small_ppo
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import ActorCriticBench, small_sac
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.algorithms.actor_critic_bench import ActorCriticBench, small_sac
 from tests.algorithms.bench import Bench, small_ppo
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import ActorCriticBench, small_sac
 
 LOSSES = {"curl": {}, "icm": {}, "bisimulation": {"normalize_rewards": True}}
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from rlssl.algorithms.a3c.a3c_learner import A3CTorchLearner
-from rlssl.algorithms.gradient_updates import GradientUpdates
+from rlssl.algorithms.common.learner import GradientUpdates
 from rlssl.system.denormals import denormals_are_zero
 from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
-from tests.algorithms.actor_critic_bench import ActorCriticBench, small_sac
 from tests.algorithms.bench import Bench, small_ppo
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import ActorCriticBench, small_sac
 
 
 def is_lost() -> bool:

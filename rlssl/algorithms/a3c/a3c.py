@@ -20,8 +20,8 @@ from rlssl.algorithms.a3c.optimizers import OPTIMIZERS
 from rlssl.algorithms.a3c.pool import POOL_COUNTERS, Reply, WorkerPool
 from rlssl.algorithms.a3c.presets import PRESETS, VARIANTS
 from rlssl.algorithms.a3c.staleness import StalenessLog
-from rlssl.algorithms.config_mixin import RLSSLConfigMixin
-from rlssl.algorithms.results_mixin import ResultsMixin
+from rlssl.algorithms.common.algorithm import ResultsMixin
+from rlssl.algorithms.common.config import RLSSLConfigMixin
 from rlssl.errors import SpecError
 from rlssl.ray_internals.env_runner import actor_manager
 from rlssl.rollouts.faults import FAULTS_KEY
@@ -202,7 +202,7 @@ class A3CConfig(RLSSLConfigMixin, AlgorithmConfig):
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """PPO's networks: the same actor and critic."""
         # Imported here, because they need torch, which reading a spec does not.
-        from rlssl.algorithms.ppo.ppo_module import PPOModule
+        from rlssl.algorithms.on_policy.module import PPOModule
 
         settings = {**self.module_settings, "kl_coeff": 0.0}
         return RLModuleSpec(module_class=PPOModule, model_config=settings)

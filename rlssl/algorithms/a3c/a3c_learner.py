@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from rlssl.algorithms.a3c.flat import FlatModule
 from rlssl.algorithms.a3c.optimizers import make_optimizer
-from rlssl.algorithms.auxiliary_mixins import (
+from rlssl.algorithms.common.auxiliary_learner import (
     AUXILIARY_OPTIMIZER,
     AuxiliaryLearnerMixin,
     trainable,

@@ -6,9 +6,9 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from rlssl.algorithms.actor_critic_config import ActorCriticConfigMixin
 from rlssl.algorithms.ddpg.presets import PRESETS, VARIANTS
-from rlssl.algorithms.off_policy import OffPolicyMixin
+from rlssl.algorithms.off_policy.actor_critic.config import ActorCriticConfigMixin
+from rlssl.algorithms.off_policy.algorithm import OffPolicyMixin
 from rlssl.errors import SpecError
 from rlssl.schedules import Schedule, value_at
 

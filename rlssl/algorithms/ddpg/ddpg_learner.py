@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from rlssl.algorithms.actor_critic_learner import ACTOR, ACTOR_LOSS, ActorCriticLearner
-from rlssl.algorithms.off_policy_batches import DISCOUNTS, total_rewards
+from rlssl.algorithms.off_policy.actor_critic.learner import ACTOR, ACTOR_LOSS, ActorCriticLearner
+from rlssl.algorithms.off_policy.batches import DISCOUNTS, total_rewards
 from rlssl.losses import (
     deterministic_policy_loss,
     saturation_penalty,

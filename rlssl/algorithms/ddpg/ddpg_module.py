@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rlssl.algorithms.actor_critic_module import ActorCriticModule
+from rlssl.algorithms.off_policy.actor_critic.module import ActorCriticModule
 from rlssl.exploration import GaussianNoise, OrnsteinUhlenbeckNoise, add_noise
 from rlssl.networks.actors import DeterministicActor
 

@@ -17,9 +17,9 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from rlssl.algorithms.config_mixin import RLSSLConfigMixin
-from rlssl.algorithms.overlap import OverlappedSampling
-from rlssl.algorithms.results_mixin import ResultsMixin
+from rlssl.algorithms.common.algorithm import ResultsMixin
+from rlssl.algorithms.common.config import RLSSLConfigMixin
+from rlssl.algorithms.on_policy.overlapped_sampling import OverlappedSampling
 from rlssl.errors import SpecError
 from rlssl.schedules import Schedule
 
@@ -162,7 +162,7 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """PPO's networks with this config's settings."""
         # Imported here, because they need torch, which reading a spec does not.
-        from rlssl.algorithms.ppo.ppo_module import PPOModule
+        from rlssl.algorithms.on_policy.module import PPOModule
 
         settings = {**self.module_settings, "kl_coeff": self.kl_coeff}
         return RLModuleSpec(module_class=PPOModule, model_config=settings)

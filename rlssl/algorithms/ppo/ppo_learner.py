@@ -16,7 +16,7 @@ from ray.rllib.core.rl_module.apis import ValueFunctionAPI
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
-from rlssl.algorithms.auxiliary_mixins import AuxiliaryLearnerMixin
+from rlssl.algorithms.common.auxiliary_learner import AuxiliaryLearnerMixin
 from rlssl.connectors.advantages import AddAdvantages
 from rlssl.connectors.intrinsic_reward import AddIntrinsicReward, RecordChunks
 from rlssl.connectors.recurrent_states import AddRecurrentStates

@@ -7,8 +7,8 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.algorithms.off_policy_batches import DISCOUNTS, total_rewards, weighted_mean
-from rlssl.algorithms.off_policy_learner import OffPolicyLearner
+from rlssl.algorithms.off_policy.batches import DISCOUNTS, total_rewards, weighted_mean
+from rlssl.algorithms.off_policy.learner import OffPolicyLearner
 from rlssl.algorithms.rainbow.rainbow_module import NEXT_CHOICE, NEXT_TARGET, ONLINE
 from rlssl.losses import c51_loss, c51_project, double_q_target, huber_loss
 from rlssl.losses.value_based import select_action_values

@@ -10,7 +10,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.algorithms.off_policy_module import OffPolicyModule, acting_observations
+from rlssl.algorithms.off_policy.module import OffPolicyModule, acting_observations
 from rlssl.auxiliary.base import RL_LATENTS
 from rlssl.auxiliary.building import seed_of
 from rlssl.errors import SpecError

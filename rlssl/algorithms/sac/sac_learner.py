@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlssl.algorithms.actor_critic_learner import ACTOR, ACTOR_LOSS, ActorCriticLearner
-from rlssl.algorithms.off_policy_batches import DISCOUNTS, total_rewards
+from rlssl.algorithms.off_policy.actor_critic.learner import ACTOR, ACTOR_LOSS, ActorCriticLearner
+from rlssl.algorithms.off_policy.batches import DISCOUNTS, total_rewards
 from rlssl.losses import (
     soft_policy_loss,
     soft_q_target,

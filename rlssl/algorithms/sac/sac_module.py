@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from rlssl.algorithms.actor_critic_module import ActorCriticModule
+from rlssl.algorithms.off_policy.actor_critic.module import ActorCriticModule
 from rlssl.networks.actors import SquashedGaussianActor
 
 

@@ -11,8 +11,8 @@ from ray.rllib.core.columns import Columns
 from torch import nn
 
 from rlssl.algorithms.a3c.flat import FlatModule
-from rlssl.algorithms.a3c.optimizers import RMSProp
 from rlssl.algorithms.a3c.staleness import StalenessLog
+from rlssl.algorithms.common.optimizers import RMSProp
 from rlssl.auxiliary.latent_statistics import latent_statistics
 from rlssl.errors import NonFiniteUpdateError, SpecError
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner

@@ -8,7 +8,7 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from rlssl.algorithms.ddpg.ddpg_module import DDPGModule
-from tests.algorithms.actor_critic_bench import ActorCriticBench, small_ddpg
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import ActorCriticBench, small_ddpg
 
 OBS = torch.zeros(20_000, 3)
 

@@ -12,7 +12,7 @@ from rlssl.algorithms.ddpg.ddpg_learner import SATURATED_ACTIONS
 from rlssl.algorithms.ddpg.presets import PRESETS
 from rlssl.batches import to_tensors
 from rlssl.errors import SpecError
-from tests.algorithms.actor_critic_bench import (
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     NETWORKS,
     ActorCriticBench,
     apart,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from rlssl.algorithms.off_policy_batches import AUXILIARY_COLUMNS
+from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS
 from rlssl.batches import to_tensors
 from tests.algorithms.rainbow.rainbow_bench import CPU, RainbowBench, small_rainbow
 

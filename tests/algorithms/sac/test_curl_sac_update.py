@@ -12,8 +12,13 @@ from torch import Tensor, nn
 
 from rlssl.batches import to_tensors
 from rlssl.networks import pixel_encoders
-from tests.algorithms.actor_critic_bench import CROP, CROPPED, ActorCriticBench, on_pixels
-from tests.algorithms.actor_critic_bench import small_sac as small
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
+    CROP,
+    CROPPED,
+    ActorCriticBench,
+    on_pixels,
+)
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import small_sac as small
 from tests.algorithms.rainbow.rainbow_bench import CPU
 
 SETTINGS = {

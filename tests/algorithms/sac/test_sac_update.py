@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.batches import to_tensors
-from tests.algorithms.actor_critic_bench import (
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     ActorCriticBench,
     apart,
     assert_same_networks,

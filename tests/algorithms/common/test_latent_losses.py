@@ -7,18 +7,18 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from rlssl.algorithms.auxiliary_mixins import trainable, without_gradient
-from rlssl.algorithms.mean_actions import mean_actions
+from rlssl.algorithms.common.auxiliary_learner import trainable, without_gradient
+from rlssl.algorithms.common.mean_actions import mean_actions
 from rlssl.errors import SpecError
 from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
-from tests.algorithms.actor_critic_bench import (
+from tests.algorithms.bench import Bench, small_ppo
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     CROPPED,
     ActorCriticBench,
     on_pixels,
     small_ddpg,
     small_sac,
 )
-from tests.algorithms.bench import Bench, small_ppo
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
 
 PAPER = {"variant": "paper"}

@@ -10,9 +10,9 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.algorithms.auxiliary_mixins import AUXILIARY_OPTIMIZER, frozen, trainable
-from rlssl.algorithms.off_policy_batches import weighted_mean
-from rlssl.algorithms.off_policy_learner import OffPolicyLearner
+from rlssl.algorithms.common.auxiliary_learner import AUXILIARY_OPTIMIZER, frozen, trainable
+from rlssl.algorithms.off_policy.batches import weighted_mean
+from rlssl.algorithms.off_policy.learner import OffPolicyLearner
 from rlssl.auxiliary.base import RL_LATENTS
 from rlssl.losses import critic_loss
 from rlssl.networks.augmentation import AUGMENTED_OBS

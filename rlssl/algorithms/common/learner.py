@@ -26,10 +26,10 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.typing import ResultDict
 from torch import Tensor, nn
 
-from rlssl.algorithms.bad_batch import nonfinite_columns, save_batch
-from rlssl.algorithms.eager_adam import EagerAdam
-from rlssl.algorithms.gradient_sync import LearnerGroup, average_gradients, broadcast_state
-from rlssl.algorithms.minibatches import minibatches
+from rlssl.algorithms.common.distributed import LearnerGroup, average_gradients, broadcast_state
+from rlssl.algorithms.common.minibatches import minibatches
+from rlssl.algorithms.common.nonfinite_batch import nonfinite_columns, save_batch
+from rlssl.algorithms.common.optimizers import EagerAdam
 from rlssl.errors import NonFiniteUpdateError
 from rlssl.peers import ALONE, Peers
 from rlssl.system.allocator import keep_memory, leave_unfilled
@@ -265,7 +265,7 @@ class GradientUpdates(TorchLearner):
         return peers
 
     def _make_modules_ddp_if_necessary(self) -> None:
-        """Wraps nothing: see `rlssl.algorithms.gradient_sync`."""
+        """Wraps nothing: see `rlssl.algorithms.common.distributed`."""
 
 
 @torch.no_grad()

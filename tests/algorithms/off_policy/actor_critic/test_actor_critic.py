@@ -10,12 +10,12 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from rlssl.algorithms.actor_critic_config import check_actions
+from rlssl.algorithms.off_policy.actor_critic.config import check_actions
 from rlssl.errors import SpecError
 from rlssl.networks.shared_encoder import SharedEncoder
 from rlssl.networks.target_networks import SlowParts
 from rlssl.policy import Policy
-from tests.algorithms.actor_critic_bench import (
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     CROPPED,
     ActorCriticBench,
     on_pixels,

@@ -9,7 +9,12 @@ import tree
 
 from rlssl.experiment import checkpoint
 from rlssl.policy import Policy, evaluate_policy
-from tests.algorithms.actor_critic_bench import CROPPED, on_pixels, small_ddpg, small_sac
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
+    CROPPED,
+    on_pixels,
+    small_ddpg,
+    small_sac,
+)
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,14 +12,14 @@ from rlssl.auxiliary import AuxiliaryLoss
 from rlssl.auxiliary.base import RL_LATENTS
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
-from tests.algorithms.actor_critic_bench import (
+from tests.algorithms.bench import Bench, small_ppo
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     CROPPED,
     ActorCriticBench,
     on_pixels,
     small_ddpg,
     small_sac,
 )
-from tests.algorithms.bench import Bench, small_ppo
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
 
 MASKED = {"mask_terminals": True}

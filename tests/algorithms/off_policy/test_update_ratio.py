@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlssl.algorithms.off_policy_clock import UpdateClock
+from rlssl.algorithms.off_policy.update_ratio import UpdateClock
 
 
 def run(clock: UpdateClock, portions: list[int]) -> int:

@@ -9,8 +9,8 @@ import tree
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.algorithms.actor_critic_config import check_actions
-from rlssl.algorithms.off_policy_module import OffPolicyModule, acting_observations
+from rlssl.algorithms.off_policy.actor_critic.config import check_actions
+from rlssl.algorithms.off_policy.module import OffPolicyModule, acting_observations
 from rlssl.auxiliary.building import seed_of
 from rlssl.errors import SpecError
 from rlssl.networks.critics import QCritics

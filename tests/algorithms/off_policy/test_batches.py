@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ray.rllib.core.columns import Columns
 
-from rlssl.algorithms.off_policy_batches import AUXILIARY_COLUMNS, INDICES, draw
+from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS, INDICES, draw
 from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer
 from tests.replay.episodes import ACTIONS, VECTOR, vector_chunk
 

@@ -13,8 +13,8 @@ from ray.rllib.core.learner.learner import DEFAULT_OPTIMIZER
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor, nn
 
-from rlssl.algorithms.gradient_updates import GradientUpdates
-from rlssl.algorithms.mean_actions import mean_actions
+from rlssl.algorithms.common.learner import GradientUpdates
+from rlssl.algorithms.common.mean_actions import mean_actions
 from rlssl.auxiliary.base import MEAN_ACTION, RL_LATENTS, AuxiliaryLoss
 from rlssl.auxiliary.latent_statistics import NUM_ROWS, latent_statistics
 from rlssl.batches import take_rows, valid_rows

@@ -6,13 +6,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlssl.algorithms.actor_critic_config import ActorCriticConfigMixin
 from rlssl.algorithms.ddpg.ddpg import DDPGConfig
+from rlssl.algorithms.off_policy.actor_critic.config import ActorCriticConfigMixin
 from rlssl.algorithms.sac.sac import SACConfig
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
 from rlssl.experiment.spec import build_config, load_spec, resolved_dict
-from tests.algorithms.actor_critic_bench import small_ddpg, small_sac
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import small_ddpg, small_sac
 
 FRAME = EnvSpaces(
     gym.spaces.Box(0, 255, (3, 100, 100), np.uint8), gym.spaces.Box(-1, 1, (6,)), 2, 3

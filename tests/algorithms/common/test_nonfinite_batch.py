@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rlssl.algorithms.bad_batch import nonfinite_columns, save_batch
+from rlssl.algorithms.common.nonfinite_batch import nonfinite_columns, save_batch
 
 BATCH = {
     "obs": torch.tensor([[0, 255], [7, 9]], dtype=torch.uint8),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.algorithms.actor_critic_bench import (
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     CROPPED,
     on_pixels,
     small_ddpg,

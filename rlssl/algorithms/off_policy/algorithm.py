@@ -29,9 +29,9 @@ from ray.rllib.utils.metrics import (
 )
 from torch import nn
 
-from rlssl.algorithms.off_policy_batches import INDICES, draw
-from rlssl.algorithms.off_policy_clock import UpdateClock
-from rlssl.algorithms.results_mixin import ResultsMixin
+from rlssl.algorithms.common.algorithm import ResultsMixin
+from rlssl.algorithms.off_policy.batches import INDICES, draw
+from rlssl.algorithms.off_policy.update_ratio import UpdateClock
 from rlssl.registry import AUXILIARY_LOSSES
 from rlssl.replay import Prefetcher, PrioritizedReplayBuffer, ReplayBuffer, annealed_beta
 

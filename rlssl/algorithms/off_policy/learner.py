@@ -14,8 +14,8 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.rllib.utils.typing import ResultDict
 from torch import Tensor
 
-from rlssl.algorithms.auxiliary_mixins import AuxiliaryLearnerMixin
-from rlssl.algorithms.off_policy_batches import AUXILIARY_COLUMNS, WEIGHTS
+from rlssl.algorithms.common.auxiliary_learner import AuxiliaryLearnerMixin
+from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS, WEIGHTS
 from rlssl.batches import take_rows, to_tensors
 from rlssl.connectors.intrinsic_reward import TOTAL_REWARDS, AddIntrinsicReward, RecordChunks
 from rlssl.connectors.stack_observations import AddStackedObservations

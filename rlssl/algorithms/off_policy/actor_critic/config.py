@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 from ray.rllib.algorithms.algorithm_config import NotProvided
 
-from rlssl.algorithms.off_policy_config import (
+from rlssl.algorithms.off_policy.config import (
     OffPolicyConfigMixin,
     ReplaySettings,
     parse_replay,

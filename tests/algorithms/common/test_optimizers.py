@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from rlssl.algorithms.eager_adam import EagerAdam
+from rlssl.algorithms.common.optimizers import EagerAdam
 
 WITHOUT_COMPILER = """
 import sys, torch
-from rlssl.algorithms.eager_adam import EagerAdam
+from rlssl.algorithms.common.optimizers import EagerAdam
 weight = torch.nn.Parameter(torch.ones(3))
 optimizer = EagerAdam([weight])
 for _ in range(2):

@@ -13,13 +13,17 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 import rlssl.auxiliary  # noqa: F401  (registers)
-from rlssl.algorithms.auxiliary_mixins import trainable
+from rlssl.algorithms.common.auxiliary_learner import trainable
 from rlssl.auxiliary import AuxiliaryLoss, AuxiliaryLossConfig
 from rlssl.errors import NonFiniteUpdateError, SpecError
 from rlssl.registry import AUXILIARY_LOSSES, register_auxiliary_loss
 from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
-from tests.algorithms.actor_critic_bench import ActorCriticBench, small_ddpg, small_sac
 from tests.algorithms.bench import Bench, small_ppo
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
+    ActorCriticBench,
+    small_ddpg,
+    small_sac,
+)
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
 
 #: Algorithm -> from losses to a small config, and to a Learner of one.

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import rlssl
-from rlssl.algorithms.actor_critic_config import ActorCriticConfigMixin
-from rlssl.algorithms.actor_critic_learner import ActorCriticLearner
 from rlssl.algorithms.ddpg.ddpg import DDPGConfig
+from rlssl.algorithms.off_policy.actor_critic.config import ActorCriticConfigMixin
+from rlssl.algorithms.off_policy.actor_critic.learner import ActorCriticLearner
 from rlssl.algorithms.sac.sac import SACConfig
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from rlssl.algorithms.config_mixin import RLSSLConfigMixin
+from rlssl.algorithms.common.config import RLSSLConfigMixin
 from rlssl.auxiliary.base import AuxiliaryLoss
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError, suggest

@@ -4,7 +4,7 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from rlssl.algorithms.minibatches import minibatches
+from rlssl.algorithms.common.minibatches import minibatches
 from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS
 from rlssl.peers import Peers
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch import Tensor, nn
 
-from rlssl.algorithms.gradient_sync import LearnerGroup, average_gradients, broadcast_state
+from rlssl.algorithms.common.distributed import LearnerGroup, average_gradients, broadcast_state
 from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.auxiliary.base import Chunk
 from rlssl.auxiliary.normalization import DiscountedReturnScale

@@ -1,0 +1,1 @@
+"""What every algorithm shares: config, Algorithm, Learner, optimizers."""

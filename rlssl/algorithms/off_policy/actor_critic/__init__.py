@@ -1,0 +1,1 @@
+"""What SAC and DDPG share: an actor that learns through its critics."""

@@ -1,0 +1,1 @@
+"""What PPO and A3C share: networks, and the Learner's pipeline."""
