@@ -44,7 +44,8 @@ def rlssl(seconds: float, *, batch_size: int) -> Play:
         "env": "dmc-pixels/cheetah-run",
         "training": {"train_batch_size_per_learner": batch_size, "replay_capacity": NUM_STEPS + 9},
     }
-    from rlssl.experiment.spec import build_config, load_spec
+    from rlssl.experiment.spec.building import build_config
+    from rlssl.experiment.spec.loading import load_spec
 
     config = build_config(load_spec(document))
     learner = learner_of(config, FRAME, ACTIONS)

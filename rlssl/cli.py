@@ -80,7 +80,7 @@ def parse_auxiliary(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         SpecError: If a part is no key=value.
     """
-    from rlssl.experiment.overrides import parse_override
+    from rlssl.experiment.spec.overrides import parse_override
 
     name, colon, options = text.partition(":")
     # A comma inside a value, as of a list, is not followed by a key and '='.
@@ -150,7 +150,7 @@ def train(
 ) -> None:
     """Train one policy: rlssl train ppo CartPole-v1 --aux icm."""
     _open_import_path()
-    from rlssl.experiment.spec import load_spec
+    from rlssl.experiment.spec.loading import load_spec
 
     document = {key: value for key, value in flags.items() if value is not None}
     document |= {"algorithm": algorithm, "env": env}
@@ -162,7 +162,7 @@ def train(
             raise SpecError(f"--stop {text} is no KEY=VALUE; write --stop env_steps=100000.")
     spec = load_spec(document, [*(f"stop.{text}" for text in stops), *overrides])
     # Not before: it imports RLlib, which takes seconds that a misspelt word need not cost.
-    from rlssl.experiment.train import train as run
+    from rlssl.experiment.commands.train import train as run
 
     sys.exit(run(spec, warm_start=warm_start, trusted=trusted, address=address))
 
@@ -174,10 +174,10 @@ def train(
 def sweep(source: str, overrides: Sequence[str], address: str | None) -> None:
     """Run a sweep by name or from a file: rlssl sweep quickstart."""
     _open_import_path(source)
-    from rlssl.experiment.spec import load_spec
+    from rlssl.experiment.spec.loading import load_spec
 
     spec = load_spec(source, overrides)
-    from rlssl.experiment.sweep import sweep as run
+    from rlssl.experiment.commands.sweep import sweep as run
 
     sys.exit(run(spec, address=address))
 
@@ -190,7 +190,7 @@ def sweep(source: str, overrides: Sequence[str], address: str | None) -> None:
 def resume(run: str, storage: str, trusted: bool, address: str | None) -> None:
     """Continue an interrupted run or sweep."""
     _open_import_path()
-    from rlssl.experiment.resume import resume as continue_run
+    from rlssl.experiment.commands.resume import resume as continue_run
 
     sys.exit(continue_run(run, storage=storage, address=address, trusted=trusted))
 
@@ -213,7 +213,7 @@ def resume(run: str, storage: str, trusted: bool, address: str | None) -> None:
 def evaluate(run: str, **options: Any) -> None:
     """Play seeded episodes with the policy of a run."""
     _open_import_path()
-    from rlssl.experiment.evaluate import evaluate as play
+    from rlssl.experiment.commands.evaluate import evaluate as play
 
     sys.exit(play(run, **options))
 
@@ -226,7 +226,7 @@ def evaluate(run: str, **options: Any) -> None:
 def export(run: str, **options: Any) -> None:
     """Write the policy as safetensors and JSON, for rlssl.load_policy."""
     _open_import_path()
-    from rlssl.experiment.export import export as write
+    from rlssl.experiment.commands.export import export as write
 
     click.echo(write(run, **options).resolve())
 
@@ -241,8 +241,8 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
     import yaml
 
     from rlssl.environments.preflight import preflight as try_environment
-    from rlssl.experiment.search import has_random, num_trials, points
-    from rlssl.experiment.spec import load_spec, resolved_dict
+    from rlssl.experiment.spec.loading import load_spec, resolved_dict
+    from rlssl.experiment.spec.search_space import has_random, num_trials, points
 
     spec = load_spec(source, overrides)
     click.echo(yaml.safe_dump(resolved_dict(spec), sort_keys=False, allow_unicode=True).rstrip())
@@ -282,7 +282,7 @@ def _algorithms() -> list[dict[str, str]]:
 
 
 def _sweeps() -> list[dict[str, str]]:
-    from rlssl.experiment.documents import list_sweeps
+    from rlssl.experiment.spec.yaml_reader import list_sweeps
 
     return [{"name": name, "note": ""} for name in list_sweeps()]
 
@@ -317,7 +317,7 @@ def list_names(kind: str, as_json: bool) -> None:
 def matrix(source: str, overrides: Sequence[str], storage: str) -> None:
     """Train every algorithm with every loss for a few updates; write a table."""
     _open_import_path(source)
-    from rlssl.experiment.matrix import matrix as play
+    from rlssl.experiment.commands.matrix import matrix as play
 
     sys.exit(play(source, overrides, storage=storage))
 
@@ -327,7 +327,7 @@ def matrix(source: str, overrides: Sequence[str], storage: str) -> None:
 @click.option("--json", "as_json", is_flag=True)
 def doctor(storage: str, as_json: bool) -> None:
     """Check this machine: versions, rendering, ROMs, disk, memory, Ray."""
-    from rlssl.experiment.doctor import doctor as examine
+    from rlssl.experiment.commands.doctor import doctor as examine
 
     sys.exit(examine(storage, as_json=as_json))
 

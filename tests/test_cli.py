@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from rlssl.cli import main, parse_auxiliary
 from rlssl.errors import ResourceError, SpecError
-from rlssl.experiment.spec import load_spec
+from rlssl.experiment.spec.loading import load_spec
 from rlssl.registry import ALGORITHMS
 
 
@@ -38,7 +38,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]]:
         return 1
 
     for name in ("train", "sweep", "resume", "evaluate"):
-        monkeypatch.setattr(f"rlssl.experiment.{name}.{name}", record)
+        monkeypatch.setattr(f"rlssl.experiment.commands.{name}.{name}", record)
     return recorded
 
 
@@ -132,14 +132,14 @@ def test_the_exit_code_says_whose_fault_it_was(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("rlssl.experiment.resume.resume", fail)
+    monkeypatch.setattr("rlssl.experiment.commands.resume.resume", fail)
     result = run("resume", "old")
     assert result.exit_code == code
     assert result.stderr.startswith("error: ")
 
 
 def test_a_bug_is_not_passed_off_as_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlssl.experiment.resume.resume", lambda *_, **__: 1 // 0)
+    monkeypatch.setattr("rlssl.experiment.commands.resume.resume", lambda *_, **__: 1 // 0)
     result = run("resume", "old")
     assert result.exit_code == 1
     assert isinstance(result.exception, ZeroDivisionError)
@@ -234,7 +234,7 @@ def test_what_is_registered_is_listed_for_people_and_programs(kind: str, name: s
 
 
 def test_sweeps_are_listed_and_a_wrong_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlssl.experiment.documents.list_sweeps", lambda: ["quickstart"])
+    monkeypatch.setattr("rlssl.experiment.spec.yaml_reader.list_sweeps", lambda: ["quickstart"])
     assert run("list", "sweeps").stdout == "quickstart\n"
     assert run("list", "swepes").exit_code == 2
 
@@ -243,5 +243,5 @@ def test_a_path_is_printed_absolute_alone_on_its_line_however_long(
     monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     long = Path("x" * 150, "export")
-    monkeypatch.setattr("rlssl.experiment.export.export", lambda run, **_: long)
+    monkeypatch.setattr("rlssl.experiment.commands.export.export", lambda run, **_: long)
     assert run("export", "old").stdout == f"{folder / long}\n"

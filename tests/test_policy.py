@@ -10,7 +10,8 @@ import torch
 
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import EnvironmentFaultError, SpecError
-from rlssl.policy import EpisodeRecord, Policy, _build_module, evaluate_policy, slots, summarize
+from rlssl.evaluation import EpisodeRecord, evaluate_policy, slots, summarize
+from rlssl.policy import Policy, _build_module
 from rlssl.registry import ALGORITHMS, register_env
 
 SPACES = {
@@ -172,7 +173,7 @@ def test_evaluation_does_not_disturb_the_global_generator() -> None:
 def test_evaluation_of_an_environment_that_stands_still_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rlssl.policy.STEP_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("rlssl.evaluation.STEP_TIMEOUT_S", 0.5)
     space = gym.make("CartPole-v1").observation_space
     policy = make_policy(space, gym.spaces.Discrete(2))
     env = {"id": "faulty/CartPole-v1", "stall": 1.0, "after": 2, "stall_s": 60.0}

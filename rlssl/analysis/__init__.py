@@ -5,7 +5,7 @@ analysed on a machine that could not have produced them.
 """
 
 from rlssl.analysis.curves import plot_learning_curves
-from rlssl.analysis.runs import Episodes, Trial, read_sweep, read_trial
+from rlssl.analysis.results import Episodes, Trial, read_sweep, read_trial
 from rlssl.analysis.table import VariantRow, render_table, sweep_table, write_table_csv
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rlssl.analysis.runs import Episodes, Trial
+from rlssl.analysis.results import Episodes, Trial
 from rlssl.analysis.statistics import mean_half_width
 from rlssl.analysis.table import CONFIDENCE, FINAL_EPISODES, group_by_variant
 

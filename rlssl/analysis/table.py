@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rlssl.analysis.runs import Trial
+from rlssl.analysis.results import Trial
 from rlssl.analysis.statistics import Interval, mean_interval
 
 if TYPE_CHECKING:

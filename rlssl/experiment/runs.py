@@ -9,9 +9,9 @@ from typing import Any
 
 from rlssl import trust
 from rlssl.errors import DEFAULT_STORAGE, SpecError
-from rlssl.experiment import checkpoint
-from rlssl.experiment.callbacks import TRIAL_FILE
-from rlssl.experiment.launch import RUN_FILE
+from rlssl.experiment.checkpoints import checkpoint
+from rlssl.experiment.tuning.callbacks import TRIAL_FILE
+from rlssl.experiment.tuning.launch import RUN_FILE
 from rlssl.policy import POLICY_FILE, Policy
 from rlssl.registry import local_registrations
 

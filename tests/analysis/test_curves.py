@@ -12,7 +12,7 @@ import pytest
 
 from rlssl.analysis import plot_learning_curves, read_sweep, read_trial
 from rlssl.analysis.curves import learning_curve, running_mean_return
-from rlssl.analysis.runs import Episodes
+from rlssl.analysis.results import Episodes
 
 WriteTrial = Callable[..., Path]
 

@@ -12,7 +12,7 @@ from rlssl_envs import distractors
 from rlssl.environments.building import make_env, make_vector_env
 from rlssl.environments.preflight import preflight
 from rlssl.errors import SpecError
-from rlssl.experiment.spec import load_spec
+from rlssl.experiment.spec.loading import load_spec
 from rlssl.registry import register_env
 
 CARTPOLE: dict[str, Any] = {"id": "CartPole-v1"}

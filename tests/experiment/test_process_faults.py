@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from rlssl.experiment import checkpoint
+from rlssl.experiment.checkpoints import checkpoint
 from tests.experiment.command_line import (
     only_trial,
     results,

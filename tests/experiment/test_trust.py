@@ -23,8 +23,8 @@ from rlssl import trust
 from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.cli import main
 from rlssl.errors import SpecError
-from rlssl.experiment.confidential import is_secret_key
-from rlssl.experiment.spec import load_spec
+from rlssl.experiment.spec.loading import load_spec
+from rlssl.experiment.spec.secrets import is_secret_key
 from rlssl.policy import POLICY_FILE, WEIGHTS_FILE, Policy, _build_module
 
 ROOT = Path(__file__).parents[2]

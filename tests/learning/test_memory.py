@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 import rlssl
-from rlssl.policy import Policy, evaluate_policy, summarize
+from rlssl.evaluation import evaluate_policy, summarize
+from rlssl.policy import Policy
 
 # Half a minute each on a quiet core: a quarter of an hour on a busy machine is no failure.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

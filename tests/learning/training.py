@@ -4,8 +4,10 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from rlssl.experiment.spec import build_config, load_spec
-from rlssl.policy import Policy, evaluate_policy
+from rlssl.evaluation import evaluate_policy
+from rlssl.experiment.spec.building import build_config
+from rlssl.experiment.spec.loading import load_spec
+from rlssl.policy import Policy
 
 
 def best_return(config: Any, *, env_steps: int, enough: float) -> float:

@@ -104,7 +104,7 @@ def test_more_than_a_share_of_the_node_is_refused(monkeypatch: pytest.MonkeyPatc
         ("0::/job/step\n", {"job/memory.max": "1000", "job/step/memory.max": "max"}, 1000),
         ("0::/job\n", {"memory.max": "3000"}, 3000),  # the container's own group is the root
         (
-            "5:cpu:/x\n4:memory_budget,hugetlb:/job\n",
+            "5:cpu:/x\n4:memory,hugetlb:/job\n",
             {"memory/job/memory.limit_in_bytes": "2000", "x/memory.max": "1"},
             2000,
         ),

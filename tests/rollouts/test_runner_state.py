@@ -241,7 +241,7 @@ def test_nobody_adds_to_a_runner_what_a_checkpoint_forgets(cls: Any) -> None:
 
 
 def test_a_state_survives_the_disk(tmp_path: Path) -> None:
-    from rlssl.experiment.run_state import RunState
+    from rlssl.experiment.checkpoints.exact_state import RunState
 
     runner = runner_of("CartPole-v1")
     runner.sample(num_timesteps=12)

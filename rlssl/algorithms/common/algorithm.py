@@ -15,7 +15,8 @@ from ray.rllib.utils.metrics import (
 )
 
 from rlssl.connectors.intrinsic_reward import INTRINSIC_RETURNS
-from rlssl.policy import Policy, evaluate_policy, summarize
+from rlssl.evaluation import evaluate_policy, summarize
+from rlssl.policy import Policy
 from rlssl.rollouts.faults import FAULTS_KEY, count_faults, raise_faults_of_remote_runners
 
 #: Key of the per-episode records in the EnvRunners' metrics.

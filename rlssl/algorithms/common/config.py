@@ -67,7 +67,7 @@ class RLSSLConfigMixin(AlgorithmConfig):
     algorithm_name: ClassVar[str]
     #: Whether `model.lstm` is known to its module and its Learner.
     may_be_recurrent: ClassVar[bool] = False
-    #: Named partial specs, e.g. {"td3": {"training": {...}}}; see `rlssl.experiment.spec`.
+    #: Named partial specs, e.g. {"td3": {"training": {...}}}; see `rlssl.experiment.spec.loading`.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: Variants of the paper or the published code, in the same form.
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

@@ -14,7 +14,7 @@ import torch
 
 from rlssl.algorithms.a3c.a3c import A3C, A3CConfig
 from rlssl.algorithms.a3c.pool import Reply
-from rlssl.experiment import checkpoint
+from rlssl.experiment.checkpoints import checkpoint
 from rlssl.policy import Policy
 from rlssl.ray_internals.env_runner import actor_manager
 from tests.algorithms.a3c.a3c_bench import small_a3c

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from rlssl.experiment.spec import build_config, load_spec
+from rlssl.experiment.spec.building import build_config
+from rlssl.experiment.spec.loading import load_spec
 from rlssl.registry import register_env
 from tests.algorithms.a3c.a3c_bench import A3CBench
 

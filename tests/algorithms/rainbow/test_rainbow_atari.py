@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rlssl.algorithms.rainbow.rainbow import Rainbow
-from rlssl.experiment.spec import build_config, load_spec
+from rlssl.experiment.spec.building import build_config
+from rlssl.experiment.spec.loading import load_spec
 from rlssl.policy import Policy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("own_ray")]

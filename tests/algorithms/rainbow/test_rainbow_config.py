@@ -10,7 +10,8 @@ import pytest
 from rlssl.algorithms.rainbow.rainbow import RainbowConfig
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
-from rlssl.experiment.spec import build_config, load_spec, resolved_dict
+from rlssl.experiment.spec.building import build_config
+from rlssl.experiment.spec.loading import load_spec, resolved_dict
 from tests.algorithms.rainbow.rainbow_bench import small_rainbow
 
 FRAME = EnvSpaces(gym.spaces.Box(0, 255, (84, 84, 1), np.uint8), gym.spaces.Discrete(4), 4, 4)

@@ -8,7 +8,7 @@ import pytest
 import tree
 
 from rlssl.algorithms.rainbow.rainbow import Rainbow, RainbowConfig
-from rlssl.experiment import checkpoint
+from rlssl.experiment.checkpoints import checkpoint
 from tests.algorithms.rainbow.rainbow_bench import small_rainbow
 from tests.replay.episodes import assert_same_batch
 

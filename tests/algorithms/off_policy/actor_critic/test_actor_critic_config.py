@@ -11,7 +11,8 @@ from rlssl.algorithms.off_policy.actor_critic.config import ActorCriticConfigMix
 from rlssl.algorithms.sac.sac import SACConfig
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
-from rlssl.experiment.spec import build_config, load_spec, resolved_dict
+from rlssl.experiment.spec.building import build_config
+from rlssl.experiment.spec.loading import load_spec, resolved_dict
 from tests.algorithms.off_policy.actor_critic.actor_critic_bench import small_ddpg, small_sac
 
 FRAME = EnvSpaces(

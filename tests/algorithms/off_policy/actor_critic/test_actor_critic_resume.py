@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tree
 
-from rlssl.experiment import checkpoint
-from rlssl.policy import Policy, evaluate_policy
+from rlssl.evaluation import evaluate_policy
+from rlssl.experiment.checkpoints import checkpoint
+from rlssl.policy import Policy
 from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     CROPPED,
     on_pixels,

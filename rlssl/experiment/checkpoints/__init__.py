@@ -1,0 +1,1 @@
+"""Checkpoints of a trial, and what they must hold to go on exactly."""

@@ -1,0 +1,1 @@
+"""Connecting to a Ray cluster, and looking at its nodes before trials start."""

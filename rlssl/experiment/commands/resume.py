@@ -1,0 +1,74 @@
+"""`rlssl resume`: continues what was interrupted, from every trial's newest valid checkpoint."""
+
+from pathlib import Path
+
+import click
+from ray.tune import Tuner
+
+from rlssl import trust
+from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
+from rlssl.experiment.checkpoints import checkpoint
+from rlssl.experiment.cluster.connect import start_ray
+from rlssl.experiment.commands.summary import at_their_ends, finish_sweep, finish_training
+from rlssl.experiment.runs import describe, locate, sweep_folder, trial_folders
+from rlssl.experiment.spec.loading import load_spec
+from rlssl.experiment.tuning.launch import SWEEP_SPEC_FILE, fit
+from rlssl.experiment.tuning.trainable import TrialRunner
+
+
+def resume(
+    run: str,
+    *,
+    storage: str = DEFAULT_STORAGE,
+    address: str | None = None,
+    trusted: bool = False,
+) -> int:
+    """Continues unfinished and failed trials; returns the exit code.
+
+    Args:
+        run: Folder or name of a run.
+        storage: Where names are looked up.
+        address: Of an existing cluster; None: a local one.
+        trusted: Unpickles a run of foreign origin; see `rlssl.trust`.
+
+    Raises:
+        SpecError: If there is nothing to resume from, a trial has no valid checkpoint left, or the
+            run is somebody else's.
+        ResourceError: If the cluster cannot be used.
+    """
+    folder = sweep_folder(locate(run, storage))
+    if trusted:
+        trust.accept(folder)
+    description = describe(folder)
+    if not Tuner.can_restore(str(folder)):
+        raise SpecError(f"{folder} stopped before its trials began; start it again.")
+    if at_their_ends(folder):
+        click.echo(f"{folder} is at its end; to go on from its weights: rlssl train ... --from RUN")
+        return ExitCode.OK
+    say_where_trials_stand(folder)
+    trust.require(folder, "its checkpoints are pickles")
+    start_ray(load_spec(folder / SWEEP_SPEC_FILE), address, folder)
+    tuner = Tuner.restore(
+        str(folder), trainable=TrialRunner, resume_unfinished=True, resume_errored=True
+    )
+    code = fit(tuner, folder)
+    if not description["is_sweep"]:
+        finish_training(folder)
+    elif code != ExitCode.INTERRUPTED:
+        finish_sweep(folder)
+    return code
+
+
+def say_where_trials_stand(folder: Path) -> None:
+    """Prints the checkpoint that each trial goes on from; damaged ones are logged.
+
+    Raises:
+        SpecError: If a trial made checkpoints, and none of them is valid.
+    """
+    for trial in trial_folders(folder):
+        found = checkpoint.newest_or_none_yet(trial)
+        if found is None:
+            click.echo(f"{trial.name} has no checkpoint yet and starts again.")
+        else:
+            click.echo(f"{found.env_steps:,} env steps done at")
+            click.echo(str(found.path))

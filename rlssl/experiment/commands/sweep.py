@@ -1,0 +1,25 @@
+"""`rlssl sweep`: every point of a search with every seed, ending with a table and a picture."""
+
+from rlssl.errors import ExitCode
+from rlssl.experiment.commands.summary import finish_sweep
+from rlssl.experiment.spec.schema import Spec
+from rlssl.experiment.spec.search_space import num_trials
+from rlssl.experiment.tuning.launch import launch
+
+
+def sweep(spec: Spec, *, address: str | None = None) -> int:
+    """Runs the sweep; returns the exit code: 1 if a trial failed.
+
+    Args:
+        spec: From ``load_spec``.
+        address: Of an existing cluster; None: a local one.
+
+    Raises:
+        SpecError: If something is wrong before anything started.
+        ResourceError: If the cluster or the storage cannot be used.
+    """
+    size = f"{spec.name}: {num_trials(spec)} trials of {spec.stop['env_steps']:,} env steps"
+    code, folder = launch(spec, address=address, is_sweep=True, announcement=size)
+    if code != ExitCode.INTERRUPTED:
+        finish_sweep(folder)
+    return code

@@ -1,0 +1,65 @@
+"""`rlssl train`: one trial, through the same path as a sweep's."""
+
+from pathlib import Path
+
+from rlssl import trust
+from rlssl.errors import SpecError
+from rlssl.experiment.commands.summary import finish_training
+from rlssl.experiment.runs import locate, newest_checkpoint, sweep_folder, trial_folders
+from rlssl.experiment.spec.schema import Spec
+from rlssl.experiment.tuning.launch import launch
+
+#: Where training stops unless told.
+DEFAULT_ENV_STEPS = 1_000_000
+
+
+def train(
+    spec: Spec, *, warm_start: str | None = None, address: str | None = None, trusted: bool = False
+) -> int:
+    """Trains one policy; returns the exit code.
+
+    Args:
+        spec: Without a search.
+        warm_start: A run with one trial, whose newest weights training starts from.
+        address: Of an existing cluster; None: a local one.
+        trusted: Unpickles the weights of a run of foreign origin; see `rlssl.trust`.
+
+    Raises:
+        SpecError: If something is wrong before anything started.
+        ResourceError: If the cluster or the storage cannot be used.
+    """
+    if spec.search or len(spec.seeds) > 1:
+        raise SpecError("train runs one trial; use `rlssl sweep` for a search or several seeds.")
+    announcement = ""
+    if "env_steps" not in spec.stop:
+        announcement = f"Stopping at {DEFAULT_ENV_STEPS:,} env steps (--stop env_steps=N)."
+        spec = spec.model_copy(update={"stop": {**spec.stop, "env_steps": DEFAULT_ENV_STEPS}})
+    weights = None
+    if warm_start is not None:
+        weights = find_weights(warm_start, spec.storage, trusted=trusted)
+    code, folder = launch(
+        spec, address=address, is_sweep=False, warm_start=weights, announcement=announcement
+    )
+    finish_training(folder)
+    return code
+
+
+def find_weights(run: str, storage: str, *, trusted: bool) -> Path:
+    """The newest valid checkpoint of a run that has one trial.
+
+    Args:
+        run: Folder or name.
+        storage: Where names are looked up.
+        trusted: Whether the user vouches for a run of foreign origin.
+
+    Raises:
+        SpecError: If there is no such run, several trials, no valid checkpoint, or no trust.
+    """
+    folder = locate(run, storage)
+    if trusted:
+        trust.accept(sweep_folder(folder))
+    trials = trial_folders(folder)
+    if len(trials) > 1:
+        raise SpecError(f"--from '{run}' has {len(trials)} trials; name one's folder.")
+    trust.require(folder, "its checkpoints are pickles")
+    return newest_checkpoint(trials[0])

@@ -1,0 +1,89 @@
+"""From a spec to RLlib's config: the builder calls that it stands for."""
+
+from typing import Any
+
+import numpy as np
+
+from rlssl.errors import SpecError
+from rlssl.experiment.spec.checks import (
+    algorithm_class,
+)
+from rlssl.experiment.spec.schema import Spec, dump
+
+
+def build_config(spec: Spec) -> Any:
+    """The AlgorithmConfig of a spec without a search; what is left out stays at its default.
+
+    Raises:
+        SpecError: If the spec still holds a search, or a builder method refuses a value.
+    """
+    if spec.search:
+        raise SpecError(f"at_point must choose first among {sorted(spec.search)}.")
+    config = algorithm_class(spec.algorithm)()
+    try:
+        for method, arguments in _builder_calls(spec):
+            if arguments:
+                getattr(config, method)(**arguments)
+    except (TypeError, ValueError) as error:
+        raise error if isinstance(error, SpecError) else SpecError(str(error)) from error
+    return config
+
+
+def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
+    """The builder methods in the order of their calls: plug-ins first, as names may be theirs."""
+    runners, resources = spec.env_runners, spec.resources
+    return [
+        ("plugins", {"modules": spec.plugins} if spec.plugins else {}),
+        ("environment", {"env": spec.env}),
+        ("model", dump(spec.model)),
+        ("training", spec.training),
+        ("auxiliary", spec.auxiliary),
+        (
+            "env_runners",
+            {
+                "num_env_runners": resources.env_runners,
+                "num_cpus_per_env_runner": resources.cpus_per_env_runner,
+                **_given(
+                    num_envs_per_env_runner=runners.num_envs,
+                    rollout_fragment_length=runners.fragment_length,
+                ),
+            },
+        ),
+        ("resources", {"num_cpus_for_main_process": resources.cpus}),
+        (
+            "vectorization",
+            _given(vectorize=runners.vectorize, double_buffering=runners.double_buffering),
+        ),
+        (
+            "learners",
+            {
+                "num_learners": resources.learners,
+                "num_gpus_per_learner": resources.gpus_per_learner,
+            },
+        ),
+        ("connectors", {key: value for key, value in dump(spec.connectors).items() if value}),
+        ("evaluation", dump(spec.evaluation)),
+        (
+            "experiment",
+            _given(
+                watchdog_s=spec.watchdog_s,
+                env_step_timeout_s=spec.env_step_timeout_s,
+                checkpoint_replay=spec.checkpoint.replay_buffer,
+                total_env_steps=spec.stop.get("env_steps"),
+            ),
+        ),
+        ("debugging", {} if spec.seed is None else {"seed": run_seed(spec.seed)}),
+    ]
+
+
+def run_seed(seed: int) -> int:
+    """The seed of a trial's processes: far from those of its neighbours.
+
+    RLlib and gymnasium seed environment i of a runner with seed + i, so that trials with seeds 0
+    and 1 would share almost all of their environments' random streams, and count as independent.
+    """
+    return int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**31
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    return {key: value for key, value in arguments.items() if value is not None}

@@ -1,0 +1,260 @@
+"""Checks of a spec against what is registered: all that can be known before anything starts."""
+
+import importlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rlssl.errors import SpecError, closest, suggest, unknown_name
+from rlssl.experiment.spec.type_checks import call_arguments, check_arguments, field_types
+
+if TYPE_CHECKING:
+    from rlssl.experiment.spec.schema import Spec
+
+#: What a trial can stop on and a scheduler can rank by.
+STOP_METRICS = (
+    "env_steps",
+    "agent_steps",
+    "episode_return_mean",
+    "success_rate",
+    "time_total_s",
+    "evaluation/episode_return_mean",
+)
+RANKING_METRICS = ("episode_return_mean", "success_rate", "evaluation/episode_return_mean")
+TRACKERS = ("tensorboard",)
+LATER = {
+    "searcher": ("optuna", "hyperopt"),
+    "scheduler": ("pbt", "median"),
+    "tracking": ("wandb", "mlflow"),
+}
+
+
+def refuse_later(key: str, names: Iterable[str]) -> None:
+    """Refuses what rlssl will support, but does not yet.
+
+    Raises:
+        SpecError: Naming the key and the value.
+    """
+    for name in names:
+        if name in LATER[key]:
+            raise SpecError(f"{key}: '{name}' is not supported yet.")
+
+
+def algorithm_class(name: str) -> Any:
+    """The config class of an algorithm.
+
+    Raises:
+        SpecError: If there is no such algorithm, with a suggestion.
+    """
+    from rlssl.registry import ALGORITHMS
+
+    return ALGORITHMS[name]
+
+
+def layer_values(key: str, name: str, algorithm: str) -> Mapping[str, Any]:
+    """What a preset or variant of an algorithm sets, as a partial spec.
+
+    Args:
+        key: "preset" or "variant".
+        name: Which one.
+        algorithm: Name of the algorithm.
+
+    Raises:
+        SpecError: If the algorithm has no such preset or variant, with a suggestion.
+    """
+    known = getattr(algorithm_class(algorithm), f"{key}s")
+    if not isinstance(name, str) or name not in known:
+        end = suggest(str(name), known)
+        raise SpecError(f"unknown {key} {name!r} of algorithm '{algorithm}'{end}")
+    return known[name]
+
+
+def check(spec: "Spec") -> None:
+    """Checks names, types and combinations that the schema alone cannot.
+
+    Raises:
+        SpecError: Naming key, value and fix.
+    """
+    check_form(spec)
+    check_names(spec)
+    check_environment(spec.env)
+    config_class = algorithm_class(spec.algorithm)
+    for key in ("preset", "variant"):
+        if getattr(spec, key) is not None:
+            layer_values(key, getattr(spec, key), spec.algorithm)
+    check_arguments("training", spec.training, config_class.training_arguments())
+    check_model(spec)
+    check_auxiliary(spec)
+    check_connectors(spec)
+
+
+def check_form(spec: "Spec") -> None:
+    """What a spec says by itself: its name, where it stops, what it searches.
+
+    Raises:
+        SpecError: Naming key, value and fix.
+    """
+    check_name(spec.name)
+    check_stop(spec)
+    check_schedulers(spec)
+
+
+def check_names(spec: "Spec") -> None:
+    """Checks names against what is registered, importing nothing of it.
+
+    Raises:
+        SpecError: Naming key and value, with a suggestion.
+    """
+    from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES, ENCODERS
+
+    losses = [name for name, options in spec.auxiliary.items() if options is not None]
+    encoders = [] if spec.model.encoder is None else [spec.model.encoder]
+    wanted = ((ALGORITHMS, [spec.algorithm]), (AUXILIARY_LOSSES, losses), (ENCODERS, encoders))
+    for registry, names in wanted:
+        for name in names:
+            if name not in registry:
+                raise unknown_name(registry.kind, name, registry)
+
+
+def check_name(name: str) -> None:
+    """A run's name is a folder: no separators, no spaces, nothing hidden."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.=+@-]{0,119}", name):
+        raise SpecError(
+            f"name must be letters, digits and any of '_.=+@-', at most 120, not starting with a "
+            f"dot or dash; got {name!r}."
+        )
+
+
+def check_environment(env: Mapping[str, Any]) -> None:
+    """Checks that the environment's id is known; building it is ``preflight``'s affair."""
+    from rlssl.environments import building
+
+    if not isinstance(env.get("id"), str) or not env["id"]:
+        raise SpecError(f"env needs an id, as {{id: CartPole-v1}}; got {dict(env)!r}.")
+    for key in building.RESERVED_ENV_KEYS:
+        if key in env and key != "id":
+            raise SpecError(f"env.{key} is given to every environment by rlssl; leave it out.")
+    entry = building.find_environment(env["id"])
+    building.check_env_options(env)
+    if entry is not None:
+        entry.resolve("make")
+        return
+    import gymnasium as gym
+
+    module, _, name = env["id"].rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+        gym.spec(name)
+    except gym.error.Error as error:
+        hint = "`rlssl list envs` shows them; 'module:Id' imports a module that registers Id."
+        raise unknown_name("environment", env["id"], _resembling(env["id"]), hint) from error
+    except (Exception, SystemExit) as error:  # of somebody's module
+        raise SpecError(f"env.id {env['id']!r}: {type(error).__name__}: {error}.") from error
+
+
+def _resembling(name: str) -> set[str]:
+    """Ids to search for what was meant: gymnasium's, and the suites' only where those fail."""
+    import gymnasium as gym
+
+    from rlssl.environments.building import list_environments
+    from rlssl.registry import ENVIRONMENTS
+
+    known = set(gym.registry) | set(ENVIRONMENTS)
+    if closest(name, known):
+        return known
+    # Asking the suites for their members imports them: seconds.
+    return known | {row["id"] for row in list_environments()}
+
+
+def check_model(spec: "Spec") -> None:
+    """Checks ``model`` against what algorithms can build and the encoder's arguments."""
+    from rlssl.algorithms.common.config import MODEL_DEFAULTS_RLSSL
+    from rlssl.registry import ENCODERS
+
+    for key in type(spec.model).model_fields:
+        if key not in MODEL_DEFAULTS_RLSSL and getattr(spec.model, key) is not None:
+            raise SpecError(f"model.{key} is not supported yet; leave it out.")
+    if spec.model.encoder is not None:
+        hints = call_arguments(ENCODERS[spec.model.encoder])
+        check_arguments("model.encoder_config", spec.model.encoder_config, hints)
+
+
+def check_auxiliary(spec: "Spec") -> None:
+    """Checks losses, their fields, controls and ranges."""
+    from rlssl.auxiliary.base import CONTROLS
+    from rlssl.auxiliary.building import options_for, parse_auxiliary
+    from rlssl.registry import AUXILIARY_LOSSES
+
+    wanted = {name: options for name, options in spec.auxiliary.items() if options is not None}
+    for name, options in wanted.items():
+        config_class = AUXILIARY_LOSSES[name].Config
+        fields = field_types(config_class)
+        where = f"auxiliary.{name}"
+        check_arguments(where, options, {**fields, **dict.fromkeys(CONTROLS, bool)})
+    parse_auxiliary(options_for(wanted, spec.env["id"]))
+
+
+def check_connectors(spec: "Spec") -> None:
+    """Checks that each "module:attr" can be imported."""
+    from rlssl.plugins import resolve
+
+    for key in ("env_to_module", "learner"):
+        for reference in getattr(spec.connectors, key):
+            try:
+                resolve(reference)
+            except SpecError as error:
+                raise SpecError(f"connectors.{key}: {error}") from error
+
+
+def check_stop(spec: "Spec") -> None:
+    """Checks the stop metrics and their values."""
+    for metric, value in spec.stop.items():
+        if metric not in STOP_METRICS:
+            raise SpecError(f"unknown stop metric '{metric}'{suggest(metric, STOP_METRICS)}")
+        if metric.endswith("_steps") and not isinstance(value, int):
+            raise SpecError(f"stop.{metric} must be a whole number; got {value!r}.")
+        if metric.endswith(("_steps", "_s")) and value <= 0:
+            raise SpecError(f"stop.{metric} must be > 0; got {value!r}.")
+        _check_evaluated(spec, f"stop.{metric}", metric)
+
+
+def _check_evaluated(spec: "Spec", where: str, metric: str) -> None:
+    if metric.startswith("evaluation/") and spec.evaluation.every_env_steps is None:
+        raise SpecError(f"{where} needs evaluations; set evaluation.every_env_steps.")
+
+
+def check_schedulers(spec: "Spec") -> None:
+    """Checks scheduler, searcher, search and tracking against each other."""
+    from rlssl.experiment.spec.search_space import has_random
+
+    refuse_later("tracking", spec.tracking)
+    for tracker in spec.tracking:
+        if tracker not in TRACKERS:
+            raise SpecError(f"unknown tracking '{tracker}'{suggest(tracker, TRACKERS)}")
+    random = has_random(spec)
+    if random and spec.searcher is None:
+        raise SpecError(
+            "search draws values at random; say how many: searcher: {random: {num_samples: 8}}."
+        )
+    if spec.searcher is not None and not random:
+        raise SpecError("searcher: nothing in search is drawn at random; remove the searcher.")
+    if spec.scheduler is not None:
+        if not spec.search:
+            raise SpecError("scheduler needs a search: with one point there is nothing to compare.")
+        _check_asha(spec)
+
+
+def _check_asha(spec: "Spec") -> None:
+    assert spec.scheduler is not None
+    asha = spec.scheduler.asha
+    if asha.metric not in RANKING_METRICS:
+        end = suggest(asha.metric, RANKING_METRICS)
+        raise SpecError(f"unknown scheduler.asha.metric '{asha.metric}'{end}")
+    _check_evaluated(spec, "scheduler.asha.metric", asha.metric)
+    most = asha.max_env_steps or spec.stop.get("env_steps")
+    if most is not None and asha.grace_env_steps > most:
+        raise SpecError(
+            f"scheduler.asha.grace_env_steps must be at most {most}, the end of a trial; "
+            f"got {asha.grace_env_steps}."
+        )

@@ -1,0 +1,252 @@
+"""Specs: read from a file, completed by presets, checked, and turned into an RLlib config."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlssl.errors import SpecError
+from rlssl.experiment.spec.building import build_config
+from rlssl.experiment.spec.checks import (
+    check,
+    check_environment,
+    check_form,
+    check_names,
+    layer_values,
+    refuse_later,
+)
+from rlssl.experiment.spec.overrides import LAYERS, apply_overrides, merge, parse_override, set_path
+from rlssl.experiment.spec.schema import Spec, dump, parse
+from rlssl.experiment.spec.search_space import (
+    dimensions,
+    points_to_check,
+)
+from rlssl.experiment.spec.secrets import refuse_secrets
+from rlssl.experiment.spec.yaml_reader import MATRIX, plain, read_document
+
+
+def load_spec(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    extra: Mapping[str, Any] | None = None,
+) -> Spec:
+    """Reads a spec and checks all of it: each point of its search, too.
+
+    Layers, lowest first: the schema's defaults, preset, variant, file, ``extra``, ``overrides``.
+    What is searched comes last, when a trial starts (``at_point``).
+
+    Args:
+        source: A path, the name of one of ``list_sweeps()``, or a spec as a dict.
+        overrides: "a.b=value", values in YAML; in order.
+        extra: A partial spec laid over the file.
+
+    Returns:
+        The spec with preset and variant applied, except where the search chooses them.
+
+    Raises:
+        SpecError: Naming key, value and fix.
+    """
+    document = _normalised(_read(source))
+    saved = document.pop("provenance", None) is not None
+    if saved:
+        _refuse_layers_of_saved(overrides)
+    document = merge(document, _normalised(plain(extra or {}, "")))
+    document = _normalised(apply_overrides(document, overrides))
+    refuse_secrets(document)
+    _check_what_is_cheap(document)
+    spec = _build(document, expand=not saved)
+    if not isinstance(source, Mapping) or spec.search or len(spec.seeds) > 1:
+        _require_stop(spec)
+    for point in points_to_check(spec) if spec.search else []:
+        _check_point(spec, point)
+    return spec
+
+
+def _read(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(source, Mapping):
+        document: dict[str, Any] = plain(source, "")
+        return document
+    if source == MATRIX:
+        raise SpecError("'matrix' is no sweep; `rlssl matrix` plays it.")
+    if isinstance(source, str | Path):
+        return {"name": _folder_name(Path(source).stem), **read_document(source)}
+    raise SpecError(f"a spec must be a path, a name or a mapping; got {type(source).__name__}.")
+
+
+def at_point(spec: Spec, point: Mapping[str, Any], seed: int) -> Spec:
+    """The spec of one trial: nothing left to search.
+
+    Args:
+        spec: Of a sweep.
+        point: Dotted path -> value, for every path of ``spec.search``: one of ``points(spec)``,
+            with what Tune drew.
+        seed: One of ``spec.seeds``.
+
+    Raises:
+        SpecError: If a path is missing or not searched, or a value does not fit.
+    """
+    paths = {dimension.path for dimension in dimensions(spec.search)}
+    if paths != set(point):
+        raise SpecError(f"a point must give values to {sorted(paths)}; got {sorted(point)}.")
+    document = dump(spec)
+    for key in ("search", "searcher", "scheduler"):
+        document.pop(key, None)
+    for path, value in point.items():
+        document = set_path(document, path, plain(value, path))
+    document |= {"seed": seed, "seeds": [seed]}
+    return _build(_normalised(document), expand=_searches_layers(spec.search))
+
+
+def _check_point(spec: Spec, point: Mapping[str, Any]) -> None:
+    try:
+        at_point(spec, point, spec.seeds[0])
+    except SpecError as error:
+        where = ", ".join(f"{path} = {value!r}" for path, value in point.items())
+        raise SpecError(f"search at {where}: {error}") from error
+
+
+def _normalised(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Short forms written out: a bare environment id, an empty section."""
+    result = {key: value for key, value in document.items() if value is not None}
+    if isinstance(result.get("env"), str):
+        result["env"] = {"id": result["env"]}
+    return result
+
+
+def _refuse_layers_of_saved(overrides: Sequence[str]) -> None:
+    for text in overrides:
+        path, _ = parse_override(text)
+        if path in (*LAYERS, "algorithm"):
+            raise SpecError(
+                f"cannot set '{path}' on a resolved spec, where every layer is applied already; "
+                "start from the original file."
+            )
+
+
+def _load_plugins(modules: Sequence[str]) -> None:
+    from rlssl.plugins import load_plugins
+
+    load_plugins(modules)
+    # The built-in losses and encoders register when these are imported.
+    import rlssl.auxiliary
+    import rlssl.networks  # noqa: F401
+
+
+def _searches_layers(search: Any) -> bool:
+    keys = (*LAYERS, "algorithm")
+    return isinstance(search, Mapping) and any(key in search for key in keys)
+
+
+def _check_what_is_cheap(document: dict[str, Any]) -> None:
+    """Refuses in a second what needs no RLlib, whose import takes five.
+
+    Keys and types that are wrong in the file stay wrong whatever a preset or variant lays below.
+    """
+    for key in ("searcher", "scheduler"):
+        if isinstance(document.get(key), dict):
+            refuse_later(key, document[key])
+    sketch = parse(_with_seeds({"name": _default_name(document), "env": {}, **document}))
+    _check_seeds(sketch)
+    if not any(key in document for key in LAYERS) and not _searches_layers(sketch.search):
+        check_form(sketch)
+    _load_plugins(sketch.plugins)
+    check_names(sketch)
+    if "id" in sketch.env:
+        check_environment(sketch.env)
+
+
+def _with_seeds(document: dict[str, Any]) -> dict[str, Any]:
+    return {"seeds": [document["seed"]], **document} if "seed" in document else document
+
+
+def _build(document: dict[str, Any], *, expand: bool) -> Spec:
+    """Applies the layers where they are known, then checks everything."""
+    # A layer that the search chooses is applied at its points, below the file, as any other.
+    if not _searches_layers(document.get("search")):
+        document = _without_null_losses(_expanded(document) if expand else document)
+    spec = parse(_with_seeds({"name": _default_name(document), **document}))
+    _check_seeds(spec)
+    check(spec)
+    if not spec.search:
+        _check_builds(spec)
+    return spec
+
+
+def _expanded(document: dict[str, Any]) -> dict[str, Any]:
+    """The document laid over what its variant sets, over what its preset sets."""
+    layers: dict[str, Any] = {}
+    for key in LAYERS:
+        if key in document and isinstance(document.get("algorithm"), str):
+            values = layer_values(key, document[key], document["algorithm"])
+            layers = merge(layers, _normalised(plain(values, key)))
+    return _normalised(merge(layers, document))
+
+
+def _without_null_losses(document: dict[str, Any]) -> dict[str, Any]:
+    """Null removes the loss of a lower layer."""
+    losses = document.get("auxiliary")
+    if not isinstance(losses, dict):
+        return document
+    given = {name: options for name, options in losses.items() if options is not None}
+    return {**document, "auxiliary": given}
+
+
+def _check_builds(spec: Spec) -> None:
+    """Lets the algorithm refuse what it knows to be wrong: ranges, sizes that do not fit."""
+    config = build_config(spec)
+    # Else validate() would build the environment, for every point of a search.
+    config.adapt_to(None)
+    try:
+        config.validate()
+    except (TypeError, ValueError) as error:
+        raise error if isinstance(error, SpecError) else SpecError(str(error)) from error
+
+
+def _default_name(document: Mapping[str, Any]) -> str:
+    env = document.get("env")
+    env_id = env.get("id", "") if isinstance(env, dict) else ""
+    return _folder_name(f"{document.get('algorithm', '')}-{env_id}")
+
+
+def _folder_name(words: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.=+@-]", "-", words)[:120]
+
+
+def _check_seeds(spec: Spec) -> None:
+    if len(set(spec.seeds)) < len(spec.seeds):
+        raise SpecError(f"seeds must differ; got {spec.seeds}.")
+    if spec.seed is not None and spec.seeds != [spec.seed]:
+        raise SpecError(f"seed is for a single trial; got seed {spec.seed} and seeds {spec.seeds}.")
+
+
+def _require_stop(spec: Spec) -> None:
+    if "env_steps" not in spec.stop:
+        raise SpecError("stop.env_steps is missing: a sweep must say when its trials end.")
+
+
+def resolved_dict(spec: Spec) -> dict[str, Any]:
+    """The spec as plain data, which ``load_spec`` turns into the same spec again.
+
+    ``provenance: {resolved: true}`` says that preset and variant are applied already.
+    """
+    return {**dump(spec), "provenance": {"resolved": True}}
+
+
+def save_spec(spec: Spec, path: str | Path, provenance: Mapping[str, Any] | None = None) -> Path:
+    """Writes the resolved spec as YAML, which ``load_spec`` reads as the same spec.
+
+    Args:
+        spec: What to save.
+        path: Of the file; its folder must exist.
+        provenance: Versions, commit, machine: written beside the spec, ignored when it is read.
+
+    Returns:
+        ``path``.
+    """
+    document = {**dump(spec), "provenance": {"resolved": True, **(provenance or {})}}
+    text = yaml.safe_dump(plain(document, ""), sort_keys=False, allow_unicode=True)
+    Path(path).write_text(text, encoding="utf-8")
+    return Path(path)

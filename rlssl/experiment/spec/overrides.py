@@ -1,0 +1,75 @@
+"""Layers of a spec: dotted paths set, mappings laid over one another."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rlssl.errors import SpecError
+from rlssl.experiment.spec.yaml_reader import parse_yaml
+
+#: The keys of a spec that bring settings of their own, lowest layer first.
+LAYERS = ("preset", "variant")
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Splits ``a.b=value`` and reads the value as YAML: ``training.lr=1e-4``.
+
+    Raises:
+        SpecError: Naming the text if it has no '=' or an empty key.
+    """
+    path, equals, value = text.partition("=")
+    path = path.strip()
+    if not equals or not path or not all(path.split(".")):
+        raise SpecError(f"cannot set {text!r}; write KEY=VALUE, for example training.lr=1e-4.")
+    return path, parse_yaml(value, f"--set {text}")
+
+
+def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """``document`` with each of the ``a.b=value`` texts applied, in order."""
+    result = dict(document)
+    for text in overrides:
+        path, value = parse_override(text)
+        result = set_path(result, path, value)
+    return result
+
+
+def set_path(document: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of ``document`` with the value at a dotted path replaced, and mappings made for it.
+
+    Raises:
+        SpecError: If something that is no mapping stands in the way.
+    """
+    keys = path.split(".")
+    if keys[0] == "search" and len(keys) > 1:
+        keys = ["search", path.removeprefix("search.")]  # its own keys are dotted paths
+    if keys[0] == "env" and isinstance(document.get("env"), str):
+        document = {**document, "env": {"id": document["env"]}} if len(keys) > 1 else document
+    return _set(document, keys, value, path)
+
+
+def _set(node: Any, keys: Sequence[str], value: Any, path: str) -> Any:
+    if not keys:
+        return value
+    if node is None:
+        node = {}
+    if not isinstance(node, Mapping):
+        above = path.removesuffix("." + ".".join(keys))
+        raise SpecError(f"cannot set '{path}': '{above}' is {node!r}, not a mapping.")
+    return {**node, keys[0]: _set(node.get(keys[0]), keys[1:], value, path)}
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` laid on ``base``: mappings are merged, everything else is replaced.
+
+    The options of one environment or encoder mean nothing to another, so where ``over`` names
+    another one, they are not inherited.
+    """
+    if "id" in over and over["id"] != base.get("id", over["id"]):
+        return dict(over)
+    if "encoder" in over and over["encoder"] != base.get("encoder", over["encoder"]):
+        base = {key: value for key, value in base.items() if key != "encoder_config"}
+    result = dict(base)
+    for key, value in over.items():
+        below = base.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        result[key] = merge(below, value) if both else value  # type: ignore[arg-type]
+    return result

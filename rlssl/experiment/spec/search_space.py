@@ -1,0 +1,238 @@
+"""What a sweep varies: dotted paths and the values or distributions they take."""
+
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rlssl.errors import SpecError, suggest
+
+if TYPE_CHECKING:
+    from rlssl.experiment.spec.schema import Spec
+
+#: Kind of search -> names of its arguments; Tune's own names and order.
+DISTRIBUTIONS = {
+    "uniform": ("lower", "upper"),
+    "quniform": ("lower", "upper", "q"),
+    "loguniform": ("lower", "upper"),
+    "qloguniform": ("lower", "upper", "q"),
+    "randint": ("lower", "upper"),
+    "qrandint": ("lower", "upper", "q"),
+    "lograndint": ("lower", "upper"),
+    "qlograndint": ("lower", "upper", "q"),
+    "randn": ("mean", "sd"),
+    "qrandn": ("mean", "sd", "q"),
+}
+KINDS = ("grid", "choice", *DISTRIBUTIONS)
+
+#: A part of a trial's own configuration can be varied; how the sweep itself runs cannot.
+SEARCHABLE = (
+    "algorithm",
+    "auxiliary",
+    "connectors",
+    "env",
+    "env_runners",
+    "env_step_timeout_s",
+    "evaluation",
+    "model",
+    "preset",
+    "training",
+    "variant",
+    "watchdog_s",
+)
+
+#: More trials than this in one grid is taken for a mistake.
+MAX_GRID_POINTS = 10_000
+
+#: Of a grid with more points, values are checked one at a time: each costs milliseconds.
+MAX_COMBINATIONS_CHECKED = 256
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One searched path.
+
+    Attributes:
+        path: Dotted path in the spec: ``auxiliary.icm.coeff``.
+        kind: One of ``KINDS``.
+        arguments: The values of a grid or choice; the arguments of a distribution.
+    """
+
+    path: str
+    kind: str
+    arguments: tuple[Any, ...]
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether each value is tried, rather than drawn."""
+        return self.kind == "grid"
+
+    @property
+    def examples(self) -> tuple[Any, ...]:
+        """Values the path can take: all of a grid or choice, the ends of a distribution."""
+        if self.kind in ("grid", "choice"):
+            return self.arguments
+        first, second = self.arguments[:2]
+        if "randint" in self.kind:
+            inclusive = len(self.arguments) == 3 and self.arguments[2] != 1
+            return (first, second if inclusive else second - 1)
+        if "randn" in self.kind:
+            return (float(first),)
+        return (float(first), float(second))
+
+    def to_tune(self) -> Any:
+        """The search object of Ray Tune."""
+        from ray import tune
+
+        values = list(self.arguments)
+        if self.kind == "grid":
+            return tune.grid_search(values)
+        if self.kind == "choice":
+            return tune.choice(values)
+        return getattr(tune, self.kind)(*values)
+
+
+def dimensions(search: Mapping[str, Any]) -> list[Dimension]:
+    """Reads the ``search`` section: ``{path: {kind: arguments}}``.
+
+    Raises:
+        SpecError: For an unknown kind, wrong arguments, a path that cannot be searched, or two
+            spaces that would write to the same place.
+    """
+    read = [_read_dimension(path, entry) for path, entry in search.items()]
+    _refuse_overlaps([dimension.path for dimension in read])
+    size = math.prod(len(dimension.arguments) for dimension in read if dimension.is_grid)
+    if size > MAX_GRID_POINTS:
+        raise SpecError(
+            f"search: the grid has {size} points; at most {MAX_GRID_POINTS}. "
+            "Draw from it instead: choice, with searcher: {random: {num_samples: 32}}."
+        )
+    return read
+
+
+def _read_dimension(path: str, entry: Any) -> Dimension:
+    head = path.split(".")[0]
+    if not all(path.split(".")) or head not in SEARCHABLE:
+        hint = "write the seeds under 'seeds'" if head in ("seed", "seeds") else None
+        end = f"; {hint}." if hint else suggest(head, SEARCHABLE)
+        raise SpecError(f"search cannot vary '{path}'{end}")
+    if isinstance(entry, Mapping) and len(entry) > 1 and set(entry) <= set(KINDS):
+        raise SpecError(f"search.{path} holds {len(entry)} spaces: {', '.join(entry)}; keep one.")
+    if not isinstance(entry, Mapping) or len(entry) != 1:
+        raise SpecError(
+            f"search.{path} must be one of {{{': ...}, {'.join(KINDS)}: ...}}; got {entry!r}. "
+            "Write paths with dots: training.lr: {grid: [1e-4, 3e-4]}."
+        )
+    kind, arguments = next(iter(entry.items()))
+    if kind not in KINDS:
+        raise SpecError(f"unknown search '{kind}' at 'search.{path}'{suggest(kind, KINDS)}")
+    check = _check_values if kind in ("grid", "choice") else _check_distribution
+    check(path, kind, arguments)
+    return Dimension(path, kind, tuple(arguments))
+
+
+def _check_values(path: str, kind: str, values: Any) -> None:
+    if not isinstance(values, list) or not values:
+        raise SpecError(f"search.{path}.{kind} must be a list of values; got {values!r}.")
+    texts = [json.dumps(value, sort_keys=True) for value in values]
+    for text in texts:
+        if texts.count(text) > 1:
+            raise SpecError(f"search.{path}.{kind} holds {text} twice; each value runs once.")
+
+
+def _check_distribution(path: str, kind: str, arguments: Any) -> None:
+    names = DISTRIBUTIONS[kind]
+    where = f"search.{path}.{kind}"
+    expected = f"[{', '.join(names)}]"
+    if not isinstance(arguments, list) or len(arguments) != len(names):
+        raise SpecError(f"{where} takes {expected}; got {arguments!r}.")
+    number = int if "randint" in kind else (int, float)
+    word = "whole numbers" if "randint" in kind else "numbers"
+    for value in arguments:
+        if isinstance(value, bool) or not isinstance(value, number) or not math.isfinite(value):
+            raise SpecError(f"{where} takes {expected} as {word}; got {arguments!r}.")
+    _check_range(where, kind, dict(zip(names, arguments, strict=True)))
+
+
+def _check_range(where: str, kind: str, given: Mapping[str, float]) -> None:
+    if "lower" in given and not given["lower"] < given["upper"]:
+        raise SpecError(f"{where} needs lower < upper; got {list(given.values())}.")
+    if "log" in kind and not given["lower"] > 0:
+        raise SpecError(f"{where} needs lower > 0; got {given['lower']}.")
+    for name in ("q", "sd"):
+        if name in given and not given[name] > 0:
+            raise SpecError(f"{where} needs {name} > 0; got {given[name]}.")
+    for name in ("lower", "upper"):
+        if "q" in given and name in given and _remainder(given[name], given["q"]):
+            raise SpecError(
+                f"{where}: {name} must be a multiple of q; got {given[name]} and {given['q']}."
+            )
+
+
+def _remainder(value: float, step: float) -> bool:
+    """Whether Tune would refuse the bound."""
+    return not math.isclose(value / step, round(value / step))
+
+
+def _refuse_overlaps(paths: list[str]) -> None:
+    for one, other in itertools.permutations(paths, 2):
+        if other.startswith(f"{one}."):
+            raise SpecError(
+                f"search: '{one}' and '{other}' both set '{other}'; "
+                f"write whole values of '{one}', or paths below it, not both."
+            )
+
+
+def points(spec: "Spec") -> list[dict[str, Any]]:
+    """The grid of ``spec``: one ``{path: value}`` a point; ``[{}]`` without a grid.
+
+    The last path of the file varies fastest.
+    """
+    return _product([d for d in dimensions(spec.search) if d.is_grid])
+
+
+def _product(grid: list[Dimension]) -> list[dict[str, Any]]:
+    rows = itertools.product(*(dimension.arguments for dimension in grid))
+    paths = [dimension.path for dimension in grid]
+    return [dict(zip(paths, row, strict=True)) for row in rows]
+
+
+def points_to_check(spec: "Spec") -> list[dict[str, Any]]:
+    """Complete points that together hold every value of grids and choices, and every bound.
+
+    Every combination of a small grid; of a larger one, each value beside the first of the others.
+    """
+    every = sorted(dimensions(spec.search), key=lambda dimension: dimension.is_grid)
+    first = {dimension.path: dimension.examples[0] for dimension in every}
+    grid = [dimension for dimension in every if dimension.is_grid]
+    if math.prod(len(dimension.arguments) for dimension in grid) > MAX_COMBINATIONS_CHECKED:
+        grid = []
+    others = [
+        {**first, dimension.path: example}
+        for dimension in every
+        if dimension not in grid
+        for example in dimension.examples[1:]
+    ]
+    return [{**first, **point} for point in _product(grid)] + others
+
+
+def has_random(spec: "Spec") -> bool:
+    """Whether any searched path is drawn rather than listed."""
+    return any(not dimension.is_grid for dimension in dimensions(spec.search))
+
+
+def num_samples(spec: "Spec") -> int:
+    """How many times Tune goes through the grid: the samples of a random search, else 1."""
+    return spec.searcher.random.num_samples if spec.searcher else 1
+
+
+def num_trials(spec: "Spec") -> int:
+    """Trials of the whole sweep: grid points x samples x seeds."""
+    return len(points(spec)) * num_samples(spec) * len(spec.seeds)
+
+
+def to_tune(spec: "Spec") -> dict[str, Any]:
+    """The searched paths as Tune's search objects; give a trial's values to ``at_point``."""
+    return {dimension.path: dimension.to_tune() for dimension in dimensions(spec.search)}

@@ -1,0 +1,1 @@
+"""Trials under Ray Tune: what one is, and what watches over it."""

@@ -1,0 +1,196 @@
+"""Tune callbacks of the driver: the trial's files, and the progress bar of `rlssl train`."""
+
+import csv
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow.fs
+import ray
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rlssl.experiment.checkpoints import checkpoint
+from rlssl.experiment.provenance import provenance
+from rlssl.experiment.spec.loading import save_spec
+from rlssl.experiment.tuning.retries import last_error
+from rlssl.experiment.tuning.trainable import (
+    ENV_STEPS_AT_START,
+    point_of,
+    trial_spec,
+    variant_label,
+)
+
+#: Seconds without a running trial after which a line says what is waited for.
+WAITING_S = 30.0
+
+EPISODES_FILE = "episodes.csv"
+TRIAL_FILE = "trial.json"
+SPEC_FILE = "spec.yaml"
+
+#: Seconds between lines where the output is no terminal.
+_PLAIN_PERIOD_S = 30.0
+
+_EPISODE_HEADER = ("env_steps", "return", "length", "success")
+
+
+class TrialFiles(Callback):
+    """Writes spec.yaml, trial.json and episodes.csv into every trial's folder.
+
+    ``episodes.csv`` has one row an episode. A trial that goes back to a checkpoint repeats what
+    came after it: those rows are dropped first.
+    """
+
+    def __init__(self) -> None:
+        self._started: set[str] = set()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Tune's hook: also called when a trial is restarted."""
+        folder = trial_folder(trial)
+        spec = trial_spec(trial.config)
+        save_spec(spec, folder / SPEC_FILE, provenance())
+        point = point_of(trial.config)
+        description = {"point": point, "seed": spec.seed, "variant_label": variant_label(point)}
+        (folder / TRIAL_FILE).write_text(json.dumps(description, indent=2))
+        self._started.discard(trial.trial_id)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Tune's hook: moves the episodes from the result to the file."""
+        path = trial_folder(trial) / EPISODES_FILE
+        if trial.trial_id not in self._started:
+            self._started.add(trial.trial_id)
+            _rewrite(path, keep_until=result.get(ENV_STEPS_AT_START, 0))
+        with path.open("a", newline="") as file:
+            csv.writer(file).writerows(result.pop("episodes", []))
+
+
+class Retries(Callback):
+    """Says that a trial failed and goes on, and from where."""
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Tune's hook."""
+        found = checkpoint.newest_valid(trial_folder(trial))
+        where = "the beginning" if found is None else f"{found.env_steps:,} env steps"
+        click.echo(
+            f"{trial} lost a process ({root_cause(last_error(trial))}); it goes on from {where}, "
+            f"try {trial.run_metadata.num_failures} of {trial.max_failures}.",
+            err=True,
+        )
+
+
+class Waiting(Callback):
+    """Says that no trial runs because nothing is free, as after the loss of a node."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves callbacks with the experiment; a clock is not to be kept."""
+        return {"_since": None}
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        """Tune's hook, a few times a second at least."""
+        pending = [trial for trial in trials if trial.status == Trial.PENDING]
+        if not pending or any(trial.status == Trial.RUNNING for trial in trials):
+            self._since = None
+        elif self._since is None:
+            self._since = time.monotonic()
+        elif time.monotonic() - self._since > WAITING_S:
+            self._since = math.inf  # once
+            asked = pending[0].placement_group_factory.required_resources.get("CPU", 0)
+            free = ray.available_resources().get("CPU", 0)
+            click.echo(
+                f"no trial runs: one asks {asked:g} CPUs, and of the cluster's "
+                f"{ray.cluster_resources().get('CPU', 0):g} are {free:g} free; waiting.",
+                err=True,
+            )
+
+
+def root_cause(error: BaseException | None) -> str:
+    """What an error began with, in one line."""
+    while getattr(error, "cause", None) is not None:
+        error = error.cause  # type: ignore[union-attr]
+    words = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {words[0]}" if words else type(error).__name__
+
+
+class ProgressBar(Callback):
+    """Env steps, env steps/s, return and the time that is left."""
+
+    def __init__(self, total_env_steps: float) -> None:
+        self._total = total_env_steps
+        self._progress: Progress | None = None
+        self._last_line = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves callbacks with the experiment; a terminal's bar is not to be kept."""
+        return {"_total": self._total, "_progress": None, "_last_line": 0.0}
+
+    def setup(self, **_: Any) -> None:
+        """Tune's hook."""
+        self._progress = Progress(
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} env steps"),
+            BarColumn(bar_width=10),
+            TextColumn("{task.fields[rate]}/s  return {task.fields[score]}  ETA"),
+            TimeRemainingColumn(),
+        )
+        self._task = self._progress.add_task("train", total=self._total, rate="-", score="-")
+        self._progress.start()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Tune's hook."""
+        if self._progress is None:
+            return
+        self._say(result)
+        done_here = result["env_steps"] - result.get(ENV_STEPS_AT_START, 0)
+        self._progress.update(
+            self._task,
+            completed=result["env_steps"],
+            rate=f"{done_here / max(result['time_since_restore'], 1e-9):,.0f}",
+            score=f"{result['episode_return_mean']:.4g}",
+        )
+
+    def _say(self, result: dict[str, Any]) -> None:
+        """A plain line now and then, where the bar would show at the end alone."""
+        if sys.stdout.isatty() or time.monotonic() - self._last_line < _PLAIN_PERIOD_S:
+            return
+        self._last_line = time.monotonic()
+        steps, score = result["env_steps"], result["episode_return_mean"]
+        print(f"{steps:,}/{self._total:,.0f} env steps  return {score:.4g}", flush=True)
+
+    def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
+        """Tune's hook."""
+        if self._progress is not None:
+            self._progress.stop()
+
+
+def trial_folder(trial: Trial) -> Path:
+    """Where the trial's files belong: in the storage, if that is a path, else where Tune stages."""
+    if isinstance(trial.storage.storage_filesystem, pyarrow.fs.LocalFileSystem):
+        folder = Path(trial.storage.trial_fs_path)
+    else:
+        folder = Path(trial.local_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _rewrite(path: Path, keep_until: int) -> None:
+    """Leaves the header and the rows up to ``keep_until`` env steps; replaces the file at once."""
+    rows = []
+    if path.exists():
+        with path.open(newline="") as file:
+            complete = (row for row in csv.reader(file) if len(row) == len(_EPISODE_HEADER))
+            rows = [row for row in complete if row[0].isdigit() and int(row[0]) <= keep_until]
+    aside = path.with_suffix(".tmp")
+    with aside.open("w", newline="") as file:
+        csv.writer(file).writerows([_EPISODE_HEADER, *rows])
+    aside.replace(path)

@@ -1,0 +1,258 @@
+"""Starts Ray and Tune for a spec, and tells what came of it."""
+
+import json
+import logging
+import math
+import os
+import signal
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from ray import tune
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.rl_module import RLModule
+from ray.tune import CheckpointConfig, FailureConfig, ResultGrid, RunConfig, TuneConfig, Tuner
+from ray.tune.experiment import Trial
+from ray.tune.result import EXPR_ERROR_FILE
+
+from rlssl import trust
+from rlssl.connectors.frame_stack import stacked_space
+from rlssl.environments.preflight import preflight
+from rlssl.errors import ExitCode, ResourceError, SpecError
+from rlssl.experiment.checkpoints import checkpoint
+from rlssl.experiment.checkpoints.warm_start import check_fits
+from rlssl.experiment.cluster.connect import start_ray
+from rlssl.experiment.provenance import provenance
+from rlssl.experiment.spec.building import build_config
+from rlssl.experiment.spec.loading import at_point, resolved_dict, save_spec
+from rlssl.experiment.spec.schema import Spec
+from rlssl.experiment.spec.search_space import num_samples, points_to_check, to_tune
+from rlssl.experiment.tuning.callbacks import ProgressBar, Retries, TrialFiles, Waiting
+from rlssl.experiment.tuning.retries import only_dead_processes_retried
+from rlssl.experiment.tuning.seeded_asha import SeededASHA
+from rlssl.experiment.tuning.trainable import (
+    REGISTRATIONS_KEY,
+    SEED_KEY,
+    SPEC_KEY,
+    WARM_START_KEY,
+    TrialRunner,
+    point_of,
+    variant_label,
+)
+from rlssl.registry import local_registrations
+
+#: The sweep's own spec, and what a later `resume` needs besides, in the sweep's folder.
+SWEEP_SPEC_FILE = "sweep.yaml"
+RUN_FILE = "run.json"
+
+#: What trials are ranked by.
+METRIC, MODE = "episode_return_mean", "max"
+
+
+def launch(
+    spec: Spec,
+    *,
+    address: str | None,
+    is_sweep: bool,
+    warm_start: Path | None = None,
+    announcement: str = "",
+) -> tuple[int, Path]:
+    """Runs every trial of ``spec``; returns the exit code and the folder of the results.
+
+    Args:
+        spec: From ``load_spec``.
+        address: Of an existing cluster; None: a local one.
+        is_sweep: Whether a table is shown rather than a bar.
+        warm_start: A checkpoint whose weights every trial starts from.
+        announcement: Printed when nothing is left that could be refused.
+
+    Raises:
+        SpecError: If the environment fails its preflight; nothing was started.
+        ResourceError: If the cluster or the storage cannot be used.
+    """
+    for point in points_to_check(spec) if spec.search else [{}]:
+        module = check_trial(at_point(spec, point, spec.seeds[0]))
+        if warm_start is not None:
+            check_fits(warm_start, module, spec)
+    registrations = local_registrations()
+    storage = storage_path(spec.storage)
+    name = free_name(storage, spec.name)
+    start_ray(spec, address, Path(storage))
+    if announcement:
+        click.echo(announcement)
+    folder = Path(storage, name)
+    _describe(spec, folder, is_sweep)
+    tuner = Tuner(
+        TrialRunner,
+        param_space={
+            SPEC_KEY: resolved_dict(spec),
+            SEED_KEY: tune.grid_search(list(spec.seeds)),
+            **to_tune(spec),
+            **({WARM_START_KEY: str(warm_start)} if warm_start else {}),
+            **({REGISTRATIONS_KEY: registrations} if registrations else {}),
+        },
+        tune_config=TuneConfig(
+            metric=METRIC,
+            mode=MODE,
+            num_samples=num_samples(spec),
+            scheduler=_scheduler(spec),
+            trial_dirname_creator=_folder_name,
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=storage,
+            stop=dict(spec.stop),
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=spec.checkpoint.keep, checkpoint_at_end=True
+            ),
+            failure_config=FailureConfig(max_failures=spec.max_failures),
+            **output(spec, is_sweep),
+        ),
+    )
+    return fit(tuner, folder), folder
+
+
+def check_trial(spec: Spec) -> RLModule:
+    """Builds what a trial builds, once: environment, networks and auxiliary losses.
+
+    Returns:
+        The networks, untrained.
+
+    Raises:
+        SpecError: In the words of what failed; nothing was started.
+    """
+    config = build_config(spec)
+    spaces = preflight(config.env_settings, config.env_step_timeout_s)
+    config.adapt_to(spaces)
+    config.check_training()
+    stacked = stacked_space(spaces.observation_space, config.frame_stack)
+    try:
+        return config.get_rl_module_spec(
+            spaces={DEFAULT_MODULE_ID: (stacked, spaces.action_space)}, inference_only=False
+        ).build()
+    except Exception as error:
+        # In its own words where they are for users, else with the type that says what they mean.
+        words = str(error) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}"
+        encoder = config.network["encoder"]
+        raise SpecError(
+            f"model.encoder={encoder!r} or auxiliary={list(spec.auxiliary)} does not fit "
+            f"{spec.env['id']}: {words}"
+        ) from error
+
+
+def fit(tuner: Tuner, folder: Path) -> int:
+    """Runs Tune to its end; returns the exit code after saying what failed, and where."""
+    # As Ctrl-C: what a cluster's scheduler sends leaves a checkpoint and the way to resume, too.
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    # What failed is said below, in the environment's own words first.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    with only_dead_processes_retried():
+        grid = tuner.fit()
+    trials: Sequence[Trial] = grid._experiment_analysis.trials
+    failed = [trial for trial in trials if trial.status == Trial.ERROR]
+    if not all(trial.status == Trial.ERROR or _reached_its_end(trial) for trial in trials):
+        _explain_interruption(trials, folder)
+        return ExitCode.INTERRUPTED
+    _explain_failures(grid)
+    return ExitCode.TRIAL_FAILED if failed else ExitCode.OK
+
+
+def output(spec: Spec, is_sweep: bool) -> dict[str, Any]:
+    """The part of RunConfig that decides what is printed."""
+    if not is_sweep:
+        bar = ProgressBar(spec.stop.get("env_steps", math.inf))
+        return {"verbose": 0, "callbacks": [TrialFiles(), Retries(), Waiting(), bar]}
+    table = tune.CLIReporter(
+        metric_columns={METRIC: "return", "success_rate": "success", "env_steps": "env_steps"},
+        parameter_columns=[*to_tune(spec), SEED_KEY],
+        max_report_frequency=15,
+        max_column_length=40,
+    )
+    return {
+        "verbose": 1,
+        "callbacks": [TrialFiles(), Retries(), Waiting()],
+        "progress_reporter": table,
+    }
+
+
+def storage_path(storage: str) -> str:
+    """The storage as Tune takes it: absolute, and writable.
+
+    Raises:
+        SpecError: If it is a URI.
+        ResourceError: If it cannot be written.
+    """
+    if "://" in storage:
+        raise SpecError(f"storage '{storage}': URIs are not supported yet; give a folder.")
+    path = Path(storage).expanduser().resolve()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ResourceError(f"storage '{storage}' cannot be written: {error}.") from error
+    return str(path)
+
+
+def free_name(storage: str, name: str) -> str:
+    """``name``, with a timestamp appended where the storage has it already."""
+    if not Path(storage, name).exists():
+        return name
+    return f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _describe(spec: Spec, folder: Path, is_sweep: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    trust.record(folder)
+    save_spec(spec, folder / SWEEP_SPEC_FILE, provenance())
+    # So that plug-ins beside the spec are found from another folder, too.
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    by_script = sorted(name for table in local_registrations().values() for name in table)
+    run = {"is_sweep": is_sweep, "python_path": paths, "registered_by_script": by_script}
+    aside = folder / f"{RUN_FILE}.tmp"
+    aside.write_text(json.dumps(run, indent=2))
+    aside.replace(folder / RUN_FILE)
+
+
+def _scheduler(spec: Spec) -> SeededASHA | None:
+    if spec.scheduler is None:
+        return None
+    asha = spec.scheduler.asha
+    return SeededASHA(
+        metric=asha.metric,
+        mode=asha.mode,
+        grace_env_steps=asha.grace_env_steps,
+        max_env_steps=asha.max_env_steps or int(spec.stop["env_steps"]),
+        reduction_factor=asha.reduction_factor,
+    )
+
+
+def _folder_name(trial: Trial) -> str:
+    words = variant_label(point_of(trial.config))
+    label = "".join(letter if letter.isalnum() or letter in "-._=+" else "_" for letter in words)
+    return f"{label[:60]}-seed{trial.config[SEED_KEY]}-{trial.trial_id}"
+
+
+def _reached_its_end(trial: Trial) -> bool:
+    """Whether a stop criterion or the scheduler ended it; an interrupt terminates trials, too."""
+    return bool(trial.last_result and trial.last_result.get("done"))
+
+
+def _explain_failures(grid: ResultGrid) -> None:
+    for result in grid:
+        if result.error is not None:
+            last_line = str(result.error).strip().splitlines()[-1]
+            click.echo(f"trial failed: {last_line}", err=True)
+            click.echo(str(Path(result.path, EXPR_ERROR_FILE)), err=True)
+
+
+def _explain_interruption(trials: Sequence[Trial], folder: Path) -> None:
+    click.echo("interrupted; newest checkpoints:", err=True)
+    for trial in trials:
+        found = checkpoint.newest_valid(folder / Path(trial.path).name) if trial.path else None
+        click.echo(str(found.path) if found else f"{trial}: none yet", err=True)
+    click.echo(f"continue with: rlssl resume {folder}", err=True)

@@ -1,0 +1,52 @@
+"""The watchdog ends what stands still."""
+
+import itertools
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from rlssl.errors import TrainingStalledError
+from rlssl.experiment.tuning.watchdog import Watchdog
+
+
+@pytest.fixture
+def watchdog() -> Iterator[Watchdog]:
+    made = Watchdog(limit_s=0.3)
+    yield made
+    made.stop()
+
+
+def test_hanging_step_is_interrupted_within_seconds(watchdog: Watchdog) -> None:
+    watchdog.report(128)
+    start = time.monotonic()
+    with pytest.raises(TrainingStalledError, match=r"stood still at 128 for more than 0\.3 s"):
+        time.sleep(30)
+    assert time.monotonic() - start < 5
+
+
+def test_iterations_without_env_steps_fail(watchdog: Watchdog) -> None:
+    watchdog.report(128)
+    with pytest.raises(TrainingStalledError):
+        for _ in range(100):
+            time.sleep(0.01)
+            watchdog.report(128)
+
+
+def test_progress_keeps_it_quiet(watchdog: Watchdog) -> None:
+    for env_steps in range(1, 200):
+        watchdog.report(env_steps)
+        time.sleep(0.01)
+
+
+def test_work_within_an_iteration_keeps_it_quiet_and_its_end_does_not() -> None:
+    updates = itertools.count()
+    busy = True
+    made = Watchdog(limit_s=2.0, done=lambda: next(updates) if busy else 0)
+    try:
+        time.sleep(4)
+        busy = False
+        with pytest.raises(TrainingStalledError):
+            time.sleep(30)
+    finally:
+        made.stop()
