@@ -33,7 +33,7 @@ test-slow: .venv/.installed-dev system-libs
 	$(BIN)/python -m pytest -m "slow or cluster" --durations=10 $(PYTEST)
 
 bench: .venv/.installed-bench
-	$(BIN)/python -m benchmarks.rollouts $(BENCH)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 # The environments by themselves: they install under another name, which mypy cannot follow.
 types: .venv/.installed-dev

@@ -13,7 +13,7 @@ import os
 from functools import partial
 from typing import Any
 
-from benchmarks.harness import Comparison, Contestant, Play, Row, repeat
+from benchmarks.harness.contests import Comparison, Contestant, Play, Row, repeat
 
 NUM_ENVS, LENGTH, HIDDEN = 8, 20, (64, 64)
 #: Not imported here: its import registers with rlssl, in every contestant's process.

@@ -9,8 +9,8 @@ environment twice in gymnasium's checks. "native" is gymnasium's own vector vers
 
 from functools import partial
 
-from benchmarks import frameworks, loops
-from benchmarks.harness import Comparison, Contestant, Play, Row, repeat
+from benchmarks.harness.contests import Comparison, Contestant, Play, Row, repeat
+from benchmarks.peers import frameworks, loops
 
 NUM_ENVS, NUM_ROWS = 16, 128
 

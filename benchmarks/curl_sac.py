@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.harness import Comparison, Contestant, Play, Row, repeat
+from benchmarks.harness.contests import Comparison, Contestant, Play, Row, repeat
 from benchmarks.off_policy import filled_replay, follow, learner_of, relu_mlp
 
 FRAME = gym.spaces.Box(0, 255, (3, 100, 100), np.uint8)

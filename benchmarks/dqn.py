@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks import loops
-from benchmarks.harness import Comparison, Contestant, Play, Row, repeat
+from benchmarks.harness.contests import Comparison, Contestant, Play, Row, repeat
 from benchmarks.off_policy import EPISODE, filled_replay, learner_of
+from benchmarks.peers import loops
 
 NUM_FRAMES, NUM_ACTIONS, BATCH, FRAMES = 50_000, 6, 32, 4
 GAMMA, LEARNING_RATE = 0.99, 1e-4

@@ -13,7 +13,7 @@ import time
 from itertools import count
 from pathlib import Path
 
-from benchmarks.harness import Contestant, Play, Row, Sample, tree_cpu_seconds
+from benchmarks.harness.contests import Contestant, Play, Row, Sample, tree_cpu_seconds
 
 TARGET, MAX_ENV_STEPS = 475, 500_000
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from benchmarks.harness import Comparison, Contestant, Play, Row, Sample
+from benchmarks.harness.contests import Comparison, Contestant, Play, Row, Sample
 from benchmarks.off_policy import filled_replay, learner_of
 
 LOSSES = ("curl", "icm", "deepmdp", "bisimulation")

@@ -7,8 +7,8 @@ end in threads of torch and threads of ale-py.
 
 from functools import partial
 
-from benchmarks import loops
-from benchmarks.harness import Comparison, Contestant, Play, Row, UnavailableError, repeat
+from benchmarks.harness.contests import Comparison, Contestant, Play, Row, UnavailableError, repeat
+from benchmarks.peers import loops
 
 NUM_ENVS, NUM_ROWS, NUM_ACTIONS = 8, 32, 6
 THREADS = ((1, 1), (1, 2), (2, 1), (2, 2))

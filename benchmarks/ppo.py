@@ -9,8 +9,8 @@ metrics, episode statistics, weight synchronisation.
 from functools import partial
 from typing import Any
 
-from benchmarks import frameworks, loops
-from benchmarks.harness import Comparison, Contestant, Play, Row, repeat
+from benchmarks.harness.contests import Comparison, Contestant, Play, Row, repeat
+from benchmarks.peers import frameworks, loops
 
 NUM_ENVS, NUM_ROWS = 8, 128
 

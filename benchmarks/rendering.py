@@ -21,7 +21,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from benchmarks.machine import load, machine
+from benchmarks.harness.machine import load, machine
 from rlssl.environments.building import make_env
 
 PACKAGES = ("mujoco", "dm_control", "numpy", "gymnasium")

@@ -8,7 +8,7 @@ fragment is 2,048 steps, whoever samples it. Needs a core for every runner.
 import os
 from functools import partial
 
-from benchmarks.harness import Comparison, Contestant, Play, Row, repeat
+from benchmarks.harness.contests import Comparison, Contestant, Play, Row, repeat
 
 NUM_ENVS, STEPS = 8, 2048
 #: Not imported here: its import registers with rlssl, in every contestant's process.

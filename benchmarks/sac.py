@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.harness import Comparison, Contestant, Play, Row, UnavailableError, repeat
+from benchmarks.harness.contests import Comparison, Contestant, Play, Row, UnavailableError, repeat
 from benchmarks.off_policy import (
     filled_replay,
     follow,

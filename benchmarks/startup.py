@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.harness import Comparison, Contestant, Play, Row, Sample, tree_cpu_seconds
+from benchmarks.harness.contests import Comparison, Contestant, Play, Row, Sample, tree_cpu_seconds
 
 #: The same for both, in each one's words.
 _CONFIG = (

@@ -75,6 +75,10 @@ class NonFiniteUpdateError(RuntimeError):
     """Too many updates in a row had a gradient norm that is not finite (exit code 1)."""
 
 
+#: Another try would end the same way, whatever these errors were caused by.
+FINAL_ERRORS = (EnvironmentFaultError, NonFiniteUpdateError, SpecError, TrainingStalledError)
+
+
 def one_screen(message: str) -> str:
     """Returns ``message`` cut to one screen, whatever a user's values hold.
 

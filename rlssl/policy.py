@@ -32,15 +32,12 @@ from rlssl.errors import SpecError
 from rlssl.plugins import load_plugins
 from rlssl.ray_internals.env_runner import custom_connectors
 from rlssl.registry import ALGORITHMS
+from rlssl.run_files import POLICY_FILE, WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
 
 logger = logging.getLogger(__name__)
-
-#: The two files of a saved policy.
-POLICY_FILE = "policy.json"
-WEIGHTS_FILE = "weights.safetensors"
 
 
 class Policy:

@@ -11,6 +11,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from rlssl.run_files import EPISODES_FILE, RESULTS_FILE, SPEC_FILE, TRIAL_FILE
+
 FloatArray = NDArray[np.float64]
 
 _EPISODE_COLUMNS = ("env_steps", "return", "length", "success")
@@ -74,16 +76,16 @@ def read_trial(path: str | Path) -> Trial:
         ValueError: If a file cannot be read, naming the file and the line.
     """
     folder = Path(path).resolve()
-    point = _read_object(folder / "trial.json")
-    _require_keys(folder / "trial.json", point, ("point", "seed"))
+    point = _read_object(folder / TRIAL_FILE)
+    _require_keys(folder / TRIAL_FILE, point, ("point", "seed"))
     return Trial(
         path=folder,
-        spec=_read_spec(folder / "spec.yaml"),
+        spec=_read_spec(folder / SPEC_FILE),
         point=point["point"],
         seed=int(point["seed"]),
         variant_label=str(point.get("variant_label") or ""),
-        results=_read_results(folder / "result.json"),
-        episodes=_read_episodes(folder / "episodes.csv"),
+        results=_read_results(folder / RESULTS_FILE),
+        episodes=_read_episodes(folder / EPISODES_FILE),
     )
 
 
@@ -112,7 +114,7 @@ def read_sweep(path: str | Path) -> list[Trial]:
 
 
 def _has_reported(folder: Path) -> bool:
-    results = folder / "result.json"
+    results = folder / RESULTS_FILE
     return results.is_file() and results.stat().st_size > 0
 
 

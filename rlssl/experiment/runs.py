@@ -10,10 +10,9 @@ from typing import Any
 from rlssl import trust
 from rlssl.errors import DEFAULT_STORAGE, SpecError
 from rlssl.experiment.checkpoints import checkpoint
-from rlssl.experiment.tuning.callbacks import TRIAL_FILE
-from rlssl.experiment.tuning.launch import RUN_FILE
-from rlssl.policy import POLICY_FILE, Policy
+from rlssl.policy import Policy
 from rlssl.registry import local_registrations
+from rlssl.run_files import POLICY_FILE, POLICY_FOLDER, RUN_FILE, TRIAL_FILE
 
 
 def locate(run: str | Path, storage: str = DEFAULT_STORAGE) -> Path:
@@ -101,7 +100,7 @@ def policy_folders(folder: Path) -> list[Path]:
         return [folder]
     describe(sweep_folder(folder))
     trials = trial_folders(folder)
-    policies = [newest_checkpoint(trial) / checkpoint.POLICY_FOLDER for trial in trials]
+    policies = [newest_checkpoint(trial) / POLICY_FOLDER for trial in trials]
     if missing := [str(policy) for policy in policies if not policy.is_dir()]:
         raise SpecError(
             f"{missing[0]} does not exist: policies behind connectors.env_to_module of your own "

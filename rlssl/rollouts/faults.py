@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
-from ray.exceptions import RayActorError
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
 
 from rlssl.environments.observation_checks import BadObservationError
 from rlssl.environments.timeout import EnvironmentStalledError
 from rlssl.errors import EnvironmentFaultError
 from rlssl.ray_internals.env_runner import watch_remote_results
+from rlssl.ray_internals.errors import is_unbuilt_actor, raised_by_worker
 from rlssl.rollouts.batch_checks import BadRewardError
 
 logger = logging.getLogger(__name__)
@@ -195,12 +195,11 @@ def raise_faults_of_remote_runners() -> None:
 
 
 def _raise_if_final(error: BaseException) -> None:
-    is_unbuilt = isinstance(error, RayActorError) and error.actor_init_failed
-    # Ray's own error tells of actors and tasks first.
-    original = getattr(error.args[0] if is_unbuilt else error, "cause", error)
+    # Ray's own error speaks of actors and tasks first.
+    original = raised_by_worker(error)
     if isinstance(original, EnvironmentFaultError):
         raise EnvironmentFaultError(str(original)) from error
-    if is_unbuilt:
+    if is_unbuilt_actor(error):
         raise original
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from rlssl import errors
-from rlssl.experiment.checkpoints.checkpoint import MANIFEST
+from rlssl.run_files import MANIFEST
 from tests.cluster.clusters import PLUGIN, SLOW, Command, Nodes, can_unshare
 from tests.experiment.command_line import only_trial, results
 

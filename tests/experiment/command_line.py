@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rlssl.experiment.checkpoints.checkpoint import MANIFEST
+from rlssl.run_files import MANIFEST
 
 
 def rlssl(*arguments: str, cwd: Path, code: int = 0) -> tuple[str, str]:

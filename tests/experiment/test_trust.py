@@ -25,7 +25,8 @@ from rlssl.cli import main
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.spec.secrets import is_secret_key
-from rlssl.policy import POLICY_FILE, WEIGHTS_FILE, Policy, _build_module
+from rlssl.policy import Policy, _build_module
+from rlssl.run_files import POLICY_FILE, WEIGHTS_FILE
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,11 +15,10 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
 from rlssl.errors import (
-    EnvironmentFaultError,
-    NonFiniteUpdateError,
-    SpecError,
+    FINAL_ERRORS,
     TrainingStalledError,
 )
+from rlssl.ray_internals.errors import raised_by_worker
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +33,6 @@ MAX_FAILURES_IN_A_ROW = 5
 
 #: Being built may take so many times as long as answering.
 _BUILD_FACTOR = 10
-
-#: Raised where the run must end whatever the other workers do.
-_FINAL = (EnvironmentFaultError, NonFiniteUpdateError, SpecError, TrainingStalledError)
 
 
 class Reply(NamedTuple):
@@ -246,8 +242,8 @@ class WorkerPool:
             EnvironmentFaultError: As for `wait`.
         """
         member = self._members[index]
-        cause = _cause(error)
-        if isinstance(cause, _FINAL):
+        cause = raised_by_worker(error)
+        if isinstance(cause, FINAL_ERRORS):
             raise type(cause)(str(cause)) from error
         if isinstance(error, ActorUnavailableError):
             # Being started again: no failure of its own.
@@ -297,10 +293,3 @@ class WorkerPool:
                 f"no A3C worker has sent a gradient for {self._silence_s:g} s (watchdog_s); "
                 f"{len(self.alive())} of {len(self._members)} are there."
             )
-
-
-def _cause(error: RayError) -> BaseException:
-    """What a worker raised, of what Ray made of it."""
-    if isinstance(error, RayActorError):
-        error = error.args[0] if error.actor_init_failed and error.args else error
-    return getattr(error, "cause", None) or error

@@ -17,10 +17,8 @@ from ray.rllib.utils.metrics import (
 from rlssl.connectors.intrinsic_reward import INTRINSIC_RETURNS
 from rlssl.evaluation import evaluate_policy, summarize
 from rlssl.policy import Policy
+from rlssl.rollouts.episode_metrics import EPISODES_KEY
 from rlssl.rollouts.faults import FAULTS_KEY, count_faults, raise_faults_of_remote_runners
-
-#: Key of the per-episode records in the EnvRunners' metrics.
-EPISODE_RECORDS = "rlssl_episodes"
 
 #: How many finished episodes `episode_return_mean` and `success_rate` look back.
 EPISODE_WINDOW = 20
@@ -108,7 +106,7 @@ class ResultsMixin(Algorithm):
 
     def _pop_episodes(self, results: dict[str, Any], env_steps_before: int) -> list[list[float]]:
         """The iteration's episodes in the order of their ends."""
-        records = results.get(ENV_RUNNER_RESULTS, {}).pop(EPISODE_RECORDS, None)
+        records = results.get(ENV_RUNNER_RESULTS, {}).pop(EPISODES_KEY, None)
         if not records:
             return []
         # RLlib unwraps a series of one.

@@ -15,19 +15,12 @@ from rlssl.errors import SpecError
 from rlssl.experiment.checkpoints import exact_state
 from rlssl.policy import Policy
 from rlssl.ray_internals.env_runner import custom_connectors
+from rlssl.run_files import ALGORITHM_FOLDER, MANIFEST, POLICY_FOLDER, RUN_STATE_FILE
 from rlssl.system.files import checksum, flush
 from rlssl.system.random_state import undisturbed_generators
 
 logger = logging.getLogger(__name__)
 
-#: Lists every file with its checksum, and how far the run had come; written last.
-MANIFEST = "rlssl_checkpoint.json"
-#: RLlib's own checkpoint: everything that training needs between two episodes.
-ALGORITHM_FOLDER = "algorithm"
-#: Everything else that the run needs to go on as if nothing had happened; see `run_state`.
-RUN_STATE_FILE = "run_state.pkl"
-#: The policy alone, as `rlssl.load_policy` reads it.
-POLICY_FOLDER = "policy"
 
 #: Names of checkpoints, and of those that are being written.
 _FINISHED, _UNFINISHED = "checkpoint_*", ".checkpoint_*.writing"

@@ -15,13 +15,12 @@ from ray.rllib.core import (
 from ray.rllib.core.rl_module.rl_module import RLModule
 
 from rlssl.errors import SpecError
-from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.spec.schema import Spec
-from rlssl.experiment.tuning.callbacks import SPEC_FILE
+from rlssl.run_files import ALGORITHM_FOLDER, SPEC_FILE
 
 #: Where RLlib keeps the module's weights, below a checkpoint of ours: a pickle.
 WEIGHTS = Path(
-    checkpoint.ALGORITHM_FOLDER,
+    ALGORITHM_FOLDER,
     COMPONENT_LEARNER_GROUP,
     COMPONENT_LEARNER,
     COMPONENT_RL_MODULE,

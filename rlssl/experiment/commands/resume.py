@@ -12,8 +12,9 @@ from rlssl.experiment.cluster.connect import start_ray
 from rlssl.experiment.commands.summary import at_their_ends, finish_sweep, finish_training
 from rlssl.experiment.runs import describe, locate, sweep_folder, trial_folders
 from rlssl.experiment.spec.loading import load_spec
-from rlssl.experiment.tuning.launch import SWEEP_SPEC_FILE, fit
+from rlssl.experiment.tuning.launch import fit
 from rlssl.experiment.tuning.trainable import TrialRunner
+from rlssl.run_files import SWEEP_SPEC_FILE
 
 
 def resume(

@@ -9,10 +9,7 @@ from rich.console import Console
 from rlssl.analysis.results import Trial, read_sweep
 from rlssl.analysis.table import FINAL_EPISODES, render_table, sweep_table, write_table_csv
 from rlssl.experiment.checkpoints import checkpoint
-from rlssl.experiment.tuning.callbacks import TRIAL_FILE
-
-TABLE_FILE = "table.csv"
-CURVES_FILE = "learning_curves.png"
+from rlssl.run_files import CURVES_FILE, TABLE_FILE, TRIAL_FILE
 
 
 def finish_training(folder: Path) -> None:

@@ -25,13 +25,12 @@ from rlssl.experiment.tuning.trainable import (
     trial_spec,
     variant_label,
 )
+from rlssl.ray_internals.errors import raised_by_worker
+from rlssl.run_files import EPISODES_FILE, SPEC_FILE, TRIAL_FILE
 
 #: Seconds without a running trial after which a line says what is waited for.
 WAITING_S = 30.0
 
-EPISODES_FILE = "episodes.csv"
-TRIAL_FILE = "trial.json"
-SPEC_FILE = "spec.yaml"
 
 #: Seconds between lines where the output is no terminal.
 _PLAIN_PERIOD_S = 30.0
@@ -115,8 +114,8 @@ class Waiting(Callback):
 
 def root_cause(error: BaseException | None) -> str:
     """What an error began with, in one line."""
-    while getattr(error, "cause", None) is not None:
-        error = error.cause  # type: ignore[union-attr]
+    while error is not None and (inner := raised_by_worker(error)) is not error:
+        error = inner
     words = str(error).strip().splitlines()
     return f"{type(error).__name__}: {words[0]}" if words else type(error).__name__
 

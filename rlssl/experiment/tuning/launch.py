@@ -43,10 +43,7 @@ from rlssl.experiment.tuning.trainable import (
     variant_label,
 )
 from rlssl.registry import local_registrations
-
-#: The sweep's own spec, and what a later `resume` needs besides, in the sweep's folder.
-SWEEP_SPEC_FILE = "sweep.yaml"
-RUN_FILE = "run.json"
+from rlssl.run_files import RUN_FILE, SWEEP_SPEC_FILE
 
 #: What trials are ranked by.
 METRIC, MODE = "episode_return_mean", "max"

@@ -13,12 +13,8 @@ from typing import Any
 from ray import exceptions
 from ray.tune.experiment import Trial
 
-from rlssl.errors import (
-    EnvironmentFaultError,
-    NonFiniteUpdateError,
-    SpecError,
-    TrainingStalledError,
-)
+from rlssl.errors import FINAL_ERRORS
+from rlssl.ray_internals.errors import causes
 
 #: Somebody else's doing: a kill, a lost node, a full disk or one that is away for a moment.
 _FROM_OUTSIDE = (
@@ -33,21 +29,14 @@ _FROM_OUTSIDE = (
     OSError,
 )
 
-#: Decided after many tries, or for good: whatever they were caused by.
-_FINAL = (EnvironmentFaultError, NonFiniteUpdateError, SpecError, TrainingStalledError)
-
 
 def came_from_outside(error: BaseException | None) -> bool:
     """Whether another try may do better, by what ``error`` is or was caused by."""
-    while error is not None and not isinstance(error, _FINAL):
-        if isinstance(error, exceptions.RayActorError) and error.actor_init_failed:
-            # No process died: it could not be built, for the reason that Ray carries along.
-            error = getattr(error.args[0], "cause", None) if error.args else None
-            continue
-        if isinstance(error, _FROM_OUTSIDE):
+    for cause in causes(error):
+        if isinstance(cause, FINAL_ERRORS):
+            return False
+        if isinstance(cause, _FROM_OUTSIDE):
             return True
-        # Ray keeps what a remote process raised here.
-        error = getattr(error, "cause", None) or error.__cause__
     return False
 
 

@@ -19,6 +19,7 @@ from rlssl.experiment.tuning.runner_restarts import Casualties
 from rlssl.experiment.tuning.watchdog import Watchdog
 from rlssl.plugins import load_plugins
 from rlssl.registry import restore_registrations
+from rlssl.run_files import ALGORITHM_FOLDER
 
 #: Keys of a trial's config beside the searched paths.
 SPEC_KEY, SEED_KEY, WARM_START_KEY = "spec", "seed", "warm_start"
@@ -134,7 +135,7 @@ class TrialRunner(tune.Trainable):
     def _load_weights(self, run: Path) -> None:
         """Warm start: the whole RLModule's weights, and nothing else, from a checkpoint."""
         component = f"{COMPONENT_LEARNER_GROUP}/{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
-        path = run / checkpoint.ALGORITHM_FOLDER / component
+        path = run / ALGORITHM_FOLDER / component
         self.algorithm.restore_from_path(str(path), component=component)
         self.algorithm.env_runner_group.sync_weights(
             from_worker_or_learner_group=self.algorithm.learner_group, inference_only=True

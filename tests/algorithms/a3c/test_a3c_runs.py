@@ -17,6 +17,7 @@ from rlssl.algorithms.a3c.pool import Reply
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.policy import Policy
 from rlssl.ray_internals.env_runner import actor_manager
+from rlssl.run_files import POLICY_FOLDER
 from tests.algorithms.a3c.a3c_bench import small_a3c
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.usefixtures("own_ray")]
@@ -277,7 +278,7 @@ def test_checkpoint_of_two_workers_carries_counts_and_optimiser_on(tmp_path: Pat
         steps, version = first.agent_steps, first.version
         values = first._learner.flat.values.clone()
         states = [o.state_dict()["state"] for o in optimizers(first)]
-        policy = Policy.load(tmp_path / checkpoint.POLICY_FOLDER)
+        policy = Policy.load(tmp_path / POLICY_FOLDER)
     finally:
         first.stop()
     second = built(config.copy())

@@ -12,6 +12,7 @@ from ray.train._internal.storage import StorageContext
 
 from rlssl.errors import SpecError
 from rlssl.experiment.checkpoints import checkpoint
+from rlssl.run_files import MANIFEST
 from rlssl.system.files import checksum
 
 
@@ -20,7 +21,7 @@ def write_checkpoint(folder: Path, env_steps: int) -> Path:
     (folder / "algorithm" / "state").write_bytes(b"weights" * env_steps)
     files = {"algorithm/state": checksum(folder / "algorithm" / "state")}
     manifest = {"env_steps": env_steps, "files": files}
-    (folder / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+    (folder / MANIFEST).write_text(json.dumps(manifest))
     return folder
 
 
@@ -46,7 +47,7 @@ def test_truncated_checkpoint_is_skipped_for_the_one_before(
 
 @pytest.mark.parametrize(
     "lost, message",
-    [("algorithm/state", "lacks algorithm/state"), (checkpoint.MANIFEST, "no readable")],
+    [("algorithm/state", "lacks algorithm/state"), (MANIFEST, "no readable")],
 )
 def test_missing_file_is_named(tmp_path: Path, lost: str, message: str) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint_000000", 100)
@@ -61,7 +62,7 @@ def test_no_checkpoint_is_none(tmp_path: Path) -> None:
 
 def test_half_a_manifest_is_no_manifest(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint_000000", 100)
-    (folder / checkpoint.MANIFEST).write_text("{}")
+    (folder / MANIFEST).write_text("{}")
     with pytest.raises(SpecError, match="no readable"):
         checkpoint.check(folder)
 
@@ -108,7 +109,7 @@ def test_published_checkpoint_replaces_the_whole_of_what_was_there(tmp_path: Pat
     (target / "left_over").touch()
     checkpoint.publish(write_checkpoint(tmp_path / "written", 300), target)
     assert checkpoint.check(target).env_steps == 300
-    assert sorted(path.name for path in target.iterdir()) == ["algorithm", checkpoint.MANIFEST]
+    assert sorted(path.name for path in target.iterdir()) == ["algorithm", MANIFEST]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint_000000", "written"]
 
 

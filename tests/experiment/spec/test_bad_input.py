@@ -18,10 +18,10 @@ from click.testing import CliRunner, Result
 
 from rlssl import trust
 from rlssl.cli import main
-from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.checkpoints.warm_start import WEIGHTS
 from rlssl.experiment.spec.loading import load_spec, save_spec
 from rlssl.experiment.tuning.launch import check_trial
+from rlssl.run_files import MANIFEST
 
 TRAIN = ("train", "ppo", "CartPole-v1")
 
@@ -232,7 +232,7 @@ def other(folder: Path) -> Path:
     weights.write_bytes(pickle.dumps(check_trial(spec).get_state()))
     checksum = hashlib.sha256(weights.read_bytes()).hexdigest()
     manifest = {"env_steps": 100, "files": {str(WEIGHTS): checksum}}
-    (trial / "checkpoint_000000" / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+    (trial / "checkpoint_000000" / MANIFEST).write_text(json.dumps(manifest))
     save_spec(spec, trial / "spec.yaml")
     save_spec(spec, run / "sweep.yaml")
     (trial / "trial.json").write_text("{}")
@@ -276,8 +276,8 @@ def test_a_loss_that_the_checkpoint_lacks_is_a_difference_too(other: Path, folde
     "spoil",
     [
         lambda folder: (folder / WEIGHTS).write_bytes(b"half"),
-        lambda folder: (folder / checkpoint.MANIFEST).unlink(),
-        lambda folder: (folder / checkpoint.MANIFEST).write_text("[]"),
+        lambda folder: (folder / MANIFEST).unlink(),
+        lambda folder: (folder / MANIFEST).write_text("[]"),
     ],
     ids=["truncated", "no manifest", "another manifest"],
 )

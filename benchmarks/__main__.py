@@ -1,6 +1,6 @@
 """How fast rlssl is against its peers: every row in turn, as ratios of interleaved rounds.
 
-    python -m benchmarks.rollouts [--only ROW ...] [--rounds 7] [--seconds S] [--quick]
+    python -m benchmarks [--only ROW ...] [--rounds 7] [--seconds S] [--quick]
 
 Needs Linux, `pip install 'rlssl[bench]'` and a machine with nothing else to do. Each row is in a
 module of its own, which says what is compared and what is not equal. "By the clock" is what is
@@ -25,9 +25,9 @@ from benchmarks import (
     sac,
     startup,
 )
-from benchmarks.harness import ContestantDiedError, Row, play_row
-from benchmarks.machine import load
-from benchmarks.report import figures_depend_on, print_row, row_report, save
+from benchmarks.harness.contests import ContestantDiedError, Row, play_row
+from benchmarks.harness.machine import load
+from benchmarks.harness.report import figures_depend_on, print_row, row_report, save
 
 ROWS: tuple[Row, ...] = (
     *cartpole.ROWS,

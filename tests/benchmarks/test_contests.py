@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from benchmarks.harness import (
+from benchmarks.harness.contests import (
     Comparison,
     Contestant,
     ContestantDiedError,
@@ -26,7 +26,7 @@ from benchmarks.harness import (
     tree_cpu_seconds,
     turn_order,
 )
-from benchmarks.loops import real_steps
+from benchmarks.peers.loops import real_steps
 
 
 def samples(*rates: float, cpu_s: float = 1.0) -> list[Sample]:

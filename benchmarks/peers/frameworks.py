@@ -7,8 +7,8 @@ import warnings
 from importlib.util import find_spec
 from typing import Any
 
-from benchmarks import loops
-from benchmarks.harness import UnavailableError
+from benchmarks.harness.contests import UnavailableError
+from benchmarks.peers import loops
 
 ENV = "CartPole-v1"
 

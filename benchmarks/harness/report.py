@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Comparison, Row, Samples, Spread, fastest, ratios, reaches
-from benchmarks.machine import load, machine
+from benchmarks.harness.contests import Comparison, Row, Samples, Spread, fastest, ratios, reaches
+from benchmarks.harness.machine import load, machine
 
 PACKAGES = ("ray", "torch", "gymnasium", "numpy", "ale-py", "stable-baselines3")
 ROOT = Path(__file__).parent.parent

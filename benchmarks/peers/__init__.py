@@ -1,0 +1,1 @@
+"""What rlssl is compared with: bare loops and other libraries."""
