@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlssl.peers import Rows
+from rlssl.peers import RowRange
 
 
 def random_crop(
@@ -20,7 +20,7 @@ def random_crop(
     size: int | tuple[int, int],
     generator: torch.Generator,
     *,
-    rows: Rows | None = None,
+    rows: RowRange | None = None,
 ) -> Tensor:
     """Cuts a window out of each image, every position equally likely.
 
@@ -77,7 +77,7 @@ def random_shift(
     generator: torch.Generator,
     *,
     size: int | tuple[int, int] | None = None,
-    rows: Rows | None = None,
+    rows: RowRange | None = None,
 ) -> Tensor:
     """Moves each image by whole pixels; its border is repeated where nothing was seen.
 
@@ -104,7 +104,7 @@ def random_shift(
 
 
 def random_shift_bilinear(
-    images: Tensor, pad: int, generator: torch.Generator, *, rows: Rows | None = None
+    images: Tensor, pad: int, generator: torch.Generator, *, rows: RowRange | None = None
 ) -> Tensor:
     """``random_shift`` by way of bilinear sampling, as DrQ-v2 does it.
 
@@ -139,7 +139,7 @@ def random_shift_bilinear(
 
 
 def intensity(
-    images: Tensor, scale: float, generator: torch.Generator, *, rows: Rows | None = None
+    images: Tensor, scale: float, generator: torch.Generator, *, rows: RowRange | None = None
 ) -> Tensor:
     """Multiplies each image by ``1 + scale * clip(normal, -2, 2)``.
 
@@ -168,7 +168,7 @@ def intensity(
 
 
 def _positions(
-    num: int, below: tuple[int, int], generator: torch.Generator, rows: Rows | None
+    num: int, below: tuple[int, int], generator: torch.Generator, rows: RowRange | None
 ) -> list[Tensor]:
     """Two columns [num] of positions, each below its bound."""
     first, total = rows or (0, num)

@@ -59,7 +59,7 @@ class ResourceError(RuntimeError):
         super().__init__(one_screen(str(message)))
 
 
-class TrainingStalledError(RuntimeError):
+class TrainingTimeoutError(RuntimeError):
     """The env steps stood still for longer than the watchdog allows (exit code 1)."""
 
 
@@ -76,7 +76,7 @@ class NonFiniteUpdateError(RuntimeError):
 
 
 #: Another try would end the same way, whatever these errors were caused by.
-FINAL_ERRORS = (EnvironmentFaultError, NonFiniteUpdateError, SpecError, TrainingStalledError)
+FINAL_ERRORS = (EnvironmentFaultError, NonFiniteUpdateError, SpecError, TrainingTimeoutError)
 
 
 def one_screen(message: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from rlssl.environments.building import make_env
-from rlssl.environments.timeout import EnvironmentStalledError, StallWatch
+from rlssl.environments.timeout import EnvironmentTimeoutError, TimeoutWatch
 from rlssl.errors import EnvironmentFaultError
 from rlssl.policy import Policy
 from rlssl.rollouts.episode_metrics import success_of
@@ -76,13 +76,13 @@ def run_slot(
         EnvironmentFaultError: If a step or reset takes longer than ``STEP_TIMEOUT_S``.
     """
     environment = make_env(env, split="eval", seed=seeds[0])
-    watch = StallWatch()
+    watch = TimeoutWatch()
     play = functools.partial(_run_episode, policy, environment, watch, explore, max_steps)
     try:
         # Sampling must not disturb, nor depend on, what else draws from the global generator.
         with torch.random.fork_rng(devices=[]):
             return [watch.call(STEP_TIMEOUT_S, play, seed) for seed in seeds]
-    except EnvironmentStalledError as error:
+    except EnvironmentTimeoutError as error:
         raise EnvironmentFaultError(
             f"environment {env['id']!r} stands still for more than {STEP_TIMEOUT_S:g} s in an "
             "evaluation."
@@ -107,7 +107,7 @@ def summarize(records: Sequence[EpisodeRecord]) -> dict[str, float]:
 
 
 def _run_episode(
-    policy: Policy, env: gym.Env, watch: StallWatch, explore: bool, max_steps: int, seed: int
+    policy: Policy, env: gym.Env, watch: TimeoutWatch, explore: bool, max_steps: int, seed: int
 ) -> EpisodeRecord:
     torch.default_generator.manual_seed(seed)
     policy.reset()

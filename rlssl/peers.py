@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 #: First row and number of rows of the batch that a Learner's rows are a part of.
-Rows = tuple[int, int]
+RowRange = tuple[int, int]
 
 
 class Peers:
@@ -19,7 +19,7 @@ class Peers:
     #: How many Learners there are.
     size = 1
 
-    def rows(self, num: int) -> Rows:
+    def rows(self, num: int) -> RowRange:
         """Where this Learner's ``num`` rows begin in the batch of all, and how many that has."""
         return 0, num
 

@@ -65,7 +65,7 @@ class AuxiliaryLossConfig:
                 raise ValueError(f"{key} must be > 0 or null; got {value}.")
 
 
-class Chunk(NamedTuple):
+class ChunkInfo(NamedTuple):
     """A piece of an episode in a training batch."""
 
     episode_id: str
@@ -150,7 +150,7 @@ class AuxiliaryLoss(nn.Module):
         """[N], reward units, before scaling by ``intrinsic_coeff``; None where there is none.
 
         Called without gradients, once per training batch, with rows in the order they were sampled.
-        ``batch["chunks"]`` lists the ``Chunk`` s in that order.
+        ``batch["chunks"]`` lists the ``ChunkInfo`` s in that order.
         """
         del batch
         return None

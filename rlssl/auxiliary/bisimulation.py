@@ -86,7 +86,7 @@ class Bisimulation(LatentModelLoss):
 
         Each [N]; without the rows that ``mask_terminals`` leaves out, but for ``reward``.
         """
-        generator = self.draws.generator()
+        generator = self.update_rng.generator()
         partners = self._partners(batch, generator)
         seen = self.transitions(batch, generator)
         mean, std = self.predict(seen)

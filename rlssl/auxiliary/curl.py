@@ -17,7 +17,7 @@ from rlssl.losses.contrastive import bilinear_similarity
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.layers.linear import Layers, Linear
 from rlssl.networks.target_networks import EMACopy
-from rlssl.networks.update_rng import Draws
+from rlssl.networks.update_rng import UpdateRNG
 
 #: What a variant sets where the user says nothing.
 _VARIANTS: dict[str, dict[str, Any]] = {
@@ -155,7 +155,7 @@ class CURL(AuxiliaryLoss):
         self.own_key_encoder = EMACopy(self.encoder) if self.key_encoder is None else None
         dim = _PROJECTION[1] if config.variant == "atari" else self.encoder.output_dim
         self.weight = nn.Parameter(torch.rand(dim, dim))
-        self.draws = Draws()
+        self.update_rng = UpdateRNG()
         # Of the last update, for `metrics`.
         self._compared: _Compared | None = None
 
@@ -170,7 +170,7 @@ class CURL(AuxiliaryLoss):
         Raises:
             SpecError: For ``augmentation_only`` where the RL loss sees no augmented observations.
         """
-        generator = self.draws.generator()
+        generator = self.update_rng.generator()
         queries, keys = self._views(batch, generator)
         latents = self._encode_queries(batch, queries)  # [N, D]
         query, key = self.head(latents), self._encode_keys(keys)
@@ -197,8 +197,8 @@ class CURL(AuxiliaryLoss):
         self.key_head.update(self.head, tau)
         if self.own_key_encoder is not None:
             self.own_key_encoder.update(self.encoder, tau)
-        self.views.after_update(self.draws.num_updates, self.peers)
-        self.draws.after_update()
+        self.views.after_update(self.update_rng.num_updates, self.peers)
+        self.update_rng.after_update()
 
     def _views(self, batch: Mapping[str, Any], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         raw, augmented = batch[Columns.OBS], batch.get(AUGMENTED_OBS)

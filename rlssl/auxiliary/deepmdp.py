@@ -81,7 +81,7 @@ class DeepMDP(LatentModelLoss):
         Each [N]; those of the next latent and observation without the rows that ``mask_terminals``
         leaves out.
         """
-        generator = self.draws.generator()
+        generator = self.update_rng.generator()
         seen = self.transitions(batch, generator)
         mean, std = self.predict(seen)
         predicted = self.reward(seen.latent, seen.action)

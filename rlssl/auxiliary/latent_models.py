@@ -16,7 +16,7 @@ from rlssl.losses import gaussian_nll
 from rlssl.networks.action_encoding import action_dim, encode_action
 from rlssl.networks.dynamics import TRANSITION_KINDS, RewardModel, TransitionModel
 from rlssl.networks.encoders import Encoder
-from rlssl.networks.update_rng import Draws
+from rlssl.networks.update_rng import UpdateRNG
 from rlssl.peers import Peers
 
 #: How latents are normalised before the loss sees them; None: not.
@@ -143,7 +143,7 @@ class LatentModelLoss(AuxiliaryLoss):
         )
         self.latent_norm = LatentNorm(config.latent_norm, config.max_norm, size_order)
         self.reward_moments = RunningMoments()
-        self.draws = Draws()
+        self.update_rng = UpdateRNG()
         self._rewards_seen: Tensor | None = None
 
     def after_update(self) -> None:
@@ -151,7 +151,7 @@ class LatentModelLoss(AuxiliaryLoss):
         if self._rewards_seen is not None and len(self._rewards_seen):
             self.reward_moments.take_in(self._rewards_seen)
         self._rewards_seen = None
-        self.draws.after_update()
+        self.update_rng.after_update()
 
     def encode(self, observations: Any) -> Tensor:
         """[N, D], latents as the loss compares them."""

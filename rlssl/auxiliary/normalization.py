@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rlssl.auxiliary.base import Chunk
+from rlssl.auxiliary.base import ChunkInfo
 from rlssl.peers import ALONE, Peers
 
 
@@ -94,7 +94,7 @@ class DiscountedReturnScale(nn.Module):
         # The running return of each unfinished episode; a resumed run starts these anew.
         self._open_returns: dict[str, float] = {}
 
-    def forward(self, rewards: Tensor, chunks: Sequence[Chunk], peers: Peers = ALONE) -> Tensor:
+    def forward(self, rewards: Tensor, chunks: Sequence[ChunkInfo], peers: Peers = ALONE) -> Tensor:
         """[N] rewards over their deviation.
 
         Args:
@@ -105,7 +105,9 @@ class DiscountedReturnScale(nn.Module):
         self.moments.take_in(self._discounted_returns(rewards, chunks, peers))
         return rewards / self.moments.variance.sqrt().clamp(min=1e-8)
 
-    def _discounted_returns(self, rewards: Tensor, chunks: Sequence[Chunk], peers: Peers) -> Tensor:
+    def _discounted_returns(
+        self, rewards: Tensor, chunks: Sequence[ChunkInfo], peers: Peers
+    ) -> Tensor:
         """[M], of the rows of all Learners."""
         values = iter(rewards.tolist())
         own = [

@@ -9,7 +9,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss, Chunk
+from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss, ChunkInfo
 from rlssl.batches import take_rows
 from rlssl.peers import Peers
 
@@ -31,7 +31,7 @@ class RecordChunks(ConnectorV2):
     ) -> dict[str, Any]:
         """Leaves ``batch`` as it is."""
         shared_data[CHUNKS] = [
-            Chunk(episode.id_, len(episode), episode.t_started, episode.is_done)
+            ChunkInfo(episode.id_, len(episode), episode.t_started, episode.is_done)
             for episode in episodes
         ]
         return batch
@@ -80,7 +80,7 @@ class AddIntrinsicReward(ConnectorV2):
         losses: Any,
         columns: Mapping[str, Any],
         mask: Tensor,
-        chunks: list[Chunk],
+        chunks: list[ChunkInfo],
         rewards: Tensor,
         metrics: Any,
     ) -> tuple[Tensor, Tensor | None]:
@@ -108,7 +108,7 @@ class AddIntrinsicReward(ConnectorV2):
         rewards = rewards + bonus.to(rewards.dtype)
         return (rewards.clamp(-min(clips), min(clips)) if clips else rewards), bonus
 
-    def _log_returns(self, bonus: Tensor, chunks: list[Chunk], metrics: Any) -> None:
+    def _log_returns(self, bonus: Tensor, chunks: list[ChunkInfo], metrics: Any) -> None:
         parts = torch.split(bonus, [chunk.num_rows for chunk in chunks])
         sums = [(c.episode_id, float(part.sum())) for c, part in zip(chunks, parts, strict=True)]
         finished = {chunk.episode_id for chunk in chunks if chunk.is_done}

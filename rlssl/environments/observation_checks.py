@@ -15,7 +15,7 @@ def observation_check(space: gym.Space) -> Callable[[Any], bool]:
     """Returns a function that tells whether an observation has the structure of its space.
 
     Shapes and dtypes are checked everywhere; values of discrete parts, too. Whether floats are
-    finite is asked of all environments at once, by `SanityCheck`; bounds are left to the preflight.
+    finite is asked of all environments at once, by `BatchCheck`; bounds are left to the preflight.
     """
     if isinstance(space, gym.spaces.Box):
         shape, dtype = space.shape, space.dtype

@@ -14,7 +14,7 @@ from rlssl.environments.building import (
     make_vector_env,
     vector_env_problem,
 )
-from rlssl.environments.timeout import EnvironmentStalledError, StallWatch
+from rlssl.environments.timeout import EnvironmentTimeoutError, TimeoutWatch
 from rlssl.errors import (
     PreflightError,
     SpecError,
@@ -57,7 +57,7 @@ def preflight(env: Mapping[str, Any], timeout_s: float = 30.0) -> EnvSpaces:
         PluginError: Its module cannot be imported.
     """
     name = env_config(env, "train", 0, None)["id"]
-    watch = StallWatch()
+    watch = TimeoutWatch()
 
     def attempt(where: str, call: Callable[[], T]) -> T:
         return _attempt(name, where, lambda: watch.call(timeout_s, call), timeout_s)
@@ -91,7 +91,7 @@ def _attempt(name: str, where: str, call: Callable[[], T], timeout_s: float) -> 
         return call()
     except SpecError:
         raise
-    except EnvironmentStalledError as error:
+    except EnvironmentTimeoutError as error:
         raise PreflightError(
             f"environment {name!r} stands still in {where}() for more than {timeout_s:g} s; raise "
             "env_step_timeout_s if it is only slow."

@@ -25,18 +25,18 @@ _SIGNAL = signal.SIGURG
 GRACE_S = 10.0
 
 
-class EnvironmentStalledError(BaseException):
+class EnvironmentTimeoutError(BaseException):
     """Raised inside the call that stands still.
 
     No `Exception`: an environment that tries again after any of those would swallow it.
     """
 
 
-class StallWatch:
+class TimeoutWatch:
     """Times calls into environments by a thread that looks at a counter now and then.
 
     A call that makes the counter stand still for longer than its limit gets an
-    `EnvironmentStalledError` from a signal handler, which also ends a sleep or a blocking read.
+    `EnvironmentTimeoutError` from a signal handler, which also ends a sleep or a blocking read.
     What ignores even that, such as a deadlock in C, ends the process if it is a Ray actor's: its
     owner then treats it as any dead process. Signals reach the main thread alone; in other threads
     nothing is interrupted.
@@ -61,7 +61,7 @@ class StallWatch:
             **kwargs: Its keyword arguments.
 
         Raises:
-            EnvironmentStalledError: If it stood still for longer.
+            EnvironmentTimeoutError: If it stood still for longer.
         """
         self._limit_s = limit_s
         self.beats += 1
@@ -82,11 +82,11 @@ class StallWatch:
         """Called by the signal's handler.
 
         Raises:
-            EnvironmentStalledError: If the call that is overdue still goes on.
+            EnvironmentTimeoutError: If the call that is overdue still goes on.
         """
         if self._is_busy and self.beats == self._overdue_beat:
             self._overdue_beat = -1
-            raise EnvironmentStalledError
+            raise EnvironmentTimeoutError
 
     def look(self, seen_beat: int, seen_at: float, signalled_at: float | None) -> float | None:
         """Compares with what was seen before; says when the call was signalled, if it was."""
@@ -119,13 +119,16 @@ class StallWatch:
             signal.signal(_SIGNAL, _on_signal)
         self._stopped = threading.Event()
         self._thread = threading.Thread(
-            target=_watch, args=(weakref.ref(self), self._stopped), daemon=True, name="rlssl-stalls"
+            target=_watch,
+            args=(weakref.ref(self), self._stopped),
+            daemon=True,
+            name="rlssl-timeouts",
         )
         self._thread.start()
 
 
 #: Watches whose call is to be interrupted by the signal under way.
-_overdue: "weakref.WeakSet[StallWatch]" = weakref.WeakSet()
+_overdue: "weakref.WeakSet[TimeoutWatch]" = weakref.WeakSet()
 
 
 def _on_signal(signum: int, frame: FrameType | None) -> None:
@@ -135,7 +138,7 @@ def _on_signal(signum: int, frame: FrameType | None) -> None:
         watch.interrupt()
 
 
-def _watch(reference: "weakref.ref[StallWatch]", stopped: threading.Event) -> None:
+def _watch(reference: "weakref.ref[TimeoutWatch]", stopped: threading.Event) -> None:
     """The thread: it keeps no watch alive, so that one that is forgotten ends it."""
     seen_beat, seen_at, signalled_at, period_s = None, 0.0, None, 0.01
     while not stopped.wait(period_s):

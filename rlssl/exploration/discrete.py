@@ -41,7 +41,7 @@ def boltzmann(
     Args:
         q_values: [N, A], array, or tensor on any device.
         temperature: A number, or [N], one an environment; > 0, units of the values.
-        rng: Draws.
+        rng: UpdateRNG.
 
     Returns:
         [N], counted from 0.

@@ -275,7 +275,7 @@ def squashed_gaussian_sample(
         mean: [N, A], before the tanh.
         log_std: [N, A], logarithms of the deviations before the tanh.
         noise: [N, A], standard normal; None: drawn.
-        generator: Draws, on its own device; None: torch's global one.
+        generator: UpdateRNG, on its own device; None: torch's global one.
 
     Returns:
         Actions [N, A] in [-1, 1], and log-probabilities [N], nats, as

@@ -15,8 +15,8 @@ from rlssl.augmentations import (
 )
 from rlssl.errors import SpecError, suggest
 from rlssl.networks.encoders import Encoder, Layout, image_layout, is_image
-from rlssl.networks.update_rng import Draws
-from rlssl.peers import ALONE, Peers, Rows
+from rlssl.networks.update_rng import UpdateRNG
+from rlssl.peers import ALONE, Peers, RowRange
 
 #: Column of the observations as the RL loss saw them, where they are augmented; Columns.OBS stays
 #: raw.
@@ -90,12 +90,12 @@ class Augmentation(nn.Module):
         super().__init__()
         self.steps = steps
         self.layout = layout
-        self.draws = Draws(seed)
+        self.update_rng = UpdateRNG(seed)
 
     @torch.no_grad()
     def forward(self, obs: Tensor) -> Tensor:
         """[N, C, H, W] or [N, H, W, C] raw, to views of the size that the encoder was built for."""
-        generator, rows = self.draws.generator(), self.peers.rows(len(obs))
+        generator, rows = self.update_rng.generator(), self.peers.rows(len(obs))
         images = obs if self.layout == "CHW" else obs.permute(0, 3, 1, 2)
         for step in self.steps:
             images = _apply(step, images, generator, rows)
@@ -103,10 +103,10 @@ class Augmentation(nn.Module):
 
     def after_update(self) -> None:
         """Turns to the next update's draws."""
-        self.draws.after_update()
+        self.update_rng.after_update()
 
 
-def _apply(step: Step, images: Tensor, generator: torch.Generator, rows: Rows) -> Tensor:
+def _apply(step: Step, images: Tensor, generator: torch.Generator, rows: RowRange) -> Tensor:
     name, value = step
     return AUGMENTATIONS[name][0](images, value, generator, rows=rows)
 

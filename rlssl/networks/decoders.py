@@ -139,7 +139,7 @@ def quantise_pixels(
     Args:
         pixels: [N, ...], in [0, 255], any dtype.
         bits: Levels are ``2^bits``; from 1 to 8.
-        generator: Draws, on its own device; None: torch's global one.
+        generator: UpdateRNG, on its own device; None: torch's global one.
 
     Returns:
         [N, ...], float, in [-0.5, 0.5).

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from rlssl.networks.encoders import check_size
 from rlssl.networks.layers.ensemble import EnsembleLayerNorm, EnsembleLinear
 from rlssl.networks.layers.linear import Layers, Linear
-from rlssl.peers import Rows
+from rlssl.peers import RowRange
 
 #: What a model predicts, and how bisimulation compares its predictions.
 TRANSITION_KINDS = ("smooth_l1", "deterministic", "probabilistic", "ensemble")
@@ -99,14 +99,14 @@ class TransitionModel(nn.Module):
         std: Tensor | None,
         *,
         generator: torch.Generator | None = None,
-        rows: Rows | None = None,
+        rows: RowRange | None = None,
     ) -> Tensor:
         """Draws next latents from a prediction; of an ensemble, one member is drawn for all rows.
 
         Args:
             mean: As ``forward`` gives it.
             std: As ``forward`` gives it.
-            generator: Draws, on its own device; None: torch's global one.
+            generator: UpdateRNG, on its own device; None: torch's global one.
             rows: Of which larger batch these are a part, so that it is drawn for as a whole; None:
                 of none.
 

@@ -1,4 +1,4 @@
-"""Exponential moving averages of networks: slow copies that give stable targets."""
+"""Target networks: copies that follow the online networks, by averages or by full copies."""
 
 import copy
 import functools
@@ -24,18 +24,19 @@ def update_ema(online: nn.Module, target: nn.Module, tau: float) -> None:
         ValueError: If ``tau`` is outside [0, 1], or the two networks differ.
     """
     check_tau(tau)
-    Pairs.of(online, target).move(tau)
+    TensorPairs.of(online, target).polyak_update(tau)
 
 
-class Pairs(NamedTuple):
+class TensorPairs(NamedTuple):
     """Tensors of a copy and of the network that it follows, listed once.
 
     Walking through modules takes longer than moving small ones.
     """
 
-    online: nn.Module
-    slow: list[Tensor]
-    fast: list[Tensor]
+    network: nn.Module
+    target: list[Tensor]
+    online: list[Tensor]
+    #: (target, online)
     buffers: list[tuple[Tensor, Tensor]]
 
     @classmethod
@@ -56,12 +57,12 @@ class Pairs(NamedTuple):
         return cls(online, [*target.parameters()], [*online.parameters()], [*buffers])
 
     @torch.no_grad()
-    def move(self, tau: float) -> None:
+    def polyak_update(self, tau: float) -> None:
         """See ``update_ema``."""
-        if self.slow:
-            torch._foreach_lerp_(self.slow, self.fast, tau)
-        for slow, buffer in self.buffers:
-            slow.copy_(buffer)
+        if self.target:
+            torch._foreach_lerp_(self.target, self.online, tau)
+        for target, online in self.buffers:
+            target.copy_(online)
 
 
 def check_tau(tau: float) -> None:
@@ -89,10 +90,10 @@ class EMACopy(nn.Module):
         """See ``update_ema``; ``online`` keeps its parameters after the first call."""
         check_tau(tau)
         pairs = self.__dict__.get("_pairs")
-        if pairs is None or pairs.online is not online:
+        if pairs is None or pairs.network is not online:
             # Beside what nn.Module registers: the online network is not a part of this one.
-            pairs = self.__dict__["_pairs"] = Pairs.of(online, self.target)
-        pairs.move(tau)
+            pairs = self.__dict__["_pairs"] = TensorPairs.of(online, self.target)
+        pairs.polyak_update(tau)
 
 
 class TargetNetwork(EMACopy):
@@ -141,7 +142,7 @@ class TargetNetwork(EMACopy):
         self._num_updates = int(state[0])
 
 
-class SlowParts(EMACopy):
+class TargetNetworks(EMACopy):
     """A copy of several networks, each of which follows its own at a speed of its own.
 
     Source:
@@ -167,12 +168,14 @@ class SlowParts(EMACopy):
         self.__dict__["_online"] = online
         self._taus = dict(taus)
 
-    def move(self) -> None:
+    def polyak_update(self) -> None:
         """Takes a step towards the online networks, buffers and all."""
         for pairs, tau in self._moved:
-            pairs.move(tau)
+            pairs.polyak_update(tau)
 
     @functools.cached_property
-    def _moved(self) -> list[tuple[Pairs, float]]:
+    def _moved(self) -> list[tuple[TensorPairs, float]]:
         online, target = self.__dict__["_online"], cast("nn.ModuleDict", self.target)
-        return [(Pairs.of(online[name], target[name]), tau) for name, tau in self._taus.items()]
+        return [
+            (TensorPairs.of(online[name], target[name]), tau) for name, tau in self._taus.items()
+        ]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Draws(nn.Module):
+class UpdateRNG(nn.Module):
     """A generator that starts anew with every update.
 
     What is drawn for an update does not depend on what else draws from torch's global generator,

@@ -19,7 +19,7 @@ from rlssl.replay.layout import Layout, Leaf
 from rlssl.replay.n_step import n_step_window
 from rlssl.replay.ring import Ring
 from rlssl.replay.saving import generator_state, set_generator_state
-from rlssl.replay.storage import Rows, has_intrinsic_rewards
+from rlssl.replay.storage import RowStorage, has_intrinsic_rewards
 
 #: Prefix of the arrays of get_state() that have a row for each live row.
 _ROWS = "rows/"
@@ -70,7 +70,9 @@ class ReplayBuffer:
                 f"capacity must be > frame_stack ({frame_stack}) and < 2**31; got {capacity}."
             )
         self.capacity, self.frame_stack = int(capacity), frame_stack
-        self._rows = Rows(self.capacity, self._frames.stored, self._actions.leaves, storage_path)
+        self._rows = RowStorage(
+            self.capacity, self._frames.stored, self._actions.leaves, storage_path
+        )
         self._ring = Ring(self._rows, frame_stack)
         self._generator = np.random.default_rng(seed)
         self._lock = threading.RLock()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlssl.replay.ring import Ring
-from rlssl.replay.storage import Rows
+from rlssl.replay.storage import RowStorage
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,9 @@ class Window:
     truncated: np.ndarray
 
 
-def n_step_window(rows: Rows, ring: Ring, slots: np.ndarray, n_step: int, gamma: float) -> Window:
+def n_step_window(
+    rows: RowStorage, ring: Ring, slots: np.ndarray, n_step: int, gamma: float
+) -> Window:
     """Sums rewards over the next ``n_step`` steps of each row's episode.
 
     Args:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlssl.replay.storage import Rows
+from rlssl.replay.storage import RowStorage
 
 #: Rows whose episode may still go on are looked through when there are this many more of them.
 _PRUNE_AT = 64
@@ -35,7 +35,7 @@ class Ring:
     of its episode (0: there is none), ``previous_offset`` to the one before.
     """
 
-    def __init__(self, rows: Rows, frame_stack: int) -> None:
+    def __init__(self, rows: RowStorage, frame_stack: int) -> None:
         """Starts empty.
 
         Args:

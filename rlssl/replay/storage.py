@@ -16,7 +16,7 @@ ROW_BYTES = 4 + 2 * 4 + 3 * 1
 _INTRINSIC = "intrinsic_rewards"
 
 
-class Rows:
+class RowStorage:
     """``capacity`` rows as arrays [capacity, ...]. Pages that were never written take no memory."""
 
     def __init__(
@@ -102,7 +102,7 @@ class Rows:
 
 
 def has_intrinsic_rewards(arrays: Mapping[str, Any]) -> bool:
-    """Whether arrays by name, as `Rows.arrays` gives them, hold intrinsic rewards."""
+    """Whether arrays by name, as `RowStorage.arrays` gives them, hold intrinsic rewards."""
     return _INTRINSIC in arrays
 
 

@@ -78,7 +78,7 @@ class SumTree:
             sums: [N], in [0, total).
 
         Returns:
-            [N], integers. All N descend the tree at the same time.
+            [N], integers. All N optimizer_step the tree at the same time.
         """
         self._update_sums()
         nodes, rest = np.ones(len(sums), np.int64), sums.astype(np.float64)

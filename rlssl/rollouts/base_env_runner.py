@@ -63,7 +63,7 @@ def load_extensions(config: AlgorithmConfig) -> None:
     restore_registrations(getattr(config, "registrations", {}))
 
 
-class RegisteredEnvs(SingleAgentEnvRunner):
+class BaseEnvRunner(SingleAgentEnvRunner):
     """An RLlib EnvRunner whose environments come from rlssl's registry.
 
     Base of the two runners; it does not sample by itself.

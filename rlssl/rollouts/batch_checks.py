@@ -17,7 +17,7 @@ class BadRewardError(ValueError):
     """A reward is not finite, or absurdly large."""
 
 
-class SanityCheck:
+class BatchCheck:
     """Finds the environments whose observation or reward is no number to learn from."""
 
     def __init__(self, space: gym.Space, batch_space: gym.Space | None = None) -> None:

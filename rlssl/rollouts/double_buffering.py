@@ -36,7 +36,7 @@ def half_sizes(num_envs: int) -> tuple[int, int]:
     return num_envs - num_envs // 2, num_envs // 2
 
 
-class HalvedVectorEnv(gym.vector.VectorEnv):
+class DoubleBufferedVectorEnv(gym.vector.VectorEnv):
     """N environments in two halves, to step one while the policy runs on the other's observations.
 
     Environment i is seeded as the i-th of N.
@@ -94,7 +94,7 @@ class HalvedVectorEnv(gym.vector.VectorEnv):
 def force_close(vector: gym.vector.VectorEnv) -> None:
     """Closes a vector environment that may not answer any more."""
     unwrapped = vector.unwrapped
-    if isinstance(unwrapped, HalvedVectorEnv):
+    if isinstance(unwrapped, DoubleBufferedVectorEnv):
         for half in unwrapped.halves:
             force_close(half)
     elif isinstance(unwrapped, AsyncVectorEnv):

@@ -13,7 +13,7 @@ from rlssl.rollouts.fragment import Fragment
 
 
 @dataclass(frozen=True)
-class Flight:
+class PendingStep:
     """A vector step that has begun, and what the policy gave for it: arrays [n, ...]."""
 
     # A struct, as the policy has them, and as the environments take them.
@@ -23,7 +23,7 @@ class Flight:
     outputs: Mapping[str, Any]
 
 
-class Lane:
+class EnvBatch:
     """The n environments of some slots: their rows, stacks, and who waits for a reset.
 
     A runner has one of all its environments; or two of half of them, one of which steps while the
@@ -77,14 +77,14 @@ class Lane:
                 lambda leaf: np.repeat(leaf[None], self.size, 0), initial_state
             )
         # The vector step that has begun and not ended.
-        self.flight: Flight | None = None
+        self.pending_step: PendingStep | None = None
         #: [n], bool: whose next step is the reset of an autoreset; and how many they are.
         self.awaits_reset, self.num_awaiting = ~self.everybody, 0
 
     @property
     def expected(self) -> int:
         """Agent steps that the vector step under way will give, if nothing fails."""
-        return 0 if self.flight is None else self.size - self.num_awaiting
+        return 0 if self.pending_step is None else self.size - self.num_awaiting
 
     def observations(self) -> Any:
         """What the policy acts on: a struct of [n, ...], frames stacked."""
@@ -123,7 +123,7 @@ class Lane:
         self.fragment.skip(observations)
         self.look(observations, self.everybody)
         self.await_reset(~self.everybody, 0)
-        self.flight = None
+        self.pending_step = None
         return dropped
 
     def _forget(self, begins: np.ndarray) -> None:

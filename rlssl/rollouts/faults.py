@@ -12,7 +12,7 @@ import numpy as np
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
 
 from rlssl.environments.observation_checks import BadObservationError
-from rlssl.environments.timeout import EnvironmentStalledError
+from rlssl.environments.timeout import EnvironmentTimeoutError
 from rlssl.errors import EnvironmentFaultError
 from rlssl.ray_internals.env_runner import watch_remote_results
 from rlssl.ray_internals.errors import is_unbuilt_actor, raised_by_worker
@@ -26,7 +26,7 @@ FAULTS_KEY = "faults"
 #: What is counted: the kinds of faults, then the unfinished episodes that they cost.
 FAULT_COUNTERS = (
     "env_crashes",
-    "env_stalls",
+    "env_timeouts",
     "bad_observations",
     "bad_rewards",
     "episodes_dropped",
@@ -48,11 +48,11 @@ _LOGGED_IN_FULL = 3
 #: Longest quotation of an environment's own words, in characters.
 _MAX_WORDS = 500
 
-#: What an environment may raise without ending the process; `TrainingStalledError` is no fault.
-ENVIRONMENTS_OWN = (Exception, SystemExit, EnvironmentStalledError)
+#: What an environment may raise without ending the process; `TrainingTimeoutError` is no fault.
+ENVIRONMENTS_OWN = (Exception, SystemExit, EnvironmentTimeoutError)
 
 _KINDS: tuple[tuple[type[BaseException], str], ...] = (
-    (EnvironmentStalledError, "env_stalls"),
+    (EnvironmentTimeoutError, "env_timeouts"),
     (BadObservationError, "bad_observations"),
     (BadRewardError, "bad_rewards"),
     (BaseException, "env_crashes"),
@@ -77,11 +77,11 @@ class Fault:
     @property
     def weight(self) -> int:
         """How many of the faults in a row it counts for."""
-        return STALL_WEIGHT if self.kind == "env_stalls" else 1
+        return STALL_WEIGHT if self.kind == "env_timeouts" else 1
 
     def words(self, name: str, limit_s: float) -> str:
         """Says in one line what happened, in the environment's own words where it has any."""
-        if self.kind == "env_stalls":
+        if self.kind == "env_timeouts":
             return (
                 f"environment {name!r} stood still in {self.method}() for more than {limit_s:g} s "
                 "(env_step_timeout_s)"
@@ -139,7 +139,7 @@ class FaultLedger:
         self._log(fault.kind, words)
         slots: Any = slice(None) if fault.slot is None else fault.slot
         self._in_a_row[slots] += fault.weight
-        self._has_stalled[slots] |= fault.kind == "env_stalls"
+        self._has_stalled[slots] |= fault.kind == "env_timeouts"
         self._set_limit()
         in_a_row = int(np.max(self._in_a_row[slots]))
         if in_a_row > MAX_FAULTS_IN_A_ROW:

@@ -15,11 +15,11 @@ from rlssl.ray_internals.env_runner import lookback_buffer, numpy_episode
 
 _REWARD_SPACE = gym.spaces.Box(-np.inf, np.inf, shape=(), dtype=np.float32)
 
-#: Rows allocated at first; doubled when a fragment is longer.
+#: StepBuffer allocated at first; doubled when a fragment is longer.
 _INITIAL_ROWS = 64
 
 
-class Rows:
+class StepBuffer:
     """A growing [rows, N, ...] array, or a nested struct of them."""
 
     def __init__(self, like: Any) -> None:
@@ -66,11 +66,11 @@ class Rows:
             return self._leaves[0][self.size - 1]
         return self._unflatten([leaf[self.size - 1] for leaf in self._leaves])
 
-    def by_environment(self) -> "RowsByEnv":
+    def by_environment(self) -> "StepsByEnv":
         """Copies all rows, those of one environment behind each other."""
         # Not ascontiguousarray: of a single environment that would be a view.
         swapped = [leaf[: self.size].swapaxes(0, 1).copy(order="C") for leaf in self._leaves]
-        return RowsByEnv(self._struct, swapped)
+        return StepsByEnv(self._struct, swapped)
 
     def keep_last(self, count: int) -> None:
         """Drops all rows but the last ``count``."""
@@ -82,20 +82,20 @@ class Rows:
         return tree.unflatten_as(self._struct, leaves)
 
 
-class RowsByEnv:
-    """A copy of `Rows` as [N, rows, ...]: what one environment did lies in one piece."""
+class StepsByEnv:
+    """A copy of `StepBuffer` as [N, rows, ...]: what one environment did lies in one piece."""
 
     def __init__(self, struct: Any, leaves: list[np.ndarray]) -> None:
         self._struct, self._leaves = struct, leaves
 
     def part(self, start: int, stop: int, slot: int) -> Any:
-        """Rows ``start`` to ``stop`` of one environment: a struct of [stop - start, ...] views."""
+        """Steps ``start`` to ``stop`` of one environment: a struct of [stop - start, ...] views."""
         if self._struct is None:
             return self._leaves[0][slot, start:stop]
         return tree.unflatten_as(self._struct, [leaf[slot, start:stop] for leaf in self._leaves])
 
 
-class Chunk(NamedTuple):
+class ChunkSpan(NamedTuple):
     """Where a chunk of a learning episode lies in the fragment's arrays."""
 
     slot: int
@@ -141,11 +141,11 @@ class Fragment:
         """
         self._observation_space, self._action_space = observation_space, action_space
         self._lookback, self._frames = max(lookback, frames - 1), frames
-        self._observations = Rows(observations)
+        self._observations = StepBuffer(observations)
         self._observations.append(observations)
-        self._actions: Rows | None = None
-        self._rewards: Rows | None = None
-        self._outputs: dict[str, Rows] = {}
+        self._actions: StepBuffer | None = None
+        self._rewards: StepBuffer | None = None
+        self._outputs: dict[str, StepBuffer] = {}
         # Struct of [N, ...]: a recurrent module's state before the fragment.
         self._state_before: Any = None
         self._structs = [
@@ -153,7 +153,7 @@ class Fragment:
             for space in (observation_space, action_space, _REWARD_SPACE)
         ]
         self._num_envs = len(tree.flatten(observations)[0])
-        self._closed: list[Chunk] = []
+        self._closed: list[ChunkSpan] = []
         # Step rows now, and how many of them precede the fragment.
         self._row = self._first = 0
         # Steps since each learning episode began; 0 also while waiting for a reset.
@@ -184,10 +184,10 @@ class Fragment:
             stepped: [N], bool; False where the step was a reset.
         """
         if self._actions is None or self._rewards is None:
-            self._actions, self._rewards = Rows(actions), Rows(rewards)
+            self._actions, self._rewards = StepBuffer(actions), StepBuffer(rewards)
         # Outputs keep no lookback, since exploring and acting greedily may give different ones.
         if self._row == self._first:
-            self._outputs = {name: Rows(values) for name, values in outputs.items()}
+            self._outputs = {name: StepBuffer(values) for name, values in outputs.items()}
         self._actions.append(actions)
         self._rewards.append(rewards)
         for name, rows in self._outputs.items():
@@ -263,12 +263,14 @@ class Fragment:
 
     def _chunk(
         self, slot: int, terminated: bool = False, truncated: bool = False, final: Any = None
-    ) -> Chunk:
+    ) -> ChunkSpan:
         begin = self._row - int(self._steps[slot])
         start = max(begin, self._first)
-        return Chunk(slot, self._ids[slot], begin, start, self._row, terminated, truncated, final)
+        return ChunkSpan(
+            slot, self._ids[slot], begin, start, self._row, terminated, truncated, final
+        )
 
-    def _episodes(self, chunks: list[Chunk]) -> list[SingleAgentEpisode]:
+    def _episodes(self, chunks: list[ChunkSpan]) -> list[SingleAgentEpisode]:
         assert self._actions is not None and self._rewards is not None  # chunks have steps
         observations, actions, rewards = (
             rows.by_environment() for rows in (self._observations, self._actions, self._rewards)
@@ -278,11 +280,11 @@ class Fragment:
 
     def _episode(
         self,
-        chunk: Chunk,
-        all_observations: RowsByEnv,
-        actions: RowsByEnv,
-        rewards: RowsByEnv,
-        all_outputs: Mapping[str, RowsByEnv],
+        chunk: ChunkSpan,
+        all_observations: StepsByEnv,
+        actions: StepsByEnv,
+        rewards: StepsByEnv,
+        all_outputs: Mapping[str, StepsByEnv],
     ) -> SingleAgentEpisode:
         slot, stop = chunk.slot, chunk.stop
         lookback = min(self._lookback, chunk.start - max(chunk.begin, 0))
@@ -315,7 +317,7 @@ class Fragment:
             truncated=chunk.truncated,
         )
 
-    def _observed(self, chunk: Chunk, first: int, rows: RowsByEnv) -> Any:
+    def _observed(self, chunk: ChunkSpan, first: int, rows: StepsByEnv) -> Any:
         """The observations of a chunk from row ``first`` on, its last one included."""
         final = chunk.final_observation
         if final is None:
@@ -326,7 +328,7 @@ class Fragment:
             final,
         )
 
-    def _output(self, name: str, chunk: Chunk, rows: RowsByEnv) -> Any:
+    def _output(self, name: str, chunk: ChunkSpan, rows: StepsByEnv) -> Any:
         """What the module gave beside actions; of its state also the one that it began with."""
         values = rows.part(chunk.start - self._first, chunk.stop - self._first, chunk.slot)
         if name != Columns.STATE_OUT or chunk.begin >= self._first or self._state_before is None:

@@ -14,11 +14,11 @@ from ray.rllib.utils.metrics import ENV_RESET_TIMER, ENV_STEP_TIMER
 from ray.rllib.utils.typing import ResultDict
 
 from rlssl.environments.observation_checks import misfit
-from rlssl.environments.timeout import StallWatch
-from rlssl.errors import EnvironmentFaultError, SpecError, TrainingStalledError
-from rlssl.rollouts.base_env_runner import RegisteredEnvs
-from rlssl.rollouts.batch_checks import SanityCheck
-from rlssl.rollouts.double_buffering import HalvedVectorEnv
+from rlssl.environments.timeout import TimeoutWatch
+from rlssl.errors import EnvironmentFaultError, SpecError, TrainingTimeoutError
+from rlssl.rollouts.base_env_runner import BaseEnvRunner
+from rlssl.rollouts.batch_checks import BatchCheck
+from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv
 from rlssl.rollouts.faults import ENVIRONMENTS_OWN, Fault, FaultLedger
 from rlssl.rollouts.isolated_vector_env import IsolatedVectorEnv, culprit
 
@@ -29,7 +29,7 @@ DEFAULT_TIMEOUT_S = 30.0
 _BUILD_FACTOR = 10
 
 
-class GuardedEnvs(RegisteredEnvs):
+class GuardedEnvRunner(BaseEnvRunner):
     """Environments that may crash, stand still, or give what nobody can learn from.
 
     Where environments are stepped in this process one by one (``vectorize: sync``), the one that
@@ -38,13 +38,13 @@ class GuardedEnvs(RegisteredEnvs):
     """
 
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
-        """As for `RegisteredEnvs`.
+        """As for `BaseEnvRunner`.
 
         Raises:
             EnvironmentFaultError: If the environments cannot be built, or not in time.
             SpecError: If the id is unknown, or what else is the user's to correct.
         """
-        self._watch = StallWatch()
+        self._watch = TimeoutWatch()
         self._timeout_s = float(getattr(config, "env_step_timeout_s", DEFAULT_TIMEOUT_S))
         self._gave_up: EnvironmentFaultError | None = None
         # Timer -> seconds of each call, and the number of steps, since they were logged.
@@ -64,7 +64,7 @@ class GuardedEnvs(RegisteredEnvs):
         """
         try:
             self._build()
-        except (SpecError, TrainingStalledError):
+        except (SpecError, TrainingTimeoutError):
             raise
         except ENVIRONMENTS_OWN as error:
             words = Fault("make", error).words(self._env_name, self._build_limit_s)
@@ -137,13 +137,11 @@ class GuardedEnvs(RegisteredEnvs):
         self._watch.call(self._build_limit_s, super().make_env)
 
     def _adapt(self, vector_env: gym.vector.VectorEnv) -> gym.vector.VectorEnv:
-        self._sanity = SanityCheck(
-            vector_env.single_observation_space, vector_env.observation_space
-        )
+        self._sanity = BatchCheck(vector_env.single_observation_space, vector_env.observation_space)
         halved = vector_env.unwrapped
         self._half_sanity = [
-            SanityCheck(half.single_observation_space, half.observation_space)
-            for half in (halved.halves if isinstance(halved, HalvedVectorEnv) else ())
+            BatchCheck(half.single_observation_space, half.observation_space)
+            for half in (halved.halves if isinstance(halved, DoubleBufferedVectorEnv) else ())
         ]
         self._no_rewards = np.zeros(vector_env.num_envs)
         self._isolated: IsolatedVectorEnv | None = None
@@ -190,7 +188,7 @@ class GuardedEnvs(RegisteredEnvs):
         first_slot = halved.slots[half].start
         return self._looked_at(results, self._half_sanity[half], first_slot)
 
-    def _looked_at(self, results: Any, sanity: SanityCheck, first_slot: int = 0) -> Any:
+    def _looked_at(self, results: Any, sanity: BatchCheck, first_slot: int = 0) -> Any:
         if results is ENV_STEP_FAILURE:
             return ENV_STEP_FAILURE
         self._num_env_calls += 1
@@ -220,7 +218,7 @@ class GuardedEnvs(RegisteredEnvs):
         begin = time.perf_counter()
         try:
             return self._watch.call(self._ledger.limit_s, call, *args, **kwargs)
-        except TrainingStalledError:
+        except TrainingTimeoutError:
             raise
         except ENVIRONMENTS_OWN as error:
             self._rebuild([Fault(method, error, culprit(self.env.unwrapped))])
@@ -233,7 +231,7 @@ class GuardedEnvs(RegisteredEnvs):
         method: str,
         observations: Any,
         rewards: Any,
-        sanity: SanityCheck,
+        sanity: BatchCheck,
         first_slot: int = 0,
     ) -> bool:
         """Replaces the environments that failed; False if all had to be built anew."""
@@ -299,7 +297,7 @@ class GuardedEnvs(RegisteredEnvs):
         """Calls; returns what an environment raised."""
         try:
             call(*args)
-        except TrainingStalledError:
+        except TrainingTimeoutError:
             raise
         except ENVIRONMENTS_OWN as error:
             return error

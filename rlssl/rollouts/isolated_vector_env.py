@@ -12,13 +12,13 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
 from rlssl.environments.observation_checks import misfit, observation_check
-from rlssl.environments.timeout import EnvironmentStalledError, StallWatch
-from rlssl.errors import TrainingStalledError
-from rlssl.rollouts.double_buffering import HalvedVectorEnv
+from rlssl.environments.timeout import EnvironmentTimeoutError, TimeoutWatch
+from rlssl.errors import TrainingTimeoutError
+from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv
 from rlssl.rollouts.faults import ENVIRONMENTS_OWN, Fault
 
 #: What is not left to one environment.
-ENDS_THE_STEP = (TrainingStalledError, EnvironmentStalledError)
+ENDS_THE_STEP = (TrainingTimeoutError, EnvironmentTimeoutError)
 
 
 class IsolatedVectorEnv(SyncVectorEnv):
@@ -33,7 +33,7 @@ class IsolatedVectorEnv(SyncVectorEnv):
     culprit: int | None
 
     @classmethod
-    def adopt(cls, vector: SyncVectorEnv, watch: StallWatch) -> "IsolatedVectorEnv":
+    def adopt(cls, vector: SyncVectorEnv, watch: TimeoutWatch) -> "IsolatedVectorEnv":
         """Gives an existing vector environment this class; its environments are not built twice.
 
         Args:
@@ -58,7 +58,7 @@ class IsolatedVectorEnv(SyncVectorEnv):
             and vector.observation_mode == "same"
         )
 
-    _watch: StallWatch
+    _watch: TimeoutWatch
     _fits: Callable[[Any], bool]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def culprit(vector: gym.vector.VectorEnv) -> int | None:
     """The slot whose failure a vector environment has just raised, where that can be known."""
     if isinstance(vector, IsolatedVectorEnv):
         return vector.culprit
-    if isinstance(vector, HalvedVectorEnv):
+    if isinstance(vector, DoubleBufferedVectorEnv):
         for half, slots in zip(vector.halves, vector.slots, strict=True):
             failed_in_half = culprit(half.unwrapped)
             if failed_in_half is not None:

@@ -17,7 +17,7 @@ from gymnasium.vector import AsyncVectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
 from ray.cloudpickle import CloudPickler
 
-from rlssl.rollouts.fragment import Rows
+from rlssl.rollouts.fragment import StepBuffer
 from rlssl.system.random_state import generators, set_generators
 
 #: Attributes of the two runners that change while they sample, where a runner has them. Weights,
@@ -30,7 +30,7 @@ SAMPLING_ATTRIBUTES = (
     "_done_episodes_for_metrics",
     "_episode_log",
     "_generator",
-    "_lanes",
+    "_env_batches",
     "_needs_initial_reset",
     "_ongoing_episodes",
     "_ongoing_episodes_for_metrics",
@@ -154,17 +154,17 @@ class _Pickler(CloudPickler):
             )
         if isinstance(obj, AsyncVectorEnv):
             raise pickle.PicklingError("they live in processes of their own (vectorize: async)")
-        if isinstance(obj, Rows):
+        if isinstance(obj, StepBuffer):
             return _filled_rows, (obj._struct, _filled(obj), obj.size)
         return super().reducer_override(obj)
 
 
-def _filled(rows: Rows) -> list[np.ndarray]:
+def _filled(rows: StepBuffer) -> list[np.ndarray]:
     """The rows in use: most of what is allocated is not. At least one, from which they grow."""
     return [leaf[: max(rows.size, 1)] for leaf in rows._leaves]
 
 
-def _filled_rows(struct: Any, leaves: list[np.ndarray], size: int) -> Rows:
-    rows = Rows.__new__(Rows)
+def _filled_rows(struct: Any, leaves: list[np.ndarray], size: int) -> StepBuffer:
+    rows = StepBuffer.__new__(StepBuffer)
     rows._struct, rows._leaves, rows.size = struct, leaves, size
     return rows

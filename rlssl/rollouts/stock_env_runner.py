@@ -16,13 +16,13 @@ from ray.util import log_once
 from rlssl.errors import SpecError
 from rlssl.ray_internals.env_runner import custom_connectors, episode_callbacks
 from rlssl.rollouts.episode_metrics import EpisodeLog, log_finished, success_of
-from rlssl.rollouts.guarded_env_runner import GuardedEnvs
+from rlssl.rollouts.guarded_env_runner import GuardedEnvRunner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 
 logger = logging.getLogger(__name__)
 
 
-class StockEnvRunner(GuardedEnvs):
+class StockEnvRunner(GuardedEnvRunner):
     """RLlib's loop, connectors and callbacks; only where environments come from is ours.
 
     It knows neither soft terminations nor rewards of their own to learn from.

@@ -22,8 +22,8 @@ from ray.rllib.utils.typing import ResultDict
 
 from rlssl.errors import SpecError
 from rlssl.rollouts.action_sampling import ActionSampler, action_sampler, to_env_actions
-from rlssl.rollouts.double_buffering import HalvedVectorEnv, half_sizes, steps_alone
-from rlssl.rollouts.env_batch import Flight, Lane
+from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv, half_sizes, steps_alone
+from rlssl.rollouts.env_batch import EnvBatch, PendingStep
 from rlssl.rollouts.episode_metrics import (
     EpisodeLog,
     log_finished,
@@ -31,10 +31,10 @@ from rlssl.rollouts.episode_metrics import (
     vector_info,
     vector_success,
 )
-from rlssl.rollouts.guarded_env_runner import GuardedEnvs
+from rlssl.rollouts.guarded_env_runner import GuardedEnvRunner
 
 
-class VectorEnvRunner(GuardedEnvs):
+class VectorEnvRunner(GuardedEnvRunner):
     """RLlib's SingleAgentEnvRunner with a sampling loop over arrays.
 
     What it returns and logs is what the stock runner returns and logs, numpy-backed and without
@@ -59,7 +59,7 @@ class VectorEnvRunner(GuardedEnvs):
         # Of the actions; numpy's, the fastest for small arrays.
         self._generator = np.random.default_rng(self._seed)
         # Made at the first reset.
-        self._lanes: list[Lane] = []
+        self._env_batches: list[EnvBatch] = []
         # Seconds of each forward pass since they were logged.
         self._inference_s: list[float] = []
 
@@ -86,7 +86,7 @@ class VectorEnvRunner(GuardedEnvs):
         if not steps_alone(half):
             half.close()
             return self._make_whole(num_envs)
-        return HalvedVectorEnv(half, self._make_part(first, num_envs - first))
+        return DoubleBufferedVectorEnv(half, self._make_part(first, num_envs - first))
 
     def _make_whole(self, num_envs: int) -> gym.vector.VectorEnv:
         if self.settings.double_buffering:
@@ -137,16 +137,16 @@ class VectorEnvRunner(GuardedEnvs):
         wanted = math.inf if num_timesteps is None else num_timesteps
         self._weights_column = np.full(self.num_envs, self._weights_seq_no, np.int64)
         self._numpy_policy = self._find_numpy_policy()
-        turns = itertools.cycle(self._lanes)
+        turns = itertools.cycle(self._env_batches)
         while steps < wanted and games < limit:
-            lane = next(turns)
-            if lane.flight is not None:
-                stepped, finished = self._land(lane, limit - games)
+            env_batch = next(turns)
+            if env_batch.pending_step is not None:
+                stepped, finished = self._land(env_batch, limit - games)
                 steps += stepped
                 games += finished
-            under_way = sum(lane.expected for lane in self._lanes)
+            under_way = sum(env_batch.expected for env_batch in self._env_batches)
             if steps + under_way < wanted and games < limit:
-                steps -= self._take_off(lane, explore, random_actions, steps)
+                steps -= self._take_off(env_batch, explore, random_actions, steps)
         # Whoever asks for whole episodes gets them from the start, each time.
         self._needs_initial_reset = num_episodes is not None
         episodes = self._cut(with_unfinished=num_timesteps is not None)
@@ -158,17 +158,20 @@ class VectorEnvRunner(GuardedEnvs):
         return episodes
 
     def _cut(self, *, with_unfinished: bool) -> list[SingleAgentEpisode]:
-        cuts = [lane.fragment.cut(with_unfinished=with_unfinished) for lane in self._lanes]
+        cuts = [
+            env_batch.fragment.cut(with_unfinished=with_unfinished)
+            for env_batch in self._env_batches
+        ]
         return list(itertools.chain.from_iterable(cuts))
 
     def _start_over(self, seed: int | None) -> None:
         """Resets all environments; unfinished games are forgotten."""
         observations, _ = self._try_env_reset(seed=seed, options=None)
         slots: tuple[slice, ...] = (slice(0, self.num_envs),)
-        if isinstance(self.env.unwrapped, HalvedVectorEnv):
+        if isinstance(self.env.unwrapped, DoubleBufferedVectorEnv):
             slots = self.env.unwrapped.slots
-        self._lanes = [
-            Lane(
+        self._env_batches = [
+            EnvBatch(
                 index,
                 part,
                 _rows(observations, part),
@@ -182,11 +185,13 @@ class VectorEnvRunner(GuardedEnvs):
         ]
         self._episode_log.restart(self.num_envs)
 
-    def _take_off(self, lane: Lane, explore: bool, random_actions: bool, steps: int) -> int:
-        """Begins a vector step of a lane.
+    def _take_off(
+        self, env_batch: EnvBatch, explore: bool, random_actions: bool, steps: int
+    ) -> int:
+        """Begins a vector step of an env_batch.
 
         Args:
-            lane: Which; none of its steps is under way.
+            env_batch: Which; none of its steps is under way.
             explore: Whether to sample actions, or to take the most likely.
             random_actions: Whether to draw them from the action space instead.
             steps: Sampled so far in this call.
@@ -194,30 +199,34 @@ class VectorEnvRunner(GuardedEnvs):
         Returns:
             Agent steps that were lost, where the environments could not be stepped.
         """
-        lane.flight = self._random(lane) if random_actions else self._act(lane, explore, steps)
-        # A single lane has nothing to do meanwhile: it steps when it lands.
-        if len(self._lanes) == 1 or self._begin_env_step(lane.index, lane.flight.to_env):
+        env_batch.pending_step = (
+            self._random(env_batch) if random_actions else self._act(env_batch, explore, steps)
+        )
+        # A single env_batch has nothing to do meanwhile: it steps when it lands.
+        if len(self._env_batches) == 1 or self._begin_env_step(
+            env_batch.index, env_batch.pending_step.to_env
+        ):
             return 0
         return self._recover()
 
-    def _land(self, lane: Lane, limit: float) -> tuple[int, int]:
+    def _land(self, env_batch: EnvBatch, limit: float) -> tuple[int, int]:
         """Ends a vector step and files it; see `_record`."""
-        assert lane.flight is not None
-        if len(self._lanes) == 1:
-            results = self._try_env_step(lane.flight.to_env)
+        assert env_batch.pending_step is not None
+        if len(self._env_batches) == 1:
+            results = self._try_env_step(env_batch.pending_step.to_env)
         else:
-            results = self._end_env_step(lane.index)
+            results = self._end_env_step(env_batch.index)
         if results is ENV_STEP_FAILURE:
             return -self._recover(), 0
-        flight, lane.flight = lane.flight, None
-        return self._record(lane, flight, results, limit)
+        pending_step, env_batch.pending_step = env_batch.pending_step, None
+        return self._record(env_batch, pending_step, results, limit)
 
     def _recover(self) -> int:
         """Goes on in new environments; returns the number of agent steps that were lost."""
         observations, _ = self._try_env_reset(seed=self._seed, options=None)
         total = 0
-        for lane in self._lanes:
-            dropped, lost = lane.abandon(_rows(observations, lane.slots))
+        for env_batch in self._env_batches:
+            dropped, lost = env_batch.abandon(_rows(observations, env_batch.slots))
             self._ledger.drop_episodes(dropped)
             total += lost
         self._episode_log.restart(self.num_envs, lost_steps=total)
@@ -234,40 +243,44 @@ class VectorEnvRunner(GuardedEnvs):
         find = getattr(self.module, "numpy_policy", None)
         return None if find is None else find(self.num_envs)
 
-    def _random(self, lane: Lane) -> Flight:
+    def _random(self, env_batch: EnvBatch) -> PendingStep:
         """Samples actions from the action space; the module gives nothing."""
-        actions = _rows(self.env.action_space.sample(), lane.slots)
-        return Flight(actions, actions, {WEIGHTS_SEQ_NO: self._weights_column[lane.slots]})
+        actions = _rows(self.env.action_space.sample(), env_batch.slots)
+        return PendingStep(
+            actions, actions, {WEIGHTS_SEQ_NO: self._weights_column[env_batch.slots]}
+        )
 
-    def _act(self, lane: Lane, explore: bool, steps: int) -> Flight:
-        """Runs the module on the latest observations of a lane.
+    def _act(self, env_batch: EnvBatch, explore: bool, steps: int) -> PendingStep:
+        """Runs the module on the latest observations of an env_batch.
 
         Args:
-            lane: Whose; its recurrent state goes on by a step.
+            env_batch: Whose; its recurrent state goes on by a step.
             explore: Whether to sample actions, or to take the most likely.
             steps: Sampled so far in this call.
         """
-        observations = lane.observations()
+        observations = env_batch.observations()
         begin = time.perf_counter()
         if self._numpy_policy is not None:
             inputs = torch.from_numpy(self._numpy_policy(observations))
-            outputs = self._sampled(lane, {Columns.ACTION_DIST_INPUTS: inputs}, explore)
+            outputs = self._sampled(env_batch, {Columns.ACTION_DIST_INPUTS: inputs}, explore)
         else:
             outputs = self._sampled(
-                lane, self._forward(lane, observations, explore, steps), explore
+                env_batch, self._forward(env_batch, observations, explore, steps), explore
             )
         self._inference_s.append(time.perf_counter() - begin)
         actions = outputs.pop(Columns.ACTIONS)
-        outputs[WEIGHTS_SEQ_NO] = self._weights_column[lane.slots]
-        return Flight(actions, self._to_env(actions), outputs)
+        outputs[WEIGHTS_SEQ_NO] = self._weights_column[env_batch.slots]
+        return PendingStep(actions, self._to_env(actions), outputs)
 
-    def _forward(self, lane: Lane, observations: Any, explore: bool, steps: int) -> dict[str, Any]:
+    def _forward(
+        self, env_batch: EnvBatch, observations: Any, explore: bool, steps: int
+    ) -> dict[str, Any]:
         """Calls the module; its outputs as it gave them, with a time axis where it has a state."""
         batch = {Columns.OBS: self._to_module(observations)}
-        if lane.state is not None:
+        if env_batch.state is not None:
             batch = {
                 Columns.OBS: tree.map_structure(lambda leaf: leaf[:, None], batch[Columns.OBS]),
-                Columns.STATE_IN: self._to_module(lane.state),
+                Columns.STATE_IN: self._to_module(env_batch.state),
             }
         if explore:
             return self.module._forward_exploration(batch, t=self._global_steps(steps))
@@ -280,12 +293,14 @@ class VectorEnvRunner(GuardedEnvs):
             return torch.from_numpy(observations).to(self._device)
         return convert_to_torch_tensor(observations, device=self._device)
 
-    def _sampled(self, lane: Lane, forward_out: Mapping[str, Any], explore: bool) -> dict[str, Any]:
+    def _sampled(
+        self, env_batch: EnvBatch, forward_out: Mapping[str, Any], explore: bool
+    ) -> dict[str, Any]:
         """The module's outputs as arrays, with actions and their log-probabilities."""
         state = None
-        if lane.state is not None:
+        if env_batch.state is not None:
             forward_out = dict(forward_out)
-            state = lane.state = convert_to_numpy(forward_out.pop(Columns.STATE_OUT))
+            state = env_batch.state = convert_to_numpy(forward_out.pop(Columns.STATE_OUT))
             forward_out = tree.map_structure(lambda leaf: leaf[:, 0], forward_out)
         sampler = None
         if forward_out.keys() == {Columns.ACTION_DIST_INPUTS}:
@@ -328,12 +343,14 @@ class VectorEnvRunner(GuardedEnvs):
             outputs[Columns.ACTION_LOGP] = distribution.logp(outputs[Columns.ACTIONS])
         return outputs
 
-    def _record(self, lane: Lane, flight: Flight, results: Any, limit: float) -> tuple[int, int]:
+    def _record(
+        self, env_batch: EnvBatch, pending_step: PendingStep, results: Any, limit: float
+    ) -> tuple[int, int]:
         """Files one vector step.
 
         Args:
-            lane: Whose n environments stepped.
-            flight: What the policy gave.
+            env_batch: Whose n environments stepped.
+            pending_step: What the policy gave.
             results: What ``env.step`` returned.
             limit: Stop after this many finished games, as the stock runner does.
 
@@ -344,38 +361,40 @@ class VectorEnvRunner(GuardedEnvs):
         observations, rewards, terminated, truncated, infos = results
         rewards = np.asarray(rewards, np.float64)
         over = terminated | truncated
-        stepped, count, lost = lane.everybody, lane.size, 0
-        if lane.num_awaiting or self._replaced:
-            stepped = ~lane.awaits_reset
-            lost = self._drop_replaced(lane, stepped)
+        stepped, count, lost = env_batch.everybody, env_batch.size, 0
+        if env_batch.num_awaiting or self._replaced:
+            stepped = ~env_batch.awaits_reset
+            lost = self._drop_replaced(env_batch, stepped)
             over, rewards = over & stepped, rewards * stepped
             count = int(np.count_nonzero(stepped))
         ends = over
-        soft = self._soft_terminated(infos, lane.size)
+        soft = self._soft_terminated(infos, env_batch.size)
         if soft is not None:
             ends = over | (soft & stepped)
-        self._episode_log.step(rewards, stepped, lane.slots, count)
+        self._episode_log.step(rewards, stepped, env_batch.slots, count)
         to_learn_from = self._learning_rewards(infos, rewards)
-        lane.fragment.append(flight.actions, to_learn_from, flight.outputs, observations, stepped)
+        env_batch.fragment.append(
+            pending_step.actions, to_learn_from, pending_step.outputs, observations, stepped
+        )
         begins = None
         finished = 0
         if np.count_nonzero(ends):
             begins = ends if self._resets_at_once else ends & ~over
-            finished = self._close(lane, ends, over, results, limit)
-        if count < lane.size:
+            finished = self._close(env_batch, ends, over, results, limit)
+        if count < env_batch.size:
             begins = ~stepped if begins is None else begins | ~stepped
-        lane.look(observations, begins)
+        env_batch.look(observations, begins)
         if not self._resets_at_once:
-            lane.await_reset(over, int(np.count_nonzero(over)))
+            env_batch.await_reset(over, int(np.count_nonzero(over)))
         return count - lost, finished
 
     def _close(
-        self, lane: Lane, ends: np.ndarray, over: np.ndarray, results: Any, limit: float
+        self, env_batch: EnvBatch, ends: np.ndarray, over: np.ndarray, results: Any, limit: float
     ) -> int:
         """Closes learning episodes, and games; returns how many games, ``limit`` at most.
 
         Args:
-            lane: Whose.
+            env_batch: Whose.
             ends: [n], bool: where a learning episode ends.
             over: [n], bool: where a game ends.
             results: What ``env.step`` returned.
@@ -385,26 +404,26 @@ class VectorEnvRunner(GuardedEnvs):
         finished = 0
         for index in np.flatnonzero(ends).tolist():
             game_over = bool(over[index])
-            lane.fragment.close(
+            env_batch.fragment.close(
                 index,
                 terminated=bool(terminated[index]) or not game_over,
                 truncated=game_over and bool(truncated[index]),
                 final_observation=_final_observation(infos, index) if game_over else None,
             )
             if game_over:
-                slot = lane.slots.start + index
-                self._episode_log.finish(slot, vector_success(infos, index, lane.size))
+                slot = env_batch.slots.start + index
+                self._episode_log.finish(slot, vector_success(infos, index, env_batch.size))
                 self._ledger.finished(slot)
                 finished += 1
                 if finished == limit:
                     break
         return finished
 
-    def _drop_replaced(self, lane: Lane, stepped: np.ndarray) -> int:
+    def _drop_replaced(self, env_batch: EnvBatch, stepped: np.ndarray) -> int:
         """Drops the games of environments that are new; returns the number of lost steps."""
         if not self._replaced:
             return 0
-        dropped, lost = lane.fragment.abandon(self._replaced)
+        dropped, lost = env_batch.fragment.abandon(self._replaced)
         self._ledger.drop_episodes(dropped)
         self._episode_log.forget(self._replaced, lost_steps=lost)
         stepped[self._replaced] = False

@@ -40,7 +40,7 @@ def dbc(*args: Any, **options: Any) -> Any:
 
 
 def partners_of(loss: Any, n: int = N) -> Tensor:
-    return torch.randperm(n, generator=loss.draws.generator())
+    return torch.randperm(n, generator=loss.update_rng.generator())
 
 
 class Fixed(nn.Module):
@@ -101,7 +101,7 @@ def test_losses_equal_the_published_steps_one_row_at_a_time(variant: str, kind: 
     loss = dbc(variant=variant, transition=kind, gamma=0.9)
     batch = transitions()
     found = loss.losses(batch)
-    generator = loss.draws.generator()
+    generator = loss.update_rng.generator()
     partners = torch.randperm(N, generator=generator)
     for i in range(N):
         j = int(partners[i])
@@ -130,7 +130,7 @@ def test_losses_equal_the_published_steps_one_row_at_a_time(variant: str, kind: 
 def test_reward_is_predicted_from_the_drawn_next_latent() -> None:
     loss, batch = dbc(transition="probabilistic"), transitions()
     found = loss.losses(batch)["reward"]
-    generator = loss.draws.generator()
+    generator = loss.update_rng.generator()
     torch.randperm(N, generator=generator)  # the partners
     action = encode_action(batch[Columns.ACTIONS], ACTIONS["discrete"])
     mean, std = loss.transition(loss.encoder(batch[Columns.OBS]), action)
@@ -272,7 +272,7 @@ def test_isolated_metric_has_an_encoder_of_its_own() -> None:
 
 def test_shuffled_positives_pair_rows_with_futures_of_others() -> None:
     loss, batch = dbc(encoder=Scaled(), shuffled_positives=True), transitions()
-    generator = loss.draws.generator()
+    generator = loss.update_rng.generator()
     torch.randperm(N, generator=generator)  # the partners
     order = torch.randperm(N, generator=generator)
     seen = loss.transitions(batch, _after_partners(loss))
@@ -283,7 +283,7 @@ def test_shuffled_positives_pair_rows_with_futures_of_others() -> None:
 
 
 def _after_partners(loss: Any) -> torch.Generator:
-    generator: torch.Generator = loss.draws.generator()
+    generator: torch.Generator = loss.update_rng.generator()
     torch.randperm(N, generator=generator)
     return generator
 

@@ -109,7 +109,7 @@ def test_dmc_loss_equals_the_published_steps_one_by_one() -> None:
     curl: Any = make(name="curl")
     obs = sample(FRAMES)
     shake(curl.own_key_encoder)  # so that queries and keys cannot be mixed up
-    generator = curl.draws.generator()
+    generator = curl.update_rng.generator()
     query = curl.encoder(random_shift(obs, 1, generator))  # 4 of 84 pixels are 1 of 20
     key = curl.own_key_encoder(random_shift(obs, 1, generator))
     expected = bilinear_info_nce(query, key, curl.weight)
@@ -120,7 +120,7 @@ def test_atari_views_are_crop_pad_and_crop_and_the_head_is_the_published_one() -
     curl = make(variant="atari", pad=4)
     obs = sample(FRAMES)
     shake(curl.key_head)
-    generator = curl.draws.generator()
+    generator = curl.update_rng.generator()
     views = [random_shift(random_crop(obs, 16, generator), 4, generator, size=20) for _ in range(2)]
 
     def project(latents: Tensor, head: Any) -> Tensor:
@@ -178,7 +178,7 @@ def test_query_is_what_the_rl_loss_saw_and_the_key_a_crop_of_the_same_size() -> 
     augmented = random_crop(raw, 20, seeded(5))
     curl = make(big, build_encoder(FRAMES))
     query = curl.head(curl.encoder(augmented))
-    key = curl._encode_keys(random_crop(raw, 20, curl.draws.generator()))
+    key = curl._encode_keys(random_crop(raw, 20, curl.update_rng.generator()))
     expected = bilinear_info_nce(query, key, curl.weight)
     actual = curl.losses({Columns.OBS: raw, AUGMENTED_OBS: augmented})["info_nce"]
     torch.testing.assert_close(actual, expected)
@@ -247,7 +247,7 @@ def test_the_two_views_differ_and_frames_of_a_stack_move_together() -> None:
     stack = torch.arange(4, dtype=torch.uint8).view(1, 4, 1, 1).expand(N, 4, 20, 20).clone()
     stack[:, :, 10, 10] = 255
     curl = make(pad=4)
-    query, key = curl._views({Columns.OBS: stack}, curl.draws.generator())
+    query, key = curl._views({Columns.OBS: stack}, curl.update_rng.generator())
     assert not torch.equal(query, key)
     marks = query.flatten(2).int().argmax(2)  # [N, 4]
     assert (marks == marks[:, :1]).all()
@@ -388,7 +388,7 @@ def test_two_halves_with_gathered_keys_give_the_losses_of_the_whole(
     curl: Any = make(space, shuffled_positives=shuffled)
     obs = sample(space)
     whole = curl.losses({Columns.OBS: obs})["info_nce"]
-    keys = curl._encode_keys(curl._views({Columns.OBS: obs}, curl.draws.generator())[1])
+    keys = curl._encode_keys(curl._views({Columns.OBS: obs}, curl.update_rng.generator())[1])
     gathered = [obs, obs, keys] if space is VECTOR else [keys]
     parts = []
     for first in (0, N // 2):

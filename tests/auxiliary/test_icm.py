@@ -9,7 +9,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.auxiliary.base import Chunk
+from rlssl.auxiliary.base import ChunkInfo
 from rlssl.auxiliary.icm import ICM
 from rlssl.losses import forward_dynamics_loss
 from rlssl.networks import build_encoder
@@ -56,7 +56,7 @@ def transitions(observation_space: gym.Space, action_space: gym.Space) -> dict[s
         Columns.OBS: sample(observation_space),
         Columns.NEXT_OBS: sample(observation_space),
         Columns.ACTIONS: sample(action_space),
-        "chunks": [Chunk("a", 2, 0, False), Chunk("b", N - 2, 0, False)],
+        "chunks": [ChunkInfo("a", 2, 0, False), ChunkInfo("b", N - 2, 0, False)],
     }
 
 
@@ -115,7 +115,7 @@ def test_burda_losses_and_reward_by_hand() -> None:
     torch.testing.assert_close(losses["forward"], torch.tensor([8 / 3, 1 / 3]))
     torch.testing.assert_close(losses["inverse"], torch.full((2,), 1.386294))
     reward = icm.intrinsic_reward(
-        {**HAND, "chunks": [Chunk("a", 1, 0, False), Chunk("b", 1, 0, False)]}
+        {**HAND, "chunks": [ChunkInfo("a", 1, 0, False), ChunkInfo("b", 1, 0, False)]}
     )
     torch.testing.assert_close(reward, torch.tensor([2.2857143, 0.2857143]))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from rlssl.auxiliary.base import Chunk
+from rlssl.auxiliary.base import ChunkInfo
 from rlssl.auxiliary.normalization import (
     DiscountedReturnScale,
     ObservationNormalizer,
@@ -36,8 +36,8 @@ def test_constant_observations_stay_finite() -> None:
 
 def test_discounted_return_runs_along_an_episode_across_calls() -> None:
     scale = DiscountedReturnScale(gamma=0.5)
-    scale(torch.tensor([4.0, 1.0, 10.0]), [Chunk("a", 2, 0, False), Chunk("b", 1, 0, True)])
-    scale(torch.tensor([1.0, 8.0]), [Chunk("a", 1, 2, False), Chunk("c", 1, 0, False)])
+    scale(torch.tensor([4.0, 1.0, 10.0]), [ChunkInfo("a", 2, 0, False), ChunkInfo("b", 1, 0, True)])
+    scale(torch.tensor([1.0, 8.0]), [ChunkInfo("a", 1, 2, False), ChunkInfo("c", 1, 0, False)])
     # Returns: a: 4, then 0.5*4+1 = 3; b: 10; a again: 0.5*3+1 = 2.5; c: 8.
     returns = np.array([4.0, 3.0, 10.0, 2.5, 8.0])
     np.testing.assert_allclose(scale.moments.mean, returns.mean(), rtol=1e-6)
@@ -46,6 +46,6 @@ def test_discounted_return_runs_along_an_episode_across_calls() -> None:
 
 def test_one_episode_in_two_chunks_of_one_batch_runs_on() -> None:
     scale = DiscountedReturnScale(gamma=0.5)
-    scale(torch.tensor([4.0, 1.0]), [Chunk("a", 1, 0, False), Chunk("a", 1, 1, True)])
+    scale(torch.tensor([4.0, 1.0]), [ChunkInfo("a", 1, 0, False), ChunkInfo("a", 1, 1, True)])
     # 4, then 0.5*4+1 = 3: mean 3.5.
     assert scale.moments.mean.item() == 3.5

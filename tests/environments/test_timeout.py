@@ -9,22 +9,22 @@ import time
 
 import pytest
 
-from rlssl.environments.timeout import EnvironmentStalledError, StallWatch
+from rlssl.environments.timeout import EnvironmentTimeoutError, TimeoutWatch
 
 
 def test_a_sleep_is_interrupted_at_its_limit() -> None:
-    watch, start = StallWatch(), time.monotonic()
-    with pytest.raises(EnvironmentStalledError):
+    watch, start = TimeoutWatch(), time.monotonic()
+    with pytest.raises(EnvironmentTimeoutError):
         watch.call(0.3, time.sleep, 30)
     assert 0.3 <= time.monotonic() - start < 3
     # And again: the next call has its own time.
-    with pytest.raises(EnvironmentStalledError):
+    with pytest.raises(EnvironmentTimeoutError):
         watch.call(0.3, time.sleep, 30)
     watch.stop()
 
 
 def test_calls_in_time_give_their_results() -> None:
-    watch = StallWatch()
+    watch = TimeoutWatch()
     assert watch.call(0.5, lambda a, b: a + b, 1, b=2) == 3
     # Longer than the limit between the calls.
     time.sleep(0.8)
@@ -41,7 +41,7 @@ def test_calls_in_time_give_their_results() -> None:
 
 
 def test_errors_pass_and_leave_nothing_behind() -> None:
-    watch = StallWatch()
+    watch = TimeoutWatch()
     with pytest.raises(ZeroDivisionError):
         watch.call(0.3, lambda: 1 / 0)
     time.sleep(0.5)
@@ -50,7 +50,7 @@ def test_errors_pass_and_leave_nothing_behind() -> None:
 
 def test_a_watch_that_is_forgotten_ends_its_thread() -> None:
     before = set(threading.enumerate())
-    watch = StallWatch()
+    watch = TimeoutWatch()
     watch.call(0.2, int)
     (thread,) = set(threading.enumerate()) - before
     del watch
@@ -78,7 +78,7 @@ def test_what_cannot_be_interrupted_ends_its_actor_and_nothing_else() -> None:
         class Runner:
             def sample(self):
                 timeout.GRACE_S = 1.0
-                timeout.StallWatch().call(0.3, deadlock)
+                timeout.TimeoutWatch().call(0.3, deadlock)
 
         ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
         runner = Runner.remote()

@@ -42,7 +42,7 @@ def encoder_like(space: gym.Space, **given: Any) -> Any:
 def test_steps_are_applied_in_their_order_with_one_draw_each() -> None:
     setting = {"shift": {"pad": 3}, "crop": {"size": 36}, "intensity": {"scale": 0.5}}
     augmentation = Augmentation(parse_augmentation(setting), "CHW", seed=5)
-    generator = augmentation.draws.generator()
+    generator = augmentation.update_rng.generator()
     expected = random_shift(images(), 3, generator)
     expected = intensity(random_crop(expected, 36, generator), 0.5, generator)
     assert torch.equal(augmentation(images()), expected)

@@ -168,7 +168,7 @@ def test_chunks_are_those_of_single_environments(
     config.vectorize, config.double_buffering = "native", halved or None
     runner = make_runner(VectorEnvRunner, config)
     samples = [runner.sample(num_timesteps=count) for count in fragments]
-    assert len(runner._lanes) == 1 + halved
+    assert len(runner._env_batches) == 1 + halved
     steps = [sum(map(len, sample)) for sample in samples]
     # Whole vector steps: the last one may bring more than were asked for.
     assert all(0 <= n - count < num_envs for n, count in zip(steps, fragments, strict=True))

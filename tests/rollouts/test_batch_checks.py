@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rlssl.environments.observation_checks import CheckedEnv, misfit, observation_check
-from rlssl.rollouts.batch_checks import SanityCheck
+from rlssl.rollouts.batch_checks import BatchCheck
 
 VECTOR = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
 FRAME = gym.spaces.Box(0, 255, (3, 4, 4), np.uint8)
@@ -37,7 +37,7 @@ def test_observations_must_have_the_structure_of_their_space(
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_the_slot_of_a_number_that_is_not_finite_is_found(value: float) -> None:
-    check = SanityCheck(gym.spaces.Dict(frame=FRAME, inner=gym.spaces.Tuple([VECTOR])))
+    check = BatchCheck(gym.spaces.Dict(frame=FRAME, inner=gym.spaces.Tuple([VECTOR])))
     batch: dict[str, Any] = {
         "frame": np.zeros((3, 3, 4, 4), np.uint8),
         "inner": (np.zeros((3, 2), np.float32),),
@@ -56,14 +56,14 @@ def test_the_slot_of_a_number_that_is_not_finite_is_found(value: float) -> None:
 
 @pytest.mark.parametrize("reward, is_fine", [(1e19, True), (-1e19, True), (1.1e20, False)])
 def test_finite_rewards_may_be_large_but_not_absurd(reward: float, is_fine: bool) -> None:
-    check = SanityCheck(VECTOR)
+    check = BatchCheck(VECTOR)
     observations, rewards = np.zeros((2, 2), np.float32), np.array([0.0, reward])
     assert check.is_healthy(observations, rewards) is is_fine
     assert (check.errors(observations, rewards) == {}) is is_fine
 
 
 def test_observations_whose_squares_overflow_are_no_fault() -> None:
-    check = SanityCheck(VECTOR)
+    check = BatchCheck(VECTOR)
     observations = np.full((2, 2), 1e30, np.float32)
     assert check.errors(observations, np.zeros(2)) == {}
 

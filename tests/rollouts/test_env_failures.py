@@ -11,7 +11,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from ray.rllib.core.columns import Columns
 
-from rlssl.errors import EnvironmentFaultError, TrainingStalledError, UnknownNameError
+from rlssl.errors import EnvironmentFaultError, TrainingTimeoutError, UnknownNameError
 from rlssl.registry import register_env
 from rlssl.rollouts import StockEnvRunner, VectorEnvRunner
 from tests.rollouts.counting import COUNTING, CountingEnv, ForcedModule, make_config, make_runner
@@ -361,7 +361,7 @@ def test_a_stall_is_interrupted_and_counted(
     if vectorize == "async":
         Stalling.stalls_left = 0
     assert sum(len(c) for c in runner.sample(num_timesteps=20)) >= 20
-    assert faults(runner) == {"env_stalls": 1, "episodes_dropped": 2}
+    assert faults(runner) == {"env_timeouts": 1, "episodes_dropped": 2}
     runner.stop()
 
 
@@ -407,11 +407,11 @@ def test_slow_environments_are_left_alone_while_each_is_in_time() -> None:
 
 def test_the_watchdogs_error_is_no_fault_of_the_environment(monkeypatch: Any) -> None:
     def step(self: Any, action: Any) -> None:
-        raise TrainingStalledError("env steps have stood still")
+        raise TrainingTimeoutError("env steps have stood still")
 
     runner = runner_with(VectorEnvRunner, {"id": COUNTING}, num_envs=2)
     monkeypatch.setattr(CountingEnv, "step", step)
-    with pytest.raises(TrainingStalledError):
+    with pytest.raises(TrainingTimeoutError):
         runner.sample(num_timesteps=10)
     assert faults(runner) == {}
 

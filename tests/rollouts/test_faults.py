@@ -6,7 +6,7 @@ import pytest
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
 from rlssl.environments.observation_checks import BadObservationError
-from rlssl.environments.timeout import EnvironmentStalledError
+from rlssl.environments.timeout import EnvironmentTimeoutError
 from rlssl.errors import EnvironmentFaultError
 from rlssl.rollouts import faults
 from rlssl.rollouts.batch_checks import BadRewardError
@@ -18,7 +18,7 @@ def crash(slot: int | None) -> Fault:
 
 
 def stall(slot: int | None) -> Fault:
-    return Fault("step", EnvironmentStalledError(), slot)
+    return Fault("step", EnvironmentTimeoutError(), slot)
 
 
 def ledger(num_slots: int) -> FaultLedger:
@@ -106,7 +106,7 @@ def test_faults_of_nobody_in_particular_are_everybodys() -> None:
 
 def test_counts_add_up_over_reports_by_kind() -> None:
     book, metrics = ledger(9), MetricsLogger(root=True)
-    errors = [KeyError(), SystemExit(1), EnvironmentStalledError()]
+    errors = [KeyError(), SystemExit(1), EnvironmentTimeoutError()]
     errors += [BadObservationError("an observation"), BadRewardError("a reward")]
     for slot, error in enumerate(errors):
         book.record(Fault("step", error, slot))
@@ -116,7 +116,7 @@ def test_counts_add_up_over_reports_by_kind() -> None:
     book.log(metrics)
     assert {name: count.peek() for name, count in metrics.stats["faults"].items()} == {
         "env_crashes": 3,
-        "env_stalls": 1,
+        "env_timeouts": 1,
         "bad_observations": 1,
         "bad_rewards": 1,
         "episodes_dropped": 5,

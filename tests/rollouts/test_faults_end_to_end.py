@@ -54,7 +54,7 @@ def test_stalls_now_and_then_do_too(tmp_path: Path) -> None:
     options = {"env.stall": 0.0005, "env_step_timeout_s": 1}
     done = train(2, tmp_path, **options)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert_counted(tmp_path, {"env_stalls"})
+    assert_counted(tmp_path, {"env_timeouts"})
 
 
 STALL = {"env.stall": 1.0, "env.after": 3, "env_step_timeout_s": 20}

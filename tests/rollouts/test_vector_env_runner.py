@@ -208,7 +208,7 @@ def test_chunks_own_their_arrays_even_if_the_environment_reuses_its_own() -> Non
 def test_chunks_share_no_memory_with_the_runner(num_envs: int) -> None:
     runner = make_runner(VectorEnvRunner, make_config(counting(lengths=UNEVEN), num_envs=num_envs))
     chunks = runner.sample(num_timesteps=20)
-    (rows,) = runner._lanes[0].fragment._observations._leaves
+    (rows,) = runner._env_batches[0].fragment._observations._leaves
     assert not any(np.shares_memory(chunk.observations.data, rows) for chunk in chunks)
 
 

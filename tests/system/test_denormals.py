@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rlssl.algorithms.a3c.a3c_learner import A3CTorchLearner
-from rlssl.algorithms.common.learner import GradientUpdates
+from rlssl.algorithms.common.learner import BaseLearner
 from rlssl.system.denormals import denormals_are_zero
 from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
 from tests.algorithms.bench import Bench, small_ppo
@@ -74,9 +74,9 @@ def test_learners_update_without_them(
     update: Callable[[], None], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost: list[bool] = []
-    clip = GradientUpdates._clip
+    clip = BaseLearner._clip
 
-    def watched(self: GradientUpdates, parameters: Mapping[str, Any]) -> bool:
+    def watched(self: BaseLearner, parameters: Mapping[str, Any]) -> bool:
         lost.append(is_lost())
         return clip(self, parameters)
 
@@ -85,7 +85,7 @@ def test_learners_update_without_them(
         backward(self, rows)
 
     backward = A3CTorchLearner._backward
-    monkeypatch.setattr(GradientUpdates, "_clip", watched)
+    monkeypatch.setattr(BaseLearner, "_clip", watched)
     monkeypatch.setattr(A3CTorchLearner, "_backward", watched_backward)
     update()
     assert len(lost) >= expected and all(lost)

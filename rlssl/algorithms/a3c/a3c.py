@@ -20,8 +20,8 @@ from rlssl.algorithms.a3c.optimizers import OPTIMIZERS
 from rlssl.algorithms.a3c.pool import POOL_COUNTERS, Reply, WorkerPool
 from rlssl.algorithms.a3c.presets import PRESETS, VARIANTS
 from rlssl.algorithms.a3c.staleness import StalenessLog
-from rlssl.algorithms.common.algorithm import ResultsMixin
-from rlssl.algorithms.common.config import RLSSLConfigMixin
+from rlssl.algorithms.common.algorithm import BaseAlgorithm
+from rlssl.algorithms.common.config import BaseConfig
 from rlssl.errors import SpecError
 from rlssl.ray_internals.env_runner import actor_manager
 from rlssl.rollouts.faults import FAULTS_KEY
@@ -39,7 +39,7 @@ COUNTERS = (*POOL_COUNTERS, "stale_gradients")
 _STATE = "rlssl_a3c"
 
 
-class A3CConfig(RLSSLConfigMixin, AlgorithmConfig):
+class A3CConfig(BaseConfig, AlgorithmConfig):
     """Configures A3C and A2C; ``num_env_runners`` is the number of workers, 0: one in process.
 
     Source:
@@ -202,10 +202,10 @@ class A3CConfig(RLSSLConfigMixin, AlgorithmConfig):
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """PPO's networks: the same actor and critic."""
         # Imported here, because they need torch, which reading a spec does not.
-        from rlssl.algorithms.on_policy.module import PPOModule
+        from rlssl.algorithms.on_policy.module import ActorCriticModule
 
         settings = {**self.module_settings, "kl_coeff": 0.0}
-        return RLModuleSpec(module_class=PPOModule, model_config=settings)
+        return RLModuleSpec(module_class=ActorCriticModule, model_config=settings)
 
     def get_default_learner_class(self) -> type[Learner]:
         """The Learner."""
@@ -214,7 +214,7 @@ class A3CConfig(RLSSLConfigMixin, AlgorithmConfig):
         return A3CTorchLearner
 
 
-class A3C(ResultsMixin, Algorithm):
+class A3C(BaseAlgorithm, Algorithm):
     """Applies workers' gradients in the trial's process.
 
     An agent step counts when the reply that it came with is heard, whether its gradient is then

@@ -26,7 +26,7 @@ from rlssl.algorithms.a3c.flat import FlatModule
 from rlssl.algorithms.a3c.optimizers import make_optimizer
 from rlssl.algorithms.common.auxiliary_learner import (
     AUXILIARY_OPTIMIZER,
-    AuxiliaryLearnerMixin,
+    AuxiliaryLearner,
     trainable,
 )
 from rlssl.algorithms.ppo.ppo_learner import PPOTorchLearner
@@ -224,7 +224,7 @@ class A3CTorchLearner(PPOTorchLearner):
         own = worker if worker in self._optimizers else next(iter(self._optimizers))
         for optimizer in self._optimizers[own]:
             optimizer.step()
-        for part in self.parts_of_their_own():
+        for part in self.stateful_parts():
             part.after_update()
         return True
 
@@ -235,6 +235,4 @@ class A3CTorchLearner(PPOTorchLearner):
         return list(range(1, config.num_env_runners + 1)) or [0]
 
     def _own_setting(self, optimizer_name: str, key: str) -> float | None:
-        return AuxiliaryLearnerMixin._own_setting(
-            self, optimizer_name.partition(_OF_WORKER)[0], key
-        )
+        return AuxiliaryLearner._own_setting(self, optimizer_name.partition(_OF_WORKER)[0], key)

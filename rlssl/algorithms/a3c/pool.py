@@ -16,7 +16,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
 from rlssl.errors import (
     FINAL_ERRORS,
-    TrainingStalledError,
+    TrainingTimeoutError,
 )
 from rlssl.ray_internals.errors import raised_by_worker
 
@@ -148,7 +148,7 @@ class WorkerPool:
         Raises:
             EnvironmentFaultError: A worker gave up its environment; the same for others' errors
                 that no start would mend.
-            TrainingStalledError: If nobody has answered for too long.
+            TrainingTimeoutError: If nobody has answered for too long.
             RuntimeError: If the last worker was given up.
         """
         self._greet()
@@ -289,7 +289,7 @@ class WorkerPool:
     def _note_silence(self, was_heard: bool, waited_s: float) -> None:
         self._silent_s = 0.0 if was_heard else self._silent_s + waited_s
         if self._silent_s > self._silence_s:
-            raise TrainingStalledError(
+            raise TrainingTimeoutError(
                 f"no A3C worker has sent a gradient for {self._silence_s:g} s (watchdog_s); "
                 f"{len(self.alive())} of {len(self._members)} are there."
             )

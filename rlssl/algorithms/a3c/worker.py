@@ -11,7 +11,7 @@ from torch import nn
 
 from rlssl.algorithms.a3c.a3c_learner import A3CTorchLearner
 from rlssl.algorithms.a3c.pool import Reply
-from rlssl.rollouts.guarded_env_runner import GuardedEnvs
+from rlssl.rollouts.guarded_env_runner import GuardedEnvRunner
 from rlssl.rollouts.stock_env_runner import StockEnvRunner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 
@@ -26,7 +26,7 @@ class Report(NamedTuple):
     statistics: Mapping[str, np.ndarray]
 
 
-class WorkerMixin(GuardedEnvs):
+class BaseWorker(GuardedEnvRunner):
     """Adds a Learner to an EnvRunner: it acts with the parameters that it computes gradients of.
 
     A remote worker has a Learner of its own. The one in the trial's process (``env_runners: 0``)
@@ -79,7 +79,7 @@ class WorkerMixin(GuardedEnvs):
             self.learner.set_statistics(statistics)
         self._weights_seq_no = version
         steps = self.compute(agent_steps)
-        for part in self.learner.parts_of_their_own():
+        for part in self.learner.stateful_parts():
             # For what is drawn anew with every update; slow copies come with the next pull.
             part.after_update()
         self._sequence += 1
@@ -122,11 +122,11 @@ class WorkerMixin(GuardedEnvs):
         return learner
 
 
-class VectorWorker(WorkerMixin, VectorEnvRunner):
+class VectorWorker(BaseWorker, VectorEnvRunner):
     """Samples with rlssl's loop over arrays."""
 
 
-class StockWorker(WorkerMixin, StockEnvRunner):
+class StockWorker(BaseWorker, StockEnvRunner):
     """Samples with RLlib's own loop."""
 
 

@@ -27,7 +27,7 @@ EPISODE_WINDOW = 20
 _STATE = "rlssl_results"
 
 
-class ResultsMixin(Algorithm):
+class BaseAlgorithm(Algorithm):
     """Puts env_steps, agent_steps, scores, aux metrics, faults and evaluation on top of results.
 
     ``episodes`` lists the episodes that ended in this iteration, each

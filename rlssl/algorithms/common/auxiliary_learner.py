@@ -13,7 +13,7 @@ from ray.rllib.core.learner.learner import DEFAULT_OPTIMIZER
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from torch import Tensor, nn
 
-from rlssl.algorithms.common.learner import GradientUpdates
+from rlssl.algorithms.common.learner import BaseLearner
 from rlssl.algorithms.common.mean_actions import mean_actions
 from rlssl.auxiliary.base import MEAN_ACTION, RL_LATENTS, AuxiliaryLoss
 from rlssl.auxiliary.latent_statistics import NUM_ROWS, latent_statistics
@@ -31,7 +31,7 @@ _OF_RL_LOSS = frozenset({AUGMENTED_OBS, RL_LATENTS})
 LATENTS = "latents"
 
 
-class AuxiliaryLearnerMixin(GradientUpdates):
+class AuxiliaryLearner(BaseLearner):
     """Adds ``sum_i coeff_i * auxiliary_i`` to the RL loss that a subclass computes.
 
     Subclasses implement ``compute_rl_loss``. The RLModule keeps the losses in ``auxiliary`` (an
@@ -172,7 +172,7 @@ class AuxiliaryLearnerMixin(GradientUpdates):
         own = self._own_setting(optimizer_name, "grad_clip")
         return self.config.grad_clip if own is None else own
 
-    def parts_of_their_own(self) -> list[AuxiliaryLoss | Augmentation]:
+    def stateful_parts(self) -> list[AuxiliaryLoss | Augmentation]:
         """The losses, and the augmentation if any."""
         parts = [*self.rl_module.auxiliary.values(), self.rl_module.augmentation]
         return [part for part in parts if part is not None]

@@ -57,7 +57,7 @@ class _ModelBuilder(dict):
         return self._build(**settings)
 
 
-class RLSSLConfigMixin(AlgorithmConfig):
+class BaseConfig(AlgorithmConfig):
     """Environments by registered id, auxiliary losses, networks and plug-ins.
 
     Mix it in before an RLlib config class and call ``_set_rlssl_defaults()`` in ``__init__``.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from rlssl.errors import PeersLostError
-from rlssl.peers import Peers, Rows
+from rlssl.peers import Peers, RowRange
 
 
 @contextlib.contextmanager
@@ -27,14 +27,14 @@ def _exchange() -> Iterator[None]:
         raise PeersLostError(f"the exchange with the other Learners failed: {words}") from error
 
 
-class LearnerGroup(Peers):
+class TorchPeers(Peers):
     """The Learners of torch's default process group."""
 
     def __init__(self) -> None:
         self.rank = dist.get_rank()
         self.size = dist.get_world_size()
 
-    def rows(self, num: int) -> Rows:
+    def rows(self, num: int) -> RowRange:
         """See ``Peers``."""
         counts = self.gather_counts(num)
         return sum(counts[: self.rank]), sum(counts)

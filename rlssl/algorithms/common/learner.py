@@ -26,7 +26,7 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.typing import ResultDict
 from torch import Tensor, nn
 
-from rlssl.algorithms.common.distributed import LearnerGroup, average_gradients, broadcast_state
+from rlssl.algorithms.common.distributed import TorchPeers, average_gradients, broadcast_state
 from rlssl.algorithms.common.minibatches import minibatches
 from rlssl.algorithms.common.nonfinite_batch import nonfinite_columns, save_batch
 from rlssl.algorithms.common.optimizers import EagerAdam
@@ -39,12 +39,12 @@ from rlssl.system.denormals import denormals_are_zero
 NUM_GRADIENT_STEPS = "num_gradient_steps"
 
 
-class GradientUpdates(TorchLearner):
+class BaseLearner(TorchLearner):
     """A Learner of one module, alone or one of several.
 
     A subclass gives the loss (``compute_loss_for_module``), the Adams (``register_adams``), the
     limit of each one's gradient norm (``grad_clip_of``), and the module's parts that draw at random
-    (``parts_of_their_own``).
+    (``stateful_parts``).
     """
 
     def build(self) -> None:
@@ -69,7 +69,7 @@ class GradientUpdates(TorchLearner):
         """Largest global norm of an optimizer's gradients; None: no clipping."""
         raise NotImplementedError
 
-    def parts_of_their_own(self) -> list[Any]:
+    def stateful_parts(self) -> list[Any]:
         """Parts of the module with ``peers``, and ``after_update()`` behind every step."""
         raise NotImplementedError
 
@@ -125,7 +125,7 @@ class GradientUpdates(TorchLearner):
         )
         self.record({self.TOTAL_LOSS_KEY: loss.detach()})
         self._minibatch = rows
-        self._settle(self.descend(loss, list(self._parameters)))
+        self._settle(self.optimizer_step(loss, list(self._parameters)))
 
     def record(self, values: Mapping[str, Any], *key: str) -> None:
         """Keeps metrics of a minibatch; those of an update's last one are logged.
@@ -146,7 +146,7 @@ class GradientUpdates(TorchLearner):
         for parameter in parameters:
             parameter.grad = as_laid_out(parameter, parameter.grad)
 
-    def descend(self, loss: Tensor, optimizers: Sequence[str]) -> bool:
+    def optimizer_step(self, loss: Tensor, optimizers: Sequence[str]) -> bool:
         """A step of some optimizers, of their own parameters alone.
 
         Args:
@@ -178,7 +178,7 @@ class GradientUpdates(TorchLearner):
         eps: float,
         options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """An Adam for each list of parameters that is not empty; ``descend`` steps them.
+        """An Adam for each list of parameters that is not empty; ``optimizer_step`` steps them.
 
         Args:
             module_id: Of the module.
@@ -218,7 +218,7 @@ class GradientUpdates(TorchLearner):
             self._skip_update()
             return
         self.num_nonfinite_updates = 0
-        for part in self.parts_of_their_own():
+        for part in self.stateful_parts():
             part.after_update()
 
     def _skip_update(self) -> None:
@@ -258,9 +258,9 @@ class GradientUpdates(TorchLearner):
         """Meets the other Learners: the first one's weights become everyone's."""
         if self.config.num_learners <= 1:
             return ALONE
-        peers = LearnerGroup()
+        peers = TorchPeers()
         broadcast_state(self.rl_module)
-        for part in self.parts_of_their_own():
+        for part in self.stateful_parts():
             part.peers = peers
         return peers
 

@@ -7,8 +7,8 @@ from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rlssl.algorithms.ddpg.presets import PRESETS, VARIANTS
-from rlssl.algorithms.off_policy.actor_critic.config import ActorCriticConfigMixin
-from rlssl.algorithms.off_policy.algorithm import OffPolicyMixin
+from rlssl.algorithms.off_policy.actor_critic.config import OffPolicyActorCriticConfig
+from rlssl.algorithms.off_policy.algorithm import OffPolicyAlgorithm
 from rlssl.errors import SpecError
 from rlssl.schedules import Schedule, value_at
 
@@ -22,7 +22,7 @@ _NETWORK = (
 )
 
 
-class DDPGConfig(ActorCriticConfigMixin):
+class DDPGConfig(OffPolicyActorCriticConfig):
     """Configures DDPG; some defaults depend on the observations: ``defaults_by_input``.
 
     Source:
@@ -70,7 +70,7 @@ class DDPGConfig(ActorCriticConfigMixin):
         saturation_penalty: float = NotProvided,
         **shared: Any,
     ) -> Self:
-        """Sets what the update does; see `ActorCriticConfigMixin.training` for the rest.
+        """Sets what the update does; see `OffPolicyActorCriticConfig.training` for the rest.
 
         Actions are in [-1, 1], and so are the units of noise.
 
@@ -147,7 +147,7 @@ class DDPGConfig(ActorCriticConfigMixin):
         return DDPGTorchLearner
 
 
-class DDPG(OffPolicyMixin):
+class DDPG(OffPolicyAlgorithm):
     """DDPG with rlssl's metrics at the top level of every result."""
 
     @classmethod

@@ -5,7 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
-from rlssl.algorithms.off_policy.actor_critic.learner import ACTOR, ACTOR_LOSS, ActorCriticLearner
+from rlssl.algorithms.off_policy.actor_critic.learner import (
+    ACTOR,
+    ACTOR_LOSS,
+    OffPolicyActorCriticLearner,
+)
 from rlssl.algorithms.off_policy.batches import DISCOUNTS, total_rewards
 from rlssl.losses import (
     deterministic_policy_loss,
@@ -19,7 +23,7 @@ from rlssl.schedules import value_at
 SATURATED_ACTIONS, SATURATED = "saturated_actions", 0.97
 
 
-class DDPGTorchLearner(ActorCriticLearner):
+class DDPGTorchLearner(OffPolicyActorCriticLearner):
     """DDPG with auxiliary losses.
 
     Source:
@@ -74,5 +78,5 @@ class DDPGTorchLearner(ActorCriticLearner):
             std=std,
             clip=self.config.target_noise_clip,
             straight_through=straight_through,
-            noise=self.rl_module.draws.normal(actions),
+            noise=self.rl_module.update_rng.normal(actions),
         )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rlssl.algorithms.off_policy.actor_critic.module import ActorCriticModule
+from rlssl.algorithms.off_policy.actor_critic.module import OffPolicyActorCriticModule
 from rlssl.exploration import GaussianNoise, OrnsteinUhlenbeckNoise, add_noise
 from rlssl.networks.actors import DeterministicActor
 
@@ -15,10 +15,10 @@ from rlssl.networks.actors import DeterministicActor
 _WALK = "walk"
 
 
-class DDPGModule(ActorCriticModule):
+class DDPGModule(OffPolicyActorCriticModule):
     """A deterministic actor and its critics, with what only the Learner needs beside them.
 
-    Settings (``model_config``): those of ``ActorCriticModule``; final_bound, target_actor,
+    Settings (``model_config``): those of ``OffPolicyActorCriticModule``; final_bound, target_actor,
     exploration, exploration_std, exploration_clip, ou_theta, ou_sigma, ou_dt.
     """
 

@@ -29,9 +29,9 @@ from ray.rllib.utils.metrics import (
 )
 from torch import nn
 
-from rlssl.algorithms.common.algorithm import ResultsMixin
+from rlssl.algorithms.common.algorithm import BaseAlgorithm
 from rlssl.algorithms.off_policy.batches import INDICES, draw
-from rlssl.algorithms.off_policy.update_ratio import UpdateClock
+from rlssl.algorithms.off_policy.update_ratio import UpdateRatio
 from rlssl.registry import AUXILIARY_LOSSES
 from rlssl.replay import Prefetcher, PrioritizedReplayBuffer, ReplayBuffer, annealed_beta
 
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 _STATE, REPLAY_FOLDER = "rlssl_off_policy", "replay"
 
 
-class OffPolicyMixin(ResultsMixin):
+class OffPolicyAlgorithm(BaseAlgorithm):
     """Samples a fragment, stores it, makes the updates that are due, sends the weights; again.
 
     One iteration is as many of these rounds as ``agent_steps_per_iteration`` take: RLlib's own work
@@ -56,7 +56,7 @@ class OffPolicyMixin(ResultsMixin):
             MemoryError: If the replay would take too large a share of the node's memory.
         """
         super().setup(config)
-        self.clock = UpdateClock(
+        self.update_ratio = UpdateRatio(
             starts_at=self.config.learning_starts_agent_steps,
             updates_per_agent_step=self.config.updates_per_agent_step,
         )
@@ -73,8 +73,8 @@ class OffPolicyMixin(ResultsMixin):
 
     def training_step(self) -> None:
         """Rounds of sampling and updates until the iteration has its steps."""
-        goal = self.clock.agent_steps + self.config.agent_steps_per_iteration
-        while self.clock.agent_steps < goal and self._round():
+        goal = self.update_ratio.agent_steps + self.config.agent_steps_per_iteration
+        while self.update_ratio.agent_steps < goal and self._round():
             pass
         self._collect_metrics()
 
@@ -87,19 +87,19 @@ class OffPolicyMixin(ResultsMixin):
     def own_results(self) -> dict[str, Any]:
         """Keys at the top of every result: updates so far, and the replay."""
         return {
-            "updates": self.clock.num_updates,
+            "updates": self.update_ratio.num_updates,
             "replay": {"size": len(self.replay), "beta": self._beta()},
         }
 
     @property
     def work_done(self) -> int:
         """Agent steps and updates."""
-        return self.clock.agent_steps + self.clock.num_updates
+        return self.update_ratio.agent_steps + self.update_ratio.num_updates
 
     @property
     def replay_env_steps(self) -> int:
         """Env steps that went into the replay, from the run's start."""
-        return self.clock.agent_steps * (self.config.action_repeat or 1)
+        return self.update_ratio.agent_steps * (self.config.action_repeat or 1)
 
     def save_to_path(
         self,
@@ -137,17 +137,17 @@ class OffPolicyMixin(ResultsMixin):
             path,
             self.config.learning_starts_agent_steps,
         )
-        self.clock.begin_anew(self.config.learning_starts_agent_steps)
+        self.update_ratio.begin_anew(self.config.learning_starts_agent_steps)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """RLlib's state and the counts of steps and updates."""
-        return {**super().get_state(*args, **kwargs), _STATE: self.clock.get_state()}
+        return {**super().get_state(*args, **kwargs), _STATE: self.update_ratio.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores what ``get_state`` gave."""
         super().set_state(state)
         if _STATE in state:
-            self.clock.set_state(state[_STATE])
+            self.update_ratio.set_state(state[_STATE])
 
     def cleanup(self) -> None:
         """Ends the thread that draws ahead, and RLlib's processes."""
@@ -169,7 +169,7 @@ class OffPolicyMixin(ResultsMixin):
             return False
         with self._timed(REPLAY_BUFFER_ADD_DATA_TIMER):
             self._store(episodes)
-        num_due = self.clock.num_due
+        num_due = self.update_ratio.num_due
         if num_due:
             with self._timed(LEARNER_UPDATE_TIMER):
                 for _ in range(num_due):
@@ -187,7 +187,7 @@ class OffPolicyMixin(ResultsMixin):
             intrinsic = self._intrinsic_rewards(episodes)
         with self._while_changing():
             self.replay.add(episodes, intrinsic)
-            self.clock.count_steps(sum(len(episode) for episode in episodes))
+            self.update_ratio.count_steps(sum(len(episode) for episode in episodes))
 
     def _intrinsic_rewards(self, episodes: Sequence[SingleAgentEpisode]) -> list[np.ndarray]:
         """By the Learners, each of which takes every so-manieth chunk."""
@@ -200,13 +200,13 @@ class OffPolicyMixin(ResultsMixin):
 
     def _update(self) -> None:
         batch = self._draw() if self._prefetcher is None else self._prefetcher.get()
-        agent_steps = self.clock.agent_steps
+        agent_steps = self.update_ratio.agent_steps
         if self.learner_group.is_remote:
             sent = ray.put(batch)
             parts = self._on_learners(_update_on_part, batch=sent, agent_steps=agent_steps)
         else:
             parts = self._on_learners(_update_on, batch=batch, agent_steps=agent_steps)
-        self.clock.count_update()
+        self.update_ratio.count_update()
         if isinstance(self.replay, PrioritizedReplayBuffer):
             errors = np.concatenate([part for _, part in sorted(parts, key=_rank)])
             # Of an update that was skipped because of them.
@@ -251,7 +251,7 @@ class OffPolicyMixin(ResultsMixin):
             self.env_runner.set_state(sent)
             return
         # A runner knows its own steps alone; exploration is scheduled by everyone's.
-        sent[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.clock.agent_steps
+        sent[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.update_ratio.agent_steps
         self.env_runner_group.foreach_env_runner(
             "set_state",
             kwargs={"state": ray.put(sent)},

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
-from rlssl.algorithms.common.config import RLSSLConfigMixin
+from rlssl.algorithms.common.config import BaseConfig
 from rlssl.auxiliary.base import AuxiliaryLoss
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError, suggest
@@ -89,7 +89,7 @@ def parse_replay(options: Mapping[str, Any]) -> ReplaySettings:
         raise SpecError(f"training.replay.{error}") from error
 
 
-class OffPolicyConfigMixin(RLSSLConfigMixin, AlgorithmConfig):
+class OffPolicyConfig(BaseConfig, AlgorithmConfig):
     """Replay, learning starts, updates per agent step and target copies.
 
     A subclass lists them among the arguments of its ``training``.

@@ -14,7 +14,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.rllib.utils.typing import ResultDict
 from torch import Tensor
 
-from rlssl.algorithms.common.auxiliary_learner import AuxiliaryLearnerMixin
+from rlssl.algorithms.common.auxiliary_learner import AuxiliaryLearner
 from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS, WEIGHTS
 from rlssl.batches import take_rows, to_tensors
 from rlssl.connectors.intrinsic_reward import TOTAL_REWARDS, AddIntrinsicReward, RecordChunks
@@ -22,11 +22,11 @@ from rlssl.connectors.stack_observations import AddStackedObservations
 from rlssl.system.denormals import denormals_are_zero
 
 
-class OffPolicyLearner(AuxiliaryLearnerMixin):
+class OffPolicyLearner(AuxiliaryLearner):
     """One update a batch; what was learned from each row goes back as its TD error.
 
     Subclasses implement ``compute_rl_loss``, which sets ``td_errors``, [N], of the RL loss alone.
-    Their modules give ``parts_of_their_own()``: target networks, generators of noise.
+    Their modules give ``stateful_parts()``: target networks, generators of noise.
     """
 
     #: [N], >= 0, of the last batch; without a graph.
@@ -143,9 +143,9 @@ class OffPolicyLearner(AuxiliaryLearnerMixin):
             batch = own if Columns.OBS in own else {**batch, **own}
         return super().compute_auxiliary_loss(module_id=module_id, batch=batch)
 
-    def parts_of_their_own(self) -> list[Any]:
+    def stateful_parts(self) -> list[Any]:
         """The losses, the augmentations, and what the algorithm's module names."""
-        parts: list[Any] = [*super().parts_of_their_own(), *self.rl_module.parts_of_their_own()]
+        parts: list[Any] = [*super().stateful_parts(), *self.rl_module.stateful_parts()]
         return parts
 
 

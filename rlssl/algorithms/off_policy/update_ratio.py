@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 
-class UpdateClock:
+class UpdateRatio:
     """Counts agent steps and updates: so many a step, from the start of learning on.
 
     After s agent steps, ``floor(updates_per_agent_step * max(0, s - starts_at))`` updates have been

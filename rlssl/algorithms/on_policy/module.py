@@ -33,7 +33,7 @@ from rlssl.networks.rl_encoder import build_rl_encoder
 _CRITIC = "critic_"
 
 
-class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
+class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
     """Actor and critic, with the auxiliary losses beside them where it learns.
 
     Settings (``model_config``): encoder, encoder_config, shared_encoder, augmentation, precision,
@@ -104,7 +104,11 @@ class PPOModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
         Good until weights are set again; None where it is not faster, or not the same.
         """
         encoder, head = self.encoder, self.pi
-        if type(self) is not PPOModule or not reads_vectors(self.observation_space) or self.lstm:
+        if (
+            type(self) is not ActorCriticModule
+            or not reads_vectors(self.observation_space)
+            or self.lstm
+        ):
             return None
         if type(encoder) is not MLP:
             return None

@@ -17,8 +17,8 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from rlssl.algorithms.common.algorithm import ResultsMixin
-from rlssl.algorithms.common.config import RLSSLConfigMixin
+from rlssl.algorithms.common.algorithm import BaseAlgorithm
+from rlssl.algorithms.common.config import BaseConfig
 from rlssl.algorithms.on_policy.overlapped_sampling import OverlappedSampling
 from rlssl.errors import SpecError
 from rlssl.schedules import Schedule
@@ -27,7 +27,7 @@ from rlssl.schedules import Schedule
 VARIANTS = ("clip", "adaptive_kl", "both")
 
 
-class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
+class PPOConfig(BaseConfig, rllib_ppo.PPOConfig):
     """Configures PPO; some defaults depend on the observations: ``defaults_by_input``.
 
     Source:
@@ -162,10 +162,10 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """PPO's networks with this config's settings."""
         # Imported here, because they need torch, which reading a spec does not.
-        from rlssl.algorithms.on_policy.module import PPOModule
+        from rlssl.algorithms.on_policy.module import ActorCriticModule
 
         settings = {**self.module_settings, "kl_coeff": self.kl_coeff}
-        return RLModuleSpec(module_class=PPOModule, model_config=settings)
+        return RLModuleSpec(module_class=ActorCriticModule, model_config=settings)
 
     def get_default_learner_class(self) -> type[Learner]:
         """The Learner."""
@@ -174,7 +174,7 @@ class PPOConfig(RLSSLConfigMixin, rllib_ppo.PPOConfig):
         return PPOTorchLearner
 
 
-class PPO(ResultsMixin, rllib_ppo.PPO):
+class PPO(BaseAlgorithm, rllib_ppo.PPO):
     """RLlib's PPO with rlssl's metrics at the top level of every result."""
 
     @classmethod

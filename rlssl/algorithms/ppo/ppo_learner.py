@@ -16,7 +16,7 @@ from ray.rllib.core.rl_module.apis import ValueFunctionAPI
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
-from rlssl.algorithms.common.auxiliary_learner import AuxiliaryLearnerMixin
+from rlssl.algorithms.common.auxiliary_learner import AuxiliaryLearner
 from rlssl.connectors.advantages import AddAdvantages
 from rlssl.connectors.intrinsic_reward import AddIntrinsicReward, RecordChunks
 from rlssl.connectors.recurrent_states import AddRecurrentStates
@@ -28,7 +28,7 @@ from rlssl.schedules import value_at
 KL_COEFF_BOUNDS = (1e-4, 1e4)
 
 
-class PPOTorchLearner(AuxiliaryLearnerMixin):
+class PPOTorchLearner(AuxiliaryLearner):
     """PPO with auxiliary losses.
 
     Source:

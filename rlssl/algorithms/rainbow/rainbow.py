@@ -7,8 +7,8 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from rlssl.algorithms.off_policy.algorithm import OffPolicyMixin
-from rlssl.algorithms.off_policy.config import OffPolicyConfigMixin
+from rlssl.algorithms.off_policy.algorithm import OffPolicyAlgorithm
+from rlssl.algorithms.off_policy.config import OffPolicyConfig
 from rlssl.algorithms.rainbow.presets import PRESETS, VARIANTS
 from rlssl.errors import SpecError
 from rlssl.schedules import Schedule, value_at
@@ -24,7 +24,7 @@ _WORDS = {
 }
 
 
-class RainbowConfig(OffPolicyConfigMixin):
+class RainbowConfig(OffPolicyConfig):
     """Configures Rainbow; some defaults depend on the observations: ``defaults_by_input``.
 
     Source:
@@ -250,7 +250,7 @@ _ACTING = (
 )
 
 
-class Rainbow(OffPolicyMixin):
+class Rainbow(OffPolicyAlgorithm):
     """Rainbow with rlssl's metrics at the top level of every result."""
 
     @classmethod

@@ -21,7 +21,7 @@ from rlssl.networks.heads import QHead
 from rlssl.networks.layers.noisy import NoisyLinear, noisy_layers
 from rlssl.networks.rl_encoder import build_rl_encoder
 from rlssl.networks.target_networks import TargetNetwork
-from rlssl.networks.update_rng import Draws
+from rlssl.networks.update_rng import UpdateRNG
 
 #: What `_forward_train` gives: values [N, A], or logits of their distributions [N, A, atoms], of
 #: the observations; values [N, A] by which the next action is chosen; and what it is valued by.
@@ -56,7 +56,7 @@ class RainbowModule(OffPolicyModule):
 
     def get_non_inference_attributes(self) -> list[str]:
         """What only the Learner needs."""
-        own = ["target", "noise_draws", "target_noise_draws", "augmentation", "next_augmentation"]
+        own = ["target", "noise_rng", "target_noise_rng", "augmentation", "next_augmentation"]
         return [*own, "auxiliary"]
 
     def get_initial_state(self) -> dict[str, Any]:
@@ -64,9 +64,9 @@ class RainbowModule(OffPolicyModule):
         per_episode = self.model_config["noise_redraw"] == "episode" and self._noisy
         return {"noise_seed": np.int64(_BEGINS)} if per_episode and self.inference_only else {}
 
-    def parts_of_their_own(self) -> list[Any]:
+    def stateful_parts(self) -> list[Any]:
         """What the Learner tells of every update."""
-        parts = [self.target, self.noise_draws, self.target_noise_draws, self.next_augmentation]
+        parts = [self.target, self.noise_rng, self.target_noise_rng, self.next_augmentation]
         return [part for part in parts if part is not None]
 
     def values(self, outputs: Tensor) -> Tensor:
@@ -105,9 +105,9 @@ class RainbowModule(OffPolicyModule):
         tau, every = settings["target_tau"], settings["target_update_every_updates"]
         self.target = TargetNetwork(online, tau=tau, every_updates=None if tau else every)
         self._target_noisy = list(noisy_layers(self.target))
-        self.noise_draws, self.target_noise_draws = (
-            Draws(seed("noise")) if self._noisy else None,
-            Draws(seed("target_noise")) if self._noisy else None,
+        self.noise_rng, self.target_noise_rng = (
+            UpdateRNG(seed("noise")) if self._noisy else None,
+            UpdateRNG(seed("target_noise")) if self._noisy else None,
         )
         self.build_views_and_losses()
 
@@ -130,11 +130,11 @@ class RainbowModule(OffPolicyModule):
         return out
 
     def _redraw_for_update(self) -> None:
-        if self.noise_draws is None or self.target_noise_draws is None:
+        if self.noise_rng is None or self.target_noise_rng is None:
             return
         self._use_noise(True)
-        reset(self._noisy, self.noise_draws.generator())
-        reset(self._target_noisy, self.target_noise_draws.generator())
+        reset(self._noisy, self.noise_rng.generator())
+        reset(self._target_noisy, self.target_noise_rng.generator())
 
     def _forward_inference(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         self._use_noise(False)

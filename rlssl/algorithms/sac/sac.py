@@ -7,8 +7,8 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from rlssl.algorithms.off_policy.actor_critic.config import ActorCriticConfigMixin
-from rlssl.algorithms.off_policy.algorithm import OffPolicyMixin
+from rlssl.algorithms.off_policy.actor_critic.config import OffPolicyActorCriticConfig
+from rlssl.algorithms.off_policy.algorithm import OffPolicyAlgorithm
 from rlssl.algorithms.sac.presets import PRESETS, VARIANTS
 from rlssl.errors import SpecError
 from rlssl.schedules import Schedule
@@ -17,7 +17,7 @@ _WORDS = {"log_std_mode": ("clamp", "tanh")}
 _NETWORK = ("initial_alpha", "log_std_bounds", "log_std_mode")
 
 
-class SACConfig(ActorCriticConfigMixin):
+class SACConfig(OffPolicyActorCriticConfig):
     """Configures SAC; some defaults depend on the observations: ``defaults_by_input``.
 
     Source:
@@ -29,13 +29,13 @@ class SACConfig(ActorCriticConfigMixin):
     variants: ClassVar = VARIANTS
     defaults_by_input: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "vectors": {
-            **ActorCriticConfigMixin.defaults_by_input["vectors"],
+            **OffPolicyActorCriticConfig.defaults_by_input["vectors"],
             "initial_alpha": 1.0,
             "log_std_bounds": [-20.0, 2.0],
             "log_std_mode": "clamp",
         },
         "frames": {
-            **ActorCriticConfigMixin.defaults_by_input["frames"],
+            **OffPolicyActorCriticConfig.defaults_by_input["frames"],
             "initial_alpha": 0.1,
             "log_std_bounds": [-10.0, 2.0],
             "log_std_mode": "tanh",
@@ -66,7 +66,7 @@ class SACConfig(ActorCriticConfigMixin):
         log_std_mode: Literal["clamp", "tanh"] = NotProvided,
         **shared: Any,
     ) -> Self:
-        """Sets what the update does; see `ActorCriticConfigMixin.training` for the rest.
+        """Sets what the update does; see `OffPolicyActorCriticConfig.training` for the rest.
 
         Args:
             initial_alpha: Temperature at the start; > 0, units of the return a nat.
@@ -113,7 +113,7 @@ class SACConfig(ActorCriticConfigMixin):
         return SACTorchLearner
 
 
-class SAC(OffPolicyMixin):
+class SAC(OffPolicyAlgorithm):
     """SAC with rlssl's metrics at the top level of every result."""
 
     @classmethod

@@ -6,7 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlssl.algorithms.off_policy.actor_critic.learner import ACTOR, ACTOR_LOSS, ActorCriticLearner
+from rlssl.algorithms.off_policy.actor_critic.learner import (
+    ACTOR,
+    ACTOR_LOSS,
+    OffPolicyActorCriticLearner,
+)
 from rlssl.algorithms.off_policy.batches import DISCOUNTS, total_rewards
 from rlssl.losses import (
     soft_policy_loss,
@@ -20,7 +24,7 @@ from rlssl.schedules import value_at
 ALPHA = "alpha"
 
 
-class SACTorchLearner(ActorCriticLearner):
+class SACTorchLearner(OffPolicyActorCriticLearner):
     """SAC with auxiliary losses.
 
     Source:
@@ -37,7 +41,7 @@ class SACTorchLearner(ActorCriticLearner):
         """Soft values of the online policy's actions, by the slow critics."""
         module: Any = self.rl_module
         mean, log_std = module.actor(module.actor_latents(features))
-        noise = module.draws.normal(mean)
+        noise = module.update_rng.normal(mean)
         actions, logp = squashed_gaussian_sample(mean, log_std, noise=noise)
         values = module.target_values(target_features, actions)
         return soft_q_target(
@@ -53,7 +57,7 @@ class SACTorchLearner(ActorCriticLearner):
         """The actor's, and the temperature's by the same actions."""
         module: Any = self.rl_module
         mean, log_std = module.actor(module.actor_latents(features))
-        noise = module.draws.normal(mean)
+        noise = module.update_rng.normal(mean)
         actions, logp = squashed_gaussian_sample(mean, log_std, noise=noise)
         values = module.critic(critic_latents, actions)
         others = values[1:].amin(dim=0) if len(values) > 2 else values[-1]

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from rlssl.algorithms.off_policy.actor_critic.module import ActorCriticModule
+from rlssl.algorithms.off_policy.actor_critic.module import OffPolicyActorCriticModule
 from rlssl.networks.actors import SquashedGaussianActor
 
 
-class SACModule(ActorCriticModule):
+class SACModule(OffPolicyActorCriticModule):
     """Actor, critics and temperature, with what only the Learner needs beside them.
 
-    Settings (``model_config``): those of ``ActorCriticModule``; initial_alpha, log_std_bounds,
-    log_std_mode.
+    Settings (``model_config``): those of ``OffPolicyActorCriticModule``; initial_alpha,
+    log_std_bounds, log_std_mode.
     """
 
     algorithm_name = "sac"

@@ -12,7 +12,7 @@ from rlssl.rollouts.faults import FAULTS_KEY
 RESTARTS, ABANDONED = "env_runner_restarts", "episodes_abandoned"
 
 
-class Casualties:
+class RunnerRestarts:
     """What dead processes cost a run: lifetime counts, which checkpoints carry on.
 
     Restarts are Ray's own count for each actor: RLlib counts the changes from unhealthy to healthy

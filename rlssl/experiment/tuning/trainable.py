@@ -15,7 +15,7 @@ from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import at_point, load_spec
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import num_trials
-from rlssl.experiment.tuning.runner_restarts import Casualties
+from rlssl.experiment.tuning.runner_restarts import RunnerRestarts
 from rlssl.experiment.tuning.watchdog import Watchdog
 from rlssl.plugins import load_plugins
 from rlssl.registry import restore_registrations
@@ -63,7 +63,7 @@ class TrialRunner(tune.Trainable):
             checkpoint.publish_through(self._storage)
         # Not `build_algo()`: without a storage, Tune makes a folder in the user's home for it.
         self.algorithm = algorithm_config.algo_class(config=algorithm_config, storage=self._storage)
-        self.casualties = Casualties(self.algorithm)
+        self.runner_restarts = RunnerRestarts(self.algorithm)
         self.env_steps = 0
         self.last_checkpoint_env_steps = 0
         if config.get(WARM_START_KEY):
@@ -81,7 +81,7 @@ class TrialRunner(tune.Trainable):
         result.pop("config", None)
         self.env_steps = result["env_steps"]
         self.watchdog.report(self.env_steps)
-        self.casualties.add_to(result)
+        self.runner_restarts.add_to(result)
         result[ENV_STEPS_AT_START] = self.env_steps_at_start
         result[SHOULD_CHECKPOINT] = self._checkpoint_is_due()
         return result
@@ -90,7 +90,7 @@ class TrialRunner(tune.Trainable):
         """Everything that the trial needs to continue, and the policy on its own."""
         progress = {
             "counters": {key: getattr(self, key) for key in _COUNTERS},
-            "casualties": self.casualties.counts(),
+            "runner_restarts": self.runner_restarts.counts(),
         }
         checkpoint.save(self.algorithm, Path(checkpoint_dir), self.env_steps, progress)
 
@@ -127,7 +127,9 @@ class TrialRunner(tune.Trainable):
 
     def _restore(self, found: checkpoint.CheckpointInfo) -> None:
         abandoned = checkpoint.restore(self.algorithm, found)
-        self.casualties.go_on_from(found.progress.get("casualties", {}), newly_abandoned=abandoned)
+        self.runner_restarts.go_on_from(
+            found.progress.get("runner_restarts", {}), newly_abandoned=abandoned
+        )
         for key, value in found.progress.get("counters", {}).items():
             setattr(self, key, value)
         self.env_steps = self.last_checkpoint_env_steps = found.env_steps

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from rlssl.errors import TrainingStalledError
+from rlssl.errors import TrainingTimeoutError
 
 #: Seconds between looks at the clock.
 _PERIOD_S = 1.0
 
 
 class Watchdog:
-    """Raises ``TrainingStalledError`` in the main thread when progress stops.
+    """Raises ``TrainingTimeoutError`` in the main thread when progress stops.
 
     Start it in the main thread: the exception is raised from a signal handler, which also
     interrupts a sleeping environment or a blocking wait for a remote one.
@@ -38,7 +38,7 @@ class Watchdog:
         """Tells how far the run has come.
 
         Raises:
-            TrainingStalledError: If iterations go on, but the env steps have stood still too long.
+            TrainingTimeoutError: If iterations go on, but the env steps have stood still too long.
         """
         if env_steps != self.env_steps:
             self.env_steps = env_steps
@@ -67,8 +67,8 @@ class Watchdog:
         del signum, frame
         raise self._error()
 
-    def _error(self) -> TrainingStalledError:
-        return TrainingStalledError(
+    def _error(self) -> TrainingTimeoutError:
+        return TrainingTimeoutError(
             f"env steps have stood still at {self.env_steps} for more than {self.limit_s:g} s "
             "(watchdog_s); an environment hangs, or every EnvRunner is dead."
         )

@@ -4,7 +4,7 @@ from typing import Any
 
 from rlssl.algorithms.a3c.a3c import A3CConfig
 from rlssl.algorithms.a3c.a3c_learner import A3CTorchLearner
-from rlssl.algorithms.a3c.worker import WorkerMixin
+from rlssl.algorithms.a3c.worker import BaseWorker
 from tests.algorithms.bench import Bench
 
 
@@ -12,7 +12,7 @@ class A3CBench(Bench):
     """As `Bench`; the runner is a worker that shares the Learner's parameters."""
 
     learner: A3CTorchLearner
-    runner: WorkerMixin
+    runner: BaseWorker
 
     def __init__(self, config: A3CConfig) -> None:
         super().__init__(config)

@@ -10,7 +10,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from rlssl.algorithms.a3c import pool as pool_module
 from rlssl.algorithms.a3c.pool import MAX_FAILURES_IN_A_ROW, Reply, WorkerPool
-from rlssl.errors import EnvironmentFaultError, TrainingStalledError
+from rlssl.errors import EnvironmentFaultError, TrainingTimeoutError
 
 
 class Call:
@@ -254,7 +254,7 @@ def test_worker_on_its_way_back_is_waited_for_but_not_for_ever(clock: Clock) -> 
     pool.ask(1, np.zeros(1))
     actor.answer(died())
     pool.wait()
-    with pytest.raises(TrainingStalledError, match=r"60 s \(watchdog_s\); 0 of 1 are there"):
+    with pytest.raises(TrainingTimeoutError, match=r"60 s \(watchdog_s\); 0 of 1 are there"):
         for _ in range(1000):
             actor.answer(ActorUnavailableError("restarting", None))
             pool.wait()

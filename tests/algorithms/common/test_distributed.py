@@ -11,9 +11,9 @@ import torch.distributed as dist
 import torch.multiprocessing
 from torch import Tensor, nn
 
-from rlssl.algorithms.common.distributed import LearnerGroup, average_gradients, broadcast_state
+from rlssl.algorithms.common.distributed import TorchPeers, average_gradients, broadcast_state
 from rlssl.algorithms.ppo.ppo import PPOConfig
-from rlssl.auxiliary.base import Chunk
+from rlssl.auxiliary.base import ChunkInfo
 from rlssl.auxiliary.normalization import DiscountedReturnScale
 from rlssl.batches import take_rows
 from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS
@@ -67,7 +67,7 @@ def one_of_two(rank: int, folder: str) -> None:
 
 def collectives(rank: int) -> dict[str, Any]:
     """What the pieces give by themselves, of uneven parts."""
-    peers = LearnerGroup()
+    peers = TorchPeers()
     mine = torch.arange(3.0)[: 1 + rank] + 10 * rank  # [0] and [10, 11]
     layers = nn.Linear(2, 1)
     layers.weight.grad = torch.full((1, 2), 4.0) if rank else None
@@ -75,7 +75,7 @@ def collectives(rank: int) -> dict[str, Any]:
     broadcast_state(layers)
     scale = DiscountedReturnScale(gamma=0.5)
     # An episode in two parts, the second with the first Learner.
-    chunk = Chunk("a", 1, 1, True) if rank == 0 else Chunk("a", 2, 0, False)
+    chunk = ChunkInfo("a", 1, 1, True) if rank == 0 else ChunkInfo("a", 2, 0, False)
     scale(torch.tensor([1.0]) if rank == 0 else torch.tensor([4.0, 2.0]), [chunk], peers)
     return {
         "rows": peers.rows(1 + rank),

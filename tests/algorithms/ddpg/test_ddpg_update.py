@@ -81,7 +81,7 @@ def test_updates_are_those_of_a_plain_transcription(td3: bool) -> None:
     batches, noises = [], []
     for _ in range(4):
         batch = bench.draw()
-        noises.append(torch.randn(32, 1, generator=module.draws.generator()))
+        noises.append(torch.randn(32, 1, generator=module.update_rng.generator()))
         bench.learner.update_on(batch, agent_steps=64)
         batches.append(to_tensors(batch, CPU))
     plain(nets, slow, batches, noises, td3=td3)

@@ -137,7 +137,7 @@ def test_checkpoint_without_a_replay_learns_again_when_there_is_something_to_dra
         assert not (tmp_path / "replay").exists()
         second.restore_from_path(str(tmp_path))
         assert len(second.replay) == 0
-        assert second.clock.num_updates == before["updates"]
+        assert second.update_ratio.num_updates == before["updates"]
         after = second.train()
     finally:
         first.stop()

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlssl.algorithms.off_policy.update_ratio import UpdateClock
+from rlssl.algorithms.off_policy.update_ratio import UpdateRatio
 
 
-def run(clock: UpdateClock, portions: list[int]) -> int:
+def run(clock: UpdateRatio, portions: list[int]) -> int:
     """Counts the portions, and makes what is due after each."""
     for num in portions:
         clock.count_steps(num)
@@ -17,7 +17,7 @@ def run(clock: UpdateClock, portions: list[int]) -> int:
 
 
 def test_updates_by_hand() -> None:
-    clock = UpdateClock(starts_at=10, updates_per_agent_step=0.25)
+    clock = UpdateRatio(starts_at=10, updates_per_agent_step=0.25)
     # 8 and 16 steps: 0 and 6 of them count. 6 / 4 is 1 update; 10 / 4 is 2; 11 / 4 is 2, too.
     expected = [(8, 0), (8, 1), (4, 2), (1, 2)]
     for num, updates in expected:
@@ -33,7 +33,7 @@ def test_updates_by_hand() -> None:
 def test_number_depends_on_the_sum_of_the_steps_alone(
     portions: list[int], starts_at: int, ratio: float
 ) -> None:
-    clock = UpdateClock(starts_at=starts_at, updates_per_agent_step=ratio)
+    clock = UpdateRatio(starts_at=starts_at, updates_per_agent_step=ratio)
     counted = max(0, sum(portions) - starts_at)
     # In hundredths, which are whole numbers.
     assert run(clock, portions) == round(ratio * 100) * counted // 100
@@ -41,20 +41,20 @@ def test_number_depends_on_the_sum_of_the_steps_alone(
 
 def test_rounding_takes_no_update_away() -> None:
     # In floating point 0.29 * 100 is 28.999999999999996.
-    assert run(UpdateClock(starts_at=0, updates_per_agent_step=0.29), [100]) == 29
+    assert run(UpdateRatio(starts_at=0, updates_per_agent_step=0.29), [100]) == 29
 
 
 def test_number_does_not_drift_over_a_long_run() -> None:
-    clock = UpdateClock(starts_at=0, updates_per_agent_step=0.1)
+    clock = UpdateRatio(starts_at=0, updates_per_agent_step=0.1)
     assert run(clock, [7] * 100_000) == 70_000
 
 
 def test_restored_clock_goes_on() -> None:
-    whole = UpdateClock(starts_at=5, updates_per_agent_step=0.3)
+    whole = UpdateRatio(starts_at=5, updates_per_agent_step=0.3)
     run(whole, [7, 7, 7, 7])
-    first = UpdateClock(starts_at=5, updates_per_agent_step=0.3)
+    first = UpdateRatio(starts_at=5, updates_per_agent_step=0.3)
     run(first, [7, 7])
-    second = UpdateClock(starts_at=5, updates_per_agent_step=0.3)
+    second = UpdateRatio(starts_at=5, updates_per_agent_step=0.3)
     second.set_state(first.get_state())
     assert run(second, [7, 7]) == whole.num_updates == 6  # 23 * 0.3 = 6.9
     assert second.get_state() == whole.get_state()
@@ -64,7 +64,7 @@ def test_restored_clock_goes_on() -> None:
 def test_without_its_replay_a_restored_run_collects_first_and_makes_up_for_nothing(
     ratio: float,
 ) -> None:
-    clock = UpdateClock(starts_at=8, updates_per_agent_step=ratio)
+    clock = UpdateRatio(starts_at=8, updates_per_agent_step=ratio)
     before = run(clock, [20])
     clock.begin_anew(8)
     assert run(clock, [8]) == before

@@ -122,7 +122,7 @@ def test_noise_of_an_update_is_its_own_and_the_targets_another() -> None:
     assert noise and not any(map(torch.equal, noise, target_noise))
     again = bench.module._forward_train(batch)
     torch.testing.assert_close(first, again)
-    for draws in (bench.module.noise_draws, bench.module.target_noise_draws):
+    for draws in (bench.module.noise_rng, bench.module.target_noise_rng):
         draws.after_update()
     other = bench.module._forward_train(batch)
     for key in (ONLINE, NEXT_CHOICE, NEXT_TARGET):

@@ -148,7 +148,7 @@ def test_updates_are_those_of_the_published_order(monkeypatch: pytest.MonkeyPatc
         drawn = bench.draw()
         batch = to_tensors(drawn, CPU)
         crops = crops_of_next_update(module, batch)
-        generator = module.draws.generator()
+        generator = module.update_rng.generator()
         noises = [torch.randn(32, 2, generator=generator) for _ in range(2)]
         learner.update_on(drawn, agent_steps=64)
         keys = [("critic_loss",), *([("actor_loss",)] if acts else []), ("aux", "curl", "info_nce")]
@@ -165,7 +165,7 @@ def crops_of_next_update(module: Any, batch: Any) -> list[Tensor]:
     """Of the observations, of those after the step, and of the observations again, as keys."""
     now = module.augmentation(batch[Columns.OBS])
     curl = module.auxiliary["curl"]
-    positives = curl.views(batch[Columns.OBS], curl.draws.generator(), like=now)
+    positives = curl.views(batch[Columns.OBS], curl.update_rng.generator(), like=now)
     return [now, module.next_augmentation(batch[Columns.NEXT_OBS]), positives]
 
 

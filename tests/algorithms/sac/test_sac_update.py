@@ -84,7 +84,7 @@ def test_updates_are_those_of_a_plain_transcription() -> None:
     batches, noises = [], []
     for _ in range(3):
         batch = bench.draw()
-        generator = module.draws.generator()
+        generator = module.update_rng.generator()
         noises.append([torch.randn(32, 1, generator=generator) for _ in range(2)])
         bench.learner.update_on(batch, agent_steps=64)
         batches.append(to_tensors(batch, CPU))

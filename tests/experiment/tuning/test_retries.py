@@ -6,7 +6,7 @@ import pytest
 from ray.exceptions import ActorDiedError, NodeDiedError, RayTaskError
 from ray.tune.experiment import Trial
 
-from rlssl.errors import EnvironmentFaultError, NonFiniteUpdateError, TrainingStalledError
+from rlssl.errors import EnvironmentFaultError, NonFiniteUpdateError, TrainingTimeoutError
 from rlssl.experiment.tuning.callbacks import root_cause
 from rlssl.experiment.tuning.retries import came_from_outside, only_dead_processes_retried
 
@@ -30,7 +30,7 @@ def environment_lost_its_server() -> EnvironmentFaultError:
         (in_a_task(OSError(28, "No space left on device")), True),
         (in_a_task(ZeroDivisionError()), False),
         (in_a_task(NonFiniteUpdateError("nan")), False),
-        (in_a_task(TrainingStalledError("still")), False),
+        (in_a_task(TrainingTimeoutError("still")), False),
         (environment_lost_its_server(), False),
         (in_a_task(in_a_task(environment_lost_its_server())), False),
         (None, False),

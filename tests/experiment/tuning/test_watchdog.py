@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rlssl.errors import TrainingStalledError
+from rlssl.errors import TrainingTimeoutError
 from rlssl.experiment.tuning.watchdog import Watchdog
 
 
@@ -20,14 +20,14 @@ def watchdog() -> Iterator[Watchdog]:
 def test_hanging_step_is_interrupted_within_seconds(watchdog: Watchdog) -> None:
     watchdog.report(128)
     start = time.monotonic()
-    with pytest.raises(TrainingStalledError, match=r"stood still at 128 for more than 0\.3 s"):
+    with pytest.raises(TrainingTimeoutError, match=r"stood still at 128 for more than 0\.3 s"):
         time.sleep(30)
     assert time.monotonic() - start < 5
 
 
 def test_iterations_without_env_steps_fail(watchdog: Watchdog) -> None:
     watchdog.report(128)
-    with pytest.raises(TrainingStalledError):
+    with pytest.raises(TrainingTimeoutError):
         for _ in range(100):
             time.sleep(0.01)
             watchdog.report(128)
@@ -46,7 +46,7 @@ def test_work_within_an_iteration_keeps_it_quiet_and_its_end_does_not() -> None:
     try:
         time.sleep(4)
         busy = False
-        with pytest.raises(TrainingStalledError):
+        with pytest.raises(TrainingTimeoutError):
             time.sleep(30)
     finally:
         made.stop()

@@ -10,7 +10,7 @@ import numpy as np
 from ray.rllib.algorithms.algorithm_config import NotProvided
 
 from rlssl.algorithms.off_policy.config import (
-    OffPolicyConfigMixin,
+    OffPolicyConfig,
     ReplaySettings,
     parse_replay,
 )
@@ -37,7 +37,7 @@ _NETWORK = (
 )
 
 
-class ActorCriticConfigMixin(OffPolicyConfigMixin):
+class OffPolicyActorCriticConfig(OffPolicyConfig):
     """Networks, two speeds of target networks, when the actor learns, random actions.
 
     A subclass's ``training`` names its own arguments and passes the others on.
@@ -92,7 +92,7 @@ class ActorCriticConfigMixin(OffPolicyConfigMixin):
         """The keyword arguments of ``.training()`` and their types, those passed on included."""
         arguments: dict[str, Any] = {}
         for base in reversed(cls.__mro__):
-            if "training" not in vars(base) or not issubclass(base, ActorCriticConfigMixin):
+            if "training" not in vars(base) or not issubclass(base, OffPolicyActorCriticConfig):
                 continue
             hints = typing.get_type_hints(base.training)
             for entry in inspect.signature(base.training).parameters.values():
@@ -163,7 +163,7 @@ class ActorCriticConfigMixin(OffPolicyConfigMixin):
             agent_steps_per_iteration: Agent steps that a result tells of, at least.
             **rllib: What RLlib itself passes when it copies a config.
         """
-        self._set_given(locals(), ActorCriticConfigMixin)
+        self._set_given(locals(), OffPolicyActorCriticConfig)
         return super().training(**rllib)
 
     def _set_given(self, given: Mapping[str, Any], owner: type) -> None:

@@ -31,7 +31,7 @@ CRITIC_LOSS, ACTOR_LOSS, Q_MEAN, TD_ERROR_MEAN = (
 _NEXT_VIEW = "next_view"
 
 
-class ActorCriticLearner(OffPolicyLearner):
+class OffPolicyActorCriticLearner(OffPolicyLearner):
     """A step of the critics, every so often one of the actor and of the slow copies.
 
     The order is that of CURL's code: critics (with the auxiliary losses, where ``auxiliary_step``
@@ -48,8 +48,8 @@ class ActorCriticLearner(OffPolicyLearner):
 
         Args:
             batch: Of the replay.
-            features: Of the observations after the step; see ``ActorCriticModule.features``.
-            target_features: As the slow copies see them.
+            features: Of the observations after the step, from the module's ``features``.
+            target_features: The same observations, from the module's ``target_features``.
         """
         raise NotImplementedError
 
@@ -138,12 +138,12 @@ class ActorCriticLearner(OffPolicyLearner):
     def _update_networks(self, module: Any, batch: dict[str, Any]) -> bool:
         """False where a gradient was not finite; what follows it is left out."""
         config = self.config
-        module.draws.begin()
-        count = module.draws.num_updates + 1
+        module.update_rng.begin()
+        count = module.update_rng.num_updates + 1
         obs = batch.get(AUGMENTED_OBS, batch[Columns.OBS])
         features = module.encoder.keep(obs) if module.shares_features else obs
         loss = self._critic_step_loss(module, batch, features)
-        if not self.descend(loss, [CRITIC, *([] if self._separate else self._heads)]):
+        if not self.optimizer_step(loss, [CRITIC, *([] if self._separate else self._heads)]):
             return False
         acts = count % config.actor_update_every_updates == 0
         if module.shares_features:
@@ -154,10 +154,10 @@ class ActorCriticLearner(OffPolicyLearner):
         if acts and not self._actor_step(module, features):
             return False
         if count % config.target_update_every_updates == 0:
-            module.target.move()
+            module.target.polyak_update()
         if self._separate:
             loss = self.compute_auxiliary_loss(module_id=DEFAULT_MODULE_ID, batch=batch)
-            return self.descend(loss, self._heads)
+            return self.optimizer_step(loss, self._heads)
         return True
 
     def _critic_step_loss(self, module: Any, batch: dict[str, Any], features: Any) -> Tensor:
@@ -200,7 +200,7 @@ class ActorCriticLearner(OffPolicyLearner):
         with frozen(self._parameters[CRITIC]):
             losses = self.actor_losses(features, critic_latents)
         total = functools.reduce(torch.add, losses.values())
-        return self.descend(total, list(losses))
+        return self.optimizer_step(total, list(losses))
 
     def _learning_rate(self, optimizer_name: str) -> float:
         if optimizer_name == ACTOR and self.config.actor_lr is not None:

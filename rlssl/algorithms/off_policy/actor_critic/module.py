@@ -17,15 +17,15 @@ from rlssl.networks.critics import QCritics
 from rlssl.networks.encoders import Encoder, are_frames, is_image
 from rlssl.networks.rl_encoder import build_rl_encoder
 from rlssl.networks.shared_encoder import SharedEncoder, Trunk, share_convolutions
-from rlssl.networks.target_networks import SlowParts
-from rlssl.networks.update_rng import Draws
+from rlssl.networks.target_networks import TargetNetworks
+from rlssl.networks.update_rng import UpdateRNG
 from rlssl.peers import ALONE, Peers
 
 #: Of the encoder of vectors where nothing else is asked for.
 _VECTOR_ENCODER = {"hidden": [256], "activation": "relu"}
 
 
-class UpdateDraws(Draws):
+class SharedUpdateRNG(UpdateRNG):
     """Draws of an update, the same for one Learner and for several with a part of it each."""
 
     #: The Learners that share the batch; set by the Learner.
@@ -46,7 +46,7 @@ class UpdateDraws(Draws):
         return drawn[first : first + len(like)].to(like.device)
 
 
-class ActorCriticModule(OffPolicyModule):
+class OffPolicyActorCriticModule(OffPolicyModule):
     """An encoder that belongs to the critics, an actor, and slow copies of what targets need.
 
     With convolutions in the encoder, the actor reads their features, through which its gradient
@@ -103,12 +103,12 @@ class ActorCriticModule(OffPolicyModule):
 
     def get_non_inference_attributes(self) -> list[str]:
         """What only the Learner needs."""
-        own = ["critic", "target", "draws", "augmentation", "next_augmentation", "auxiliary"]
+        own = ["critic", "target", "update_rng", "augmentation", "next_augmentation", "auxiliary"]
         return [*own, "encoder.projection" if self.shares_features else "encoder"]
 
-    def parts_of_their_own(self) -> list[Any]:
+    def stateful_parts(self) -> list[Any]:
         """What the Learner tells of every update."""
-        parts = [self.draws, self.next_augmentation]
+        parts = [self.update_rng, self.next_augmentation]
         return [part for part in parts if part is not None]
 
     def as_read(self, views: Tensor) -> Tensor:
@@ -205,13 +205,13 @@ class ActorCriticModule(OffPolicyModule):
         )
         self.has_target_encoder = bool(settings["target_encoder"])
         self.target = self._build_target()
-        self.draws = UpdateDraws(seed_of("actions", settings["seed"]))
+        self.update_rng = SharedUpdateRNG(seed_of("actions", settings["seed"]))
         self.build_views_and_losses(
             key_encoder=self._target("encoder") if self.has_target_encoder else None
         )
         self._check_that_losses_have_an_encoder()
 
-    def _build_target(self) -> SlowParts:
+    def _build_target(self) -> TargetNetworks:
         settings = self.model_config
         parts: dict[str, nn.Module] = {"critic": self.critic, **self.target_parts()}
         taus = dict.fromkeys(parts, settings["tau"])
@@ -221,7 +221,7 @@ class ActorCriticModule(OffPolicyModule):
         elif self.shares_features:
             parts["projection"] = self.encoder.projection
             taus["projection"] = settings["tau"]
-        return SlowParts(nn.ModuleDict(parts), taus)
+        return TargetNetworks(nn.ModuleDict(parts), taus)
 
     def _check_that_losses_have_an_encoder(self) -> None:
         if any(parameter.requires_grad for parameter in self.encoder.parameters()):

@@ -10,8 +10,8 @@ from torch import nn
 
 import rlssl
 from rlssl.algorithms.ddpg.ddpg import DDPGConfig
-from rlssl.algorithms.off_policy.actor_critic.config import ActorCriticConfigMixin
-from rlssl.algorithms.off_policy.actor_critic.learner import ActorCriticLearner
+from rlssl.algorithms.off_policy.actor_critic.config import OffPolicyActorCriticConfig
+from rlssl.algorithms.off_policy.actor_critic.learner import OffPolicyActorCriticLearner
 from rlssl.algorithms.sac.sac import SACConfig
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench
 
@@ -25,9 +25,9 @@ SIDE, CROP = 16, 12
 class ActorCriticBench(RainbowBench):
     """As for Rainbow: a Learner, a runner, and a replay between them."""
 
-    learner: ActorCriticLearner
+    learner: OffPolicyActorCriticLearner
 
-    def __init__(self, config: ActorCriticConfigMixin) -> None:
+    def __init__(self, config: OffPolicyActorCriticConfig) -> None:
         super().__init__(config)
 
     def states(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ray.rllib.core.columns import Columns
 from rlssl.algorithms.off_policy.actor_critic.config import check_actions
 from rlssl.errors import SpecError
 from rlssl.networks.shared_encoder import SharedEncoder
-from rlssl.networks.target_networks import SlowParts
+from rlssl.networks.target_networks import TargetNetworks
 from rlssl.policy import Policy
 from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     CROPPED,
@@ -38,17 +38,17 @@ def pixel_bench(small: Small, augmentation: Any = CROPPED, **training: Any) -> A
 def watch_steps(bench: ActorCriticBench) -> list[tuple[list[str], set[str]]]:
     """Fills up with each optimizer step's names, and the keys of the state that it changed."""
     steps: list[tuple[list[str], set[str]]] = []
-    descend = bench.learner.descend
+    optimizer_step = bench.learner.optimizer_step
 
     def watched(loss: Any, optimizers: Any) -> bool:
         before = bench.states()
-        done = descend(loss, optimizers)
+        done = optimizer_step(loss, optimizers)
         after = bench.module.state_dict()
         moved = {key for key, value in before.items() if not value.equal(after[key])}
         steps.append((list(optimizers), moved))
         return done
 
-    bench.learner.descend = watched  # type: ignore[method-assign]
+    bench.learner.optimizer_step = watched  # type: ignore[method-assign]
     return steps
 
 
@@ -123,14 +123,14 @@ def test_slow_copies_follow_at_two_speeds_every_so_many_updates(small: Small) ->
             tau = 0.4 if key.startswith("encoder.") else 0.1
             expected = value if count % 2 else (1 - tau) * value + tau * online[key]
             torch.testing.assert_close(after[key], expected, rtol=0, atol=1e-6, msg=key)
-    assert bench.module.draws.num_updates == 6
+    assert bench.module.update_rng.num_updates == 6
 
 
 def test_slow_parts_need_a_speed_each() -> None:
     online = torch.nn.ModuleDict({"one": torch.nn.Linear(1, 1)})
     for taus in ({}, {"one": 0.0}, {"one": 1.5}, {"one": 0.1, "two": 0.1}):
         with pytest.raises(ValueError, match="taus must give"):
-            SlowParts(online, taus)
+            TargetNetworks(online, taus)
 
 
 def test_without_a_target_encoder_the_slow_critics_read_the_learning_convolutions() -> None:
@@ -177,7 +177,7 @@ def test_curls_published_order_and_its_key_encoder() -> None:
     assert curl.key_encoder is module.target.target["encoder"]
     assert curl.own_key_encoder is None
     happened: list[str] = []
-    descend, move, losses = bench.learner.descend, module.target.move, curl.losses
+    optimizer_step, move, losses = bench.learner.optimizer_step, module.target.move, curl.losses
     views: list[Any] = []
 
     def record(name: str, function: Any) -> Any:
@@ -191,7 +191,7 @@ def test_curls_published_order_and_its_key_encoder() -> None:
         views.append((batch, [p.clone() for p in module.encoder.parameters()]))
         return losses(batch)
 
-    bench.learner.descend = record("step", descend)  # type: ignore[method-assign]
+    bench.learner.optimizer_step = record("step", optimizer_step)  # type: ignore[method-assign]
     module.target.move = record("targets", move)
     curl.losses = record("look", looked)
     drawn = bench.draw()
@@ -211,7 +211,8 @@ def test_three_crops_are_drawn_independently() -> None:
     ramp = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(64, 3, -1, -1)
     seen = [module.augmentation(ramp), module.next_augmentation(ramp)]
     query, key = module.auxiliary["curl"]._views(
-        {Columns.OBS: ramp, "augmented_obs": seen[0]}, module.auxiliary["curl"].draws.generator()
+        {Columns.OBS: ramp, "augmented_obs": seen[0]},
+        module.auxiliary["curl"].update_rng.generator(),
     )
     assert query is seen[0]
     corners = [view[:, 0, 0, 0] for view in (*seen, key)]
@@ -225,7 +226,7 @@ def test_three_crops_are_drawn_independently() -> None:
 def test_encoders_own_step_for_curl_is_one_adam_or_two(doubled: bool) -> None:
     options = {"double_encoder_step": doubled}
     bench = pixel_bench(small_sac, auxiliary={"curl": options}, auxiliary_step="separate")
-    module, descend = bench.module, bench.learner.descend
+    module, optimizer_step = bench.module, bench.learner.optimizer_step
     adams = [
         torch.optim.Adam([torch.nn.Parameter(p.detach().clone())], lr=1e-3)
         for p in module.encoder.parameters()
@@ -234,7 +235,7 @@ def test_encoders_own_step_for_curl_is_one_adam_or_two(doubled: bool) -> None:
 
     def watched(loss: Any, optimizers: Any) -> bool:
         before = [p.detach().clone() for p in module.encoder.parameters()]
-        done = descend(loss, optimizers)
+        done = optimizer_step(loss, optimizers)
         if optimizers[0] == "encoder":
             for adam, old, new in zip(adams, before, module.encoder.parameters(), strict=True):
                 (copy,) = adam.param_groups[0]["params"]
@@ -252,7 +253,7 @@ def test_encoders_own_step_for_curl_is_one_adam_or_two(doubled: bool) -> None:
                 checked.append(True)
         return done
 
-    bench.learner.descend = watched  # type: ignore[method-assign]
+    bench.learner.optimizer_step = watched  # type: ignore[method-assign]
     for _ in range(3):
         bench.update_once()
     assert len(checked) == 3 * len(adams)

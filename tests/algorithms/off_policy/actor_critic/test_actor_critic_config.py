@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rlssl.algorithms.ddpg.ddpg import DDPGConfig
-from rlssl.algorithms.off_policy.actor_critic.config import ActorCriticConfigMixin
+from rlssl.algorithms.off_policy.actor_critic.config import OffPolicyActorCriticConfig
 from rlssl.algorithms.sac.sac import SACConfig
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
@@ -100,7 +100,7 @@ def test_defaults_depend_on_observations_and_draws_are_uniform() -> None:
 
 @pytest.mark.parametrize("config_class", [SACConfig, DDPGConfig])
 def test_arguments_are_ones_own_and_those_in_common(
-    config_class: type[ActorCriticConfigMixin],
+    config_class: type[OffPolicyActorCriticConfig],
 ) -> None:
     arguments = config_class.training_arguments()
     assert {"tau", "encoder_tau", "lr", "replay", "n_step"} <= arguments.keys()
