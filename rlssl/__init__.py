@@ -9,6 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from rlssl import old_names
 from rlssl.system import lazy_imports
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def _render_headless() -> None:
 
 _render_headless()
 lazy_imports.install()
+old_names.install()
 
 
 def __getattr__(name: str) -> Any:

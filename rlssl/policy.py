@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from rlssl import trust
 from rlssl.connectors.frame_stack import FrameStack, stacked_space
 from rlssl.errors import SpecError
+from rlssl.old_names import renamed_state
 from rlssl.plugins import load_plugins
 from rlssl.ray_internals.env_runner import custom_connectors
 from rlssl.registry import ALGORITHMS
@@ -109,7 +110,7 @@ class Policy:
             for key in ("observation_space", "action_space"):
                 settings[key] = _space(settings[key])
             module = _build_module(settings)
-            module.load_state_dict(load_file(folder / WEIGHTS_FILE))
+            module.load_state_dict(renamed_state(load_file(folder / WEIGHTS_FILE)))
         except SpecError:
             raise
         except Exception as error:  # whatever its author wrote into it

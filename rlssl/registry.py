@@ -14,6 +14,7 @@ from rlssl.errors import (
     PluginError,
     unknown_name,
 )
+from rlssl.old_names import attribute_finder
 from rlssl.plugins import plugins_are_loading, resolve
 
 if TYPE_CHECKING:
@@ -337,3 +338,7 @@ def _is_own(entry: Any) -> bool:
     """Tells whether an entry names or is something of rlssl, which every process has."""
     identity = _identity(entry.make if isinstance(entry, EnvEntry) else entry)
     return isinstance(identity, str) and identity.startswith("rlssl.")
+
+
+#: For checkpoints of earlier versions.
+__getattr__ = attribute_finder(__name__)

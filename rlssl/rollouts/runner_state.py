@@ -17,6 +17,7 @@ from gymnasium.vector import AsyncVectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
 from ray.cloudpickle import CloudPickler
 
+from rlssl.old_names import ATTRIBUTES, renamed
 from rlssl.rollouts.fragment import StepBuffer
 from rlssl.system.random_state import generators, set_generators
 
@@ -133,6 +134,11 @@ def _set_sampling(runner: Any, state: RunnerState) -> str:
     # Whatever a user's environment raises, or another version of it lacks.
     except Exception as error:
         return f"they do not unpickle: {type(error).__name__}: {error}"
+    attributes = renamed(ATTRIBUTES, attributes)
+    for env_batch in attributes.get("_env_batches", ()):
+        kept = renamed(ATTRIBUTES, vars(env_batch))
+        vars(env_batch).clear()
+        vars(env_batch).update(kept)
     runner._close_env()
     vars(runner).update(attributes)
     # The stock runner's wrapper, which `_adapt` puts around it again.

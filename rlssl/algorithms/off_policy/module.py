@@ -4,27 +4,22 @@ from typing import Any
 
 import tree
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
-from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
-from torch import nn
 
+from rlssl.algorithms.common.module import BaseModule
 from rlssl.auxiliary.building import build_losses, build_views
 from rlssl.networks.augmentation import Augmentation
 from rlssl.networks.encoders import Encoder
 from rlssl.schedules import value_at
 
 
-class OffPolicyModule(TorchRLModule, InferenceOnlyAPI):
+class OffPolicyModule(BaseModule):
     """Views of observations, auxiliary losses, schedules of acting.
 
     Settings (``model_config``): those of ``.model()``; action_repeat.
     """
 
-    encoder: Encoder
-    # Without defaults here: those of a class would hide what nn.Module registers.
-    augmentation: Augmentation | None
+    # No default here: a class attribute would hide what nn.Module registers.
     next_augmentation: Augmentation | None
-    auxiliary: nn.ModuleDict
 
     def build_views_and_losses(self, key_encoder: Encoder | None = None) -> None:
         """Builds what only the Learner needs, beside the algorithm's own.

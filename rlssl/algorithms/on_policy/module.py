@@ -14,10 +14,10 @@ from ray.rllib.core.distribution.torch.torch_distribution import (
     TorchDistribution,
     TorchMultiCategorical,
 )
-from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
-from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from ray.rllib.core.rl_module.apis import ValueFunctionAPI
 from torch import Tensor, nn
 
+from rlssl.algorithms.common.module import BaseModule
 from rlssl.auxiliary.base import RL_LATENTS
 from rlssl.auxiliary.building import build_losses, build_views
 from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS
@@ -33,7 +33,7 @@ from rlssl.networks.rl_encoder import build_rl_encoder
 _CRITIC = "critic_"
 
 
-class ActorCriticModule(TorchRLModule, InferenceOnlyAPI, ValueFunctionAPI):
+class ActorCriticModule(BaseModule, ValueFunctionAPI):
     """Actor and critic, with the auxiliary losses beside them where it learns.
 
     Settings (``model_config``): encoder, encoder_config, shared_encoder, augmentation, precision,

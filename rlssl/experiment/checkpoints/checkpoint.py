@@ -13,6 +13,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 
 from rlssl.errors import SpecError
 from rlssl.experiment.checkpoints import exact_state
+from rlssl.old_names import PROGRESS_KEYS, renamed
 from rlssl.policy import Policy
 from rlssl.ray_internals.env_runner import custom_connectors
 from rlssl.run_files import ALGORITHM_FOLDER, MANIFEST, POLICY_FOLDER, RUN_STATE_FILE
@@ -128,7 +129,9 @@ def check(folder: Path) -> CheckpointInfo:
         if checksum(folder / name) != expected:
             raise SpecError(f"checkpoint {folder}: {name} is truncated or changed.")
     return CheckpointInfo(
-        path=folder, env_steps=manifest["env_steps"], progress=manifest.get("progress", {})
+        path=folder,
+        env_steps=manifest["env_steps"],
+        progress=renamed(PROGRESS_KEYS, manifest.get("progress", {})),
     )
 
 

@@ -16,6 +16,7 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.schema import Spec
+from rlssl.old_names import renamed_state
 from rlssl.run_files import ALGORITHM_FOLDER, SPEC_FILE
 
 #: Where RLlib keeps the module's weights, below a checkpoint of ours: a pickle.
@@ -41,7 +42,7 @@ def check_fits(found: Path, module: RLModule, spec: Spec) -> None:
         SpecError: Naming both specs and the first weight that differs.
     """
     with (found / WEIGHTS).open("rb") as file:
-        saved = {name: np.shape(value) for name, value in pickle.load(file).items()}
+        saved = {name: np.shape(value) for name, value in renamed_state(pickle.load(file)).items()}
     wanted = {name: np.shape(value) for name, value in module.get_state().items()}
     for name in [*wanted, *saved]:
         if saved.get(name) != wanted.get(name):
