@@ -1,6 +1,7 @@
-"""Auxiliary losses: one file a method, registered by name.
+"""Auxiliary losses: one file per method, registered by name.
 
-Importing this package registers the built-in losses without importing torch.
+Importing this package registers the built-in losses without importing torch. Everything that a loss
+of your own needs can be imported from here; see docs/your_own_loss.md.
 """
 
 from typing import TYPE_CHECKING
@@ -9,13 +10,36 @@ from rlssl.registry import register_auxiliary_loss
 from rlssl.system.lazy_imports import attribute_loader
 
 if TYPE_CHECKING:
-    from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+    from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss, AuxiliaryLossConfig, ChunkInfo
+    from rlssl.auxiliary.normalization import RunningMoments
+    from rlssl.networks.encoders import Encoder
+    from rlssl.networks.target_networks import EMACopy
+    from rlssl.networks.update_rng import UpdateRNG
 
-__all__ = ["AuxiliaryLoss", "AuxiliaryLossConfig"]
+__all__ = [
+    "MEAN_ACTION",
+    "AuxiliaryLoss",
+    "AuxiliaryLossConfig",
+    "ChunkInfo",
+    "EMACopy",
+    "Encoder",
+    "RunningMoments",
+    "UpdateRNG",
+]
 
 register_auxiliary_loss("bisimulation", "rlssl.auxiliary.bisimulation:Bisimulation")
 register_auxiliary_loss("curl", "rlssl.auxiliary.curl:CURL")
 register_auxiliary_loss("deepmdp", "rlssl.auxiliary.deepmdp:DeepMDP")
 register_auxiliary_loss("icm", "rlssl.auxiliary.icm:ICM")
 
-__getattr__ = attribute_loader(__name__, dict.fromkeys(__all__, "rlssl.auxiliary.base"))
+# Public name -> the module that defines it.
+_DEFINED_IN = dict.fromkeys(
+    ("AuxiliaryLoss", "AuxiliaryLossConfig", "ChunkInfo", "MEAN_ACTION"), "rlssl.auxiliary.base"
+) | {
+    "EMACopy": "rlssl.networks.target_networks",
+    "Encoder": "rlssl.networks.encoders",
+    "RunningMoments": "rlssl.auxiliary.normalization",
+    "UpdateRNG": "rlssl.networks.update_rng",
+}
+
+__getattr__ = attribute_loader(__name__, _DEFINED_IN)

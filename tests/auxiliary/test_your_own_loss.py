@@ -1,9 +1,14 @@
 """The code of docs/your_own_loss.md does what the page says."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+import rlssl.auxiliary
 from rlssl.registry import AUXILIARY_LOSSES
 from tests.algorithms.bench import Bench, small_ppo
 
@@ -24,8 +29,23 @@ def test_loss_of_the_page_trains_in_about_thirty_lines() -> None:
             aux = bench.update(bench.sample())["default_policy"]["aux"]["reward_prediction"]
             errors.append(float(aux["squared_error"].peek()))
         assert bench.module.auxiliary["reward_prediction"].head[0].out_features == 32
-        # CartPole pays 1 a step: soon foretold.
+        # CartPole pays 1 per step, which is soon learned.
         assert errors[-1] < 0.2 * errors[0]
     finally:
         AUXILIARY_LOSSES._entries.pop("reward_prediction", None)
         AUXILIARY_LOSSES._local.discard("reward_prediction")
+
+
+@pytest.mark.parametrize("name", rlssl.auxiliary.__all__)
+def test_what_a_loss_needs_is_imported_from_the_package(name: str) -> None:
+    assert getattr(rlssl.auxiliary, name) is not None
+
+
+def test_names_of_the_package_in_the_page_exist() -> None:
+    names = re.findall(r"`rlssl\.auxiliary\.(\w+)`", PAGE.read_text(encoding="utf-8"))
+    assert {"MEAN_ACTION", "UpdateRNG"} <= set(names) <= set(rlssl.auxiliary.__all__)
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    code = "import rlssl.auxiliary, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

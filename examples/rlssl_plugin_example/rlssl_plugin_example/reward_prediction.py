@@ -1,4 +1,4 @@
-"""An auxiliary loss: the latent must tell which reward the next action brings."""
+"""An auxiliary loss: predict the reward of the next action from the latent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import gymnasium as gym
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.auxiliary import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary import AuxiliaryLoss, AuxiliaryLossConfig, Encoder
 
 
 class RewardPrediction(AuxiliaryLoss):
@@ -32,7 +32,7 @@ class RewardPrediction(AuxiliaryLoss):
         self,
         config: Config,
         *,
-        encoder: nn.Module,
+        encoder: Encoder,
         observation_space: gym.Space,
         action_space: gym.Space,
     ) -> None:
@@ -40,9 +40,8 @@ class RewardPrediction(AuxiliaryLoss):
         super().__init__(
             config, encoder=encoder, observation_space=observation_space, action_space=action_space
         )
-        latent_dim: Any = encoder.output_dim
         self.head = nn.Sequential(
-            nn.Linear(latent_dim, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1)
+            nn.Linear(encoder.output_dim, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1)
         )
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
