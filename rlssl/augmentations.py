@@ -129,9 +129,9 @@ def random_shift_bilinear(
     num, _, height, width = _check_images(images)
     padded = _replicate_pad(images, pad).float()
     top, left = _positions(num, (2 * pad + 1, 2 * pad + 1), generator, rows)
-    # Pixel i of a side of length L has its centre at (2 i + 1) / L - 1.
-    y = _centres(top, height, height + 2 * pad).to(images.device)  # [N, H]
-    x = _centres(left, width, width + 2 * pad).to(images.device)  # [N, W]
+    # Pixel i of a side of length L has its center at (2 i + 1) / L - 1.
+    y = _centers(top, height, height + 2 * pad).to(images.device)  # [N, H]
+    x = _centers(left, width, width + 2 * pad).to(images.device)  # [N, W]
     grid = torch.stack(
         [x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], dim=-1
     )
@@ -177,7 +177,7 @@ def _positions(
     return [column[first : first + num] for column in drawn]
 
 
-def _centres(starts: Tensor, length: int, side: int) -> Tensor:
+def _centers(starts: Tensor, length: int, side: int) -> Tensor:
     """[N, length]: where ``length`` pixels from each start lie, in [-1, 1] over ``side`` pixels."""
     pixels = starts[:, None] + torch.arange(length, device=starts.device)
     return (2.0 * pixels + 1.0) / side - 1.0

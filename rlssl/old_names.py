@@ -78,6 +78,9 @@ ATTRIBUTES = {"_lanes": "_env_batches", "flight": "pending_step"}
 #: Old key of the progress in a checkpoint's manifest -> new key.
 PROGRESS_KEYS = {"casualties": "runner_restarts"}
 
+#: Old value of a setting -> new value. Specs and saved configs may hold the old one.
+VALUES = {"factorised": "factorized"}
+
 
 def renamed_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """A module's ``state_dict`` with today's names of weights.
@@ -100,6 +103,16 @@ def renamed(table: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, An
         {'new': 1, 'kept': 2}
     """
     return {table.get(key, key): value for key, value in values.items()}
+
+
+def current_value(value: str) -> str:
+    """Today's spelling of a setting's value; other values are returned unchanged.
+
+    Example:
+        >>> current_value("factorised"), current_value("independent")
+        ('factorized', 'independent')
+    """
+    return VALUES.get(value, value)
 
 
 def attribute_finder(module: str) -> Callable[[str], Any]:

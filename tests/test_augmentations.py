@@ -73,16 +73,16 @@ def test_random_shift_equals_a_padded_loop_over_samples(pad: int) -> None:
 
 
 def test_bilinear_shift_equals_the_published_grid_one_sample_at_a_time() -> None:
-    # DrQ-v2, published code, on a square image: a base grid of pixel centres, moved by whole
+    # DrQ-v2, published code, on a square image: a base grid of pixel centers, moved by whole
     # pixels, 2 / (h + 2 pad) each in the grid's units.
     pad, images = 4, pixels()[..., :W, :]
     side = W + 2 * pad
     drawn = positions(2 * pad + 1, 2 * pad + 1, seeded())
-    centres = torch.linspace(-1 + 1 / side, 1 - 1 / side, side)[:W]
+    centers = torch.linspace(-1 + 1 / side, 1 - 1 / side, side)[:W]
     expected = []
     for image, (top, left) in zip(images, drawn, strict=True):
         padded = F.pad(image.float()[None], (pad,) * 4, mode="replicate")
-        y, x = torch.meshgrid(centres + 2 * top / side, centres + 2 * left / side, indexing="ij")
+        y, x = torch.meshgrid(centers + 2 * top / side, centers + 2 * left / side, indexing="ij")
         grid = torch.stack([x, y], dim=-1)[None]
         expected.append(F.grid_sample(padded, grid, padding_mode="zeros", align_corners=False)[0])
     actual = random_shift_bilinear(images, pad, seeded())

@@ -14,7 +14,7 @@ from rlssl.auxiliary.latent_models import LatentModelConfig, LatentModelLoss, Tr
 from rlssl.auxiliary.normalization import RunningMoments
 from rlssl.errors import SpecError
 from rlssl.losses import lipschitz_penalty
-from rlssl.networks.decoders import VectorDecoder, fitting_pixel_decoder, quantise_pixels
+from rlssl.networks.decoders import VectorDecoder, fitting_pixel_decoder, quantize_pixels
 from rlssl.networks.encoders import Encoder, image_layout
 from rlssl.peers import Peers
 
@@ -136,7 +136,7 @@ class Reconstruction(nn.Module):
     """Mean squared error of observations that are decoded from latents.
 
     Vectors are compared in running deviations of each element; images in units of
-    ``quantise_pixels``, or where they are not in [0, 255], of their space's largest value.
+    ``quantize_pixels``, or where they are not in [0, 255], of their space's largest value.
 
     Args:
         space: Of one stacked observation.
@@ -185,7 +185,7 @@ class Reconstruction(nn.Module):
         if self.moments is None:
             images = observations.permute(0, 3, 1, 2) if self.layout == "HWC" else observations
             if self.largest == 255:
-                return quantise_pixels(images, generator=generator)
+                return quantize_pixels(images, generator=generator)
             scale = self.largest if 0 < self.largest < float("inf") else 1.0
             return images.float() / scale - 0.5
         rows = observations.flatten(1).float()

@@ -123,7 +123,7 @@ def lipschitz_penalty(
 
     Source:
         Gelada et al. 2019, arXiv:1906.02736, which takes the penalty of Gulrajani et al. 2017,
-        arXiv:1704.00028. Differs: only slopes above the limit are penalised, where Gulrajani's
+        arXiv:1704.00028. Differs: only slopes above the limit are penalized, where Gulrajani's
         penalty also raises those below; of a vector, the slope along a direction.
     """
     if output.ndim != 2 or output.shape != direction.shape or len(output) != len(latent):

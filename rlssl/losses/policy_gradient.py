@@ -6,21 +6,21 @@ from rlssl.losses.checks import check_vectors
 
 
 def clipped_surrogate(logp: Tensor, old_logp: Tensor, advantage: Tensor, *, clip: float) -> Tensor:
-    """PPO's clipped surrogate objective, negated: a loss to minimise.
+    """PPO's clipped surrogate objective, negated: a loss to minimize.
 
     With ``ratio = exp(logp - old_logp)``::
 
         loss = -min( ratio * advantage, clamp(ratio, 1 - clip, 1 + clip) * advantage )
 
-    On the data's own policy (ratio 1) it is ``-advantage``: a mean near 0 with normalised
+    On the data's own policy (ratio 1) it is ``-advantage``: a mean near 0 with normalized
     advantages, the value to expect in the first minibatch.
 
     Args:
         logp: [N], nats, log-probability of the action under the policy being trained.
         old_logp: [N], nats, under the policy that acted. Carries no gradient.
-        advantage: [N], normalised or not. Carries no gradient.
+        advantage: [N], normalized or not. Carries no gradient.
         clip: Largest rewarded change of the ratio; > 0, no unit. ``math.inf`` clips nothing: the
-            plain surrogate of the KL-penalised variant.
+            plain surrogate of the KL-penalized variant.
 
     Returns:
         [N], units of the advantage, not reduced.

@@ -24,7 +24,7 @@ def encode_action(action: Tensor, action_space: gym.Space) -> Tensor:
     """Codes actions as the forward models read them.
 
     Discrete: one-hot. MultiDiscrete: one-hot blocks side by side. MultiBinary: 0 or 1. Box: as it
-    is, clamped to [-1, 1] where the space is bounded. The clamp assumes normalised actions, as
+    is, clamped to [-1, 1] where the space is bounded. The clamp assumes normalized actions, as
     RLlib's policies give them before they are stretched to the bounds of the space: what lies
     outside had the effect of the bound.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size, check_sizes, make_activation
-from rlssl.networks.layers.ensemble import initialise
+from rlssl.networks.layers.ensemble import initialize
 from rlssl.networks.layers.linear import Layers, Linear
 
 #: How the logarithm of a deviation is kept within its bounds.
@@ -38,7 +38,7 @@ class DeterministicActor(nn.Module):
             action_dim: A, features of an action.
             hidden: Features of each hidden layer.
             activation: After every hidden layer; a key of ``encoders.ACTIVATIONS``.
-            init: ``fan_in`` or ``orthogonal``; see ``ensemble.initialise``.
+            init: ``fan_in`` or ``orthogonal``; see ``ensemble.initialize``.
             final_bound: The output layer is uniform in +-this; Lillicrap: 3e-3; None: as ``init``.
 
         Raises:
@@ -89,7 +89,7 @@ class SquashedGaussianActor(nn.Module):
             activation: After every hidden layer; a key of ``encoders.ACTIVATIONS``.
             log_std_bounds: Least and largest logarithm of a deviation, nats.
             log_std_mode: ``clamp`` or ``tanh``.
-            init: ``fan_in`` or ``orthogonal``; see ``ensemble.initialise``.
+            init: ``fan_in`` or ``orthogonal``; see ``ensemble.initialize``.
             final_bound: The output layer is uniform in +-this; None: as ``init``.
 
         Raises:
@@ -130,6 +130,6 @@ def _layers(
     for fan_in, fan_out in itertools.pairwise(sizes):
         linear = Linear(fan_in, fan_out)
         is_last = len(layers) == 2 * len(hidden)
-        initialise(linear, init, final_bound if is_last else None)
+        initialize(linear, init, final_bound if is_last else None)
         layers += [linear] if is_last else [linear, make_activation(activation)]
     return Layers(*layers)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size, check_sizes, make_activation
-from rlssl.networks.layers.ensemble import EnsembleLinear, initialise
+from rlssl.networks.layers.ensemble import EnsembleLinear, initialize
 from rlssl.networks.layers.linear import linear
 
 
@@ -43,7 +43,7 @@ class QCritics(nn.Module):
             action_layer: At which layer, counted from 1, the action joins; DDPG: 2. The last is
                 the output layer, ``len(hidden) + 1``.
             activation: After every hidden layer; a key of ``encoders.ACTIVATIONS``.
-            init: ``fan_in`` or ``orthogonal``; see ``ensemble.initialise``.
+            init: ``fan_in`` or ``orthogonal``; see ``ensemble.initialize``.
             final_bound: The output layer is uniform in +-this; Lillicrap: 3e-3 (3e-4 on pixels);
                 None: as ``init``.
 
@@ -70,7 +70,7 @@ class QCritics(nn.Module):
             joins = action_dim if index == self._action_index else 0
             layers.append(EnsembleLinear(num_critics, fan_in + joins, fan_out))
         for layer in layers:
-            initialise(layer, init, final_bound if layer is layers[-1] else None)
+            initialize(layer, init, final_bound if layer is layers[-1] else None)
         self.layers = nn.ModuleList(layers)
         self.activation = make_activation(activation)
 

@@ -26,7 +26,7 @@ class InverseModel(nn.Module):
 
     Source:
         Pathak et al. 2017, arXiv:1705.05363, section 4 and published code. Differs: orthogonal
-        initialisation; multi-discrete, multi-binary and continuous actions are ours.
+        initialization; multi-discrete, multi-binary and continuous actions are ours.
     """
 
     def __init__(self, feature_dim: int, action_space: gym.Space, hidden: int = 256) -> None:
@@ -71,7 +71,7 @@ class ForwardModel(nn.Module):
 
     Source:
         Pathak et al. 2017, arXiv:1705.05363, section 4 and published code. Differs: orthogonal
-        initialisation.
+        initialization.
     """
 
     def __init__(self, feature_dim: int, action_space: gym.Space, hidden: int = 256) -> None:
@@ -96,7 +96,7 @@ class ResidualForwardModel(nn.Module):
 
     Source:
         Burda et al. 2018, arXiv:1808.04355, published code (``dynamics.py``). Differs: orthogonal
-        initialisation; gain 1 where no activation follows, as sums of blocks would grow.
+        initialization; gain 1 where no activation follows, as sums of blocks would grow.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ class VectorDecoder(nn.Module):
     """
 
     def __init__(self, latent_dim: int, output_dim: int, *, hidden: int = 512) -> None:
-        """Builds the layers, initialised as torch's.
+        """Builds the layers, initialized as torch's.
 
         Args:
             latent_dim: D of a latent.
@@ -105,7 +105,7 @@ class PixelDecoder(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """[N, D] to images [N, C, H, W], in the units of ``quantise_pixels``."""
+        """[N, D] to images [N, C, H, W], in the units of ``quantize_pixels``."""
         return self.convolutions(self.linear(latent).unflatten(1, self._first_shape))
 
 
@@ -129,10 +129,10 @@ def fitting_pixel_decoder(latent_dim: int, image_shape: tuple[int, ...]) -> Pixe
     return PixelDecoder(latent_dim, (channels, height, width), num_layers=num_layers)
 
 
-def quantise_pixels(
+def quantize_pixels(
     pixels: Tensor, *, bits: int = 5, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Images with fewer levels, dithered and centred: what a PixelDecoder is compared with.
+    """Images with fewer levels, dithered and centered: what a PixelDecoder is compared with.
 
     ``(floor(pixels / 2^(8 - bits)) + U[0, 1)) / 2^bits - 0.5``.
 

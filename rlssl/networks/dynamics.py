@@ -42,7 +42,7 @@ class TransitionModel(nn.Module):
         hidden: int = 512,
         num_models: int = 5,
     ) -> None:
-        """Builds the layers, initialised as torch's.
+        """Builds the layers, initialized as torch's.
 
         Args:
             latent_dim: D of a latent.
@@ -137,7 +137,7 @@ class RewardModel(nn.Module):
     """
 
     def __init__(self, latent_dim: int, action_dim: int = 0, *, hidden: int = 512) -> None:
-        """Builds the layers, initialised as torch's.
+        """Builds the layers, initialized as torch's.
 
         Args:
             latent_dim: D of a latent.

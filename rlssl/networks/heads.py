@@ -55,7 +55,7 @@ class QHead(nn.Module):
 
     Source:
         Wang et al. 2016, arXiv:1511.06581, eq. 9; Hessel et al. 2018, arXiv:1710.02298.
-        Differs: orthogonal initialisation.
+        Differs: orthogonal initialization.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class QHead(nn.Module):
             hidden: Features of each hidden layer, of either stream; may be empty.
             activation: After every hidden layer; a key of ``encoders.ACTIVATIONS``.
             make_linear: Builds each layer, for instance
-                ``functools.partial(NoisyLinear, sigma0=0.1)``, which initialises it as well; None:
+                ``functools.partial(NoisyLinear, sigma0=0.1)``, which initializes it as well; None:
                 linear layers, orthogonal (gain 0.01 to the logits of atoms, 1 to values).
 
         Raises:

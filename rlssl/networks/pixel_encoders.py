@@ -69,7 +69,7 @@ class ImageEncoder(Encoder):
         self.layout: Layout = layout or guessed
         self._scale = integer_scale(observation_space)
         self._image_shape = channels_first(observation_space, self.layout)
-        self.layers = self._initialise(self._make_layers(*self._image_shape))
+        self.layers = self._initialize(self._make_layers(*self._image_shape))
         self.output_dim = _output_dim(self.layers, *self._image_shape)
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.layers.to(memory_format=self._memory_format)  # type: ignore[call-overload]
@@ -78,7 +78,7 @@ class ImageEncoder(Encoder):
     def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
         raise NotImplementedError
 
-    def _initialise(self, layers: nn.Sequential) -> nn.Sequential:
+    def _initialize(self, layers: nn.Sequential) -> nn.Sequential:
         return orthogonal_init(layers)
 
     def forward(self, obs: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ class NatureCNN(ImageEncoder):
     """Three convolutions (32 8x8/4, 64 4x4/2, 64 3x3/1) and one linear layer (512), ReLU.
 
     Source:
-        Mnih et al. 2015, Nature 518. Differs: orthogonal initialisation.
+        Mnih et al. 2015, Nature 518. Differs: orthogonal initialization.
     """
 
     def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
@@ -209,7 +209,7 @@ class ICMCNN(ImageEncoder):
 
     Source:
         Pathak et al. 2017, arXiv:1705.05363, section 4 and published code (``universeHead``).
-        Differs: orthogonal initialisation in place of Glorot's.
+        Differs: orthogonal initialization in place of Glorot's.
     """
 
     def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
@@ -293,7 +293,7 @@ class CURLCNN(ImageEncoder):
         head = [Linear(features, self._feature_dim), nn.LayerNorm(self._feature_dim)]
         return nn.Sequential(*convolutions, *head, *([nn.Tanh()] if self._tanh else []))
 
-    def _initialise(self, layers: nn.Sequential) -> nn.Sequential:
+    def _initialize(self, layers: nn.Sequential) -> nn.Sequential:
         orthogonal_init(layers, gain=1.0)
         for layer in layers:
             if isinstance(layer, nn.Conv2d):
@@ -309,7 +309,7 @@ class DataEfficientCNN(ImageEncoder):
 
     Source:
         van Hasselt et al. 2019, arXiv:1906.05243 (data-efficient Rainbow). Differs: orthogonal
-        initialisation.
+        initialization.
     """
 
     def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
@@ -331,7 +331,7 @@ class ImpalaResNet(ImageEncoder):
 
     Source:
         Espeholt et al. 2018, arXiv:1802.01561, figure 3, right, without its LSTM. Differs:
-        orthogonal initialisation, the second convolution of a block divided by the square root of
+        orthogonal initialization, the second convolution of a block divided by the square root of
         the number of blocks, so that the latents keep the scale of a network without blocks.
     """
 
@@ -371,7 +371,7 @@ class ImpalaResNet(ImageEncoder):
         features = _output_dim(convolutions, channels, height, width)
         return nn.Sequential(*convolutions, Linear(features, self._hidden), nn.ReLU())
 
-    def _initialise(self, layers: nn.Sequential) -> nn.Sequential:
+    def _initialize(self, layers: nn.Sequential) -> nn.Sequential:
         orthogonal_init(layers)
         blocks = [layer for layer in layers if isinstance(layer, _ResidualBlock)]
         for block in blocks:
@@ -390,13 +390,13 @@ class _ResidualBlock(nn.Module):
 
 
 def delta_orthogonal_(weight: Tensor, gain: float = HIDDEN_GAIN) -> Tensor:
-    """Makes a convolution an orthogonal map of its centre pixel; the other taps are 0.
+    """Makes a convolution an orthogonal map of its center pixel; the other taps are 0.
 
     Draws from torch's global generator, as ``orthogonal_init``.
 
     Args:
         weight: [C_out, C_in, k, k], k odd. Changed in place.
-        gain: Singular value of the centre.
+        gain: Singular value of the center.
 
     Returns:
         The same tensor.
@@ -405,9 +405,9 @@ def delta_orthogonal_(weight: Tensor, gain: float = HIDDEN_GAIN) -> Tensor:
         Xiao et al. 2018, arXiv:1806.05393.
     """
     with torch.no_grad():
-        centre = weight.shape[2] // 2, weight.shape[3] // 2
+        center = weight.shape[2] // 2, weight.shape[3] // 2
         weight.zero_()
-        weight[:, :, *centre] = nn.init.orthogonal_(weight.new_empty(weight.shape[:2]), gain)
+        weight[:, :, *center] = nn.init.orthogonal_(weight.new_empty(weight.shape[:2]), gain)
     return weight
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rlssl.networks.encoders import Encoder, check_size
-from rlssl.networks.layers.ensemble import initialise
+from rlssl.networks.layers.ensemble import initialize
 from rlssl.networks.layers.linear import Linear
 from rlssl.networks.pixel_encoders import ImageEncoder
 
@@ -30,7 +30,7 @@ class Trunk(nn.Sequential):
             in_dim: Features of the input.
             output_dim: Features of the output.
             tanh: Whether a tanh ends it.
-            init: See ``rlssl.networks.layers.ensemble.initialise``.
+            init: See ``rlssl.networks.layers.ensemble.initialize``.
 
         Raises:
             ValueError: If a size is no whole number >= 1, or ``init`` is unknown.
@@ -38,7 +38,7 @@ class Trunk(nn.Sequential):
         for name, size in (("in_dim", in_dim), ("output_dim", output_dim)):
             check_size(name, size)
         linear = Linear(in_dim, output_dim)
-        initialise(linear, init)
+        initialize(linear, init)
         super().__init__(linear, nn.LayerNorm(output_dim), *([nn.Tanh()] if tanh else []))
         self.output_dim = output_dim
 

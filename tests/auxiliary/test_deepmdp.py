@@ -14,7 +14,7 @@ from rlssl.errors import SpecError
 from rlssl.losses import lipschitz_penalty
 from rlssl.networks import build_encoder
 from rlssl.networks.action_encoding import encode_action
-from rlssl.networks.decoders import quantise_pixels
+from rlssl.networks.decoders import quantize_pixels
 from rlssl.peers import ALONE
 from tests.auxiliary.latents import ACTIONS, SPACES, N, Scaled, make, take, transitions
 
@@ -189,7 +189,7 @@ def test_targets_of_images_are_quantised_or_scaled() -> None:
     decoder = Reconstruction(frames, build_encoder(frames))
     target = decoder._target(images, generator, ALONE)
     torch.testing.assert_close(
-        target, quantise_pixels(images, generator=torch.Generator().manual_seed(0))
+        target, quantize_pixels(images, generator=torch.Generator().manual_seed(0))
     )
     ones = Reconstruction(grid, build_encoder(grid))._target(
         transitions(grid)[Columns.OBS], generator, ALONE

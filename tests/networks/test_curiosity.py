@@ -54,7 +54,7 @@ def test_multi_binary_actions_are_taken_as_they_are() -> None:
 
 
 def test_continuous_actions_are_clamped_where_the_space_is_bounded() -> None:
-    # Normalised actions: the bounds are -1 and 1, whatever the bounds of the space.
+    # Normalized actions: the bounds are -1 and 1, whatever the bounds of the space.
     action = torch.tensor([[3.0, -0.5]])
     bounded = spaces.Box(-2.0, 2.0, (2,))
     assert encode_action(action, bounded).tolist() == [[1.0, -0.5]]

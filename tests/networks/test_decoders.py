@@ -5,7 +5,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rlssl.networks.decoders import PixelDecoder, VectorDecoder, quantise_pixels
+from rlssl.networks.decoders import PixelDecoder, VectorDecoder, quantize_pixels
 from rlssl.networks.encoders import build_encoder
 
 
@@ -55,19 +55,19 @@ def test_decoder_can_be_fitted_to_an_image() -> None:
     assert losses[-1] < 0.25 * losses[0]
 
 
-def test_quantised_pixels_by_hand() -> None:
+def test_quantized_pixels_by_hand() -> None:
     # 5 bits: levels of 8. 0 -> 0, 7 -> 0, 8 -> 1, 255 -> 31; dither adds up to one level of 1/32.
     pixels = torch.tensor([0, 7, 8, 255], dtype=torch.uint8).repeat(1000, 1)
-    values = quantise_pixels(pixels, generator=torch.Generator().manual_seed(0))
+    values = quantize_pixels(pixels, generator=torch.Generator().manual_seed(0))
     low = torch.tensor([0.0, 0.0, 1.0, 31.0]) / 32 - 0.5
     assert (values >= low).all() and (values <= low + 1 / 32 + 1e-6).all()
     # The dither is uniform: its mean is half a level.
     torch.testing.assert_close(values.mean(dim=0), low + 0.5 / 32, rtol=0, atol=1e-3)
-    coarse = quantise_pixels(pixels, bits=1)
+    coarse = quantize_pixels(pixels, bits=1)
     assert (coarse[:, :3] < 0).all() and (coarse[:, 3] >= 0).all()
 
 
 @pytest.mark.parametrize("bits", [0, 9])
 def test_bits_out_of_range_are_refused(bits: int) -> None:
     with pytest.raises(ValueError, match=rf"bits must be in \[1, 8\]; got {bits}"):
-        quantise_pixels(torch.zeros(1), bits=bits)
+        quantize_pixels(torch.zeros(1), bits=bits)

@@ -1,4 +1,4 @@
-"""Encoders of images: published sizes, initialisation, memory format, errors."""
+"""Encoders of images: published sizes, initialization, memory format, errors."""
 
 from typing import Any
 
@@ -68,11 +68,11 @@ def test_curl_encoder_starts_delta_orthogonal() -> None:
     encoder: Any = build("curl", 9, 84, 84)
     for layer in encoder.layers:
         if isinstance(layer, nn.Conv2d):
-            centre = layer.weight.detach()[:, :, 1, 1]
-            # Every singular value is the gain of ReLU, and nothing is outside the centre.
-            singular = torch.linalg.svdvals(centre)
+            center = layer.weight.detach()[:, :, 1, 1]
+            # Every singular value is the gain of ReLU, and nothing is outside the center.
+            singular = torch.linalg.svdvals(center)
             torch.testing.assert_close(singular, torch.full_like(singular, 2**0.5))
-            assert layer.weight.count_nonzero() == centre.count_nonzero()
+            assert layer.weight.count_nonzero() == center.count_nonzero()
             assert layer.bias is not None and not layer.bias.any()
     singular = torch.linalg.svdvals(encoder.layers[-2].weight.detach())
     torch.testing.assert_close(singular, torch.ones(50))

@@ -1,4 +1,4 @@
-"""Heads of values of actions: shapes, centring by hand, noise, the start of training."""
+"""Heads of values of actions: shapes, centering by hand, noise, the start of training."""
 
 import functools
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from rlssl.networks.layers.linear import activated, activated_in_place, is_for_onednn, linear
 
 #: How linear layers start: uniform in +-1/sqrt(fan in), torch's default; or orthogonal, gain 1.
-INITIALISATIONS = ("fan_in", "orthogonal")
+INITIALIZATIONS = ("fan_in", "orthogonal")
 
 
 class EnsembleLinear(nn.Module):
@@ -16,7 +16,7 @@ class EnsembleLinear(nn.Module):
 
     Each member starts as an independent ``nn.Linear``. On the CPU it is as fast as C layers one
     after the other, and faster where layers are small (1.4 times for two of 64 features, batch 32);
-    the optimiser has a C-th of the tensors. Large products are computed one after the other, as
+    the optimizer has a C-th of the tensors. Large products are computed one after the other, as
     ``rlssl.networks.layers.linear`` has it.
     """
 
@@ -58,7 +58,7 @@ class EnsembleLinear(nn.Module):
 
 
 class EnsembleLayerNorm(nn.Module):
-    """C layer normalisations, each with weights of its own."""
+    """C layer normalizations, each with weights of its own."""
 
     def __init__(self, num: int, features: int) -> None:
         """Weights of 1 and biases of 0; ``num`` members, over ``features``."""
@@ -68,12 +68,12 @@ class EnsembleLayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[C, N, features] to the same."""
-        normalised = nn.functional.layer_norm(x, x.shape[-1:])
-        return torch.addcmul(self.bias, normalised, self.weight)
+        normalized = nn.functional.layer_norm(x, x.shape[-1:])
+        return torch.addcmul(self.bias, normalized, self.weight)
 
 
 @torch.no_grad()
-def initialise(layer: nn.Linear | EnsembleLinear, how: str, bound: float | None = None) -> None:
+def initialize(layer: nn.Linear | EnsembleLinear, how: str, bound: float | None = None) -> None:
     """Draws the weights of a layer anew, in place.
 
     Args:
@@ -85,10 +85,10 @@ def initialise(layer: nn.Linear | EnsembleLinear, how: str, bound: float | None 
     Raises:
         ValueError: If ``how`` is unknown, or ``bound`` is not > 0.
     """
-    if how not in INITIALISATIONS:
-        raise ValueError(f"init must be one of {list(INITIALISATIONS)}; got {how!r}.")
+    if how not in INITIALIZATIONS:
+        raise ValueError(f"init must be one of {list(INITIALIZATIONS)}; got {how!r}.")
     if bound is not None and not bound > 0:
-        raise ValueError(f"the bound of an initialisation must be > 0, or None; got {bound}.")
+        raise ValueError(f"the bound of an initialization must be > 0, or None; got {bound}.")
     if bound is None and how == "orthogonal":
         members = [layer.weight] if layer.weight.ndim == 2 else list(layer.weight)
         for weight in members:

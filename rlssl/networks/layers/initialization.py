@@ -1,4 +1,4 @@
-"""Initialisation of weights, the same for every network here."""
+"""Initialization of weights, the same for every network here."""
 
 import math
 from typing import TypeVar

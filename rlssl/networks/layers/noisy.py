@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from rlssl.networks.layers.linear import linear
+from rlssl.old_names import current_value
 
 #: How the noise of a layer is drawn.
-NOISE_KINDS = ("factorised", "independent")
+NOISE_KINDS = ("factorized", "independent")
 
 
 class NoisyLinear(nn.Module):
@@ -19,11 +20,11 @@ class NoisyLinear(nn.Module):
 
         y = (weight_mean + weight_sigma * weight_noise) x + bias_mean + bias_sigma * bias_noise
 
-        factorised:   weight_noise = f(p_out) f(p_in)^T, bias_noise = f(p_out),
+        factorized:   weight_noise = f(p_out) f(p_in)^T, bias_noise = f(p_out),
                       f(p) = sgn(p) * sqrt(|p|), p standard normal
         independent:  every element standard normal
 
-    At the start means are uniform in +-1/sqrt(in) (factorised) or +-sqrt(3/in) (independent), and
+    At the start means are uniform in +-1/sqrt(in) (factorized) or +-sqrt(3/in) (independent), and
     sigmas constant, ``sigma0 / sqrt(in)``. The noise stays as it is until ``reset_noise``.
     Whether it is used is decided by ``use_noise`` alone, whatever ``train()`` and ``eval()`` say.
 
@@ -44,7 +45,7 @@ class NoisyLinear(nn.Module):
         out_features: int,
         *,
         sigma0: float = 0.5,
-        noise: str = "factorised",
+        noise: str = "factorized",
         bias_sigma_fan: str = "in",
         generator: torch.Generator | None = None,
     ) -> None:
@@ -54,7 +55,7 @@ class NoisyLinear(nn.Module):
             in_features: Features of x.
             out_features: Features of y.
             sigma0: Noise at the start; >= 0, no unit. Rainbow: 0.5; published codes often 0.1.
-            noise: ``factorised`` (in + out draws) or ``independent`` (in * out draws).
+            noise: ``factorized`` (in + out draws) or ``independent`` (in * out draws).
             bias_sigma_fan: Bias sigmas start at ``sigma0 / sqrt(in)`` (``in``, the paper) or
                 ``sigma0 / sqrt(out)`` (``out``, Kaixhin's Rainbow).
             generator: Draws the noise; None: one of this layer's own, seeded from torch's global
@@ -64,6 +65,7 @@ class NoisyLinear(nn.Module):
             ValueError: If an option is unknown or ``sigma0 < 0``.
         """
         super().__init__()
+        noise = current_value(noise)
         if noise not in NOISE_KINDS:
             raise ValueError(f"noise must be one of {list(NOISE_KINDS)}; got {noise!r}.")
         if bias_sigma_fan not in ("in", "out"):
@@ -73,14 +75,14 @@ class NoisyLinear(nn.Module):
         self.in_features, self.out_features, self.noise = in_features, out_features, noise
         #: False: the layer computes with its means alone.
         self.use_noise = True
-        bound = math.sqrt((1 if noise == "factorised" else 3) / in_features)
+        bound = math.sqrt((1 if noise == "factorized" else 3) / in_features)
         bias_fan = in_features if bias_sigma_fan == "in" else out_features
         shape = (out_features, in_features)
         self.weight_mean = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
         self.weight_sigma = nn.Parameter(torch.full(shape, sigma0 / math.sqrt(in_features)))
         self.bias_mean = nn.Parameter(torch.empty(out_features).uniform_(-bound, bound))
         self.bias_sigma = nn.Parameter(torch.full((out_features,), sigma0 / math.sqrt(bias_fan)))
-        rows = 1 if noise == "factorised" else out_features
+        rows = 1 if noise == "factorized" else out_features
         self.register_buffer("noise_values", torch.zeros(rows * in_features + out_features))
         self._generator = generator or _seeded_generator()
         self.reset_noise()
@@ -100,7 +102,7 @@ class NoisyLinear(nn.Module):
         first, bias = self.noise_values.split(
             [len(self.noise_values) - self.out_features, self.out_features]
         )
-        if self.noise == "factorised":
+        if self.noise == "factorized":
             return torch.outer(bias, first), bias
         return first.view(self.out_features, self.in_features), bias
 
@@ -115,7 +117,7 @@ class NoisyLinear(nn.Module):
         drawn = torch.randn(
             self.noise_values.shape, generator=generator, device=generator.device
         ).to(self.noise_values)
-        if self.noise == "factorised":
+        if self.noise == "factorized":
             drawn = drawn.sign().mul_(drawn.abs_().sqrt_())
         # A new tensor: backward of an earlier pass needs the old one.
         self.noise_values = drawn

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlssl.networks.layers.ensemble import EnsembleLayerNorm, EnsembleLinear, initialise
+from rlssl.networks.layers.ensemble import EnsembleLayerNorm, EnsembleLinear, initialize
 
 
 def separate(layer: EnsembleLinear) -> list[nn.Linear]:
@@ -60,7 +60,7 @@ def test_members_start_as_torchs_linear_layers_do(how: str) -> None:
     if how == "fan_in":
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
-        initialise(layer, how)
+        initialize(layer, how)
     for values in (reference.weight, layer.weight[0], layer.weight[1]):
         assert_uniform(values, 0.1)  # 1 / sqrt(100)
     assert layer.bias.abs().max() <= 0.1 and layer.bias.abs().max() > 0.09
@@ -69,7 +69,7 @@ def test_members_start_as_torchs_linear_layers_do(how: str) -> None:
 
 @pytest.mark.parametrize("layer", [EnsembleLinear(2, 12, 8), nn.Linear(12, 8)])
 def test_orthogonal_start_of_each_member(layer: nn.Linear | EnsembleLinear) -> None:
-    initialise(layer, "orthogonal")
+    initialize(layer, "orthogonal")
     weights = layer.weight.detach()
     for weight in weights if weights.ndim == 3 else [weights]:
         torch.testing.assert_close(torch.linalg.svdvals(weight), torch.ones(8))
@@ -81,7 +81,7 @@ def test_orthogonal_start_of_each_member(layer: nn.Linear | EnsembleLinear) -> N
 def test_final_bound_takes_the_place_of_either_start() -> None:
     for how in ("fan_in", "orthogonal"):
         layer = EnsembleLinear(2, 100, 50)
-        initialise(layer, how, 3e-3)
+        initialize(layer, how, 3e-3)
         assert_uniform(layer.weight, 3e-3)
         assert 0 < layer.bias.abs().max() <= 3e-3
 
@@ -91,4 +91,4 @@ def test_final_bound_takes_the_place_of_either_start() -> None:
 )
 def test_bad_options_are_named(how: str, bound: float | None, match: str) -> None:
     with pytest.raises(ValueError, match=f"got {match}"):
-        initialise(nn.Linear(2, 2), how, bound)
+        initialize(nn.Linear(2, 2), how, bound)

@@ -28,7 +28,7 @@ def f(p: float) -> float:
     return math.copysign(math.sqrt(abs(p)), p)
 
 
-def test_factorised_forward_by_hand() -> None:
+def test_factorized_forward_by_hand() -> None:
     layer = NoisyLinear(2, 1)
     with torch.no_grad():
         layer.weight_mean.copy_(torch.tensor([[1.0, 2.0]]))
@@ -52,7 +52,7 @@ def test_independent_forward_by_hand() -> None:
     assert layer(torch.ones(1, 2)).tolist() == [[11.0, 16.0]]
 
 
-def test_factorised_noise_is_sign_times_root_of_normal_draws() -> None:
+def test_factorized_noise_is_sign_times_root_of_normal_draws() -> None:
     layer = NoisyLinear(3, 2, generator=generator())
     drawn = torch.randn(5, generator=generator()).tolist()
     # In the constructor the first draw is of the noise: the means come from the global generator.
@@ -60,9 +60,9 @@ def test_factorised_noise_is_sign_times_root_of_normal_draws() -> None:
     torch.testing.assert_close(weight_noise_of(layer), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("noise", ["factorised", "independent"])
+@pytest.mark.parametrize("noise", ["factorized", "independent"])
 def test_statistics_of_the_noise(noise: str) -> None:
-    # Factorised: an element is f(p) f(q), E f = 0, E f^2 = E|p| = sqrt(2 / pi) = 0.798: mean 0,
+    # Factorized: an element is f(p) f(q), E f = 0, E f^2 = E|p| = sqrt(2 / pi) = 0.798: mean 0,
     # variance 2 / pi = 0.637. Independent: mean 0, variance 1.
     layer = NoisyLinear(20, 30, noise=noise, sigma0=1.0, generator=generator())
     draws = []
@@ -70,18 +70,18 @@ def test_statistics_of_the_noise(noise: str) -> None:
         layer.reset_noise()
         draws.append(weight_noise_of(layer))
     noises = torch.stack(draws).double()
-    variance = 2 / math.pi if noise == "factorised" else 1.0
+    variance = 2 / math.pi if noise == "factorized" else 1.0
     assert noises.mean().item() == pytest.approx(0.0, abs=0.01)
     assert noises.square().mean().item() == pytest.approx(variance, rel=0.03)
-    # Factorised noise has rank 1, independent noise has full rank.
+    # Factorized noise has rank 1, independent noise has full rank.
     assert torch.linalg.matrix_rank(noises[0], rtol=1e-3).item() == (1 if noise[0] == "f" else 20)
 
 
 @pytest.mark.parametrize(
     "noise, fan, mean_bound, bias_sigma",
     [
-        ("factorised", "in", 0.1, 0.05),
-        ("factorised", "out", 0.1, 0.1),
+        ("factorized", "in", 0.1, 0.05),
+        ("factorized", "out", 0.1, 0.1),
         ("independent", "in", math.sqrt(0.03), 0.05),
     ],
 )
@@ -96,6 +96,16 @@ def test_start_of_means_and_sigmas(
     torch.testing.assert_close(layer.bias_sigma.detach(), torch.full((25,), bias_sigma))
 
 
+def test_old_spelling_of_factorized_builds_the_same_layer() -> None:
+    layers = []
+    for noise in ("factorized", "factorised"):
+        torch.manual_seed(0)
+        layers.append(NoisyLinear(4, 3, noise=noise))
+    today, old = layers
+    assert today.noise == old.noise == "factorized"
+    assert torch.equal(today(torch.ones(1, 4)), old(torch.ones(1, 4)))
+
+
 def test_train_and_eval_change_nothing() -> None:
     layer, x = NoisyLinear(4, 3), torch.ones(1, 4)
     noisy = layer.train()(x)
@@ -105,7 +115,7 @@ def test_train_and_eval_change_nothing() -> None:
     assert torch.equal(layer.train()(x), means) and not torch.equal(means, noisy)
 
 
-@pytest.mark.parametrize("noise", ["factorised", "independent"])
+@pytest.mark.parametrize("noise", ["factorized", "independent"])
 def test_noise_stays_until_it_is_reset(noise: str) -> None:
     layer, x = NoisyLinear(4, 3, noise=noise), torch.ones(1, 4)
     first = layer(x)
@@ -114,7 +124,7 @@ def test_noise_stays_until_it_is_reset(noise: str) -> None:
     assert not torch.equal(layer(x), first)
 
 
-@pytest.mark.parametrize("noise", ["factorised", "independent"])
+@pytest.mark.parametrize("noise", ["factorized", "independent"])
 def test_gradients_by_the_definition(noise: str) -> None:
     layer = NoisyLinear(3, 2, noise=noise, generator=generator()).double()
     x = torch.randn(5, 3, generator=generator(), dtype=torch.float64, requires_grad=True)
@@ -130,7 +140,7 @@ def test_gradients_by_the_definition(noise: str) -> None:
     torch.testing.assert_close(layer.bias_sigma.grad, upstream.sum(0) * bias_noise)
 
 
-@pytest.mark.parametrize("noise", ["factorised", "independent"])
+@pytest.mark.parametrize("noise", ["factorized", "independent"])
 def test_reset_between_forward_and_backward_leaves_the_gradient_alone(noise: str) -> None:
     layer, x = NoisyLinear(3, 2, noise=noise), torch.ones(1, 3)
     expected = torch.autograd.grad(layer(x).sum(), list(layer.parameters()))
@@ -193,7 +203,7 @@ def test_noise_of_a_layer_on_a_device_comes_from_a_generator_on_the_cpu() -> Non
 @pytest.mark.parametrize(
     "arguments, match",
     [
-        ({"noise": "factorized"}, "got 'factorized'"),
+        ({"noise": "fctorized"}, "got 'fctorized'"),
         ({"bias_sigma_fan": "both"}, "got 'both'"),
         ({"sigma0": -0.5}, "sigma0 must be >= 0; got -0.5"),
     ],
