@@ -17,6 +17,7 @@ import click
 
 from rlssl import __version__
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, ResourceError, SpecError
+from rlssl.ray_internals import loggers
 
 
 class _Cli(click.Group):
@@ -53,7 +54,7 @@ def _hush() -> None:
     configs = logging.getLogger("ray.rllib.algorithms.algorithm_config")
     configs.addFilter(lambda record: "on the new API stack" not in record.getMessage())
     # RLlib warns of the old constructor of RLModule when the new one is called.
-    deprecations = logging.getLogger("ray._common.deprecation")
+    deprecations = logging.getLogger(loggers.DEPRECATIONS)
     deprecations.addFilter(lambda record: "RLModule(config=" not in record.getMessage())
 
 

@@ -8,16 +8,35 @@ from typing import Any
 
 from ray._private import services
 from ray._private import worker as ray_worker
+from ray._private.state import actors
 
 #: Function of ``ray._private.worker`` that prints what the processes of a cluster log.
 PRINT_LOGS = "print_to_stdstream"
 
+#: Attribute of an actor's handle that holds its id, and key of its number of restarts.
+ACTOR_ID, NUM_RESTARTS = "_actor_id", "NumRestarts"
+
+#: Asks the process that listens at an address whether it is a cluster, in the words of `ray.init`,
+#: which itself would ask any other process for minutes. Format it with ``address``.
+GREETING_SCRIPT = """
+from ray._private.authentication import authentication_token_setup as authentication
+from ray._raylet import GcsClient
+authentication.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+authentication.ensure_token_if_auth_enabled(create_token_if_missing=False)
+GcsClient(address={address!r})
+"""
+
 
 def running_cluster() -> str:
-    """HOST:PORT of the cluster that runs on this machine; "" where none does."""
+    """HOST:PORT of the cluster that runs on this machine; "" if none runs."""
     return services.canonicalize_bootstrap_address("auto") or ""
 
 
 def print_logs_with(function: Callable[[Mapping[str, Any], bool], None]) -> None:
-    """Has ``function`` print what the processes of a cluster log, in place of Ray's own."""
+    """Lets ``function`` print what the processes of a cluster log; it replaces Ray's own."""
     setattr(ray_worker, PRINT_LOGS, function)
+
+
+def num_restarts(actor: Any) -> int:
+    """How often Ray has restarted an actor, from the actor's handle."""
+    return int(actors(getattr(actor, ACTOR_ID).hex()).get(NUM_RESTARTS, 0))

@@ -33,7 +33,9 @@ ENV_RUNNER_ATTRIBUTES = (
     "_device",
     "_env_to_module",
     "_metrics_num_env_steps_sampled",
+    "_metrics_num_try_env_step",
     "_needs_initial_reset",
+    "_ongoing_episodes",
     "_ongoing_episodes_for_metrics",
     "_seed",
     "_weights_seq_no",
@@ -56,9 +58,14 @@ EPISODE_CALLBACKS = (
     "on_episode_end",
 )
 
+#: Attribute of an EnvRunnerGroup: the manager that calls its remote runners.
+WORKER_MANAGER = "_worker_manager"
 
-#: Method of the manager behind an EnvRunnerGroup through which every remote result comes.
+#: Method of that manager through which every remote result comes.
 FETCH_RESULT = "_fetch_result"
+
+#: Method of a MetricsLogger that finds the statistics of a metric by its path.
+GET_STATISTICS = "_get_key"
 
 
 def actor_manager(group: EnvRunnerGroup) -> FaultTolerantActorManager:

@@ -1,15 +1,20 @@
 """Private names of ray: this fails, naming the name, when ray renames one."""
 
+import ast
+import importlib
 import inspect
 
+import pytest
 from ray._private import services
 from ray._private import worker as ray_worker
+from ray._private.state import GlobalState
+from ray.actor import ActorHandle
 
 from rlssl.ray_internals import cluster
 
 
 def test_ray_still_prints_logs_by_the_function_of_this_name() -> None:
-    # Looked up at every batch of lines, so that another one takes its place.
+    # Ray looks it up for every batch of lines, so a replacement takes effect.
     assert callable(getattr(ray_worker, cluster.PRINT_LOGS))
     assert f"{cluster.PRINT_LOGS}," in inspect.getsource(ray_worker)
 
@@ -17,3 +22,40 @@ def test_ray_still_prints_logs_by_the_function_of_this_name() -> None:
 def test_ray_still_finds_the_cluster_of_this_machine() -> None:
     parameters = inspect.signature(services.canonicalize_bootstrap_address).parameters
     assert list(parameters)[:1] == ["addr"]
+
+
+def test_ray_still_counts_the_restarts_of_an_actor() -> None:
+    assert hasattr(ActorHandle, cluster.ACTOR_ID)
+    # Read, not run: an actor needs a running Ray.
+    source = inspect.getsource(GlobalState)
+    assert f'"{cluster.NUM_RESTARTS}": actor_table_data.num_restarts' in source
+
+
+def test_restarts_are_those_of_the_actor_with_the_handles_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Id:
+        def hex(self) -> str:
+            return "0a1b"
+
+    class Handle:
+        _actor_id = Id()
+
+    table = {"0a1b": {"NumRestarts": "2"}, "ffff": {"NumRestarts": "7"}}
+    monkeypatch.setattr(cluster, "actors", table.__getitem__)
+    assert cluster.num_restarts(Handle()) == 2
+
+
+def test_what_the_greeting_imports_and_calls_exists() -> None:
+    script = ast.parse(cluster.GREETING_SCRIPT.format(address="127.0.0.1:6379"))
+    imports = [node for node in script.body if isinstance(node, ast.ImportFrom)]
+    found = {
+        name.asname or name.name: getattr(importlib.import_module(str(node.module)), name.name)
+        for node in imports
+        for name in node.names
+    }
+    assert list(found) == ["authentication", "GcsClient"]
+    called = [node.func for node in ast.walk(script) if isinstance(node, ast.Call)]
+    methods = [func.attr for func in called if isinstance(func, ast.Attribute)]
+    assert len(methods) == 2
+    assert all(callable(getattr(found["authentication"], method)) for method in methods)

@@ -39,7 +39,7 @@ def test_rllib_has_the_attribute(stock: SingleAgentEnvRunner, name: str) -> None
 def test_remote_results_come_through_the_managers_method() -> None:
     # Read, not run: a group starts Ray.
     source = inspect.getsource(EnvRunnerGroup.__init__)
-    assert "self._worker_manager = FaultTolerantActorManager(" in source
+    assert f"self.{env_runner.WORKER_MANAGER} = FaultTolerantActorManager(" in source
     manager = FaultTolerantActorManager
     for caller in (manager.foreach_actor, manager.fetch_ready_async_reqs):
         assert f"self.{env_runner.FETCH_RESULT}(" in inspect.getsource(caller)

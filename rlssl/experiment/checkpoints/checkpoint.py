@@ -16,6 +16,7 @@ from rlssl.experiment.checkpoints import exact_state
 from rlssl.old_names import PROGRESS_KEYS, renamed
 from rlssl.policy import Policy
 from rlssl.ray_internals.env_runner import custom_connectors
+from rlssl.ray_internals.tuning import check_storage_exists
 from rlssl.run_files import ALGORITHM_FOLDER, MANIFEST, POLICY_FOLDER, RUN_STATE_FILE
 from rlssl.system.files import checksum, flush
 from rlssl.system.random_state import undisturbed_generators
@@ -101,7 +102,7 @@ def publish_through(storage: Any) -> None:
         return
 
     def persist(checkpoint: Any) -> Any:
-        storage._check_validation_file()
+        check_storage_exists(storage)
         publish(Path(checkpoint.path), Path(storage.checkpoint_fs_path))
         return type(checkpoint)(
             path=storage.checkpoint_fs_path, filesystem=storage.storage_filesystem

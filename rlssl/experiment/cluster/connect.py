@@ -19,7 +19,7 @@ from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import at_point
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import points_to_check
-from rlssl.ray_internals.cluster import print_logs_with, running_cluster
+from rlssl.ray_internals.cluster import GREETING_SCRIPT, print_logs_with, running_cluster
 from rlssl.system.subprocess_probe import SubprocessCheck
 
 #: Set before Ray starts: its workers would otherwise run at low priority, and Tune prints in two
@@ -31,15 +31,6 @@ _RAY_ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-
-#: Asks whoever listens at an address for a cluster; Ray itself would ask a stranger for minutes.
-_GREET = """
-from ray._private.authentication import authentication_token_setup as authentication
-from ray._raylet import GcsClient
-authentication.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-authentication.ensure_token_if_auth_enabled(create_token_if_missing=False)
-GcsClient(address={address!r})
-"""
 
 _START_NODES = "start more nodes: ray start --address=HOST:PORT"
 
@@ -192,7 +183,7 @@ def _check_listening(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except (OSError, OverflowError) as error:
         raise _no_cluster(address, str(error)) from error
-    ok, words = SubprocessCheck(_GREET.format(address=address)).answer()
+    ok, words = SubprocessCheck(GREETING_SCRIPT.format(address=address)).answer()
     if not ok and "AuthenticationError" in words:
         raise ResourceError(
             f"the Ray cluster at address '{address}' asks for another token; copy its head "

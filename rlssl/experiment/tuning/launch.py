@@ -42,6 +42,7 @@ from rlssl.experiment.tuning.trainable import (
     point_of,
     variant_label,
 )
+from rlssl.ray_internals.tuning import trials_of
 from rlssl.registry import local_registrations
 from rlssl.run_files import RUN_FILE, SWEEP_SPEC_FILE
 
@@ -148,7 +149,7 @@ def fit(tuner: Tuner, folder: Path) -> int:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with only_dead_processes_retried():
         grid = tuner.fit()
-    trials: Sequence[Trial] = grid._experiment_analysis.trials
+    trials = trials_of(grid)
     failed = [trial for trial in trials if trial.status == Trial.ERROR]
     if not all(trial.status == Trial.ERROR or _reached_its_end(trial) for trial in trials):
         _explain_interruption(trials, folder)

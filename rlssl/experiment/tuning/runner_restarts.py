@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ray._private.state import actors
 from ray.rllib.algorithms.algorithm import Algorithm
 
+from rlssl.ray_internals.cluster import num_restarts
 from rlssl.ray_internals.env_runner import actor_manager
 from rlssl.rollouts.faults import FAULTS_KEY
 
@@ -40,7 +40,7 @@ class RunnerRestarts:
 
     def counts(self) -> dict[str, int]:
         """Restarts, and episodes that nobody will finish: each environment of a dead runner's."""
-        restarts = sum(_restarts(actor) for actor in self._runners())
+        restarts = sum(num_restarts(actor) for actor in self._runners())
         lost = restarts * self._algorithm.config.num_envs_per_env_runner
         return {
             RESTARTS: self._restarts_before + restarts,
@@ -53,7 +53,3 @@ class RunnerRestarts:
 
     def _runners(self) -> list[Any]:
         return list(actor_manager(self._algorithm.env_runner_group).actors().values())
-
-
-def _restarts(actor: Any) -> int:
-    return int(actors(actor._actor_id.hex()).get("NumRestarts", 0))

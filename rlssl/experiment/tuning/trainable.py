@@ -18,6 +18,7 @@ from rlssl.experiment.spec.search_space import num_trials
 from rlssl.experiment.tuning.runner_restarts import RunnerRestarts
 from rlssl.experiment.tuning.watchdog import Watchdog
 from rlssl.plugins import load_plugins
+from rlssl.ray_internals.tuning import TRAINABLE_COUNTERS, storage_of
 from rlssl.registry import restore_registrations
 from rlssl.run_files import ALGORITHM_FOLDER
 
@@ -28,9 +29,6 @@ REGISTRATIONS_KEY = "registrations"
 
 #: Where the run stood when this process took it up; what was logged beyond it is repeated.
 ENV_STEPS_AT_START = "env_steps_at_start"
-
-#: What Tune's Trainable counts over the whole trial.
-_COUNTERS = ("_iteration", "_time_total", "_timesteps_total", "_episodes_total")
 
 
 class TrialRunner(tune.Trainable):
@@ -60,9 +58,11 @@ class TrialRunner(tune.Trainable):
             # Where a Learner leaves a batch that it could not learn from.
             algorithm_config.run_folder = str(folder)
             checkpoint.remove_unfinished(folder)
-            checkpoint.publish_through(self._storage)
+            checkpoint.publish_through(storage_of(self))
         # Not `build_algo()`: without a storage, Tune makes a folder in the user's home for it.
-        self.algorithm = algorithm_config.algo_class(config=algorithm_config, storage=self._storage)
+        self.algorithm = algorithm_config.algo_class(
+            config=algorithm_config, storage=storage_of(self)
+        )
         self.runner_restarts = RunnerRestarts(self.algorithm)
         self.env_steps = 0
         self.last_checkpoint_env_steps = 0
@@ -89,7 +89,7 @@ class TrialRunner(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Everything that the trial needs to continue, and the policy on its own."""
         progress = {
-            "counters": {key: getattr(self, key) for key in _COUNTERS},
+            "counters": {key: getattr(self, key) for key in TRAINABLE_COUNTERS},
             "runner_restarts": self.runner_restarts.counts(),
         }
         checkpoint.save(self.algorithm, Path(checkpoint_dir), self.env_steps, progress)
@@ -145,7 +145,8 @@ class TrialRunner(tune.Trainable):
 
     def _trial_folder(self) -> Path | None:
         """Where the checkpoints are; None without a storage, as in a script of a user's own."""
-        return None if self._storage is None else Path(self._storage.trial_fs_path)
+        storage = storage_of(self)
+        return None if storage is None else Path(storage.trial_fs_path)
 
 
 def is_spread(spec: Spec) -> bool:

@@ -1,0 +1,4 @@
+"""The private names of ray 2.60 under which it logs, in one place; this module imports nothing."""
+
+#: Logger of the warnings that something of Ray's is deprecated.
+DEPRECATIONS = "ray._common.deprecation"

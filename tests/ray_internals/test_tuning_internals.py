@@ -1,0 +1,48 @@
+"""Private names of Tune: this fails, naming the name, when ray renames one."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.train._internal.storage import StorageContext
+from ray.tune import ResultGrid, Trainable
+
+from rlssl.ray_internals import tuning
+
+
+class Untrained(Trainable):
+    def _setup_logdir(self) -> None:
+        """Tune's own asks a running Ray for the folder."""
+
+
+class StubAnalysis:
+    """What a ResultGrid needs of an ExperimentAnalysis: here without any trial."""
+
+    def __init__(self) -> None:
+        self.trials: list[Any] = []
+
+
+@pytest.mark.parametrize("name", [*tuning.TRAINABLE_ATTRIBUTES, *tuning.TRAINABLE_COUNTERS])
+def test_tune_still_sets_the_attribute_of_a_trainable(name: str) -> None:
+    assert name in vars(Untrained())
+
+
+@pytest.mark.parametrize("name", tuning.RESULT_GRID_ATTRIBUTES)
+def test_tune_still_keeps_the_analysis_under_the_name(name: str) -> None:
+    assert name in vars(ResultGrid(StubAnalysis()))
+
+
+@pytest.mark.parametrize("name", tuning.STORAGE_METHODS)
+def test_a_trials_storage_still_has_the_method(name: str) -> None:
+    assert callable(getattr(StorageContext, name))
+
+
+def test_trials_are_those_of_the_analysis() -> None:
+    analysis = StubAnalysis()
+    assert tuning.trials_of(ResultGrid(analysis)) is analysis.trials
+
+
+def test_a_trainable_built_outside_tune_has_no_storage() -> None:
+    assert tuning.storage_of(Untrained()) is None
+    storage: Any = SimpleNamespace(trial_fs_path="/results/trial")
+    assert tuning.storage_of(Untrained(storage=storage)) is storage
