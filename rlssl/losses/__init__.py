@@ -1,7 +1,7 @@
 """Losses as pure functions: tensors in, per-sample losses out.
 
-Nothing here knows a network, a configuration or Ray. Results are not reduced: masks, weights
-and the mean are applied in one place, by the Learner.
+No function here reads a network, a config or Ray. Results are not reduced: the Learner applies
+masks, weights and the mean in one place.
 """
 
 from rlssl.losses.advantage import generalized_advantage

@@ -1,4 +1,4 @@
-"""Bisimulation losses: latents as far apart as rewards and futures are."""
+"""Bisimulation losses: latents learn the distance of rewards and next states."""
 
 import torch
 import torch.nn.functional as F
@@ -10,22 +10,31 @@ from rlssl.losses.checks import check_vectors
 def gaussian_w2(
     mean_i: Tensor, std_i: Tensor | None, mean_j: Tensor, std_j: Tensor | None
 ) -> Tensor:
-    """2-Wasserstein distance of diagonal Gaussians; not its square.
+    """2-Wasserstein distance of diagonal Gaussians, not squared.
 
-    ``sqrt( sum_d (mean_i - mean_j)_d^2 + (std_i - std_j)_d^2 )``. Its gradient at equal Gaussians,
-    where it has none, is 0.
+    ``sqrt( sum_d (mean_i - mean_j)_d^2 + (std_i - std_j)_d^2 )``. For equal Gaussians the gradient
+    is undefined; it is set to 0.
 
     Args:
         mean_i: [..., D].
-        std_i: [..., D], deviations; None: 0, all probability at the mean.
+        std_i: [..., D], standard deviations; None: 0, all probability is at the mean.
         mean_j: [..., D].
-        std_j: [..., D], deviations; None where ``std_i`` is.
+        std_j: [..., D], standard deviations; None exactly if ``std_i`` is None.
 
     Returns:
         [...], units of the mean, >= 0, symmetric in i and j.
 
     Raises:
-        ValueError: If the shapes differ, or one deviation is None alone.
+        ValueError: If the shapes differ, or only one of ``std_i`` and ``std_j`` is None.
+
+    Example:
+        Means differ by 3, standard deviations by 4: sqrt(9 + 16) = 5.
+
+        >>> import torch
+        >>> mean_i, std_i = torch.tensor([[3.0]]), torch.tensor([[1.0]])
+        >>> mean_j, std_j = torch.tensor([[0.0]]), torch.tensor([[5.0]])
+        >>> gaussian_w2(mean_i, std_i, mean_j, std_j).tolist()
+        [5.0]
 
     Source:
         Zhang et al. 2020, arXiv:2006.10742, section 4.
@@ -43,19 +52,26 @@ def gaussian_nll(mean: Tensor, std: Tensor | None, target: Tensor) -> Tensor:
     ``mean_d( 0.5 * ((mean_d - target_d) / std_d)^2 + log std_d )``.
 
     Args:
-        mean: [..., N, D], predicted; [K, N, D] of an ensemble.
-        std: As ``mean``, deviations > 0; None: 1.
+        mean: [..., N, D], predicted; [K, N, D] for an ensemble.
+        std: Shape of ``mean``, standard deviations > 0; None: 1.
         target: [N, D]. Gradients flow into it unless the caller detaches it, as DBC does.
 
     Returns:
-        [..., N], nats a feature, not reduced.
+        [..., N], nats per feature, not reduced.
 
     Raises:
         ValueError: If the shapes do not fit each other.
 
+    Example:
+        Errors 2 and 1, standard deviation 1: (0.5 * 4 + 0.5 * 1) / 2 = 1.25.
+
+        >>> import torch
+        >>> gaussian_nll(torch.tensor([[2.0, 1.0]]), None, torch.zeros(1, 2)).tolist()
+        [1.25]
+
     Source:
-        Zhang et al. 2020, arXiv:2006.10742, published code of the transition loss, where it is
-        averaged over features as well.
+        Zhang et al. 2020, arXiv:2006.10742, published code of the transition loss, which also
+        averages over features.
     """
     if target.ndim != 2 or mean.ndim < 2 or mean.shape[-2:] != target.shape:
         raise ValueError(
@@ -84,32 +100,34 @@ def bisimulation_loss(
     gamma: float,
     variant: str,
 ) -> Tensor:
-    """How far the distance of two latents is from the bisimulation distance of their states.
+    """Squared error between the distance of two latents and the bisimulation distance.
 
-    ``paper``, one distance a pair::
+    ``paper``, one distance per pair::
 
         ( |latent_i - latent_j|_1 - |reward_i - reward_j| - gamma * W2(P_i, P_j) )^2
 
-    ``code``, one distance a feature d, with s the smooth L1 of a difference (0.5 x^2 below 1, else
-    |x| - 0.5)::
+    ``code``, one distance per feature d; s is the smooth L1 of a difference (0.5 x^2 if |x| < 1,
+    else |x| - 0.5)::
 
         mean_d ( s(latent_i - latent_j)_d - s(reward_i - reward_j) - gamma * t_d )^2
-        t_d = s(mean_i - mean_j)_d                                        where std is None
+        t_d = s(mean_i - mean_j)_d                                        if std is None
         t_d = sqrt( (mean_i - mean_j)_d^2 + (std_i - std_j)_d^2 )         else
 
-    ``None`` is the published code's transition type ``''``; its ``deterministic`` has deviations of
-    0, and is another loss: give zeros. In ``paper`` both are the same. A pair of the same state
-    costs 0. Gradients reach the latents alone.
+    ``std = None`` is the transition type ``''`` of the published code. The published type
+    ``deterministic`` has standard deviations of 0: pass zeros. In ``code`` the two are different
+    losses; in ``paper`` they are equal. A pair of equal states costs 0. Gradients flow only into
+    the latents.
 
     Args:
-        latent_i: [N, D], encoder at the first state of each pair.
-        latent_j: [N, D], at the second: a permutation of the batch.
+        latent_i: [N, D], latents of the first state of each pair.
+        latent_j: [N, D], latents of the second state: a permutation of the batch.
         reward_i: [N]. Replayed (``code``), or predicted for the policy's mean action (``paper``).
         reward_j: [N].
-        mean_i: [N, D] of the predicted next latent; [K, N, D] of an ensemble, averaged over K.
-        std_i: As ``mean_i``, deviations; or None.
-        mean_j: As ``mean_i``.
-        std_j: As ``std_i``.
+        mean_i: [N, D], mean of the predicted next latent; [K, N, D] for an ensemble. The loss is
+            averaged over K.
+        std_i: Shape of ``mean_i``, standard deviations; or None.
+        mean_j: See ``mean_i``.
+        std_j: See ``std_i``.
         gamma: Discount of the metric, per agent step, in [0, 1].
         variant: ``paper`` or ``code``.
 
@@ -117,8 +135,19 @@ def bisimulation_loss(
         [N], squared units of the reward, not reduced.
 
     Raises:
-        ValueError: If the shapes do not fit each other, one deviation is None alone, ``gamma`` is
-            outside [0, 1], or the variant is unknown.
+        ValueError: If the shapes do not fit each other, only one of ``std_i`` and ``std_j`` is
+            None, ``gamma`` is outside [0, 1], or the variant is unknown.
+
+    Example:
+        Latents differ by 5, rewards by 1, next latents by 2: (5 - 1 - 0.5 * 2)^2 = 9.
+
+        >>> import torch
+        >>> zero, reward = torch.zeros(1, 1), torch.tensor([1.0])
+        >>> bisimulation_loss(
+        ...     zero + 5, zero, reward, 0 * reward, zero + 2, None, zero, None,
+        ...     gamma=0.5, variant="paper",
+        ... ).tolist()
+        [9.0]
 
     Source:
         Zhang et al. 2020, arXiv:2006.10742, eq. 4 (``paper``) and published code (``code``).
@@ -149,25 +178,33 @@ def metric_distances(
     *,
     variant: str,
 ) -> dict[str, Tensor]:
-    """The distances of each pair that ``bisimulation_loss`` compares, which is worth a look at.
+    """The distances of each pair that ``bisimulation_loss`` compares, for metrics.
 
     Args:
-        latent_i: As for ``bisimulation_loss``, and so the others.
-        latent_j: See there.
-        reward_i: See there.
-        reward_j: See there.
-        mean_i: See there.
-        std_i: See there.
-        mean_j: See there.
-        std_j: See there.
+        latent_i: See ``bisimulation_loss``.
+        latent_j: See ``bisimulation_loss``.
+        reward_i: See ``bisimulation_loss``.
+        reward_j: See ``bisimulation_loss``.
+        mean_i: See ``bisimulation_loss``.
+        std_i: See ``bisimulation_loss``.
+        mean_j: See ``bisimulation_loss``.
+        std_j: See ``bisimulation_loss``.
         variant: ``paper`` or ``code``.
 
     Returns:
-        ``reward`` [N], and ``latent`` and ``future``: [N] and [..., N] (``paper``), [N, D] and
-        [..., N, D] (``code``).
+        ``reward``: [N]. ``latent``: [N] (``paper``) or [N, D] (``code``). ``future``, the distance
+        of the predicted next latents: [..., N] (``paper``) or [..., N, D] (``code``).
 
     Raises:
-        ValueError: As ``bisimulation_loss``.
+        ValueError: See ``bisimulation_loss``.
+
+    Example:
+        >>> import torch
+        >>> zero, reward = torch.zeros(1, 1), torch.tensor([1.0])
+        >>> metric_distances(
+        ...     zero + 5, zero, reward, 0 * reward, zero + 2, None, zero, None, variant="paper"
+        ... )
+        {'latent': tensor([5.]), 'reward': tensor([1.]), 'future': tensor([2.])}
     """
     _check_pairs(latent_i, latent_j, reward_i, reward_j, mean_i)
     _check_gaussians(mean_i, std_i, mean_j, std_j)
@@ -195,7 +232,7 @@ def _feature_distance(
 
 
 def _mean_over_models(losses: Tensor) -> Tensor:
-    """[N] as it is; [K, N] of an ensemble averaged over K."""
+    """[N] is returned unchanged; [K, N] of an ensemble is averaged over K."""
     return losses if losses.ndim == 1 else losses.mean(dim=0)
 
 
@@ -226,4 +263,4 @@ def _check_gaussians(
     given = [tensor for tensor in (mean_i, mean_j, std_i, std_j) if tensor is not None]
     shapes = [tuple(tensor.shape) for tensor in given]
     if len(set(shapes)) != 1:
-        raise ValueError(f"means and deviations must have the same shape; got {shapes}.")
+        raise ValueError(f"means and stds must have the same shape; got {shapes}.")

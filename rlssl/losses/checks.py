@@ -4,13 +4,13 @@ from torch import Tensor
 
 
 def check_vectors(**tensors: Tensor) -> None:
-    """Raises unless all tensors are [N], of the same N.
+    """Raises unless all tensors are [N], with the same N.
 
-    [N, 1] against [N] would broadcast to [N, N] without a word.
+    Without this check, [N, 1] and [N] would silently broadcast to [N, N].
 
     Raises:
-        ValueError: Naming every argument with its shape.
+        ValueError: If a shape is wrong; the message names every argument with its shape.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len(set(shapes.values())) != 1 or any(len(shape) != 1 for shape in shapes.values()):
-        raise ValueError(f"all arguments must be [N], of the same N; got {shapes}.")
+        raise ValueError(f"all arguments must be [N], with the same N; got {shapes}.")

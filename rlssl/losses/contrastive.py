@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Gradients of similarities below it change no weight, and products with them may fall below
-# 1.2e-38, over which processors take many times as long.
+# Gradients of similarities below this size change no weight. Products with them can be denormal
+# floats (below 1.2e-38), which processors compute many times slower.
 _LEAST_GRADIENT = 1e-30
 
 
@@ -17,12 +17,12 @@ def info_nce(query: Tensor, key: Tensor, *, temperature: float = 0.1) -> Tensor:
 
         loss_i = -log( exp(s_ii / temperature) / sum_j exp(s_ij / temperature) )
 
-    Uninformative embeddings give ``log B`` nats, the value to expect at step 0.
+    Uninformative embeddings give ``log B`` nats: expect this value at step 0.
 
     Args:
         query: [B, D], embeddings of the online branch.
         key: [B, D], embeddings of the target branch. Gradients flow into it unless the caller
-            detaches it; MoCo and CURL detach, SimCLR does not.
+            detaches it. MoCo and CURL detach it; SimCLR does not.
         temperature: Divides the similarities; > 0, no unit. Not SAC's ``alpha``.
 
     Returns:
@@ -32,9 +32,16 @@ def info_nce(query: Tensor, key: Tensor, *, temperature: float = 0.1) -> Tensor:
         ValueError: If the shapes differ or are not [B, D], if B < 2 (no negatives), or if
             ``temperature <= 0``.
 
+    Example:
+        Four equal embeddings: log 4 = 1.3863.
+
+        >>> import torch
+        >>> info_nce(torch.ones(4, 2), torch.ones(4, 2))
+        tensor([1.3863, 1.3863, 1.3863, 1.3863])
+
     Source:
-        van den Oord et al. 2018, arXiv:1807.03748, eq. 4. As in SimCLR (arXiv:2002.05709)
-        similarity is cosine; CURL (arXiv:2004.04136) learns a bilinear one instead.
+        van den Oord et al. 2018, arXiv:1807.03748, eq. 4. The similarity is cosine, as in SimCLR
+        (arXiv:2002.05709); CURL (arXiv:2004.04136) learns a bilinear similarity instead.
     """
     if query.ndim != 2 or query.shape != key.shape:
         raise ValueError(
@@ -58,23 +65,23 @@ def bilinear_info_nce(
     scale: float = 1.0,
     positives: Tensor | None = None,
 ) -> Tensor:
-    """InfoNCE loss whose similarity is learned: ``s_ij = query[i] @ weight @ key[j]``.
+    """InfoNCE loss with a learned similarity: ``s_ij = query[i] @ weight @ key[j]``.
 
     ::
 
         loss_i = -log( exp(scale * s_ii) / sum_j exp(scale * s_ij) )
 
-    Uninformative embeddings give ``log M`` nats. Nothing bounds the similarities: with a weight
-    drawn from U[0, 1) the loss may start well above that.
+    Uninformative embeddings give ``log M`` nats. The similarities are not bounded: if the weight is
+    drawn from U[0, 1), the loss can start well above ``log M``.
 
     Args:
         query: [N, D], embeddings of the online branch.
-        key: [M, D], embeddings of the target branch, M = N unless ``positives`` is given.
+        key: [M, D], embeddings of the target branch; M = N unless ``positives`` is given.
             Gradients flow into it unless the caller detaches it, as CURL does.
         weight: [D, D], the learned W.
-        scale: Factor on the similarities; > 0, no unit. CURL on Atari has 0.1.
-        positives: [N], integer: which row of ``key`` is each query's positive, where keys come
-            from several Learners, or are shuffled; None: row ``i`` that of query ``i``.
+        scale: Factor on the similarities; > 0, no unit. CURL on Atari uses 0.1.
+        positives: [N], integers: for each query, the row of its positive in ``key``. Needed if keys
+            come from several Learners or are shuffled. None: row ``i`` for query ``i``.
 
     Returns:
         [N], nats, not reduced.
@@ -82,6 +89,14 @@ def bilinear_info_nce(
     Raises:
         ValueError: If the shapes do not fit each other, if M < 2 (no negatives), or if
             ``scale <= 0``.
+
+    Example:
+        The positive of each query is the key with similarity 0; the other key has 1000.
+
+        >>> import torch
+        >>> query, key, positives = 1000 * torch.eye(2), torch.eye(2), torch.tensor([1, 0])
+        >>> bilinear_info_nce(query, key, torch.eye(2), positives=positives).tolist()
+        [1000.0, 1000.0]
 
     Source:
         Laskin et al. 2020, arXiv:2004.04136, eq. 4 and published code.
@@ -94,17 +109,17 @@ def bilinear_info_nce(
     if positives is None:
         if len(query) != len(key):
             raise ValueError(
-                f"{len(query)} queries and {len(key)} keys need positives: which key is whose."
+                f"{len(query)} queries and {len(key)} keys need positives: the key of each query."
             )
         positives = torch.arange(len(query), device=query.device)
     if similarity.requires_grad:
         similarity.register_hook(lambda gradient: F.hardshrink(gradient, _LEAST_GRADIENT))
-    # The published code subtracts each row's largest first; torch's cross-entropy does, too.
+    # The published code subtracts the largest entry of each row first; so does cross_entropy.
     return F.cross_entropy(scale * similarity, positives, reduction="none")
 
 
 def bilinear_similarity(query: Tensor, key: Tensor, weight: Tensor) -> Tensor:
-    """``query[i] @ weight @ key[j]`` for all pairs.
+    """``query[i] @ weight @ key[j]`` for all pairs i, j.
 
     Args:
         query: [N, D].
@@ -116,6 +131,12 @@ def bilinear_similarity(query: Tensor, key: Tensor, weight: Tensor) -> Tensor:
 
     Raises:
         ValueError: If the shapes do not fit each other.
+
+    Example:
+        >>> import torch
+        >>> bilinear_similarity(torch.eye(2), torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        tensor([[1., 2.],
+                [3., 4.]])
     """
     dim = query.shape[-1]
     if query.ndim != 2 or key.ndim != 2 or key.shape[1] != dim or weight.shape != (dim, dim):

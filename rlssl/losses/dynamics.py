@@ -1,4 +1,4 @@
-"""Losses of learned dynamics: which action led from here to there, and where an action leads."""
+"""Losses of learned dynamics: inverse (predicts the action), forward (predicts the next latent)."""
 
 from collections.abc import Sequence
 
@@ -8,21 +8,20 @@ from torch import Tensor
 
 
 def inverse_dynamics_loss(logits_or_mean: Tensor | Sequence[Tensor], action: Tensor) -> Tensor:
-    """How badly the action is predicted from the two states around it.
+    """Error of the action that is predicted from the states before and after it.
 
-    The cases are told apart by the arguments alone::
+    The types of the arguments decide the case::
 
         discrete:    -log softmax(logits)[action]
         k discrete:  sum_j -log softmax(logits_j)[action_j]
         continuous:  0.5 * sum_d (mean_d - action_d)^2   (a unit Gaussian's, without its constant)
 
-    Uninformative logits give ``log n`` nats (summed over the k parts), the value to expect at
-    step 0.
+    Uninformative logits give ``log n`` nats, summed over the k parts: expect this value at step 0.
 
     Args:
         logits_or_mean: [N, n] logits; or a sequence of k tensors [N, n_j]; or [N, A] means.
         action: [N] integer for logits; [N, k] integer for a sequence; [N, A] floating for means.
-            Integers count from 0: subtract the ``start`` of the space first.
+            Integers count from 0: first subtract the ``start`` of the space.
 
     Returns:
         [N], nats, not reduced.
@@ -30,9 +29,19 @@ def inverse_dynamics_loss(logits_or_mean: Tensor | Sequence[Tensor], action: Ten
     Raises:
         ValueError: If the shapes do not fit each other.
 
+    Example:
+        A uniform guess among 4 actions costs log 4 = 1.3863. A continuous action costs
+        (1^2 + 2^2) / 2.
+
+        >>> import torch
+        >>> inverse_dynamics_loss(torch.zeros(1, 4), torch.tensor([2]))
+        tensor([1.3863])
+        >>> inverse_dynamics_loss(torch.zeros(1, 2), torch.tensor([[1.0, 2.0]]))
+        tensor([2.5000])
+
     Source:
-        Pathak et al. 2017, arXiv:1705.05363, eq. 3 (discrete). Differs: several discrete parts
-        and continuous actions are ours; the paper has one discrete action.
+        Pathak et al. 2017, arXiv:1705.05363, eq. 3 (discrete). Differs: the paper has one discrete
+        action; several discrete parts and continuous actions are ours.
     """
     if not isinstance(logits_or_mean, Tensor):
         return _sum_of_cross_entropies(logits_or_mean, action)
@@ -52,7 +61,7 @@ def inverse_dynamics_loss(logits_or_mean: Tensor | Sequence[Tensor], action: Ten
 
 
 def _sum_of_cross_entropies(logits: Sequence[Tensor], action: Tensor) -> Tensor:
-    """[N]: cross-entropies of the k parts [N, n_j] of a multi-discrete action [N, k], summed."""
+    """[N]: sum of the cross-entropies of the k parts [N, n_j] of a multi-discrete action [N, k]."""
     if action.is_floating_point() or action.ndim != 2 or action.shape[1] != len(logits):
         raise ValueError(
             f"{len(logits)} sets of logits need integer actions [N, {len(logits)}]; got "
@@ -72,8 +81,8 @@ def forward_dynamics_loss(
 
     Args:
         prediction: [N, D], predicted latent of the next state.
-        target: [N, D], its latent. Gradients flow into it unless the caller detaches it: Burda
-            detaches, Pathak's code does not.
+        target: [N, D], actual latent of the next state. Gradients flow into it unless the caller
+            detaches it. Burda detaches it; Pathak's code does not.
         reduction: Over the features, never over the batch: ``half_sum`` (Pathak) or ``mean``
             (Burda).
 
@@ -82,6 +91,14 @@ def forward_dynamics_loss(
 
     Raises:
         ValueError: If the shapes differ or are not [N, D], or the reduction is unknown.
+
+    Example:
+        >>> import torch
+        >>> prediction, target = torch.tensor([[1.0, 2.0, 0.0, 3.0]]), torch.zeros(1, 4)
+        >>> forward_dynamics_loss(prediction, target).tolist()
+        [7.0]
+        >>> forward_dynamics_loss(prediction, target, reduction="mean").tolist()
+        [3.5]
 
     Source:
         half_sum: Pathak et al. 2017, arXiv:1705.05363, eq. 5. mean: Burda et al. 2018,
@@ -103,16 +120,17 @@ def forward_dynamics_loss(
 def lipschitz_penalty(
     output: Tensor, latent: Tensor, direction: Tensor, *, limit: float = 1.0
 ) -> Tensor:
-    """How far the slope of a model exceeds what a Lipschitz constant allows.
+    """Squared excess of a model's slope over a Lipschitz constant.
 
-    ``max(0, | d <direction, output> / d latent | - limit)^2``, one row at a time; 0 for a model
-    whose slope along ``direction`` is at most ``limit``.
+    ``max(0, | d <direction, output> / d latent | - limit)^2`` for each row. It is 0 if the slope
+    along ``direction`` is at most ``limit``.
 
     Args:
-        output: [N, E], of a model, computed from ``latent`` with a graph.
-        latent: [N, D], which requires a gradient. Detached from its encoder, the penalty reaches
-            the model alone.
-        direction: [N, E], unit vectors; random ones never overstate the slope of the whole output.
+        output: [N, E], output of a model, computed from ``latent`` with a graph.
+        latent: [N, D], requires a gradient. If it is detached from its encoder, the penalty trains
+            only the model.
+        direction: [N, E], unit vectors. A random direction never overestimates the slope of the
+            whole output.
         limit: Largest slope without a penalty; > 0.
 
     Returns:
@@ -121,10 +139,18 @@ def lipschitz_penalty(
     Raises:
         ValueError: If the shapes do not fit each other, or ``limit`` is not > 0.
 
+    Example:
+        A model with slope 3 exceeds the limit 1 by 2.
+
+        >>> import torch
+        >>> latent = torch.ones(1, 1, requires_grad=True)
+        >>> lipschitz_penalty(3.0 * latent, latent, torch.ones(1, 1)).tolist()
+        [4.0]
+
     Source:
-        Gelada et al. 2019, arXiv:1906.02736, which takes the penalty of Gulrajani et al. 2017,
-        arXiv:1704.00028. Differs: only slopes above the limit are penalized, where Gulrajani's
-        penalty also raises those below; of a vector, the slope along a direction.
+        Gelada et al. 2019, arXiv:1906.02736, with the penalty of Gulrajani et al. 2017,
+        arXiv:1704.00028. Differs: only slopes above the limit are penalized; Gulrajani's penalty
+        also raises slopes below it. For a vector output we use the slope along a direction.
     """
     if output.ndim != 2 or output.shape != direction.shape or len(output) != len(latent):
         raise ValueError(

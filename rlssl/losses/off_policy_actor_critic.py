@@ -1,4 +1,4 @@
-"""Losses of actors that are trained through their critic: DDPG, TD3, DrQ-v2 and SAC."""
+"""Losses of DDPG, TD3, DrQ-v2 and SAC, which train the actor through the critic."""
 
 import math
 
@@ -13,20 +13,26 @@ _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
 def td3_target(rewards: Tensor, discounts: Tensor, next_q1: Tensor, next_q2: Tensor) -> Tensor:
-    """Clipped double Q-learning: ``rewards + discounts * min(next_q1, next_q2)``.
+    """Target of clipped double Q-learning: ``rewards + discounts * min(next_q1, next_q2)``.
 
     Args:
-        rewards: [N], sum of the next k rewards, discounted.
+        rewards: [N], discounted sum of the next k rewards.
         discounts: [N], ``gamma^k * (1 - terminated)``.
-        next_q1: [N], first target critic at the state k steps later and the target policy's action
-            there, smoothed (``smoothed_actions``) in TD3.
-        next_q2: [N], second target critic; the first one's again where there is one (DDPG).
+        next_q1: [N], the first target critic's values of the state k steps later, with the target
+            policy's action. TD3 smooths this action (``smoothed_actions``).
+        next_q2: [N], the second target critic's values. With one critic (DDPG): ``next_q1`` again.
 
     Returns:
         [N], units of the return. Gradients flow unless the caller detaches.
 
     Raises:
         ValueError: If the shapes differ or are not [N].
+
+    Example:
+        >>> import torch
+        >>> rewards, discounts = torch.tensor([1.0]), torch.tensor([0.5])
+        >>> td3_target(rewards, discounts, torch.tensor([4.0]), torch.tensor([6.0])).tolist()
+        [3.0]
 
     Source:
         Fujimoto et al. 2018, arXiv:1802.09477, section 4.2.
@@ -46,20 +52,21 @@ def smoothed_actions(
     noise: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Actions with clipped Gaussian noise, within bounds.
+    """Adds clipped Gaussian noise to actions and keeps them within bounds.
 
-    ``clamp(actions + clamp(std * N(0, 1), -clip, clip), low, high)``: TD3's target policy
-    smoothing, and the actions that DrQ-v2 trains its actor and critic on.
+    ``clamp(actions + clamp(std * N(0, 1), -clip, clip), low, high)``. TD3 smooths its target policy
+    in this way. DrQ-v2 trains its actor and its critics on such actions.
 
     Args:
         actions: [N, A], in [low, high].
-        std: Deviation of the noise; >= 0, units of the action.
+        std: Standard deviation of the noise; >= 0, units of the action.
         clip: Largest noise; > 0, units of the action. ``math.inf`` clips nothing.
-        low: Least action, the same in every dimension.
-        high: Largest action.
-        straight_through: Whether gradients pass the bounds, where a clamp has none (DrQ-v2).
-        noise: [N, A], standard normal, changed in place; None: drawn.
-        generator: Draws the noise, on its own device; None: torch's global one.
+        low: Smallest action, the same in every dimension.
+        high: Largest action, the same in every dimension.
+        straight_through: Whether gradients flow through the bounds (DrQ-v2). A clamp has no
+            gradient there.
+        noise: [N, A], standard normal, changed in place; None: it is drawn here.
+        generator: Draws the noise, on the generator's device; None: torch's global generator.
 
     Returns:
         [N, A], units of the action.
@@ -67,9 +74,17 @@ def smoothed_actions(
     Raises:
         ValueError: If ``std < 0``, ``clip <= 0`` or ``low >= high``.
 
+    Example:
+        Noise 0.4 is clipped to 0.25, and the first sum to 1.
+
+        >>> import torch
+        >>> actions, noise = torch.tensor([[0.875, -0.5]]), torch.tensor([[2.0, 2.0]])
+        >>> smoothed_actions(actions, std=0.2, clip=0.25, noise=noise).tolist()
+        [[1.0, -0.25]]
+
     Source:
         Fujimoto et al. 2018, arXiv:1802.09477, section 5.3; Yarats et al. 2021, arXiv:2107.09645,
-        published code. Differs: DrQ-v2 keeps 1e-6 from the bounds.
+        published code. Differs: DrQ-v2 keeps a distance of 1e-6 to the bounds.
     """
     if not std >= 0 or not clip > 0 or not low < high:
         raise ValueError(
@@ -92,21 +107,31 @@ def soft_q_target(
     *,
     alpha: Tensor | float,
 ) -> Tensor:
-    """SAC's target: ``rewards + discounts * (min(next_q1, next_q2) - alpha * next_logp)``.
+    """Target of SAC: ``rewards + discounts * (min(next_q1, next_q2) - alpha * next_logp)``.
 
     Args:
-        rewards: [N], sum of the next k rewards, discounted; without entropies.
+        rewards: [N], discounted sum of the next k rewards, without entropies.
         discounts: [N], ``gamma^k * (1 - terminated)``.
-        next_q1: [N], first target critic at the state k steps later and the online policy's action.
-        next_q2: [N], second target critic.
-        next_logp: [N], nats, log-probability of that action.
-        alpha: Temperature: units of the return a nat; >= 0, a number or a scalar tensor.
+        next_q1: [N], the first target critic's values of the state k steps later, with the online
+            policy's action.
+        next_q2: [N], the second target critic's values of the same state and action.
+        next_logp: [N], nats, log-probability of the same action.
+        alpha: Temperature: units of the return per nat; >= 0, a number or a scalar tensor.
 
     Returns:
         [N], units of the return. Gradients flow unless the caller detaches.
 
     Raises:
         ValueError: If the shapes differ or are not [N].
+
+    Example:
+        1 + 0.5 * (min(4, 6) - 0.5 * -2) = 3.5.
+
+        >>> import torch
+        >>> rewards, discounts = torch.tensor([1.0]), torch.tensor([0.5])
+        >>> q1, q2, logp = torch.tensor([4.0]), torch.tensor([6.0]), torch.tensor([-2.0])
+        >>> soft_q_target(rewards, discounts, q1, q2, logp, alpha=0.5).tolist()
+        [3.5]
 
     Source:
         Haarnoja et al. 2018, arXiv:1812.05905, eq. 3 and 5, with the minimum of two critics.
@@ -116,17 +141,24 @@ def soft_q_target(
 
 
 def critic_loss(values: Tensor, targets: Tensor) -> Tensor:
-    """Squared errors of one critic or several, summed over the critics; no factor 0.5.
+    """Squared error of one critic, or the sum over several critics; no factor 0.5.
 
     Args:
-        values: [N], or [C, N] of C critics, at the actions taken.
-        targets: [N], the same for all. Carries no gradient.
+        values: [N], or [C, N] for C critics, values of the actions taken.
+        targets: [N], the same for all critics. Carries no gradient.
 
     Returns:
         [N], squared units of the return, not reduced.
 
     Raises:
         ValueError: If the shapes do not fit each other.
+
+    Example:
+        (3 - 1)^2 = 4 for the first critic and (0 - 1)^2 = 1 for the second.
+
+        >>> import torch
+        >>> critic_loss(torch.tensor([[3.0], [0.0]]), torch.tensor([1.0])).tolist()
+        [5.0]
 
     Source:
         Fujimoto et al. 2018, arXiv:1802.09477, algorithm 1.
@@ -143,14 +175,19 @@ def deterministic_policy_loss(values: Tensor) -> Tensor:
     """The deterministic policy gradient as a loss: ``-values``.
 
     Args:
-        values: [N], critic at the actor's own action, through which its gradient flows. TD3 asks
-            its first critic alone, DrQ-v2 the minimum of both.
+        values: [N], the critic's values of the actor's actions. Gradients flow through the actions
+            into the actor. TD3 uses its first critic; DrQ-v2 uses the minimum of both.
 
     Returns:
         [N], units of the return, not reduced.
 
     Raises:
         ValueError: If the shape is not [N].
+
+    Example:
+        >>> import torch
+        >>> deterministic_policy_loss(torch.tensor([4.0, -1.0])).tolist()
+        [-4.0, 1.0]
 
     Source:
         Silver et al. 2014, theorem 1; Lillicrap et al. 2015, arXiv:1509.02971, eq. 6.
@@ -160,10 +197,10 @@ def deterministic_policy_loss(values: Tensor) -> Tensor:
 
 
 def saturation_penalty(pre_tanh: Tensor) -> Tensor:
-    """What keeps a tanh off its flat ends: the mean square of what it is taken of.
+    """Keeps a tanh away from its flat ends: the mean square of its inputs.
 
-    A critic whose slope has one sign everywhere drives all actions to a bound, where the tanh lets
-    no gradient through to take them back.
+    If the critic's slope has the same sign everywhere, it drives all actions to a bound. There the
+    tanh has almost no gradient, so the actions cannot come back.
 
     Args:
         pre_tanh: [N, A], the actor's output before its tanh.
@@ -174,10 +211,15 @@ def saturation_penalty(pre_tanh: Tensor) -> Tensor:
     Raises:
         ValueError: If the shape is not [N, A].
 
+    Example:
+        >>> import torch
+        >>> saturation_penalty(torch.tensor([[3.0, -1.0]])).tolist()
+        [5.0]
+
     Source:
-        Bjorck et al. 2022, arXiv:2110.11222, find this to be one cause of agents from pixels that
-        never start; Fujimoto et al. 2025, arXiv:2501.16142, have this penalty, with a weight of
-        1e-5 where rewards are scaled.
+        Bjorck et al. 2022, arXiv:2110.11222: saturation is one cause of agents from pixels that
+        never learn. Fujimoto et al. 2025, arXiv:2501.16142, use this penalty with a weight of 1e-5
+        and scaled rewards.
     """
     if pre_tanh.ndim != 2:
         raise ValueError(f"pre_tanh must be [N, A]; got {tuple(pre_tanh.shape)}.")
@@ -185,19 +227,27 @@ def saturation_penalty(pre_tanh: Tensor) -> Tensor:
 
 
 def soft_policy_loss(logp: Tensor, q1: Tensor, q2: Tensor, *, alpha: Tensor | float) -> Tensor:
-    """SAC's loss of the actor: ``alpha * logp - min(q1, q2)``.
+    """Actor loss of SAC: ``alpha * logp - min(q1, q2)``.
 
     Args:
-        logp: [N], nats, log-probability of an action that the policy drew with its gradient.
-        q1: [N], first critic at that action.
-        q2: [N], second critic.
-        alpha: Temperature: units of the return a nat. Carries no gradient.
+        logp: [N], nats, log-probability of an action that the policy sampled with a gradient.
+        q1: [N], the first critic's values of this action.
+        q2: [N], the second critic's values of this action.
+        alpha: Temperature: units of the return per nat. Carries no gradient.
 
     Returns:
         [N], units of the return, not reduced.
 
     Raises:
         ValueError: If the shapes differ or are not [N].
+
+    Example:
+        0.5 * -2 - min(4, 3) = -4.
+
+        >>> import torch
+        >>> logp, q1, q2 = torch.tensor([-2.0]), torch.tensor([4.0]), torch.tensor([3.0])
+        >>> soft_policy_loss(logp, q1, q2, alpha=0.5).tolist()
+        [-4.0]
 
     Source:
         Haarnoja et al. 2018, arXiv:1812.05905, eq. 9.
@@ -207,22 +257,30 @@ def soft_policy_loss(logp: Tensor, q1: Tensor, q2: Tensor, *, alpha: Tensor | fl
 
 
 def temperature_loss(alpha: Tensor, logp: Tensor, *, target_entropy: float) -> Tensor:
-    """Moves SAC's temperature until the policy's entropy is the wanted one.
+    """Adapts SAC's temperature until the policy's entropy is ``target_entropy``.
 
-    ``-alpha * (logp + target_entropy)``; the gradient reaches ``alpha`` alone: descent
-    lowers it while the entropy ``-logp`` is above ``target_entropy``.
+    ``-alpha * (logp + target_entropy)``. The gradient flows only into ``alpha``. Gradient descent
+    lowers ``alpha`` while the entropy ``-logp`` is above ``target_entropy``.
 
     Args:
-        alpha: Scalar. The paper and CURL's code give ``log_alpha.exp()``; Stable-Baselines3 and
-            RLlib give ``log_alpha`` itself, whose gradient is not scaled by alpha.
-        logp: [N], nats, log-probability of actions that the policy drew.
-        target_entropy: Nats; usually minus the dimensions of the action.
+        alpha: Scalar. The paper and CURL's code pass ``log_alpha.exp()``. Stable-Baselines3 and
+            RLlib pass ``log_alpha``, whose gradient is not scaled by alpha.
+        logp: [N], nats, log-probability of actions that the policy sampled.
+        target_entropy: Nats; usually minus the number of dimensions of the action.
 
     Returns:
         [N], nats times units of alpha, not reduced.
 
     Raises:
-        ValueError: If ``alpha`` is no scalar, or ``logp`` is not [N].
+        ValueError: If ``alpha`` is not a scalar, or ``logp`` is not [N].
+
+    Example:
+        Entropy 3 is above the target 2: -0.5 * (-3 + 2) = 0.5.
+
+        >>> import torch
+        >>> alpha, logp = torch.tensor(0.5), torch.tensor([-3.0])
+        >>> temperature_loss(alpha, logp, target_entropy=2.0).tolist()
+        [0.5]
 
     Source:
         Haarnoja et al. 2018, arXiv:1812.05905, eq. 18.
@@ -240,13 +298,13 @@ def squashed_gaussian_log_prob(mean: Tensor, log_std: Tensor, pre_tanh: Tensor) 
 
         sum_d  log N(u_d; mean_d, std_d) - log(1 - tanh(u_d)^2),      u = pre_tanh
 
-    with ``log(1 - tanh(u)^2) = 2 * (log 2 - u - softplus(-2 u))``, finite for every u, where the
-    plain formula is ``log 0`` from ``|u| = 10`` on.
+    with ``log(1 - tanh(u)^2) = 2 * (log 2 - u - softplus(-2 u))``. This form is finite for every
+    u; the plain formula is ``log 0`` for ``|u|`` above about 10.
 
     Args:
-        mean: [N, A], before the tanh.
-        log_std: [N, A], logarithms of the deviations before the tanh.
-        pre_tanh: [N, A], the action before the tanh: ``atanh(action)``.
+        mean: [N, A], mean before the tanh.
+        log_std: [N, A], logarithm of the standard deviation before the tanh.
+        pre_tanh: [N, A], action before the tanh: ``atanh(action)``.
 
     Returns:
         [N], nats.
@@ -254,9 +312,17 @@ def squashed_gaussian_log_prob(mean: Tensor, log_std: Tensor, pre_tanh: Tensor) 
     Raises:
         ValueError: If the shapes differ or are not [N, A].
 
+    Example:
+        At 0, with standard deviation 1, the tanh has slope 1: -0.5 * log(2 pi) = -0.9189.
+
+        >>> import torch
+        >>> zero = torch.zeros(1, 1)
+        >>> squashed_gaussian_log_prob(zero, zero, zero)
+        tensor([-0.9189])
+
     Source:
-        Haarnoja et al. 2018, arXiv:1812.05905, appendix C. Differs: published codes add
-        1e-6 inside the logarithm, which bounds the correction at 13.8 nats a dimension.
+        Haarnoja et al. 2018, arXiv:1812.05905, appendix C. Differs: published codes add 1e-6
+        inside the logarithm, which limits the correction to 13.8 nats per dimension.
     """
     _check_gaussian(mean, log_std, pre_tanh)
     return _log_prob(log_std, (pre_tanh - mean) * (-log_std).exp(), pre_tanh)
@@ -269,20 +335,26 @@ def squashed_gaussian_sample(
     noise: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Draws ``tanh(mean + std * N(0, 1))`` and its log-probability, with their gradients.
+    """Samples actions ``tanh(mean + std * N(0, 1))``, with log-probabilities and gradients.
 
     Args:
-        mean: [N, A], before the tanh.
-        log_std: [N, A], logarithms of the deviations before the tanh.
-        noise: [N, A], standard normal; None: drawn.
-        generator: UpdateRNG, on its own device; None: torch's global one.
+        mean: [N, A], mean before the tanh.
+        log_std: [N, A], logarithm of the standard deviation before the tanh.
+        noise: [N, A], standard normal; None: it is drawn here.
+        generator: Draws the noise, on the generator's device; None: torch's global generator.
 
     Returns:
-        Actions [N, A] in [-1, 1], and log-probabilities [N], nats, as
-        ``squashed_gaussian_log_prob`` gives them.
+        Actions [N, A] in [-1, 1], and their log-probabilities [N], nats, as in
+        ``squashed_gaussian_log_prob``.
 
     Raises:
         ValueError: If the shapes differ or are not [N, A].
+
+    Example:
+        >>> import torch
+        >>> zero = torch.zeros(1, 1)
+        >>> squashed_gaussian_sample(zero, zero, noise=zero)
+        (tensor([[0.]]), tensor([-0.9189]))
 
     Source:
         Haarnoja et al. 2018, arXiv:1812.05905, eq. 8 and appendix C.
@@ -300,8 +372,9 @@ def _standard_normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
     return noise.to(like.device)
 
 
-def _log_prob(log_std: Tensor, deviations: Tensor, pre_tanh: Tensor) -> Tensor:
-    gaussian = -0.5 * deviations.square() - log_std - _HALF_LOG_TWO_PI
+def _log_prob(log_std: Tensor, noise: Tensor, pre_tanh: Tensor) -> Tensor:
+    """[N], nats, of ``tanh(pre_tanh)``; ``noise`` [N, A] is ``(pre_tanh - mean) / std``."""
+    gaussian = -0.5 * noise.square() - log_std - _HALF_LOG_TWO_PI
     log_slope = 2.0 * (math.log(2.0) - pre_tanh - F.softplus(-2.0 * pre_tanh))
     return (gaussian - log_slope).sum(dim=-1)
 

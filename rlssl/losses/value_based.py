@@ -7,19 +7,25 @@ from rlssl.losses.checks import check_vectors
 
 
 def td_target(rewards: Tensor, discounts: Tensor, next_values: Tensor) -> Tensor:
-    """What a value is regressed on: ``rewards + discounts * next_values``.
+    """The target of a value: ``rewards + discounts * next_values``.
 
     Args:
-        rewards: [N], sum of the next k rewards, discounted.
-        discounts: [N], ``gamma^k * (1 - terminated)``: 0 where the environment ended the episode,
-            not where a time limit did.
-        next_values: [N], value of the state k steps later, of the target network.
+        rewards: [N], discounted sum of the next k rewards.
+        discounts: [N], ``gamma^k * (1 - terminated)``. It is 0 where the environment ended the
+            episode, but not where a time limit did.
+        next_values: [N], the target network's value of the state k steps later.
 
     Returns:
         [N], units of the return. Gradients flow unless the caller detaches.
 
     Raises:
         ValueError: If the shapes differ or are not [N].
+
+    Example:
+        >>> import torch
+        >>> rewards, discounts = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.0])
+        >>> td_target(rewards, discounts, torch.tensor([10.0, 10.0])).tolist()
+        [6.0, 2.0]
 
     Source:
         Sutton and Barto 2018, Reinforcement Learning, eq. 7.1.
@@ -31,26 +37,37 @@ def td_target(rewards: Tensor, discounts: Tensor, next_values: Tensor) -> Tensor
 def double_q_target(
     rewards: Tensor, discounts: Tensor, online_next_values: Tensor, target_next_values: Tensor
 ) -> Tensor:
-    """Double Q-learning's target: the online network chooses the action, the target values it.
+    """Target of double Q-learning.
+
+    The online network chooses the next action; the target network gives the value of that action.
 
     ::
 
         a*     = argmax_a online_next_values[a]
         target = rewards + discounts * target_next_values[a*]
 
-    The target network's values given twice make it plain DQN's.
+    With the target network's values for both arguments, this is the target of plain DQN.
 
     Args:
-        rewards: [N], sum of the next k rewards, discounted.
+        rewards: [N], discounted sum of the next k rewards.
         discounts: [N], ``gamma^k * (1 - terminated)``.
-        online_next_values: [N, A], of the online network at the state k steps later.
-        target_next_values: [N, A], of the target network at the same state.
+        online_next_values: [N, A], the online network's values of the state k steps later.
+        target_next_values: [N, A], the target network's values of the same state.
 
     Returns:
-        [N], units of the return. Gradients flow into the target's values unless detached.
+        [N], units of the return. Gradients flow into ``target_next_values`` unless the caller
+        detaches it.
 
     Raises:
         ValueError: If the shapes do not fit each other.
+
+    Example:
+        The online network prefers action 1, to which the target network gives the value 5.
+
+        >>> import torch
+        >>> online, target = torch.tensor([[1.0, 2.0]]), torch.tensor([[7.0, 5.0]])
+        >>> double_q_target(torch.tensor([1.0]), torch.tensor([0.5]), online, target).tolist()
+        [3.5]
 
     Source:
         van Hasselt et al. 2016, arXiv:1509.06461, eq. 4.
@@ -65,17 +82,23 @@ def double_q_target(
 
 
 def select_action_values(values: Tensor, actions: Tensor) -> Tensor:
-    """The entry of each row's action.
+    """Selects, from each row, the entry of the row's action.
 
     Args:
         values: [N, A], or [N, A, atoms].
-        actions: [N], integer of any width, counted from 0.
+        actions: [N], integers of any width, counted from 0.
 
     Returns:
         [N], or [N, atoms].
 
     Raises:
-        ValueError: If the shapes do not fit each other, or the actions are no integers.
+        ValueError: If the shapes do not fit each other, or the actions are not integers.
+
+    Example:
+        >>> import torch
+        >>> values = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+        >>> select_action_values(values, torch.tensor([2, 0])).tolist()
+        [3.0, 4.0]
     """
     if values.ndim not in (2, 3) or actions.shape != values.shape[:1]:
         raise ValueError(
@@ -89,10 +112,12 @@ def select_action_values(values: Tensor, actions: Tensor) -> Tensor:
 
 
 def td_error(values: Tensor, targets: Tensor) -> Tensor:
-    """Temporal-difference error, ``targets - values``; its size is the priority of a replay.
+    """Temporal-difference error, ``targets - values``.
+
+    Prioritized replay uses its absolute value as the priority.
 
     Args:
-        values: [N], of the actions taken, of the online network.
+        values: [N], the online network's values of the actions taken.
         targets: [N], see ``td_target``. Gradients flow into it unless the caller detaches it.
 
     Returns:
@@ -100,31 +125,41 @@ def td_error(values: Tensor, targets: Tensor) -> Tensor:
 
     Raises:
         ValueError: If the shapes differ or are not [N].
+
+    Example:
+        >>> import torch
+        >>> td_error(torch.tensor([1.0, 5.0]), torch.tensor([3.0, 4.0])).tolist()
+        [2.0, -1.0]
     """
     check_vectors(values=values, targets=targets)
     return targets - values
 
 
 def huber_loss(values: Tensor, targets: Tensor, *, delta: float = 1.0) -> Tensor:
-    """Huber's loss of the TD error: squared near 0, linear beyond.
+    """Huber loss of the TD error: quadratic near 0, linear beyond ``delta``.
 
     With ``e = targets - values``::
 
         loss = 0.5 * e^2                        where |e| <= delta
                delta * (|e| - 0.5 * delta)      elsewhere
 
-    Its gradient is DQN's "error clipping": the error, clipped to [-delta, delta].
+    Its gradient is the error, clipped to [-delta, delta]: the "error clipping" of DQN.
 
     Args:
-        values: [N], of the actions taken, of the online network.
+        values: [N], the online network's values of the actions taken.
         targets: [N], see ``td_target``. Gradients flow into it unless the caller detaches it.
-        delta: Where the loss turns linear; > 0, units of the return.
+        delta: Absolute error from which the loss is linear; > 0, units of the return.
 
     Returns:
         [N], squared units of the return, not reduced.
 
     Raises:
         ValueError: If the shapes differ or are not [N], or if ``delta <= 0``.
+
+    Example:
+        >>> import torch
+        >>> huber_loss(torch.zeros(2), torch.tensor([0.5, 3.0])).tolist()
+        [0.125, 2.5]
 
     Source:
         Huber 1964; Mnih et al. 2015, Nature 518, methods.

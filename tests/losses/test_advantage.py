@@ -1,4 +1,4 @@
-"""generalized_advantage: by hand, against the definition as a sum, over any chunks."""
+"""generalized_advantage: values by hand, comparison with the defining sum, any chunk lengths."""
 
 import itertools
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def reference_advantage(
     gamma: float,
     lambda_: float,
 ) -> NDArray:
-    """One chunk, by the definition: A_t = sum_k (gamma * lambda)^k delta_{t+k}."""
+    """One chunk, from the definition: A_t = sum_k (gamma * lambda)^k delta_{t+k}."""
     length = len(rewards)
     deltas = [
         rewards[t] + (0.0 if terminated[t] else gamma * next_values[t]) - values[t]
@@ -37,7 +37,7 @@ def reference_advantage(
 
 
 def random_chunks(lengths: Sequence[int]) -> tuple[NDArray, ...]:
-    """Columns of chunks end to end; every second chunk ends by termination."""
+    """Columns of concatenated chunks; every second chunk ends by termination."""
     rng = np.random.default_rng(0)
     rows = sum(lengths)
     ended, terminated = np.zeros(rows, bool), np.zeros(rows, bool)
@@ -47,9 +47,9 @@ def random_chunks(lengths: Sequence[int]) -> tuple[NDArray, ...]:
     return rewards, values, next_values, terminated, ended
 
 
-def test_hand_computed_chunks_terminated_and_cut_off() -> None:
+def test_chunks_by_hand_terminated_and_truncated() -> None:
     # gamma 0.5, lambda 0.5. Chunk 1, terminated: deltas 1 + 0.5 * 2 - 1 = 1, then 3 + 0 - 2 = 1
-    # (the 9 is not read); A = [1 + 0.25 * 1, 1]. Chunk 2, cut off: 1 + 0.5 * 4 - 0 = 3.
+    # (the 9 is not read); A = [1 + 0.25 * 1, 1]. Chunk 2, truncated: 1 + 0.5 * 4 - 0 = 3.
     advantages = generalized_advantage(
         np.array([1.0, 3.0, 1.0]),
         np.array([1.0, 2.0, 0.0]),
@@ -67,7 +67,7 @@ def test_hand_computed_chunks_terminated_and_cut_off() -> None:
     gamma=st.sampled_from([0.0, 0.9, 1.0]),
     lambda_=st.sampled_from([0.0, 0.95, 1.0]),
 )
-def test_each_chunk_matches_the_slow_sum_and_knows_nothing_of_the_others(
+def test_each_chunk_equals_the_slow_sum_and_does_not_depend_on_other_chunks(
     lengths: list[int], gamma: float, lambda_: float
 ) -> None:
     columns = random_chunks(lengths)
@@ -91,14 +91,14 @@ def test_lambda_one_gives_the_discounted_return_minus_the_value() -> None:
     torch.testing.assert_close(advantages + values, torch.tensor([1.75, 1.5, 1.0]))
 
 
-def test_value_after_a_terminal_row_may_be_anything() -> None:
+def test_next_value_of_a_terminal_row_is_not_read() -> None:
     last = np.array([True])
     one, nan = np.array([1.0]), np.array([np.nan])
     assert generalized_advantage(one, one, nan, last, last, gamma=0.9, lambda_=0.9) == 0.0
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_type_of_array_is_kept(dtype: DTypeLike) -> None:
+def test_array_type_and_dtype_are_kept(dtype: DTypeLike) -> None:
     columns = [c.astype(dtype) if c.dtype == float else c for c in random_chunks([3, 2])]
     from_numpy = generalized_advantage(*columns, gamma=0.9, lambda_=0.9)
     tensors = [torch.from_numpy(c) for c in columns]
@@ -110,14 +110,14 @@ def test_type_of_array_is_kept(dtype: DTypeLike) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_read_only_arrays_are_taken_without_a_warning() -> None:
+def test_read_only_arrays_cause_no_warning() -> None:
     columns = random_chunks([4])
     for column in columns:
         column.flags.writeable = False
     assert generalized_advantage(*columns, gamma=0.9, lambda_=0.9).shape == (4,)
 
 
-def test_no_rows_give_no_advantages() -> None:
+def test_zero_rows_give_zero_advantages() -> None:
     empty = np.zeros(0)
     result = generalized_advantage(empty, empty, empty, empty, empty, gamma=0.9, lambda_=0.9)
     assert result.shape == (0,)

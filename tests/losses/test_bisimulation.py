@@ -1,4 +1,4 @@
-"""Bisimulation losses: by hand, against loops, symmetry, variants, gradients, errors."""
+"""Bisimulation losses: values by hand, slow loops, symmetry, variants, gradients, errors."""
 
 import math
 from typing import Any
@@ -66,7 +66,7 @@ def reference(columns: dict[str, Any], variant: str) -> list[float]:
 
 
 def test_w2_by_hand() -> None:
-    # Means differ by (3, 0), deviations by (0, 4): sqrt(9 + 16) = 5.
+    # Means differ by (3, 0), stds by (0, 4): sqrt(9 + 16) = 5.
     distance = gaussian_w2(
         torch.tensor([[3.0, 1.0]]),
         torch.tensor([[1.0, 5.0]]),
@@ -76,7 +76,7 @@ def test_w2_by_hand() -> None:
     assert distance.tolist() == [5.0]
 
 
-def test_w2_is_symmetric_zero_for_equals_and_a_metric() -> None:
+def test_w2_is_symmetric_and_0_for_equals_and_a_metric() -> None:
     a, b, c = (pairs(seed=seed) for seed in (0, 1, 2))
     mean = {name: x["mean_i"] for name, x in zip("abc", (a, b, c), strict=True)}
     std = {name: x["std_i"] for name, x in zip("abc", (a, b, c), strict=True)}
@@ -89,7 +89,7 @@ def test_w2_is_symmetric_zero_for_equals_and_a_metric() -> None:
     assert (w2("a", "c") <= w2("a", "b") + w2("b", "c") + 1e-5).all()
 
 
-def test_w2_without_deviations_is_the_distance_of_the_means() -> None:
+def test_w2_without_stds_is_the_distance_of_the_means() -> None:
     x = pairs()
     zeros = torch.zeros(7, 4)
     points = gaussian_w2(x["mean_i"], None, x["mean_j"], None)
@@ -108,15 +108,15 @@ def test_w2_has_a_finite_gradient_where_gaussians_are_equal() -> None:
 
 
 def test_nll_by_hand() -> None:
-    # Errors 2 and 1, deviations 2 and 1: (0.5 * 1 + log 2 + 0.5 * 1 + log 1) / 2 = 0.8465736.
-    # Without deviations: (0.5 * 4 + 0.5 * 1) / 2 = 1.25.
+    # Errors 2 and 1, stds 2 and 1: (0.5 * 1 + log 2 + 0.5 * 1 + log 1) / 2 = 0.8465736.
+    # Without stds: (0.5 * 4 + 0.5 * 1) / 2 = 1.25.
     mean, target = torch.tensor([[2.0, 1.0]]), torch.zeros(1, 2)
     nll = gaussian_nll(mean, torch.tensor([[2.0, 1.0]]), target)
     torch.testing.assert_close(nll, torch.tensor([0.8465736]))
     assert gaussian_nll(mean, None, target).tolist() == [1.25]
 
 
-def test_nll_is_torchs_density_without_its_constant_and_covers_ensembles() -> None:
+def test_nll_equals_torchs_log_prob_without_the_constant_also_for_ensembles() -> None:
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(5, 6, 3, generator=generator)
     std = 0.1 + torch.rand(5, 6, 3, generator=generator)
@@ -127,7 +127,7 @@ def test_nll_is_torchs_density_without_its_constant_and_covers_ensembles() -> No
     torch.testing.assert_close(gaussian_nll(mean[2], std[2], target), expected[2])
 
 
-def test_paper_variant_by_hand() -> None:
+def test_both_variants_by_hand() -> None:
     # |z| = 2 + 0.5, |r| = 1, W2 = 5: (2.5 - 1 - 0.9 * 5)^2 = 9.
     columns = {
         "latent_i": torch.tensor([[2.0, 0.0]]),
@@ -143,35 +143,35 @@ def test_paper_variant_by_hand() -> None:
     # Code: latents s = (1.5, 0.125), rewards s = 0.5, futures (3, 4):
     # ((1.5 - 0.5 - 2.7)^2 + (0.125 - 0.5 - 3.6)^2) / 2 = (2.89 + 15.800625) / 2.
     torch.testing.assert_close(loss_of(columns, "code"), torch.tensor([9.3453125]))
-    # Without deviations, type '': futures s = (2.5, 0):
+    # Without stds, type '': futures s = (2.5, 0):
     # ((1 - 2.25)^2 + (0.125 - 0.5)^2) / 2 = (1.5625 + 0.140625) / 2.
     columns |= {"std_i": None, "std_j": None}  # type: ignore[dict-item]
     torch.testing.assert_close(loss_of(columns, "code"), torch.tensor([0.8515625]))
 
 
 @pytest.mark.parametrize("variant", ["paper", "code"])
-def test_matches_the_slow_reference(variant: str) -> None:
+def test_loss_equals_the_slow_reference(variant: str) -> None:
     columns = pairs()
     expected = torch.tensor(reference(columns, variant))
     torch.testing.assert_close(loss_of(columns, variant), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_code_without_deviations_matches_the_slow_reference() -> None:
+def test_code_without_stds_equals_the_slow_reference() -> None:
     columns = {**pairs(), "std_i": None, "std_j": None}
     expected = torch.tensor(reference(columns, "code"))
     torch.testing.assert_close(loss_of(columns, "code"), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_deterministic_is_not_the_type_without_a_name_in_code_and_is_in_the_paper() -> None:
+def test_zero_stds_and_no_stds_differ_in_code_and_are_equal_in_paper() -> None:
     zeros = torch.zeros(7, 4)
-    deterministic = {**pairs(), "std_i": zeros, "std_j": zeros}
-    unnamed = {**deterministic, "std_i": None, "std_j": None}
-    assert not loss_of(deterministic, "code").allclose(loss_of(unnamed, "code"), rtol=0.01)
-    torch.testing.assert_close(loss_of(deterministic, "paper"), loss_of(unnamed, "paper"))
+    with_zeros = {**pairs(), "std_i": zeros, "std_j": zeros}
+    without = {**with_zeros, "std_i": None, "std_j": None}
+    assert not loss_of(with_zeros, "code").allclose(loss_of(without, "code"), rtol=0.01)
+    torch.testing.assert_close(loss_of(with_zeros, "paper"), loss_of(without, "paper"))
 
 
 def test_variants_agree_on_one_feature_where_smooth_l1_is_half_a_square() -> None:
-    # One feature, latents and means apart by x in code, x^2 / 2 in the paper: the same loss.
+    # One feature: differences x in code and x^2 / 2 in paper give the same loss.
     x = torch.tensor([[0.4], [0.8]])
     zeros, no_reward = torch.zeros(2, 1), torch.zeros(2)
     code = bisimulation_loss(
@@ -205,7 +205,7 @@ def test_symmetry_permutation_and_pairs_of_the_same_state(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", ["paper", "code"])
-def test_gradient_reaches_both_latents_and_nothing_else(variant: str) -> None:
+def test_gradient_flows_into_both_latents_and_nothing_else(variant: str) -> None:
     columns = {name: column.requires_grad_() for name, column in pairs().items()}
     loss_of(columns, variant).mean().backward()
     for name, column in columns.items():
@@ -226,13 +226,13 @@ def test_equal_latents_have_a_finite_gradient(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", ["paper", "code"])
-def test_ensemble_costs_the_mean_over_its_members(variant: str) -> None:
+def test_loss_of_an_ensemble_is_the_mean_over_its_members(variant: str) -> None:
     columns = pairs()
     members = [pairs(seed=seed) for seed in (1, 2, 3)]
     names = ("mean_i", "mean_j", "std_i", "std_j")
     together = {**columns, **{name: torch.stack([m[name] for m in members]) for name in names}}
-    alone = [loss_of({**columns, **{name: m[name] for name in names}}, variant) for m in members]
-    torch.testing.assert_close(loss_of(together, variant), torch.stack(alone).mean(dim=0))
+    each = [loss_of({**columns, **{name: m[name] for name in names}}, variant) for m in members]
+    torch.testing.assert_close(loss_of(together, variant), torch.stack(each).mean(dim=0))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_bad_arguments_are_named(change: dict[str, Any], match: str) -> None:
         bisimulation_loss(**arguments)
 
 
-def test_nll_refuses_shapes() -> None:
+def test_nll_refuses_wrong_shapes() -> None:
     with pytest.raises(ValueError, match=r"got \(3, 2\) and \(3, 1\)"):
         gaussian_nll(torch.zeros(3, 2), None, torch.zeros(3, 1))
     with pytest.raises(ValueError, match=r"got \(3, 1\) and \(3, 2\)"):

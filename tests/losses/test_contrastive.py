@@ -1,4 +1,4 @@
-"""Contrastive losses: value, reference, symmetry, gradient, errors."""
+"""Contrastive losses: values by hand, slow reference, permutation, gradients, errors."""
 
 import math
 from typing import Any
@@ -20,7 +20,7 @@ def reference_info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor
     return torch.stack(losses)
 
 
-def test_hand_computed_value() -> None:
+def test_info_nce_by_hand() -> None:
     # Orthonormal rows, query == key: s_ii = 1, s_ij = 0, so with temperature 1
     # loss_i = log(e + 1) - 1 = 0.3132617.
     eye = torch.eye(2)
@@ -34,7 +34,7 @@ def test_uninformative_embeddings_cost_log_batch_size() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.07, 1.0])
-def test_matches_per_sample_reference(temperature: float) -> None:
+def test_info_nce_equals_the_slow_reference(temperature: float) -> None:
     generator = torch.Generator().manual_seed(0)
     query, key = torch.randn(2, 6, 5, generator=generator).unbind(0)
     actual = info_nce(query, key, temperature=temperature)
@@ -85,19 +85,19 @@ def random_bilinear(n: int = 6, d: int = 5) -> tuple[Tensor, Tensor, Tensor]:
     return query, key, torch.rand(d, d, generator=generator)
 
 
-def test_hand_computed_bilinear_value() -> None:
-    # query @ W = [[2, 1], [0, 3]]; against keys (1, 0) and (0, 1) the similarities are the same:
+def test_bilinear_info_nce_by_hand() -> None:
+    # query @ W = [[2, 1], [0, 3]]; with keys (1, 0) and (0, 1) the similarities are the same:
     # loss_0 = log(e^2 + e^1) - 2 = 0.3132617, loss_1 = log(1 + e^3) - 3 = 0.0485874.
     weight = torch.tensor([[2.0, 1.0], [0.0, 3.0]])
     loss = bilinear_info_nce(torch.eye(2), torch.eye(2), weight)
     torch.testing.assert_close(loss, torch.tensor([0.3132617, 0.0485874]))
-    # At a third of the scale: log(e^(2/3) + e^(1/3)) - 2/3 = 0.5403053, log(1 + e) - 1.
+    # With a scale of 1/3: log(e^(2/3) + e^(1/3)) - 2/3 = 0.5403053, log(1 + e) - 1.
     scaled = bilinear_info_nce(torch.eye(2), torch.eye(2), weight, scale=1 / 3)
     torch.testing.assert_close(scaled, torch.tensor([0.5403053, 0.3132617]))
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0])
-def test_bilinear_matches_per_sample_reference(scale: float) -> None:
+def test_bilinear_info_nce_equals_the_slow_reference(scale: float) -> None:
     query, key, weight = random_bilinear()
     expected = reference_bilinear(query, key, weight, scale)
     actual = bilinear_info_nce(query, key, weight, scale=scale)
@@ -118,13 +118,13 @@ def test_permuting_the_batch_permutes_the_bilinear_losses() -> None:
     torch.testing.assert_close(permuted, bilinear_info_nce(query, key, weight)[order])
 
 
-def test_part_of_the_queries_against_all_keys_gives_their_part_of_the_losses() -> None:
+def test_some_queries_with_all_keys_give_the_same_losses_as_all_queries() -> None:
     query, key, weight = random_bilinear()
     part = bilinear_info_nce(query[2:5], key, weight, positives=torch.tensor([2, 3, 4]))
     torch.testing.assert_close(part, bilinear_info_nce(query, key, weight)[2:5])
 
 
-def test_bilinear_gradient_reaches_query_and_weight_and_no_detached_key() -> None:
+def test_bilinear_gradient_flows_into_query_and_weight_but_not_a_detached_key() -> None:
     query, key, weight = (tensor.requires_grad_() for tensor in random_bilinear())
     bilinear_info_nce(query, key.detach(), weight).mean().backward()
     assert query.grad is not None and query.grad.abs().sum() > 0
@@ -160,7 +160,7 @@ def test_bilinear_rejects_bad_arguments(
 
 
 def test_bilinear_loss_is_finite_where_exponentials_are_not() -> None:
-    # Similarities of 2,000 and 1,000: exp of either is beyond float32, their difference is not.
+    # Similarities 2,000 and 1,000: their exponentials overflow float32, their difference does not.
     query = torch.tensor([[1000.0, 0.0], [0.0, 1000.0]], requires_grad=True)
     key, weight = torch.tensor([[2.0, 1.0], [1.0, 2.0]]), torch.eye(2)
     loss = bilinear_info_nce(query, key, weight)
@@ -168,12 +168,12 @@ def test_bilinear_loss_is_finite_where_exponentials_are_not() -> None:
     swapped = bilinear_info_nce(query, key, weight, positives=torch.tensor([1, 0]))
     assert swapped.tolist() == [1000.0, 1000.0]
     (slope,) = torch.autograd.grad(swapped.sum(), query)
-    # The keys' difference: towards the positive.
+    # The negative key minus the positive key.
     assert slope.tolist() == [[1.0, -1.0], [-1.0, 1.0]]
 
 
-def test_bilinear_gradients_have_no_numbers_below_the_normal_ones() -> None:
-    # Keys' shares from 1 to 1e-44, the last of which processors are slow with.
+def test_bilinear_gradients_contain_no_denormal_floats() -> None:
+    # Softmax probabilities from 1 to 1e-44; the smallest are denormal.
     key, weight = torch.eye(102), torch.eye(102, requires_grad=True)
     query = 101.0 - torch.arange(102.0).repeat(102, 1)
     positives = torch.zeros(102, dtype=torch.int64)
@@ -182,6 +182,6 @@ def test_bilinear_gradients_have_no_numbers_below_the_normal_ones() -> None:
     )
     (plain,) = torch.autograd.grad(F.cross_entropy(query @ weight @ key.T, positives), weight)
     torch.testing.assert_close(ours, plain)
-    for gradient, has_some in ((ours, False), (plain, True)):
+    for gradient, has_denormals in ((ours, False), (plain, True)):
         sizes = gradient.abs()
-        assert ((sizes > 0) & (sizes < torch.finfo(torch.float32).tiny)).any() == has_some
+        assert ((sizes > 0) & (sizes < torch.finfo(torch.float32).tiny)).any() == has_denormals

@@ -1,4 +1,4 @@
-"""C51: the projection and its loss, by hand, against loops, at both ends."""
+"""C51: projection and loss by hand, slow loops, both ends of the support."""
 
 import math
 
@@ -40,8 +40,8 @@ def random_case(rows: int, atoms: int, seed: int) -> tuple[Tensor, Tensor, Tenso
     return probs, rewards, discounts, torch.linspace(-5.0, 5.0, atoms)
 
 
-def test_by_hand_between_two_atoms() -> None:
-    # Atoms 0, 1, 2, 3 with 0.1, 0.2, 0.3, 0.4; reward 0.25, discount 0.5: they move to 0.25, 0.75,
+def test_projection_between_two_atoms_by_hand() -> None:
+    # Atoms 0, 1, 2, 3 have 0.1, 0.2, 0.3, 0.4; reward 0.25, discount 0.5: they move to 0.25, 0.75,
     # 1.25, 1.75. Atom 0: 0.1 * 0.75 + 0.2 * 0.25 = 0.125. Atom 1: 0.1 * 0.25 + 0.2 * 0.75
     # + 0.3 * 0.75 + 0.4 * 0.25 = 0.5. Atom 2: 0.3 * 0.25 + 0.4 * 0.75 = 0.375.
     projected = c51_project(
@@ -53,8 +53,8 @@ def test_by_hand_between_two_atoms() -> None:
     torch.testing.assert_close(projected, torch.tensor([[0.125, 0.5, 0.375, 0.0]]))
 
 
-def test_atom_hit_exactly_gets_all_of_it() -> None:
-    # Discount 1: every atom moves by one step; the last two meet at the upper end.
+def test_a_place_that_is_exactly_an_atom_gives_it_all_probability() -> None:
+    # Reward 1, discount 1: every atom moves by one step; the last two are both at the upper end.
     probs = torch.tensor([[0.1, 0.2, 0.3, 0.4]])
     one = torch.ones(1)
     projected = c51_project(probs, one, one, torch.arange(4.0))
@@ -64,7 +64,7 @@ def test_atom_hit_exactly_gets_all_of_it() -> None:
 
 
 @pytest.mark.parametrize("reward, end", [(99.0, 3), (3.0, 3), (0.0, 0), (-99.0, 0)])
-def test_terminal_rewards_at_and_beyond_both_ends(reward: float, end: int) -> None:
+def test_terminal_rewards_at_both_ends_and_outside(reward: float, end: int) -> None:
     projected = c51_project(
         torch.full((1, 4), 0.25), torch.tensor([reward]), torch.zeros(1), torch.arange(4.0)
     )
@@ -73,14 +73,14 @@ def test_terminal_rewards_at_and_beyond_both_ends(reward: float, end: int) -> No
 
 
 @given(rows=st.integers(0, 5), atoms=st.integers(2, 51), seed=st.integers(0, 1000))
-def test_matches_the_slow_reference(rows: int, atoms: int, seed: int) -> None:
+def test_projection_equals_the_slow_reference(rows: int, atoms: int, seed: int) -> None:
     case = random_case(rows, atoms, seed)
     actual, expected = c51_project(*case), reference_projection(*case)
     torch.testing.assert_close(actual.double(), expected, rtol=0, atol=2e-6)
 
 
-def test_mean_is_the_bellman_target_of_the_mean_where_nothing_is_clipped() -> None:
-    # The projection keeps the mean: here 0.5 + 0.5 * mean, within the support.
+def test_projection_keeps_the_mean_if_nothing_is_clipped() -> None:
+    # The mean moves to 0.5 + 0.5 * mean, which is within the support.
     probs, _, _, support = random_case(8, 51, 0)
     half = torch.full((8,), 0.5)
     projected = c51_project(probs, half, half, support)
@@ -89,7 +89,7 @@ def test_mean_is_the_bellman_target_of_the_mean_where_nothing_is_clipped() -> No
     torch.testing.assert_close(projected.sum(dim=1), torch.ones(8))
 
 
-def test_reward_that_is_not_a_number_shows_in_the_result() -> None:
+def test_nan_reward_gives_nan() -> None:
     probs, rewards, discounts, support = random_case(3, 5, 0)
     rewards[1] = math.nan
     projected = c51_project(probs, rewards, discounts, support)
@@ -103,14 +103,14 @@ def test_expected_values_by_hand() -> None:
     torch.testing.assert_close(values, torch.tensor([[-0.5, 0.75]]))
 
 
-def test_loss_by_hand_reads_the_taken_action() -> None:
+def test_loss_by_hand_uses_the_taken_action() -> None:
     # Action 1: probabilities 0.25, 0.75. -(0.5 log 0.25 + 0.5 log 0.75) = 0.8369882.
     logits = torch.tensor([[[9.0, -9.0], [0.0, math.log(3.0)]]])
     loss = c51_loss(logits, torch.tensor([1]), torch.tensor([[0.5, 0.5]]))
     torch.testing.assert_close(loss, torch.tensor([0.8369882]))
 
 
-def test_loss_matches_the_loop_and_starts_at_log_atoms() -> None:
+def test_loss_equals_the_slow_loop_and_is_log_atoms_at_the_start() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(6, 3, 5, generator=generator)
     target = torch.randn(6, 5, generator=generator).softmax(dim=-1)
@@ -134,12 +134,12 @@ def test_loss_matches_the_loop_and_starts_at_log_atoms() -> None:
         (((2, 3, 4), (2,), (2,), (4,)), r"got \(2, 3, 4\) and \(2,\)"),
     ],
 )
-def test_projection_refuses_shapes(shapes: tuple[tuple[int, ...], ...], match: str) -> None:
+def test_projection_refuses_wrong_shapes(shapes: tuple[tuple[int, ...], ...], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         c51_project(*(torch.zeros(shape) for shape in shapes))
 
 
-def test_loss_refuses_shapes() -> None:
+def test_loss_refuses_wrong_shapes() -> None:
     with pytest.raises(ValueError, match=r"got \(2, 3, 4\) and \(2, 5\)"):
         c51_loss(torch.zeros(2, 3, 4), torch.zeros(2).long(), torch.zeros(2, 5))
     with pytest.raises(ValueError, match="support must be"):

@@ -9,15 +9,15 @@ from torch import Tensor
 from rlssl.losses import forward_dynamics_loss, inverse_dynamics_loss
 
 
-def test_discrete_action_costs_its_negative_log_probability() -> None:
+def test_loss_of_a_discrete_action_is_its_negative_log_probability() -> None:
     # softmax([0, log 3]) = [1/4, 3/4]: action 0 costs log 4, action 1 costs log(4/3).
     logits = torch.tensor([[0.0, math.log(3.0)]]).repeat(2, 1)
     expected = torch.tensor([math.log(4.0), math.log(4.0 / 3.0)])
     torch.testing.assert_close(inverse_dynamics_loss(logits, torch.tensor([0, 1])), expected)
 
 
-def test_multi_discrete_action_costs_the_sum_over_its_parts() -> None:
-    # Part 0 of 2 and part 1 of 3 values, uninformative, then a part 0 that knows:
+def test_loss_of_a_multi_discrete_action_is_the_sum_over_its_parts() -> None:
+    # Part 0 has 2 values, part 1 has 3. Row 0: both are guesses. Row 1: part 0 is certain.
     # log 2 + log 3; -log(1 / (1 + e^-20)) + log 3 ~ log 3.
     logits = [torch.tensor([[0.0, 0.0], [20.0, 0.0]]), torch.zeros(2, 3)]
     action = torch.tensor([[1, 2], [0, 1]])
@@ -25,7 +25,7 @@ def test_multi_discrete_action_costs_the_sum_over_its_parts() -> None:
     torch.testing.assert_close(inverse_dynamics_loss(logits, action), expected)
 
 
-def test_continuous_action_costs_half_its_squared_error() -> None:
+def test_loss_of_a_continuous_action_is_half_its_squared_error() -> None:
     # 0.5 * ((1 - 0)^2 + (2 - 4)^2) = 2.5
     loss = inverse_dynamics_loss(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 4.0]]))
     torch.testing.assert_close(loss, torch.tensor([2.5]))
@@ -61,7 +61,7 @@ def test_forward_loss_by_hand_in_both_reductions() -> None:
     assert forward_dynamics_loss(prediction, target, reduction="mean").tolist() == [3.5]
 
 
-def test_forward_loss_trains_both_sides_unless_the_target_is_detached() -> None:
+def test_forward_loss_has_a_gradient_for_the_target_unless_it_is_detached() -> None:
     prediction = torch.ones(2, 3, requires_grad=True)
     target = torch.zeros(2, 3, requires_grad=True)
     forward_dynamics_loss(prediction, target.detach()).sum().backward()

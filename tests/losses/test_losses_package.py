@@ -1,11 +1,11 @@
-"""The losses stay usable by themselves."""
+"""The losses can be used without the rest of rlssl."""
 
 import subprocess
 import sys
 
 
-def test_losses_import_torch_alone() -> None:
-    # gymnasium stands for every simulator, ray for the framework, networks for our own layers.
+def test_losses_import_only_torch() -> None:
+    # Examples of what must not be imported: the simulators, the framework, our own layers.
     code = (
         "import sys, rlssl.losses;"
         "print([m for m in ('ray', 'gymnasium', 'rlssl.networks', 'rlssl.registry')"

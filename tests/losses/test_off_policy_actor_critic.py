@@ -1,4 +1,4 @@
-"""Losses through the critic: by hand, against torch's distributions, gradients, errors."""
+"""Losses of off-policy actor-critics: values by hand, torch's distributions, gradients, errors."""
 
 import math
 from typing import Any
@@ -27,7 +27,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_td3_target_by_hand_takes_the_lower_critic_of_each_row() -> None:
+def test_td3_target_by_hand_uses_the_lower_critic_of_each_row() -> None:
     # 1 + 0.5 * min(4, 6) = 3; 2 + 0.5 * min(8, 2) = 3; terminated: 5.
     target = td3_target(
         torch.tensor([1.0, 2.0, 5.0]),
@@ -51,7 +51,7 @@ def test_soft_q_target_by_hand_adds_the_entropy() -> None:
     torch.testing.assert_close(target, torch.tensor([3.3, 2.0]))
 
 
-def test_targets_match_the_loop() -> None:
+def test_targets_equal_the_slow_loop() -> None:
     rows = torch.randn(5, 20, generator=generator())
     rewards, discounts, q1, q2, logp = rows.unbind(0)
     plain, soft = [], []
@@ -70,7 +70,7 @@ def test_smoothing_noise_is_gaussian_and_clipped_on_both_sides() -> None:
     actions = torch.zeros(50_000, 2)
     noisy = smoothed_actions(actions, std=0.2, clip=0.3, generator=generator())
     assert noisy.min().item() == pytest.approx(-0.3) and noisy.max().item() == pytest.approx(0.3)
-    # P(|N| > 1.5) = 0.1336 is at the clip; 100,000 draws: deviation 0.0011.
+    # P(|N| > 1.5) = 0.1336 is at the clip; 100,000 draws: std 0.0011.
     clipped = (noisy.abs() > 0.2999).double().mean().item()
     assert clipped == pytest.approx(0.1336, abs=0.005)
     free = smoothed_actions(actions, std=0.2, clip=math.inf, generator=generator())
@@ -78,7 +78,7 @@ def test_smoothing_noise_is_gaussian_and_clipped_on_both_sides() -> None:
     assert free.mean().item() == pytest.approx(0.0, abs=0.003)
 
 
-def test_smoothed_actions_stay_in_bounds_and_depend_on_the_generator_alone() -> None:
+def test_smoothed_actions_stay_in_bounds_and_depend_only_on_the_generator() -> None:
     actions = torch.full((1000, 1), 1.9)
     first = smoothed_actions(actions, low=-2.0, high=2.0, generator=generator())
     assert first.max() == 2.0 and first.min() > 1.3
@@ -89,7 +89,7 @@ def test_smoothed_actions_stay_in_bounds_and_depend_on_the_generator_alone() -> 
 
 @pytest.mark.parametrize("straight_through, expected", [(False, 0.0), (True, 1.0)])
 def test_gradient_at_the_bound(straight_through: bool, expected: float) -> None:
-    # Noise of deviation 1e-3 leaves 5.0 beyond the bound, and 0.0 within.
+    # With noise of std 1e-3, 5.0 stays outside the bounds and 0.0 inside.
     actions = torch.tensor([[5.0, 0.0]], requires_grad=True)
     noisy = smoothed_actions(actions, std=1e-3, straight_through=straight_through)
     assert noisy[0, 0].item() == 1.0
@@ -98,7 +98,7 @@ def test_gradient_at_the_bound(straight_through: bool, expected: float) -> None:
     assert actions.grad.tolist() == [[expected, 1.0]]
 
 
-def test_critic_loss_by_hand_sums_the_critics() -> None:
+def test_critic_loss_by_hand_is_the_sum_over_critics() -> None:
     targets = torch.tensor([1.0, 2.0])
     # (3 - 1)^2 = 4, (2 - 2)^2 = 0; with the second critic + (0 - 1)^2 = 5, + (5 - 2)^2 = 9.
     values = torch.tensor([[3.0, 2.0], [0.0, 5.0]])
@@ -115,7 +115,7 @@ def test_policy_losses_by_hand() -> None:
 
 
 def test_saturation_penalty_by_hand_and_its_gradient() -> None:
-    # (9 + 1) / 2 = 5; the slope of x^2 / 2 is x, however flat the tanh.
+    # (9 + 1) / 2 = 5; the slope of x^2 / 2 is x, also where the tanh is flat.
     pre_tanh = torch.tensor([[3.0, -1.0], [40.0, 0.0]], requires_grad=True)
     penalty = saturation_penalty(pre_tanh)
     assert penalty.tolist() == [5.0, 800.0]
@@ -140,26 +140,26 @@ def test_temperature_loss_by_hand_and_its_gradient() -> None:
 def test_temperature_of_log_alpha_has_the_gradient_divided_by_alpha() -> None:
     logp = torch.tensor([-3.0])
     gradients = []
-    for of in (torch.exp, lambda log_alpha: log_alpha):
+    for transform in (torch.exp, lambda log_alpha: log_alpha):
         log_alpha = torch.tensor([math.log(0.1)], requires_grad=True)
-        temperature_loss(of(log_alpha), logp, target_entropy=2.0).sum().backward()
+        temperature_loss(transform(log_alpha), logp, target_entropy=2.0).sum().backward()
         assert log_alpha.grad is not None
         gradients.append(log_alpha.grad.item())
     assert gradients == pytest.approx([0.1, 1.0])
 
 
 def test_squashed_log_prob_by_hand() -> None:
-    # At u = mean = 0, std 1: -0.5 log 2 pi - log(1 - 0) = -0.9189385 a dimension.
+    # At u = mean = 0, std 1: -0.5 log 2 pi - log(1 - 0) = -0.9189385 per dimension.
     zeros = torch.zeros(1, 2)
     logp = squashed_gaussian_log_prob(zeros, zeros, zeros)
     torch.testing.assert_close(logp, torch.tensor([-1.8378771]))
 
 
-def test_squashed_log_prob_matches_torch_distributions() -> None:
+def test_squashed_log_prob_equals_torchs_distributions() -> None:
     mean, log_std, noise = torch.randn(3, 50, 3, generator=generator(), dtype=torch.float64)
     pre_tanh = mean + log_std.exp() * noise
     reference: Any = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform())
-    mild = pre_tanh.abs().amax(dim=1) < 6  # beyond, atanh in the reference loses digits
+    mild = pre_tanh.abs().amax(dim=1) < 6  # above 6, atanh in the reference loses digits
     expected = reference.log_prob(pre_tanh.tanh()).sum(dim=-1)
     actual = squashed_gaussian_log_prob(mean, log_std, pre_tanh)
     assert mild.sum() > 20
@@ -167,8 +167,9 @@ def test_squashed_log_prob_matches_torch_distributions() -> None:
 
 
 @pytest.mark.parametrize("u", [-100.0, -15.0, 15.0, 100.0])
-def test_squashed_log_prob_is_exact_where_the_plain_formula_is_infinite(u: float) -> None:
-    # Far out, log(1 - tanh(u)^2) = 2 log 2 - 2 |u|, up to e^(-2 |u|); mean = u leaves no square.
+def test_squashed_log_prob_is_exact_where_the_plain_formula_overflows(u: float) -> None:
+    # For large |u|, log(1 - tanh(u)^2) = 2 log 2 - 2 |u|, up to e^(-2 |u|). With mean = u the
+    # Gaussian has no square.
     pre_tanh = torch.full((1, 1), u, requires_grad=True)
     logp = squashed_gaussian_log_prob(pre_tanh.detach(), torch.zeros(1, 1), pre_tanh)
     expected = -0.5 * math.log(2 * math.pi) - (2 * math.log(2) - 2 * abs(u))
@@ -179,8 +180,8 @@ def test_squashed_log_prob_is_exact_where_the_plain_formula_is_infinite(u: float
     assert pre_tanh.grad.item() == pytest.approx(2.0 * math.copysign(1, u))
 
 
-def test_sample_agrees_with_its_log_prob_and_with_the_gradient_through_it() -> None:
-    # In double precision atanh gives the action before the tanh back.
+def test_log_prob_of_a_sample_and_its_gradient_equal_those_of_log_prob() -> None:
+    # In double precision, atanh recovers the action before the tanh.
     mean, log_std = 0.3 * torch.randn(2, 40, 3, generator=generator(), dtype=torch.float64)
     mean.requires_grad_()
     log_std.requires_grad_()
@@ -193,8 +194,8 @@ def test_sample_agrees_with_its_log_prob_and_with_the_gradient_through_it() -> N
     torch.testing.assert_close(direct, composed, rtol=1e-7, atol=1e-7)
 
 
-def test_sampled_entropy_is_the_integral() -> None:
-    # -integral p log p of tanh(N(0, 1)), on a grid of u, against the mean of 100,000 draws.
+def test_entropy_of_samples_equals_the_integral() -> None:
+    # -integral p log p of tanh(N(0, 1)) on a grid of u, and the mean of 100,000 samples.
     u = torch.linspace(-12, 12, 200_001, dtype=torch.float64)[:, None]
     zeros = torch.zeros_like(u)
     density = Normal(0.0, 1.0).log_prob(u).exp()[:, 0]

@@ -10,7 +10,7 @@ from rlssl.losses import clipped_surrogate, value_loss
 
 
 def log_ratios(*ratios: float) -> tuple[Tensor, Tensor]:
-    """(logp, old_logp) whose ratios are the given ones."""
+    """(logp, old_logp) with the given ratios."""
     logp = torch.tensor(ratios).log().requires_grad_()
     return logp, torch.zeros(len(ratios))
 
@@ -28,7 +28,7 @@ def test_surrogate_by_hand_inside_and_outside_the_clip() -> None:
 
 
 def test_only_clipped_improvements_have_no_gradient() -> None:
-    # d loss / d logp = -ratio * advantage where not clipped: -2.2, 0, 3, -1, 0.
+    # d loss / d logp = -ratio * advantage if not clipped: -2.2, 0, 3, -1, 0.
     logp, old_logp = log_ratios(1.1, 1.5, 1.5, 0.5, 0.5)
     advantage = torch.tensor([2.0, 2.0, -2.0, 2.0, -2.0])
     clipped_surrogate(logp, old_logp, advantage, clip=0.2).sum().backward()
@@ -41,7 +41,7 @@ def test_infinite_clip_is_the_plain_surrogate() -> None:
     torch.testing.assert_close(loss, torch.tensor([-5.0, 0.1]))
 
 
-def test_value_loss_is_half_the_squared_error_and_keeps_its_gradient_when_large() -> None:
+def test_value_loss_is_half_the_squared_error_and_has_a_gradient_for_large_errors() -> None:
     value = torch.tensor([1.0, 0.0], requires_grad=True)
     loss = value_loss(value, torch.tensor([3.0, 100.0]))
     # 0.5 * 2^2 = 2 and 0.5 * 100^2 = 5000; gradients value - target.

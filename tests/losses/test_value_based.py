@@ -1,4 +1,4 @@
-"""Targets and errors of values of actions: by hand, against loops, gradients, errors."""
+"""Targets and losses of action values: values by hand, slow loops, gradients, errors."""
 
 import pytest
 import torch
@@ -13,22 +13,22 @@ from rlssl.losses import (
 )
 
 
-def test_target_by_hand_ends_where_the_episode_was_terminated() -> None:
-    # 1 + 0.9 * 10 = 10; terminated: 2 alone; n-step 2: 3 + 0.81 * 10 = 11.1.
+def test_target_by_hand_has_no_next_value_after_termination() -> None:
+    # 1 + 0.9 * 10 = 10; terminated: 2; n-step 2: 3 + 0.81 * 10 = 11.1.
     rewards, discounts = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.9, 0.0, 0.81])
     target = td_target(rewards, discounts, torch.full((3,), 10.0))
     torch.testing.assert_close(target, torch.tensor([10.0, 2.0, 11.1]))
 
 
-def test_double_q_by_hand_values_the_action_that_the_online_network_chose() -> None:
-    # Online prefers action 1, whose target value is 5, not the target's own best, 7.
+def test_double_q_by_hand_uses_the_action_that_the_online_network_chose() -> None:
+    # The online network prefers action 1. Its target value is 5; the target network's best is 7.
     online, target = torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[7.0, 5.0, 6.0]])
     reward, discount = torch.tensor([1.0]), torch.tensor([0.5])
     assert double_q_target(reward, discount, online, target).item() == 3.5  # 1 + 0.5 * 5
     assert double_q_target(reward, discount, target, target).item() == 4.5  # 1 + 0.5 * 7: DQN
 
 
-def test_double_q_matches_the_loop() -> None:
+def test_double_q_equals_the_slow_loop() -> None:
     generator = torch.Generator().manual_seed(0)
     rewards, discounts = torch.randn(2, 20, generator=generator).unbind(0)
     online, target = torch.randn(2, 20, 4, generator=generator).unbind(0)
@@ -49,7 +49,7 @@ def test_values_of_actions_are_selected_with_and_without_atoms(dtype: torch.dtyp
     assert select_action_values(values[:, :, 0], actions).tolist() == [8, 12]
 
 
-def test_gradient_reaches_the_selected_values_alone() -> None:
+def test_gradient_flows_only_into_the_selected_values() -> None:
     values = torch.zeros(2, 3, requires_grad=True)
     select_action_values(values, torch.tensor([2, 0])).sum().backward()
     assert values.grad is not None
@@ -67,7 +67,7 @@ def test_huber_by_hand_on_both_sides_of_delta() -> None:
     assert values.grad.tolist() == [-0.5, 2.0, -2.0]  # minus the error, clipped to [-2, 2]
 
 
-def test_td_error_is_what_the_target_has_more() -> None:
+def test_td_error_is_target_minus_value() -> None:
     assert td_error(torch.tensor([1.0, 5.0]), torch.tensor([3.0, 4.0])).tolist() == [2.0, -1.0]
 
 
