@@ -1,6 +1,6 @@
-"""The command line: parses, calls ``rlssl.experiment``, turns errors into exit codes.
+"""The command line: parses options, calls ``rlssl.experiment``, turns errors into exit codes.
 
-Everything heavy is imported inside the commands, so that ``rlssl --help`` answers at once.
+Commands import heavy modules themselves, so that ``rlssl --help`` is fast.
 """
 
 import json
@@ -21,7 +21,7 @@ from rlssl.ray_internals import loggers
 
 
 class _Cli(click.Group):
-    """Turns the errors that are the user's or the cluster's into one line and an exit code."""
+    """Prints errors of the user or the cluster as one message, and exits with their code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -36,32 +36,32 @@ class _Cli(click.Group):
         ctx.exit(code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order of use, not of the alphabet
+        return list(self.commands)  # in the order of definition, not alphabetical
 
 
 @click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="rlssl")
 def main() -> None:
     """Self-supervised reinforcement learning on RLlib."""
-    _hush()
+    _silence_known_warnings()
 
 
-def _hush() -> None:
-    """Drops warnings that every run would begin with."""
-    # dm_control, which tries to open a window where it is loaded.
+def _silence_known_warnings() -> None:
+    """Hides warnings that every run would print and that need no action."""
+    # dm_control tries to open a window when it is imported.
     warnings.filterwarnings("ignore", message=r".*DISPLAY environment variable is missing")
-    # RLlib tells everybody that this is its new API stack.
+    # RLlib announces its new API stack at every start.
     configs = logging.getLogger("ray.rllib.algorithms.algorithm_config")
     configs.addFilter(lambda record: "on the new API stack" not in record.getMessage())
-    # RLlib warns of the old constructor of RLModule when the new one is called.
+    # RLlib warns about the old constructor of RLModule even if the new one is called.
     deprecations = logging.getLogger(loggers.DEPRECATIONS)
     deprecations.addFilter(lambda record: "RLModule(config=" not in record.getMessage())
 
 
 def _open_import_path(spec: str | None = None) -> None:
-    """Lets plug-ins beside the spec or in the current folder be imported, in every process.
+    """Makes plug-ins beside the spec and in the current folder importable in every process.
 
-    Appended, not put first: a user's tree.py must not shadow a package of that name.
+    The folders are appended to the import path: a user's tree.py must not shadow the package tree.
     """
     folders = [os.getcwd()]
     if spec is not None and Path(spec).is_file():
@@ -76,18 +76,24 @@ def _open_import_path(spec: str | None = None) -> None:
 
 
 def parse_auxiliary(text: str) -> tuple[str, dict[str, Any]]:
-    """Reads ``NAME[:key=value,...]``: ``icm:variant=burda,coeff=0.5``.
+    """Reads ``NAME[:key=value,...]``, the value of ``--aux``.
 
     Raises:
-        SpecError: If a part is no key=value.
+        SpecError: If an option is not of the form key=value.
+
+    Example:
+        >>> parse_auxiliary("icm:variant=burda,coeff=0.5")
+        ('icm', {'variant': 'burda', 'coeff': 0.5})
     """
     from rlssl.experiment.spec.overrides import parse_override
 
     name, colon, options = text.partition(":")
-    # A comma inside a value, as of a list, is not followed by a key and '='.
+    # A comma inside a value, as in a list, is not followed by a key and '='.
     parts = re.split(r",(?=\s*\w+\s*=)", options) if colon else []
     if wrong := [part for part in parts if "=" not in part]:
-        raise SpecError(f"--aux {text}: {wrong[0]!r} is no KEY=VALUE; write --aux icm:coeff=0.5.")
+        raise SpecError(
+            f"--aux {text}: {wrong[0]!r} is not of the form KEY=VALUE; write --aux icm:coeff=0.5."
+        )
     return name, dict(parse_override(part) for part in parts)
 
 
@@ -96,7 +102,7 @@ _SET = click.option(
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Set a key of the spec, dotted: training.lr=1e-4. Repeatable.",
+    help="Set a key of the spec by its dotted path: training.lr=1e-4. Repeatable.",
 )
 _ADDRESS = click.option("--address", help="An existing Ray cluster: auto, or HOST:PORT.")
 _STORAGE = click.option(
@@ -106,7 +112,7 @@ _TRUST = click.option(
     "--trust",
     "trusted",
     is_flag=True,
-    help="Load a run of foreign origin, although its pickles and plug-ins can execute anything.",
+    help="Load a run that you did not make here. Its pickles and plug-ins can execute any code.",
 )
 
 
@@ -122,18 +128,20 @@ _TRUST = click.option(
 )
 @click.option("--preset", help="Named settings of the algorithm.")
 @click.option("--variant", help="Variant of the algorithm.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of this run.  [default: 0]")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of this run.  [default: 0]")
 @click.option(
     "--stop",
     "stops",
     multiple=True,
     metavar="KEY=VALUE",
-    help="End at env_steps=N, episode_return_mean=R, ...; 1e6 env steps unless told. Repeatable.",
+    help="Stop at env_steps=N, episode_return_mean=R, ... Repeatable.  [default: env_steps=1e6]",
 )
 @_SET
-@click.option("--env-runners", type=int, help="Remote processes that sample; 0: in process.")
+@click.option(
+    "--env-runners", type=int, help="Remote processes that sample; 0: the trial samples itself."
+)
 @click.option("--storage", help=f"The folder of all results.  [default: {DEFAULT_STORAGE}]")
-@click.option("--name", help="Folder of the results below the storage.")
+@click.option("--name", help="Name of the run: its folder below the storage.")
 @click.option("--from", "warm_start", metavar="RUN", help="Start from the weights of a run.")
 @_TRUST
 @_ADDRESS
@@ -160,9 +168,11 @@ def train(
         document["resources"] = {"env_runners": env_runners}
     for text in stops:
         if "=" not in text:
-            raise SpecError(f"--stop {text} is no KEY=VALUE; write --stop env_steps=100000.")
+            raise SpecError(
+                f"--stop {text} is not of the form KEY=VALUE; write --stop env_steps=100000."
+            )
     spec = load_spec(document, [*(f"stop.{text}" for text in stops), *overrides])
-    # Not before: it imports RLlib, which takes seconds that a misspelt word need not cost.
+    # Imported only now: RLlib takes seconds to import, and a typo should be reported at once.
     from rlssl.experiment.commands.train import train as run
 
     sys.exit(run(spec, warm_start=warm_start, trusted=trusted, address=address))
@@ -173,7 +183,7 @@ def train(
 @_SET
 @_ADDRESS
 def sweep(source: str, overrides: Sequence[str], address: str | None) -> None:
-    """Run a sweep by name or from a file: rlssl sweep quickstart."""
+    """Run a sweep from a file or by its name: rlssl sweep quickstart."""
     _open_import_path(source)
     from rlssl.experiment.spec.loading import load_spec
 
@@ -199,24 +209,26 @@ def resume(run: str, storage: str, trusted: bool, address: str | None) -> None:
 @main.command()
 @click.argument("run")
 @click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True)
-@click.option("--explore", is_flag=True, help="Sample actions instead of taking the best.")
+@click.option("--explore", is_flag=True, help="Sample actions instead of taking the best action.")
 @click.option(
     "--max-episode-steps",
     type=click.IntRange(min=1),
-    help="Cut an episode off after so many agent steps.  [default: 27000]",
+    help="Truncate an episode after this many agent steps.  [default: 27000]",
 )
 @click.option("--env-runners", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the first episode.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the first episode.")
 @click.option("--json", "as_json", is_flag=True, help="Print every episode as JSON.")
-@click.option("--probe", is_flag=True, help="Also tell the state from the latents.")
+@click.option(
+    "--probe", is_flag=True, help="Also predict the environment's state from the latents."
+)
 @_TRUST
 @_STORAGE
 def evaluate(run: str, **options: Any) -> None:
-    """Play seeded episodes with the policy of a run."""
+    """Evaluate the policy of a run on seeded episodes."""
     _open_import_path()
-    from rlssl.experiment.commands.evaluate import evaluate as play
+    from rlssl.experiment.commands.evaluate import evaluate as run_evaluation
 
-    sys.exit(play(run, **options))
+    sys.exit(run_evaluation(run, **options))
 
 
 @main.command()
@@ -235,9 +247,9 @@ def export(run: str, **options: Any) -> None:
 @main.command()
 @click.argument("source", metavar="SPEC")
 @_SET
-@click.option("--preflight", is_flag=True, help="Build, reset and step the environment, too.")
+@click.option("--preflight", is_flag=True, help="Also build, reset and step the environment.")
 def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
-    """Show a spec resolved, and the trials that it would run; start nothing."""
+    """Show the resolved spec and its trials; start nothing."""
     _open_import_path(source)
     import yaml
 
@@ -252,12 +264,12 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
         click.echo(f"# observations: {spaces.observation_space}; actions: {spaces.action_space}")
     click.echo(f"# {num_trials(spec)} trials: points of the grid, each with seeds {spec.seeds}")
     for point in points(spec):
-        drawn = " and what is drawn" if has_random(spec) else ""
-        click.echo(f"#   {json.dumps(point) if point else 'the spec as it is'}{drawn}")
+        drawn = " and drawn values" if has_random(spec) else ""
+        click.echo(f"#   {json.dumps(point) if point else 'the spec without changes'}{drawn}")
 
 
 def _registered(table: str) -> list[dict[str, str]]:
-    """Names of a registry, with the first line of what each is."""
+    """Names in a registry, each with the first line of its docstring."""
     import rlssl.auxiliary
     import rlssl.networks  # noqa: F401
     from rlssl import registry
@@ -301,7 +313,7 @@ _LISTS: dict[str, Callable[[], list[dict[str, str]]]] = {
 @click.argument("kind", type=click.Choice(list(_LISTS)))
 @click.option("--json", "as_json", is_flag=True)
 def list_names(kind: str, as_json: bool) -> None:
-    """Show what there is to choose from."""
+    """List the environments, algorithms, losses, encoders or sweeps."""
     _open_import_path()
     rows = _LISTS[kind]()
     if as_json:
@@ -318,9 +330,9 @@ def list_names(kind: str, as_json: bool) -> None:
 def matrix(source: str, overrides: Sequence[str], storage: str) -> None:
     """Train every algorithm with every loss for a few updates; write a table."""
     _open_import_path(source)
-    from rlssl.experiment.commands.matrix import matrix as play
+    from rlssl.experiment.commands.matrix import matrix as run_matrix
 
-    sys.exit(play(source, overrides, storage=storage))
+    sys.exit(run_matrix(source, overrides, storage=storage))
 
 
 @main.command()
@@ -332,22 +344,6 @@ def doctor(storage: str, as_json: bool) -> None:
 
     sys.exit(examine(storage, as_json=as_json))
 
-
-def _announce(name: str, purpose: str) -> None:
-    """Adds a command that is not there yet: asking for it gives a reason and exit code 2."""
-
-    @main.command(
-        name,
-        help=f"{purpose} (not available yet)",
-        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    )
-    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-    def refuse(arguments: Sequence[str]) -> None:
-        raise SpecError(f"rlssl {name} is not available yet.")
-
-
-_announce("record", "Record a video of the policy.")
-_announce("report", "Write an HTML report of runs.")
 
 if __name__ == "__main__":
     main()

@@ -56,6 +56,10 @@ NAMES = {
         "rlssl.algorithms.on_policy.module",
         "ActorCriticModule",
     ),
+    ("rlssl.experiment.tuning.trainable", "TrialRunner"): (
+        "rlssl.experiment.tuning.trainable",
+        "SpecTrainable",
+    ),
     ("rlssl.registry", "_build"): ("rlssl.environments.building", "_build"),
     ("rlssl.rollouts.double_buffering", "HalvedVectorEnv"): (
         "rlssl.rollouts.double_buffering",

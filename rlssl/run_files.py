@@ -1,30 +1,31 @@
 """The name of every file and folder of a run, in one place.
 
-Needs the standard library alone, because `rlssl.analysis` reads runs without torch and Ray.
+This module imports only the standard library, because `rlssl.analysis` reads runs without torch
+and Ray.
 """
 
-#: In the folder of a sweep: its spec, and what a later `rlssl resume` needs besides.
+#: In a sweep's folder: its spec, and the description of the run that `rlssl resume` reads.
 SWEEP_SPEC_FILE = "sweep.yaml"
 RUN_FILE = "run.json"
-#: In the folder of a sweep, when it has ended: the table and the picture of the learning curves.
+#: In a sweep's folder, after it has ended: the table and the plot of the learning curves.
 TABLE_FILE = "table.csv"
 CURVES_FILE = "learning_curves.png"
 
-#: In the folder of a trial: one row an episode; the searched values and the seed; the resolved
-#: spec; and Tune's own results, one JSON object a line.
+#: In a trial's folder: one row per episode; the searched values and the seed; the resolved spec;
+#: and Tune's results, one JSON object per line.
 EPISODES_FILE = "episodes.csv"
 TRIAL_FILE = "trial.json"
 SPEC_FILE = "spec.yaml"
 RESULTS_FILE = "result.json"
 
-#: In the folder of a checkpoint: every file with its checksum, and how far the run had come.
-#: Written last.
+#: In a checkpoint's folder: the checksum of every file, and the progress of the run. Written last.
 MANIFEST = "rlssl_checkpoint.json"
-#: RLlib's own checkpoint: everything that training needs between two episodes.
+#: In a checkpoint's folder: RLlib's own checkpoint.
 ALGORITHM_FOLDER = "algorithm"
-#: The rest that a run needs to go on exactly; see `rlssl.experiment.checkpoints.exact_state`.
+#: In a checkpoint's folder: the state that a run needs besides to continue exactly; see
+#: `rlssl.experiment.checkpoints.exact_state`.
 RUN_STATE_FILE = "run_state.pkl"
-#: The policy alone, as `rlssl.load_policy` reads it.
+#: In a checkpoint's folder: the policy, as `rlssl.load_policy` reads it.
 POLICY_FOLDER = "policy"
 
 #: The two files of a saved policy.

@@ -1,8 +1,9 @@
-"""The command line: what it hands on, what it prints, and its exit codes."""
+"""The command line: the arguments that it passes on, its output, and its exit codes."""
 
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from click.testing import CliRunner, Result
 from rlssl.cli import main, parse_auxiliary
 from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment.spec.loading import load_spec
+from rlssl.experiment.spec.yaml_reader import list_sweeps
 from rlssl.registry import ALGORITHMS
+from tests.experiment.command_line import restored_import_path
+
+ReplaceCommand = Callable[[str, Callable[..., Any]], None]
 
 
 def run(*arguments: str) -> Result:
@@ -20,17 +25,27 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder; what a command puts on the import path is taken back."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty current folder; the import path is restored after the test."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", "/already/there")
-    return tmp_path
+    with restored_import_path():
+        yield tmp_path
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]]:
-    """What train, sweep, resume and evaluate are called with, instead of running."""
+def replace_command(monkeypatch: pytest.MonkeyPatch) -> ReplaceCommand:
+    """Replaces the function that a command calls."""
+
+    def replace(name: str, function: Callable[..., Any]) -> None:
+        monkeypatch.setattr(f"rlssl.experiment.commands.{name}.{name}", function)
+
+    return replace
+
+
+@pytest.fixture
+def calls(replace_command: ReplaceCommand) -> list[tuple[Any, dict[str, Any]]]:
+    """The arguments of each call of train, sweep, resume and evaluate, which do not run."""
     recorded: list[tuple[Any, dict[str, Any]]] = []
 
     def record(target: Any, **options: Any) -> int:
@@ -38,11 +53,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict[str, Any]]]:
         return 1
 
     for name in ("train", "sweep", "resume", "evaluate"):
-        monkeypatch.setattr(f"rlssl.experiment.commands.{name}.{name}", record)
+        replace_command(name, record)
     return recorded
 
 
-def test_train_makes_a_spec_of_its_flags_and_exits_with_its_code(calls: list[Any]) -> None:
+def test_train_builds_a_spec_from_its_flags_and_exits_with_its_code(calls: list[Any]) -> None:
     result = run(
         *("train", "ppo", "CartPole-v1", "--aux", "icm:variant=burda,intrinsic_coeff=0.5"),
         *("--variant", "both", "--seed", "3", "--stop", "env_steps=1e5", "--env-runners", "2"),
@@ -60,7 +75,7 @@ def test_train_makes_a_spec_of_its_flags_and_exits_with_its_code(calls: list[Any
     assert options == {"warm_start": "old", "trusted": True, "address": "auto"}
 
 
-def test_flags_that_are_not_given_leave_the_defaults(calls: list[Any]) -> None:
+def test_missing_flags_leave_the_defaults(calls: list[Any]) -> None:
     run("train", "ppo", "CartPole-v1")
     ((spec, options),) = calls
     assert (spec.seeds, spec.storage, spec.name) == ([0], "./results", "ppo-CartPole-v1")
@@ -68,14 +83,14 @@ def test_flags_that_are_not_given_leave_the_defaults(calls: list[Any]) -> None:
     assert options == {"warm_start": None, "trusted": False, "address": None}
 
 
-def test_what_is_set_wins_over_what_a_flag_says(calls: list[Any]) -> None:
+def test_set_option_wins_over_a_flag(calls: list[Any]) -> None:
     run("train", "ppo", "CartPole-v1", "--seed", "1", "--set", "seed=2", "--set", "env.x=1")
     ((spec, _),) = calls
     assert (spec.seed, spec.seeds) == (2, [2])
     assert spec.env == {"id": "CartPole-v1", "x": 1}
 
 
-def test_the_other_commands_hand_their_options_on(calls: list[Any], folder: Path) -> None:
+def test_other_commands_pass_their_options_on(calls: list[Any], folder: Path) -> None:
     (folder / "s.yaml").write_text("{algorithm: ppo, env: CartPole-v1, stop: {env_steps: 10}}")
     run("sweep", "s.yaml", "--set", "seeds=[4, 5]", "--address", "auto")
     run("resume", "old", "--storage", "there")
@@ -103,7 +118,10 @@ def test_the_other_commands_hand_their_options_on(calls: list[Any], folder: Path
     ("arguments", "message"),
     [
         (["--aux", "imc"], "error: unknown loss 'imc'; did you mean 'icm'?"),
-        (["--aux", "icm:coeff"], "error: --aux icm:coeff: 'coeff' is no KEY=VALUE; write --aux"),
+        (
+            ["--aux", "icm:coeff"],
+            "error: --aux icm:coeff: 'coeff' is not of the form KEY=VALUE; write --aux",
+        ),
         (
             ["--stop", "env_step=5"],
             "error: unknown stop metric 'env_step'; did you mean 'env_steps",
@@ -126,30 +144,31 @@ def test_a_wrong_flag_ends_with_2_and_one_line_before_anything_starts(
     ("error", "code"),
     [(SpecError("no."), 2), (ResourceError("no."), 3), (KeyboardInterrupt(), 130)],
 )
-def test_the_exit_code_says_whose_fault_it_was(
-    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+def test_exit_code_tells_the_kind_of_error(
+    replace_command: ReplaceCommand, error: BaseException, code: int
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("rlssl.experiment.commands.resume.resume", fail)
+    replace_command("resume", fail)
     result = run("resume", "old")
     assert result.exit_code == code
     assert result.stderr.startswith("error: ")
 
 
-def test_a_bug_is_not_passed_off_as_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlssl.experiment.commands.resume.resume", lambda *_, **__: 1 // 0)
+def test_bug_is_not_reported_as_an_error_of_the_user(replace_command: ReplaceCommand) -> None:
+    replace_command("resume", lambda *_, **__: 1 // 0)
     result = run("resume", "old")
     assert result.exit_code == 1
     assert isinstance(result.exception, ZeroDivisionError)
 
 
-@pytest.mark.parametrize("command", ["record", "report"])
-def test_commands_of_later_say_so_whatever_their_arguments(command: str) -> None:
+@pytest.mark.parametrize("command", ["record", "report", "trian"])
+def test_unknown_command_gives_clicks_usual_error(command: str) -> None:
     result = run(command, "RUN", "--fps", "3")
     assert result.exit_code == 2
-    assert result.stderr == f"error: rlssl {command} is not available yet.\n"
+    assert f"Error: No such command '{command}'." in result.stderr
+    assert command not in run("--help").stdout.split()
 
 
 @pytest.mark.parametrize(
@@ -161,11 +180,11 @@ def test_commands_of_later_say_so_whatever_their_arguments(command: str) -> None
         ("icm:a=[1,2],b={c: 3, d: 4}", ("icm", {"a": [1, 2], "b": {"c": 3, "d": 4}})),
     ],
 )
-def test_losses_are_written_as_a_name_and_options(text: str, expected: Any) -> None:
+def test_loss_is_read_as_its_name_and_options(text: str, expected: Any) -> None:
     assert parse_auxiliary(text) == expected
 
 
-def test_modules_beside_the_spec_and_in_the_current_folder_are_found_everywhere(
+def test_modules_beside_the_spec_and_in_the_current_folder_can_be_imported(
     folder: Path, calls: list[Any]
 ) -> None:
     (folder / "elsewhere").mkdir()
@@ -185,7 +204,7 @@ def test_modules_beside_the_spec_and_in_the_current_folder_are_found_everywhere(
     assert sys.path[-2:] == [str(folder), str(folder / "elsewhere")]
 
 
-def test_inspect_shows_the_resolved_spec_and_its_trials(folder: Path) -> None:
+def test_inspect_shows_the_resolved_spec_and_its_points(folder: Path) -> None:
     (folder / "s.yaml").write_text(
         """
 algorithm: ppo
@@ -207,7 +226,7 @@ stop: {env_steps: 1e3}
     )
 
 
-def test_inspect_can_try_the_environment(folder: Path) -> None:
+def test_inspect_with_preflight_builds_the_environment(folder: Path) -> None:
     (folder / "s.yaml").write_text(
         "{algorithm: ppo, env: {id: CartPole-v1, wrong: 1}, stop: {env_steps: 10}}"
     )
@@ -227,21 +246,21 @@ def test_inspect_can_try_the_environment(folder: Path) -> None:
         *(("encoders", "mlp"), ("envs", "memory/cue"), ("envs", "any gymnasium id")),
     ],
 )
-def test_what_is_registered_is_listed_for_people_and_programs(kind: str, name: str) -> None:
+def test_registered_names_are_listed_as_text_and_as_json(kind: str, name: str) -> None:
     assert any(line.startswith(name) for line in run("list", kind).stdout.splitlines())
     rows = json.loads(run("list", kind, "--json").stdout)
     assert name in [row["name"] for row in rows]
 
 
-def test_sweeps_are_listed_and_a_wrong_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlssl.experiment.spec.yaml_reader.list_sweeps", lambda: ["quickstart"])
-    assert run("list", "sweeps").stdout == "quickstart\n"
+def test_sweeps_are_listed_and_a_wrong_kind_is_refused() -> None:
+    names = run("list", "sweeps").stdout.splitlines()
+    assert names == list_sweeps() and "quickstart" in names
     assert run("list", "swepes").exit_code == 2
 
 
-def test_a_path_is_printed_absolute_alone_on_its_line_however_long(
-    monkeypatch: pytest.MonkeyPatch, folder: Path
+def test_long_path_is_printed_absolute_on_a_line_of_its_own(
+    replace_command: ReplaceCommand, folder: Path
 ) -> None:
     long = Path("x" * 150, "export")
-    monkeypatch.setattr("rlssl.experiment.commands.export.export", lambda run, **_: long)
+    replace_command("export", lambda run, **_: long)
     assert run("export", "old").stdout == f"{folder / long}\n"

@@ -1,1 +1,1 @@
-"""From a YAML file to trained policies: specs, training, sweeps, evaluation."""
+"""Specs, training, sweeps and evaluation: from a YAML file to trained policies."""

@@ -1,4 +1,4 @@
-"""What a result was made with: versions, commit, machine."""
+"""Records how a result was made: versions, git commit, machine."""
 
 import functools
 import importlib.metadata
@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-#: The packages whose version may change a result.
+#: Packages whose version may change a result.
 _PACKAGES = (
     "rlssl",
     "ray",
@@ -25,7 +25,7 @@ _PACKAGES = (
 
 @functools.cache
 def provenance() -> dict[str, Any]:
-    """Versions, git commit of the source tree (None outside one), Python and machine."""
+    """Versions, git commit of the source tree (None if there is none), Python and machine."""
     return {
         "versions": {name: _version(name) for name in _PACKAGES},
         "git_commit": _git_commit(),

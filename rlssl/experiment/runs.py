@@ -1,4 +1,7 @@
-"""Finds runs on disk: a sweep's folder, a trial's, an exported policy, or a name in the storage."""
+"""Finds runs on disk by folder or by name, and loads their policies.
+
+`rlssl.load_policy` lives here, so this module imports neither Tune's launch nor the cluster.
+"""
 
 import json
 import os
@@ -16,15 +19,15 @@ from rlssl.run_files import POLICY_FILE, POLICY_FOLDER, RUN_FILE, TRIAL_FILE
 
 
 def locate(run: str | Path, storage: str = DEFAULT_STORAGE) -> Path:
-    """The folder of a run.
+    """The absolute folder of a run.
 
     Args:
-        run: A folder, or the name of one below ``storage``: of runs that share the name, with
-            timestamps appended, the newest.
-        storage: Where names are looked up.
+        run: A folder, or the name of a run below ``storage``. If several runs share the name (with
+            timestamps appended), the newest is taken.
+        storage: The folder in which names are looked up.
 
     Raises:
-        SpecError: If there is none.
+        SpecError: If there is no such run.
     """
     if Path(run).is_dir():
         return Path(run).resolve()
@@ -32,18 +35,21 @@ def locate(run: str | Path, storage: str = DEFAULT_STORAGE) -> Path:
     named = [root / str(run), *root.glob(f"{run}-[0-9]*-[0-9]*")]
     found = [folder for folder in named if (folder / RUN_FILE).is_file()]
     if not found:
-        raise SpecError(f"no run '{run}': neither a folder nor a name below {root.resolve()}.")
+        raise SpecError(
+            f"no run '{run}': it is neither a folder nor the name of a run below {root.resolve()}."
+        )
     return max(found, key=lambda folder: (folder / RUN_FILE).stat().st_mtime).resolve()
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """What was noted when the run began; makes the plug-ins of a trusted run importable here.
+    """Reads the description of a run; makes the plug-ins of a trusted run importable.
 
     Raises:
-        SpecError: If the folder is no run's, or the run needs what only its script registered.
+        SpecError: If the folder is not a run's folder, or if the run needs names that only its
+            script registered.
     """
     if not (folder / RUN_FILE).is_file():
-        raise SpecError(f"{folder} is not the folder of a run: it holds no {RUN_FILE}.")
+        raise SpecError(f"{folder} is not the folder of a run: it has no {RUN_FILE}.")
     try:
         run: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
         paths, registered = run["python_path"], run["registered_by_script"]
@@ -72,29 +78,29 @@ def _require_registrations(names: Sequence[str]) -> None:
 
 
 def sweep_folder(folder: Path) -> Path:
-    """The folder of the whole run, given it or one of its trials'."""
+    """The folder of the whole run, from itself or from the folder of one of its trials."""
     return folder.parent if (folder / TRIAL_FILE).is_file() else folder
 
 
 def trial_folders(folder: Path) -> list[Path]:
-    """The trials of a run, or the one trial whose folder it is.
+    """The folders of a run's trials; ``[folder]`` if ``folder`` is a trial's.
 
     Raises:
-        SpecError: If there are none.
+        SpecError: If the run has no trials.
     """
     if (folder / TRIAL_FILE).is_file():
         return [folder]
     trials = sorted(path.parent for path in folder.glob(f"*/{TRIAL_FILE}"))
     if not trials:
-        raise SpecError(f"{folder} holds no trial.")
+        raise SpecError(f"{folder} has no trials.")
     return trials
 
 
 def policy_folders(folder: Path) -> list[Path]:
-    """The newest valid policy of each trial, or the exported policy itself.
+    """The newest valid policy of each trial; ``[folder]`` if ``folder`` is an exported policy.
 
     Raises:
-        SpecError: If a trial has no valid checkpoint, or no policy that can act by itself.
+        SpecError: If a trial has no valid checkpoint, or its checkpoint holds no policy.
     """
     if (folder / POLICY_FILE).is_file():
         return [folder]
@@ -103,17 +109,17 @@ def policy_folders(folder: Path) -> list[Path]:
     policies = [newest_checkpoint(trial) / POLICY_FOLDER for trial in trials]
     if missing := [str(policy) for policy in policies if not policy.is_dir()]:
         raise SpecError(
-            f"{missing[0]} does not exist: policies behind connectors.env_to_module of your own "
-            "cannot act by themselves yet."
+            f"{missing[0]} does not exist: a run with connectors.env_to_module saves no policy, "
+            "because the policy needs these connectors to act."
         )
     return policies
 
 
 def newest_checkpoint(trial: Path) -> Path:
-    """The newest valid checkpoint of a trial.
+    """The folder of a trial's newest valid checkpoint.
 
     Raises:
-        SpecError: If there is none.
+        SpecError: If the trial has no valid checkpoint.
     """
     found = checkpoint.newest_valid(trial)
     if found is None:
@@ -122,15 +128,15 @@ def newest_checkpoint(trial: Path) -> Path:
 
 
 def single_policy_folder(run: str | Path, storage: str = DEFAULT_STORAGE) -> Path:
-    """The policy of a run that has one trial, or of an export.
+    """The policy folder of a run with one trial, or of an export.
 
     Raises:
-        SpecError: If there are several trials, naming them.
+        SpecError: If the run has several trials; lists them.
     """
     folders = policy_folders(locate(run, storage))
     if len(folders) > 1:
         names = "\n".join(str(folder.parent.parent) for folder in folders)
-        raise SpecError(f"'{run}' has several trials; name one:\n{names}")
+        raise SpecError(f"'{run}' has several trials; give the folder of one:\n{names}")
     return folders[0]
 
 
@@ -139,16 +145,27 @@ def load_policy(
 ) -> Policy:
     """Loads a trained policy: ``policy.act(observation, explore=False)``.
 
-    Reads safetensors and JSON alone; nothing in the files is executed.
+    It reads only safetensors and JSON files; it executes nothing that they contain.
 
     Args:
-        run_or_export: A trial's folder, the folder or name of a run with one trial, or what
-            ``rlssl export`` wrote.
-        storage: Where names are looked up.
-        trusted: Imports the plug-ins that a policy of foreign origin names; see `rlssl.trust`.
+        run_or_export: A trial's folder, the folder or name of a run with one trial, or a folder
+            that ``rlssl export`` wrote.
+        storage: The folder in which names are looked up.
+        trusted: Imports the plug-ins named by a policy of foreign origin; see `rlssl.trust`.
 
     Raises:
-        SpecError: If there is no such run, or no valid checkpoint in it.
+        SpecError: If there is no such run, or the run has no valid checkpoint.
+
+    Example:
+        The first lines need a run, as ``rlssl train ppo CartPole-v1`` makes one.
+
+        >>> policy = load_policy("ppo-CartPole-v1")  # doctest: +SKIP
+        >>> policy.act(observation, explore=False)  # doctest: +SKIP
+        1
+        >>> load_policy("no-such-run", storage="/nowhere")
+        Traceback (most recent call last):
+        rlssl.errors.SpecError: no run 'no-such-run': it is neither a folder nor the name of a run \
+below /nowhere.
     """
     if trusted:
         trust.accept(sweep_folder(locate(run_or_export, storage)))

@@ -68,7 +68,7 @@ def test_training_spreads_its_runners_and_survives_the_loss_of_a_node(
     run = rlssl(*TRAIN, *SLOW, "--env-runners", "2", "--stop", "env_steps=25000", "--name", "run")
     run.wait_until(lambda: checkpoints(only_trial_or(lab)) >= 2)
     assert sorted(nodes.actors("VectorEnvRunner")) == sorted(both)
-    (home,) = nodes.actors("TrialRunner")
+    (home,) = nodes.actors("SpecTrainable")
     (other,) = set(both) - {home}
     nodes.remove(other)
     # Once dead, its runner is started again where there is room.
@@ -111,7 +111,7 @@ def test_a3c_goes_on_without_the_worker_of_a_lost_node_until_there_is_room_again
         return [number for number, _ in itertools.groupby(row["workers_alive"] for row in rows())]
 
     run.wait_until(lambda: alive()[-1:] == [2])
-    (home,) = nodes.actors("TrialRunner")
+    (home,) = nodes.actors("SpecTrainable")
     others = nodes.actors("VectorWorker")
     assert len({home, *others}) == 3
     nodes.remove(others[0])
@@ -157,7 +157,7 @@ def test_sweep_goes_on_where_a_node_was_lost_with_its_trial(
     sweep = rlssl("sweep", "run.yaml")
     folder = lab / "results" / "run"
     sweep.wait_until(lambda: sum(checkpoints(f) >= 2 for f in folder.glob("*")) == 2)
-    assert sorted(nodes.actors("TrialRunner")) == sorted(both)
+    assert sorted(nodes.actors("SpecTrainable")) == sorted(both)
     nodes.remove(both[0])
     printed = sweep.finish()
     assert "lost a process" in printed and "try 1 of 2" in printed
@@ -206,7 +206,7 @@ def test_plugin_is_sent_to_nodes_that_do_not_see_its_folder(
         seen = set[str]()
 
         def has_ended() -> bool:
-            seen.update(nodes.actors("VectorEnvRunner"), nodes.actors("TrialRunner"))
+            seen.update(nodes.actors("VectorEnvRunner"), nodes.actors("SpecTrainable"))
             return run.process.poll() is not None
 
         run.wait_until(has_ended)

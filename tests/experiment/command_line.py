@@ -1,18 +1,30 @@
-"""The command line in processes of their own, and the folders that runs leave."""
+"""Runs the command line in separate processes, and reads the folders that runs leave."""
 
+import contextlib
 import json
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rlssl.run_files import MANIFEST
 
 
+@contextlib.contextmanager
+def restored_import_path() -> Iterator[None]:
+    """Restores ``sys.path`` afterwards: commands add folders to it."""
+    before = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
 def rlssl(*arguments: str, cwd: Path, code: int = 0) -> tuple[str, str]:
-    """Runs the command line, which must exit with ``code``; returns its output and its errors."""
+    """Runs the command line and checks its exit code; returns its stdout and stderr."""
     done = subprocess.run(
         [sys.executable, "-m", "rlssl.cli", *arguments], cwd=cwd, capture_output=True, text=True
     )
@@ -21,7 +33,7 @@ def rlssl(*arguments: str, cwd: Path, code: int = 0) -> tuple[str, str]:
 
 
 def only_trial(run: Path) -> Path:
-    """The folder of a run's one trial."""
+    """The folder of a run's only trial."""
     (marker,) = run.glob("*/trial.json")
     return marker.parent
 
@@ -32,7 +44,7 @@ def results(trial: Path) -> list[dict[str, Any]]:
 
 
 def wait_for_checkpoints(process: subprocess.Popen[Any], run: Path, count: int) -> None:
-    """Waits while ``process`` trains, until ``run`` has so many checkpoints."""
+    """Waits until ``run`` has ``count`` checkpoints; ``process`` must keep running meanwhile."""
     deadline = time.monotonic() + 240
     while len(list(run.glob(f"*/checkpoint_*/{MANIFEST}"))) < count:
         assert process.poll() is None and time.monotonic() < deadline
@@ -42,14 +54,15 @@ def wait_for_checkpoints(process: subprocess.Popen[Any], run: Path, count: int) 
 def write_failing_env(
     path: Path, name: str, error: str, *, after: int, for_good: bool = False
 ) -> None:
-    """Writes a plug-in whose environment raises once it has made some steps.
+    """Writes a plug-in whose environment raises an error after some steps.
 
     Args:
-        path: Of the module.
-        name: To register.
+        path: Path of the module.
+        name: Name of the environment.
         error: The expression to raise.
-        after: Steps that go well.
-        for_good: Whether they are those of all copies in a process, so that a new one fails, too.
+        after: Number of steps before the error.
+        for_good: Whether all environments of a process share the count of steps, so that a
+            rebuilt environment fails again.
     """
     counter = "Failing" if for_good else "self"
     path.write_text(

@@ -86,7 +86,7 @@ def test_every_algorithm_trains_with_two_losses_is_resumed_and_exported(
     expected = evaluate(trial, tmp_path)
     exported = rlssl("export", str(trial), cwd=tmp_path)[0].splitlines()[-1]
     assert evaluate(exported, tmp_path) == expected
-    assert "is at its end" in rlssl("resume", "small", cwd=tmp_path)[0]
+    assert "has finished" in rlssl("resume", "small", cwd=tmp_path)[0]
 
 
 def by_hand(exported: str, env_id: str) -> list[float]:
@@ -120,7 +120,7 @@ def test_killed_run_resumes_with_its_counters_and_schedule(tmp_path: Path) -> No
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     rlssl("resume", str(run), cwd=tmp_path)
-    assert "is at its end" in rlssl("resume", str(run), cwd=tmp_path)[0]
+    assert "has finished" in rlssl("resume", str(run), cwd=tmp_path)[0]
     trial = only_trial(run)
     log = results(trial)
     resumed = next(row for row in log if row["env_steps_at_start"] > 0)

@@ -1,4 +1,4 @@
-"""Processes of a run are killed while it trains: nothing that was learned is lost, or hidden."""
+"""Killed processes of a run: nothing learned is lost, and no fault is hidden."""
 
 import os
 import re
@@ -26,14 +26,14 @@ from tests.experiment.command_line import (
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
 
-#: Slow enough to be hit while it trains: about 700 env steps a second.
+#: Slow enough that a kill hits the run while it trains: about 700 env steps per second.
 COMMAND = ["train", "ppo", "CartPole-v1", "--seed", "1"]
 COMMAND += ["--set", "training.train_batch_size_per_learner=256", "--set", "training.num_epochs=12"]
 COMMAND += ["--set", "checkpoint.every_env_steps=1000", "--stop", "env_steps=10000"]
 
 
 class Run:
-    """A command line in a process of its own, and the folder of the run that it starts."""
+    """A command line in a separate process, and the folder of the run that it starts."""
 
     def __init__(self, folder: Path, name: str, *arguments: str) -> None:
         self.folder = folder / "results" / name
@@ -53,7 +53,7 @@ class Run:
         wait_for_checkpoints(self.process, self.folder, count)
 
     def kill(self, title: str, how: int = signal.SIGKILL) -> int:
-        """Signals the first Ray process of this run with such a title; returns its pid."""
+        """Signals the first Ray process of this run whose title starts so; returns its pid."""
         pids = [
             pid for pid in descendants(self.process.pid) if process_title(pid).startswith(title)
         ]
@@ -62,7 +62,7 @@ class Run:
         return pids[0]
 
     def finish(self) -> tuple[str, str]:
-        """What it printed, and to stderr; it must have ended well."""
+        """Waits for the process, which must succeed; returns its stdout and stderr."""
         printed, errors = self.process.communicate(timeout=300)
         assert self.process.returncode == 0, printed + errors
         return printed, errors
@@ -104,7 +104,7 @@ def runs(tmp_path: Path) -> Iterator[Any]:
 
     yield start
     for run in started:
-        # Workers of Ray are in sessions of their own: they end with their raylet.
+        # Ray starts its workers in separate sessions, so each process is killed by its id.
         below = descendants(run.process.pid) if run.process.poll() is None else []
         for pid in [*below, *([run.process.pid] if below else [])]:
             try:
@@ -126,7 +126,7 @@ def damage(folder: Path) -> None:
     state.write_bytes(state.read_bytes()[:-10])
 
 
-def test_killed_driver_resumes_to_the_run_that_was_never_killed(runs: Any, tmp_path: Path) -> None:
+def test_run_resumed_after_a_kill_equals_the_uninterrupted_run(runs: Any, tmp_path: Path) -> None:
     options = [*COMMAND, "--aux", "icm"]
     killed = runs("killed", *options)
     killed.wait_for_checkpoints(2)
@@ -137,11 +137,11 @@ def test_killed_driver_resumes_to_the_run_that_was_never_killed(runs: Any, tmp_p
     refuses_to_resume_from_nothing(killed, tmp_path)
     printed, _ = rlssl("resume", str(killed.folder), cwd=tmp_path)
     (started_at,) = {row["env_steps_at_start"] for row in killed.results()} - {0}
-    assert f"{started_at:,} env steps done at" in printed and started_at >= 2000
+    assert f"Continuing after {started_at:,} env steps from" in printed and started_at >= 2000
 
     whole = runs("whole", *options)
     whole.finish()
-    # One history in each file; and the same one, down to the last bit of the weights.
+    # The files hold the same history, and the weights are equal to the last bit.
     assert (killed.trial() / "episodes.csv").read_text() == (
         whole.trial() / "episodes.csv"
     ).read_text()
@@ -154,9 +154,9 @@ def test_killed_driver_resumes_to_the_run_that_was_never_killed(runs: Any, tmp_p
 
 
 def wait_until_gone(pids: list[int]) -> None:
-    """Whatever trains or writes ends with its driver; Ray's agents, which do not, take a minute."""
+    """Waits until the trial's process has ended; Ray's own agents may take a minute longer."""
     deadline = time.monotonic() + 10
-    while any(process_title(pid).startswith("ray::TrialRunner") for pid in pids):
+    while any(process_title(pid).startswith("ray::SpecTrainable") for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -172,11 +172,11 @@ def refuses_to_resume_from_nothing(run: Run, tmp_path: Path) -> None:
     assert time.monotonic() - start < 20
 
 
-def test_killed_trial_goes_on_from_the_newest_checkpoint_that_is_whole(runs: Any) -> None:
+def test_killed_trial_continues_from_the_newest_valid_checkpoint(runs: Any) -> None:
     run = runs("trial", *COMMAND)
     run.wait_for_checkpoints(2)
-    # Stopped first, so that it makes no other checkpoint before it dies.
-    pid = run.kill("ray::TrialRunner", signal.SIGSTOP)
+    # Stopped first, so that it writes no further checkpoint before it dies.
+    pid = run.kill("ray::SpecTrainable", signal.SIGSTOP)
     found = checkpoint.newest_valid(run.trial())
     assert found is not None
     damage(found.path)
@@ -185,7 +185,7 @@ def test_killed_trial_goes_on_from_the_newest_checkpoint_that_is_whole(runs: Any
     os.kill(pid, signal.SIGKILL)
     _, errors = run.finish()
     assert {row["env_steps_at_start"] for row in run.results()} == {0, before.env_steps}
-    assert f"goes on from {before.env_steps:,} env steps, try 1 of 2" in errors
+    assert f"continues from {before.env_steps:,} env steps, try 1 of 2" in errors
     assert "is truncated or changed" in errors
     steps = episode_steps(run)
     assert steps == sorted(steps) and steps[-1] > 9000
@@ -197,22 +197,20 @@ def episode_steps(run: Run) -> list[int]:
 
 
 @pytest.mark.parametrize("num_learners", [1, 2])
-def test_killed_learner_is_a_failure_that_the_trial_recovers_from(
-    runs: Any, num_learners: int
-) -> None:
+def test_trial_recovers_from_a_killed_learner(runs: Any, num_learners: int) -> None:
     run = runs("learner", *COMMAND, "--set", f"resources.learners={num_learners}")
     run.wait_for_checkpoints(2)
     run.kill("ray::_WrappedExecutable")
     _, errors = run.finish()
     (started_at,) = {row["env_steps_at_start"] for row in run.results()} - {0}
     assert started_at >= 2000 and run.results()[-1]["env_steps"] >= 10000
-    # Of two, the survivor may speak first.
+    # With two Learners, the surviving one may report the loss first.
     who = "ActorDiedError" if num_learners == 1 else "(ActorDiedError|PeersLostError)"
     assert re.search(rf"lost a process \({who}.*try 1 of 2", errors)
 
 
 def test_killed_env_runner_is_replaced_and_counted(runs: Any) -> None:
-    # Long enough for the new one to be there before the end.
+    # Long enough for the new EnvRunner to start before the end.
     run = runs("runner", *COMMAND, "--env-runners", "2", "--stop", "env_steps=40000")
     run.wait_for_checkpoints(2)
     run.kill("ray::VectorEnvRunner")
@@ -225,7 +223,7 @@ def test_killed_env_runner_is_replaced_and_counted(runs: Any) -> None:
     assert rows[-1]["env_steps"] >= 40000
 
 
-def test_what_an_environment_raises_is_not_tried_again(tmp_path: Path) -> None:
+def test_error_of_an_environment_is_not_retried(tmp_path: Path) -> None:
     error = 'ConnectionResetError("the robot fell over")'
     module = tmp_path / "hopeless.py"
     write_failing_env(module, "lab/Hopeless", error, after=600, for_good=True)

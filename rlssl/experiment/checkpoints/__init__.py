@@ -1,1 +1,1 @@
-"""Checkpoints of a trial, and what they must hold to go on exactly."""
+"""Checkpoints of a trial, the state to continue exactly, and warm starts."""

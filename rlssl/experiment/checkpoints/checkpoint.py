@@ -1,4 +1,4 @@
-"""Checkpoints that prove themselves: a manifest of checksums beside what RLlib saves."""
+"""Verified checkpoints: RLlib's files, and a manifest with a checksum of every file."""
 
 import json
 import logging
@@ -23,18 +23,17 @@ from rlssl.system.random_state import undisturbed_generators
 
 logger = logging.getLogger(__name__)
 
-
-#: Names of checkpoints, and of those that are being written.
+#: Name patterns of finished checkpoints, and of checkpoints that are being written.
 _FINISHED, _UNFINISHED = "checkpoint_*", ".checkpoint_*.writing"
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """A checkpoint whose files are all there and unchanged."""
+    """A valid checkpoint: all its files exist and match their checksums."""
 
     path: Path
     env_steps: int
-    # What else the trial counts; see `TrialRunner`.
+    # Other counters of the trial; see `SpecTrainable.save_checkpoint`.
     progress: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -43,8 +42,8 @@ def save(
 ) -> None:
     """Writes the algorithm's state, its policy and the manifest into ``folder``.
 
-    Saving changes nothing of what the run does next. Without the policy where connectors of the
-    user's own belong to it; see `Policy`.
+    Saving does not change how the run continues. The policy is left out if the user configured
+    their own connectors; see `Policy`.
     """
     with undisturbed_generators():
         algorithm.save_to_path(str(folder / ALGORITHM_FOLDER))
@@ -57,46 +56,48 @@ def save(
 
 
 def restore(algorithm: Algorithm, found: CheckpointInfo) -> int:
-    """Lets a newly built algorithm go on from a checkpoint.
+    """Restores a checkpoint into a newly built algorithm.
 
     Returns:
-        Number of open episodes that are lost, because their environments could not be kept.
+        Number of open episodes that are lost, because their environments could not be saved.
     """
     algorithm.restore_from_path(str(found.path / ALGORITHM_FOLDER))
-    # Checkpoints of before this file existed have none.
+    # Checkpoints of early versions have no such file.
     state = found.path / RUN_STATE_FILE
     return exact_state.give(algorithm, exact_state.RunState.load(state)) if state.is_file() else 0
 
 
 def publish(written: Path, target: Path) -> None:
-    """Copies a complete checkpoint to its place, where it appears whole or not at all.
+    """Copies a finished checkpoint to its final folder, atomically.
 
     Args:
         written: The folder to copy.
-        target: ``checkpoint_N``; what is there already is replaced.
+        target: ``checkpoint_N``; an existing folder is replaced.
     """
-    aside = target.with_name(f".{target.name}.writing")
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(written, aside)
-    for path in (*_files(aside), *(path for path in aside.rglob("*") if path.is_dir()), aside):
+    temporary = target.with_name(f".{target.name}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(written, temporary)
+    folders = [path for path in temporary.rglob("*") if path.is_dir()]
+    for path in (*_files(temporary), *folders, temporary):
         flush(path)
     if target.exists():
-        # Of a process that died before Tune heard of it.
+        # Left by a process that died before it reported this checkpoint to Tune.
         replaced = target.with_name(f".{target.name}.replaced.writing")
         shutil.rmtree(replaced, ignore_errors=True)
         target.rename(replaced)
-        aside.rename(target)
+        temporary.rename(target)
         shutil.rmtree(replaced)
     else:
-        aside.rename(target)
+        temporary.rename(target)
     flush(target.parent)
 
 
 def publish_through(storage: Any) -> None:
-    """Makes Tune's storage of one trial use `publish`, where it is a file system like any other.
+    """Makes Tune's storage of this trial copy checkpoints with `publish`, on a local file system.
 
-    Tune itself copies file by file into the final folder. The one method that does is replaced, in
-    the one object that this process has; `test_tune_still_copies_through_this_method` watches it.
+    Tune itself copies file by file into the final folder. This function replaces the method that
+    copies, only in this process's storage object. `test_tune_still_copies_through_this_method`
+    fails if Ray renames that method.
     """
     if not isinstance(storage.storage_filesystem, pyarrow.fs.LocalFileSystem):
         return
@@ -112,21 +113,21 @@ def publish_through(storage: Any) -> None:
 
 
 def remove_unfinished(trial_folder: Path) -> None:
-    """Deletes what a killed process was writing."""
+    """Deletes unfinished checkpoints that a killed process left."""
     for folder in trial_folder.glob(_UNFINISHED):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def check(folder: Path) -> CheckpointInfo:
-    """Verifies a checkpoint.
+    """Verifies every file of a checkpoint.
 
     Raises:
-        SpecError: Naming the file that is missing or changed.
+        SpecError: If a file is missing or changed; names the file.
     """
     manifest = _read_manifest(folder)
     for name, expected in manifest["files"].items():
         if not (folder / name).is_file():
-            raise SpecError(f"checkpoint {folder} lacks {name}.")
+            raise SpecError(f"checkpoint {folder} has no file {name}.")
         if checksum(folder / name) != expected:
             raise SpecError(f"checkpoint {folder}: {name} is truncated or changed.")
     return CheckpointInfo(
@@ -137,7 +138,7 @@ def check(folder: Path) -> CheckpointInfo:
 
 
 def newest_valid(trial_folder: Path) -> CheckpointInfo | None:
-    """The valid checkpoint with the most env steps; those skipped are logged with the reason."""
+    """The valid checkpoint with the most env steps; invalid ones are logged with the reason."""
     valid = []
     for folder in sorted(trial_folder.glob(_FINISHED)):
         try:
@@ -148,16 +149,16 @@ def newest_valid(trial_folder: Path) -> CheckpointInfo | None:
 
 
 def newest_or_none_yet(trial_folder: Path) -> CheckpointInfo | None:
-    """As `newest_valid`; None for a trial that has made no checkpoint yet.
+    """Like `newest_valid`; None only if the trial has no checkpoint yet.
 
     Raises:
-        SpecError: If there are checkpoints, and none of them is valid.
+        SpecError: If the trial has checkpoints, and none of them is valid.
     """
     found = newest_valid(trial_folder)
     if found is None and any(trial_folder.glob(_FINISHED)):
         raise SpecError(
             f"{trial_folder} has no valid checkpoint left; delete its checkpoint_* folders to "
-            "start this trial again from the beginning."
+            "restart this trial from the beginning."
         )
     return found
 

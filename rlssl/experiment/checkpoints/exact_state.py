@@ -1,7 +1,8 @@
-"""What a run needs to go on bit for bit, beyond RLlib's own checkpoint.
+"""The state that a run needs to continue bit for bit, beyond RLlib's own checkpoint.
 
-Of every EnvRunner, Learner and of the trial's own process: environments in the middle of their
-episodes, and random generators; of Learners also what connectors and losses keep of open episodes.
+It holds the environments in mid-episode of every EnvRunner; the random generators of every
+EnvRunner, every Learner and the trial's own process; and what Learner connectors and losses
+remember about open episodes.
 """
 
 import functools
@@ -20,36 +21,36 @@ from rlssl.system.random_state import generators, set_generators
 
 logger = logging.getLogger(__name__)
 
-#: Bytes that the environments of all runners together may take in a checkpoint.
+#: The most bytes that the environments of all EnvRunners together may take in a checkpoint.
 MAX_ENVIRONMENT_BYTES = 256 * 2**20
 
-#: Attributes of connectors and losses that follow open episodes, in no state of RLlib's.
+#: Attributes of connectors and losses that track open episodes. RLlib's state lacks them.
 _FOLLOWS_EPISODES = ("_open_returns",)
 
 
 @dataclass(frozen=True)
 class RunState:
-    """Everything that `take` took."""
+    """The result of `take`."""
 
-    # Of the trial's own process.
+    # Random generators of the trial's own process.
     generators: dict[str, Any]
-    # Worker index (0: in the trial's process) -> its state.
+    # Worker index (0: in the trial's process) -> state of the EnvRunner.
     runners: dict[int, RunnerState] = field(default_factory=dict)
-    # One for each Learner, by rank.
+    # One state per Learner, by rank.
     learners: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def open_episodes(self) -> int:
-        """Games that were begun and not finished, over all runners."""
+        """Number of unfinished episodes of all EnvRunners."""
         return sum(state.open_episodes for state in self.runners.values())
 
     def save(self, path: Path) -> None:
-        """Writes it; as RLlib's own, the file is a pickle."""
+        """Writes the state as a pickle, like RLlib's own checkpoint files."""
         path.write_bytes(pickle.dumps(self))
 
     @staticmethod
     def load(path: Path) -> "RunState":
-        """Reads what ``save`` wrote."""
+        """Reads a file that ``save`` wrote."""
         state: RunState = pickle.loads(path.read_bytes())
         return state
 
@@ -68,16 +69,17 @@ def take(algorithm: Algorithm) -> RunState:
 
 
 def give(algorithm: Algorithm, state: RunState) -> int:
-    """Lets a newly built ``algorithm``, whose RLlib state is restored, go on from ``state``.
+    """Restores ``state`` into a newly built ``algorithm`` whose RLlib state is restored already.
 
     Args:
         algorithm: Built from the same config.
-        state: From `take`.
+        state: The result of `take`.
 
     Returns:
-        Number of open episodes that could not be taken up again; a line in the log says why.
+        Number of open episodes that could not be continued; the log gives the reason.
     """
-    # RLlib sends remote runners the restored weights, and does not wait: they might sample before.
+    # RLlib sends the restored weights to remote runners without waiting: a runner could sample
+    # with old weights.
     algorithm.env_runner_group.sync_weights(
         from_worker_or_learner_group=algorithm.learner_group,
         inference_only=True,
@@ -97,7 +99,7 @@ def give(algorithm: Algorithm, state: RunState) -> int:
     if total := sum(abandoned.values()):
         words = next(filter(None, (reasons.get(index) for index in abandoned)), "a runner is gone")
         logger.warning(
-            "%d open episodes are dropped, and the environments start over: %s.", total, words
+            "%d open episodes are dropped, and their environments are reset: %s.", total, words
         )
     return total
 
@@ -133,17 +135,17 @@ def _to_learners(learner: Any, states: list[dict[str, Any]]) -> None:
 
 
 def _parts(learner: Any) -> Iterator[tuple[str, Any]]:
-    """The connector pieces and the modules of a Learner, each with a name of its own."""
+    """The connector pieces and modules of a Learner, each with a unique name."""
     for position, piece in enumerate(learner._learner_connector.connectors):
         yield f"connector {position} {type(piece).__name__}", piece
-    # RLlib's container of modules iterates over nothing by itself.
+    # Iterating over RLlib's container of modules yields nothing; its keys do.
     for module_id in tuple(learner.module.keys()):
         for name, module in learner.module[module_id].unwrapped().named_modules():
             yield f"{module_id} {name}", module
 
 
 def _kept(part: Any) -> dict[str, Any]:
-    """What changes in training and is in no state of RLlib's."""
+    """State that changes in training and is missing from RLlib's state."""
     kept = {key: vars(part)[key] for key in _FOLLOWS_EPISODES if key in vars(part)}
     for key, value in vars(part).items():
         if isinstance(value, torch.Generator):

@@ -1,4 +1,4 @@
-"""`rlssl train --from RUN`: proves that the weights fit before anything starts."""
+"""`rlssl train --from RUN`: checks that the weights fit before anything starts."""
 
 import pickle
 from pathlib import Path
@@ -19,7 +19,7 @@ from rlssl.experiment.spec.schema import Spec
 from rlssl.old_names import renamed_state
 from rlssl.run_files import ALGORITHM_FOLDER, SPEC_FILE
 
-#: Where RLlib keeps the module's weights, below a checkpoint of ours: a pickle.
+#: Path of the module's weights inside an rlssl checkpoint; RLlib writes it as a pickle.
 WEIGHTS = Path(
     ALGORITHM_FOLDER,
     COMPONENT_LEARNER_GROUP,
@@ -31,15 +31,15 @@ WEIGHTS = Path(
 
 
 def check_fits(found: Path, module: RLModule, spec: Spec) -> None:
-    """Compares the weights of a checkpoint with the networks that they are for.
+    """Compares the shapes of a checkpoint's weights with those of the networks to fill.
 
     Args:
-        found: A checkpoint that is trusted.
-        module: Built from ``spec``.
-        spec: Of the trial that is to start.
+        found: A trusted checkpoint.
+        module: The networks, built from ``spec``.
+        spec: The spec of the trial to start.
 
     Raises:
-        SpecError: Naming both specs and the first weight that differs.
+        SpecError: If the weights do not fit; names both specs and the first weight that differs.
     """
     with (found / WEIGHTS).open("rb") as file:
         saved = {name: np.shape(value) for name, value in renamed_state(pickle.load(file)).items()}
@@ -49,7 +49,7 @@ def check_fits(found: Path, module: RLModule, spec: Spec) -> None:
             raise SpecError(
                 f"--from {found} does not fit '{spec.name}' ({_words(_settings(spec))}): weight "
                 f"'{name}' is {_size(saved, name)} there, {_size(wanted, name)} here. That "
-                f"checkpoint is of {_origin(found)}; give this run the same env, model and "
+                f"checkpoint belongs to {_origin(found)}; give this run the same env, model and "
                 "auxiliary, or leave --from out."
             )
 

@@ -1,4 +1,4 @@
-"""`rlssl resume`: continues what was interrupted, from every trial's newest valid checkpoint."""
+"""`rlssl resume`: continues an interrupted run from each trial's newest valid checkpoint."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from rlssl.experiment.commands.summary import at_their_ends, finish_sweep, finis
 from rlssl.experiment.runs import describe, locate, sweep_folder, trial_folders
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.tuning.launch import fit
-from rlssl.experiment.tuning.trainable import TrialRunner
+from rlssl.experiment.tuning.trainable import register
 from rlssl.run_files import SWEEP_SPEC_FILE
 
 
@@ -28,13 +28,13 @@ def resume(
 
     Args:
         run: Folder or name of a run.
-        storage: Where names are looked up.
-        address: Of an existing cluster; None: a local one.
-        trusted: Unpickles a run of foreign origin; see `rlssl.trust`.
+        storage: The folder in which names are looked up.
+        address: Address of an existing cluster; None starts a local one.
+        trusted: Allows to unpickle a run of foreign origin; see `rlssl.trust`.
 
     Raises:
-        SpecError: If there is nothing to resume from, a trial has no valid checkpoint left, or the
-            run is somebody else's.
+        SpecError: If there is nothing to resume, a trial has no valid checkpoint left, or the run
+            is of foreign origin and not trusted.
         ResourceError: If the cluster cannot be used.
     """
     folder = sweep_folder(locate(run, storage))
@@ -42,15 +42,17 @@ def resume(
         trust.accept(folder)
     description = describe(folder)
     if not Tuner.can_restore(str(folder)):
-        raise SpecError(f"{folder} stopped before its trials began; start it again.")
+        raise SpecError(f"{folder} stopped before its trials began; start the run again.")
     if at_their_ends(folder):
-        click.echo(f"{folder} is at its end; to go on from its weights: rlssl train ... --from RUN")
+        click.echo(
+            f"{folder} has finished. To train further from its weights: rlssl train ... --from RUN"
+        )
         return ExitCode.OK
     say_where_trials_stand(folder)
     trust.require(folder, "its checkpoints are pickles")
     start_ray(load_spec(folder / SWEEP_SPEC_FILE), address, folder)
     tuner = Tuner.restore(
-        str(folder), trainable=TrialRunner, resume_unfinished=True, resume_errored=True
+        str(folder), trainable=register(), resume_unfinished=True, resume_errored=True
     )
     code = fit(tuner, folder)
     if not description["is_sweep"]:
@@ -61,15 +63,15 @@ def resume(
 
 
 def say_where_trials_stand(folder: Path) -> None:
-    """Prints the checkpoint that each trial goes on from; damaged ones are logged.
+    """Prints the checkpoint from which each trial continues; damaged checkpoints are logged.
 
     Raises:
-        SpecError: If a trial made checkpoints, and none of them is valid.
+        SpecError: If a trial has checkpoints, and none of them is valid.
     """
     for trial in trial_folders(folder):
         found = checkpoint.newest_or_none_yet(trial)
         if found is None:
-            click.echo(f"{trial.name} has no checkpoint yet and starts again.")
+            click.echo(f"{trial.name} has no checkpoint yet and starts from the beginning.")
         else:
-            click.echo(f"{found.env_steps:,} env steps done at")
+            click.echo(f"Continuing after {found.env_steps:,} env steps from")
             click.echo(str(found.path))

@@ -1,1 +1,1 @@
-"""Trials under Ray Tune: what one is, and what watches over it."""
+"""Trials under Ray Tune: the Trainable, its launch, retries, scheduler and watchdog."""

@@ -1,4 +1,4 @@
-"""Tune callbacks of the driver: the trial's files, and the progress bar of `rlssl train`."""
+"""Tune callbacks in the driver: a trial's files, lines about retries, and the progress bar."""
 
 import csv
 import json
@@ -28,12 +28,11 @@ from rlssl.experiment.tuning.trainable import (
 from rlssl.ray_internals.errors import raised_by_worker
 from rlssl.run_files import EPISODES_FILE, SPEC_FILE, TRIAL_FILE
 
-#: Seconds without a running trial after which a line says what is waited for.
+#: Seconds without a running trial after which a line explains what the run waits for.
 WAITING_S = 30.0
 
-
-#: Seconds between lines where the output is no terminal.
-_PLAIN_PERIOD_S = 30.0
+#: Seconds between progress lines if the output is not a terminal.
+_LINE_PERIOD_S = 30.0
 
 _EPISODE_HEADER = ("env_steps", "return", "length", "success")
 
@@ -41,15 +40,15 @@ _EPISODE_HEADER = ("env_steps", "return", "length", "success")
 class TrialFiles(Callback):
     """Writes spec.yaml, trial.json and episodes.csv into every trial's folder.
 
-    ``episodes.csv`` has one row an episode. A trial that goes back to a checkpoint repeats what
-    came after it: those rows are dropped first.
+    ``episodes.csv`` has one row per episode. A trial that restarts from a checkpoint repeats the
+    episodes after that checkpoint, so their old rows are deleted first.
     """
 
     def __init__(self) -> None:
         self._started: set[str] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """Tune's hook: also called when a trial is restarted."""
+        """Tune's hook; also called when a trial is restarted."""
         folder = trial_folder(trial)
         spec = trial_spec(trial.config)
         save_spec(spec, folder / SPEC_FILE, provenance())
@@ -65,55 +64,63 @@ class TrialFiles(Callback):
         path = trial_folder(trial) / EPISODES_FILE
         if trial.trial_id not in self._started:
             self._started.add(trial.trial_id)
-            _rewrite(path, keep_until=result.get(ENV_STEPS_AT_START, 0))
+            start_episodes_file(path, keep_until=result.get(ENV_STEPS_AT_START, 0))
         with path.open("a", newline="") as file:
             csv.writer(file).writerows(result.pop("episodes", []))
 
 
 class Retries(Callback):
-    """Says that a trial failed and goes on, and from where."""
+    """Prints a line when a failed trial continues, with the cause and the checkpoint."""
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Tune's hook."""
         found = checkpoint.newest_valid(trial_folder(trial))
         where = "the beginning" if found is None else f"{found.env_steps:,} env steps"
         click.echo(
-            f"{trial} lost a process ({root_cause(last_error(trial))}); it goes on from {where}, "
-            f"try {trial.run_metadata.num_failures} of {trial.max_failures}.",
+            f"Trial {trial.trial_id} lost a process ({root_cause(last_error(trial))}). It "
+            f"continues from {where}, try {trial.run_metadata.num_failures} of "
+            f"{trial.max_failures}.",
             err=True,
         )
 
 
 class Waiting(Callback):
-    """Says that no trial runs because nothing is free, as after the loss of a node."""
+    """Prints a line if no trial can run because no CPUs are free, as after the loss of a node."""
+
+    #: Seconds without a running trial before the line is printed.
+    after_s = WAITING_S
 
     def __init__(self) -> None:
         self._since: float | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune saves callbacks with the experiment; a clock is not to be kept."""
+        """Tune saves callbacks with the experiment; a time of this process means nothing later."""
         return {"_since": None}
 
+    def cpus(self) -> tuple[float, float]:
+        """Free CPUs, and all CPUs of the cluster."""
+        return ray.available_resources().get("CPU", 0), ray.cluster_resources().get("CPU", 0)
+
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
-        """Tune's hook, a few times a second at least."""
+        """Tune's hook; called at least a few times a second."""
         pending = [trial for trial in trials if trial.status == Trial.PENDING]
         if not pending or any(trial.status == Trial.RUNNING for trial in trials):
             self._since = None
         elif self._since is None:
             self._since = time.monotonic()
-        elif time.monotonic() - self._since > WAITING_S:
-            self._since = math.inf  # once
-            asked = pending[0].placement_group_factory.required_resources.get("CPU", 0)
-            free = ray.available_resources().get("CPU", 0)
+        elif time.monotonic() - self._since > self.after_s:
+            self._since = math.inf  # print the line only once
+            needed = pending[0].placement_group_factory.required_resources.get("CPU", 0)
+            free, total = self.cpus()
             click.echo(
-                f"no trial runs: one asks {asked:g} CPUs, and of the cluster's "
-                f"{ray.cluster_resources().get('CPU', 0):g} are {free:g} free; waiting.",
+                f"No trial is running: each needs {needed:g} CPUs, and {free:g} of the cluster's "
+                f"{total:g} are free. Waiting.",
                 err=True,
             )
 
 
 def root_cause(error: BaseException | None) -> str:
-    """What an error began with, in one line."""
+    """The innermost error that Ray wrapped, in one line."""
     while error is not None and (inner := raised_by_worker(error)) is not error:
         error = inner
     words = str(error).strip().splitlines()
@@ -121,7 +128,7 @@ def root_cause(error: BaseException | None) -> str:
 
 
 class ProgressBar(Callback):
-    """Env steps, env steps/s, return and the time that is left."""
+    """Shows env steps, env steps per second, return and the remaining time."""
 
     def __init__(self, total_env_steps: float) -> None:
         self._total = total_env_steps
@@ -129,7 +136,7 @@ class ProgressBar(Callback):
         self._last_line = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune saves callbacks with the experiment; a terminal's bar is not to be kept."""
+        """Tune saves callbacks with the experiment; a terminal's progress bar cannot be saved."""
         return {"_total": self._total, "_progress": None, "_last_line": 0.0}
 
     def setup(self, **_: Any) -> None:
@@ -149,7 +156,7 @@ class ProgressBar(Callback):
         """Tune's hook."""
         if self._progress is None:
             return
-        self._say(result)
+        self._print_line(result)
         done_here = result["env_steps"] - result.get(ENV_STEPS_AT_START, 0)
         self._progress.update(
             self._task,
@@ -158,9 +165,9 @@ class ProgressBar(Callback):
             score=f"{result['episode_return_mean']:.4g}",
         )
 
-    def _say(self, result: dict[str, Any]) -> None:
-        """A plain line now and then, where the bar would show at the end alone."""
-        if sys.stdout.isatty() or time.monotonic() - self._last_line < _PLAIN_PERIOD_S:
+    def _print_line(self, result: dict[str, Any]) -> None:
+        """Prints a plain line every 30 s if the output is no terminal: the bar shows only there."""
+        if sys.stdout.isatty() or time.monotonic() - self._last_line < _LINE_PERIOD_S:
             return
         self._last_line = time.monotonic()
         steps, score = result["env_steps"], result["episode_return_mean"]
@@ -173,7 +180,7 @@ class ProgressBar(Callback):
 
 
 def trial_folder(trial: Trial) -> Path:
-    """Where the trial's files belong: in the storage, if that is a path, else where Tune stages."""
+    """The folder for the trial's files: in a local storage, else in Tune's staging area."""
     if isinstance(trial.storage.storage_filesystem, pyarrow.fs.LocalFileSystem):
         folder = Path(trial.storage.trial_fs_path)
     else:
@@ -182,14 +189,17 @@ def trial_folder(trial: Trial) -> Path:
     return folder
 
 
-def _rewrite(path: Path, keep_until: int) -> None:
-    """Leaves the header and the rows up to ``keep_until`` env steps; replaces the file at once."""
+def start_episodes_file(path: Path, *, keep_until: int) -> None:
+    """Writes ``episodes.csv`` with its header and the old rows up to ``keep_until`` env steps.
+
+    The file is replaced in one step, so that a kill leaves the old file or the new one.
+    """
     rows = []
     if path.exists():
         with path.open(newline="") as file:
             complete = (row for row in csv.reader(file) if len(row) == len(_EPISODE_HEADER))
             rows = [row for row in complete if row[0].isdigit() and int(row[0]) <= keep_until]
-    aside = path.with_suffix(".tmp")
-    with aside.open("w", newline="") as file:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
         csv.writer(file).writerows([_EPISODE_HEADER, *rows])
-    aside.replace(path)
+    temporary.replace(path)

@@ -1,4 +1,4 @@
-"""Starts Ray and Tune for a spec, and tells what came of it."""
+"""Starts Ray and Tune for a spec, and reports how the run ended."""
 
 import json
 import logging
@@ -38,15 +38,15 @@ from rlssl.experiment.tuning.trainable import (
     SEED_KEY,
     SPEC_KEY,
     WARM_START_KEY,
-    TrialRunner,
     point_of,
+    register,
     variant_label,
 )
 from rlssl.ray_internals.tuning import trials_of
 from rlssl.registry import local_registrations
 from rlssl.run_files import RUN_FILE, SWEEP_SPEC_FILE
 
-#: What trials are ranked by.
+#: Tune ranks trials by this metric.
 METRIC, MODE = "episode_return_mean", "max"
 
 
@@ -62,10 +62,10 @@ def launch(
 
     Args:
         spec: From ``load_spec``.
-        address: Of an existing cluster; None: a local one.
-        is_sweep: Whether a table is shown rather than a bar.
-        warm_start: A checkpoint whose weights every trial starts from.
-        announcement: Printed when nothing is left that could be refused.
+        address: Address of an existing cluster; None starts a local one.
+        is_sweep: Whether to show a table instead of a progress bar.
+        warm_start: A checkpoint; every trial starts from its weights.
+        announcement: A line to print after all checks have passed.
 
     Raises:
         SpecError: If the environment fails its preflight; nothing was started.
@@ -84,7 +84,7 @@ def launch(
     folder = Path(storage, name)
     _describe(spec, folder, is_sweep)
     tuner = Tuner(
-        TrialRunner,
+        register(),
         param_space={
             SPEC_KEY: resolved_dict(spec),
             SEED_KEY: tune.grid_search(list(spec.seeds)),
@@ -114,13 +114,13 @@ def launch(
 
 
 def check_trial(spec: Spec) -> RLModule:
-    """Builds what a trial builds, once: environment, networks and auxiliary losses.
+    """Builds the environment, networks and auxiliary losses of a trial once.
 
     Returns:
-        The networks, untrained.
+        The untrained RLModule.
 
     Raises:
-        SpecError: In the words of what failed; nothing was started.
+        SpecError: If one of them cannot be built; repeats its error. Nothing was started.
     """
     config = build_config(spec)
     spaces = preflight(config.env_settings, config.env_step_timeout_s)
@@ -132,7 +132,7 @@ def check_trial(spec: Spec) -> RLModule:
             spaces={DEFAULT_MODULE_ID: (stacked, spaces.action_space)}, inference_only=False
         ).build()
     except Exception as error:
-        # In its own words where they are for users, else with the type that says what they mean.
+        # A SpecError explains itself; other errors need their type to be understood.
         words = str(error) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}"
         encoder = config.network["encoder"]
         raise SpecError(
@@ -142,10 +142,11 @@ def check_trial(spec: Spec) -> RLModule:
 
 
 def fit(tuner: Tuner, folder: Path) -> int:
-    """Runs Tune to its end; returns the exit code after saying what failed, and where."""
-    # As Ctrl-C: what a cluster's scheduler sends leaves a checkpoint and the way to resume, too.
+    """Runs Tune until it ends, prints what failed and where, and returns the exit code."""
+    # Cluster schedulers send SIGTERM. It is treated as Ctrl-C, so that the run leaves checkpoints
+    # and prints how to resume.
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    # What failed is said below, in the environment's own words first.
+    # `_explain_failures` prints the failures, the environment's own words first.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with only_dead_processes_retried():
         grid = tuner.fit()
@@ -159,7 +160,7 @@ def fit(tuner: Tuner, folder: Path) -> int:
 
 
 def output(spec: Spec, is_sweep: bool) -> dict[str, Any]:
-    """The part of RunConfig that decides what is printed."""
+    """The arguments of RunConfig that control what is printed."""
     if not is_sweep:
         bar = ProgressBar(spec.stop.get("env_steps", math.inf))
         return {"verbose": 0, "callbacks": [TrialFiles(), Retries(), Waiting(), bar]}
@@ -177,11 +178,11 @@ def output(spec: Spec, is_sweep: bool) -> dict[str, Any]:
 
 
 def storage_path(storage: str) -> str:
-    """The storage as Tune takes it: absolute, and writable.
+    """The storage folder as an absolute path, created if missing and checked to be writable.
 
     Raises:
-        SpecError: If it is a URI.
-        ResourceError: If it cannot be written.
+        SpecError: If the storage is a URI.
+        ResourceError: If rlssl cannot write there.
     """
     if "://" in storage:
         raise SpecError(f"storage '{storage}': URIs are not supported yet; give a folder.")
@@ -192,12 +193,12 @@ def storage_path(storage: str) -> str:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ResourceError(f"storage '{storage}' cannot be written: {error}.") from error
+        raise ResourceError(f"cannot write to storage '{storage}': {error}.") from error
     return str(path)
 
 
 def free_name(storage: str, name: str) -> str:
-    """``name``, with a timestamp appended where the storage has it already."""
+    """``name``; with a timestamp appended if the storage already holds a run of this name."""
     if not Path(storage, name).exists():
         return name
     return f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -207,13 +208,13 @@ def _describe(spec: Spec, folder: Path, is_sweep: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     trust.record(folder)
     save_spec(spec, folder / SWEEP_SPEC_FILE, provenance())
-    # So that plug-ins beside the spec are found from another folder, too.
+    # `resume` and `evaluate` may run in another folder, and must find plug-ins beside the spec.
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     by_script = sorted(name for table in local_registrations().values() for name in table)
     run = {"is_sweep": is_sweep, "python_path": paths, "registered_by_script": by_script}
-    aside = folder / f"{RUN_FILE}.tmp"
-    aside.write_text(json.dumps(run, indent=2))
-    aside.replace(folder / RUN_FILE)
+    temporary = folder / f"{RUN_FILE}.tmp"
+    temporary.write_text(json.dumps(run, indent=2))
+    temporary.replace(folder / RUN_FILE)
 
 
 def _scheduler(spec: Spec) -> SeededASHA | None:
@@ -236,7 +237,10 @@ def _folder_name(trial: Trial) -> str:
 
 
 def _reached_its_end(trial: Trial) -> bool:
-    """Whether a stop criterion or the scheduler ended it; an interrupt terminates trials, too."""
+    """Whether a stop criterion or the scheduler ended the trial.
+
+    The status does not tell: an interrupt also sets it to TERMINATED.
+    """
     return bool(trial.last_result and trial.last_result.get("done"))
 
 
@@ -249,8 +253,8 @@ def _explain_failures(grid: ResultGrid) -> None:
 
 
 def _explain_interruption(trials: Sequence[Trial], folder: Path) -> None:
-    click.echo("interrupted; newest checkpoints:", err=True)
+    click.echo("Interrupted. Newest checkpoints:", err=True)
     for trial in trials:
         found = checkpoint.newest_valid(folder / Path(trial.path).name) if trial.path else None
         click.echo(str(found.path) if found else f"{trial}: none yet", err=True)
-    click.echo(f"continue with: rlssl resume {folder}", err=True)
+    click.echo(f"Continue with: rlssl resume {folder}", err=True)

@@ -1,7 +1,7 @@
-"""Which failures of a trial are worth another try: a process that died, not one that raised.
+"""Decides which failures of a trial are retried: a process that died, not an error it raised.
 
-A trial goes on from its checkpoint exactly as it went before, so that what its own code or its
-environment raised would be raised again.
+A trial continues from its checkpoint exactly as it ran before. So an error from its own code or
+its environment would be raised again.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from ray.tune.experiment import Trial
 from rlssl.errors import FINAL_ERRORS
 from rlssl.ray_internals.errors import causes
 
-#: Somebody else's doing: a kill, a lost node, a full disk or one that is away for a moment.
+#: Causes outside the trial: a kill, a lost node, a full disk, a disk that is briefly unavailable.
 _FROM_OUTSIDE = (
     exceptions.RayActorError,
     exceptions.WorkerCrashedError,
@@ -31,7 +31,7 @@ _FROM_OUTSIDE = (
 
 
 def came_from_outside(error: BaseException | None) -> bool:
-    """Whether another try may do better, by what ``error`` is or was caused by."""
+    """Whether a retry may succeed, judged by ``error`` and its causes."""
     for cause in causes(error):
         if isinstance(cause, FINAL_ERRORS):
             return False
@@ -42,30 +42,31 @@ def came_from_outside(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def only_dead_processes_retried() -> Iterator[None]:
-    """While inside, Tune's ``max_failures`` holds for failures from outside alone.
+    """Inside this context, Tune retries only failures that came from outside the trial.
 
-    Tune itself retries whatever fails. The one method that decides is replaced meanwhile.
+    Tune itself retries every failure, up to ``max_failures``. This context replaces the one method
+    of Tune that decides.
     """
-    tunes_own = Trial.should_recover
+    original = Trial.should_recover
 
     def should_recover(trial: Trial) -> bool:
-        return bool(tunes_own(trial)) and came_from_outside(last_error(trial))
+        return bool(original(trial)) and came_from_outside(last_error(trial))
 
     Trial.should_recover = should_recover
     try:
         yield
     finally:
-        Trial.should_recover = tunes_own
+        Trial.should_recover = original
 
 
 def last_error(trial: Trial) -> BaseException | None:
-    """What a trial failed with last; None if it never did, or if that cannot be read any more."""
+    """The last error of a trial; None if there is none, or if its file cannot be read."""
     path = trial.pickled_error_file
     if path is None or not Path(path).is_file():
         return None
     try:
         error: Any = pickle.loads(Path(path).read_bytes())
-    # An exception class of a user's own need not unpickle; Ray's own do.
+    # A user's own exception class may fail to unpickle; Ray's classes do not.
     except Exception:
         return None
     return error if isinstance(error, BaseException) else None

@@ -1,4 +1,4 @@
-"""Asynchronous successive halving that ranks points of a search, not lucky seeds."""
+"""Asynchronous successive halving (ASHA) that ranks points of a search by the mean over seeds."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from rlssl.experiment.tuning.trainable import point_of
 
 
 class SeededASHA(FIFOScheduler):
-    """ASHA on env steps, where trials that differ in the seed alone share one score.
+    """ASHA on env steps, where trials that differ only in the seed share one score.
 
-    At each rung (``grace * factor^k`` env steps) a trial records its metric; its point's score is
-    the mean over the seeds recorded there so far. The trial stops if that is below the
-    ``1 - 1/factor`` quantile of the other points' scores.
+    At each rung (``grace * factor^k`` env steps) a trial records its metric. The score of its point
+    is the mean over the seeds that have recorded a metric at this rung. The trial stops if the
+    score is below the ``1 - 1/factor`` quantile of the other points' scores.
 
     Args:
         metric: Key of the flat result.
         mode: "max" or "min".
-        grace_env_steps: No trial stops before.
-        max_env_steps: No rung lies at or beyond.
-        reduction_factor: >= 2.
+        grace_env_steps: No trial stops earlier than this.
+        max_env_steps: All rungs are below this number.
+        reduction_factor: One trial in this many continues at each rung; >= 2.
 
     Source:
         Li et al. 2020, arXiv:1810.05934. Differs: scores are means over seeds.

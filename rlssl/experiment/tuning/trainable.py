@@ -1,4 +1,4 @@
-"""One trial of Tune: builds an Algorithm from a spec, trains it, checkpoints by env steps."""
+"""Tune's Trainable for a spec: builds the Algorithm, trains it, checkpoints by env steps."""
 
 import math
 import os
@@ -22,32 +22,49 @@ from rlssl.ray_internals.tuning import TRAINABLE_COUNTERS, storage_of
 from rlssl.registry import restore_registrations
 from rlssl.run_files import ALGORITHM_FOLDER
 
-#: Keys of a trial's config beside the searched paths.
+#: Tune's name for `SpecTrainable`. Saved experiments hold this name, so it must not change.
+TRAINABLE_NAME = "TrialRunner"
+
+#: Keys of a trial's config that are not searched paths.
 SPEC_KEY, SEED_KEY, WARM_START_KEY = "spec", "seed", "warm_start"
-#: What the launching script registered itself, by value; see `rlssl.registry`.
+#: Key of the objects that the launching script registered, by value; see `rlssl.registry`.
 REGISTRATIONS_KEY = "registrations"
 
-#: Where the run stood when this process took it up; what was logged beyond it is repeated.
+#: Env steps at which this process started or resumed the trial. Logged rows beyond this number
+#: are repeated.
 ENV_STEPS_AT_START = "env_steps_at_start"
 
+<<<<<<< HEAD
+=======
+#: Counters of Tune's Trainable over the whole trial.
+_COUNTERS = ("_iteration", "_time_total", "_timesteps_total", "_episodes_total")
 
-class TrialRunner(tune.Trainable):
-    """Wraps an rlssl Algorithm, so that train, sweep, retry and resume are one code path.
+>>>>>>> 30038e9 (experiment: SpecTrainable, no phantom commands, plain English in cli, tuning, checkpoints)
 
-    Its config holds the sweep's spec as plain data, a seed, and a value for each searched path.
+def register() -> str:
+    """Registers `SpecTrainable` with Tune, after Ray has started; returns its name there."""
+    tune.register_trainable(TRAINABLE_NAME, SpecTrainable)
+    return TRAINABLE_NAME
+
+
+class SpecTrainable(tune.Trainable):
+    """Wraps an rlssl Algorithm: train, sweep, retry and resume share this code path.
+
+    The config of a trial holds the sweep's spec as plain data, a seed, and a value for each
+    searched path.
     """
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """`resources.cpus`, and what its runners and Learners ask; see `is_spread`."""
+        """The CPUs and GPUs of the trial, its EnvRunners and Learners; see `is_spread`."""
         spec = load_spec(config[SPEC_KEY])
         algorithm_config = build_config(at_point(spec, point_of(config), config[SEED_KEY]))
         request = algorithm_config.algo_class.default_resource_request(algorithm_config)
         return spread(request) if is_spread(spec) else request
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Builds the Algorithm, and continues from the trial's newest valid checkpoint, if any."""
-        # Ray's count of this process's CPUs.
+        """Builds the Algorithm, and restores the trial's newest valid checkpoint if it has one."""
+        # Ray sets OMP_NUM_THREADS to the number of CPUs of this process.
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         load_plugins(config[SPEC_KEY].get("plugins", []))
         restore_registrations(config.get(REGISTRATIONS_KEY, {}))
@@ -55,14 +72,20 @@ class TrialRunner(tune.Trainable):
         algorithm_config = build_config(self.spec)
         folder = self._trial_folder()
         if folder is not None:
-            # Where a Learner leaves a batch that it could not learn from.
+            # A Learner saves a batch with a non-finite gradient there.
             algorithm_config.run_folder = str(folder)
             checkpoint.remove_unfinished(folder)
+<<<<<<< HEAD
             checkpoint.publish_through(storage_of(self))
         # Not `build_algo()`: without a storage, Tune makes a folder in the user's home for it.
         self.algorithm = algorithm_config.algo_class(
             config=algorithm_config, storage=storage_of(self)
         )
+=======
+            checkpoint.publish_through(self._storage)
+        # Not `build_algo()`: without a storage, it creates a folder in the user's home.
+        self.algorithm = algorithm_config.algo_class(config=algorithm_config, storage=self._storage)
+>>>>>>> 30038e9 (experiment: SpecTrainable, no phantom commands, plain English in cli, tuning, checkpoints)
         self.runner_restarts = RunnerRestarts(self.algorithm)
         self.env_steps = 0
         self.last_checkpoint_env_steps = 0
@@ -76,7 +99,7 @@ class TrialRunner(tune.Trainable):
         self.watchdog = Watchdog(limit_s, lambda: self.algorithm.work_done)
 
     def step(self) -> dict[str, Any]:
-        """One iteration of the Algorithm."""
+        """Runs one training iteration of the Algorithm."""
         result = self.algorithm.train()
         result.pop("config", None)
         self.env_steps = result["env_steps"]
@@ -87,7 +110,7 @@ class TrialRunner(tune.Trainable):
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Everything that the trial needs to continue, and the policy on its own."""
+        """Saves everything that the trial needs to continue, and the policy separately."""
         progress = {
             "counters": {key: getattr(self, key) for key in TRAINABLE_COUNTERS},
             "runner_restarts": self.runner_restarts.counts(),
@@ -95,9 +118,9 @@ class TrialRunner(tune.Trainable):
         checkpoint.save(self.algorithm, Path(checkpoint_dir), self.env_steps, progress)
 
     def restore(self, checkpoint_path: Any) -> None:
-        """Tune's hook, with its own newest checkpoint; `setup` has restored the newest valid one.
+        """Ignores Tune's checkpoint of this trial: `setup` has restored the newest valid one.
 
-        Tune's may be damaged or gone, and it may not know of the newest one.
+        Tune's checkpoint may be damaged or deleted, or older than the newest one.
         """
         folder = self._trial_folder()
         saved = getattr(checkpoint_path, "checkpoint", checkpoint_path)
@@ -105,7 +128,7 @@ class TrialRunner(tune.Trainable):
             super().restore(checkpoint_path)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Restores a checkpoint of another trial's.
+        """Restores a checkpoint of another trial.
 
         Raises:
             SpecError: If it is not valid.
@@ -135,7 +158,7 @@ class TrialRunner(tune.Trainable):
         self.env_steps = self.last_checkpoint_env_steps = found.env_steps
 
     def _load_weights(self, run: Path) -> None:
-        """Warm start: the whole RLModule's weights, and nothing else, from a checkpoint."""
+        """Warm start: loads only the weights of the whole RLModule from a checkpoint."""
         component = f"{COMPONENT_LEARNER_GROUP}/{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
         path = run / ALGORITHM_FOLDER / component
         self.algorithm.restore_from_path(str(path), component=component)
@@ -144,27 +167,33 @@ class TrialRunner(tune.Trainable):
         )
 
     def _trial_folder(self) -> Path | None:
+<<<<<<< HEAD
         """Where the checkpoints are; None without a storage, as in a script of a user's own."""
         storage = storage_of(self)
         return None if storage is None else Path(storage.trial_fs_path)
+=======
+        """The folder of the checkpoints; None without a storage, as in a user's own script."""
+        return None if self._storage is None else Path(self._storage.trial_fs_path)
+>>>>>>> 30038e9 (experiment: SpecTrainable, no phantom commands, plain English in cli, tuning, checkpoints)
 
 
 def is_spread(spec: Spec) -> bool:
-    """Whether the processes of a trial go to as many nodes as there are, or keep together.
+    """Whether the processes of a trial are spread over all nodes, or packed on few nodes.
 
-    The runners of a single trial are spread, so that every node has work, and a lost node costs
-    some of them. Trials of a sweep keep together, each on as few nodes as can hold it: there is
-    work for every node, and samples stay where they are. So do Learners, which exchange gradients.
+    The EnvRunners of a single trial are spread: every node has work, and a lost node costs only
+    some of the EnvRunners. Each trial of a sweep is packed on as few nodes as possible: other
+    trials keep the other nodes busy, and samples need not cross the network. A trial with remote
+    Learners is packed too, because Learners exchange gradients.
     """
     return num_trials(spec) == 1 and not spec.resources.learners
 
 
 def spread(request: tune.PlacementGroupFactory) -> tune.PlacementGroupFactory:
-    """The same request, with equally many runners on every node as far as they go.
+    """Returns the same request with the EnvRunners spread evenly over the nodes.
 
-    Ray deals out the largest bundles first. As large as those of the runners, the trial's own
-    would count as one of them, and some nodes would get two more runners than others: a byte of
-    memory makes them larger.
+    Ray places the largest bundles first. If the trial's own bundle were as large as an EnvRunner's,
+    Ray would count it as an EnvRunner, and some nodes would get two EnvRunners more than others.
+    So each EnvRunner's bundle asks for one byte of memory more.
     """
     own, *runners = request.bundles
     larger = [{**bundle, "memory": bundle.get("memory", 0) + 1} for bundle in runners]
@@ -172,7 +201,7 @@ def spread(request: tune.PlacementGroupFactory) -> tune.PlacementGroupFactory:
 
 
 def checkpoint_period(spec: Spec) -> int:
-    """Env steps between checkpoints: as the spec says, or a tenth of the run."""
+    """Env steps between checkpoints: the value in the spec, or a tenth of the run."""
     return spec.checkpoint.every_env_steps or max(1, int(spec.stop["env_steps"]) // 10)
 
 
@@ -188,7 +217,14 @@ def point_of(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def variant_label(point: dict[str, Any]) -> str:
-    """The searched values in a few characters, for tables and folder names."""
+    """The searched values as short text, for tables and folder names.
+
+    Example:
+        >>> variant_label({"training.lr": 0.001, "auxiliary": {"icm": {}}})
+        'lr=0.001, icm'
+        >>> variant_label({})
+        'default'
+    """
     if not point:
         return "default"
     return ", ".join(_label(path, value) for path, value in point.items())

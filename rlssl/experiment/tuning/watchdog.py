@@ -1,4 +1,4 @@
-"""Fails a run whose env steps stand still, even while a step of the environment hangs."""
+"""Fails a run that makes no progress, even while a step of the environment hangs."""
 
 import faulthandler
 import signal
@@ -9,20 +9,21 @@ from types import FrameType
 
 from rlssl.errors import TrainingTimeoutError
 
-#: Seconds between looks at the clock.
+#: Seconds between checks of the clock.
 _PERIOD_S = 1.0
 
 
 class Watchdog:
     """Raises ``TrainingTimeoutError`` in the main thread when progress stops.
 
-    Start it in the main thread: the exception is raised from a signal handler, which also
-    interrupts a sleeping environment or a blocking wait for a remote one.
+    Construct it in the main thread. A signal handler raises the exception, so that it also
+    interrupts a sleeping environment or a blocking wait for a remote process.
 
     Args:
         limit_s: Seconds without progress that are allowed.
-        done: What the current iteration has done so far, in any unit; looked at now and then, from
-            another thread. An iteration of slow updates may well take longer than ``limit_s``.
+        done: Returns the work done so far in the current iteration, in any unit. Called from
+            another thread once per second. An iteration of slow updates may take longer than
+            ``limit_s``; the watchdog accepts it while this number changes.
     """
 
     def __init__(self, limit_s: float, done: Callable[[], int] = lambda: 0) -> None:
@@ -35,10 +36,11 @@ class Watchdog:
         threading.Thread(target=self._watch, name="rlssl-watchdog", daemon=True).start()
 
     def report(self, env_steps: int) -> None:
-        """Tells how far the run has come.
+        """Reports the env steps of the run after an iteration.
 
         Raises:
-            TrainingTimeoutError: If iterations go on, but the env steps have stood still too long.
+            TrainingTimeoutError: If iterations finish, but env steps have not increased for longer
+                than ``limit_s``.
         """
         if env_steps != self.env_steps:
             self.env_steps = env_steps
@@ -47,7 +49,7 @@ class Watchdog:
             raise self._error()
 
     def stop(self) -> None:
-        """Ends the watch; further signals are the previous handler's."""
+        """Stops the watchdog and restores the previous signal handler."""
         self._stopped.set()
         signal.signal(signal.SIGUSR2, self._previous_handler)
 
@@ -69,6 +71,6 @@ class Watchdog:
 
     def _error(self) -> TrainingTimeoutError:
         return TrainingTimeoutError(
-            f"env steps have stood still at {self.env_steps} for more than {self.limit_s:g} s "
-            "(watchdog_s); an environment hangs, or every EnvRunner is dead."
+            f"no progress for more than {self.limit_s:g} s (watchdog_s) at {self.env_steps} env "
+            "steps; an environment hangs, or every EnvRunner is dead."
         )

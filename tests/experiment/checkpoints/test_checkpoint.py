@@ -1,4 +1,4 @@
-"""Checkpoints that prove themselves."""
+"""Checkpoints are verified, written atomically, and chosen by env steps."""
 
 import json
 import multiprocessing
@@ -25,8 +25,8 @@ def write_checkpoint(folder: Path, env_steps: int) -> Path:
     return folder
 
 
-def test_newest_is_the_one_with_the_most_env_steps(tmp_path: Path) -> None:
-    # A run that went back to a checkpoint may write a higher number for fewer env steps.
+def test_newest_checkpoint_has_the_most_env_steps(tmp_path: Path) -> None:
+    # A run that went back to a checkpoint may give fewer env steps a higher checkpoint number.
     write_checkpoint(tmp_path / "checkpoint_000004", 500)
     write_checkpoint(tmp_path / "checkpoint_000003", 900)
     found = checkpoint.newest_valid(tmp_path)
@@ -34,7 +34,7 @@ def test_newest_is_the_one_with_the_most_env_steps(tmp_path: Path) -> None:
     assert (found.path.name, found.env_steps) == ("checkpoint_000003", 900)
 
 
-def test_truncated_checkpoint_is_skipped_for_the_one_before(
+def test_truncated_checkpoint_is_skipped_for_an_older_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_checkpoint(tmp_path / "checkpoint_000000", 100)
@@ -47,7 +47,7 @@ def test_truncated_checkpoint_is_skipped_for_the_one_before(
 
 @pytest.mark.parametrize(
     "lost, message",
-    [("algorithm/state", "lacks algorithm/state"), (MANIFEST, "no readable")],
+    [("algorithm/state", "has no file algorithm/state"), (MANIFEST, "no readable")],
 )
 def test_missing_file_is_named(tmp_path: Path, lost: str, message: str) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint_000000", 100)
@@ -56,18 +56,18 @@ def test_missing_file_is_named(tmp_path: Path, lost: str, message: str) -> None:
         checkpoint.check(folder)
 
 
-def test_no_checkpoint_is_none(tmp_path: Path) -> None:
+def test_trial_without_checkpoints_has_no_newest(tmp_path: Path) -> None:
     assert checkpoint.newest_valid(tmp_path) is None
 
 
-def test_half_a_manifest_is_no_manifest(tmp_path: Path) -> None:
+def test_manifest_without_its_keys_is_refused(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint_000000", 100)
     (folder / MANIFEST).write_text("{}")
     with pytest.raises(SpecError, match="no readable"):
         checkpoint.check(folder)
 
 
-def test_checkpoints_without_a_valid_one_are_an_error_with_the_fix(tmp_path: Path) -> None:
+def test_only_invalid_checkpoints_are_an_error_that_names_the_fix(tmp_path: Path) -> None:
     assert checkpoint.newest_or_none_yet(tmp_path) is None
     folder = write_checkpoint(tmp_path / "checkpoint_000000", 100)
     (folder / "algorithm" / "state").write_bytes(b"")
@@ -75,20 +75,20 @@ def test_checkpoints_without_a_valid_one_are_an_error_with_the_fix(tmp_path: Pat
         checkpoint.newest_or_none_yet(tmp_path)
 
 
-def publish_for_ever(source: Path, trial: Path) -> None:
+def publish_repeatedly(source: Path, trial: Path) -> None:
     for number in range(10_000):
         checkpoint.publish(source, trial / f"checkpoint_{number % 3:06d}")
 
 
-def test_kill_in_the_middle_of_writing_leaves_no_half_checkpoint(tmp_path: Path) -> None:
+def test_kill_while_writing_leaves_no_incomplete_checkpoint(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "written", 200_000)
     trial = tmp_path / "trial"
     trial.mkdir()
     were_caught_writing = 0
     for attempt in range(12):
-        # Forked: a new interpreter would take longer to start than to write.
+        # Forked, because a new interpreter takes longer to start than the writing takes.
         writer = multiprocessing.get_context("fork").Process(
-            target=publish_for_ever, args=(source, trial)
+            target=publish_repeatedly, args=(source, trial)
         )
         writer.start()
         time.sleep(0.1 + 0.003 * attempt)
@@ -104,7 +104,7 @@ def test_kill_in_the_middle_of_writing_leaves_no_half_checkpoint(tmp_path: Path)
     assert were_caught_writing
 
 
-def test_published_checkpoint_replaces_the_whole_of_what_was_there(tmp_path: Path) -> None:
+def test_published_checkpoint_replaces_the_old_folder_entirely(tmp_path: Path) -> None:
     target = write_checkpoint(tmp_path / "checkpoint_000000", 100)
     (target / "left_over").touch()
     checkpoint.publish(write_checkpoint(tmp_path / "written", 300), target)
@@ -117,7 +117,7 @@ class Small(tune.Trainable):
     """Saves one checkpoint, as a trial does."""
 
     def _setup_logdir(self) -> None:
-        """Tune's would ask a running Ray for it."""
+        """Does nothing: Tune's method needs a running Ray."""
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         write_checkpoint(Path(checkpoint_dir), 100)
@@ -127,7 +127,7 @@ def test_tune_still_copies_through_this_method(tmp_path: Path) -> None:
     storage: Any = StorageContext(str(tmp_path), "experiment", trial_dir_name="trial")
     trial = Path(storage.trial_fs_path)
     checkpoint.publish_through(storage)
-    # Tune's own way of copying into a folder would leave this in it.
+    # Tune's own copy into an existing folder would keep this file.
     (trial / "checkpoint_000000").mkdir(parents=True)
     (trial / "checkpoint_000000" / "left_over").touch()
     saved = Small(storage=storage).save()

@@ -1,4 +1,4 @@
-"""A trial is tried again after a death, not after an error that would come again."""
+"""A trial is retried after the death of a process, not after an error that would repeat."""
 
 from pathlib import Path
 
@@ -9,6 +9,12 @@ from ray.tune.experiment import Trial
 from rlssl.errors import EnvironmentFaultError, NonFiniteUpdateError, TrainingTimeoutError
 from rlssl.experiment.tuning.callbacks import root_cause
 from rlssl.experiment.tuning.retries import came_from_outside, only_dead_processes_retried
+
+
+class LocalTrial(Trial):
+    """A trial whose folder can be set; Tune asks a running Ray for it."""
+
+    local_path = ""
 
 
 def in_a_task(cause: Exception) -> RayTaskError:
@@ -36,17 +42,15 @@ def environment_lost_its_server() -> EnvironmentFaultError:
         (None, False),
     ],
 )
-def test_only_what_came_from_outside_is_tried_again(
+def test_only_failures_from_outside_are_retried(
     error: BaseException | None, is_retried: bool
 ) -> None:
     assert came_from_outside(error) is is_retried
 
 
-def test_tunes_decision_is_asked_and_narrowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trial = Trial("PPO", stub=True, max_failures=1)
-    monkeypatch.setattr(type(trial), "local_path", str(tmp_path))
+def test_tune_retries_a_dead_process_within_its_limit_and_no_other_error(tmp_path: Path) -> None:
+    trial = LocalTrial("PPO", stub=True, max_failures=1)
+    trial.local_path = str(tmp_path)
     with only_dead_processes_retried():
         trial.handle_error(in_a_task(ZeroDivisionError()))
         assert not trial.should_recover()
@@ -54,12 +58,12 @@ def test_tunes_decision_is_asked_and_narrowed(
         trial.handle_error(in_a_task(ActorDiedError()))
         assert trial.should_recover()
         trial.handle_error(in_a_task(ActorDiedError()))
-        assert not trial.should_recover()  # twice, where once is allowed
+        assert not trial.should_recover()  # the second failure, and max_failures is 1
     trial.run_metadata.num_failures = 0
     trial.handle_error(in_a_task(ZeroDivisionError()))
-    assert trial.should_recover()  # Tune's own again
+    assert trial.should_recover()  # Tune's own decision again
 
 
-def test_the_first_cause_is_what_is_said() -> None:
+def test_root_cause_is_the_innermost_error_in_one_line() -> None:
     error = in_a_task(in_a_task(ValueError("the robot fell over\nand lay there")))
     assert root_cause(error) == "ValueError: the robot fell over"

@@ -25,15 +25,15 @@ def test_rungs_grow_by_the_factor_below_the_maximum() -> None:
     assert make().rungs == [100, 200, 400, 800]
 
 
-def test_lucky_seed_of_a_bad_point_is_stopped_with_it() -> None:
+def test_lucky_seed_of_a_bad_point_is_stopped() -> None:
     scheduler = make()
-    assert report(scheduler, 0.1, 0, 100, 5.0) == CONTINUE  # nothing to compare with
+    assert report(scheduler, 0.1, 0, 100, 5.0) == CONTINUE  # no other point yet
     assert report(scheduler, 0.2, 0, 100, 1.0) == STOP  # mean 1 < 5
     # The second seed scores 7, above the other point's 5, but the point's mean is (1 + 7) / 2 = 4.
     assert report(scheduler, 0.2, 1, 100, 7.0) == STOP
 
 
-def test_good_point_goes_on_and_each_rung_counts_once() -> None:
+def test_good_point_continues_and_each_rung_counts_once() -> None:
     scheduler = make()
     report(scheduler, 0.2, 0, 100, 1.0)
     assert report(scheduler, 0.1, 0, 100, 5.0) == CONTINUE
@@ -41,7 +41,7 @@ def test_good_point_goes_on_and_each_rung_counts_once() -> None:
     assert scheduler.recorded[100]["[('training.lr', 0.1)]"] == {"0.1-0": 5.0}
 
 
-def test_before_the_grace_and_without_a_score_nothing_stops() -> None:
+def test_no_trial_stops_before_the_grace_or_without_a_score() -> None:
     scheduler = make()
     report(scheduler, 0.1, 0, 100, 5.0)
     assert report(scheduler, 0.2, 0, 99, 1.0) == CONTINUE
