@@ -34,12 +34,6 @@ REGISTRATIONS_KEY = "registrations"
 #: are repeated.
 ENV_STEPS_AT_START = "env_steps_at_start"
 
-<<<<<<< HEAD
-=======
-#: Counters of Tune's Trainable over the whole trial.
-_COUNTERS = ("_iteration", "_time_total", "_timesteps_total", "_episodes_total")
-
->>>>>>> 30038e9 (experiment: SpecTrainable, no phantom commands, plain English in cli, tuning, checkpoints)
 
 def register() -> str:
     """Registers `SpecTrainable` with Tune, after Ray has started; returns its name there."""
@@ -75,17 +69,11 @@ class SpecTrainable(tune.Trainable):
             # A Learner saves a batch with a non-finite gradient there.
             algorithm_config.run_folder = str(folder)
             checkpoint.remove_unfinished(folder)
-<<<<<<< HEAD
             checkpoint.publish_through(storage_of(self))
-        # Not `build_algo()`: without a storage, Tune makes a folder in the user's home for it.
+        # Not `build_algo()`: without a storage, it creates a folder in the user's home.
         self.algorithm = algorithm_config.algo_class(
             config=algorithm_config, storage=storage_of(self)
         )
-=======
-            checkpoint.publish_through(self._storage)
-        # Not `build_algo()`: without a storage, it creates a folder in the user's home.
-        self.algorithm = algorithm_config.algo_class(config=algorithm_config, storage=self._storage)
->>>>>>> 30038e9 (experiment: SpecTrainable, no phantom commands, plain English in cli, tuning, checkpoints)
         self.runner_restarts = RunnerRestarts(self.algorithm)
         self.env_steps = 0
         self.last_checkpoint_env_steps = 0
@@ -167,14 +155,9 @@ class SpecTrainable(tune.Trainable):
         )
 
     def _trial_folder(self) -> Path | None:
-<<<<<<< HEAD
-        """Where the checkpoints are; None without a storage, as in a script of a user's own."""
+        """The folder of the checkpoints; None without a storage, as in a user's own script."""
         storage = storage_of(self)
         return None if storage is None else Path(storage.trial_fs_path)
-=======
-        """The folder of the checkpoints; None without a storage, as in a user's own script."""
-        return None if self._storage is None else Path(self._storage.trial_fs_path)
->>>>>>> 30038e9 (experiment: SpecTrainable, no phantom commands, plain English in cli, tuning, checkpoints)
 
 
 def is_spread(spec: Spec) -> bool:
