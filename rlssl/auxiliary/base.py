@@ -1,4 +1,4 @@
-"""What an auxiliary loss is: a loss, its heads, and the columns it reads."""
+"""The base of auxiliary losses: a loss, its heads, and the columns that it reads."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,48 +14,62 @@ from rlssl.networks.encoders import Encoder
 from rlssl.peers import ALONE, Peers
 from rlssl.schedules import Schedule, check_schedule
 
-#: What `AuxiliaryLoss.trains` may say.
+#: Values of `AuxiliaryLoss.trains`.
 TRAINS = ("encoder", "own", "none")
 
-#: The controls that an experiment may switch on, where a loss declares them.
+#: Controls that an experiment may switch on, if the loss declares them.
 CONTROLS = frozenset({"augmentation_only", "shuffled_positives", "isolated"})
 
-
-#: Column that a loss may read besides RLlib's: [N, A], the policy's mean action at OBS, coded as
-#: `rlssl.networks.action_encoding.encode_action` codes actions. Discrete actions: their
-#: probabilities, or one-hot the best one if the algorithm learns values. Without gradients.
+#: Column that a loss may read besides RLlib's: [N, A], the policy's mean action at OBS, encoded by
+#: `rlssl.networks.action_encoding.encode_action`, without gradients. For discrete actions, it holds
+#: their probabilities; if the algorithm learns values, it is the best action, one-hot.
 MEAN_ACTION = "mean_action"
 
-#: Column that a Learner may add: [N, D], the RL encoder's latents of what the RL loss saw of OBS
-#: (AUGMENTED_OBS where there is that), with their graph. See ``AuxiliaryLoss.latents``.
+#: Column that a Learner may add: [N, D], the RL encoder's latents of the observations that the RL
+#: loss used (AUGMENTED_OBS if the batch has it, else OBS), with their graph. See
+#: ``AuxiliaryLoss.latents``.
 RL_LATENTS = "rl_latents"
 
 
 @dataclasses.dataclass(frozen=True)
 class AuxiliaryLossConfig:
-    """What every auxiliary loss can be told; subclass it as ``Config`` inside the loss."""
+    """Options of every auxiliary loss; subclass it as ``Config`` inside the loss.
 
-    # Weight of the loss beside the RL loss; no unit; >= 0.
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Config(AuxiliaryLossConfig):
+        ...     hidden: int = 64
+        >>> Config(coeff=0.5)
+        Config(coeff=0.5, intrinsic_coeff=0.0, lr=None, schedule=None, grad_clip=None, hidden=64)
+        >>> Config(lr=0.0)
+        Traceback (most recent call last):
+        ValueError: lr must be > 0 or null; got 0.0.
+    """
+
+    # Weight of the loss relative to the RL loss; no unit; >= 0.
     coeff: float = 1.0
-    # Weight of the intrinsic reward beside the extrinsic one; no unit; >= 0; 0 for most losses.
+    # Weight of the intrinsic reward relative to the extrinsic one; no unit; >= 0; 0: not used.
     intrinsic_coeff: float = 0.0
-    # Learning rate of the loss's own heads; > 0; None: the algorithm's, with its schedule.
+    # Learning rate of the loss's heads; > 0; None: the algorithm's learning rate and schedule.
     lr: float | None = None
-    # Factor on `coeff` over env steps: [[env_steps, factor], ...]; None: 1 throughout.
+    # Factor on `coeff` over env steps: [[env_steps, factor], ...]; None: always 1.
     schedule: Schedule | None = None
-    # Clips the global gradient norm of the loss's own heads; > 0; None: the algorithm's.
+    # Largest global gradient norm of the loss's heads; > 0; None: the algorithm's.
     grad_clip: float | None = None
 
     def __post_init__(self) -> None:
         """Checks ranges.
 
         Raises:
-            ValueError: Naming the field and the value.
+            ValueError: If a value is out of range; the message names field and value.
         """
         for key in ("coeff", "intrinsic_coeff"):
             value = getattr(self, key)
             if not isinstance(value, int | float):
-                raise ValueError(f"{key} must be a number; got {value!r}. `schedule` takes points.")
+                raise ValueError(
+                    f"{key} must be a number; got {value!r}. Put schedule points in `schedule`."
+                )
             check_schedule(value, key)
         if self.schedule is not None:
             check_schedule(self.schedule, "schedule")
@@ -70,41 +84,62 @@ class ChunkInfo(NamedTuple):
 
     episode_id: str
     num_rows: int
-    # Of its first row, in agent steps since the episode's start.
+    # Agent steps from the start of the episode to the first row of the chunk.
     first_step: int
+    # Whether the episode ends with this chunk.
     is_done: bool
 
 
 class AuxiliaryLoss(nn.Module):
     """A self-supervised loss that any rlssl algorithm can add to its RL loss.
 
-    Subclass it, give it a ``Config``, say what it ``reads`` and ``trains``, implement ``losses``,
-    and register it with ``@rlssl.register_auxiliary_loss("name")``. It lives in the Learner's
-    RLModule: checkpointed and moved to the device with it, never sent to EnvRunners.
+    To write a loss: subclass this class, define ``Config``, declare ``reads`` and ``trains``,
+    implement ``losses``, and register the class with ``@rlssl.register_auxiliary_loss("name")``.
+    See docs/your_own_loss.md. The loss is part of the Learner's RLModule: it is checkpointed and
+    moved to the device with the RLModule, and it is never sent to EnvRunners.
 
     Args:
-        config: The loss's own ``Config``.
+        config: The loss's ``Config``.
         encoder: The RL encoder; ``encoder(obs)`` gives [N, ``encoder.output_dim``] from raw stacked
             observations (uint8 allowed). It belongs to the RL module and is not registered here.
-        observation_space: Of one stacked observation.
-        action_space: Of one action.
-        key_encoder: A target copy of ``encoder`` that the algorithm keeps, where it has one.
+        observation_space: The space of one stacked observation.
+        action_space: The space of one action.
+        key_encoder: The algorithm's target network of ``encoder``; None if the algorithm has none.
+
+    Example:
+        A loss that pulls latents towards zero. Here the encoder is the identity.
+
+        >>> import numpy as np
+        >>> class SmallLatents(AuxiliaryLoss):
+        ...     reads = frozenset({Columns.OBS})
+        ...
+        ...     def losses(self, batch):
+        ...         return {"square": self.latents(batch).square().sum(-1)}
+        >>> loss = SmallLatents(
+        ...     AuxiliaryLossConfig(),
+        ...     encoder=nn.Identity(),
+        ...     observation_space=gym.spaces.Box(-9, 9, (2,), np.float32),
+        ...     action_space=gym.spaces.Discrete(2),
+        ... )
+        >>> loss.losses({Columns.OBS: torch.tensor([[3.0, 4.0], [0.0, 1.0]])})
+        {'square': tensor([25.,  1.])}
     """
 
     Config: ClassVar[type[AuxiliaryLossConfig]] = AuxiliaryLossConfig
 
-    #: Columns of the batch, beyond which nothing may be read: Columns.OBS, NEXT_OBS, ACTIONS, ...,
-    #: and MEAN_ACTION.
+    #: Columns of the batch that the loss reads: Columns.OBS, NEXT_OBS, ACTIONS, ..., and
+    #: MEAN_ACTION. The batch has no other columns.
     reads: frozenset[str] = frozenset()
-    #: Whose parameters the gradient reaches, besides the heads: "encoder" | "own" | "none".
+    #: Which parameters the gradient reaches besides the heads: "encoder" (those of the RL encoder),
+    #: "own" (those of networks in this loss) or "none".
     trains: str = "encoder"
-    #: The controls that mean something for this loss.
+    #: The controls that make sense for this loss; see ``CONTROLS``.
     controls: frozenset[str] = frozenset()
 
     encoder: Encoder
     key_encoder: Encoder | None
 
-    #: The Learners that share the batch; set by the Learner.
+    #: The Learners that share the batch. The Learner sets this attribute.
     peers: Peers = ALONE
 
     def __init__(
@@ -120,24 +155,25 @@ class AuxiliaryLoss(nn.Module):
         self.config = config
         self.observation_space = observation_space
         self.action_space = action_space
-        # Through __dict__: assignment would make nn.Module own (and count, save, move) them twice.
+        # Through __dict__: by assignment, nn.Module would register, count and save them twice.
         self.__dict__["encoder"] = encoder
         self.__dict__["key_encoder"] = key_encoder
 
     @classmethod
     def defaults_for(cls, env_id: str) -> dict[str, Any]:
-        """Options that suit an environment, where the user does not set them."""
+        """Default options for an environment; options that the user sets win."""
         del env_id
         return {}
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Per-sample losses by name, each [N]; the Learner averages and adds them up."""
+        """Losses by name, each [N], one value per row; the Learner averages and adds them."""
         raise NotImplementedError
 
     def latents(self, batch: Mapping[str, Any], column: str = Columns.OBS) -> Tensor:
-        """[N, D], the RL encoder's; those of the RL loss's pass, where that saw the same column.
+        """[N, D], latents of a column by the RL encoder.
 
-        So what both losses compute of the same observations is computed once, and its gradient too.
+        If the RL loss has encoded the same column, its latents are reused: the forward and the
+        backward pass through the encoder then run once for both losses. Do not write to them.
         """
         seen = AUGMENTED_OBS if AUGMENTED_OBS in batch else Columns.OBS
         if column == seen and RL_LATENTS in batch:
@@ -147,23 +183,23 @@ class AuxiliaryLoss(nn.Module):
         return encoded
 
     def intrinsic_reward(self, batch: Mapping[str, Any]) -> Tensor | None:
-        """[N], reward units, before scaling by ``intrinsic_coeff``; None where there is none.
+        """[N], reward units, before scaling by ``intrinsic_coeff``; None: no intrinsic reward.
 
-        Called without gradients, once per training batch, with rows in the order they were sampled.
-        ``batch["chunks"]`` lists the ``ChunkInfo`` s in that order.
+        Called without gradients, once per training batch. Rows are in the order in which they were
+        sampled; ``batch["chunks"]`` lists the `ChunkInfo` of each chunk in the same order.
         """
         del batch
         return None
 
     def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Scalars to log as ``aux/<name>/<key>`` beside the means of ``losses``.
+        """Scalars to log as ``aux/<name>/<key>``, in addition to the means of ``losses``.
 
-        Called once a result, not in every update: without gradients, after the last update's step,
-        with the batch that ``losses`` saw last. So what costs time belongs here; what ``losses``
-        computed may be kept for it, detached.
+        Called once per result, not in every update, so it may be slow. It is called without
+        gradients, after the last optimizer step, with the last batch of ``losses``. ``losses`` may
+        keep detached tensors for this method.
         """
         del batch
         return {}
 
     def after_update(self) -> None:
-        """Called after every optimiser step: EMA copies and the like."""
+        """Called after every optimizer step, for example to update target networks."""

@@ -1,4 +1,4 @@
-"""Deep bisimulation for control: latents as far apart as rewards and futures are."""
+"""Deep bisimulation for control: distances of latents match those of rewards and futures."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -24,22 +24,22 @@ VARIANTS = ("code", "paper")
 class Bisimulation(LatentModelLoss):
     """Deep bisimulation for control (DBC).
 
-    With the encoder phi, a transition model P, a reward model R, and a random partner j of every
-    row i::
+    With the encoder phi, a transition model P, a reward model R, and a random partner row j for
+    each row i::
 
         transition   = negative log-likelihood of sg(phi(s')) under P(phi(s), a)
         reward       = (R(z') - r)^2                        z' drawn from P(phi(s), a)
         bisimulation = weight * (distance of the latents i and j
                                  - distance of the rewards - gamma * distance of the futures)^2
 
-    ``code`` compares feature by feature, by smooth L1, with the replayed rewards and actions.
-    ``paper`` (eq. 4) compares whole latents by their L1 distance, with the rewards and the
-    Gaussians that the models predict for the policy's mean action, by the 2-Wasserstein distance.
-    See ``rlssl.losses.bisimulation_loss``. What latents are compared with has no gradient; both
-    latents of a pair have.
+    The variant ``code`` compares each feature by smooth L1; it uses the rewards and actions of the
+    batch. The variant ``paper`` (eq. 4) compares whole latents by their L1 distance. It uses the
+    rewards and Gaussians that the models predict for the policy's mean action, and compares the
+    Gaussians by their 2-Wasserstein distance. See ``rlssl.losses.bisimulation_loss``. The gradient
+    flows into both latents of a pair, not into the distances of rewards and futures.
 
-    Where all rewards are equal, all latents being equal is a solution; ``normalize_rewards`` and
-    ``latent_norm`` are there for rewards that are nearly so.
+    If all rewards are equal, equal latents are a solution: the latents collapse. For rewards that
+    are nearly equal, ``normalize_rewards`` and ``latent_norm`` help.
 
     Source:
         Zhang et al. 2020, arXiv:2006.10742, and its published code. Differs: see PAPERS.md.
@@ -51,16 +51,16 @@ class Bisimulation(LatentModelLoss):
 
         # "code" (as published) or "paper" (eq. 4).
         variant: str = "code"
-        # Weight of the bisimulation loss beside those of the models; >= 0; the published 0.5.
+        # Weight of the bisimulation loss relative to the models' losses; >= 0; 0.5 as published.
         weight: float = 0.5
-        # Discount of the metric, per agent step; in [0, 1]; the published 0.99.
+        # Discount of the metric, per agent step; in [0, 1]; 0.99 as published.
         gamma: float = 0.99
 
         def __post_init__(self) -> None:
             """Checks ranges.
 
             Raises:
-                ValueError: Naming the field and the value.
+                ValueError: If a value is out of range; the message names field and value.
             """
             super().__post_init__()
             if self.variant not in VARIANTS:
@@ -73,42 +73,45 @@ class Bisimulation(LatentModelLoss):
     config: Config
 
     def __init__(self, config: Config, **given: Any) -> None:
-        # Of the distance in which the variant measures: the largest feature, or their sum.
+        # Norm of the variant's distance: the largest feature (code) or the sum of them (paper).
         order = float("inf") if config.variant == "code" else 1
         super().__init__(config, reward_reads_action=False, size_order=order, **given)
         if config.variant == "paper":
             self.reads = self.reads | {MEAN_ACTION}
-        # Arguments of `metric_distances`, of the last update, for `metrics`.
+        # Arguments of `metric_distances` in the last update, for `metrics`.
         self._compared: dict[str, Any] = {}
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """``transition`` (nats a feature), ``reward`` and the weighted ``bisimulation``.
+        """``transition`` (nats per feature), ``reward`` and the weighted ``bisimulation``.
 
-        Each [N]; without the rows that ``mask_terminals`` leaves out, but for ``reward``.
+        Each is [N]. With ``mask_terminals``, only ``reward`` includes the terminal rows.
         """
         generator = self.update_rng.generator()
-        partners = self._partners(batch, generator)
-        seen = self.transitions(batch, generator)
-        mean, std = self.predict(seen)
+        partners = self.draw_partners(batch, generator)
+        encoded = self.transitions(batch, generator)
+        mean, std = self.predict(encoded)
         predicted = self.reward(self.sample(mean, std, generator))
         mean_action = batch[MEAN_ACTION] if self.config.variant == "paper" else None
-        metric = self._metric(seen, mean, std, mean_action, partners)
+        metric = self._metric(encoded, mean, std, mean_action, partners)
         return {
-            "transition": self.transition_loss(seen, mean, std),
-            "reward": (predicted - seen.reward).square(),
+            "transition": self.transition_loss(encoded, mean, std),
+            "reward": (predicted - encoded.reward).square(),
             "bisimulation": self.config.weight * metric,
         }
 
     def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Means of the distances that the loss compared; none for no rows."""
+        """Mean distances of latents, rewards and futures; empty if there were no rows."""
         del batch
         if not self._compared or not len(self._compared["reward_i"]):
             return {}
         distances = metric_distances(**self._compared, variant=self.config.variant)
         return {f"{key}_distance": value.mean() for key, value in distances.items()}
 
-    def _partners(self, batch: Mapping[str, Any], generator: torch.Generator) -> Tensor:
-        """[total], a permutation of the rows of all Learners that have a future."""
+    def draw_partners(self, batch: Mapping[str, Any], generator: torch.Generator) -> Tensor:
+        """[total], the partner of each row: a permutation of the rows of all Learners.
+
+        With ``mask_terminals``, terminal rows are left out.
+        """
         num = len(batch[Columns.ACTIONS])
         if self.config.mask_terminals:
             num = int((~batch[Columns.TERMINATEDS].bool()).sum())
@@ -117,23 +120,23 @@ class Bisimulation(LatentModelLoss):
 
     def _metric(
         self,
-        seen: Transitions,
+        encoded: Transitions,
         mean: Tensor,
         std: Tensor | None,
         mean_action: Tensor | None,
         partners: Tensor,
     ) -> Tensor:
-        """[M], unweighted."""
-        reward = seen.reward
+        """[M], the bisimulation loss before ``weight``."""
+        reward = encoded.reward
         if mean_action is not None:
             with torch.no_grad():
-                mean, std = self.transition(seen.latent, mean_action)
+                mean, std = self.transition(encoded.latent, mean_action)
                 reward = self.reward(mean)
                 reward = reward.mean(dim=0) if reward.ndim == 2 else reward
         std = self.transition.comparable_std(mean, std)
-        rows = seen.lasting
+        rows = encoded.with_future
         columns = {
-            "latent": seen.latent[rows],
+            "latent": encoded.latent[rows],
             "reward": reward[rows],
             "mean": mean[..., rows, :].detach(),
             "std": None if std is None else std[..., rows, :].detach(),
@@ -141,7 +144,8 @@ class Bisimulation(LatentModelLoss):
         partners = partners.to(rows.device)
         if self.peers.size == 1:
             return self._compare(columns, columns, partners)
-        # Each Learner has the gradient of its own rows: as the first of a pair, and as the second.
+        # A Learner has gradients for its own rows only. Each of them occurs twice: as the first row
+        # of a pair and as the second. The second term adds a gradient, but nothing to the value.
         everyone = self._gathered(columns)
         first, _ = self.peers.rows(len(rows))
         own = slice(first, first + len(rows))
@@ -162,7 +166,7 @@ class Bisimulation(LatentModelLoss):
     def _compare(
         self, ours: Mapping[str, Any], theirs: Mapping[str, Any], index: Tensor, record: bool = True
     ) -> Tensor:
-        """[M], of rows ``ours`` with the rows ``index`` of ``theirs``."""
+        """[M], compares the rows of ``ours`` with the rows ``index`` of ``theirs``."""
         pairs = {f"{key}_i": value for key, value in ours.items()}
         pairs |= {
             f"{key}_j": None if value is None else _rows_of(key, value, index)

@@ -1,4 +1,4 @@
-"""What the RLModule of every algorithm has for its Learner alone: views and auxiliary losses."""
+"""Builds the parts of an RLModule that only the Learner has: augmentation, auxiliary losses."""
 
 import dataclasses
 import zlib
@@ -18,11 +18,11 @@ from rlssl.registry import AUXILIARY_LOSSES
 
 
 def build_views(module: Any, name: str) -> Augmentation | None:
-    """What augments observations, by ``model.augmentation``; None: nothing does.
+    """Builds the augmentation of observations that ``model.augmentation`` asks for, or None.
 
     Args:
-        module: With its ``encoder`` and settings (``model_config``).
-        name: Of the draws: those of one name are independent of another's.
+        module: RLModule with ``encoder`` and ``model_config``.
+        name: Name of the random draws. Draws of different names are independent.
     """
     settings = module.model_config
     seed = seed_of(name, settings["seed"])
@@ -30,11 +30,11 @@ def build_views(module: Any, name: str) -> Augmentation | None:
 
 
 def build_losses(module: Any, key_encoder: Encoder | None = None) -> nn.ModuleDict:
-    """The auxiliary losses of the settings, by name.
+    """Builds the auxiliary losses of ``model_config``, by name.
 
     Args:
-        module: With its ``encoder`` and settings (``model_config``).
-        key_encoder: A slow copy of the encoder, where the algorithm keeps one.
+        module: RLModule with ``encoder`` and ``model_config``.
+        key_encoder: The algorithm's target network of the encoder; None if it has none.
     """
     settings = module.model_config
     return build_auxiliary(
@@ -48,7 +48,7 @@ def build_losses(module: Any, key_encoder: Encoder | None = None) -> nn.ModuleDi
 
 
 def options_for(losses: Mapping[str, Any], env_id: str) -> dict[str, Any]:
-    """``{name: options}`` completed by what the losses prefer on an environment.
+    """``{name: options}``, with the losses' defaults for an environment filled in.
 
     Raises:
         SpecError: For an unknown loss.
@@ -62,7 +62,7 @@ def options_for(losses: Mapping[str, Any], env_id: str) -> dict[str, Any]:
 
 
 def parse_auxiliary(losses: Mapping[str, Any]) -> dict[str, AuxiliaryLossConfig]:
-    """Turns ``{name: {field: value}}`` into the losses' frozen configs.
+    """Turns ``{name: {field: value}}`` into the frozen config of each loss.
 
     Raises:
         SpecError: For an unknown loss, an unknown field, an undeclared control, or a bad value.
@@ -81,8 +81,8 @@ def _parse_one(name: str, options: Any) -> AuxiliaryLossConfig:
         if key in CONTROLS and key not in loss_class.controls:
             declared = sorted(loss_class.controls) or "none"
             raise SpecError(
-                f"auxiliary.{name}.{key}: loss '{name}' declares no such control; "
-                f"it has {declared}."
+                f"auxiliary.{name}.{key}: loss '{name}' has no such control; its controls: "
+                f"{declared}."
             )
         if key not in known:
             hint = suggest(str(key), known)
@@ -104,14 +104,14 @@ def build_auxiliary(
 ) -> nn.ModuleDict:
     """Builds the losses without drawing from torch's global generator.
 
-    So adding a loss changes nothing in the initialisation or the sampling of the rest.
+    Adding a loss therefore does not change the initialization or the draws of other parts.
 
     Args:
-        losses: {name: options}, as given to ``.auxiliary()``.
+        losses: {name: options}, as in ``.auxiliary()``.
         encoder: See ``AuxiliaryLoss``.
         observation_space: See ``AuxiliaryLoss``.
         action_space: See ``AuxiliaryLoss``.
-        seed: Of the heads' initialisation and augmentations; None: not reproducible.
+        seed: Seed of initial weights and augmentations; None: not reproducible.
         key_encoder: See ``AuxiliaryLoss``.
     """
     built = nn.ModuleDict()
@@ -131,11 +131,13 @@ def build_auxiliary(
 
 
 def seed_of(name: str, seed: int | None) -> int:
-    """A seed for each name: with the run's own, features would start as the encoder's copy.
+    """Returns a seed that depends on the name and on the seed of the run.
+
+    If all networks used the run's seed, a loss's network would start as a copy of the encoder.
 
     Args:
-        name: Of a loss, or what else draws by itself.
-        seed: Of the run; None: not reproducible.
+        name: Name of a loss, or of another part with random draws.
+        seed: Seed of the run; None: not reproducible.
     """
     entropy = None if seed is None else [seed, zlib.crc32(name.encode())]
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""CURL: two views of an observation are told apart from the views of the others."""
+"""CURL: contrastive learning; two views of one observation are a positive pair."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,30 +19,30 @@ from rlssl.networks.layers.linear import Layers, Linear
 from rlssl.networks.target_networks import EMACopy
 from rlssl.networks.update_rng import UpdateRNG
 
-#: What a variant sets where the user says nothing.
+#: Defaults of each variant.
 _VARIANTS: dict[str, dict[str, Any]] = {
     "dmc": {"ema_tau": 0.05, "logits_scale": 1.0},
     "atari": {"ema_tau": 0.001, "logits_scale": 0.1},
 }
 
-# Features of the projection of `atari`: hidden and output.
+# Sizes of the hidden and the output layer of the projection in `atari`.
 _PROJECTION = (256, 128)
 
 
 class CURL(AuxiliaryLoss):
     """Contrastive unsupervised representations for reinforcement learning.
 
-    With two random views q, k of each observation, the encoder phi, its slow copy phi', a head h
-    (the identity for ``dmc``, a projection for ``atari``) and a learned W::
+    With two random views q, k of each observation, the encoder phi, its target network phi', a
+    head h (the identity for ``dmc``, a projection for ``atari``) and a learned W::
 
         logits_ij = logits_scale * h(phi(q_i)) W h'(phi'(k_j))
         loss_i    = cross-entropy of softmax(logits_i) against i
         phi'      = (1 - ema_tau) * phi' + ema_tau * phi, and h' likewise, after every update
 
-    The query is what the RL loss saw, where the Learner augments that (column ``AUGMENTED_OBS``);
-    else a view of this loss's own. Views are shifts or crops of images, and noise on vectors.
-    What is drawn depends on the seed and the number of updates alone: losses of the same update
-    and batch are the same, and a restored run draws on.
+    If the Learner augments the observations of the RL loss (column ``AUGMENTED_OBS``), these are
+    the queries; else this loss draws the queries too. Views are shifts or crops of images, or
+    vectors with noise. Draws depend only on the seed and the number of updates: the same update and
+    batch give the same loss, and a restored run continues the sequence of draws.
 
     Source:
         Laskin et al. 2020, arXiv:2004.04136, and its published code for DMControl (``dmc``) and
@@ -51,47 +51,49 @@ class CURL(AuxiliaryLoss):
 
     @dataclasses.dataclass(frozen=True)
     class Config(AuxiliaryLossConfig):
-        """Options of CURL; None takes the variant's value, or what suits the input."""
+        """Options of CURL; None: the variant's default, or a value that suits the input."""
 
-        # "dmc" (SAC on DMControl) or "atari" (data-efficient Rainbow); None: atari for `atari/`
-        # games, else dmc.
+        # "dmc" (SAC on DMControl) or "atari" (data-efficient Rainbow); None: atari for environments
+        # named `atari/...`, else dmc.
         variant: str | None = None
-        # Side of this loss's own random crops, pixels, which the encoder must take; None: the size
-        # of the RL loss's crop where it has one, else no crop but a shift.
+        # Side of this loss's random crops, pixels; the encoder must accept this size. None: the
+        # size of the RL loss's crop, or a shift if the RL loss has no crop.
         crop: int | None = None
-        # Largest shift of an image where there is no crop, pixels; >= 0; None: 4 of 84 pixels, in
-        # proportion, from 1 to 4. DrQ's 4 for dmc; the published code's 4 for atari.
+        # Largest shift of an image without crop, pixels; >= 0; None: side * 4 / 84, rounded, from 1
+        # to 4. The 4 is from DrQ (dmc) and from the published code (atari).
         pad: int | None = None
-        # Deviation of the noise on vectors, in running deviations of each element; > 0.
+        # Standard deviation (std) of the noise on vectors, in units of each element's running std;
+        # > 0.
         noise: float = 0.1
-        # Share of the online weights that the key network takes over after every update; in
-        # (0, 1]; None: 0.05 (dmc), 0.001 (atari).
+        # Fraction of the online weights that the key network copies after each update; in (0, 1];
+        # None: 0.05 (dmc), 0.001 (atari).
         ema_tau: float | None = None
         # Factor on the logits; > 0; None: 1 (dmc), 0.1 (atari; in the code, not in the paper).
         logits_scale: float | None = None
-        # Whether latents are normalised, without weights, before W (dmc); None: unless the encoder
-        # ends in a LayerNorm, as the published one does.
+        # Whether a LayerNorm without weights normalizes latents before W (dmc); None: only if the
+        # encoder does not end in a LayerNorm, as the published encoder does.
         normalize: bool | None = None
-        # Whether the projection's LayerNorms have weights (atari); the published code makes them
-        # anew in every pass, so that they are never trained.
+        # Whether the projection's LayerNorms have trained weights (atari). The published code
+        # creates new LayerNorms in every pass, so they are never trained.
         trained_layernorm: bool = False
-        # Whether two Adams step on the encoder for every CURL loss, as in the published dmc code:
-        # twice the step. Of sac and ddpg with `auxiliary_step: separate`, whose encoder has an Adam
-        # for auxiliary losses alone.
+        # Whether two Adam optimizers step on the encoder for every CURL loss, as in the published
+        # dmc code: this doubles the step. Only for sac and ddpg with `auxiliary_step: separate`,
+        # where the encoder has an Adam optimizer for the auxiliary losses.
         double_encoder_step: bool = False
-        # Control: the positive of every query is a key drawn from the batch. Stays at log(batch).
+        # Control: the positive of each query is a random key of the batch; the loss stays at
+        # log(batch size).
         shuffled_positives: bool = False
-        # Control: of CURL, what augments the RL loss's observations alone. The encoder learns
-        # nothing of this loss; W and the projection do. Needs `model.augmentation`.
+        # Control: only the augmentation of the RL loss's observations is kept from CURL. This loss
+        # trains W and the projection, not the encoder. Needs `model.augmentation`.
         augmentation_only: bool = False
-        # Control: the RL loss trains no encoder; this one and the other losses do.
+        # Control: the auxiliary losses train the RL encoder; the RL loss does not.
         isolated: bool = False
 
         def __post_init__(self) -> None:
-            """Fills in what the variant decides, and checks ranges.
+            """Fills in the variant's defaults, and checks ranges.
 
             Raises:
-                ValueError: Naming the field and the value.
+                ValueError: If a value is out of range; the message names field and value.
             """
             if self.variant is None:
                 object.__setattr__(self, "variant", "dmc")
@@ -114,17 +116,17 @@ class CURL(AuxiliaryLoss):
                 if value is not None and (type(value) is not int or value < least):
                     raise ValueError(f"{key} must be a whole number >= {least}; got {value!r}.")
             if self.double_encoder_step and self.variant != "dmc":
-                raise ValueError("double_encoder_step is an option of variant 'dmc' alone.")
+                raise ValueError("double_encoder_step is an option of variant 'dmc' only.")
             for key in ("shuffled_positives", "augmentation_only", "isolated"):
                 if not isinstance(getattr(self, key), bool):
                     raise ValueError(f"{key} must be true or false; got {getattr(self, key)!r}.")
             if self.isolated and self.augmentation_only:
                 raise ValueError(
-                    "isolated=True leaves the encoder to this loss, and augmentation_only=True to "
-                    "the RL loss; choose one."
+                    "isolated=True trains the encoder by auxiliary losses only; "
+                    "augmentation_only=True trains it by the RL loss only. Set one of the two."
                 )
             if self.trained_layernorm and self.variant != "atari":
-                raise ValueError("trained_layernorm is an option of variant 'atari' alone.")
+                raise ValueError("trained_layernorm is an option of variant 'atari' only.")
 
     config: Config
 
@@ -139,8 +141,8 @@ class CURL(AuxiliaryLoss):
         if config.double_encoder_step and self.key_encoder is None:
             raise SpecError(
                 "auxiliary.curl.double_encoder_step=True needs an algorithm whose target critic "
-                "has an encoder, which steps apart for auxiliary losses (sac or ddpg with training."
-                "auxiliary_step: separate); leave it out."
+                "has an encoder and whose auxiliary losses have their own optimizer (sac or ddpg "
+                "with training.auxiliary_step: separate); use one of them or leave the option out."
             )
         self.views = make_views(
             self.observation_space,
@@ -156,19 +158,19 @@ class CURL(AuxiliaryLoss):
         dim = _PROJECTION[1] if config.variant == "atari" else self.encoder.output_dim
         self.weight = nn.Parameter(torch.rand(dim, dim))
         self.update_rng = UpdateRNG()
-        # Of the last update, for `metrics`.
+        # Arguments of `diagnostics` in the last update, for `metrics`.
         self._compared: _Compared | None = None
 
     @classmethod
     def defaults_for(cls, env_id: str) -> dict[str, Any]:
-        """The published code's variant for ``atari/`` games."""
+        """Variant ``atari`` for environments named ``atari/...``."""
         return {"variant": "atari"} if env_id.startswith("atari/") else {}
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """``info_nce``, [N], nats; zero, connected to the graph, for fewer than 2 keys.
 
         Raises:
-            SpecError: For ``augmentation_only`` where the RL loss sees no augmented observations.
+            SpecError: If ``augmentation_only`` is set and the RL loss has no augmentation.
         """
         generator = self.update_rng.generator()
         queries, keys = self._views(batch, generator)
@@ -180,19 +182,19 @@ class CURL(AuxiliaryLoss):
         if len(key) < 2:
             return {"info_nce": 0.0 * (query @ self.weight).sum(dim=-1)}
         if len(query):
-            weight = self.weight.detach().clone()  # a step moves it before `metrics`
+            weight = self.weight.detach().clone()  # an optimizer step changes it before `metrics`
             self._compared = _Compared(latents.detach(), query.detach(), key, weight, positives)
         scale = self.config.logits_scale or 1.0
         loss = bilinear_info_nce(query, key, self.weight, scale=scale, positives=positives)
         return {"info_nce": loss}
 
     def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """``accuracy``, ``effective_rank`` and ``feature_std``: see ``diagnostics``."""
+        """``accuracy``, ``effective_rank`` and ``feature_std``; see ``diagnostics``."""
         del batch
         return {} if self._compared is None else diagnostics(*self._compared)
 
     def after_update(self) -> None:
-        """Moves the key network, unless the algorithm keeps it, and turns to new draws."""
+        """Updates the key network unless the algorithm does, and renews the random draws."""
         tau = self.config.ema_tau or 1.0
         self.key_head.update(self.head, tau)
         if self.own_key_encoder is not None:
@@ -204,9 +206,8 @@ class CURL(AuxiliaryLoss):
         raw, augmented = batch[Columns.OBS], batch.get(AUGMENTED_OBS)
         if augmented is None and self.config.augmentation_only:
             raise SpecError(
-                "auxiliary.curl.augmentation_only=True compares with what augments the RL loss's "
-                "observations, which nothing does: set model.augmentation (shift, crop), or leave "
-                "it out."
+                "auxiliary.curl.augmentation_only=True needs an augmentation of the RL loss's "
+                "observations: set model.augmentation (shift, crop), or leave the option out."
             )
         if augmented is None:
             first = self.views(raw, generator, peers=self.peers)
@@ -223,7 +224,7 @@ class CURL(AuxiliaryLoss):
     @torch.no_grad()
     def _encode_keys(self, keys: Tensor) -> Tensor:
         encode = self.key_encoder if self.own_key_encoder is None else self.own_key_encoder
-        assert encode is not None  # one of the two there is
+        assert encode is not None  # for mypy: one of the two exists
         latents: Tensor = self.key_head(encode(keys))
         return latents
 
@@ -245,7 +246,7 @@ class CURL(AuxiliaryLoss):
 
 
 class _Compared(NamedTuple):
-    """Arguments of ``diagnostics``."""
+    """Arguments of `diagnostics`."""
 
     latents: Tensor
     query: Tensor
@@ -255,9 +256,9 @@ class _Compared(NamedTuple):
 
 
 class Projection(nn.Module):
-    """Linear, LayerNorm, ReLU, linear, LayerNorm: [N, D] to [N, 128].
+    """Linear, LayerNorm, ReLU, Linear, LayerNorm: [N, D] to [N, 128].
 
-    Weights start in U[0, 1), as published, biases at 0.
+    Initial weights are drawn from U[0, 1), as published; initial biases are 0.
     """
 
     def __init__(self, in_dim: int, *, trained_layernorm: bool) -> None:
@@ -276,7 +277,7 @@ class Projection(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """[N, D] to [N, 128]."""
+        """[N, 128], the projection of latents [N, D]."""
         return self.layers(latents)
 
 
@@ -284,20 +285,21 @@ class Projection(nn.Module):
 def diagnostics(
     latents: Tensor, query: Tensor, key: Tensor, weight: Tensor, positives: Tensor
 ) -> dict[str, Tensor]:
-    """How well CURL does, and whether the latents collapse.
+    """Measures how well CURL works, and whether the latents collapse.
 
     Args:
-        latents: [N, D], of the encoder.
-        query: [N, E], what W sees of them.
+        latents: [N, D], latents of the encoder.
+        query: [N, E], the heads' output for these latents.
         key: [M, E].
-        weight: [E, E].
-        positives: [N], which key is each query's.
+        weight: [E, E], the matrix W.
+        positives: [N], index of the positive key of each query.
 
     Returns:
-        ``accuracy``: share of queries whose positive scores highest, the k-th part of one whose
-        positive is one of k that do; 1/M by chance.
-        ``effective_rank``: of the first 128 latents, see ``effective_rank``.
-        ``feature_std``: deviation of a latent over the batch, mean over features; 0: collapsed.
+        - ``accuracy``: share of queries whose positive scores highest; 1 / M by chance. A query
+          whose positive ties with k - 1 other keys counts as 1 / k.
+        - ``effective_rank``: effective rank of the first 128 latents; see `effective_rank`.
+        - ``feature_std``: standard deviation (std) of a feature over the batch, mean over the
+          features; 0 if the latents have collapsed.
     """
     scores = bilinear_similarity(query, key, weight)
     best = scores.amax(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""DeepMDP: latents from which the reward and the next latent can be told."""
+"""DeepMDP: latents that predict the reward and the next latent."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ from rlssl.networks.decoders import VectorDecoder, fitting_pixel_decoder, quanti
 from rlssl.networks.encoders import Encoder, image_layout
 from rlssl.peers import Peers
 
-#: What a decoder may be asked for.
+#: What a decoder may reconstruct; None: no decoder.
 DECODERS = (None, "observation", "next_observation")
 
 
 class DeepMDP(LatentModelLoss):
-    """DeepMDP, as the published code of DBC has it.
+    """DeepMDP, as in the published code of DBC.
 
     With the encoder phi, a transition model P and a reward model R::
 
@@ -32,7 +32,7 @@ class DeepMDP(LatentModelLoss):
         penalty        = gradient_penalty * (max(0, |dP/dphi| - 1)^2 + max(0, |dR/dphi| - 1)^2)
         reconstruction = mean square of decoder(phi(s)) - s, or of decoder(z') - s'
 
-    with z' drawn from P. The last two are there where options ask for them.
+    with z' drawn from P. The last two losses exist only if options ask for them.
 
     Source:
         Gelada et al. 2019, arXiv:1906.02736; published code of Zhang et al. 2020,
@@ -43,19 +43,19 @@ class DeepMDP(LatentModelLoss):
     class Config(LatentModelConfig):
         """Options of DeepMDP."""
 
-        # As DBC's code has it for DeepMDP.
+        # DBC's code uses this kind for DeepMDP.
         transition: str = "deterministic"
-        # Weight of the penalty on slopes of the models above 1; >= 0; 0: none.
+        # Weight of the penalty on slopes of the models above 1; >= 0; 0: no penalty.
         gradient_penalty: float = 0.0
         # What is decoded: "observation" (from its latent), "next_observation" (from the predicted
-        # latent; the published 'pixel'), or null: nothing (the published 'identity').
+        # latent; 'pixel' in the published code) or null (nothing; 'identity' in that code).
         decoder: str | None = None
 
         def __post_init__(self) -> None:
             """Checks ranges.
 
             Raises:
-                ValueError: Naming the field and the value.
+                ValueError: If a value is out of range; the message names field and value.
             """
             super().__post_init__()
             if self.decoder not in DECODERS:
@@ -67,7 +67,7 @@ class DeepMDP(LatentModelLoss):
 
     def __init__(self, config: Config, **given: Any) -> None:
         super().__init__(config, reward_reads_action=True, **given)
-        # [N, D] each, of the last update, for `metrics`.
+        # Latents and next latents of the last update, [N, D] each, for `metrics`.
         self._step: tuple[Tensor, Tensor] | None = None
         self.reconstruction: Reconstruction | None = None
         if config.decoder is not None:
@@ -76,26 +76,26 @@ class DeepMDP(LatentModelLoss):
             )
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """``transition`` (nats a feature) and ``reward``; ``penalty``, ``reconstruction``.
+        """``transition`` (nats per feature) and ``reward``; ``penalty``, ``reconstruction``.
 
-        Each [N]; those of the next latent and observation without the rows that ``mask_terminals``
-        leaves out.
+        Each is [N]. With ``mask_terminals``, losses of the next latent or the next observation do
+        not include the terminal rows.
         """
         generator = self.update_rng.generator()
-        seen = self.transitions(batch, generator)
-        mean, std = self.predict(seen)
-        predicted = self.reward(seen.latent, seen.action)
+        encoded = self.transitions(batch, generator)
+        mean, std = self.predict(encoded)
+        predicted = self.reward(encoded.latent, encoded.action)
         losses = {
-            "transition": self.transition_loss(seen, mean, std),
-            "reward": (predicted - seen.reward).square(),
+            "transition": self.transition_loss(encoded, mean, std),
+            "reward": (predicted - encoded.reward).square(),
         }
-        self._step = seen.latent.detach(), seen.next_latent
+        self._step = encoded.latent.detach(), encoded.next_latent
         if self.config.gradient_penalty > 0:
-            losses["penalty"] = self.config.gradient_penalty * self._penalty(seen, generator)
+            losses["penalty"] = self.config.gradient_penalty * self._penalty(encoded, generator)
         if self.reconstruction is not None:
-            latent, observation = seen.latent, batch[Columns.OBS]
+            latent, observation = encoded.latent, batch[Columns.OBS]
             if self.config.decoder == "next_observation":
-                rows = seen.lasting
+                rows = encoded.with_future
                 latent = self.sample(mean, std, generator)[rows]
                 observation = batch[Columns.NEXT_OBS][rows]
             losses["reconstruction"] = self.reconstruction(
@@ -104,7 +104,7 @@ class DeepMDP(LatentModelLoss):
         return losses
 
     def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """``step_distance``, the mean distance of a latent and the next; none for no rows."""
+        """``step_distance``, mean distance from latent to next latent; empty if no rows."""
         del batch
         if self._step is None or not len(self._step[0]):
             return {}
@@ -112,36 +112,37 @@ class DeepMDP(LatentModelLoss):
         return {"step_distance": (latent - next_latent).norm(dim=-1).mean()}
 
     def after_update(self) -> None:
-        """As the base does; takes the observations of the update into the decoder's scale."""
+        """Does what the base class does, and updates the scale of the decoder's targets."""
         super().after_update()
         if self.reconstruction is not None:
             self.reconstruction.after_update()
 
-    def _penalty(self, seen: Transitions, generator: torch.Generator) -> Tensor:
-        """[N], of the models at the latents; its gradient reaches the models alone."""
-        latent = seen.latent.detach().requires_grad_()
-        mean, _ = self.transition(latent, seen.action)
+    def _penalty(self, encoded: Transitions, generator: torch.Generator) -> Tensor:
+        """[N], slope penalty of both models at the latents; only the models get gradients."""
+        latent = encoded.latent.detach().requires_grad_()
+        mean, _ = self.transition(latent, encoded.action)
         if mean.ndim == 3:
             mean = mean[int(torch.randint(len(mean), (), generator=generator))]
         first, total = self.peers.rows(len(latent))
         drawn = torch.randn(total, latent.shape[1], generator=generator)
         direction = nn.functional.normalize(drawn[first : first + len(latent)], dim=-1)
-        reward = self.reward(latent, seen.action)
+        reward = self.reward(latent, encoded.action)
         return lipschitz_penalty(mean, latent, direction.to(latent)) + lipschitz_penalty(
             reward[:, None], latent, torch.ones_like(reward)[:, None]
         )
 
 
 class Reconstruction(nn.Module):
-    """Mean squared error of observations that are decoded from latents.
+    """Mean squared error between observations and what a decoder makes of their latents.
 
-    Vectors are compared in running deviations of each element; images in units of
-    ``quantize_pixels``, or where they are not in [0, 255], of their space's largest value.
+    The target of a vector is standardized: each element has its running mean subtracted and is
+    divided by its running standard deviation (std). The target of an image in [0, 255] is what
+    `quantize_pixels` gives; other images are divided by the largest value of their space.
 
     Args:
-        space: Of one stacked observation.
-        encoder: Of that space.
-        hidden: Features of the hidden layer of a decoder of vectors.
+        space: The space of one stacked observation.
+        encoder: An encoder of that space.
+        hidden: Features of the hidden layer; used by a decoder of vectors only.
 
     Raises:
         SpecError: If observations are neither vectors nor images.
@@ -151,7 +152,7 @@ class Reconstruction(nn.Module):
         super().__init__()
         if not isinstance(space, gym.spaces.Box):
             raise SpecError(
-                f"a decoder gives vectors and images; got {space}. Leave the decoder out, or wrap "
+                f"a decoder gives vectors and images; got {space}. Set decoder to null, or wrap "
                 "the environment so that it gives a Box (gymnasium's FlattenObservation)."
             )
         self.layout: str | None = None
@@ -170,14 +171,14 @@ class Reconstruction(nn.Module):
     def forward(
         self, latents: Tensor, observations: Tensor, generator: torch.Generator, peers: Peers
     ) -> Tensor:
-        """[N], from latents [N, D] and observations [N, ...]; gradients reach the latents."""
+        """[N], error of latents [N, D] and observations [N, ...]; gradients reach the latents."""
         target = self._target(observations, generator, peers)
         return (self.decoder(latents) - target).square().flatten(1).mean(dim=1)
 
     def after_update(self) -> None:
-        """Takes the observations of the update into the scale of vectors."""
+        """Adds the vectors of this update to their running mean and std."""
         if self.moments is not None and self._seen is not None and len(self._seen):
-            self.moments.take_in(self._seen)
+            self.moments.update(self._seen)
         self._seen = None
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Intrinsic Curiosity Module: the error of predicting one's own next features, as a reward."""
+"""Intrinsic Curiosity Module: the reward is the error of predicting the next features."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from rlssl.networks.action_encoding import encode_action, inverse_target
 from rlssl.networks.curiosity import ForwardModel, InverseModel, ResidualForwardModel
 from rlssl.networks.encoders import Encoder, build_encoder, image_layout
 
-#: What a variant sets where the user says nothing.
+#: Defaults of each variant.
 _VARIANTS: dict[str, dict[str, Any]] = {
     "pathak": {"features": "own", "intrinsic_coeff": 0.01, "reward_clip": 1.0, "grad_clip": 40.0},
     "burda": {"features": "random", "intrinsic_coeff": 1.0, "reward_clip": None, "grad_clip": None},
@@ -34,9 +34,10 @@ class ICM(AuxiliaryLoss):
         loss  = scale * ((1 - forward_weight) * L_inv + forward_weight * L_fwd)
         intrinsic reward = L_fwd
 
-    At initialisation L_inv is log(number of actions) nats. ``pathak`` lets the forward loss train
-    phi on both sides; ``burda`` stops its gradient before phi, divides the reward by the running
-    deviation of its discounted return, and normalises observations.
+    At initialization L_inv is log(number of actions) nats. In ``pathak``, the forward loss trains
+    both phi(s) and phi(s'). In ``burda``, the forward loss does not train phi, observations are
+    normalized, and the reward is divided by the running standard deviation (std) of its discounted
+    return.
 
     Source:
         pathak: Pathak et al. 2017, arXiv:1705.05363, and its published code.
@@ -45,36 +46,36 @@ class ICM(AuxiliaryLoss):
 
     @dataclasses.dataclass(frozen=True)
     class Config(AuxiliaryLossConfig):
-        """Options of ICM; None takes the variant's value."""
+        """Options of ICM; None: the variant's default."""
 
         # "pathak" (A3C on Doom and Mario, 2017) or "burda" (large-scale PPO, 2018).
         variant: str = "pathak"
         # Weight of the reward; None: 0.01 (pathak, Doom), 1.0 (burda).
         intrinsic_coeff: float | None = None  # type: ignore[assignment]
-        # "own" (a network of its own), "shared" (the RL encoder) or "random" (frozen); None: own
-        # (pathak), random (burda).
+        # Network phi: "own" (a network in this loss), "shared" (the RL encoder) or "random" (a
+        # network in this loss that is never trained); None: own (pathak), random (burda).
         features: str | None = None
-        # beta of the paper: share of the forward loss; in [0, 1]; pathak's 0.2.
+        # beta of the paper: share of the forward loss; in [0, 1]; 0.2 in pathak.
         forward_weight: float = 0.2
-        # 1 / lambda of the paper: factor on both losses; > 0; pathak's 10; burda has no factors.
+        # 1 / lambda of the paper: factor on both losses; > 0; 10 in pathak; not used by burda.
         scale: float = 10.0
-        # Clips reward + bonus to +-value; None or "variant": 1.0 (pathak), no clip (burda).
+        # Clips reward + bonus to +-value; None: no clip; "variant": 1.0 (pathak), no clip (burda).
         reward_clip: float | str | None = "variant"
-        # Discount of the return whose deviation scales burda's reward; in [0, 1).
+        # Discount of the return whose std scales burda's reward; in [0, 1).
         gamma: float = 0.99
-        # Rows whose mean and deviation normalise burda's observations, then frozen; > 0.
+        # Number of first rows whose mean and std normalize burda's observations; > 0.
         normalization_rows: int = 10_000
-        # Encoder of own or random features, by name; None: "icm" for images of 36 pixels and more,
-        # else chosen from the space.
+        # Name of the encoder of own or random features; None: "icm" for images of at least 36 x 36
+        # pixels, else chosen from the space.
         encoder: str | None = None
-        # Its options.
+        # Options of that encoder.
         encoder_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
         def __post_init__(self) -> None:
-            """Fills in what the variant decides, and checks ranges.
+            """Fills in the variant's defaults, and checks ranges.
 
             Raises:
-                ValueError: Naming the field and the value.
+                ValueError: If a value is out of range; the message names field and value.
             """
             if self.variant not in _VARIANTS:
                 raise ValueError(f"variant must be one of {list(_VARIANTS)}; got {self.variant!r}.")
@@ -121,9 +122,10 @@ class ICM(AuxiliaryLoss):
         forward_class = ResidualForwardModel if self.is_burda else ForwardModel
         self.forward_model = forward_class(feature_dim, self.action_space)
         self.return_scale = DiscountedReturnScale(config.gamma) if self.is_burda else None
-        # Of the last update, for `metrics`: errors [N]; predictions and targets of the inverse.
+        # Both from the last update, for `metrics`: errors [N]; predictions and targets of the
+        # inverse model.
         self._errors: dict[str, Tensor] = {}
-        self._guesses: tuple[Tensor, Tensor] | None = None
+        self._inverse_predictions: tuple[Tensor, Tensor] | None = None
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Weighted ``inverse`` and ``forward`` losses, each [N]."""
@@ -141,7 +143,7 @@ class ICM(AuxiliaryLoss):
 
     @torch.no_grad()
     def intrinsic_reward(self, batch: Mapping[str, Any]) -> Tensor:
-        """[N], the forward error; for burda in deviations of its own discounted return."""
+        """[N], the forward error; burda divides it by the std of its discounted return."""
         if self.normalizer is not None:
             self.normalizer.observe(self.peers.gather(batch[Columns.OBS]))
         phi, phi_next, actions = self._transition_features(batch)
@@ -151,11 +153,11 @@ class ICM(AuxiliaryLoss):
         return self.return_scale(error, batch["chunks"], self.peers)
 
     def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Unweighted errors and, for one discrete action, the inverse model's accuracy."""
+        """Unweighted errors and, for a Discrete action space, the accuracy of the inverse model."""
         del batch
         metrics = {key: error.mean() for key, error in self._errors.items()}
-        if self._guesses is not None:
-            prediction, target = self._guesses
+        if self._inverse_predictions is not None:
+            prediction, target = self._inverse_predictions
             metrics["inverse_accuracy"] = (prediction.argmax(-1) == target).float().mean()
         return metrics
 
@@ -208,7 +210,7 @@ class ICM(AuxiliaryLoss):
         target = inverse_target(actions, self.action_space)
         error = inverse_dynamics_loss(prediction, target)
         if isinstance(self.action_space, gym.spaces.Discrete):
-            self._guesses = prediction.detach(), target
+            self._inverse_predictions = prediction.detach(), target
         self._errors["inverse_error"] = error.detach()
         return error
 

@@ -1,4 +1,4 @@
-"""What DeepMDP and DBC share: models of the next latent and of the reward, and their options."""
+"""Base of DeepMDP and DBC: models of the next latent and of the reward, and their options."""
 
 import copy
 import dataclasses
@@ -19,7 +19,7 @@ from rlssl.networks.encoders import Encoder
 from rlssl.networks.update_rng import UpdateRNG
 from rlssl.peers import Peers
 
-#: How latents are normalised before the loss sees them; None: not.
+#: How latents are normalized before the loss uses them; None: not at all.
 LATENT_NORMS = (None, "layer", "max")
 
 
@@ -30,35 +30,36 @@ class LatentModelConfig(AuxiliaryLossConfig):
     # What the transition model predicts: "smooth_l1" (the published code's ''), "deterministic",
     # "probabilistic" or "ensemble"; see `rlssl.networks.dynamics.TransitionModel`.
     transition: str = "smooth_l1"
-    # Features of the models' hidden layer; >= 1; the published code's 512.
+    # Features of the models' hidden layer; >= 1; 512 in the published code.
     hidden: int = 512
-    # Members of an ensemble; >= 1; the published code's 5.
+    # Members of an ensemble; >= 1; 5 in the published code.
     num_models: int = 5
-    # Whether the transition loss trains the encoder, as published, or the models alone.
+    # Whether the transition loss trains the encoder (as published) or the models only.
     self_prediction: bool = True
-    # Of latents: "layer" (LayerNorm without weights), "max" (scaled down to `max_norm`), or null.
+    # How latents are normalized: "layer" (LayerNorm without weights), "max" (scaled down to
+    # `max_norm` if larger) or null (not at all).
     latent_norm: str | None = None
-    # Largest size of a latent under latent_norm "max", units of the metric; > 0. Half of
-    # (largest - least reward) / (1 - gamma) bounds every bisimulation distance.
+    # Largest norm of a latent with latent_norm "max", in units of the metric; > 0. The largest
+    # bisimulation distance is (max reward - min reward) / (1 - gamma); the paper takes half of it.
     max_norm: float = 1.0
-    # Whether rewards are divided by their running deviation.
+    # Whether rewards are divided by their running standard deviation (std).
     normalize_rewards: bool = False
-    # Whether transitions that end an episode by termination are left out of what concerns the
-    # next latent; the published code keeps them.
+    # Whether losses of the next latent leave out transitions that terminate an episode; the
+    # published code keeps these transitions.
     mask_terminals: bool = False
-    # "shared": the RL encoder learns from the loss. "own": a copy of it does, beside the RL loss,
-    # which then sees nothing of it (the isolated metric of later studies).
+    # "shared": the RL encoder learns from the loss. "own": a copy of the RL encoder learns from it,
+    # so the loss does not affect the RL encoder (the isolated metric of later studies).
     features: str = "shared"
-    # Control: next observations and rewards are those of other rows.
+    # Control: each row gets the next observation and the reward of another row.
     shuffled_positives: bool = False
-    # Control: the RL loss trains no encoder; this one and the other losses do.
+    # Control: the auxiliary losses train the RL encoder; the RL loss does not.
     isolated: bool = False
 
     def __post_init__(self) -> None:
         """Checks ranges.
 
         Raises:
-            ValueError: Naming the field and the value.
+            ValueError: If a value is out of range; the message names field and value.
         """
         super().__post_init__()
         for key, known in (
@@ -80,34 +81,35 @@ class LatentModelConfig(AuxiliaryLossConfig):
                 raise ValueError(f"{key} must be true or false; got {getattr(self, key)!r}.")
         if self.isolated and self.features == "own":
             raise ValueError(
-                "isolated=True trains the RL encoder by the losses alone, which features='own' "
-                "leaves to the RL loss; choose one."
+                "isolated=True trains the RL encoder by the auxiliary losses only; features='own' "
+                "trains it by the RL loss only. Set one of the two."
             )
 
 
 class Transitions(NamedTuple):
-    """A batch as the losses see it."""
+    """A batch of transitions, encoded."""
 
-    # [N, D], with gradients, and [N, D] of the next observations, without.
+    # [N, D], latents of the observations, with gradients.
     latent: Tensor
+    # [N, D], latents of the next observations, without gradients.
     next_latent: Tensor
-    # [N, A], coded.
+    # [N, A], encoded by `encode_action`.
     action: Tensor
-    # [N], float; normalised where that is asked for.
+    # [N], float; normalized if the config says so.
     reward: Tensor
-    # [M], the rows that have a future.
-    lasting: Tensor
+    # [M], indices of the rows that have a future: all, or those that do not terminate.
+    with_future: Tensor
 
 
 class LatentModelLoss(AuxiliaryLoss):
     """Base of the losses with a transition and a reward model.
 
     Args:
-        config: Its options.
-        reward_reads_action: Whether the reward model reads (latent, action), or the predicted next
-            latent.
-        size_order: Of the norm that latent_norm "max" bounds, as torch's ``vector_norm`` has it.
-        **given: As for every `AuxiliaryLoss`.
+        config: Options of the loss.
+        reward_reads_action: Whether the reward model reads (latent, action); else it reads the
+            predicted next latent.
+        size_order: ``ord`` of the norm that latent_norm "max" bounds; see torch's ``vector_norm``.
+        **given: See `AuxiliaryLoss`.
     """
 
     config: LatentModelConfig
@@ -147,19 +149,19 @@ class LatentModelLoss(AuxiliaryLoss):
         self._rewards_seen: Tensor | None = None
 
     def after_update(self) -> None:
-        """Takes the rewards of the update into their deviation, and turns to new draws."""
+        """Adds the rewards of this update to their running std, and renews the random draws."""
         if self._rewards_seen is not None and len(self._rewards_seen):
-            self.reward_moments.take_in(self._rewards_seen)
+            self.reward_moments.update(self._rewards_seen)
         self._rewards_seen = None
         self.update_rng.after_update()
 
     def encode(self, observations: Any) -> Tensor:
-        """[N, D], latents as the loss compares them."""
+        """[N, D], latents by the encoder that this loss trains, normalized by ``latent_norm``."""
         network = self.encoder if self.own_encoder is None else self.own_encoder
         return self.latent_norm(network(observations))
 
     def transitions(self, batch: Mapping[str, Any], generator: torch.Generator) -> Transitions:
-        """Encodes a batch."""
+        """Encodes the observations, next observations and actions of a batch."""
         next_obs, rewards = batch[Columns.NEXT_OBS], batch[Columns.REWARDS].float()
         if self.config.shuffled_positives:
             order = torch.randperm(len(rewards), generator=generator).to(rewards.device)
@@ -171,32 +173,32 @@ class LatentModelLoss(AuxiliaryLoss):
         else:
             latent = self.encode(batch[Columns.OBS])
         ends = batch.get(Columns.TERMINATEDS) if self.config.mask_terminals else None
-        lasting = torch.arange(len(rewards), device=rewards.device)
+        rows = torch.arange(len(rewards), device=rewards.device)
         return Transitions(
             latent,
             next_latent,
             encode_action(batch[Columns.ACTIONS], self.action_space),
             self._normalized(rewards),
-            lasting if ends is None else lasting[~ends.bool()],
+            rows if ends is None else rows[~ends.bool()],
         )
 
-    def predict(self, seen: Transitions) -> tuple[Tensor, Tensor | None]:
-        """Mean and deviation of the next latents, [N, D] or [K, N, D]; see `TransitionModel`."""
-        latent = seen.latent if self.config.self_prediction else seen.latent.detach()
-        return self.transition(latent, seen.action)
+    def predict(self, encoded: Transitions) -> tuple[Tensor, Tensor | None]:
+        """Mean and std of the next latents, [N, D] or [K, N, D] each; see `TransitionModel`."""
+        latent = encoded.latent if self.config.self_prediction else encoded.latent.detach()
+        return self.transition(latent, encoded.action)
 
-    def transition_loss(self, seen: Transitions, mean: Tensor, std: Tensor | None) -> Tensor:
-        """[M], of the rows with a future; nats a feature."""
-        rows = seen.lasting
+    def transition_loss(self, encoded: Transitions, mean: Tensor, std: Tensor | None) -> Tensor:
+        """[M], nats per feature, for the rows that have a future."""
+        rows = encoded.with_future
         loss = gaussian_nll(
             mean[..., rows, :],
             None if std is None else std[..., rows, :],
-            seen.next_latent[rows],
+            encoded.next_latent[rows],
         )
         return loss.mean(dim=0) if loss.ndim == 2 else loss
 
     def sample(self, mean: Tensor, std: Tensor | None, generator: torch.Generator) -> Tensor:
-        """[N, D], next latents as predicted."""
+        """[N, D], next latents drawn from the prediction."""
         rows = self.peers.rows(mean.shape[-2])
         return self.transition.sample(mean, std, generator=generator, rows=rows)
 
@@ -211,12 +213,12 @@ class LatentModelLoss(AuxiliaryLoss):
 
 
 class LatentNorm(nn.Module):
-    """Normalises latents [N, D]: ``layer``, ``max`` or None; see `LatentModelConfig`.
+    """Normalizes latents [N, D]: ``layer``, ``max`` or None; see `LatentModelConfig`.
 
     Source:
         max: Kemertas and Aumentado-Armstrong 2021, arXiv:2110.14096, which bounds latents by half
-        of the largest bisimulation distance. Differs: the bound is an option, and its norm that of
-        the distance.
+        of the largest bisimulation distance. Differs: here the bound is an option, and its norm is
+        the norm of the distance.
     """
 
     def __init__(self, kind: str | None, max_norm: float, order: float) -> None:
@@ -224,7 +226,7 @@ class LatentNorm(nn.Module):
         self.kind, self.max_norm, self.order = kind, max_norm, order
 
     def forward(self, latents: Tensor) -> Tensor:
-        """[N, D] to the same."""
+        """[N, D], normalized latents from latents [N, D]."""
         if self.kind == "layer":
             return nn.functional.layer_norm(latents, latents.shape[-1:])
         if self.kind == "max":
@@ -234,5 +236,5 @@ class LatentNorm(nn.Module):
 
 
 def gather_rows(value: Tensor, peers: Peers) -> Tensor:
-    """[..., total, D] of all Learners from [..., N, D]; without gradients."""
+    """[..., total, D], rows of all Learners, from this Learner's [..., N, D]; no gradients."""
     return peers.gather(value.detach().transpose(0, -2).contiguous()).transpose(0, -2)

@@ -1,4 +1,4 @@
-"""Running statistics, kept as buffers so that they are checkpointed and moved with the module."""
+"""Running statistics in buffers, so that they are checkpointed and moved with their module."""
 
 import itertools
 import operator
@@ -12,12 +12,19 @@ from rlssl.peers import ALONE, Peers
 
 
 class RunningMoments(nn.Module):
-    """Mean and variance of all rows seen so far, element by element.
+    """Mean and variance of each element over all rows so far.
 
-    Computed in float64, kept in float32 with an int64 count: RLlib's checkpoints hold no float64.
+    The sums are computed in float64. The results are kept in float32 and the count in int64,
+    because RLlib's checkpoints hold no float64.
 
     Args:
-        shape: Of one row.
+        shape: Shape of one row.
+
+    Example:
+        >>> moments = RunningMoments((2,))
+        >>> moments.update(torch.tensor([[0.0, 1.0], [4.0, 1.0]]))
+        >>> moments.mean, moments.variance
+        (tensor([2., 1.]), tensor([4., 0.]))
     """
 
     count: Tensor
@@ -30,13 +37,13 @@ class RunningMoments(nn.Module):
         self.register_buffer("mean", torch.zeros(tuple(shape)))
         self.register_buffer("variance", torch.zeros(tuple(shape)))
 
-    def take_in(self, rows: Tensor) -> None:
-        """Merges [N, *shape] rows (Chan et al. 1979); the variance is the population's."""
-        # Few operations, none of which waits for a device: this is called in every update.
+    def update(self, rows: Tensor) -> None:
+        """Adds rows [N, *shape] (Chan et al. 1979); the variance divides by the number of rows."""
+        # This runs in every update: few operations, and none waits for a device.
         self.count.add_(len(rows))
         share = len(rows) / (self.count.double() if self.count.is_cuda else int(self.count))
         rows = rows.double()
-        # torch.var_mean takes more than twice as long over rows.
+        # torch.var_mean along rows takes more than twice as long.
         mean = rows.mean(dim=0)
         variance = (rows - mean).square_().mean(dim=0)
         shift = mean - self.mean
@@ -46,17 +53,17 @@ class RunningMoments(nn.Module):
 
 
 class ObservationNormalizer(nn.Module):
-    """Normalises by the mean and deviation of the first rows seen, which then stay fixed.
+    """Normalizes by the mean and standard deviation (std) of the first rows; then both are fixed.
 
-    The mean is per element; the deviation is one number, the mean of the elements' deviations.
+    Each element has its own mean. The std is one number: the mean of the elements' stds.
 
     Args:
-        shape: Of one observation.
-        num_rows: How many rows the statistics take in before they freeze.
+        shape: Shape of one observation.
+        num_rows: Number of rows after which the statistics are fixed.
 
     Source:
-        Burda et al. 2018, published code: 10 k steps of a random agent, before training. Differs:
-        the first rows of training, whose policy is still near its random start.
+        Burda et al. 2018, published code: 10,000 steps of a random agent, before training. Differs:
+        here the first rows of training are used; their policy is still nearly random.
     """
 
     def __init__(self, shape: Sequence[int], *, num_rows: int) -> None:
@@ -65,50 +72,51 @@ class ObservationNormalizer(nn.Module):
         self.moments = RunningMoments(shape)
 
     def observe(self, observations: Tensor) -> None:
-        """Takes in [N, ...] rows, as long as fewer than ``num_rows`` were seen."""
+        """Adds rows [N, ...] to the statistics, unless these are fixed already."""
         if self.moments.count < self.num_rows:
-            self.moments.take_in(observations)
+            self.moments.update(observations)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """[N, ...] float32, zero mean and about unit deviation; as it is before any row is seen."""
-        deviation = self.moments.variance.sqrt().mean()
-        deviation = torch.where(deviation > 0, deviation, 1.0)
-        return (observations.float() - self.moments.mean) / deviation
+        """[N, ...] float32, mean 0 and std about 1; unchanged before the first `observe`."""
+        std = self.moments.variance.sqrt().mean()
+        std = torch.where(std > 0, std, 1.0)
+        return (observations.float() - self.moments.mean) / std
 
 
 class DiscountedReturnScale(nn.Module):
-    """Divides rewards by the running deviation of their discounted return over time.
+    """Divides rewards by the running standard deviation (std) of their discounted return.
 
-    ``return_t = gamma * return_{t-1} + reward_t`` runs along each episode, across fragments. The
-    current rows enter the deviation before they are divided by it.
+    The return ``return_t = gamma * return_{t-1} + reward_t`` is summed along each episode, across
+    batches. The std includes the current rows.
 
     Source:
-        Burda et al. 2018, published code (RewardForwardFilter). Differs: the return restarts at an
-        episode's start, where theirs runs on.
+        Burda et al. 2018, published code (RewardForwardFilter). Differs: here the return starts at
+        0 in each episode; in their code it continues from one episode to the next.
     """
 
     def __init__(self, gamma: float) -> None:
         super().__init__()
         self.gamma = gamma
         self.moments = RunningMoments()
-        # The running return of each unfinished episode; a resumed run starts these anew.
+        # Episode id -> return so far. Unfinished episodes; kept only by exact restores.
         self._open_returns: dict[str, float] = {}
 
     def forward(self, rewards: Tensor, chunks: Sequence[ChunkInfo], peers: Peers = ALONE) -> Tensor:
-        """[N] rewards over their deviation.
+        """[N], rewards divided by the std of their discounted return.
 
         Args:
-            rewards: [N], in the order they were sampled, chunk after chunk.
-            chunks: As ``AuxiliaryLoss.intrinsic_reward`` is given them; N rows in all.
+            rewards: [N], in the order in which they were sampled, chunk after chunk.
+            chunks: The chunks in the same order, with N rows in all; see
+                ``AuxiliaryLoss.intrinsic_reward``.
             peers: The Learners that share the batch.
         """
-        self.moments.take_in(self._discounted_returns(rewards, chunks, peers))
+        self.moments.update(self._discounted_returns(rewards, chunks, peers))
         return rewards / self.moments.variance.sqrt().clamp(min=1e-8)
 
     def _discounted_returns(
         self, rewards: Tensor, chunks: Sequence[ChunkInfo], peers: Peers
     ) -> Tensor:
-        """[M], of the rows of all Learners."""
+        """[M], returns at the rows of all Learners."""
         values = iter(rewards.tolist())
         own = [
             (chunk.first_step, chunk.episode_id, list(itertools.islice(values, chunk.num_rows)))
@@ -116,7 +124,7 @@ class DiscountedReturnScale(nn.Module):
         ]
         returns: list[float] = []
         open_returns: dict[str, float] = {}
-        # Chunks of an episode may lie with several Learners: in the order of their steps.
+        # Several Learners may hold chunks of one episode, so sort the chunks by their first step.
         parts = itertools.chain(*peers.gather_objects(own))
         for _, episode_id, part in sorted(parts, key=operator.itemgetter(0)):
             running = open_returns.get(episode_id, self._open_returns.get(episode_id, 0.0))

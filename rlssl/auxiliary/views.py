@@ -1,4 +1,4 @@
-"""Random views of observations, for losses that compare two of them."""
+"""Random views of observations, for losses that compare two views."""
 
 import gymnasium as gym
 import torch
@@ -11,9 +11,9 @@ from rlssl.errors import SpecError
 from rlssl.networks.encoders import Encoder, image_layout
 from rlssl.peers import ALONE, Peers
 
-#: Every so many updates the deviation of vectors takes in rows, behind as many that all do: then it
-#: hardly moves, and would take as long as the rest of what follows an update.
-MOMENTS_EVERY = 16
+#: After 16 updates, the running standard deviation (std) of vectors is refreshed only in every 16th
+#: update: it barely changes, and a refresh takes as long as all other work after an update.
+REFRESH_EVERY = 16
 
 
 class Views(nn.Module):
@@ -30,29 +30,30 @@ class Views(nn.Module):
         """Draws one view of each row.
 
         Args:
-            obs: [N, ...], raw.
-            generator: On the CPU.
-            like: Observations of the size that the views must have; None: the usual size.
+            obs: [N, ...], raw observations.
+            generator: Generator of the draws, on the CPU.
+            like: Observations of the size that the views must have; None: the default size.
             peers: The Learners that share the batch.
 
         Returns:
-            [N, ...], what the encoder takes.
+            [N, ...], input of the encoder.
         """
         raise NotImplementedError
 
     def after_update(self, number: int, peers: Peers = ALONE) -> None:
-        """Called after every optimiser step; ``number``: of those before it."""
+        """Called after every optimizer step; ``number`` steps came before it."""
 
 
 class ImageViews(Views):
-    """Crops where another size is asked for, else shifts; of images in either layout.
+    """Random crops of images if the views must have another size; else random shifts.
 
     Args:
         layout: ``CHW`` or ``HWC``.
         pad: Largest shift, pixels.
         crop: Side of the crop, pixels; None: a shift.
-        crop_first: Whether a shift starts from a random crop, ``pad`` pixels smaller than the image
-            each way, as CURL's Atari code does: RandomCrop 80, ReplicationPad 4, RandomCrop 84.
+        crop_first: Whether a shift starts with a random crop that is ``pad`` pixels smaller than
+            the image in height and width. CURL's Atari code does: RandomCrop 80, ReplicationPad 4,
+            RandomCrop 84.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class ImageViews(Views):
         like: Tensor | None = None,
         peers: Peers = ALONE,
     ) -> Tensor:
-        """[N, C, H, W] or [N, H, W, C], the dtype of ``obs``."""
+        """[N, C, H, W] or [N, H, W, C], with the dtype of ``obs``."""
         images = self._channels_first(obs)
         rows = peers.rows(len(images))
         height, width = size = images.shape[2], images.shape[3]
@@ -91,13 +92,13 @@ class ImageViews(Views):
 
 
 class NoisyViews(Views):
-    """Gaussian noise on vectors, in running deviations of each element.
+    """Adds Gaussian noise to vectors, in proportion to each element's running std.
 
-    Until the first update the deviation is the batch's; see ``MOMENTS_EVERY``.
+    Until the first update, the std of the batch is used. See ``REFRESH_EVERY``.
 
     Args:
-        shape: Of one observation.
-        noise: Deviation of the noise, in running deviations.
+        shape: Shape of one observation.
+        noise: Standard deviation (std) of the noise, in units of the running std.
     """
 
     def __init__(self, shape: tuple[int, ...], *, noise: float) -> None:
@@ -105,7 +106,7 @@ class NoisyViews(Views):
         self.noise = noise
         self.moments = RunningMoments(shape)
         self._seen: Tensor | None = None
-        # Whether `moments` hold anything, which is not asked of a device in every update.
+        # Whether `moments` hold rows. Kept here, because reading their count waits for the device.
         self._has_moments = False
 
     def forward(
@@ -130,11 +131,11 @@ class NoisyViews(Views):
         return obs.float() + self.noise * variance.sqrt() * normal.to(obs.device)
 
     def after_update(self, number: int, peers: Peers = ALONE) -> None:
-        """Takes the rows of the update into the deviation, if it is their turn."""
-        if self._seen is not None and (number < MOMENTS_EVERY or number % MOMENTS_EVERY == 0):
+        """Adds the rows of this update to the running std; see ``REFRESH_EVERY``."""
+        if self._seen is not None and (number < REFRESH_EVERY or number % REFRESH_EVERY == 0):
             rows = peers.gather(self._seen)
             if len(rows):
-                self.moments.take_in(rows)
+                self.moments.update(rows)
         self._seen = None
 
 
@@ -147,22 +148,22 @@ def make_views(
     crop_first: bool,
     noise: float,
 ) -> Views:
-    """The views that suit an observation space.
+    """Returns the views for an observation space.
 
     Args:
-        space: Of one stacked observation.
-        encoder: Of that space; its ``layout``, where it has one, is the images'.
-        pad: See ``ImageViews``; None: 4 of 84 pixels, in proportion, from 1 to 4.
+        space: The space of one stacked observation.
+        encoder: An encoder of that space. If it has a ``layout``, the images have that layout.
+        pad: See ``ImageViews``; None: side * 4 / 84 pixels, rounded, from 1 to 4.
         crop: See ``ImageViews``.
         crop_first: See ``ImageViews``.
         noise: See ``NoisyViews``.
 
     Raises:
-        SpecError: If none do, or the encoder does not take the crops that are asked for.
+        SpecError: If the space is no Box, or ``pad`` or ``crop`` does not fit the images.
     """
     if not isinstance(space, spaces.Box):
         raise SpecError(
-            f"views are made of images and vectors; got {space}. Wrap the environment so that it "
+            f"random views need images or vectors; got {space}. Wrap the environment so that it "
             "gives a Box (gymnasium's FlattenObservation), or use the loss 'icm'."
         )
     if len(space.shape) != 3:
@@ -173,11 +174,11 @@ def make_views(
     side = min(space.shape[1:] if layout == "CHW" else space.shape[:2])
     pad = min(4, max(1, round(side * 4 / 84))) if pad is None else pad
     if pad >= side:
-        raise SpecError(f"pad must be below {side} pixels, a side of {space}; got {pad}.")
+        raise SpecError(f"pad must be below {side} pixels, the side of {space}; got {pad}.")
     if crop is not None and not _takes_crops(encoder, crop, space, layout):
         raise SpecError(
             f"crop={crop}: the encoder of {space} does not take images of {crop} x {crop} pixels. "
-            "Leave it out: views have the size that the RL loss sees."
+            "Leave crop out: then views have the size of the RL loss's images."
         )
     return ImageViews(layout, pad=pad, crop=crop, crop_first=crop_first)
 
@@ -190,6 +191,6 @@ def _takes_crops(encoder: Encoder, crop: int, space: spaces.Box, layout: str) ->
     try:
         with torch.no_grad():
             latent = encoder(torch.zeros(1, *shape))
-    except RuntimeError:  # what torch raises for shapes that do not fit a layer
+    except RuntimeError:  # torch raises it for shapes that do not fit a layer
         return False
     return tuple(latent.shape) == (1, encoder.output_dim)

@@ -1,4 +1,4 @@
-"""Batches and encoders for the losses that model latents."""
+"""Batches, encoders and Learners for tests of auxiliary losses."""
 
 import threading
 from typing import Any
@@ -10,11 +10,14 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.auxiliary.base import MEAN_ACTION
+from rlssl.auxiliary.bisimulation import Bisimulation
 from rlssl.networks import build_encoder
 from rlssl.networks.action_encoding import encode_action
 from rlssl.peers import Peers
 
 N = 6
+#: Kinds of transition models.
+KINDS = ["smooth_l1", "deterministic", "probabilistic", "ensemble"]
 VECTOR = gym.spaces.Box(-1, 1, (3,), np.float32)
 SPACES: dict[str, gym.Space] = {
     "vector": VECTOR,
@@ -30,7 +33,7 @@ ACTIONS: dict[str, gym.Space] = {
 
 
 class Scaled(nn.Module):
-    """An encoder whose latents are the observations, so that numbers can be worked out by hand."""
+    """An encoder whose latents equal the observations, for numbers computed by hand."""
 
     def __init__(self, dim: int = 3) -> None:
         super().__init__()
@@ -58,6 +61,15 @@ def make(
     )
 
 
+def sample(space: gym.Space, n: int = N) -> Any:
+    """[n, ...] draws from a space, always the same; a Dict gives a dict."""
+    space.seed(0)
+    rows = [space.sample() for _ in range(n)]
+    if isinstance(space, gym.spaces.Dict):
+        return {key: torch.as_tensor(np.stack([row[key] for row in rows])) for key in space}
+    return torch.as_tensor(np.stack(rows))
+
+
 def transitions(
     observation_space: gym.Space = VECTOR, action_space: gym.Space = ACTIONS["discrete"], n: int = N
 ) -> dict[str, Any]:
@@ -79,12 +91,16 @@ def transitions(
     return batch
 
 
+def dbc(*args: Any, **options: Any) -> Any:
+    return make(Bisimulation, *args, **options)
+
+
 def take(batch: dict[str, Any], rows: Any) -> dict[str, Any]:
     return {key: value[rows] for key, value in batch.items()}
 
 
 class Half(Peers):
-    """One of two Learners that run in threads of this process, with half of a batch each."""
+    """One of two Learners in threads of this process; each has half of the batch."""
 
     size = 2
 
@@ -99,7 +115,7 @@ class Half(Peers):
 
 
 class Meeting:
-    """Where two threads swap what they have."""
+    """Two threads exchange values here."""
 
     def __init__(self) -> None:
         self.barrier = threading.Barrier(2, timeout=20)

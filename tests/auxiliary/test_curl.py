@@ -1,4 +1,4 @@
-"""CURL: values by hand, views, the key network, what is drawn, and that it learns."""
+"""CURL: values by hand, the key network, random draws, several Learners, and learning."""
 
 import math
 from typing import Any
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from rlssl.augmentations import random_crop, random_shift
 from rlssl.auxiliary.curl import CURL, diagnostics
-from rlssl.auxiliary.views import ImageViews, NoisyViews
 from rlssl.errors import SpecError
 from rlssl.losses import bilinear_info_nce
 from rlssl.networks import build_encoder
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.peers import Peers
+from tests.auxiliary import latents
+from tests.auxiliary.latents import VECTOR, Scaled
 
 N = 8
-VECTOR = gym.spaces.Box(-1, 1, (3,), np.float32)
 FRAMES = gym.spaces.Box(0, 255, (4, 20, 20), np.uint8)
 GRID = gym.spaces.Box(0, 1, (7, 7, 20), np.uint8)
 
@@ -43,9 +43,9 @@ def make(
     )
 
 
-def sample(space: gym.Space, n: int = N) -> Tensor:
-    space.seed(0)
-    return torch.as_tensor(np.stack([space.sample() for _ in range(n)]))
+def sample(space: gym.Space) -> Tensor:
+    tensor: Tensor = latents.sample(space, N)
+    return tensor
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -58,24 +58,26 @@ def shake(module: nn.Module) -> None:
             parameter.add_(0.1)
 
 
-class Identity(nn.Module):
-    """An encoder of vectors whose latents are the observations."""
-
-    def __init__(self, dim: int = 3) -> None:
-        super().__init__()
-        self.output_dim = dim
-        self.scale = nn.Parameter(torch.ones(()))
-
-    def forward(self, observation: Tensor) -> Tensor:
-        return observation.float() * self.scale
+def views_of(curl: Any, batch: dict[str, Any]) -> list[Tensor]:
+    """The inputs of the encoder and of the key encoder during ``losses``: queries and keys."""
+    seen: list[Tensor] = []
+    hooks = [
+        network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        for network in (curl.encoder, curl.own_key_encoder)
+    ]
+    curl.losses(batch)
+    for hook in hooks:
+        hook.remove()
+    assert len(seen) == 2
+    return seen
 
 
 def test_loss_and_metrics_by_hand() -> None:
     # Noise of 1e-12 leaves the unit vectors as they are, W is the identity: of 3 logits the
     # positive is 1 and the others 0, so every loss is log(e + 2) - 1 = 0.5514447. The latents
-    # have three equal singular values: rank 3. Each feature is 1 once and 0 twice: deviation
+    # have three equal singular values: rank 3. Each feature is 1 once and 0 twice: std
     # sqrt(2) / 3.
-    curl = make(VECTOR, Identity(), normalize=False, noise=1e-12)
+    curl = make(VECTOR, Scaled(), normalize=False, noise=1e-12)
     nn.init.eye_(curl.weight)
     batch = {Columns.OBS: torch.eye(3)}
     torch.testing.assert_close(curl.losses(batch)["info_nce"], torch.full((3,), 0.5514447))
@@ -85,8 +87,8 @@ def test_loss_and_metrics_by_hand() -> None:
     )
 
 
-def test_accuracy_of_equal_scores_is_that_of_a_guess() -> None:
-    # Rows 0 and 1 cannot be told apart: half of each is right; row 2 is, row 3 is another's.
+def test_accuracy_of_equal_scores_is_the_chance_level() -> None:
+    # Rows 0 and 1 have equal keys: each counts 1/2. Row 2 is right (1), row 3 is wrong (0).
     key = torch.eye(4)[[0, 0, 2, 3]]
     query = torch.eye(4)[[0, 0, 2, 2]]
     positives = torch.arange(4)
@@ -99,7 +101,7 @@ def test_accuracy_of_equal_scores_is_that_of_a_guess() -> None:
 
 def test_scale_of_the_logits_by_hand() -> None:
     # The same at a tenth of the scale: log(e^0.1 + 2) - 0.1 = 1.0331.
-    curl = make(VECTOR, Identity(), normalize=False, noise=1e-12, logits_scale=0.1)
+    curl = make(VECTOR, Scaled(), normalize=False, noise=1e-12, logits_scale=0.1)
     nn.init.eye_(curl.weight)
     loss = curl.losses({Columns.OBS: torch.eye(3)})["info_nce"]
     torch.testing.assert_close(loss, torch.full((3,), math.log(math.exp(0.1) + 2) - 0.1))
@@ -152,7 +154,7 @@ def test_published_layernorms_of_atari_have_no_weights_and_trained_ones_have() -
     assert counts[1] - counts[0] == 2 * 256 + 2 * 128
 
 
-def test_latents_are_normalised_unless_the_encoder_does_it() -> None:
+def test_latents_are_normalized_unless_the_encoder_does_it() -> None:
     assert isinstance(make(name="curl").head, nn.Identity)
     assert isinstance(make().head, nn.LayerNorm)
     assert isinstance(make(normalize=False).head, nn.Identity)
@@ -167,40 +169,25 @@ def test_any_box_works(space: gym.Space, variant: str) -> None:
     assert loss.shape == (N,) and loss.isfinite().all()
 
 
-def test_uninformative_start_costs_log_batch_with_the_atari_head_in_order_of_magnitude() -> None:
+def test_first_loss_of_the_atari_head_is_about_log_batch_size() -> None:
     loss = make(variant="atari").losses({Columns.OBS: sample(FRAMES)})["info_nce"]
     assert loss.mean().item() == pytest.approx(math.log(N), rel=1.0)
 
 
-def test_query_is_what_the_rl_loss_saw_and_the_key_a_crop_of_the_same_size() -> None:
+def test_query_is_the_rl_loss_s_observation_and_the_key_a_crop_of_the_same_size() -> None:
     big = gym.spaces.Box(0, 255, (4, 25, 25), np.uint8)
     raw = sample(big)
     augmented = random_crop(raw, 20, seeded(5))
-    curl = make(big, build_encoder(FRAMES))
+    curl: Any = make(big, build_encoder(FRAMES))
     query = curl.head(curl.encoder(augmented))
-    key = curl._encode_keys(random_crop(raw, 20, curl.update_rng.generator()))
+    key = curl.key_head(curl.own_key_encoder(random_crop(raw, 20, curl.update_rng.generator())))
     expected = bilinear_info_nce(query, key, curl.weight)
     actual = curl.losses({Columns.OBS: raw, AUGMENTED_OBS: augmented})["info_nce"]
     torch.testing.assert_close(actual, expected)
 
 
-def test_views_of_hwc_images_are_those_of_chw_images() -> None:
-    obs = sample(FRAMES)
-    for options in ({"pad": 2}, {"pad": 2, "crop": 12}, {"pad": 2, "crop_first": True}):
-        chw = ImageViews("CHW", **options)(obs, seeded())  # type: ignore[arg-type]
-        hwc = ImageViews("HWC", **options)(obs.permute(0, 2, 3, 1), seeded())  # type: ignore[arg-type]
-        assert hwc.dtype == torch.uint8
-        assert torch.equal(hwc.permute(0, 3, 1, 2), chw)
-
-
-def test_layout_that_the_encoder_was_told_is_the_views() -> None:
-    space = gym.spaces.Box(0, 255, (10, 12, 16), np.uint8)
-    curl: Any = make(space, build_encoder(space, config={"layout": "HWC"}))
-    assert curl.views.layout == "HWC"
-
-
 def test_own_crop_is_what_the_encoder_sees() -> None:
-    class Sums(Identity):
+    class Sums(Scaled):
         def forward(self, observation: Tensor) -> Tensor:
             self.seen = observation
             return observation.float().flatten(2).sum(2) * self.scale
@@ -210,44 +197,11 @@ def test_own_crop_is_what_the_encoder_sees() -> None:
     assert encoder.seen.shape == (N, 4, 12, 12)
 
 
-@pytest.mark.parametrize(
-    "side, pad", [(84, 4), (100, 4), (64, 3), (42, 2), (20, 1), (10, 1), (5, 1)]
-)
-def test_shift_is_4_of_84_pixels_in_proportion(side: int, pad: int) -> None:
-    curl: Any = make(gym.spaces.Box(0, 255, (3, side, side), np.uint8))
-    assert curl.views.pad == pad
-
-
-def test_noise_is_a_tenth_of_the_running_deviation_of_each_element() -> None:
-    views = NoisyViews((3,), noise=0.1)
-    scales = torch.tensor([1.0, 20.0, 0.0])
-    rows = torch.randn(4000, 3, generator=seeded()) * scales + 5.0
-    for number in range(2):  # at first of the batch, then of what was seen
-        noise = views(rows, seeded(1)) - rows
-        torch.testing.assert_close(noise.std(0), 0.1 * scales, rtol=0.05, atol=1e-6)
-        assert noise.mean(0).abs().max() < 0.1
-        views.after_update(number)
-    assert views.moments.count == 2 * 4000
-    quiet = views(rows / 1000, seeded(1)) - rows / 1000
-    torch.testing.assert_close(quiet.std(0), 0.1 * scales, rtol=0.05, atol=1e-6)
-
-
-def test_deviation_takes_in_the_first_updates_and_then_one_in_sixteen() -> None:
-    views = NoisyViews((3,), noise=0.1)
-    counts = []
-    for number in range(50):
-        before = int(views.moments.count)
-        views(torch.randn(2, 3), seeded())
-        views.after_update(number)
-        counts.append(int(views.moments.count) - before)
-    assert counts == [2] * 17 + ([0] * 15 + [2]) * 2 + [0]
-
-
 def test_the_two_views_differ_and_frames_of_a_stack_move_together() -> None:
     stack = torch.arange(4, dtype=torch.uint8).view(1, 4, 1, 1).expand(N, 4, 20, 20).clone()
     stack[:, :, 10, 10] = 255
     curl = make(pad=4)
-    query, key = curl._views({Columns.OBS: stack}, curl.update_rng.generator())
+    query, key = views_of(curl, {Columns.OBS: stack})
     assert not torch.equal(query, key)
     marks = query.flatten(2).int().argmax(2)  # [N, 4]
     assert (marks == marks[:, :1]).all()
@@ -273,7 +227,7 @@ def test_projection_of_the_keys_follows_too() -> None:
         torch.testing.assert_close(new, old + 0.0001)  # 0.001 * 0.1
 
 
-def test_key_encoder_of_the_algorithm_is_used_and_left_alone() -> None:
+def test_key_encoder_of_the_algorithm_is_used_and_not_updated() -> None:
     theirs = build_encoder(FRAMES)
     shake(theirs)
     curl: Any = make(key_encoder=theirs)
@@ -298,19 +252,20 @@ def test_gradient_reaches_the_encoder_and_no_key_network(variant: str) -> None:
     assert all(p.grad is None for p in curl.key_head.parameters())
 
 
-def test_augmentation_only_leaves_the_encoder_alone_and_changes_no_loss() -> None:
+def test_augmentation_only_does_not_train_the_encoder_and_changes_no_loss() -> None:
     obs = sample(FRAMES)
     batch = {Columns.OBS: obs, AUGMENTED_OBS: random_shift(obs, 1, seeded(5))}
-    with_loss, alone = make(), make(augmentation_only=True)
-    loss = alone.losses(batch)["info_nce"]
-    torch.testing.assert_close(loss, with_loss.losses(batch)["info_nce"])
+    normal, control = make(), make(augmentation_only=True)
+    loss = control.losses(batch)["info_nce"]
+    torch.testing.assert_close(loss, normal.losses(batch)["info_nce"])
     loss.mean().backward()
-    assert alone.trains == "own" and alone.weight.grad is not None and alone.weight.grad.any()
-    assert all(p.grad is None for p in alone.encoder.parameters())
+    assert control.trains == "own"
+    assert control.weight.grad is not None and control.weight.grad.any()
+    assert all(p.grad is None for p in control.encoder.parameters())
 
 
 def test_augmentation_only_without_augmentation_is_an_error() -> None:
-    with pytest.raises(SpecError, match=r"which nothing does: set model\.augmentation"):
+    with pytest.raises(SpecError, match=r"needs an augmentation .*: set model\.augmentation"):
         make(augmentation_only=True).losses({Columns.OBS: sample(FRAMES)})
 
 
@@ -339,7 +294,7 @@ def test_draws_change_with_every_update_and_with_nothing_else(space: gym.Space) 
     assert torch.equal(torch.random.get_rng_state(), global_state)
 
 
-def test_restored_loss_draws_on_where_the_saved_one_was() -> None:
+def test_restored_loss_continues_the_draws_of_the_saved_one() -> None:
     batch = {Columns.OBS: sample(FRAMES)}
     saved = make()
     for _ in range(3):
@@ -356,17 +311,30 @@ def test_restored_loss_draws_on_where_the_saved_one_was() -> None:
     assert torch.equal(restored.losses(batch)["info_nce"], saved.losses(batch)["info_nce"])
 
 
+def positives_of(curl: CURL, n: int) -> list[int]:
+    """The positive key of each of ``n`` queries, computed from the losses."""
+    # Queries and keys are unit vectors and W_ij = j / 10, so logits_ij = j / 10 for every i:
+    # loss_i = logsumexp(logits_i) - positive_i / 10.
+    logits = torch.arange(n) / 10
+    with torch.no_grad():
+        curl.weight.copy_(logits.expand(n, n))
+    losses = curl.losses({Columns.OBS: torch.eye(n)})["info_nce"]
+    return [round(10 * value) for value in (logits.logsumexp(0) - losses).tolist()]
+
+
 def test_shuffled_positives_are_drawn_from_the_batch() -> None:
-    curl, control = make(), make(shuffled_positives=True)
-    generator = seeded()
-    assert curl._positives(50, generator).tolist() == list(range(50))
-    shuffled = control._positives(50, generator)
-    assert sorted(shuffled.tolist()) == list(range(50))
-    assert (shuffled == torch.arange(50)).sum() < 10
+    space = gym.spaces.Box(-1, 1, (50,), np.float32)
+    options: dict[str, Any] = {"normalize": False, "noise": 1e-12}
+    curl = make(space, Scaled(50), **options)
+    control = make(space, Scaled(50), shuffled_positives=True, **options)
+    assert positives_of(curl, 50) == list(range(50))
+    shuffled = positives_of(control, 50)
+    assert sorted(shuffled) == list(range(50))
+    assert sum(positive == i for i, positive in enumerate(shuffled)) < 10
 
 
 class FakePeers(Peers):
-    """One of two Learners, each with half of the rows; the other's are known."""
+    """One of two Learners, each with half of the rows; all rows are known in advance."""
 
     def __init__(self, first: int, gathered: list[Tensor]) -> None:
         self.first, self.gathered = first, gathered
@@ -388,7 +356,8 @@ def test_two_halves_with_gathered_keys_give_the_losses_of_the_whole(
     curl: Any = make(space, shuffled_positives=shuffled)
     obs = sample(space)
     whole = curl.losses({Columns.OBS: obs})["info_nce"]
-    keys = curl._encode_keys(curl._views({Columns.OBS: obs}, curl.update_rng.generator())[1])
+    with torch.no_grad():
+        keys = curl.key_head(curl.own_key_encoder(views_of(curl, {Columns.OBS: obs})[1]))
     gathered = [obs, obs, keys] if space is VECTOR else [keys]
     parts = []
     for first in (0, N // 2):
@@ -397,7 +366,7 @@ def test_two_halves_with_gathered_keys_give_the_losses_of_the_whole(
     torch.testing.assert_close(torch.cat(parts), whole)
 
 
-def test_variant_decides_what_is_left_open() -> None:
+def test_variant_sets_the_defaults() -> None:
     dmc, atari = CURL.Config(), CURL.Config(variant="atari")
     assert (dmc.variant, dmc.ema_tau, dmc.logits_scale) == ("dmc", 0.05, 1.0)
     assert (atari.ema_tau, atari.logits_scale) == (0.001, 0.1)
@@ -413,12 +382,15 @@ def test_variant_decides_what_is_left_open() -> None:
         ({"logits_scale": 0.0}, "logits_scale must be > 0; got 0.0"),
         ({"noise": -0.1}, "noise must be > 0; got -0.1"),
         ({"isolated": 1}, "isolated must be true or false; got 1"),
-        ({"isolated": True, "augmentation_only": True}, "isolated=True leaves the encoder to this"),
+        (
+            {"isolated": True, "augmentation_only": True},
+            "isolated=True trains the encoder by auxiliary losses only",
+        ),
         ({"pad": -1}, "pad must be a whole number >= 0; got -1"),
         ({"crop": 0}, "crop must be a whole number >= 1; got 0"),
         ({"crop": 8.5}, "crop must be a whole number >= 1; got 8.5"),
-        ({"double_encoder_step": True, "variant": "atari"}, "variant 'dmc' alone"),
-        ({"trained_layernorm": True}, "variant 'atari' alone"),
+        ({"double_encoder_step": True, "variant": "atari"}, "variant 'dmc' only"),
+        ({"trained_layernorm": True}, "variant 'atari' only"),
     ],
 )
 def test_bad_options_name_the_value(options: dict[str, Any], message: str) -> None:
@@ -427,34 +399,15 @@ def test_bad_options_name_the_value(options: dict[str, Any], message: str) -> No
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "space, options, message",
-    [
-        (gym.spaces.Discrete(4), {}, "images and vectors; got Discrete(4)"),
-        (gym.spaces.Dict({"a": VECTOR}), {}, "images and vectors; got Dict"),
-        (VECTOR, {"crop": 8}, "crop=8 needs images"),
-        (FRAMES, {"crop": 12}, "does not take images of 12 x 12 pixels"),
-        (FRAMES, {"crop": 24}, "does not take images of 24 x 24 pixels"),
-        (FRAMES, {"pad": 20}, "pad must be below 20 pixels"),
-    ],
-)
-def test_spaces_without_views_are_refused(
-    space: gym.Space, options: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError) as error:
-        make(space, **options)
-    assert message in str(error.value)
-
-
 def textures(num: int, generator: torch.Generator) -> Tensor:
-    """[num, 3, 20, 20] uint8: random colours on 5 x 5 points, smooth in between."""
+    """[num, 3, 20, 20] uint8: random colors at 5 x 5 points, interpolated."""
     points = torch.rand(num, 3, 5, 5, generator=generator)
     smooth = nn.functional.interpolate(points, size=(20, 20), mode="bilinear")
     return (255 * smooth).to(torch.uint8)
 
 
 def train(num_updates: int, **options: Any) -> dict[str, float]:
-    """Encoder and CURL alone on 512 textures, 64 a batch; means over the last 20 updates."""
+    """Trains an encoder by CURL only: 512 textures, batches of 64; means of the last 20 updates."""
     space = gym.spaces.Box(0, 255, (3, 20, 20), np.uint8)
     curl = make(space, name="curl", **options)
     generator = seeded(1)
@@ -487,5 +440,5 @@ def test_accuracy_rises_and_the_rank_does_not_collapse(variant: str) -> None:
 
 @pytest.mark.slow
 def test_accuracy_stays_at_chance_with_shuffled_positives() -> None:
-    # 20 batches of 64: deviation sqrt(1/64 * 63/64 / 1280) = 0.0035 around 0.0156.
+    # Chance is 1/64 = 0.0156; over 20 batches of 64 its std is sqrt(1/64 * 63/64 / 1280) = 0.0035.
     assert train(300, shuffled_positives=True)["accuracy"] < 0.03

@@ -16,17 +16,15 @@ from rlssl.networks import build_encoder
 from rlssl.networks.action_encoding import encode_action
 from rlssl.networks.decoders import quantize_pixels
 from rlssl.peers import ALONE
-from tests.auxiliary.latents import ACTIONS, SPACES, N, Scaled, make, take, transitions
-
-KINDS = ["smooth_l1", "deterministic", "probabilistic", "ensemble"]
+from tests.auxiliary.latents import ACTIONS, KINDS, SPACES, N, Scaled, make, take, transitions
 
 
 def deepmdp(*args: Any, **options: Any) -> Any:
     return make(DeepMDP, *args, **options)
 
 
-class _Copies(nn.Module):
-    """Predicts that nothing changes, or the first feature as the reward; has one weight."""
+class _Unchanged(nn.Module):
+    """Predicts the latent as the next latent, or its first feature as the reward."""
 
     def __init__(self, reward: bool = False) -> None:
         super().__init__()
@@ -40,7 +38,7 @@ def test_losses_by_hand() -> None:
     # transition: 0.5 * mean of (1 + 4 + 4) = 1.5, and 0. reward: (1 - 3)^2 = 4 and 0.
     # step_distance: (3 + 0) / 2.
     loss = deepmdp(encoder=Scaled())
-    loss.transition, loss.reward = _Copies(), _Copies(reward=True)
+    loss.transition, loss.reward = _Unchanged(), _Unchanged(reward=True)
     batch = {
         Columns.OBS: torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]),
         Columns.NEXT_OBS: torch.tensor([[0.0, 2.0, 2.0], [0.0, 0.0, 0.0]]),
@@ -74,7 +72,7 @@ def test_losses_equal_a_loop_over_rows_and_features(kind: str) -> None:
         torch.testing.assert_close(found["reward"][i], error[0] ** 2)
 
 
-def test_kinds_without_a_deviation_are_the_same_loss() -> None:
+def test_kinds_without_a_std_give_the_same_loss() -> None:
     batch = transitions()
     found = [deepmdp(transition=kind).losses(batch)["transition"] for kind in KINDS]
     assert torch.equal(found[0], found[1])
@@ -120,7 +118,7 @@ def test_slope_penalty_by_hand() -> None:
         (((3, 2), (3, 2), (3, 2)), 0.0, "limit must be > 0; got 0.0"),
     ],
 )
-def test_slope_penalty_refuses_what_does_not_fit(shapes: Any, limit: float, message: str) -> None:
+def test_slope_penalty_refuses_wrong_arguments(shapes: Any, limit: float, message: str) -> None:
     output, direction, latent = (torch.zeros(shape) for shape in shapes)
     with pytest.raises(ValueError) as error:
         lipschitz_penalty(output, latent, direction, limit=limit)
@@ -128,7 +126,7 @@ def test_slope_penalty_refuses_what_does_not_fit(shapes: Any, limit: float, mess
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_penalty_reaches_the_models_alone_and_lowers_their_slopes(kind: str) -> None:
+def test_penalty_reaches_only_the_models_and_lowers_their_slopes(kind: str) -> None:
     loss, batch = deepmdp(encoder=Scaled(), transition=kind, gradient_penalty=2.0), transitions()
     with torch.no_grad():
         for parameter in [*loss.transition.parameters(), *loss.reward.parameters()]:
@@ -161,43 +159,50 @@ def test_decoders_take_vectors_and_images_of_both_layouts(observations: str, dec
 
 
 def test_reconstruction_of_vectors_by_hand() -> None:
-    # Two rows, 0 and 4, and 1 and 1: in deviations (2 and none) -1 and 1, and 0 and 0. A decoder
-    # of zeros: mean of (1 + 0) = 0.5 each.
+    # The first element is 0 and 4 (mean 2, std 2): standardized -1 and 1. The second is constant: 0
+    # and 0. The decoder gives zeros: mean of (1 + 0) = 0.5 each.
     space = gym.spaces.Box(-9, 9, (2,))
     encoder: Any = Scaled(2)
     decoder = Reconstruction(space, encoder)
-    decoder.decoder = _Zeros()
+    decoder.decoder = _Gives(torch.zeros(2))
     rows = torch.tensor([[0.0, 1.0], [4.0, 1.0]])
     found = decoder(rows, rows, torch.Generator(), ALONE)
     torch.testing.assert_close(found, torch.tensor([0.5, 0.5]))
-    # Once an update was made, by its moments: mean 2, deviation 2.
+    # After an update, its moments are used: mean 2, std 2.
     decoder.after_update()
     again = decoder(rows[:1] + 4.0, rows[:1] + 4.0, torch.Generator(), ALONE)
     # (0 + 4 - 2) / 2 = 1, and 1 + 4 - 1 = 4: (1 + 16) / 2.
     torch.testing.assert_close(again, torch.tensor([8.5]))
 
 
-class _Zeros(nn.Module):
+class _Gives(nn.Module):
+    """A decoder that gives the same tensor for any latents."""
+
+    def __init__(self, decoded: Tensor) -> None:
+        super().__init__()
+        self.decoded = decoded
+
     def forward(self, latents: Tensor) -> Tensor:
-        return torch.zeros_like(latents)
+        return self.decoded
 
 
-def test_targets_of_images_are_quantised_or_scaled() -> None:
+def test_targets_of_images_are_quantized_or_scaled() -> None:
+    # The error is 0 if and only if the decoder gives the target.
     frames, grid = SPACES["frames"], SPACES["grid"]
-    generator = torch.Generator().manual_seed(0)
-    images = transitions(frames)[Columns.OBS]
-    decoder = Reconstruction(frames, build_encoder(frames))
-    target = decoder._target(images, generator, ALONE)
-    torch.testing.assert_close(
-        target, quantize_pixels(images, generator=torch.Generator().manual_seed(0))
-    )
-    ones = Reconstruction(grid, build_encoder(grid))._target(
-        transitions(grid)[Columns.OBS], generator, ALONE
-    )
-    assert set(ones.unique().tolist()) == {-0.5, 0.5}
+    images, ones = (transitions(space)[Columns.OBS] for space in (frames, grid))
+    quantized = quantize_pixels(images, generator=torch.Generator().manual_seed(0))
+    for space, observations, target in (
+        (frames, images, quantized),
+        (grid, ones, ones.float() - 0.5),
+    ):
+        decoder = Reconstruction(space, build_encoder(space))
+        decoder.decoder = _Gives(target)
+        generator = torch.Generator().manual_seed(0)
+        error = decoder(torch.zeros(N, 3), observations, generator, ALONE)
+        torch.testing.assert_close(error, torch.zeros(N), atol=1e-12, rtol=0)
 
 
-def test_terminal_rows_are_left_out_of_what_follows_them() -> None:
+def test_terminal_rows_are_left_out_of_losses_of_the_next_latent() -> None:
     loss = deepmdp(mask_terminals=True, decoder="next_observation")
     found = loss.losses(transitions())
     lengths = {key: len(value) for key, value in found.items()}
@@ -214,7 +219,7 @@ def test_no_rows_give_no_losses_and_no_error(decoder: str | None) -> None:
     assert not loss.metrics(empty)
 
 
-def test_what_cannot_be_decoded_is_refused() -> None:
+def test_spaces_without_a_decoder_are_refused() -> None:
     space = gym.spaces.Dict({"a": SPACES["vector"]})
     with pytest.raises(SpecError, match="a decoder gives vectors and images; got Dict"):
         deepmdp(space, decoder="observation")

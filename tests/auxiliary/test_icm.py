@@ -1,4 +1,4 @@
-"""ICM: values by hand, variants, spaces, and what each part may touch."""
+"""ICM: values by hand, variants, spaces, and which gradients flow."""
 
 from typing import Any
 
@@ -13,19 +13,13 @@ from rlssl.auxiliary.base import ChunkInfo
 from rlssl.auxiliary.icm import ICM
 from rlssl.losses import forward_dynamics_loss
 from rlssl.networks import build_encoder
+from tests.auxiliary.latents import ACTIONS, VECTOR, N, sample
 
-N = 6
-VECTOR = gym.spaces.Box(-1, 1, (3,), np.float32)
 SPACES = {
     "vector": VECTOR,
     "grid": gym.spaces.Box(0, 1, (5, 7, 7), np.uint8),
     "frames": gym.spaces.Box(0, 255, (4, 42, 42), np.uint8),
     "dict": gym.spaces.Dict({"a": VECTOR, "b": gym.spaces.Discrete(3)}),
-}
-ACTIONS = {
-    "discrete": gym.spaces.Discrete(4),
-    "multi_discrete": gym.spaces.MultiDiscrete([2, 3]),
-    "continuous": gym.spaces.Box(-2, 2, (2,), np.float32),
 }
 
 
@@ -43,14 +37,6 @@ def make(
     )
 
 
-def sample(space: gym.Space, n: int = N) -> Any:
-    space.seed(0)
-    rows = [space.sample() for _ in range(n)]
-    if isinstance(space, gym.spaces.Dict):
-        return {key: torch.as_tensor(np.stack([row[key] for row in rows])) for key in space}
-    return torch.as_tensor(np.stack(rows))
-
-
 def transitions(observation_space: gym.Space, action_space: gym.Space) -> dict[str, Any]:
     return {
         Columns.OBS: sample(observation_space),
@@ -61,7 +47,7 @@ def transitions(observation_space: gym.Space, action_space: gym.Space) -> dict[s
 
 
 class Identity(nn.Module):
-    """Features that are the observation, so that numbers can be worked out by hand."""
+    """Features that equal the observation, so that numbers can be computed by hand."""
 
     output_dim = 3
 
@@ -109,7 +95,7 @@ def test_pathak_losses_and_reward_by_hand() -> None:
 
 def test_burda_losses_and_reward_by_hand() -> None:
     # Mean squares (0 + 4 + 4) / 3 = 2.666667 and 1 / 3. Both rows are one-step episodes, so the
-    # returns are the errors: mean 1.5, deviation 1.1666667. Rewards: 2.2857143 and 0.2857143.
+    # returns are the errors: mean 1.5, std 1.1666667. Rewards: 2.2857143 and 0.2857143.
     icm = by_hand("burda")
     losses = icm.losses(HAND)
     torch.testing.assert_close(losses["forward"], torch.tensor([8 / 3, 1 / 3]))
@@ -141,7 +127,7 @@ def test_untrained_inverse_loss_is_the_log_of_the_number_of_actions() -> None:
     assert inverse.mean().item() == pytest.approx(np.log(4), rel=0.05)
 
 
-def test_pathaks_forward_loss_trains_the_features_and_burdas_does_not() -> None:
+def test_forward_loss_trains_the_features_in_pathak_but_not_in_burda() -> None:
     batch = transitions(VECTOR, ACTIONS["discrete"])
     moved = {}
     for variant in ("pathak", "burda"):
@@ -179,7 +165,7 @@ def test_forward_error_equals_a_loop_over_samples() -> None:
     )
 
 
-def test_variant_decides_what_is_left_open() -> None:
+def test_variant_sets_the_defaults() -> None:
     pathak, burda = ICM.Config(), ICM.Config(variant="burda")
     assert (pathak.features, pathak.intrinsic_coeff, pathak.reward_clip) == ("own", 0.01, 1.0)
     assert (burda.features, burda.intrinsic_coeff, burda.reward_clip) == ("random", 1.0, None)

@@ -1,11 +1,10 @@
-"""Diagnostics: by hand, against scipy, and where they are logged."""
+"""Latent statistics: by hand, against slow loops, and where they are logged."""
 
 import math
 from typing import Any
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
@@ -15,6 +14,7 @@ from rlssl.auxiliary.latent_statistics import (
     NUM_ROWS,
     effective_rank,
     latent_statistics,
+    pair_distances,
     rank_correlation,
     state_distances,
 )
@@ -55,24 +55,36 @@ def test_rank_correlation_by_hand() -> None:
     assert rank_correlation([1, 5, 6, 9], [0.1, 7, 3, 8]) == pytest.approx(0.8)
     assert rank_correlation([1, 2, 3], [9, 5, 1]) == pytest.approx(-1.0)
     assert math.isnan(rank_correlation([1, 2], [3, 3]))
-    with pytest.raises(ValueError, match="as long; got 2 and 3 numbers"):
+    assert math.isnan(rank_correlation([1], [2])) and math.isnan(rank_correlation([], []))
+    with pytest.raises(ValueError, match="must have the same length; got 2 and 3 numbers"):
         rank_correlation([1, 2], [1, 2, 3])
 
 
-def test_rank_correlation_equals_scipys_with_ties() -> None:
+def test_rank_correlation_equals_a_loop_with_ties() -> None:
+    def mean_ranks(values: np.ndarray) -> list[float]:
+        return [(values < v).sum() + ((values == v).sum() + 1) / 2 for v in values]
+
     rng = np.random.default_rng(0)
     for _ in range(5):
         x, y = rng.integers(6, size=40), rng.integers(4, size=40) + rng.normal(size=40).round()
-        assert rank_correlation(x, y) == pytest.approx(scipy.stats.spearmanr(x, y).statistic)
+        expected = np.corrcoef(mean_ranks(x), mean_ranks(y))[0, 1]
+        assert rank_correlation(x, y) == pytest.approx(expected)
+
+
+def test_pair_distances_equal_a_loop() -> None:
+    rows = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    expected = [np.linalg.norm(rows[i] - rows[j]) for i in range(7) for j in range(i + 1, 7)]
+    np.testing.assert_allclose(pair_distances(rows), expected, rtol=1e-6)
 
 
 def test_state_distances_by_hand() -> None:
-    # The first element has deviation 2 and the second does not change: (0, 4) / 2 is 2 apart.
+    # The first element has std 2 and the second does not change: (0, 4) / 2 is 2 apart.
     np.testing.assert_allclose(state_distances(np.array([[0.0, 7.0], [4.0, 7.0]])), [2.0])
+    assert state_distances(np.ones((3, 2))).tolist() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("bench", [Bench(small_ppo().auxiliary(deepmdp={})), None])
-def test_latents_are_logged_once_an_update_beside_the_losses(bench: Bench | None) -> None:
+def test_latent_statistics_are_logged_beside_the_losses(bench: Bench | None) -> None:
     bench = bench or RainbowBench(small_rainbow().auxiliary(deepmdp={}))
     aux = bench.update(bench.sample())["default_policy"]["aux"]
     logged = {key: float(value.peek()) for key, value in aux["latents"].items()}
@@ -82,7 +94,7 @@ def test_latents_are_logged_once_an_update_beside_the_losses(bench: Bench | None
 
 
 class _Counting(AuxiliaryLoss):
-    """Counts what is asked of it, and keeps latents of the last minibatch for its metrics."""
+    """Counts calls, and keeps the latents of the last minibatch for its metrics."""
 
     reads = frozenset({Columns.OBS})
 
@@ -110,7 +122,7 @@ register_auxiliary_loss("test_counting")(_Counting)
     ],
     ids=["ppo", "rainbow", "sac"],
 )
-def test_metrics_of_a_loss_are_worked_out_once_a_result(make: Any) -> None:
+def test_metrics_of_a_loss_are_computed_once_per_result(make: Any) -> None:
     bench = make({"test_counting": {}})
     loss = bench.module.auxiliary["test_counting"]
     for count in (1, 2):
@@ -119,7 +131,7 @@ def test_metrics_of_a_loss_are_worked_out_once_a_result(make: Any) -> None:
         assert float(aux["mean"].peek()) == float(loss.kept.mean())
 
 
-def test_metrics_of_a_loss_are_worked_out_once_a_report_of_a3c() -> None:
+def test_metrics_of_a_loss_are_computed_once_per_report_of_a3c() -> None:
     bench = A3CBench(small_a3c().auxiliary(test_counting={}))
     loss = bench.module.auxiliary["test_counting"]
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Running statistics against numpy over everything seen."""
+"""Running statistics against numpy over all rows."""
 
 import numpy as np
 import torch
@@ -11,20 +11,20 @@ from rlssl.auxiliary.normalization import (
 )
 
 
-def test_moments_of_parts_equal_those_of_the_whole() -> None:
+def test_moments_of_parts_equal_moments_of_the_whole() -> None:
     rows = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)) * 4 + 100
     moments = RunningMoments((3,))
     for part in (rows[:1], rows[1:20], rows[20:]):
-        moments.take_in(part)
+        moments.update(part)
     np.testing.assert_allclose(moments.mean, rows.numpy().mean(0), rtol=1e-5)
     np.testing.assert_allclose(moments.variance, rows.numpy().var(0), rtol=1e-4)
 
 
-def test_observations_are_normalised_by_the_first_rows_alone() -> None:
+def test_observations_are_normalized_by_the_first_rows_only() -> None:
     normalizer = ObservationNormalizer((2,), num_rows=2)
     normalizer.observe(torch.tensor([[0.0, 0.0], [2.0, 6.0]]))
     normalizer.observe(torch.tensor([[1000.0, 1000.0]]))
-    # Means 1 and 3; deviations 1 and 3, their mean 2: (3 - 1) / 2 = 1 and (3 - 3) / 2 = 0.
+    # Means 1 and 3; stds 1 and 3, whose mean is 2: (3 - 1) / 2 = 1 and (3 - 3) / 2 = 0.
     torch.testing.assert_close(normalizer(torch.tensor([[3.0, 3.0]])), torch.tensor([[1.0, 0.0]]))
 
 
@@ -34,7 +34,7 @@ def test_constant_observations_stay_finite() -> None:
     assert torch.equal(normalizer(torch.ones(1, 2)), torch.zeros(1, 2))
 
 
-def test_discounted_return_runs_along_an_episode_across_calls() -> None:
+def test_discounted_return_continues_along_an_episode_across_calls() -> None:
     scale = DiscountedReturnScale(gamma=0.5)
     scale(torch.tensor([4.0, 1.0, 10.0]), [ChunkInfo("a", 2, 0, False), ChunkInfo("b", 1, 0, True)])
     scale(torch.tensor([1.0, 8.0]), [ChunkInfo("a", 1, 2, False), ChunkInfo("c", 1, 0, False)])
@@ -44,7 +44,7 @@ def test_discounted_return_runs_along_an_episode_across_calls() -> None:
     np.testing.assert_allclose(scale.moments.variance, returns.var(), rtol=1e-6)
 
 
-def test_one_episode_in_two_chunks_of_one_batch_runs_on() -> None:
+def test_discounted_return_continues_in_the_next_chunk_of_the_same_batch() -> None:
     scale = DiscountedReturnScale(gamma=0.5)
     scale(torch.tensor([4.0, 1.0]), [ChunkInfo("a", 1, 0, False), ChunkInfo("a", 1, 1, True)])
     # 4, then 0.5*4+1 = 3: mean 3.5.

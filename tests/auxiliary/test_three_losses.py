@@ -1,4 +1,4 @@
-"""CURL, ICM and DBC together on one encoder: fifty updates on a fixed stream of data."""
+"""CURL, ICM and DBC together on one encoder: 50 updates on a fixed stream of data."""
 
 import copy
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from tests.algorithms.off_policy.actor_critic.actor_critic_bench import ActorCri
 
 LOSSES = {"curl": {}, "icm": {}, "bisimulation": {"normalize_rewards": True}}
 
-#: Updates, and how many different batches they take turns on.
+#: Number of updates, and number of different batches that they cycle through.
 UPDATES, STREAM = 50, 5
 
-#: Fall on data that stays the same. Of the means over a turn: at most so much of the first.
+#: Losses that fall on fixed data: largest ratio of the mean over the last cycle to the first.
 FALLING = {
     "curl/info_nce": 0.95,
     "icm/forward": 0.2,
@@ -27,17 +27,17 @@ FALLING = {
 
 
 def on_ppo() -> tuple[Bench, dict[str, Any], Callable[[int], Any]]:
-    """A Learner, a batch, and what makes the k-th update and gives its result."""
+    """Returns a bench, a batch, and a function that makes update k and returns its result."""
     settings = {"num_epochs": 1, "minibatch_size": 64, "lr": 1e-3}
     bench = Bench(small_ppo(**settings).auxiliary(**LOSSES))
     stream = [bench.sample() for _ in range(STREAM)]
     batch = bench.batch(copy.deepcopy(stream[0]))
-    # The Learner's pipeline changes the episodes that it is given.
+    # The Learner's pipeline changes its episodes in place, so give it copies.
     return bench, batch, lambda k: bench.update(copy.deepcopy(stream[k % STREAM]))
 
 
 def on_sac() -> tuple[Bench, dict[str, Any], Callable[[int], Any]]:
-    """As `on_ppo`, with batches that are drawn beforehand."""
+    """Like `on_ppo`, with batches that are drawn in advance."""
     bench = ActorCriticBench(small_sac(lr=1e-3).auxiliary(**LOSSES))
     bench.add(bench.sample(200))
     stream = [bench.draw() for _ in range(STREAM)]
@@ -56,14 +56,14 @@ def test_losses_on_one_encoder_all_learn(make: Callable[[], Any]) -> None:
     seen = []
     for k in range(UPDATES):
         result = update(k)
-        assert "faults" not in result  # no update was left out
+        assert "faults" not in result  # no update was skipped
         aux = result["default_policy"]["aux"]
         seen.append(
             {
                 f"{name}/{key}": float(value.peek())
                 for name in LOSSES
                 for key, value in aux[name].items()
-                if key != "intrinsic_reward"  # SAC's is of the chunks that were stored first
+                if key != "intrinsic_reward"  # SAC logs it for the first stored chunks only
             }
         )
     assert np.isfinite([list(row.values()) for row in seen]).all()
@@ -73,14 +73,14 @@ def test_losses_on_one_encoder_all_learn(make: Callable[[], Any]) -> None:
     )
     for key, share in FALLING.items():
         assert last[key] < share * first[key], (key, first[key], last[key])
-    # DBC's own loss need not fall: what latents are compared with is predicted, and moves apart
-    # while the transition model learns. Where the models stand still, it does.
-    trace = with_models_held(bench, batch)
+    # The bisimulation loss need not fall: its targets are predicted, and they move apart while the
+    # transition model learns. It falls when the models are fixed.
+    trace = with_fixed_models(bench, batch)
     assert trace[-1] < 0.7 * trace[0], trace
 
 
-def with_models_held(bench: Bench, batch: dict[str, Any]) -> list[float]:
-    """DBC's loss on a batch while Adam moves the encoder alone."""
+def with_fixed_models(bench: Bench, batch: dict[str, Any]) -> list[float]:
+    """The bisimulation loss on a batch while Adam updates only the encoder."""
     loss: Any = bench.module.auxiliary["bisimulation"]
     adam = torch.optim.Adam(bench.module.encoder.parameters(), lr=1e-2)
     trace = []

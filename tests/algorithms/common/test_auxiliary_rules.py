@@ -317,7 +317,7 @@ def test_learning_rate_of_a_loss_is_its_own() -> None:
         ({"icm": {"coef": 1.0}}, "unknown option 'auxiliary.icm.coef'; did you mean 'coeff'?"),
         ({"icm": {"coeff": -1.0}}, "auxiliary.icm: coeff must be finite and >= 0; got -1.0."),
         ({"icm": {"coeff": [[0, 1.0], [9, 0.0]]}}, "coeff must be a number; got [[0, 1.0], [9"),
-        ({"icm": {"isolated": True}}, "loss 'icm' declares no such control"),
+        ({"icm": {"isolated": True}}, "loss 'icm' has no such control"),
     ],
 )
 def test_bad_options_name_key_value_and_fix(losses: dict[str, Any], message: str) -> None:
