@@ -11,8 +11,10 @@ LEARNER_METHODS = (
 )
 LEARNER_ATTRIBUTES = ("_is_built", "_learner_connector", "_weights_seq_no")
 
+#: Attribute of RLlib's AlgorithmConfig: rows of an update.
+BATCH_SIZE_ATTRIBUTE = "_train_batch_size_per_learner"
 #: Attributes of RLlib's AlgorithmConfig: the user's own Learner connectors; rows of an update.
-CONFIG_ATTRIBUTES = ("_learner_connector", "_train_batch_size_per_learner")
+CONFIG_ATTRIBUTES = ("_learner_connector", BATCH_SIZE_ATTRIBUTE)
 
 #: Tag of the requests with which an EnvRunnerGroup sends weights.
 WEIGHTS_TAG = "set_state"

@@ -136,9 +136,7 @@ def test_rl_loss_sees_augmented_frames_and_losses_both(shared_encoder: bool) -> 
     torch.testing.assert_close(bench.module.compute_values(given, embeddings), values)
     logits = bench.module.pi(bench.module.encoder(augmented))
     torch.testing.assert_close(fwd_out[Columns.ACTION_DIST_INPUTS], logits)
-    bench.learner.compute_loss_for_module(
-        module_id="default_policy", config=bench.config, batch=batch, fwd_out=fwd_out
-    )
+    bench.learner.compute_loss(batch, fwd_out)
     seen = bench.module.auxiliary["test_spy"].seen
     assert torch.equal(seen[Columns.OBS], batch[Columns.OBS])
     assert torch.equal(seen[AUGMENTED_OBS], augmented)

@@ -1,24 +1,22 @@
 """A3C: workers send gradients, the driver applies each as it comes; A2C is the same in step."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import ray
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
-from ray.rllib.core.learner.learner import Learner
-from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     LEARNER_RESULTS,
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
 )
 
-from rlssl.algorithms.a3c.optimizers import OPTIMIZERS
 from rlssl.algorithms.a3c.pool import POOL_COUNTERS, Reply, WorkerPool
 from rlssl.algorithms.a3c.presets import PRESETS, VARIANTS
+from rlssl.algorithms.a3c.settings import A3CSettings
 from rlssl.algorithms.a3c.staleness import StalenessLog
 from rlssl.algorithms.common.algorithm import BaseAlgorithm
 from rlssl.algorithms.common.config import BaseConfig
@@ -28,9 +26,6 @@ from rlssl.rollouts.faults import FAULTS_KEY
 from rlssl.rollouts.stock_env_runner import StockEnvRunner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 from rlssl.schedules import Schedule, check_schedule
-
-#: Whose running statistics an optimiser has: all workers', or each worker its own.
-OPTIMIZER_STATES = ("shared", "per_worker")
 
 #: Lifetime counts beside the other `faults` of a result.
 COUNTERS = (*POOL_COUNTERS, "stale_gradients")
@@ -48,12 +43,11 @@ class A3CConfig(BaseConfig, AlgorithmConfig):
 
     algorithm_name = "a3c"
     may_be_recurrent = True
+    settings_class = A3CSettings
+    module_class = "rlssl.algorithms.on_policy.module:ActorCriticModule"
+    learner_class_name = "rlssl.algorithms.a3c.a3c_learner:A3CTorchLearner"
     presets = PRESETS
     variants = VARIANTS
-    defaults_by_input: ClassVar = {
-        "vectors": {"lr": 3e-3, "entropy_coeff": 0.0},
-        "frames": {"lr": 7e-4, "entropy_coeff": 0.01},
-    }
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or A3C)
@@ -61,81 +55,15 @@ class A3CConfig(BaseConfig, AlgorithmConfig):
         self.num_envs_per_env_runner = 4
         # Agent steps of an environment in a gradient.
         self.rollout_fragment_length = 20
-        self.gamma = 0.99
-        self.lambda_ = 1.0
-        self.synchronous = False
-        self.optimizer = "rmsprop"
-        self.optimizer_state = "shared"
-        self.optimizer_epsilon: float | None = None
-        self.rmsprop_alpha = 0.99
-        self.max_staleness: int | None = None
-        self.vf_loss_coeff = 0.5
-        self.entropy_coeff_per_worker: Sequence[Schedule] | None = None
-        self.normalize_advantages = False
-        self.grad_clip = 0.5
         self.grad_clip_by = "global_norm"
-        # Seconds that a worker may take for a fragment.
-        self.worker_timeout_s = 120.0
-        # Agent steps that one result tells of.
-        self.agent_steps_per_iteration = 4_000
-        self._set_rlssl_defaults()
+        self.set_defaults()
         # RLlib would wait for every worker once an iteration.
         self._dont_auto_sync_env_runner_states = True
 
-    def training(
-        self,
-        *,
-        synchronous: bool = NotProvided,
-        lr: Schedule = NotProvided,
-        optimizer: str = NotProvided,
-        optimizer_state: str = NotProvided,
-        optimizer_epsilon: float | None = NotProvided,
-        rmsprop_alpha: float = NotProvided,
-        max_staleness: int | None = NotProvided,
-        gamma: float = NotProvided,
-        lambda_: float = NotProvided,
-        vf_loss_coeff: float = NotProvided,
-        entropy_coeff: Schedule = NotProvided,
-        entropy_coeff_per_worker: list | None = NotProvided,
-        normalize_advantages: bool = NotProvided,
-        grad_clip: float | None = NotProvided,
-        worker_timeout_s: float = NotProvided,
-        agent_steps_per_iteration: int = NotProvided,
-        **rllib: Any,
-    ) -> Self:
-        """Sets what the update does. Schedules are a number or [[env_steps, value], ...].
-
-        Args:
-            synchronous: Whether all workers' gradients are averaged for one step (A2C), instead of
-                each being applied when it comes (A3C).
-            lr: Learning rate; > 0. [[0, 7e-4], [N, 0]] anneals it over N env steps.
-            optimizer: ``rmsprop`` (the original's) or ``adam``.
-            optimizer_state: ``shared``: one set of running statistics; ``per_worker``: each
-                worker's gradients have their own.
-            optimizer_epsilon: Within RMSProp's root, or Adam's; > 0; None: 1e-5. The original's is
-                0.1, of gradients that are summed over a fragment, not averaged.
-            rmsprop_alpha: How much of RMSProp's mean square is kept each step; in [0, 1).
-            max_staleness: Updates between pull and apply above which a gradient is dropped and
-                counted; None: none is.
-            gamma: Discount per agent step; in [0, 1].
-            lambda_: GAE's lambda; in [0, 1]; 1: n-step returns up to the fragment's end, as the
-                original has.
-            vf_loss_coeff: Weight of ``0.5 (V - R)^2``.
-            entropy_coeff: Weight of the entropy bonus, per nat.
-            entropy_coeff_per_worker: One coefficient or schedule for each worker, from the first
-                again where there are more workers; None: ``entropy_coeff`` for all.
-            normalize_advantages: Zero mean and unit deviation over each fragment.
-            grad_clip: Largest global gradient norm; None: no clipping.
-            worker_timeout_s: Seconds that a worker may take for a fragment; then it is killed and
-                started again.
-            agent_steps_per_iteration: Agent steps that one result tells of; the first fragment
-                that reaches them ends the iteration.
-            **rllib: What RLlib itself passes when it copies a config.
-        """
-        given = {key: value for key, value in locals().items() if value is not NotProvided}
-        for key in self.training_arguments().keys() & given.keys():
-            setattr(self, key, given[key])
-        return super().training(**rllib)
+    @property
+    def network_settings(self) -> dict[str, Any]:
+        """The networks are PPO's, without a KL penalty."""
+        return {"kl_coeff": 0.0}
 
     def entropy_coeff_of(self, worker_index: int) -> Schedule:
         """The entropy coefficient of a worker; 0 is the one in process."""
@@ -146,25 +74,12 @@ class A3CConfig(BaseConfig, AlgorithmConfig):
         return own[max(0, worker_index - 1) % len(own)]
 
     def check_training(self) -> None:
-        """Checks ranges.
+        """Checks the training settings.
 
         Raises:
             SpecError: Naming the key and the value.
         """
-        for key, known in (("optimizer", OPTIMIZERS), ("optimizer_state", OPTIMIZER_STATES)):
-            if getattr(self, key) not in known:
-                raise SpecError(f"training.{key} must be one of {known}; got {getattr(self, key)}.")
-        for key, low, high in (
-            ("gamma", 0, 1),
-            ("lambda_", 0, 1),
-            ("rmsprop_alpha", 0, 1),
-            ("vf_loss_coeff", 0, None),
-            ("max_staleness", 0, None),
-        ):
-            self.check_range(key, low, high)
-        for key in ("optimizer_epsilon", "grad_clip", "worker_timeout_s"):
-            self.check_range(key, 0, None, exclusive=True)
-        self.check_range("agent_steps_per_iteration", 0, None, exclusive=True)
+        super().check_training()
         if self.synchronous and self.optimizer_state == "per_worker":
             raise SpecError(
                 "training.optimizer_state=per_worker needs synchronous=false: the mean of all "
@@ -175,8 +90,6 @@ class A3CConfig(BaseConfig, AlgorithmConfig):
                 f"resources.learners must be 0 for a3c; got {self.num_learners}. Its workers "
                 "compute the gradients: set resources.env_runners instead."
             )
-        for key in ("lr", "entropy_coeff"):
-            self.check_schedule_of(key)
         for schedule in self.entropy_coeff_per_worker or ():
             try:
                 check_schedule(schedule, "training.entropy_coeff_per_worker")
@@ -198,20 +111,6 @@ class A3CConfig(BaseConfig, AlgorithmConfig):
         chosen = vars(self)["env_runner_cls"]
         if chosen in workers and not self.in_evaluation:
             self.env_runner_cls = workers[chosen]
-
-    def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """PPO's networks: the same actor and critic."""
-        # Imported here, because they need torch, which reading a spec does not.
-        from rlssl.algorithms.on_policy.module import ActorCriticModule
-
-        settings = {**self.module_settings, "kl_coeff": 0.0}
-        return RLModuleSpec(module_class=ActorCriticModule, model_config=settings)
-
-    def get_default_learner_class(self) -> type[Learner]:
-        """The Learner."""
-        from rlssl.algorithms.a3c.a3c_learner import A3CTorchLearner
-
-        return A3CTorchLearner
 
 
 class A3C(BaseAlgorithm, Algorithm):

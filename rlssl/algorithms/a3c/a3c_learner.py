@@ -26,10 +26,9 @@ from rlssl.algorithms.a3c.flat import FlatModule
 from rlssl.algorithms.a3c.optimizers import make_optimizer
 from rlssl.algorithms.common.auxiliary_learner import (
     AUXILIARY_OPTIMIZER,
-    AuxiliaryLearner,
     trainable,
 )
-from rlssl.algorithms.ppo.ppo_learner import PPOTorchLearner
+from rlssl.algorithms.on_policy.learner import OnPolicyLearner
 from rlssl.errors import NonFiniteUpdateError
 from rlssl.losses import value_loss
 from rlssl.schedules import value_at
@@ -39,10 +38,8 @@ from rlssl.system.denormals import denormals_are_zero
 _OF_WORKER = "/worker_"
 
 
-class A3CTorchLearner(PPOTorchLearner):
+class A3CTorchLearner(OnPolicyLearner):
     """A worker's half computes gradients, the driver's half applies them; both are one class.
-
-    The batch is made as PPO's is: stacked observations, intrinsic rewards, advantages.
 
     Source:
         Mnih et al. 2016, arXiv:1602.01783, algorithm S3. Differs: see PAPERS.md.
@@ -70,7 +67,7 @@ class A3CTorchLearner(PPOTorchLearner):
             # Asked for again by a checkpoint of a run with more workers.
             return
         config = config or self.config
-        module = self.module[module_id].unwrapped()
+        module = self.rl_module
         heads = {name: trainable(loss) for name, loss in module.auxiliary.items()}
         owned = {id(parameter) for parameters in heads.values() for parameter in parameters}
         groups = {DEFAULT_OPTIMIZER: [p for p in trainable(module) if id(p) not in owned]}
@@ -169,16 +166,9 @@ class A3CTorchLearner(PPOTorchLearner):
             self.after_gradient_based_update(timesteps={})
         return self.metrics.reduce()
 
-    def compute_rl_loss(
-        self,
-        *,
-        module_id: str,
-        config: AlgorithmConfig,
-        batch: dict[str, Any],
-        fwd_out: dict[str, Any],
-    ) -> Tensor:
+    def compute_rl_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
         """``-logp * advantage`` + vf_loss_coeff * value loss - entropy_coeff * entropy."""
-        module = self.module[module_id].unwrapped()
+        module, config = self.rl_module, self.config
         policy = module.action_dist_cls.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
         values = module.compute_values(batch, embeddings=fwd_out.get(Columns.EMBEDDINGS))
         logp = policy.logp(batch[Columns.ACTIONS])
@@ -201,15 +191,9 @@ class A3CTorchLearner(PPOTorchLearner):
         self._backward(rows)
         self._step(self.worker_index)
 
-    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """As for any Learner: there is no KL penalty to adapt."""
-        super(PPOTorchLearner, self).after_gradient_based_update(timesteps=timesteps)
-
     def _backward(self, rows: Mapping[str, Any]) -> None:
         fwd_out = self.rl_module._forward_train(rows)
-        loss = self.compute_loss_for_module(
-            module_id=DEFAULT_MODULE_ID, config=self.config, batch=dict(rows), fwd_out=fwd_out
-        )
+        loss = self.compute_loss(rows, fwd_out)
         self.record({self.TOTAL_LOSS_KEY: loss.detach()})
         self._minibatch = rows
         # Parameters that the loss does not reach have gradients of zeros.
@@ -235,4 +219,4 @@ class A3CTorchLearner(PPOTorchLearner):
         return list(range(1, config.num_env_runners + 1)) or [0]
 
     def _own_setting(self, optimizer_name: str, key: str) -> float | None:
-        return AuxiliaryLearner._own_setting(self, optimizer_name.partition(_OF_WORKER)[0], key)
+        return super()._own_setting(optimizer_name.partition(_OF_WORKER)[0], key)

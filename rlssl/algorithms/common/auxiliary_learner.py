@@ -24,7 +24,7 @@ from rlssl.schedules import value_at
 #: Name of the optimizer of a loss's own heads, after the prefix.
 AUXILIARY_OPTIMIZER = "auxiliary_"
 
-# What losses that read OBS are given of the RL loss's pass, where there is that.
+#: Columns of the RL forward pass that losses reading OBS may reuse.
 _OF_RL_LOSS = frozenset({AUGMENTED_OBS, RL_LATENTS})
 
 #: Beside the names of losses: where it is logged how the latents are spread.
@@ -56,14 +56,13 @@ class AuxiliaryLearner(BaseLearner):
         Separate optimizers make norm clipping and learning rates separate, so that a loss cannot
         change the RL step except through the encoder's gradient.
         """
-        config = config or self.config
-        module = self.module[module_id].unwrapped()
+        module = self.rl_module
         heads = {name: trainable(loss) for name, loss in module.auxiliary.items()}
         owned = {id(parameter) for parameters in heads.values() for parameter in parameters}
         rl_parameters = [p for p in trainable(module) if id(p) not in owned]
         groups = {DEFAULT_OPTIMIZER: rl_parameters}
         groups |= {AUXILIARY_OPTIMIZER + name: head for name, head in heads.items()}
-        self.register_adams(module_id, groups, eps=config.adam_epsilon)
+        self.register_adams(groups, eps=(config or self.config).adam_epsilon)
 
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Brings schedules to the current env steps, so that a resumed run continues them."""
@@ -75,15 +74,13 @@ class AuxiliaryLearner(BaseLearner):
             for group in optimizer.param_groups:
                 group["lr"] = lr
 
-    def compute_rl_loss(
-        self,
-        *,
-        module_id: str,
-        config: AlgorithmConfig,
-        batch: dict[str, Any],
-        fwd_out: dict[str, Any],
-    ) -> Tensor:
-        """The algorithm's own loss, a scalar."""
+    def compute_rl_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
+        """The algorithm's own loss, a scalar.
+
+        Args:
+            batch: Columns of a minibatch, with what the forward pass made of the observations.
+            fwd_out: What the module's ``_forward_train`` returned.
+        """
         raise NotImplementedError
 
     def compute_loss_for_module(
@@ -94,13 +91,15 @@ class AuxiliaryLearner(BaseLearner):
         batch: dict[str, Any],
         fwd_out: dict[str, Any],
     ) -> Tensor:
+        """RLlib's hook; rlssl has one module and one config."""
+        del module_id, config
+        return self.compute_loss(batch, fwd_out)
+
+    def compute_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
         """The RL loss plus the weighted auxiliary losses."""
         batch = {**batch, **{key: fwd_out[key] for key in _OF_RL_LOSS & fwd_out.keys()}}
-        rl_loss = self.compute_rl_loss(
-            module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
-        )
-        auxiliary = self.compute_auxiliary_loss(module_id=module_id, batch=batch)
-        return self.combine(rl_loss, auxiliary, batch)
+        rl_loss = self.compute_rl_loss(batch, fwd_out)
+        return self.combine(rl_loss, self.compute_auxiliary_loss(batch), batch)
 
     def combine(self, rl_loss: Tensor, auxiliary: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """The loss whose gradient is taken, of two scalars; their sum."""
@@ -123,9 +122,9 @@ class AuxiliaryLearner(BaseLearner):
         losses = self.rl_module.auxiliary.values()
         return any(getattr(loss.config, "isolated", False) for loss in losses)
 
-    def compute_auxiliary_loss(self, *, module_id: str, batch: Mapping[str, Any]) -> Tensor:
+    def compute_auxiliary_loss(self, batch: Mapping[str, Any]) -> Tensor:
         """``sum_i coeff_i(env_steps) * auxiliary_i`` over the valid rows of ``batch``."""
-        module = self.module[module_id].unwrapped()
+        module = self.rl_module
         total = torch.zeros((), device=self.device)
         if not len(module.auxiliary):
             return total

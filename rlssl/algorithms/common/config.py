@@ -1,15 +1,17 @@
 """The builder methods that every rlssl config adds to RLlib's AlgorithmConfig."""
 
+import dataclasses
 import functools
-import inspect
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.models.catalog import MODEL_DEFAULTS
 from ray.util.debug import log_once
 
+from rlssl.algorithms.common.settings import InputKind, TrainingSettings, builder
 from rlssl.auxiliary.building import options_for, parse_auxiliary
 from rlssl.environments.preflight import EnvSpaces, preflight
 from rlssl.errors import SpecError
@@ -19,28 +21,34 @@ from rlssl.networks.recurrent import LSTMConfig
 from rlssl.networks.rl_encoder import crop_size
 from rlssl.plugins import load_plugins, resolve
 from rlssl.ray_internals.env_runner import custom_connectors, tune_environment
+from rlssl.ray_internals.learner import BATCH_SIZE_ATTRIBUTE
 from rlssl.registry import ENVIRONMENTS, local_registrations, register_env, restore_registrations
 from rlssl.rollouts.stock_env_runner import StockEnvRunner, choose_env_runner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
-from rlssl.schedules import Schedule, check_schedule
 
-#: What `.model()` sets, with the defaults.
-MODEL_DEFAULTS_RLSSL: dict[str, Any] = {
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """What ``.model()`` sets."""
+
     # Encoder by registered name; None: chosen from the observation space.
-    "encoder": None,
+    encoder: str | None = None
     # Keyword arguments of the encoder.
-    "encoder_config": {},
-    # Frames a stacked observation holds; >= 1; None: what the environment suggests, else 1.
-    "frame_stack": None,
-    # Whether actor and critic share the encoder; None: images yes, everything else no.
-    "shared_encoder": None,
-    # What the RL loss sees of images: "shift", {"crop": {"size": 84}}, ...; None: as they are.
-    "augmentation": None,
-    # In which the encoder computes: "float32" or "bfloat16"; None: float32.
-    "precision": None,
-    # A memory behind the encoder: {} or {"hidden": 256, "sequence_length": 20}; None: none.
-    "lstm": None,
-}
+    encoder_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    # Frames of a stacked observation; >= 1; None: what the environment suggests, else 1.
+    frame_stack: int | None = None
+    # Whether actor and critic share the encoder; None: yes for images, no for everything else.
+    shared_encoder: bool | None = None
+    # How the RL loss's images are augmented: "shift", {"crop": {"size": 84}}, ...; None: not.
+    augmentation: str | Mapping[str, Any] | None = None
+    # Floats in which the encoder computes: "float32" or "bfloat16"; None: float32.
+    precision: str | None = None
+    # An LSTM behind the encoder: {} or {"hidden": 256, "sequence_length": 20}; None: no LSTM.
+    lstm: Mapping[str, Any] | None = None
+
+
+#: Keys of ``.model()``.
+MODEL_KEYS = tuple(field.name for field in dataclasses.fields(ModelSettings))
 
 #: What `model.precision` may be.
 PRECISIONS = ("float32", "bfloat16")
@@ -60,7 +68,8 @@ class _ModelBuilder(dict):
 class BaseConfig(AlgorithmConfig):
     """Environments by registered id, auxiliary losses, networks and plug-ins.
 
-    Mix it in before an RLlib config class and call ``_set_rlssl_defaults()`` in ``__init__``.
+    A subclass names its ``settings_class`` and calls ``set_defaults()`` in ``__init__``. It comes
+    before an RLlib config class in the list of bases.
     """
 
     #: The name in `rlssl.registry.ALGORITHMS`.
@@ -71,17 +80,27 @@ class BaseConfig(AlgorithmConfig):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: Variants of the paper or the published code, in the same form.
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    #: Defaults of `training` arguments that depend on the observations: {"vectors": {...},
-    #: "frames": {...}}; frames are images of 36 pixels a side and more.
-    defaults_by_input: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: The training settings with their defaults.
+    settings_class: ClassVar[type[TrainingSettings]] = TrainingSettings
+    #: "module:attribute" of the RLModule and of the Learner: both need torch, which reading a spec
+    #: does not.
+    module_class: ClassVar[str]
+    learner_class_name: ClassVar[str]
 
-    def _set_rlssl_defaults(self) -> None:
-        self.network: dict[str, Any] = dict(MODEL_DEFAULTS_RLSSL)
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Gives a config with settings the ``training`` method that takes them."""
+        super().__init_subclass__(**kwargs)
+        if "settings_class" in vars(cls):
+            cls.training = builder(cls.settings_class)
+
+    def set_defaults(self) -> None:
+        """Sets the defaults of everything that rlssl adds to RLlib's config."""
+        for name, value in self.settings_class().defaults().items():
+            setattr(self, attribute_of(name), value)
+        self.network: dict[str, Any] = dataclasses.asdict(ModelSettings())
         # Frames in a stack, and names of attributes, that were filled in for the environment.
         self.suggested_frame_stack = 1
         self.adapted: list[str] = []
-        for key in {key for defaults in self.defaults_by_input.values() for key in defaults}:
-            setattr(self, key, None)
         self.auxiliary_losses: dict[str, Any] = {}
         self.plugin_modules: tuple[str, ...] = ()
         # What the running program registered itself, as it is, for the other processes.
@@ -117,13 +136,31 @@ class BaseConfig(AlgorithmConfig):
         # Stock RLlib waits a minute before it restarts a crashed runner; nobody wants to.
         self.delay_between_env_runner_restarts_s = 1.0
 
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Completes a config of an earlier version, which lacks settings or has None for them."""
+        vars(self).update(state)
+        types_of = self.settings_class.types()
+        for name, default in self.settings_class().defaults().items():
+            may_be_none = isinstance(None, types_of[name]) if default is not None else True
+            if vars(self).get(attribute_of(name)) is None and not may_be_none:
+                vars(self)[attribute_of(name)] = default
+
     @classmethod
     def training_arguments(cls) -> dict[str, Any]:
         """The keyword arguments of ``.training()`` and their types."""
-        hints = typing.get_type_hints(cls.training)
-        named = inspect.Parameter.KEYWORD_ONLY
-        parameters = inspect.signature(cls.training).parameters.values()
-        return {entry.name: hints[entry.name] for entry in parameters if entry.kind is named}
+        return cls.settings_class.arguments()
+
+    def set_training(self, given: Mapping[str, Any]) -> Self:
+        """Sets training settings; what rlssl does not know goes on to RLlib's ``training()``."""
+        given = {name: value for name, value in given.items() if value is not NotProvided}
+        own = given.keys() & self.training_arguments().keys()
+        for name in own:
+            self.set_setting(name, given[name])
+        return super().training(**{name: given[name] for name in given.keys() - own})
+
+    def set_setting(self, name: str, value: Any) -> None:
+        """Sets one training setting."""
+        setattr(self, attribute_of(name), value)
 
     def environment(self, env: Any = NotProvided, **kwargs: Any) -> Self:
         """RLlib's ``environment()``; ``env`` may also be ``{"id": ..., **options}``.
@@ -167,7 +204,7 @@ class BaseConfig(AlgorithmConfig):
 
     @property
     def model(self) -> Any:
-        """``.model(encoder=...)`` sets the networks; its keys are ``MODEL_DEFAULTS_RLSSL``'s."""
+        """``.model(encoder=...)`` sets the networks; its keys are ``ModelSettings``'s."""
         return _ModelBuilder(self._set_network)
 
     def plugins(self, modules: Sequence[str]) -> Self:
@@ -288,7 +325,23 @@ class BaseConfig(AlgorithmConfig):
         """What the RLModule is built from, beside the spaces."""
         losses = options_for(self.auxiliary_losses, str(self.env))
         own = {"frame_stack": self.frame_stack, "auxiliary": losses, "seed": self.seed}
-        return {**self.network, **own}
+        return {**self.network, **own, **self.network_settings}
+
+    @property
+    def network_settings(self) -> dict[str, Any]:
+        """The training settings that the networks are built from."""
+        return {name: getattr(self, name) for name in self.settings_class.for_networks()}
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """The algorithm's networks with this config's settings."""
+        return RLModuleSpec(
+            module_class=resolve(self.module_class), model_config=self.module_settings
+        )
+
+    def get_default_learner_class(self) -> type[Learner]:
+        """The algorithm's Learner."""
+        learner_class: type[Learner] = resolve(self.learner_class_name)
+        return learner_class
 
     def adapt_to(self, spaces: EnvSpaces | None) -> None:
         """Fills in what is left to the environment: action repeat, frame stack, some defaults.
@@ -298,11 +351,12 @@ class BaseConfig(AlgorithmConfig):
         """
         self.action_repeat = spaces.action_repeat if spaces else 1
         self.suggested_frame_stack = spaces.frame_stack if spaces else 1
-        kind = "frames" if spaces and are_frames(spaces.observation_space) else "vectors"
-        for key, value in self.defaults_by_input.get(kind, {}).items():
-            if getattr(self, key) is None:
-                setattr(self, key, value)
-                self.adapted.append(key)
+        kind: InputKind = "frames" if spaces and are_frames(spaces.observation_space) else "vectors"
+        for name, value in self.settings_class().by_input(kind).items():
+            attribute = attribute_of(name)
+            if getattr(self, attribute) is None:
+                setattr(self, attribute, value)
+                self.adapted.append(attribute)
 
     def validate(self) -> None:
         """Checks the config and builds, resets and steps the environment once.
@@ -329,40 +383,13 @@ class BaseConfig(AlgorithmConfig):
             self.env_runner_cls = runner_class
 
     def check_training(self) -> None:
-        """Checks the algorithm's own settings.
+        """Checks the training settings.
 
         Raises:
             SpecError: Naming the key and the value.
         """
-
-    def check_range(
-        self, key: str, low: float, high: float | None, *, exclusive: bool = False
-    ) -> None:
-        """Raises a SpecError unless an attribute is None or in its range.
-
-        Args:
-            key: Of the attribute.
-            low: Least value.
-            high: Largest value; None: any.
-            exclusive: Whether ``low`` itself is refused.
-        """
-        value = getattr(self, key)
-        if value is None:
-            return
-        too_low = value <= low if exclusive else value < low
-        if too_low or (high is not None and value > high):
-            bound = f"{'>' if exclusive else '>='} {low}" + (f" and <= {high}" if high else "")
-            raise SpecError(f"training.{key.lstrip('_')} must be {bound}; got {value}.")
-
-    def check_schedule_of(self, key: str) -> None:
-        """Raises a SpecError unless an attribute is None or a schedule."""
-        value: Schedule | None = getattr(self, key)
-        if value is None:
-            return
-        try:
-            check_schedule(value, f"training.{key}")
-        except ValueError as error:
-            raise SpecError(str(error)) from error
+        names = self.settings_class.types()
+        self.settings_class.check({name: getattr(self, attribute_of(name)) for name in names})
 
     def _refuse_unsupported(self) -> None:
         """Raises for settings that RLlib takes and that would be ignored here."""
@@ -383,9 +410,8 @@ class BaseConfig(AlgorithmConfig):
 
     def _set_network(self, **settings: Any) -> Self:
         for key, value in settings.items():
-            if key not in MODEL_DEFAULTS_RLSSL:
-                known = sorted(MODEL_DEFAULTS_RLSSL)
-                raise SpecError(f"unknown option 'model.{key}'; known: {known}.")
+            if key not in MODEL_KEYS:
+                raise SpecError(f"unknown option 'model.{key}'; known: {sorted(MODEL_KEYS)}.")
             self.network[key] = value
         self.registrations = local_registrations()
         frame_stack, precision = self.network["frame_stack"], self.network["precision"]
@@ -410,6 +436,11 @@ class BaseConfig(AlgorithmConfig):
         if size and str(self.env).startswith("dmc-pixels/"):
             self.env_config = {"size": round(size * 100 / 84), **self.env_settings}
             del self.env_config["id"]
+
+
+def attribute_of(setting: str) -> str:
+    """The attribute of RLlib's config that holds a training setting."""
+    return BATCH_SIZE_ATTRIBUTE if setting == "train_batch_size_per_learner" else setting
 
 
 def _env_to_module_pieces(names: Sequence[str], env: Any, spaces: Any, device: Any) -> list[Any]:

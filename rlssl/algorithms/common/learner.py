@@ -42,7 +42,7 @@ NUM_GRADIENT_STEPS = "num_gradient_steps"
 class BaseLearner(TorchLearner):
     """A Learner of one module, alone or one of several.
 
-    A subclass gives the loss (``compute_loss_for_module``), the Adams (``register_adams``), the
+    A subclass gives the loss (``compute_loss``), the Adams (``register_adams``), the
     limit of each one's gradient norm (``grad_clip_of``), and the module's parts that draw at random
     (``stateful_parts``).
     """
@@ -64,6 +64,10 @@ class BaseLearner(TorchLearner):
 
     def extend_pipeline(self, pipeline: Any) -> None:
         """Adds the algorithm's pieces to RLlib's Learner connector pipeline."""
+
+    def compute_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
+        """The loss whose gradient is taken, a scalar."""
+        raise NotImplementedError
 
     def grad_clip_of(self, optimizer_name: str) -> float | None:
         """Largest global norm of an optimizer's gradients; None: no clipping."""
@@ -120,9 +124,7 @@ class BaseLearner(TorchLearner):
     def take_step(self, rows: Mapping[str, Any]) -> None:
         """One gradient step on a minibatch."""
         fwd_out = self.rl_module._forward_train(rows)
-        loss = self.compute_loss_for_module(
-            module_id=DEFAULT_MODULE_ID, config=self.config, batch=dict(rows), fwd_out=fwd_out
-        )
+        loss = self.compute_loss(rows, fwd_out)
         self.record({self.TOTAL_LOSS_KEY: loss.detach()})
         self._minibatch = rows
         self._settle(self.optimizer_step(loss, list(self._parameters)))
@@ -172,19 +174,17 @@ class BaseLearner(TorchLearner):
 
     def register_adams(
         self,
-        module_id: str,
         parameters: Mapping[str, list[nn.Parameter]],
         *,
         eps: float,
         options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """An Adam for each list of parameters that is not empty; ``optimizer_step`` steps them.
+        """Registers an Adam for each list of parameters that is not empty.
 
         Args:
-            module_id: Of the module.
             parameters: By the optimizers' names.
             eps: Adam's epsilon.
-            options: Of some Adams, as torch's.
+            options: Further options of Adams by name, as torch's Adam takes them.
         """
         self._parameters = dict(parameters)
         for name, own in parameters.items():
@@ -192,12 +192,12 @@ class BaseLearner(TorchLearner):
                 continue
             settings = {"eps": eps, **(options or {}).get(name, {})}
             self.register_optimizer(
-                module_id=module_id,
+                module_id=DEFAULT_MODULE_ID,
                 optimizer_name=name,
                 optimizer=EagerAdam(own, **settings),
                 params=own,
             )
-        self._adams = dict(self.get_optimizers_for_module(module_id))
+        self._adams = dict(self.get_optimizers_for_module(DEFAULT_MODULE_ID))
 
     def _clip(self, parameters: Mapping[str, Sequence[nn.Parameter]]) -> bool:
         """Clips each optimizer's gradients and keeps their norms; False: one is not finite."""

@@ -101,9 +101,9 @@ class RMSProp(Optimizer):
         self,
         parameters: Iterable[nn.Parameter],
         *,
-        lr: float = 7e-4,
-        alpha: float = 0.99,
-        epsilon: float = 0.1,
+        lr: float,
+        alpha: float,
+        epsilon: float,
     ) -> None:
         super().__init__(list(parameters), {"lr": lr, "alpha": alpha, "epsilon": epsilon})
 

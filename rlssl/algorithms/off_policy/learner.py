@@ -15,7 +15,7 @@ from ray.rllib.utils.typing import ResultDict
 from torch import Tensor
 
 from rlssl.algorithms.common.auxiliary_learner import AuxiliaryLearner
-from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS, WEIGHTS
+from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS
 from rlssl.batches import take_rows, to_tensors
 from rlssl.connectors.intrinsic_reward import TOTAL_REWARDS, AddIntrinsicReward, RecordChunks
 from rlssl.connectors.stack_observations import AddStackedObservations
@@ -119,29 +119,17 @@ class OffPolicyLearner(AuxiliaryLearner):
         bonus = (batch[TOTAL_REWARDS] - batch[Columns.REWARDS]).float().cpu().numpy()
         return np.split(bonus, np.cumsum([len(episode) for episode in episodes])[:-1])
 
-    def combine(self, rl_loss: Tensor, auxiliary: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        """Their sum.
-
-        With ``auxiliary_in_priorities``, as a published code has it, the auxiliary loss counts as a
-        part of every row's loss: it gets the rows' importance weights, and enters priorities.
-        """
-        if not self.config.auxiliary_in_priorities:
-            return super().combine(rl_loss, auxiliary, batch)
-        self.td_errors = self.td_errors + auxiliary.detach()
-        return self.isolate(rl_loss) + auxiliary * batch[WEIGHTS].mean()
-
-    def compute_auxiliary_loss(self, *, module_id: str, batch: Mapping[str, Any]) -> Tensor:
+    def compute_auxiliary_loss(self, batch: Mapping[str, Any]) -> Tensor:
         """As for every Learner, of single steps where the RL loss sees several.
 
         Args:
-            module_id: Of the module.
             batch: With ``AUXILIARY_COLUMNS``, where the losses read others than the RL loss.
         """
         own = batch.get(AUXILIARY_COLUMNS)
         if own is not None:
             # Rows of their own, or the RL loss's rows with other columns.
             batch = own if Columns.OBS in own else {**batch, **own}
-        return super().compute_auxiliary_loss(module_id=module_id, batch=batch)
+        return super().compute_auxiliary_loss(batch)
 
     def stateful_parts(self) -> list[Any]:
         """The losses, the augmentations, and what the algorithm's module names."""

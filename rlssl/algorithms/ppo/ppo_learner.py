@@ -1,26 +1,17 @@
 """PPO's loss: clipped surrogate, adaptive KL penalty, or both."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.connectors.learner import (
-    AddObservationsFromEpisodesToBatch,
-    AddOneTsToEpisodesAndTruncate,
-)
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
-from ray.rllib.core.rl_module.apis import ValueFunctionAPI
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
-from rlssl.algorithms.common.auxiliary_learner import AuxiliaryLearner
-from rlssl.connectors.advantages import AddAdvantages
-from rlssl.connectors.intrinsic_reward import AddIntrinsicReward, RecordChunks
-from rlssl.connectors.recurrent_states import AddRecurrentStates
-from rlssl.connectors.stack_observations import AddStackedObservations
+from rlssl.algorithms.on_policy.learner import OnPolicyLearner
 from rlssl.losses import clipped_surrogate, value_loss
 from rlssl.schedules import value_at
 
@@ -28,52 +19,24 @@ from rlssl.schedules import value_at
 KL_COEFF_BOUNDS = (1e-4, 1e4)
 
 
-class PPOTorchLearner(AuxiliaryLearner):
+class PPOTorchLearner(OnPolicyLearner):
     """PPO with auxiliary losses.
 
     Source:
         Schulman et al. 2017, arXiv:1707.06347. Differs: see PAPERS.md.
     """
 
-    def extend_pipeline(self, pipeline: Any) -> None:
-        """Adds what on-policy learning from chunks of episodes needs."""
+    def build(self) -> None:
+        """Builds as the bases do."""
+        if self._is_built:
+            return
         #: KL of every minibatch of the current update; the last epoch's mean adapts the penalty.
         self._minibatch_kls: list[Tensor] = []
-        pipeline.prepend(AddOneTsToEpisodesAndTruncate())
-        pipeline.prepend(RecordChunks())
-        module = self.module[DEFAULT_MODULE_ID].unwrapped()
-        reads = {column for loss in module.auxiliary.values() for column in loss.reads}
-        pipeline.insert_before(
-            AddObservationsFromEpisodesToBatch,
-            AddStackedObservations(
-                frame_stack=self.config.frame_stack, next_obs=Columns.NEXT_OBS in reads
-            ),
-        )
-        if module.is_stateful():
-            pipeline.insert_before(
-                AddObservationsFromEpisodesToBatch,
-                AddRecurrentStates(sequence_length=module.sequence_length),
-            )
-        pipeline.append(AddIntrinsicReward(peers=self.peers))
-        pipeline.append(
-            AddAdvantages(
-                gamma=self.config.gamma,
-                lambda_=self.config.lambda_,
-                normalize=self.config.normalize_advantages,
-                peers=self.peers,
-            )
-        )
+        super().build()
 
-    def compute_rl_loss(
-        self,
-        *,
-        module_id: str,
-        config: AlgorithmConfig,
-        batch: dict[str, Any],
-        fwd_out: dict[str, Any],
-    ) -> Tensor:
+    def compute_rl_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
         """Surrogate + vf_loss_coeff * value loss - entropy_coeff * entropy (+ KL penalty)."""
-        module = self.module[module_id].unwrapped()
+        module, config = self.rl_module, self.config
         distribution = module.action_dist_cls
         policy = distribution.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
         old_policy = distribution.from_logits(batch[Columns.ACTION_DIST_INPUTS])
@@ -117,14 +80,9 @@ class PPOTorchLearner(AuxiliaryLearner):
             return
         per_epoch = len(self._minibatch_kls) // self.config.num_epochs
         kl = float(self.peers.mean(torch.stack(self._minibatch_kls[-per_epoch:]).mean()))
-        kl_coeff = self.module[DEFAULT_MODULE_ID].unwrapped().kl_coeff
+        kl_coeff = self.rl_module.kl_coeff
         kl_coeff.mul_(kl_coefficient_factor(kl, self.config.kl_target)).clamp_(*KL_COEFF_BOUNDS)
         self.metrics.log_value((DEFAULT_MODULE_ID, "kl_coeff"), kl_coeff.item(), window=1)
-
-    @classmethod
-    def rl_module_required_apis(cls) -> list[type]:
-        """The interfaces a PPO module implements."""
-        return [ValueFunctionAPI]
 
 
 def kl_coefficient_factor(kl: float, target: float) -> float:

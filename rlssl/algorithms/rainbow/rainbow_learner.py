@@ -1,13 +1,13 @@
 """Rainbow's loss: a distribution of returns, or a value, moved to its Bellman target."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.algorithms.off_policy.batches import DISCOUNTS, total_rewards, weighted_mean
+from rlssl.algorithms.off_policy.batches import DISCOUNTS, WEIGHTS, total_rewards, weighted_mean
 from rlssl.algorithms.off_policy.learner import OffPolicyLearner
 from rlssl.algorithms.rainbow.rainbow_module import NEXT_CHOICE, NEXT_TARGET, ONLINE
 from rlssl.losses import c51_loss, c51_project, double_q_target, huber_loss
@@ -24,24 +24,28 @@ class RainbowTorchLearner(OffPolicyLearner):
         Hessel et al. 2018, arXiv:1710.02298. Differs: see PAPERS.md.
     """
 
-    def compute_rl_loss(
-        self,
-        *,
-        module_id: str,
-        config: AlgorithmConfig,
-        batch: dict[str, Any],
-        fwd_out: dict[str, Any],
-    ) -> Tensor:
+    def compute_rl_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
         """The rows' losses times their importance weights, averaged."""
         online = fwd_out[ONLINE]
-        if config.distributional:
-            losses, self.td_errors = self._distributional(config, batch, fwd_out)
+        if self.config.distributional:
+            losses, self.td_errors = self._distributional(batch, fwd_out)
         else:
-            losses, self.td_errors = self._plain(config, batch, fwd_out)
+            losses, self.td_errors = self._plain(batch, fwd_out)
         self._latest_values = online.detach(), batch[Columns.ACTIONS]
         loss = weighted_mean(losses, batch)
         self.record({LOSS: loss.detach()})
         return loss
+
+    def combine(self, rl_loss: Tensor, auxiliary: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Their sum.
+
+        With ``auxiliary_in_priorities``, as a published code has it, the auxiliary loss counts as a
+        part of every row's loss: it gets the rows' importance weights, and enters priorities.
+        """
+        if not self.config.auxiliary_in_priorities:
+            return super().combine(rl_loss, auxiliary, batch)
+        self.td_errors = self.td_errors + auxiliary.detach()
+        return self.isolate(rl_loss) + auxiliary * batch[WEIGHTS].mean()
 
     @torch.no_grad()
     def metrics_of_last_update(self) -> dict[str, Tensor]:
@@ -51,7 +55,7 @@ class RainbowTorchLearner(OffPolicyLearner):
         return {TD_ERROR_MEAN: self.td_errors.mean(), Q_MEAN: taken.mean()}
 
     def _distributional(
-        self, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
+        self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]
     ) -> tuple[Tensor, Tensor]:
         """[N] cross-entropies and [N] priorities, nats."""
         best = fwd_out[NEXT_CHOICE].argmax(dim=1)
@@ -61,20 +65,18 @@ class RainbowTorchLearner(OffPolicyLearner):
         )
         losses = c51_loss(fwd_out[ONLINE], batch[Columns.ACTIONS], target)
         priorities = losses.detach()
-        if config.priority == "kl":
+        if self.config.priority == "kl":
             # Rounding may leave it a little below 0.
             priorities = (priorities - torch.special.entr(target).sum(dim=1)).clamp(min=0.0)
         return losses, priorities
 
-    def _plain(
-        self, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
-    ) -> tuple[Tensor, Tensor]:
+    def _plain(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """[N] losses, squared units of the return, and [N] sizes of the TD errors."""
         values = select_action_values(fwd_out[ONLINE], batch[Columns.ACTIONS])
         targets = double_q_target(
             total_rewards(batch), batch[DISCOUNTS], fwd_out[NEXT_CHOICE], fwd_out[NEXT_TARGET]
         )
         errors = (targets - values).detach().abs()
-        if config.td_loss == "huber":
+        if self.config.td_loss == "huber":
             return huber_loss(values, targets), errors
         return 0.5 * (targets - values).square(), errors

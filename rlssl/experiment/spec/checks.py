@@ -169,11 +169,11 @@ def _resembling(name: str) -> set[str]:
 
 def check_model(spec: "Spec") -> None:
     """Checks ``model`` against what algorithms can build and the encoder's arguments."""
-    from rlssl.algorithms.common.config import MODEL_DEFAULTS_RLSSL
+    from rlssl.algorithms.common.config import MODEL_KEYS
     from rlssl.registry import ENCODERS
 
     for key in type(spec.model).model_fields:
-        if key not in MODEL_DEFAULTS_RLSSL and getattr(spec.model, key) is not None:
+        if key not in MODEL_KEYS and getattr(spec.model, key) is not None:
             raise SpecError(f"model.{key} is not supported yet; leave it out.")
     if spec.model.encoder is not None:
         hints = call_arguments(ENCODERS[spec.model.encoder])

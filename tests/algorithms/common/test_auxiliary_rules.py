@@ -104,7 +104,7 @@ def test_gradient_reaches_exactly_what_the_loss_declares(
     bench = built(algorithm, name, tuple(options.items()))
     loss = bench.module.auxiliary[name]
     batch = bench.batch(bench.sample())
-    mean = bench.learner.compute_auxiliary_loss(module_id="default_policy", batch=batch)
+    mean = bench.learner.compute_auxiliary_loss(batch)
     own = trainable(loss)
     encoder = trainable(bench.module.encoder)
     everything = trainable(bench.module)
@@ -149,10 +149,8 @@ def test_masked_rows_are_never_seen(algorithm: str, name: str, options: dict[str
     for value in spoiled.values():
         value[~kept] = 77
     compute = bench.learner.compute_auxiliary_loss
-    only_kept = compute(
-        module_id="default_policy", batch={key: value[kept] for key, value in batch.items()}
-    )
-    masked = compute(module_id="default_policy", batch={**spoiled, Columns.LOSS_MASK: kept})
+    only_kept = compute({key: value[kept] for key, value in batch.items()})
+    masked = compute({**spoiled, Columns.LOSS_MASK: kept})
     assert torch.equal(only_kept, masked)
 
 

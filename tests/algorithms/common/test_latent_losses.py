@@ -139,7 +139,7 @@ def test_isolated_encoder_sees_nothing_of_a_large_rl_loss_in_low_precision(
             seen.append([gradient.clone() for gradient in reached])
             return bool(clip(parameters))
 
-        monkeypatch.setattr(learner, "compute_rl_loss", lambda **given: scale * rl_loss(**given))
+        monkeypatch.setattr(learner, "compute_rl_loss", lambda *given: scale * rl_loss(*given))
         monkeypatch.setattr(learner, "_clip", watched)
         bench.update(bench.sample())
         return seen[0]

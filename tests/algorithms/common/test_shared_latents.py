@@ -96,7 +96,7 @@ def test_padding_is_taken_out_of_shared_latents_too() -> None:
     parameters = list(bench.module.encoder.parameters())
     gradients = []
     for given in (masked, {**masked, RL_LATENTS: latents}):
-        loss = bench.learner.compute_auxiliary_loss(module_id="default_policy", batch=given)
+        loss = bench.learner.compute_auxiliary_loss(given)
         gradients.append(torch.autograd.grad(loss, parameters))
     for plain, shared in zip(*gradients, strict=True):
         torch.testing.assert_close(shared, plain)

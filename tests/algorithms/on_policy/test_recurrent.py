@@ -209,9 +209,7 @@ def test_minibatches_of_whole_sequences_say_what_acting_said(minibatch_size: int
         logps = logps_of(bench.module, rows)
         torch.testing.assert_close(logps, rows[Columns.ACTION_LOGP], atol=1e-5, rtol=0)
     forward = bench.module._forward_train(seen[0])
-    bench.learner.compute_rl_loss(
-        module_id=DEFAULT_MODULE_ID, config=bench.config, batch=seen[0], fwd_out=forward
-    )
+    bench.learner.compute_rl_loss(seen[0], forward)
     # Nothing was updated: the policy is that of acting time.
     assert bench.learner._latest[("mean_kl",)].item() == pytest.approx(0.0, abs=1e-6)
 

@@ -100,9 +100,7 @@ def test_first_minibatch_has_ratio_one_and_no_kl() -> None:
     bench = Bench(small_ppo(num_epochs=1, minibatch_size=64, entropy_coeff=0.1))
     batch = bench.batch(bench.sample())
     forward = bench.learner.module["default_policy"].forward_train(batch)
-    loss = bench.learner.compute_rl_loss(
-        module_id="default_policy", config=bench.config, batch=batch, fwd_out=forward
-    )
+    loss = bench.learner.compute_rl_loss(batch, forward)
     values = bench.module.compute_values(batch)
     critic = 0.5 * (values - batch[Postprocessing.VALUE_TARGETS]).square().mean()
     probabilities = forward[Columns.ACTION_DIST_INPUTS].softmax(-1)

@@ -18,7 +18,7 @@ def test_icm_sees_the_next_step_whatever_the_rl_loss_sees() -> None:
     single = {**batch, **batch[AUXILIARY_COLUMNS]}
     assert not torch.equal(single[Columns.NEXT_OBS], batch[Columns.NEXT_OBS])
     expected = torch.stack([loss.mean() for loss in icm.losses(single).values()]).sum()
-    given = bench.learner.compute_auxiliary_loss(module_id="default_policy", batch=batch)
+    given = bench.learner.compute_auxiliary_loss(batch)
     assert given.item() == pytest.approx(expected.item())
 
 
@@ -65,8 +65,8 @@ def test_uniform_rows_of_the_losses_are_others_than_the_rl_losss() -> None:
     own = batch[AUXILIARY_COLUMNS]
     assert not torch.equal(own[Columns.OBS], batch[Columns.OBS])
     compute = bench.learner.compute_auxiliary_loss
-    given = compute(module_id="default_policy", batch=batch)
-    assert given.item() == compute(module_id="default_policy", batch=own).item()
+    given = compute(batch)
+    assert given.item() == compute(own).item()
     bench.learner.update_on(bench.draw(), agent_steps=64)
 
 

@@ -15,9 +15,7 @@ from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
 
 
 def loss_of(bench: RainbowBench, batch: dict[str, Any], outputs: dict[str, Tensor]) -> Tensor:
-    return bench.learner.compute_rl_loss(
-        module_id="default_policy", config=bench.config, batch=batch, fwd_out=outputs
-    )
+    return bench.learner.compute_rl_loss(batch, outputs)
 
 
 def a_batch(**columns: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
@@ -71,7 +70,7 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
         the critics', as published.
         """
         config = config or self.config
-        module = self.module[module_id].unwrapped()
+        module = self.rl_module
         groups: dict[str, list[nn.Parameter]] = {
             CRITIC: [*trainable(module.encoder), *trainable(module.critic)],
             ACTOR: [*trainable(module.actor_encoder), *trainable(module.actor)],
@@ -87,7 +86,7 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
         options: dict[str, dict[str, Any]] = {CRITIC: {"weight_decay": config.critic_weight_decay}}
         for name, (parameters, own) in self.more_optimizers().items():
             groups[name], options[name] = parameters, own
-        self.register_adams(module_id, groups, eps=config.adam_epsilon, options=options)
+        self.register_adams(groups, eps=config.adam_epsilon, options=options)
 
     def more_optimizers(self) -> dict[str, tuple[list[nn.Parameter], dict[str, Any]]]:
         """Name -> parameters and Adam's options, of what else learns."""
@@ -105,14 +104,7 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
                 module.encoder.forget()
         self._settle(done)
 
-    def compute_rl_loss(
-        self,
-        *,
-        module_id: str,
-        config: AlgorithmConfig,
-        batch: dict[str, Any],
-        fwd_out: dict[str, Any],
-    ) -> Tensor:
+    def compute_rl_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
         """The critics' loss: squared errors, summed over the critics; sets ``td_errors``."""
         values, targets = fwd_out["values"], fwd_out["targets"]
         loss = weighted_mean(critic_loss(values, targets), batch)
@@ -156,7 +148,7 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
         if count % config.target_update_every_updates == 0:
             module.target.polyak_update()
         if self._separate:
-            loss = self.compute_auxiliary_loss(module_id=DEFAULT_MODULE_ID, batch=batch)
+            loss = self.compute_auxiliary_loss(batch)
             return self.optimizer_step(loss, self._heads)
         return True
 
@@ -169,19 +161,12 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
         actions = batch[Columns.ACTIONS].float()
         latents = module.critic_latents(features)
         values = module.critic(latents, actions)
-        loss = self.compute_rl_loss(
-            module_id=DEFAULT_MODULE_ID,
-            config=self.config,
-            batch=batch,
-            fwd_out={"values": values, "targets": targets},
-        )
+        loss = self.compute_rl_loss(batch, {"values": values, "targets": targets})
         if self._separate or not len(module.auxiliary):
             return loss
         if self.isolates and module.shares_features:
             module.encoder.forget()
-        auxiliary = self.compute_auxiliary_loss(
-            module_id=DEFAULT_MODULE_ID, batch={**batch, RL_LATENTS: latents}
-        )
+        auxiliary = self.compute_auxiliary_loss({**batch, RL_LATENTS: latents})
         return self.combine(loss, auxiliary, batch)
 
     def _features_after_step(self, module: Any, batch: dict[str, Any], obs: Any) -> Tensor:

@@ -405,9 +405,9 @@ def test_priorities_are_the_mean_sizes_of_the_critics_errors(small: Small) -> No
     outputs: list[Any] = []
     compute = bench.learner.compute_rl_loss
 
-    def watched(**kwargs: Any) -> Any:
-        outputs.append(kwargs["fwd_out"])
-        return compute(**kwargs)
+    def watched(batch: Any, fwd_out: Any) -> Any:
+        outputs.append(fwd_out)
+        return compute(batch, fwd_out)
 
     bench.learner.compute_rl_loss = watched  # type: ignore[method-assign]
     errors = bench.update_once()
@@ -422,12 +422,7 @@ def test_weights_of_rows_scale_the_critics_loss(small: Small) -> None:
     bench = ActorCriticBench(small())
     values, targets = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([0.0, 2.0])
     batch = {"weights": torch.tensor([1.0, 0.5])}
-    loss = bench.learner.compute_rl_loss(
-        module_id="default_policy",
-        config=bench.config,
-        batch=batch,
-        fwd_out={"values": values, "targets": targets},
-    )
+    loss = bench.learner.compute_rl_loss(batch, {"values": values, "targets": targets})
     # Row 1: 1 + 9; row 2: 0 + 4, by a half: mean 6.
     assert loss.item() == pytest.approx(6.0)
     # Row 1: (1 + 3) / 2; row 2: (0 + 2) / 2.

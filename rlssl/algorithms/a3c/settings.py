@@ -1,0 +1,77 @@
+"""A3C's training settings: the only place of their defaults."""
+
+import dataclasses
+from typing import Literal
+
+from rlssl.algorithms.common.settings import ByInput, TrainingSettings, setting
+from rlssl.schedules import Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class A3CSettings(TrainingSettings):
+    """Gradients are means over a fragment, where the original sums them."""
+
+    synchronous: bool = setting(
+        False,
+        "True (A2C): one step with the mean gradient of all workers. False (A3C): each gradient "
+        "is applied when it arrives.",
+    )
+    lr: Schedule = setting(
+        ByInput(3e-3, 7e-4),
+        "Learning rate; > 0. [[0, 7e-4], [N, 0]] anneals it over N env steps.",
+    )
+    optimizer: Literal["rmsprop", "adam"] = setting(
+        "rmsprop", "``rmsprop``, as in the original, or ``adam``."
+    )
+    optimizer_state: Literal["shared", "per_worker"] = setting(
+        "shared",
+        "``shared``: all workers share the optimizer's running statistics. ``per_worker``: each "
+        "worker's gradients have their own statistics.",
+    )
+    optimizer_epsilon: float = setting(
+        1e-5,
+        "Added inside RMSProp's root, or Adam's epsilon; > 0. The original's 0.1 belongs to "
+        "gradients that are summed over a fragment.",
+        above=0,
+    )
+    rmsprop_alpha: float = setting(
+        0.99, "Share of RMSProp's mean square that is kept in a step; in [0, 1).", low=0, high=1
+    )
+    max_staleness: int | None = setting(
+        None,
+        "A gradient is dropped and counted if more updates than this were made since its worker "
+        "pulled the weights; None: no gradient is dropped.",
+        low=0,
+    )
+    gamma: float = setting(0.99, "Discount per agent step; in [0, 1].", low=0, high=1)
+    lambda_: float = setting(
+        1.0,
+        "GAE's lambda; in [0, 1]. 1: n-step returns up to the end of the fragment, as in the "
+        "original.",
+        low=0,
+        high=1,
+    )
+    vf_loss_coeff: float = setting(0.5, "Weight of ``0.5 (V - R)^2``.", low=0)
+    entropy_coeff: Schedule = setting(ByInput(0.0, 0.01), "Weight of the entropy bonus, per nat.")
+    entropy_coeff_per_worker: list | None = setting(
+        None,
+        "One coefficient or schedule for each worker. More workers than entries start again from "
+        "the first entry. None: ``entropy_coeff`` for all workers.",
+    )
+    normalize_advantages: bool = setting(
+        False, "Whether advantages of a fragment get zero mean and a standard deviation of 1."
+    )
+    grad_clip: float | None = setting(
+        0.5, "Largest global gradient norm; None: no clipping.", above=0
+    )
+    worker_timeout_s: float = setting(
+        120.0,
+        "Seconds that a worker may take for a fragment; then it is killed and restarted.",
+        above=0,
+    )
+    agent_steps_per_iteration: int = setting(
+        4_000,
+        "Agent steps of one result. The first fragment that reaches this number ends the "
+        "iteration.",
+        above=0,
+    )

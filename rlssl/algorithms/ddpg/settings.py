@@ -1,0 +1,78 @@
+"""DDPG's training settings: the only place of their defaults.
+
+Actions are in [-1, 1], and noise has the same units.
+"""
+
+import dataclasses
+from typing import Literal
+
+from rlssl.algorithms.common.settings import setting
+from rlssl.algorithms.off_policy.actor_critic.settings import (
+    NUM_CRITICS,
+    OffPolicyActorCriticSettings,
+)
+from rlssl.schedules import Schedule
+
+#: ``exploration_std`` where it is None, by ``exploration``.
+EXPLORATION_STD = {"gaussian": 0.1, "ornstein_uhlenbeck": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class DDPGSettings(OffPolicyActorCriticSettings):
+    """One critic and Gaussian noise; TD3 and DrQ-v2 are presets."""
+
+    num_critics: int = setting(1, NUM_CRITICS, low=1, is_for_networks=True)
+    final_bound: float | None = setting(
+        None,
+        "The last layers of actor and critics start uniform in +- this bound; None: as the other "
+        "layers.",
+        above=0,
+        is_for_networks=True,
+    )
+    target_actor: bool = setting(
+        True,
+        "Whether targets use the actions of a target actor, or of the online actor.",
+        is_for_networks=True,
+    )
+    exploration: Literal["gaussian", "ornstein_uhlenbeck"] = setting(
+        "gaussian",
+        "``gaussian`` noise on actions, or an ``ornstein_uhlenbeck`` process.",
+        is_for_networks=True,
+    )
+    exploration_std: Schedule | None = setting(
+        None,
+        "Standard deviation of Gaussian noise over env steps, or a factor on an Ornstein-Uhlenbeck "
+        "process; >= 0. None: 0.1, or the factor 1.",
+        is_for_networks=True,
+    )
+    exploration_clip: float | None = setting(
+        None, "Largest noise; > 0; None: no limit.", above=0, is_for_networks=True
+    )
+    ou_theta: float = setting(
+        0.15,
+        "Pull of an Ornstein-Uhlenbeck process towards 0 per unit of time; in (0, 2 / ou_dt).",
+        is_for_networks=True,
+    )
+    ou_sigma: float = setting(
+        0.2,
+        "Standard deviation of the process's steps per unit of time; >= 0.",
+        low=0,
+        is_for_networks=True,
+    )
+    ou_dt: float = setting(1.0, "Time between two agent steps; > 0.", above=0, is_for_networks=True)
+    target_noise_std: Schedule | None = setting(
+        0.0,
+        "Standard deviation of the noise on the target's action over env steps; 0: no noise; None: "
+        "as ``exploration_std``.",
+    )
+    target_noise_clip: float = setting(0.5, "Largest noise on the target's action; > 0.", above=0)
+    actor_noise: bool = setting(False, "Whether the actor learns from actions with the same noise.")
+    actor_critics: Literal["first", "min"] = setting(
+        "first", "Whether the actor climbs the ``first`` critic, or the ``min`` of all critics."
+    )
+    saturation_penalty: float = setting(
+        0.0,
+        "Weight, in the actor's loss, of the mean square of actions before their tanh; units of "
+        "the return; >= 0. The penalty keeps actions off their bounds, where learning stops.",
+        low=0,
+    )

@@ -1,0 +1,56 @@
+"""What the Learners of PPO and A3C share: from chunks of episodes to a batch with advantages."""
+
+from typing import Any
+
+from ray.rllib.connectors.learner import (
+    AddObservationsFromEpisodesToBatch,
+    AddOneTsToEpisodesAndTruncate,
+)
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.apis import ValueFunctionAPI
+
+from rlssl.algorithms.common.auxiliary_learner import AuxiliaryLearner
+from rlssl.connectors.advantages import AddAdvantages
+from rlssl.connectors.intrinsic_reward import AddIntrinsicReward, RecordChunks
+from rlssl.connectors.recurrent_states import AddRecurrentStates
+from rlssl.connectors.stack_observations import AddStackedObservations
+
+
+class OnPolicyLearner(AuxiliaryLearner):
+    """Learns from the chunks of episodes that the current policy has sampled.
+
+    The batch has stacked observations, recurrent states where the module is recurrent, intrinsic
+    rewards, and advantages.
+    """
+
+    def extend_pipeline(self, pipeline: Any) -> None:
+        """Adds what on-policy learning from chunks of episodes needs."""
+        pipeline.prepend(AddOneTsToEpisodesAndTruncate())
+        pipeline.prepend(RecordChunks())
+        module = self.rl_module
+        reads = {column for loss in module.auxiliary.values() for column in loss.reads}
+        pipeline.insert_before(
+            AddObservationsFromEpisodesToBatch,
+            AddStackedObservations(
+                frame_stack=self.config.frame_stack, next_obs=Columns.NEXT_OBS in reads
+            ),
+        )
+        if module.is_stateful():
+            pipeline.insert_before(
+                AddObservationsFromEpisodesToBatch,
+                AddRecurrentStates(sequence_length=module.sequence_length),
+            )
+        pipeline.append(AddIntrinsicReward(peers=self.peers))
+        pipeline.append(
+            AddAdvantages(
+                gamma=self.config.gamma,
+                lambda_=self.config.lambda_,
+                normalize=self.config.normalize_advantages,
+                peers=self.peers,
+            )
+        )
+
+    @classmethod
+    def rl_module_required_apis(cls) -> list[type]:
+        """The interfaces a PPO module implements."""
+        return [ValueFunctionAPI]
