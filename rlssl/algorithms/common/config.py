@@ -11,7 +11,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.models.catalog import MODEL_DEFAULTS
 from ray.util.debug import log_once
 
-from rlssl.algorithms.common.settings import InputKind, TrainingSettings, builder
+from rlssl.algorithms.common.settings import InputKind, TrainingSettings, builder, may_be_none
 from rlssl.auxiliary.building import options_for, parse_auxiliary
 from rlssl.environments.preflight import EnvSpaces, preflight
 from rlssl.errors import SpecError
@@ -141,9 +141,10 @@ class BaseConfig(AlgorithmConfig):
         vars(self).update(state)
         types_of = self.settings_class.types()
         for name, default in self.settings_class().defaults().items():
-            may_be_none = isinstance(None, types_of[name]) if default is not None else True
-            if vars(self).get(attribute_of(name)) is None and not may_be_none:
-                vars(self)[attribute_of(name)] = default
+            attribute = attribute_of(name)
+            is_unset = vars(self).get(attribute) is None and default is not None
+            if attribute not in vars(self) or (is_unset and not may_be_none(types_of[name])):
+                vars(self)[attribute] = default
 
     @classmethod
     def training_arguments(cls) -> dict[str, Any]:

@@ -154,6 +154,11 @@ def builder(settings_class: type[TrainingSettings]) -> Callable[..., Any]:
     return training
 
 
+def may_be_none(annotation: Any) -> bool:
+    """Whether None is a value of its own for a setting of this type."""
+    return type(None) in typing.get_args(annotation)
+
+
 def _check(key: str, value: Any, annotation: Any, description: Description) -> None:
     if words := _words(annotation):
         if value not in words:
