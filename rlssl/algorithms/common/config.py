@@ -19,6 +19,7 @@ from rlssl.networks.augmentation import parse_augmentation
 from rlssl.networks.encoders import are_frames
 from rlssl.networks.recurrent import LSTMConfig
 from rlssl.networks.rl_encoder import crop_size
+from rlssl.old_names import current_value
 from rlssl.plugins import load_plugins, resolve
 from rlssl.ray_internals.env_runner import custom_connectors, tune_environment
 from rlssl.ray_internals.learner import BATCH_SIZE_ATTRIBUTE
@@ -160,8 +161,8 @@ class BaseConfig(AlgorithmConfig):
         return super().training(**{name: given[name] for name in given.keys() - own})
 
     def set_setting(self, name: str, value: Any) -> None:
-        """Sets one training setting."""
-        setattr(self, attribute_of(name), value)
+        """Sets one training setting; a word of an earlier version gets today's spelling."""
+        setattr(self, attribute_of(name), current_value(value) if isinstance(value, str) else value)
 
     def environment(self, env: Any = NotProvided, **kwargs: Any) -> Self:
         """RLlib's ``environment()``; ``env`` may also be ``{"id": ..., **options}``.

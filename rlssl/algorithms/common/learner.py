@@ -87,7 +87,7 @@ class BaseLearner(TorchLearner):
         self,
         *,
         timesteps: Mapping[str, Any] | None = None,
-        num_epochs: int = 1,
+        num_epochs: int | None = None,
         minibatch_size: int | None = None,
         training_data: TrainingData | None = None,
         **data: Any,
@@ -96,7 +96,7 @@ class BaseLearner(TorchLearner):
 
         Args:
             timesteps: Has ``NUM_ENV_STEPS_SAMPLED_LIFETIME``.
-            num_epochs: Passes over the batch.
+            num_epochs: Passes over the batch; None: 1.
             minibatch_size: Rows; None: the whole batch.
             training_data: What to learn from, unless ``data`` has ``episodes`` or ``batch``.
             **data: Those; and what else RLlib passes, which has no effect here.
@@ -111,7 +111,7 @@ class BaseLearner(TorchLearner):
         rows = dict(batch.policy_batches[DEFAULT_MODULE_ID])
         self._compute_off_policyness({DEFAULT_MODULE_ID: rows})
         self.rl_module.train()
-        num_steps = 0
+        num_steps, num_epochs = 0, num_epochs or 1
         for minibatch in minibatches(
             rows, num_epochs=num_epochs, minibatch_size=minibatch_size, peers=self.peers
         ):

@@ -25,6 +25,7 @@ from rlssl.experiment.spec.search_space import (
 )
 from rlssl.experiment.spec.secrets import refuse_secrets
 from rlssl.experiment.spec.yaml_reader import MATRIX, plain, read_document
+from rlssl.old_names import current_value
 
 
 def load_spec(
@@ -109,10 +110,15 @@ def _check_point(spec: Spec, point: Mapping[str, Any]) -> None:
 
 
 def _normalised(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Short forms written out: a bare environment id, an empty section."""
+    """Short forms written out, and words of earlier versions in today's spelling."""
     result = {key: value for key, value in document.items() if value is not None}
     if isinstance(result.get("env"), str):
         result["env"] = {"id": result["env"]}
+    if isinstance(result.get("training"), Mapping):
+        result["training"] = {
+            key: current_value(value) if isinstance(value, str) else value
+            for key, value in result["training"].items()
+        }
     return result
 
 
