@@ -1,8 +1,9 @@
 # make quickstart   the demonstration: a sweep, a table, a picture
-# make test         format, lint, types and the fast tests
+# make test         format, lint, spelling, import rules, types, docstring examples, fast tests
 # make test-ci      the slow and cluster tests that CI runs
 # make test-slow    every slow and cluster test
 # make bench        speed against peers, as ratios; half an hour on a machine with nothing else to do
+# make docs-tables  writes the tables of training settings into docs/
 # make format       writes the format and the fixes that are safe
 # make clean        removes caches and builds; keeps .venv and results
 #
@@ -15,7 +16,7 @@ BENCH ?=
 BIN = .venv/bin
 SYSTEM_LIBS = libegl1 libgl1-mesa-dri
 
-.PHONY: quickstart test test-ci test-slow bench types format clean system-libs
+.PHONY: quickstart test test-ci test-slow bench types format docs-tables clean system-libs
 
 quickstart: .venv/.installed-quickstart
 	$(BIN)/rlssl sweep quickstart
@@ -23,7 +24,10 @@ quickstart: .venv/.installed-quickstart
 test: .venv/.installed-dev system-libs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports --no-cache
 	@$(MAKE) types
+	$(BIN)/python -m pytest -q --doctest-modules rlssl
 	$(BIN)/python -m pytest -m "not slow and not cluster" --durations=10 $(PYTEST)
 
 test-ci: .venv/.installed-dev system-libs
@@ -43,6 +47,10 @@ types: .venv/.installed-dev
 format: .venv/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The tables of training settings in docs/, from the settings themselves.
+docs-tables: .venv/.installed-dev
+	$(BIN)/python -m rlssl.algorithms.common.settings_table docs
 
 clean:
 	rm -rf build dist rlssl.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
