@@ -2,9 +2,9 @@
 # make test         format, lint, spelling, import rules, types, docstring examples, fast tests
 # make test-ci      the slow and cluster tests that CI runs
 # make test-slow    every slow and cluster test
-# make bench        speed against peers, as ratios; half an hour on a machine with nothing else to do
+# make bench        speed against other libraries, as ratios; half an hour on an idle machine
 # make docs-tables  writes the tables of training settings into docs/
-# make format       writes the format and the fixes that are safe
+# make format       writes the format and the safe fixes
 # make clean        removes caches and builds; keeps .venv and results
 #
 # Another interpreter: make test PYTHON=python3.12. One test: make test PYTEST="-k iqm".
@@ -39,7 +39,7 @@ test-slow: .venv/.installed-dev system-libs
 bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks $(BENCH)
 
-# The environments by themselves: they install under another name, which mypy cannot follow.
+# envs/ is checked separately: it installs under another name, which mypy cannot follow.
 types: .venv/.installed-dev
 	$(BIN)/python -m mypy rlssl tests
 	$(BIN)/python -m mypy envs
@@ -56,8 +56,8 @@ clean:
 	rm -rf build dist rlssl.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Installed once, and again when the dependencies change. What `test` needs includes what
-# `quickstart` needs.
+# Installed once, and again when the dependencies change. The packages for `test` include those for
+# `quickstart`.
 .venv/.installed-quickstart: pyproject.toml setup.py constraints.txt
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
 	@echo "Installing into .venv; the first time this takes minutes."
@@ -76,7 +76,7 @@ clean:
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	@touch $@
 
-# MuJoCo renders without a display through EGL. Tests that render fail where it is missing.
+# MuJoCo renders without a display through EGL. Without EGL, tests that render fail.
 system-libs:
 	@if dpkg -s $(SYSTEM_LIBS) >/dev/null 2>&1; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \

@@ -1,11 +1,12 @@
-"""How fast rlssl is against its peers: every row in turn, as ratios of interleaved rounds.
+"""Measures the speed of rlssl against other libraries, row by row, as ratios of one round.
 
     python -m benchmarks [--only ROW ...] [--rounds 7] [--seconds S] [--quick]
 
-Needs Linux, `pip install 'rlssl[bench]'` and a machine with nothing else to do. Each row is in a
-module of its own, which says what is compared and what is not equal. "By the clock" is what is
-waited for; "of processors" counts the processor time of the contestant and what it started, and
-moves less where others run. Rows with at least 5 rounds are saved as benchmarks/results/ROW.json.
+Needs Linux, `pip install 'rlssl[bench]'` and a machine with nothing else to do. The docstring
+of a row's module says what is compared and what is not equal. "By the clock" is wall-clock time.
+"Of processors" is the processor time of the contestant and of the processes that it started; it
+varies less if other programs run. Rows with at least 5 rounds are saved as
+benchmarks/results/ROW.json.
 """
 
 import argparse
@@ -46,7 +47,7 @@ MIN_ROUNDS = 5
 
 
 def main() -> None:
-    """Parses, plays, prints, saves."""
+    """Parses the command line, measures the rows, prints and saves them."""
     arguments = parse()
     names = arguments.only or [row.name for row in ROWS]
     print(", ".join(f"{key} {value}" for key, value in figures_depend_on().items()), flush=True)
@@ -63,7 +64,7 @@ def main() -> None:
 
 
 def run_row(row: Row, arguments: argparse.Namespace) -> None:
-    """Plays one row; saves it where its medians are of enough rounds."""
+    """Measures one row; saves it if there are enough rounds for its medians."""
     at_start = figures_depend_on()
     samples, skipped = play_row(row, arguments.rounds, arguments.seconds)
     at_start["load_at_end"] = load()
@@ -80,8 +81,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", choices=[row.name for row in ROWS], metavar="ROW", help="%(choices)s"
     )
-    parser.add_argument("--rounds", type=int, default=7, help="that count (default: 7)")
-    parser.add_argument("--seconds", type=float, help="a play at least (default: the row's own)")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="rounds that are counted (default: 7)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, help="least length of a measurement (default: set by the row)"
+    )
     parser.add_argument("--quick", action="store_true", help="at most 2 rounds of half a second")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()

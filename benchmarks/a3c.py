@@ -1,12 +1,13 @@
-"""A3C against its own number of workers, and beside PPO and RLlib's IMPALA at equal settings.
+"""A3C with one and two workers, and against PPO and RLlib's IMPALA at equal settings.
 
-A unit of the first row is an env step of `bench/slow`, which costs a millisecond of a processor;
-of the second an env step of CartPole; of the third an applied gradient (IMPALA: an update), on
-CartPole. Everybody runs whole `train()` calls: metrics, episode statistics, weights. Fragments are
-20 steps of 8 environments for everybody, networks 64x64 tanh; IMPALA updates on each fragment as it
-comes, PPO on one of each worker, in one pass. "Own batch" is what IMPALA's defaults are, batches of
-500 steps of fragments of 50, over which its costs of an update spread. Needs a core for every
-worker, and half a one for the driver: two workers on two cores share with it.
+Units: in the first row an env step of `bench/slow`, which costs a millisecond of a processor; in
+the second an env step of CartPole; in the third an applied gradient (IMPALA: an update) on
+CartPole. Every contestant runs whole `train()` calls: metrics, episode statistics, weights.
+Fragments are 20 steps of 8 environments, networks 64x64 tanh. IMPALA updates on each fragment as it
+arrives; PPO updates in one pass on one fragment of each worker. "Own batch" uses IMPALA's defaults:
+batches of 500 steps, fragments of 50. There the cost of an update is spread over more steps. The
+rows need a core for every worker, and half a core for the driver: with two workers on two cores,
+workers and driver share the cores.
 """
 
 import os
@@ -16,7 +17,7 @@ from typing import Any
 from benchmarks.harness.contests import Comparison, Contestant, Play, Row, repeat
 
 NUM_ENVS, LENGTH, HIDDEN = 8, 20, (64, 64)
-#: Not imported here: its import registers with rlssl, in every contestant's process.
+#: A name, not an import: the import would load rlssl in the process of every contestant.
 PLUGIN, SLOW = "benchmarks.slow_env", "bench/slow"
 FRAGMENT = NUM_ENVS * LENGTH
 
@@ -36,7 +37,7 @@ def a3c(
 
 
 def ppo(seconds: float, *, workers: int, env: str) -> Play:
-    """rlssl's PPO, one pass over as many steps as its workers sample at once."""
+    """rlssl's PPO; one pass over the steps that its workers sample at once."""
     _be_nice()
     import rlssl
 
@@ -58,7 +59,7 @@ def impala(
     length: int = LENGTH,
     batch: int = FRAGMENT,
 ) -> Play:
-    """RLlib's IMPALA: samples travel, a Learner in the driver's process takes each as it comes."""
+    """RLlib's IMPALA: a Learner in the driver's process takes each sample as it arrives."""
     _be_nice()
     from ray.rllib.algorithms.impala import IMPALAConfig
     from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
@@ -89,7 +90,7 @@ def impala(
 
 
 def _be_nice() -> None:
-    # As `rlssl train` sets it: Ray's workers would otherwise yield to whoever else runs.
+    # As `rlssl train` sets it: otherwise Ray's workers run at low priority.
     os.environ.update(RAY_worker_niceness="0")
 
 
@@ -117,10 +118,10 @@ def _trained(algorithm: Any, seconds: float, unit: str) -> Play:
 
 
 def _count(algorithm: Any, result: dict[str, Any], unit: str) -> int:
-    """Lifetime env steps that were sampled, or updates that were made.
+    """Env steps that were sampled, or updates that were made, since the start.
 
-    Not the steps that IMPALA says it trained: among those is a row more for each chunk, to
-    bootstrap from. It drops no batch, so that all it samples is trained, as for the others.
+    IMPALA's count of trained steps is not used: it includes one more row for each chunk, for the
+    bootstrap. IMPALA drops no batch, so it trains on all steps that it samples, as the others do.
     """
     if unit == "env_steps":
         return int(result["num_env_steps_sampled_lifetime"])

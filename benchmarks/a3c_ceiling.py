@@ -1,10 +1,10 @@
 """How many gradients a second A3C's driver can apply: dummy workers that compute nothing.
 
-`python -m benchmarks.a3c_ceiling` prints a table. Each worker is a Ray actor with numpy alone that
-answers at once with a buffer of zeros, so that what is measured is the driver and the way there and
-back: taking a reply, clipping, the optimiser's step, and sending fresh parameters, all of it
-`WorkerPool`, `FlatModule` and `RMSProp` as A3C itself uses them. All share this machine's cores,
-which a cluster's workers would not: on two cores it is a lower bound.
+`python -m benchmarks.a3c_ceiling` prints a table. Each worker is a Ray actor that answers at once
+with a numpy buffer of zeros. So the table measures the driver and the transport: taking a reply,
+clipping, the optimizer's step, and sending new parameters. `WorkerPool`, `FlatModule` and
+`RMSProp` are those of A3C. Driver and workers share this machine's cores, which they would not do
+on a cluster: figures of two cores are a lower bound.
 """
 
 import argparse
@@ -41,19 +41,19 @@ class DummyWorker:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What was measured for one size."""
+    """The figures of one size."""
 
     parameters: int
     workers: int
     gradients_per_s: float
     # Mean number of updates between pull and apply.
     staleness: float
-    # Of the driver's own work on one gradient, without waiting; milliseconds.
+    # Work of the driver on one gradient, without waiting; milliseconds.
     driver_ms: float
 
 
 def measure(size: int, workers: int, seconds: float) -> Ceiling:
-    """Applies whatever comes for ``seconds``; Ray runs already."""
+    """Applies the gradients that arrive for ``seconds``; Ray must be running."""
     import ray
     import torch
     from torch import nn

@@ -1,10 +1,15 @@
 """Sampling CartPole-v1: 16 environments, 128 vector steps a fragment, one process, one thread.
 
-A unit is a step of an environment that is not the reset of NEXT_STEP autoreset. Not equal: SB3 and
-CleanRL's loop run the critic while they sample, rlssl and RLlib in the Learner; the bare loop does
-not run it. rlssl and RLlib also reduce their metrics after each fragment, as `train()` does; SB3
-also computes advantages. Nobody else keeps scores of episodes: rlssl and RLlib do. RLlib wraps each
-environment twice in gymnasium's checks. "native" is gymnasium's own vector version of CartPole.
+A unit is a step of an environment that is not the reset of NEXT_STEP autoreset. Not equal:
+
+- SB3 and CleanRL's loop run the critic while they sample; rlssl and RLlib run it in the Learner.
+  The bare loop does not run it.
+- rlssl and RLlib reduce their metrics after each fragment, as `train()` does, and keep the scores
+  of episodes. The other contestants do neither.
+- SB3 also computes advantages.
+- RLlib wraps each environment twice in gymnasium's checks.
+
+"native" is gymnasium's own vector version of CartPole.
 """
 
 from functools import partial

@@ -1,13 +1,14 @@
 """CURL-SAC's update on pixels: 9 x 84 x 84 crops, batch 128, networks of 1,024.
 
-A unit is an update: draw a batch, three crops, critics, actor and temperature and targets every
-second time, CURL. The published order and sizes on all sides, and two threads of torch.
+A unit is an update: draw a batch, make three crops, step the critics, step actor, temperature and
+targets in every second update, step CURL. Order and sizes are the published ones for every
+contestant, with two threads of torch.
 
-- "published" is that order in plain torch, run plainly; "published, memory kept" the same where
-  freed memory stays with the process, which is what `rlssl train` sets.
-- rlssl draws from `rlssl.replay`, as `rlssl train` runs it, with its guard against NaN, norms and
-  metrics, which the published order goes without. It computes the features of the critics' crops
-  once for actor and CURL, and steps once on the encoder for CURL where published code steps twice.
+- "published" is that order in plain torch. In "published, memory kept" freed memory also stays with
+  the process, as `rlssl train` sets it.
+- rlssl draws from `rlssl.replay`, as in `rlssl train`, and checks for NaN, computes norms and
+  metrics; the published order does not. rlssl computes the features of the critics' crops once for
+  actor and CURL. It steps the encoder once for CURL; published code steps it twice.
 """
 
 import copy
@@ -63,7 +64,7 @@ def rlssl(seconds: float, *, batch_size: int) -> Play:
 
 
 def _twice(update: Any) -> Any:
-    """Two updates: every second one has the actor's step."""
+    """Two updates, because every second update has the actor's step."""
 
     def both() -> int:
         return int(update()) + int(update())
@@ -72,7 +73,7 @@ def _twice(update: Any) -> Any:
 
 
 class Encoder(nn.Module):
-    """Four convolutions of 3 x 3, a linear layer, normalisation."""
+    """Four convolutions of 3 x 3, a linear layer, a LayerNorm."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,13 +84,13 @@ class Encoder(nn.Module):
         self.head = nn.Sequential(nn.Linear(32 * 35 * 35, LATENT), nn.LayerNorm(LATENT))
 
     def forward(self, crops: Tensor, detach: bool = False) -> Tensor:
-        """[N, 50]; ``detach``: the convolutions get no gradient."""
+        """Latents [N, 50]; ``detach``: the convolutions get no gradient."""
         features = self.convolutions(crops / 255.0)
         return self.head(features.detach() if detach else features)
 
 
 class Critic(nn.Module):
-    """An encoder under two values."""
+    """An encoder and two value heads."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,7 +131,7 @@ class PublishedUpdate:
         }
 
     def update(self) -> int:
-        """Critic; every second time actor, temperature and targets; CURL."""
+        """Steps critics and CURL; in every second update also actor, temperature and targets."""
         index = np.random.randint(NUM_STEPS - 1, size=self._batch_size)
         crops, next_crops, positives = (
             torch.from_numpy(self._crop(self._frames[rows])).float()
@@ -180,7 +181,7 @@ class PublishedUpdate:
 
     @staticmethod
     def _crop(frames: np.ndarray) -> np.ndarray:
-        """Each row at a place of its own, one after the other."""
+        """Crops each row at a random place, one row after the other."""
         offsets = np.random.randint(0, FRAME.shape[1] - CROP, size=(2, len(frames)))
         crops = np.empty((*frames.shape[:2], CROP, CROP), frames.dtype)
         for row, (top, left) in enumerate(offsets.T):

@@ -1,14 +1,14 @@
 """DQN's update on Atari frames: Nature-CNN, 84x84x4, batch 32 out of 50,000 frames, draw included.
 
-A unit is an update: draw a batch, forward passes, backward, Adam. The networks are the same on all
-sides (Nature convolutions, one hidden layer of 512, 6 actions), the frames random.
+A unit is an update: draw a batch, forward passes, backward pass, Adam. Every contestant has the
+same networks (Nature convolutions, one hidden layer of 512, 6 actions) and random frames.
 
-- "cleanrl" stores stacked uint8 observations and takes the next one from the row behind, draws
-  uniformly, and learns by the target network's largest value, mean squared error and Adam.
-- "torch" draws nothing: online, target and double-Q passes, backward and foreach-Adam on tensors
-  that are there already.
-- rlssl draws from `rlssl.replay`, with its guard against NaN, norms, metrics and TD errors, which
-  both others go without; "double" adds the online network's pass over the next observations.
+- "cleanrl" stores stacked uint8 observations and takes the next observation from the next row. It
+  draws uniformly. Its loss is the squared error to the target network's largest value.
+- "torch" draws nothing: online, target and double-Q passes, backward pass and foreach-Adam on
+  tensors that already exist.
+- rlssl draws from `rlssl.replay`, checks for NaN, and computes norms, metrics and TD errors; the
+  other two do not. "double" adds the online network's pass over the next observations.
 """
 
 from functools import partial
@@ -77,11 +77,11 @@ def _frames(rng: np.random.Generator, num: int) -> np.ndarray:
 
 
 class CleanUpdate:
-    """A plain loop's replay and update."""
+    """The replay buffer and the update of a plain loop."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
-        # Written once, so that pages are there; random enough for arithmetic.
+        # Written once, so that memory pages exist; random enough for arithmetic.
         self.observations = np.tile(_frames(rng, 500)[:, None], (NUM_FRAMES // 500, FRAMES, 1, 1))
         self.actions = rng.integers(NUM_ACTIONS, size=NUM_FRAMES)
         self.rewards = rng.standard_normal(NUM_FRAMES).astype(np.float32)
@@ -108,7 +108,7 @@ class CleanUpdate:
 
 
 class BareUpdate:
-    """The arithmetic alone, on one batch that is there already."""
+    """Only the arithmetic, on one batch that already exists."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
@@ -144,12 +144,12 @@ def _network() -> nn.Module:
 
 
 def cleanrl(seconds: float) -> Play:
-    """CleanRL's update, from its description."""
+    """CleanRL's update, written from its description."""
     return repeat(CleanUpdate().update, seconds)
 
 
 def bare(seconds: float) -> Play:
-    """torch alone."""
+    """Only torch."""
     return repeat(BareUpdate().update, seconds)
 
 
@@ -161,14 +161,14 @@ ROWS = (
         (
             Contestant("rlssl", partial(rlssl, double=False, prioritized=False)),
             Contestant("rlssl double", partial(rlssl, double=True, prioritized=False)),
-            Contestant("rlssl prioritised", partial(rlssl, double=True, prioritized=True)),
+            Contestant("rlssl prioritized", partial(rlssl, double=True, prioritized=True)),
             Contestant("cleanrl", cleanrl),
             Contestant("torch", bare),
         ),
         (
             Comparison(("rlssl",), ("cleanrl",), must_reach=1.0),
             Comparison(("rlssl double",), ("torch",), must_reach=0.9),
-            Comparison(("rlssl prioritised",), ("rlssl double",), must_reach=0.95),
+            Comparison(("rlssl prioritized",), ("rlssl double",), must_reach=0.95),
         ),
         seconds=4.0,
     ),

@@ -1,7 +1,7 @@
 """How long `rlssl train ppo CartPole-v1` takes to a mean return of 475 over 20 episodes.
 
-The k-th round trains with seed k, from the start of the process to its end. Nobody else takes part:
-this is the time a user waits, not a comparison.
+Round k trains with seed k, from the start of the process to its end. There is no other contestant:
+this row is the time that a user waits, not a comparison.
 """
 
 import json
@@ -19,7 +19,7 @@ TARGET, MAX_ENV_STEPS = 475, 500_000
 
 
 def train(_: float) -> Play:
-    """The command, once a play, each time with the next seed."""
+    """The command, once a play, with the next seed each time."""
     seeds = count()
     return lambda: train_once(next(seeds))
 

@@ -1,4 +1,4 @@
-"""A Learner and a replay of rlssl without the Algorithm around them; parts of plain peers."""
+"""A Learner and a replay buffer of rlssl without the Algorithm; parts of plain loops."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,9 +15,9 @@ def learner_of(config: Any, frame: gym.Space[Any], actions: gym.Space[Any]) -> A
     """The built Learner of an off-policy config.
 
     Args:
-        config: With everything else set.
-        frame: Of one environment, before stacking.
-        actions: Of one environment.
+        config: Everything but the spaces is set.
+        frame: Observation space of one environment, before stacking.
+        actions: Action space of one environment.
     """
     from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 
@@ -32,7 +32,7 @@ def learner_of(config: Any, frame: gym.Space[Any], actions: gym.Space[Any]) -> A
 
 
 def stacked(frame: gym.Space[Any], num_frames: int) -> gym.Space[Any]:
-    """The space of so many frames [C, H, W], one behind the other."""
+    """The space of ``num_frames`` stacked frames: [num_frames * C, H, W]."""
     if num_frames == 1:
         return frame
     assert isinstance(frame, gym.spaces.Box)
@@ -43,7 +43,7 @@ def stacked(frame: gym.Space[Any], num_frames: int) -> gym.Space[Any]:
 def filled_replay(
     config: Any, frame: gym.Space[Any], actions: gym.Space[Any], num_steps: int
 ) -> Any:
-    """The config's replay with random steps."""
+    """The replay buffer of a config, filled with random steps."""
     from rlssl.algorithms.off_policy.algorithm import make_replay
 
     replay = make_replay(config, frame, actions)
@@ -89,6 +89,6 @@ def relu_mlp(inputs: int, outputs: int, hidden: int) -> nn.Sequential:
 
 
 def follow(online: nn.Module, target: nn.Module, tau: float) -> None:
-    """The target takes over a share of the weights, one tensor after the other."""
+    """``target = tau * online + (1 - tau) * target``, one tensor after the other."""
     for one, copied in zip(online.parameters(), target.parameters(), strict=True):
         copied.data.copy_(tau * one.data + (1 - tau) * copied.data)

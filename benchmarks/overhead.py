@@ -1,17 +1,17 @@
-"""What an auxiliary loss adds to an update, against its own passes alone in the same process.
+"""The time that an auxiliary loss adds to an update, against its own passes in the same process.
 
-A unit is an update. "added" is the time of an update with the loss minus that of one without; the
-two take turns within a play, update by update, on the same rows. "alone" is the loss on the same
-minibatches, forwards and backwards: no step, nothing logged. The processes do the same work in the
-same order; each reports its part. Above 1 is what the loss costs besides: the steps and clipping of
-its own heads, copies that follow, masks and logging. Below 1 is what it shares with the RL loss:
-the passes of DeepMDP and bisimulation over the observations, which alone each makes.
+A unit is an update. "added" is the time of an update with the loss minus the time of one without;
+both alternate within a play, update by update, on the same rows. "alone" is only the loss on the
+same minibatches, forwards and backwards, with no step and no logging. The processes do the same
+work in the same order; each reports its part. Above 1, the rest is the steps and clipping of the
+loss's heads, its target networks, masks and logging. Below 1, the loss reuses an encoder pass of
+the RL loss, as DeepMDP and bisimulation do; "alone" includes that pass.
 
 - SAC: vectors as in `benchmarks.sac`, batch 256, the default networks; batches drawn beforehand.
 - PPO: 8 CartPoles (or, "ppo_pixels", MinAtar's Breakout), 128 rows each, 4 epochs of 4 minibatches,
-  the default networks. An update begins with episodes, so that what the connectors add for the
-  loss counts; alone, so do 16 minibatches, and the intrinsic reward of the whole batch where there
-  is one.
+  the default networks. An update begins with episodes, so it includes the connectors' work for the
+  loss. "alone" is the loss on 16 minibatches, and the intrinsic reward of the whole batch if the
+  loss gives one.
 """
 
 import itertools
@@ -27,7 +27,7 @@ LOSSES = ("curl", "icm", "deepmdp", "bisimulation")
 ADDED, ALONE = "added", "alone"
 NUM_ENVS, NUM_ROWS, EPOCHS, MINIBATCHES = 8, 128, 4, 4
 
-#: Batches that are drawn beforehand, and updates between two results of SAC.
+#: Batches that SAC draws beforehand, and updates between two of its results.
 NUM_BATCHES, REPORT_EVERY = 16, 1_000
 
 #: An update with the loss, one without, the loss alone.
@@ -35,7 +35,7 @@ Calls = tuple[Callable[[], Any], Callable[[], Any], Callable[[], Any]]
 
 
 def play_of(seconds: float, *, algorithm: str, loss: str, part: str) -> Play:
-    """A play that interleaves the calls and reports one part."""
+    """A play that alternates the calls and reports one part."""
     with_loss, without, alone = CALLS[algorithm](loss)
 
     def play() -> Sample:
@@ -59,7 +59,7 @@ def play_of(seconds: float, *, algorithm: str, loss: str, part: str) -> Play:
 
 
 def _sac(loss: str) -> Calls:
-    """Updates on batches of a replay."""
+    """Updates on batches of a replay buffer."""
     import torch
 
     import rlssl
@@ -98,41 +98,45 @@ def _sac(loss: str) -> Calls:
     return update(learners[0]), update(learners[1]), lambda: passes(next(rows))
 
 
+#: Rows of a batch of PPO, and the passes over them.
+BATCH_ROWS = NUM_ENVS * NUM_ROWS
+PASSES = {"num_epochs": EPOCHS, "minibatch_size": BATCH_ROWS // MINIBATCHES}
+
+
+def _ppo_config(env: str, losses: dict[str, Any]) -> Any:
+    import rlssl
+
+    config = (
+        rlssl.PPOConfig()
+        .environment(env)
+        .env_runners(num_envs_per_env_runner=NUM_ENVS, rollout_fragment_length=NUM_ROWS)
+        .auxiliary(**losses)
+        .training(train_batch_size_per_learner=BATCH_ROWS, **PASSES)
+        .debugging(seed=0, log_level="ERROR")
+    )
+    config.validate()
+    return config
+
+
 def _ppo(loss: str, *, env: str = "CartPole-v1") -> Calls:
     """Updates on episodes."""
     from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-    import rlssl
     from rlssl.algorithms.common.minibatches import minibatches
     from rlssl.peers import ALONE as ONE_LEARNER
 
-    size = NUM_ENVS * NUM_ROWS
-    passes_of = {"num_epochs": EPOCHS, "minibatch_size": size // MINIBATCHES}
-
-    def config(losses: dict[str, Any]) -> Any:
-        built = (
-            rlssl.PPOConfig()
-            .environment(env)
-            .env_runners(num_envs_per_env_runner=NUM_ENVS, rollout_fragment_length=NUM_ROWS)
-            .auxiliary(**losses)
-            .training(train_batch_size_per_learner=size, **passes_of)
-            .debugging(seed=0, log_level="ERROR")
-        )
-        built.validate()
-        return built
-
-    configs = [config({loss: {}}), config({})]
+    configs = [_ppo_config(env, losses) for losses in ({loss: {}}, {})]
     runner = configs[1].env_runner_cls(config=configs[1], worker_index=0, num_workers=0)
     learners = [one.build_learner(spaces=runner.get_spaces()) for one in configs]
     for learner in learners:
         learner.build()
-    episodes = runner.sample(num_timesteps=size, random_actions=False)
+    episodes = runner.sample(num_timesteps=BATCH_ROWS, random_actions=False)
 
     def update(learner: Any) -> None:
-        # Pipelines may change the episodes that they are given.
+        # Pipelines may change the episodes that they get.
         given = [episode.slice(slice(None), len_lookback_buffer=0) for episode in episodes]
         learner.update(
-            episodes=given, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: size}, **passes_of
+            episodes=given, timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: BATCH_ROWS}, **PASSES
         )
 
     learner = learners[0]
@@ -143,7 +147,7 @@ def _ppo(loss: str, *, env: str = "CartPole-v1") -> Calls:
         shared_data={},
         metrics=learner.metrics,
     )["default_policy"]
-    parts = list(minibatches(batch, peers=ONE_LEARNER, **passes_of))
+    parts = list(minibatches(batch, peers=ONE_LEARNER, **PASSES))
     passes, module = _passes(learner, loss), learner.rl_module.auxiliary[loss]
 
     def alone() -> None:
@@ -156,7 +160,7 @@ def _ppo(loss: str, *, env: str = "CartPole-v1") -> Calls:
 
 
 def _passes(learner: Any, loss: str) -> Callable[[Any], None]:
-    """A loss forwards and backwards on a minibatch, and nothing else."""
+    """Only a loss, forwards and backwards on a minibatch."""
     import torch
 
     from rlssl.algorithms.common.auxiliary_learner import columns_read, trainable
@@ -191,7 +195,7 @@ def _row(algorithm: str, loss: str) -> Row:
     ]
     return Row(
         f"overhead_{algorithm}_{loss}",
-        f"What {loss} adds to an update of {algorithm}, against its own passes alone",
+        f"time that {loss} adds to an update of {algorithm}, against its own passes",
         "updates",
         tuple(parts),
         (Comparison((ADDED,), (ALONE,), must_reach=1.25, of_time=True),),

@@ -1,8 +1,8 @@
 """Sampling Atari Pong, 84x84x4, Nature-CNN, 8 environments in ale-py's vector environment.
 
-The bare loop has ale-py stack the frames; rlssl is given single frames and stacks them itself. Both
-store single frames, and play the same game: frame skip 4, no sticky actions, up to 29 no-ops. Names
-end in threads of torch and threads of ale-py.
+In the bare loop ale-py stacks the frames; rlssl gets single frames and stacks them. Both store
+single frames. The environment is the same: frame skip 4, no sticky actions, up to 29 no-ops. Names
+end in the number of torch's threads and of ale-py's threads.
 """
 
 from functools import partial

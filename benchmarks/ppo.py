@@ -1,9 +1,9 @@
 """PPO on CartPole-v1, end to end: 8 environments, 128 steps, 4 epochs, 4 minibatches, 64x64 tanh.
 
-A unit is an environment step that an iteration sampled and learned from. Hyper-parameters are those
-of `loops`. "rlssl native", which is what a user gets, steps gymnasium's native vector environment;
-everybody else steps single environments one by one. rlssl and RLlib run their whole `train()`:
-metrics, episode statistics, weight synchronisation.
+A unit is an environment step that an iteration sampled and learned from. Hyperparameters are those
+of `loops`. "rlssl native", the default of rlssl, steps gymnasium's native vector environment; all
+other contestants step single environments one by one. rlssl and RLlib run their whole `train()`:
+metrics, episode statistics, weight synchronization.
 """
 
 from functools import partial

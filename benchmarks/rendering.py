@@ -1,12 +1,13 @@
-"""How fast dm_control's tasks are drawn, and how far the fast pictures are from the full ones.
+"""How fast dm_control's tasks are rendered, and how much fast and full rendering differ.
 
     python -m benchmarks.rendering
 
-The process keeps to one core. A round times the fast renderer, then the full one, on the same task;
-medians over the rounds are printed and saved as benchmarks/results/rendering.json. "frames/s" is by
-the clock, so a floor where other processes run; "a CPU second" leaves those out. "agent steps" are
-whole steps of the environment with CURL's action repeat, physics and picture, a CPU second. The
-difference is the mean over pixels and channels, of 255, of episodes with the same seed and actions.
+The process uses one core. A round times the fast renderer, then the full one, on the same task.
+Medians over the rounds are printed and saved as benchmarks/results/rendering.json. "frames/s" is by
+the clock, so it is a lower bound if other processes run; "a CPU second" does not count them. "agent
+steps" are whole steps of the environment a CPU second: physics and rendering, with CURL's action
+repeat. The difference is the mean over pixels and channels, of 255, of episodes with the same seed
+and actions.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from rlssl.environments.building import make_env
 PACKAGES = ("mujoco", "dm_control", "numpy", "gymnasium")
 TASKS = ("cartpole-swingup", "cheetah-run", "walker-walk")
 SIZES = (84, 100)
-# Calls a round: a tenth of a second or more of either.
+# Calls a round: at least a tenth of a second of each renderer.
 CALLS = {"fast": 300, "full": 10}
 RESULTS = Path(__file__).parent / "results" / "rendering.json"
 
@@ -91,7 +92,7 @@ def measure(task: str, size: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def stepper(env: gym.Env) -> Callable[[], Any]:
-    """A call that takes a random step, from the start of an episode on."""
+    """A function that takes one random step, from the start of an episode on."""
     env.reset()
     actions = iter(np.stack([env.action_space.sample() for _ in range(max(CALLS.values()))]))
 
@@ -103,7 +104,7 @@ def stepper(env: gym.Env) -> Callable[[], Any]:
 
 
 def rates(call: Callable[[], Any], times: int) -> tuple[float, float]:
-    """Calls a second, by the clock and by the processor's time of this process."""
+    """Calls a second, by the clock and by this process's processor time."""
     call()
     clock, processor = time.perf_counter(), time.process_time()
     for _ in range(times - 1):
@@ -113,7 +114,7 @@ def rates(call: Callable[[], Any], times: int) -> tuple[float, float]:
 
 
 def mean_difference(fast: gym.Env, full: gym.Env, frames: int = 20) -> float:
-    """Mean absolute difference of the pictures of one episode of random actions, of 255."""
+    """Mean absolute difference of the frames of one episode of random actions, of 255."""
     fast.action_space.seed(0)
     fast.reset(seed=0)
     full.reset(seed=0)

@@ -1,8 +1,9 @@
 """Two remote runners of 8 environments each against one, 1 ms of a processor a step.
 
-A unit is an agent step that arrived in the driver: RLlib's `synchronous_parallel_sample` over the
-runners of a built Algorithm, which is PPO's sampling phase, without the Learner's update. Each
-fragment is 2,048 steps, whoever samples it. Needs a core for every runner.
+A unit is an agent step that arrived in the driver. A play calls RLlib's
+`synchronous_parallel_sample` over the runners of a built Algorithm: PPO's sampling phase, without
+the Learner's update. Each fragment is 2,048 steps, with one runner and with two. The row needs a
+core for every runner.
 """
 
 import os
@@ -11,13 +12,13 @@ from functools import partial
 from benchmarks.harness.contests import Comparison, Contestant, Play, Row, repeat
 
 NUM_ENVS, STEPS = 8, 2048
-#: Not imported here: its import registers with rlssl, in every contestant's process.
+#: A name, not an import: the import would load rlssl in the process of every contestant.
 PLUGIN, ENV = "benchmarks.slow_env", "bench/slow"
 
 
 def rlssl(seconds: float, *, num_runners: int) -> Play:
     """The sampling phase of `Algorithm.training_step`."""
-    # As `rlssl train` sets it: Ray's workers would otherwise yield to whoever else runs.
+    # As `rlssl train` sets it: otherwise Ray's workers run at low priority.
     os.environ.update(RAY_worker_niceness="0")
 
     from ray.rllib.execution.rollout_ops import synchronous_parallel_sample

@@ -1,12 +1,12 @@
 """SAC's and DDPG's update on vectors: 17 numbers, 6 actions, batch 256 out of 50,000 transitions.
 
-A unit is an update of everything: draw a batch; critics, actor and (SAC) temperature; targets. The
-networks are the same on all sides: two hidden layers of 256 with ReLU.
+A unit is an update of everything: draw a batch; step critics, actor and (SAC) temperature; move the
+targets. Every contestant has the same networks: two hidden layers of 256 with ReLU.
 
-- "cleanrl" is the algorithm in plain torch as CleanRL describes it; its actor learns in each update
-  here, as it does on average there.
+- "cleanrl" is the algorithm in plain torch as CleanRL describes it. Here its actor learns in each
+  update; in CleanRL it does so on average.
 - "sb3" is Stable-Baselines3's `train(gradient_steps=1)`, which `learn` calls for every step.
-- rlssl draws from `rlssl.replay`, with its guard against NaN, norms and metrics.
+- rlssl draws from `rlssl.replay`, checks for NaN, and computes norms and metrics.
 """
 
 import copy
@@ -68,7 +68,7 @@ def rlssl(seconds: float, *, algorithm: str) -> Play:
 
 
 class Store:
-    """Columns of transitions, drawn uniformly, as plain loops keep them."""
+    """Columns of transitions, drawn uniformly, as plain loops store them."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
@@ -149,7 +149,7 @@ class CleanSAC:
 
 
 class CleanDDPG:
-    """DDPG with one critic; the actor and the targets follow in every update."""
+    """DDPG with one critic; actor and targets move in every update."""
 
     def __init__(self) -> None:
         self._store = Store()
@@ -176,12 +176,12 @@ class CleanDDPG:
 
 
 def clean(seconds: float, *, make: Callable[[], Any]) -> Play:
-    """CleanRL's update, from its description."""
+    """CleanRL's update, written from its description."""
     return repeat(make().update, seconds)
 
 
 class _Spaces(gym.Env[np.ndarray, np.ndarray]):
-    """An environment that is there for its spaces."""
+    """An environment that only gives its spaces."""
 
     observation_space, action_space = OBSERVATIONS, ACTIONS
 

@@ -12,10 +12,10 @@ import rlssl
 
 
 class SlowEnv(gym.Env):
-    """Pays 1 a step; over after ``episode_length`` steps, each of ``cpu_ms`` processor time.
+    """Pays 1 a step; an episode has ``episode_length`` steps, each of ``cpu_ms`` processor time.
 
-    The time is that of the thread that steps, by its own clock, so that waiting for a busy core
-    does not count as work.
+    The time is the processor time of the thread that steps, so waiting for a busy core does not
+    count as work.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -29,13 +29,13 @@ class SlowEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Costs nothing."""
+        """Starts an episode; uses no processor time."""
         super().reset(seed=seed)
         self.steps = 0
         return self._observe(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Burns."""
+        """Uses processor time, then pays 1."""
         until = time.thread_time() + self.cpu_s
         while time.thread_time() < until:
             pass

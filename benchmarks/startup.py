@@ -1,9 +1,9 @@
-"""From the start of a process to the first thing it has to show: PPO on CartPole-v1, local.
+"""From the start of a process to its first result: PPO on CartPole-v1, local.
 
-Every play is a fresh process. "train" ends when Tune has written the first line of result.json, one
-iteration of 1,024 steps with 4 epochs; what comes after, such as checkpoints and shutting down, is
-waited for and not counted. "build" ends when `build_algo` has returned, imports and the start of
-Ray included; the seconds of that call alone are among the details in the saved report.
+Every play is a new process. "train" ends when Tune has written the first line of result.json: one
+iteration of 1,024 steps with 4 epochs. Later work, such as checkpoints and shutting down, is waited
+for and not counted. "build" ends when `build_algo` has returned, imports and the start of Ray
+included. The saved report also has the seconds of only that call.
 """
 
 import functools
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.harness.contests import Comparison, Contestant, Play, Row, Sample, tree_cpu_seconds
 
-#: The same for both, in each one's words.
+#: The same settings for both, in Python.
 _CONFIG = (
     "PPOConfig().environment('CartPole-v1')"
     ".env_runners(num_env_runners=0, num_envs_per_env_runner=8)"
@@ -63,7 +63,7 @@ def build(_: float, *, import_line: str) -> Play:
 
 
 def _train(command: Sequence[str]) -> Sample:
-    # Ray's own folder is in there, too: results lie in it before they reach the storage.
+    # Ray's own folder is inside as well: results are there before they reach the storage.
     with tempfile.TemporaryDirectory(prefix="b-") as folder:
         return timed_until(
             [*command, f"{folder}/results"],
@@ -79,10 +79,10 @@ def _build(script: str) -> Sample:
 
 
 def timed_until(command: Sequence[str], ready: Callable[[Path], bool], folder: Path) -> Sample:
-    """Starts a process, times it until ``ready(its output)``, and waits for its end.
+    """Starts a process, times it until ``ready(log)`` is true, and waits for its end.
 
     Raises:
-        RuntimeError: It was never ready, or failed.
+        RuntimeError: The process was never ready, or failed.
     """
     log = folder / "log"
     start = time.perf_counter()

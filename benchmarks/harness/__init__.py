@@ -1,1 +1,1 @@
-"""Contestants that do the same work in turn, the machine they run on, and reports."""
+"""Runs contestants in turn on the same work; describes the machine; writes reports."""

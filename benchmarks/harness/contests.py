@@ -1,8 +1,9 @@
-"""Contestants that do the same work in turn, and how fast they were against each other.
+"""Runs contestants in turn on the same work, and compares their speeds.
 
-Every contestant lives in a process of its own, so that none changes another's threads, allocator
-or imports. One plays at a time while the others wait; a round is one play each, and every round
-begins with another contestant. Speeds are compared within a round alone, because machines drift.
+Every contestant runs in a separate process, so that none changes the threads, allocator or imports
+of another. A play is one measurement of one contestant; the others wait. A round is one play of
+each contestant. The contestant that begins changes from round to round. Speeds are compared only
+within a round, because the speed of a machine changes over time.
 """
 
 import multiprocessing
@@ -20,7 +21,7 @@ from typing import Any
 
 
 class UnavailableError(Exception):
-    """A contestant cannot play here: what it needs is not installed, or does not exist yet."""
+    """A contestant cannot run here: what it needs is not installed, or does not exist yet."""
 
 
 class ContestantDiedError(RuntimeError):
@@ -29,16 +30,16 @@ class ContestantDiedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Sample:
-    """One play: so many units of work, in so many seconds by the clock and of processors."""
+    """One play: units of work, and seconds by the clock and of processors."""
 
     units: float
     wall_s: float
-    # Of the contestant's process and of everything it started.
+    # Of the contestant's process and of all processes that it started.
     cpu_s: float
     detail: Mapping[str, Any] = field(default_factory=dict)
 
     def rate(self, clock: str = "wall") -> float:
-        """Units a second, by the clock ("wall") or of processors ("cpu")."""
+        """Units a second: by the clock ("wall") or of processor time ("cpu")."""
         return self.units / (self.wall_s if clock == "wall" else self.cpu_s)
 
 
@@ -47,24 +48,24 @@ Play = Callable[[], Sample]
 
 @dataclass(frozen=True)
 class Contestant:
-    """Who plays.
+    """A library or loop that is measured.
 
-    ``make(seconds)`` runs in the contestant's process, prepares everything, and returns a play that
-    takes at least ``seconds``; it must pickle, or raises `UnavailableError`.
+    ``make(seconds)`` runs in the contestant's process. It prepares everything and returns a play
+    that takes at least ``seconds``, or raises `UnavailableError`. ``make`` must pickle.
     """
 
     name: str
     make: Callable[[float], Play]
-    # Of torch and OpenMP.
+    # Threads of torch and OpenMP.
     threads: int = 1
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Speed of the fastest of ``of`` divided by that of the fastest ``against``.
+    """Speed of the fastest of ``of``, divided by the speed of the fastest of ``against``.
 
-    ``of_time``: seconds are compared instead, so less is better. The fastest is who has the highest
-    median. ``must_reach`` and ``goal`` are what the ratio is held against; None: it is only shown.
+    ``of_time``: compares seconds instead, so less is better. The fastest contestant is the one with
+    the highest median. The ratio is compared with ``must_reach`` and ``goal``; None: only shown.
     """
 
     of: tuple[str, ...]
@@ -76,22 +77,22 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of work, who does it, and who is compared with whom."""
+    """One kind of work, its contestants, and the comparisons between them."""
 
     name: str
     title: str
     unit: str
     contestants: tuple[Contestant, ...]
     comparisons: tuple[Comparison, ...] = ()
-    # Seconds a play takes at least; 0: once is enough.
+    # Least seconds of a play; 0: the work is done once.
     seconds: float = 3.0
-    # Rounds that do not count.
+    # Rounds before those that are counted.
     warm_up: int = 1
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of some values, and the range they lie in."""
+    """The median of some values, their minimum and their maximum."""
 
     median: float
     low: float
@@ -99,7 +100,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Of one value or more."""
+        """The spread of at least one value."""
         return cls(statistics.median(values), min(values), max(values))
 
 
@@ -107,7 +108,7 @@ Samples = Mapping[str, Sequence[Sample]]
 
 
 def ratios(comparison: Comparison, samples: Samples, clock: str = "wall") -> list[float]:
-    """One ratio a round; none where nobody of one side played."""
+    """One ratio a round; none if no contestant of one side was measured."""
     subject, rival = fastest(comparison.of, samples), fastest(comparison.against, samples)
     if subject is None or rival is None:
         return []
@@ -117,27 +118,27 @@ def ratios(comparison: Comparison, samples: Samples, clock: str = "wall") -> lis
 
 
 def fastest(names: Sequence[str], samples: Samples) -> str | None:
-    """Who of ``names`` has the highest median speed by the clock; None if nobody played."""
+    """The name with the highest median speed by the clock; None if none was measured."""
     played = [name for name in names if samples.get(name)]
     speed = {name: Spread.of([one.rate() for one in samples[name]]).median for name in played}
     return max(speed, key=speed.__getitem__, default=None)
 
 
 def reaches(ratio: float, target: float | None, comparison: Comparison) -> bool | None:
-    """Whether the ratio is as good as the target; None where there is no target."""
+    """Whether the ratio reaches the target; None if there is no target."""
     if target is None:
         return None
     return ratio <= target if comparison.of_time else ratio >= target
 
 
 def turn_order(names: Sequence[str], round_index: int) -> list[str]:
-    """Everybody once; every round begins one further."""
+    """Every name once; each round begins with the next name."""
     start = round_index % len(names) if names else 0
     return [*names[start:], *names[:start]]
 
 
 def repeat(step: Callable[[], float], seconds: float) -> Play:
-    """A play that calls ``step``, which returns its units of work, until ``seconds`` are over."""
+    """A play that calls ``step`` until ``seconds`` are over; ``step`` returns its units of work."""
 
     def play() -> Sample:
         cpu, start, units = tree_cpu_seconds(os.getpid()), time.perf_counter(), 0.0
@@ -151,24 +152,25 @@ def repeat(step: Callable[[], float], seconds: float) -> Play:
 
 
 def tree_cpu_seconds(root: int) -> float:
-    """Processor time so far of a process and its descendants, dead ones they waited for included.
+    """Processor time so far of a process and its descendants.
 
-    From Linux's /proc, so in steps of 10 ms. What a child used that nobody waited for is lost.
+    It includes ended children that their parent has waited for, not those that it has not. Linux's
+    /proc gives it in steps of 10 ms.
     """
     parents, seconds = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            # Behind the command's name, which may hold blanks and brackets.
+            # After the command's name, which may contain blanks and brackets.
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended meanwhile
+            continue  # the process has ended
         parents[int(folder.name)] = int(fields[1])
         seconds[int(folder.name)] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     return sum(seconds[pid] for pid in descendants(root, parents) if pid in seconds)
 
 
 def descendants(root: int, parents: Mapping[int, int]) -> set[int]:
-    """``root`` and all whose line of parents leads to it."""
+    """``root``, its children, their children, and so on."""
     found, more = {root}, True
     while more:
         children = {pid for pid, parent in parents.items() if parent in found} - found
@@ -179,18 +181,18 @@ def descendants(root: int, parents: Mapping[int, int]) -> set[int]:
 def play_row(
     row: Row, rounds: int, seconds: float | None = None
 ) -> tuple[dict[str, list[Sample]], dict[str, str]]:
-    """Plays every round of a row.
+    """Measures every round of a row.
 
     Args:
-        row: What to play.
-        rounds: That count; as many as there are samples of each contestant.
-        seconds: Instead of the row's own, where those are not 0.
+        row: What to measure.
+        rounds: Rounds that are counted: the number of samples of each contestant.
+        seconds: Replaces ``row.seconds``, unless that is 0.
 
     Returns:
-        Samples, and why who did not play did not, by name.
+        Samples by name, and, by name, why a contestant was not measured.
 
     Raises:
-        ContestantDiedError: With the last it printed.
+        ContestantDiedError: With the last lines that it printed.
     """
     seconds = row.seconds if seconds is None or row.seconds == 0 else seconds
     skipped: dict[str, str] = {}
@@ -215,15 +217,15 @@ def play_row(
     return samples, skipped
 
 
-#: Seconds that a contestant may take to get ready, or to play once; then it is killed.
+#: Seconds that a contestant may take to prepare, or for one play; after that it is killed.
 LIMIT_S = 240.0
 
 
 class _Player:
-    """A contestant's process, waiting for its turn."""
+    """A contestant's process, which waits for its turn."""
 
     def __init__(self, contestant: Contestant, seconds: float, folder: Path) -> None:
-        """Starts it and waits until it is ready, or has said why it cannot play."""
+        """Starts the process; waits until it is ready, or has reported why it cannot run."""
         self._name = contestant.name
         self._log = folder / f"{contestant.name.replace('/', '-')}.log"
         context = multiprocessing.get_context("spawn")
@@ -231,20 +233,20 @@ class _Player:
         self._process = context.Process(
             target=_serve, args=(theirs, contestant, seconds, str(self._log))
         )
-        # A cluster of its own, whatever runs on this machine.
+        # A separate Ray cluster, even if one runs on this machine.
         with _environment(OMP_NUM_THREADS=str(contestant.threads), RAY_ADDRESS="local"):
             self._process.start()
         theirs.close()
         self.problem = str(self._receive() or "")
 
     def play(self) -> Sample:
-        """Has it play once."""
+        """Makes the contestant run one play."""
         self._pipe.send(True)
         sample: Sample = self._receive()
         return sample
 
     def stop(self) -> None:
-        """Has it end."""
+        """Ends the process."""
         if self._process.is_alive():
             self._pipe.send(False)
         self._process.join(30)
@@ -257,11 +259,11 @@ class _Player:
             return self._pipe.recv()
         except EOFError:
             words = self._log.read_text()[-3000:] if self._log.exists() else "(no output)"
-            raise ContestantDiedError(f"{self._name} died; its last words:\n{words}") from None
+            raise ContestantDiedError(f"{self._name} died; its last output:\n{words}") from None
 
 
 def _serve(pipe: Connection, contestant: Contestant, seconds: float, log: str) -> None:
-    """What a contestant's process runs."""
+    """The main function of a contestant's process."""
     with open(log, "w") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)

@@ -1,4 +1,4 @@
-"""What figures depend on: the machine and the versions."""
+"""The machine and the versions that figures depend on."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What a row's rounds are printed and saved as."""
+"""Prints and saves the figures of a row."""
 
 import json
 import subprocess
@@ -15,12 +15,12 @@ ROOT = Path(__file__).parent.parent
 
 
 def figures_depend_on() -> dict[str, Any]:
-    """The machine and the code; ``commit`` ends in -dirty where files were changed since."""
+    """The machine and the code; ``commit`` ends in -dirty if files have changed since."""
     return {**machine(PACKAGES), "commit": _commit(), "load_at_start": load()}
 
 
 def row_report(row: Row, samples: Samples, skipped: Mapping[str, str]) -> dict[str, Any]:
-    """Every figure of a row, raw and compared."""
+    """Every figure of a row: raw samples and comparisons."""
     return {
         "row": row.name,
         "title": row.title,
@@ -32,7 +32,7 @@ def row_report(row: Row, samples: Samples, skipped: Mapping[str, str]) -> dict[s
 
 
 def print_row(row: Row, samples: Samples, skipped: Mapping[str, str]) -> None:
-    """Speeds of everybody, then the ratios: medians, in brackets the lowest and the highest."""
+    """Prints the speed of each contestant, then the ratios: median [lowest-highest]."""
     print(f"\n{row.name}: {row.title}")
     of_time = any(one.of_time for one in row.comparisons) or row.seconds == 0
     unit = f"s/{row.unit}" if of_time else f"{row.unit}/s"
@@ -78,7 +78,7 @@ def _print_comparison(comparison: Comparison, samples: Samples) -> None:
     report = _compared(comparison, samples)
     subject, rival = report["winners"]
     if not report["wall"]:
-        print(f"  {' or '.join(comparison.of)} / {' or '.join(comparison.against)}: nobody played")
+        print(f"  {' or '.join(comparison.of)} / {' or '.join(comparison.against)}: not measured")
         return
     sides = zip((subject, rival), (comparison.of, comparison.against), strict=True)
     label = " / ".join(f"{name} (best)" if len(side) > 1 else name for name, side in sides)

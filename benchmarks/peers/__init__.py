@@ -1,1 +1,1 @@
-"""What rlssl is compared with: bare loops and other libraries."""
+"""The contestants that rlssl is compared with: bare loops and other libraries."""

@@ -1,6 +1,6 @@
 """rlssl, stock RLlib and Stable-Baselines3 on CartPole, at the settings of `loops`.
 
-Everything is imported where it is used: each contestant's process loads its own framework alone.
+Imports are inside functions, so that each contestant's process loads only its own framework.
 """
 
 import warnings
@@ -28,7 +28,7 @@ def rlssl_config(num_envs: int, num_rows: int, vectorize: str) -> Any:
 
 
 def stock_config(num_envs: int, num_rows: int) -> Any:
-    """PPO of RLlib, sampling in this process, without the parts that rlssl's has not: KL loss."""
+    """PPO of RLlib, sampling in this process, without the KL loss, which rlssl's has not."""
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
@@ -68,7 +68,7 @@ def sb3_model(num_envs: int, num_rows: int) -> Any:
 
 
 def _settings(config: Any, num_envs: int, num_rows: int) -> Any:
-    """What both of RLlib's kin are told in the same words."""
+    """Settings that rlssl's and RLlib's configs share."""
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     batch = num_envs * num_rows
     return (

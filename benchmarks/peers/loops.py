@@ -1,4 +1,4 @@
-"""Sampling and PPO without a framework: what the frameworks are held against."""
+"""Sampling and PPO without a framework, to compare the frameworks with."""
 
 from typing import Any
 
@@ -51,14 +51,14 @@ def real_steps(over: np.ndarray, begins_with_reset: np.ndarray) -> int:
 
 
 class BareLoop:
-    """Vector step, forward, sampling, log-probability, rows stored in preallocated arrays.
+    """Vector step, forward pass, sampling, log-probability, rows in preallocated arrays.
 
-    Actions are sampled and scored in numpy, the fastest way known for a few actions; the critic is
-    not run. Of stacked frames, [N, frames, H, W], the newest is stored.
+    Actions and their log-probabilities are computed in numpy, the fastest known way for a few
+    actions. The critic is not run. Of stacked frames, [N, frames, H, W], the newest is stored.
     """
 
     def __init__(self, env: gym.vector.VectorEnv, policy: nn.Module, num_rows: int) -> None:
-        """Resets; ``policy`` maps observations to logits."""
+        """Resets the environments; ``policy`` maps observations to logits."""
         self._env, self._policy = env, policy
         self._latest, _ = env.reset(seed=0)
         num_envs = env.num_envs
@@ -90,7 +90,7 @@ class BareLoop:
         return observations[:, -1] if self._is_stacked else observations
 
     def _sample(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The largest logit after Gumbel noise, and its log-probability."""
+        """Samples by the largest logit after Gumbel noise; gives actions and log-probabilities."""
         shifted = logits - logits.max(1, keepdims=True)
         noise = np.log(self._rng.standard_exponential(shifted.shape, np.float32))
         actions = (shifted - noise).argmax(1)
@@ -101,11 +101,11 @@ class CleanLoop:
     """PPO as CleanRL describes it: one file, torch tensors throughout, torch's distributions.
 
     Written from the description (Huang et al. 2022, "The 37 implementation details of PPO").
-    Differs: no statistics of episodes, no logging, no annealing, the critic's loss not clipped.
+    Differs: no episode statistics, no logging, no annealing; the critic's loss is not clipped.
     """
 
     def __init__(self, env: gym.vector.VectorEnv, num_rows: int) -> None:
-        """Builds both networks and the storage, and resets."""
+        """Builds both networks and the storage, and resets the environments."""
         inputs = env.single_observation_space.shape[0]  # type: ignore[index]
         self._env = env
         self.actor = mlp(inputs, int(env.single_action_space.n), gain=0.01)  # type: ignore[attr-defined]

@@ -39,7 +39,7 @@ def test_ratios_are_taken_within_each_round() -> None:
     assert ratios(Comparison(("ours",), ("theirs",)), played) == [2.0, 4.0]
 
 
-def test_ratios_of_time_are_the_ratios_of_speed_upside_down() -> None:
+def test_a_ratio_of_time_is_the_inverse_of_the_ratio_of_speed() -> None:
     played = {"ours": samples(10), "theirs": samples(5)}
     assert ratios(Comparison(("ours",), ("theirs",), of_time=True), played) == [0.5]
 
@@ -50,19 +50,19 @@ def test_processor_ratios_divide_by_processor_time() -> None:
     assert ratios(Comparison(("ours",), ("theirs",)), played, "cpu") == [0.25]
 
 
-def test_the_rival_is_who_is_fastest_in_the_median_not_in_the_best_round() -> None:
+def test_the_rival_has_the_best_median_not_the_best_round() -> None:
     played = {"ours": samples(12, 12, 12), "steady": samples(4, 4, 4), "lucky": samples(1, 1, 99)}
     assert fastest(("steady", "lucky"), played) == "steady"
     assert ratios(Comparison(("ours",), ("lucky", "steady")), played) == [3.0, 3.0, 3.0]
 
 
-def test_nobody_is_compared_with_who_did_not_play() -> None:
+def test_a_contestant_that_was_not_measured_is_not_compared() -> None:
     played = {"ours": samples(1)}
     assert ratios(Comparison(("ours",), ("missing",)), played) == []
     assert ratios(Comparison(("ours",), ("missing", "ours")), played) == [1.0]
 
 
-def test_a_spread_is_the_median_between_the_extremes() -> None:
+def test_a_spread_is_median_minimum_and_maximum() -> None:
     assert Spread.of([5, 1, 9, 2]) == Spread(median=3.5, low=1, high=9)  # (2 + 5) / 2
 
 
@@ -82,34 +82,34 @@ def test_time_must_stay_below_its_target_and_speed_above(
     assert reaches(ratio, target, Comparison((), (), of_time=of_time)) is expected
 
 
-def test_everybody_plays_once_a_round_and_each_round_begins_with_another() -> None:
+def test_every_name_has_one_turn_a_round_and_rounds_begin_with_different_names() -> None:
     orders = [turn_order(["a", "b", "c"], index) for index in (-1, 0, 1)]
     assert orders == [["c", "a", "b"], ["a", "b", "c"], ["b", "c", "a"]]
 
 
 def test_descendants_are_found_over_generations() -> None:
-    # 1 -> 2 -> 3 -> 4, and 9 of another family
+    # 1 -> 2 -> 3 -> 4; 9 is in another tree
     assert descendants(2, {2: 1, 3: 2, 4: 3, 9: 1}) == {2, 3, 4}
 
 
-def test_processor_time_of_children_counts_and_sleep_does_not() -> None:
+def test_processor_time_of_children_counts_and_their_sleep_does_not() -> None:
     burn = "import time\nwhile time.process_time() < 0.5: pass\ntime.sleep(60)"
 
-    def childrens() -> float:
+    def children_s() -> float:
         return tree_cpu_seconds(os.getpid()) - time.process_time()
 
-    before = childrens()
+    before = children_s()
     with subprocess.Popen([sys.executable, "-c", burn]) as child:
         deadline = time.monotonic() + 30
-        while childrens() - before < 0.45 and time.monotonic() < deadline:
+        while children_s() - before < 0.45 and time.monotonic() < deadline:
             time.sleep(0.1)
-        used = childrens() - before
+        used = children_s() - before
         child.kill()
     # Half a second, in ticks of 10 ms.
     assert 0.45 <= used < 0.6
 
 
-def test_a_play_goes_on_until_its_seconds_are_over() -> None:
+def test_a_play_lasts_until_its_seconds_are_over() -> None:
     def step() -> int:
         time.sleep(0.03)
         return 7
@@ -119,10 +119,10 @@ def test_a_play_goes_on_until_its_seconds_are_over() -> None:
     assert sample.wall_s >= 0.1 and steps == int(steps) and 1 <= steps <= 4
 
 
-def test_steps_that_only_reset_are_no_work() -> None:
+def test_steps_that_only_reset_do_not_count() -> None:
     over = np.array([[True, False], [False, False], [False, True]])
-    # 6 steps; row 1 of env 0 is a reset, row 0 of env 1 too, and what the last row ends resets in
-    # the next fragment.
+    # 6 steps. Two are resets: row 1 of env 0 and row 0 of env 1. The last row ends an episode of
+    # env 1, which resets in the next fragment.
     assert real_steps(over, begins_with_reset=np.array([False, True])) == 4
 
 
@@ -148,7 +148,7 @@ def row(contestants: Sequence[Contestant]) -> Row:
     return Row("test", "a test", "units", tuple(contestants), seconds=2.0)
 
 
-def test_contestants_take_turns_in_processes_of_their_own(tmp_path: object) -> None:
+def test_contestants_take_turns_in_separate_processes(tmp_path: object) -> None:
     order = f"{tmp_path}/order"
     players = [
         Contestant(name, partial(count_up, order=order, name=name), threads=threads)
@@ -156,7 +156,7 @@ def test_contestants_take_turns_in_processes_of_their_own(tmp_path: object) -> N
     ]
     played, skipped = play_row(row([*players, Contestant("c", refuse)]), rounds=2)
     with open(order) as file:
-        # Round -1 warms up.
+        # Round -1 is the warm-up.
         assert file.read().split() == ["b2", "a1", "a1", "b2", "b2", "a1"]
     assert skipped == {"c": "not installed"}
     assert {name: len(ones) for name, ones in played.items()} == {"a": 2, "b": 2}
@@ -165,6 +165,6 @@ def test_contestants_take_turns_in_processes_of_their_own(tmp_path: object) -> N
     assert played["a"][0].cpu_s == 2.0
 
 
-def test_a_contestant_that_dies_is_named_with_its_last_words() -> None:
+def test_a_contestant_that_dies_is_named_with_its_last_output() -> None:
     with pytest.raises(ContestantDiedError, match=r"(?s)a died.*I fell off the table.*pole"):
         play_row(row([Contestant("a", die)]), rounds=1)

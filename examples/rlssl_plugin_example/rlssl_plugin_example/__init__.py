@@ -1,4 +1,4 @@
-"""An rlssl plug-in: importing it registers; what is named by a string is imported when used."""
+"""An rlssl plug-in: the import registers names; their modules are imported on first use."""
 
 import rlssl
 

@@ -1,4 +1,4 @@
-"""An environment whose reward is out of sight: only the far end of a corridor pays."""
+"""An environment with a sparse reward: only the far end of a corridor pays."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from gymnasium.spaces import Box, Discrete
 
 
 class Corridor(gym.Env):
-    """Walk from cell 0 to the last one: action 1 goes right, action 0 left; the end pays 1."""
+    """A walk from cell 0 to the last cell; action 1 goes right, 0 goes left; the end pays 1."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         """Reads ``env: {id: example/Corridor, length: 8, max_steps: 50}``."""
@@ -27,7 +27,7 @@ class Corridor(gym.Env):
         return self._observe(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Walks one cell; ``info["success"]`` is what rlssl's success rate counts."""
+        """Walks one cell; rlssl's success rate counts ``info["success"]``."""
         self.cell = max(0, self.cell + (1 if action == 1 else -1))
         self.steps += 1
         solved = self.cell == self.length - 1

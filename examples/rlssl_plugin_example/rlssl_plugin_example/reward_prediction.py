@@ -20,9 +20,9 @@ class RewardPrediction(AuxiliaryLoss):
 
     @dataclass(frozen=True)
     class Config(AuxiliaryLossConfig):
-        """Options, besides ``coeff``, ``lr`` and ``schedule``."""
+        """Options, in addition to ``coeff``, ``lr`` and ``schedule``."""
 
-        # Width of the head's hidden layer; units; >= 1; ours.
+        # Units of the head's hidden layer; >= 1; our choice.
         hidden: int = 64
 
     reads = frozenset({Columns.OBS, Columns.REWARDS})
@@ -36,7 +36,7 @@ class RewardPrediction(AuxiliaryLoss):
         observation_space: gym.Space,
         action_space: gym.Space,
     ) -> None:
-        """Builds the head; the encoder belongs to the algorithm and is shared with it."""
+        """Builds the head; the encoder belongs to the algorithm, which trains it as well."""
         super().__init__(
             config, encoder=encoder, observation_space=observation_space, action_space=action_space
         )
