@@ -11,6 +11,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space
 
+from rlssl.old_names import attribute_finder
 from rlssl.ray_internals.env_runner import lookback_buffer, numpy_episode
 
 _REWARD_SPACE = gym.spaces.Box(-np.inf, np.inf, shape=(), dtype=np.float32)
@@ -354,3 +355,7 @@ class Fragment:
             self._actions.keep_last(kept)
             self._rewards.keep_last(kept)
         self._row = self._first = kept
+
+
+#: For checkpoints of earlier versions.
+__getattr__ = attribute_finder(__name__)
