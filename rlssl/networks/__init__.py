@@ -1,7 +1,7 @@
-"""Neural networks that know nothing of RLlib: encoders, heads, and the models of curiosity.
+"""Neural networks independent of RLlib: encoders, heads, target networks, models of dynamics.
 
-Importing this package registers the built-in encoders by name, without importing torch: that
-happens when one is built.
+Importing this package registers the built-in encoders by name. It does not import torch; torch is
+imported when an encoder is built.
 """
 
 from typing import TYPE_CHECKING

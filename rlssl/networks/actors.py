@@ -1,4 +1,4 @@
-"""Actors of continuous actions: deterministic, or a Gaussian squashed by a tanh."""
+"""Actors for continuous actions: deterministic, or a Gaussian squashed by a tanh."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,12 +9,19 @@ from rlssl.networks.encoders import check_size, check_sizes, make_activation
 from rlssl.networks.layers.ensemble import initialize
 from rlssl.networks.layers.linear import Layers, Linear
 
-#: How the logarithm of a deviation is kept within its bounds.
+#: Ways to keep the logarithm of the standard deviation within its bounds.
 LOG_STD_MODES = ("clamp", "tanh")
 
 
 class DeterministicActor(nn.Module):
-    """Linear layers and a tanh: one action a latent.
+    """Linear layers and a tanh: one action per latent.
+
+    Example:
+        >>> import torch
+        >>> actor = DeterministicActor(3, 2, hidden=(8,), init="fan_in", final_bound=3e-3)
+        >>> actions = actor(torch.ones(5, 3))
+        >>> actions.shape, bool((actions.abs() < 0.1).all())
+        (torch.Size([5, 2]), True)
 
     Source:
         Lillicrap et al. 2015, arXiv:1509.02971 (400-300, final layer 3e-3); Fujimoto et al. 2018,
@@ -26,10 +33,10 @@ class DeterministicActor(nn.Module):
         latent_dim: int,
         action_dim: int,
         *,
-        hidden: Sequence[int] = (256, 256),
+        hidden: Sequence[int],
+        init: str,
+        final_bound: float | None,
         activation: str = "relu",
-        init: str = "fan_in",
-        final_bound: float | None = None,
     ) -> None:
         """Builds the layers.
 
@@ -37,12 +44,13 @@ class DeterministicActor(nn.Module):
             latent_dim: Features of a latent, or of an observation.
             action_dim: A, features of an action.
             hidden: Features of each hidden layer.
-            activation: After every hidden layer; a key of ``encoders.ACTIVATIONS``.
             init: ``fan_in`` or ``orthogonal``; see ``ensemble.initialize``.
-            final_bound: The output layer is uniform in +-this; Lillicrap: 3e-3; None: as ``init``.
+            final_bound: The output layer is uniform in +-final_bound; Lillicrap: 3e-3; None: as
+                ``init``.
+            activation: After every hidden layer; a key of ``encoders.ACTIVATIONS``.
 
         Raises:
-            ValueError: If a size or an option does not suit.
+            ValueError: If a size or an option is invalid.
         """
         super().__init__()
         self.layers = _layers(latent_dim, hidden, action_dim, activation, init, final_bound)
@@ -52,16 +60,25 @@ class DeterministicActor(nn.Module):
         return self.before_tanh(latent).tanh()
 
     def before_tanh(self, latent: Tensor) -> Tensor:
-        """[N, latent_dim] to [N, A], whose tanh the actions are."""
+        """[N, latent_dim] to [N, A]; the tanh of the result is the action."""
         return self.layers(latent)
 
 
 class SquashedGaussianActor(nn.Module):
-    """Linear layers to the mean and the deviation of a Gaussian, which a tanh squashes.
+    """Linear layers to the mean and the standard deviation of a Gaussian before a tanh.
 
-    The tanh is left to who draws: ``rlssl.losses.squashed_gaussian_sample``. The deterministic
-    action is ``mean.tanh()``. Logarithms of deviations are bounded by a clamp, or by
+    The caller applies the tanh: ``rlssl.losses.squashed_gaussian_sample``. The deterministic action
+    is ``mean.tanh()``. The logarithm of the standard deviation is bounded by a clamp, or by
     ``low + 0.5 * (high - low) * (tanh(x) + 1)``, which has a gradient everywhere.
+
+    Example:
+        >>> import torch
+        >>> actor = SquashedGaussianActor(
+        ...     3, 2, hidden=(8,), log_std_bounds=(-10.0, 2.0), log_std_mode="tanh", init="fan_in"
+        ... )
+        >>> mean, log_std = actor(torch.ones(5, 3))
+        >>> mean.shape, log_std.shape
+        (torch.Size([5, 2]), torch.Size([5, 2]))
 
     Source:
         Haarnoja et al. 2018, arXiv:1812.05905 (clamp to [-20, 2] in published codes); Yarats et
@@ -73,12 +90,12 @@ class SquashedGaussianActor(nn.Module):
         latent_dim: int,
         action_dim: int,
         *,
-        hidden: Sequence[int] = (256, 256),
-        activation: str = "relu",
-        log_std_bounds: tuple[float, float] = (-20.0, 2.0),
-        log_std_mode: str = "clamp",
-        init: str = "fan_in",
+        hidden: Sequence[int],
+        log_std_bounds: tuple[float, float],
+        log_std_mode: str,
+        init: str,
         final_bound: float | None = None,
+        activation: str = "relu",
     ) -> None:
         """Builds the layers.
 
@@ -86,14 +103,14 @@ class SquashedGaussianActor(nn.Module):
             latent_dim: Features of a latent, or of an observation.
             action_dim: A, features of an action.
             hidden: Features of each hidden layer.
-            activation: After every hidden layer; a key of ``encoders.ACTIVATIONS``.
-            log_std_bounds: Least and largest logarithm of a deviation, nats.
+            log_std_bounds: Smallest and largest logarithm of the standard deviation, nats.
             log_std_mode: ``clamp`` or ``tanh``.
             init: ``fan_in`` or ``orthogonal``; see ``ensemble.initialize``.
-            final_bound: The output layer is uniform in +-this; None: as ``init``.
+            final_bound: The output layer is uniform in +-final_bound; None: as ``init``.
+            activation: After every hidden layer; a key of ``encoders.ACTIVATIONS``.
 
         Raises:
-            ValueError: If a size or an option does not suit.
+            ValueError: If a size or an option is invalid.
         """
         super().__init__()
         if log_std_mode not in LOG_STD_MODES:

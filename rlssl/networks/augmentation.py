@@ -1,4 +1,4 @@
-"""What the RL loss sees of images: augmented in training, cut to the middle in acting."""
+"""Augments the images of the RL loss."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,11 +18,10 @@ from rlssl.networks.encoders import Encoder, Layout, image_layout, is_image
 from rlssl.networks.update_rng import UpdateRNG
 from rlssl.peers import ALONE, Peers, RowRange
 
-#: Column of the observations as the RL loss saw them, where they are augmented; Columns.OBS stays
-#: raw.
+#: Column of the augmented observations that the RL loss reads; Columns.OBS stays raw.
 AUGMENTED_OBS = "augmented_obs"
 
-#: Name -> function, the name of its one option, what that must be, and its default.
+#: Name -> function, name of its one option, type and default of this option.
 AUGMENTATIONS: dict[str, tuple[Callable[..., Tensor], str, type, float]] = {
     "crop": (random_crop, "size", int, 84),
     "shift": (random_shift, "pad", int, 4),
@@ -30,7 +29,7 @@ AUGMENTATIONS: dict[str, tuple[Callable[..., Tensor], str, type, float]] = {
     "intensity": (intensity, "scale", float, 0.05),
 }
 
-#: A named augmentation and its option's value.
+#: Name of an augmentation, and the value of its option.
 Step = tuple[str, Any]
 
 
@@ -39,13 +38,17 @@ def parse_augmentation(setting: str | Mapping[str, Any] | None) -> tuple[Step, .
 
     Args:
         setting: ``"shift"``; or ``{"crop": {"size": 84}, "intensity": {"scale": 0.05}}``, applied
-            in this order; None: nothing.
+            in this order; None: no augmentation.
 
     Returns:
-        (name, value of its option) of each.
+        (name, value of its option) of each augmentation.
 
     Raises:
-        SpecError: Naming the key and the value.
+        SpecError: If the setting is invalid; the message names the key and the value.
+
+    Example:
+        >>> parse_augmentation({"crop": {"size": 84}, "intensity": None})
+        (('crop', 84), ('intensity', 0.05))
     """
     if setting is None:
         return ()
@@ -73,17 +76,17 @@ def _parse_step(name: str, options: Any) -> Step:
 
 
 class Augmentation(nn.Module):
-    """Draws a new view of every observation of a minibatch.
+    """Draws a random view of every observation of a minibatch.
 
-    What is drawn depends on the seed and the number of updates alone.
+    The draws depend only on the seed and the number of updates.
 
     Args:
-        steps: Of ``parse_augmentation``; at least one.
-        layout: Of the images, ``CHW`` or ``HWC``.
-        seed: Of the draws; None: torch's.
+        steps: From ``parse_augmentation``; at least one.
+        layout: Layout of the images, ``CHW`` or ``HWC``.
+        seed: Seed of the draws; None: the last seed of torch's global generator.
     """
 
-    #: The Learners that share the batch; set by the Learner.
+    #: The Learners that share the batch; the Learner sets this attribute.
     peers: Peers = ALONE
 
     def __init__(self, steps: tuple[Step, ...], layout: Layout, seed: int | None = None) -> None:
@@ -94,7 +97,7 @@ class Augmentation(nn.Module):
 
     @torch.no_grad()
     def forward(self, obs: Tensor) -> Tensor:
-        """[N, C, H, W] or [N, H, W, C] raw, to views of the size that the encoder was built for."""
+        """[N, C, H, W] or [N, H, W, C], raw, to views of the size that the encoder reads."""
         generator, rows = self.update_rng.generator(), self.peers.rows(len(obs))
         images = obs if self.layout == "CHW" else obs.permute(0, 3, 1, 2)
         for step in self.steps:
@@ -102,7 +105,7 @@ class Augmentation(nn.Module):
         return images if self.layout == "CHW" else images.permute(0, 2, 3, 1)
 
     def after_update(self) -> None:
-        """Turns to the next update's draws."""
+        """Starts the draws of the next update."""
         self.update_rng.after_update()
 
 
@@ -114,10 +117,16 @@ def _apply(step: Step, images: Tensor, generator: torch.Generator, rows: RowRang
 def build_augmentation(
     space: gym.Space, settings: Mapping[str, Any], encoder: Encoder, seed: int | None
 ) -> Augmentation | None:
-    """What augments the RL loss's observations; None where nothing does.
+    """Builds the augmentation of the RL loss's observations; None if no setting asks for one.
+
+    Args:
+        space: Space of one raw stacked observation.
+        settings: With the key ``augmentation``; see ``parse_augmentation``.
+        encoder: Encoder of the RL loss; its ``layout`` is used if it has one.
+        seed: See ``Augmentation``.
 
     Raises:
-        SpecError: If the observations are no images, or too small for the shift.
+        SpecError: If the setting is invalid, or the observations are not images.
     """
     steps = parse_augmentation(settings["augmentation"])
     if not steps:

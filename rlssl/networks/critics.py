@@ -1,4 +1,4 @@
-"""Critics: values of continuous actions, one or several at once."""
+"""Critics: values of continuous actions, from one or several networks at once."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,9 +13,14 @@ from rlssl.networks.layers.linear import linear
 
 
 class QCritics(nn.Module):
-    """C critics Q(latent, action) of the same shape, computed as one.
+    """C critics Q(latent, action) of the same shape, computed together.
 
-    DDPG has one, TD3 and SAC have two (the twins), each with weights of its own.
+    DDPG has one critic; TD3 and SAC have two (twins) with separate weights.
+
+    Example:
+        >>> critics = QCritics(3, 2, hidden=(8,), num_critics=2, init="fan_in", final_bound=None)
+        >>> critics(torch.ones(5, 3), torch.zeros(5, 2)).shape
+        torch.Size([2, 5])
 
     Source:
         Lillicrap et al. 2015, arXiv:1509.02971; Fujimoto et al. 2018, arXiv:1802.09477.
@@ -26,12 +31,12 @@ class QCritics(nn.Module):
         latent_dim: int,
         action_dim: int,
         *,
-        hidden: Sequence[int] = (256, 256),
-        num_critics: int = 2,
+        hidden: Sequence[int],
+        num_critics: int,
+        init: str,
+        final_bound: float | None,
         action_layer: int = 1,
         activation: str = "relu",
-        init: str = "fan_in",
-        final_bound: float | None = None,
     ) -> None:
         """Builds the layers.
 
@@ -40,15 +45,15 @@ class QCritics(nn.Module):
             action_dim: A, features of an action.
             hidden: Features of each hidden layer.
             num_critics: C.
-            action_layer: At which layer, counted from 1, the action joins; DDPG: 2. The last is
-                the output layer, ``len(hidden) + 1``.
-            activation: After every hidden layer; a key of ``encoders.ACTIVATIONS``.
             init: ``fan_in`` or ``orthogonal``; see ``ensemble.initialize``.
-            final_bound: The output layer is uniform in +-this; Lillicrap: 3e-3 (3e-4 on pixels);
-                None: as ``init``.
+            final_bound: The output layer is uniform in +-final_bound; Lillicrap: 3e-3 (3e-4 on
+                pixels); None: as ``init``.
+            action_layer: Layer that reads the action, counted from 1; DDPG: 2. The output layer is
+                ``len(hidden) + 1``.
+            activation: After every hidden layer; a key of ``encoders.ACTIVATIONS``.
 
         Raises:
-            ValueError: If a size, ``action_layer`` or an option does not suit.
+            ValueError: If a size, ``action_layer`` or an option is invalid.
         """
         super().__init__()
         sizes = [latent_dim, *check_sizes("hidden", hidden), 1]
@@ -67,8 +72,8 @@ class QCritics(nn.Module):
         self._num_critics = num_critics
         layers = []
         for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-            joins = action_dim if index == self._action_index else 0
-            layers.append(EnsembleLinear(num_critics, fan_in + joins, fan_out))
+            action_features = action_dim if index == self._action_index else 0
+            layers.append(EnsembleLinear(num_critics, fan_in + action_features, fan_out))
         for layer in layers:
             initialize(layer, init, final_bound if layer is layers[-1] else None)
         self.layers = nn.ModuleList(layers)
@@ -86,13 +91,13 @@ class QCritics(nn.Module):
         return x.squeeze(-1)
 
     def first(self, latent: Tensor, action: Tensor) -> Tensor:
-        """The first critic's values alone, [N]; half the work of two critics."""
+        """[N], values of the first critic only: half the work of two critics."""
         x = latent
         layer: Any
         for index, layer in enumerate(self.layers):
             if index == self._action_index:
                 x = torch.cat([x, action], dim=-1)
-            # A view of all of it has a gradient without zeros around it.
+            # For one critic squeeze, not an index: the gradient of an index is padded with zeros.
             parameters = (layer.weight, layer.bias)
             weight, bias = (p.squeeze(0) if self._num_critics == 1 else p[0] for p in parameters)
             x = linear(x, weight.t(), bias.squeeze(0), self._activation_of(index))

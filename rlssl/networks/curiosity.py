@@ -1,7 +1,4 @@
-"""The models of curiosity: which action was it (inverse), and where does it lead (forward).
-
-Actions are coded here as well, because both models and their loss need the same coding.
-"""
+"""Models of curiosity: inverse (predicts the action) and forward (predicts the next latent)."""
 
 import gymnasium as gym
 import torch
@@ -15,18 +12,18 @@ from rlssl.networks.heads import linear_head
 from rlssl.networks.layers.initialization import HIDDEN_GAIN, OUTPUT_GAIN
 from rlssl.networks.layers.linear import Layers
 
-# TensorFlow's default, in force in Burda's code; torch's own is 0.01.
+# TensorFlow's default, which Burda's code uses; torch's default is 0.01.
 LEAKY_SLOPE = 0.2
 
 
 class InverseModel(nn.Module):
     """Predicts the action from the latents before and after it: FC 256, ReLU, linear.
 
-    Outputs start near 0: a cross-entropy of ``log n`` at the start.
+    Outputs start near 0, so the cross-entropy starts at ``log n``.
 
     Source:
         Pathak et al. 2017, arXiv:1705.05363, section 4 and published code. Differs: orthogonal
-        initialization; multi-discrete, multi-binary and continuous actions are ours.
+        initialization. Multi-discrete, multi-binary and continuous actions are ours.
     """
 
     def __init__(self, feature_dim: int, action_space: gym.Space, hidden: int = 256) -> None:
@@ -34,11 +31,11 @@ class InverseModel(nn.Module):
 
         Args:
             feature_dim: D of a latent.
-            action_space: Of one action; see ``encode_action`` for the kinds.
+            action_space: Space of one action; see ``encode_action`` for the supported spaces.
             hidden: Features of the hidden layer.
 
         Raises:
-            SpecError: If the action space is of another kind.
+            SpecError: If the action space is not supported.
         """
         super().__init__()
         check_action_space(action_space)
@@ -52,7 +49,11 @@ class InverseModel(nn.Module):
         )
 
     def forward(self, phi: Tensor, phi_next: Tensor) -> Tensor | list[Tensor]:
-        """Two [N, D] to what ``inverse_dynamics_loss`` takes.
+        """Predicts the action between two latents, for ``inverse_dynamics_loss``.
+
+        Args:
+            phi: [N, D], latent before the action.
+            phi_next: [N, D], latent after the action.
 
         Returns:
             [N, n] logits for Discrete; a list of [N, n_j] logits for MultiDiscrete and (n_j = 2)
@@ -67,7 +68,8 @@ class InverseModel(nn.Module):
 class ForwardModel(nn.Module):
     """Predicts the next latent from a latent and an action: FC 256, ReLU, linear.
 
-    Predictions start near 0: a ``half_sum`` loss of half the squared norm of the target.
+    Predictions start near 0, so the ``half_sum`` loss starts at half the squared norm of the
+    target.
 
     Source:
         Pathak et al. 2017, arXiv:1705.05363, section 4 and published code. Differs: orthogonal
@@ -75,7 +77,7 @@ class ForwardModel(nn.Module):
     """
 
     def __init__(self, feature_dim: int, action_space: gym.Space, hidden: int = 256) -> None:
-        """Builds the layers; arguments and errors as for ``InverseModel``."""
+        """Builds the layers; for arguments and errors see ``InverseModel``."""
         super().__init__()
         self.layers = Layers(
             linear_head(feature_dim + action_dim(action_space), hidden, HIDDEN_GAIN),
@@ -84,19 +86,20 @@ class ForwardModel(nn.Module):
         )
 
     def forward(self, phi: Tensor, action: Tensor) -> Tensor:
-        """[N, D] and a coded action [N, A] to the predicted next latent [N, D]."""
+        """[N, D] and an encoded action [N, A] to the predicted next latent [N, D]."""
         return self.layers(torch.cat([phi, action], dim=-1))
 
 
 class ResidualForwardModel(nn.Module):
-    """Predicts the next latent by residual blocks that are told the action at every layer.
+    """Predicts the next latent with residual blocks; every layer also reads the action.
 
     ``x = leaky(W [phi, a])``; then ``num_blocks`` times
     ``x = x + W2 [leaky(W1 [x, a]), a]``; then ``W [x, a]``.
 
     Source:
         Burda et al. 2018, arXiv:1808.04355, published code (``dynamics.py``). Differs: orthogonal
-        initialization; gain 1 where no activation follows, as sums of blocks would grow.
+        initialization. The gain is 1 for layers without an activation, so that the sum of the
+        blocks does not grow.
     """
 
     def __init__(
@@ -110,12 +113,12 @@ class ResidualForwardModel(nn.Module):
 
         Args:
             feature_dim: D of a latent.
-            action_space: Of one action; see ``encode_action`` for the kinds.
+            action_space: Space of one action; see ``encode_action`` for the supported spaces.
             hidden: Features of every hidden layer; Burda: 512.
             num_blocks: Residual blocks of two layers; Burda: 4.
 
         Raises:
-            SpecError: If the action space is of another kind.
+            SpecError: If the action space is not supported.
         """
         super().__init__()
         actions = action_dim(action_space)
@@ -124,7 +127,7 @@ class ResidualForwardModel(nn.Module):
         self.last = linear_head(hidden + actions, feature_dim, 1.0)
 
     def forward(self, phi: Tensor, action: Tensor) -> Tensor:
-        """[N, D] and a coded action [N, A] to the predicted next latent [N, D]."""
+        """[N, D] and an encoded action [N, A] to the predicted next latent [N, D]."""
         x = F.leaky_relu(self.first(torch.cat([phi, action], dim=-1)), LEAKY_SLOPE)
         for block in self.blocks:
             x = block(x, action)
@@ -143,7 +146,7 @@ class _ResidualBlock(nn.Module):
 
 
 def _num_logits(space: gym.Space) -> list[int]:
-    """Logits of each discrete part; empty for Box."""
+    """Number of logits of each discrete part; empty for Box."""
     match space:
         case spaces.Discrete():
             return [int(space.n)]

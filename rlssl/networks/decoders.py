@@ -1,4 +1,4 @@
-"""Decoders: from latents back to observations."""
+"""Decoders: from latents to observations."""
 
 import math
 
@@ -7,20 +7,19 @@ from torch import Tensor, nn
 
 from rlssl.errors import SpecError
 from rlssl.networks.encoders import check_size
-from rlssl.networks.layers.initialization import orthogonal_init
+from rlssl.networks.layers.initialization import delta_orthogonal_, orthogonal_init
 from rlssl.networks.layers.linear import Linear
-from rlssl.networks.pixel_encoders import delta_orthogonal_
 
 
 class VectorDecoder(nn.Module):
-    """Linear, LayerNorm, ReLU, Linear: vectors out of latents.
+    """Decodes latents to vectors: Linear, LayerNorm, ReLU, Linear.
 
     Source:
-        Ours; the shape of DBC's reward decoder.
+        Ours; the layers of DBC's reward decoder.
     """
 
-    def __init__(self, latent_dim: int, output_dim: int, *, hidden: int = 512) -> None:
-        """Builds the layers, initialized as torch's.
+    def __init__(self, latent_dim: int, output_dim: int, *, hidden: int) -> None:
+        """Builds the layers with torch's default initialization.
 
         Args:
             latent_dim: D of a latent.
@@ -28,7 +27,7 @@ class VectorDecoder(nn.Module):
             hidden: Features of the hidden layer.
 
         Raises:
-            ValueError: If a size is no whole number >= 1.
+            ValueError: If a size is not a whole number >= 1.
         """
         super().__init__()
         for name, size in (("latent_dim", latent_dim), ("output_dim", output_dim)):
@@ -47,9 +46,9 @@ class VectorDecoder(nn.Module):
 
 
 class PixelDecoder(nn.Module):
-    """The mirror image of the encoder ``curl``: images out of latents.
+    """Decodes latents to images: the mirror image of the encoder ``curl``.
 
-    Linear, ReLU, then transposed 3x3 convolutions, all of stride 1 but the last, of stride 2.
+    Linear, ReLU, then transposed 3x3 convolutions. The last one has stride 2, the others stride 1.
 
     Source:
         Yarats et al. 2019, arXiv:1910.01741, published code. Differs: any height and width.
@@ -63,16 +62,16 @@ class PixelDecoder(nn.Module):
         num_layers: int = 4,
         num_filters: int = 32,
     ) -> None:
-        """Builds the layers: orthogonal, convolutions delta-orthogonal.
+        """Builds the layers: linear orthogonal, convolutions delta-orthogonal.
 
         Args:
             latent_dim: D of a latent.
             image_shape: [C, H, W].
-            num_layers: Convolutions.
-            num_filters: Channels of every convolution but the last.
+            num_layers: Number of convolutions.
+            num_filters: Channels of every convolution except the last.
 
         Raises:
-            ValueError: If a size does not suit, or the image is too small for ``num_layers``.
+            ValueError: If a size is invalid, or the image is too small for ``num_layers``.
         """
         super().__init__()
         for name, size in (
@@ -82,20 +81,22 @@ class PixelDecoder(nn.Module):
         ):
             check_size(name, size)
         channels, *sides = image_shape
-        # What the encoder's convolutions leave of each side.
+        # Sides of the feature maps behind the encoder's convolutions.
         first = [(side - 3) // 2 + 1 - 2 * (num_layers - 1) for side in sides]
         if min(first) < 1:
             raise ValueError(
                 f"image_shape {image_shape} is too small for num_layers={num_layers}: sides must "
-                f"be {4 * num_layers - 1} pixels or more."
+                f"have {4 * num_layers - 1} pixels or more."
             )
         self._first_shape = (num_filters, *first)
         self.linear = nn.Sequential(Linear(latent_dim, math.prod(self._first_shape)), nn.ReLU())
         layers: list[nn.Module] = []
         for _ in range(num_layers - 1):
             layers += [nn.ConvTranspose2d(num_filters, num_filters, 3), nn.ReLU()]
-        rest = ((sides[0] - 3) % 2, (sides[1] - 3) % 2)
-        layers.append(nn.ConvTranspose2d(num_filters, channels, 3, stride=2, output_padding=rest))
+        padding = ((sides[0] - 3) % 2, (sides[1] - 3) % 2)
+        layers.append(
+            nn.ConvTranspose2d(num_filters, channels, 3, stride=2, output_padding=padding)
+        )
         self.convolutions = nn.Sequential(*layers)
         orthogonal_init(self.linear, gain=1.0)
         for layer in layers:
@@ -110,7 +111,7 @@ class PixelDecoder(nn.Module):
 
 
 def fitting_pixel_decoder(latent_dim: int, image_shape: tuple[int, ...]) -> PixelDecoder:
-    """A PixelDecoder of four layers, or of fewer where the image is small.
+    """Builds a PixelDecoder with four layers, or with fewer layers if the image is small.
 
     Args:
         latent_dim: D of a latent.
@@ -123,7 +124,7 @@ def fitting_pixel_decoder(latent_dim: int, image_shape: tuple[int, ...]) -> Pixe
     num_layers = min(4, (min(height, width) + 1) // 4)
     if num_layers < 1:
         raise SpecError(
-            f"images of {height} x {width} pixels are too small for a decoder: 3 x 3 are needed. "
+            f"images of {height} x {width} pixels are too small for a decoder, which needs 3 x 3. "
             "Leave the decoder out."
         )
     return PixelDecoder(latent_dim, (channels, height, width), num_layers=num_layers)
@@ -132,14 +133,14 @@ def fitting_pixel_decoder(latent_dim: int, image_shape: tuple[int, ...]) -> Pixe
 def quantize_pixels(
     pixels: Tensor, *, bits: int = 5, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Images with fewer levels, dithered and centered: what a PixelDecoder is compared with.
+    """Reduces, dithers and centers the levels of images: the targets of a PixelDecoder.
 
     ``(floor(pixels / 2^(8 - bits)) + U[0, 1)) / 2^bits - 0.5``.
 
     Args:
         pixels: [N, ...], in [0, 255], any dtype.
-        bits: Levels are ``2^bits``; from 1 to 8.
-        generator: UpdateRNG, on its own device; None: torch's global one.
+        bits: The images get ``2^bits`` levels; from 1 to 8.
+        generator: Draws the dither, on the generator's device; None: torch's global generator.
 
     Returns:
         [N, ...], float, in [-0.5, 0.5).
@@ -148,7 +149,7 @@ def quantize_pixels(
         ValueError: If ``bits`` is out of range.
 
     Source:
-        Kingma and Dhariwal 2018, arXiv:1807.03039 (Glow), as SAC-AE's published code has it.
+        Kingma and Dhariwal 2018, arXiv:1807.03039 (Glow), as in the published code of SAC-AE.
     """
     if not 1 <= bits <= 8:
         raise ValueError(f"bits must be in [1, 8]; got {bits}.")

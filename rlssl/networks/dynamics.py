@@ -1,4 +1,4 @@
-"""Models of what follows in latent space: the next latent, and the reward."""
+"""Models of latent dynamics: predict the next latent and the reward."""
 
 import torch
 from torch import Tensor, nn
@@ -8,26 +8,32 @@ from rlssl.networks.layers.ensemble import EnsembleLayerNorm, EnsembleLinear
 from rlssl.networks.layers.linear import Layers, Linear
 from rlssl.peers import RowRange
 
-#: What a model predicts, and how bisimulation compares its predictions.
+#: What a model predicts, and how bisimulation compares the predictions.
 TRANSITION_KINDS = ("smooth_l1", "deterministic", "probabilistic", "ensemble")
 
-#: Bounds of a predicted deviation.
+#: Bounds of a predicted standard deviation.
 MIN_STD, MAX_STD = 1e-4, 10.0
 
 
 class TransitionModel(nn.Module):
     """Predicts the next latent from a latent and an action.
 
-    Linear, LayerNorm, ReLU, then the mean, and the deviation of a Gaussian where the kind has one:
+    Linear, LayerNorm, ReLU, then the mean. Some kinds also predict a standard deviation (std),
     ``1e-4 + (10 - 1e-4) * sigmoid(x)``. Kinds:
 
-    ================= ==================== ========================================================
-    ``smooth_l1``     mean                 the published code's ``''``; bisimulation compares means
-                                           by their smooth L1
-    ``deterministic`` mean                 the same network; compared as Gaussians of deviation 0
-    ``probabilistic`` mean and deviation   a Gaussian
-    ``ensemble``      5 times both         five Gaussians, each with weights of its own
-    ================= ==================== ========================================================
+    ================= ============== ==============================================================
+    ``smooth_l1``     mean           ``''`` in the published code; bisimulation compares means by
+                                     their smooth L1
+    ``deterministic`` mean           the same network; compared as Gaussians with std 0
+    ``probabilistic`` mean and std   a Gaussian
+    ``ensemble``      K means, stds  K Gaussians with separate weights; published code: 5
+    ================= ============== ==============================================================
+
+    Example:
+        >>> model = TransitionModel(4, 2, kind="ensemble", hidden=8, num_models=3)
+        >>> mean, std = model(torch.zeros(6, 4), torch.zeros(6, 2))
+        >>> mean.shape, model.sample(mean, std).shape
+        (torch.Size([3, 6, 4]), torch.Size([6, 4]))
 
     Source:
         Zhang et al. 2020, arXiv:2006.10742, published code (``transition_model.py``).
@@ -38,21 +44,21 @@ class TransitionModel(nn.Module):
         latent_dim: int,
         action_dim: int,
         *,
-        kind: str = "smooth_l1",
-        hidden: int = 512,
-        num_models: int = 5,
+        kind: str,
+        hidden: int,
+        num_models: int,
     ) -> None:
-        """Builds the layers, initialized as torch's.
+        """Builds the layers with torch's default initialization.
 
         Args:
             latent_dim: D of a latent.
-            action_dim: A, features of a coded action.
+            action_dim: A, features of an encoded action.
             kind: One of ``TRANSITION_KINDS``.
             hidden: Features of the hidden layer.
-            num_models: K, members of an ``ensemble``; not read by the other kinds.
+            num_models: K, members of an ``ensemble``; other kinds ignore it.
 
         Raises:
-            ValueError: If a size does not suit, or the kind is unknown.
+            ValueError: If a size is invalid, or the kind is unknown.
         """
         super().__init__()
         if kind not in TRANSITION_KINDS:
@@ -68,15 +74,15 @@ class TransitionModel(nn.Module):
         self.layers = _layers(self.num_models, latent_dim + action_dim, hidden, out_dim)
 
     def forward(self, latent: Tensor, action: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mean and deviation of the next latent.
+        """Predicts the mean and the standard deviation of the next latent.
 
         Args:
             latent: [N, D].
-            action: [N, A], coded; see ``rlssl.networks.action_encoding.encode_action``.
+            action: [N, A], encoded; see ``rlssl.networks.action_encoding.encode_action``.
 
         Returns:
-            Mean [N, D], of an ensemble [K, N, D], and the deviation of the same shape, or None
-            where the kind has none.
+            Mean [N, D], or [K, N, D] for an ensemble; and the standard deviation of the same shape,
+            or None if the kind has none.
         """
         output = self.layers(torch.cat([latent, action], dim=-1))  # [K, N, D or 2 D]
         if self.kind != "ensemble":
@@ -87,7 +93,7 @@ class TransitionModel(nn.Module):
         return mean, MIN_STD + (MAX_STD - MIN_STD) * raw_std.sigmoid()
 
     def comparable_std(self, mean: Tensor, std: Tensor | None) -> Tensor | None:
-        """The deviation as ``rlssl.losses.bisimulation_loss`` tells the kinds apart by it.
+        """The standard deviation to pass to ``rlssl.losses.bisimulation_loss``.
 
         Zeros for ``deterministic``, None for ``smooth_l1``, else ``std``.
         """
@@ -101,17 +107,21 @@ class TransitionModel(nn.Module):
         generator: torch.Generator | None = None,
         rows: RowRange | None = None,
     ) -> Tensor:
-        """Draws next latents from a prediction; of an ensemble, one member is drawn for all rows.
+        """Samples next latents from a prediction.
+
+        For an ensemble, one member is drawn for all rows.
 
         Args:
-            mean: As ``forward`` gives it.
-            std: As ``forward`` gives it.
-            generator: UpdateRNG, on its own device; None: torch's global one.
-            rows: Of which larger batch these are a part, so that it is drawn for as a whole; None:
-                of none.
+            mean: From ``forward``.
+            std: From ``forward``.
+            generator: Draws the noise, on the generator's device; None: torch's global generator.
+            rows: (first, total) if these N rows are a part of a larger batch. Noise is then drawn
+                for the whole batch, so that the Learners together draw the noise of one Learner.
+                None: the rows are the whole batch.
 
         Returns:
-            [N, D]; the mean itself where there is no deviation. Gradients flow into both.
+            [N, D]; the mean itself if there is no standard deviation. Gradients flow into mean and
+            standard deviation.
         """
         device = None if generator is None else generator.device
         if self.kind == "ensemble":
@@ -129,23 +139,22 @@ class TransitionModel(nn.Module):
 class RewardModel(nn.Module):
     """Predicts the reward: Linear, LayerNorm, ReLU, Linear.
 
-    DBC asks it for the reward of a predicted next latent alone, DeepMDP for that of a latent and
-    the action taken there.
+    In DBC, it reads a predicted next latent. In DeepMDP, it reads a latent and the action taken.
 
     Source:
         Zhang et al. 2020, arXiv:2006.10742, published code (``sac_ae.py``, ``bisim_agent.py``).
     """
 
-    def __init__(self, latent_dim: int, action_dim: int = 0, *, hidden: int = 512) -> None:
-        """Builds the layers, initialized as torch's.
+    def __init__(self, latent_dim: int, action_dim: int = 0, *, hidden: int) -> None:
+        """Builds the layers with torch's default initialization.
 
         Args:
             latent_dim: D of a latent.
-            action_dim: A, features of a coded action; 0: no action is read.
+            action_dim: A, features of an encoded action; 0: the model reads no action.
             hidden: Features of the hidden layer.
 
         Raises:
-            ValueError: If a size does not suit.
+            ValueError: If a size is invalid.
         """
         super().__init__()
         for name, size in (("latent_dim", latent_dim), ("hidden", hidden)):
@@ -161,17 +170,17 @@ class RewardModel(nn.Module):
         )
 
     def forward(self, latent: Tensor, action: Tensor | None = None) -> Tensor:
-        """Rewards.
+        """Predicts rewards.
 
         Args:
             latent: [N, D].
-            action: [N, A], where the model reads one; else None.
+            action: [N, A] if the model reads actions, else None.
 
         Returns:
             [N].
 
         Raises:
-            ValueError: If an action is given that is not read, or missing.
+            ValueError: If the model reads actions and gets none, or the other way round.
         """
         if (action is not None) != self._reads_actions:
             needed = "needs an action" if self._reads_actions else "reads no action"

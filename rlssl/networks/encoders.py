@@ -1,10 +1,9 @@
-"""Encoders: from the raw observations of a space to latent vectors.
+"""Encoders: from raw observations of a space to latents.
 
-An encoder is a module ``Class(observation_space, **config)`` with an attribute ``output_dim``.
-Its ``forward`` takes observations as the space has them, batched and stacked, of any dtype
-(uint8 included; a dict or tuple of tensors for a composite space), and gives [N, output_dim].
-Scaling, one-hot coding and the move of channels to the front happen inside. The encoders of
-images are in ``pixel_encoders``.
+An encoder is a module ``Class(observation_space, **config)`` with an attribute ``output_dim``. Its
+``forward`` reads a batch of stacked observations of the space, of any dtype including uint8 (a dict
+or tuple of tensors for a composite space), and returns [N, output_dim]. The encoder itself scales,
+encodes one-hot and moves channels to the front. Encoders of images are in ``pixel_encoders``.
 """
 
 import inspect
@@ -27,9 +26,10 @@ from rlssl.registry import ENCODERS
 
 Layout = Literal["CHW", "HWC"]
 
-# Below it, the strides of the Nature convolutions leave no pixel.
+#: Smallest side for the Nature convolutions.
 MIN_NATURE_PIXELS = 36
 
+#: Name -> activation.
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
@@ -41,28 +41,35 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Encoder(nn.Module):
-    """What every encoder has; a registered one may be any module that has it too."""
+    """Base of the built-in encoders. A registered encoder may be any module with ``output_dim``."""
 
-    #: D of the latents [N, D] that ``forward`` gives.
+    #: D of the latents [N, D] that ``forward`` returns.
     output_dim: int
 
 
 def build_encoder(
     observation_space: gym.Space, name: str | None = None, config: Mapping[str, Any] | None = None
 ) -> Encoder:
-    """Builds the encoder of a name, or the one that suits the space.
+    """Builds an encoder by name, or the default encoder of the space.
 
     Args:
-        observation_space: Of one observation, frames stacked, without the batch.
-        name: As registered; None: chosen by ``default_encoder_name``.
+        observation_space: Space of one observation with stacked frames, without a batch dimension.
+        name: Registered name; None: chosen by ``default_encoder_name``.
         config: Keyword arguments of the encoder.
 
     Returns:
-        A module, [N, ...] to [N, output_dim], with the attribute ``output_dim``.
+        A module from [N, ...] to [N, output_dim], with the attribute ``output_dim``.
 
     Raises:
         SpecError: If the name or a key of the config is unknown, or the encoder cannot read the
             space.
+
+    Example:
+        >>> encoder = build_encoder(spaces.Box(-1, 1, (4,)), "mlp", {"hidden": [32, 16]})
+        >>> encoder.output_dim
+        16
+        >>> encoder(torch.zeros(5, 4)).shape
+        torch.Size([5, 16])
     """
     name = name or default_encoder_name(observation_space)
     encoder_class = ENCODERS[name]
@@ -75,13 +82,19 @@ def build_encoder(
 
 
 def default_encoder_name(observation_space: gym.Space) -> str:
-    """The name of the encoder that suits a space when none is asked for.
+    """Name of the encoder that is used for a space if the user names none.
 
-    Vectors and discrete spaces: ``mlp``. Images: ``small_cnn`` below 36 pixels, else ``nature``.
-    Dict and Tuple: ``dict``.
+    Vectors and discrete spaces: ``mlp``. Images: ``small_cnn`` if a side is below 36 pixels, else
+    ``nature``. Dict and Tuple: ``dict``.
 
     Raises:
-        SpecError: If no built-in encoder suits the space.
+        SpecError: If the space has no default encoder.
+
+    Example:
+        >>> default_encoder_name(spaces.Box(0, 255, (84, 84, 3), "uint8"))
+        'nature'
+        >>> default_encoder_name(spaces.Discrete(5))
+        'mlp'
     """
     match observation_space:
         case spaces.Dict() | spaces.Tuple():
@@ -94,7 +107,7 @@ def default_encoder_name(observation_space: gym.Space) -> str:
             _, height, width = channels_first(observation_space, image_layout(observation_space))
             return "small_cnn" if min(height, width) < MIN_NATURE_PIXELS else "nature"
     raise SpecError(
-        f"no encoder is chosen for the observation space {observation_space}: wrap the environment "
+        f"the observation space {observation_space} has no default encoder: wrap the environment "
         "so that it gives a vector or an image of three dimensions (gymnasium's "
         "FlattenObservation or ReshapeObservation), or name an encoder ('mlp' flattens any Box)."
     )
@@ -111,14 +124,20 @@ def are_frames(space: gym.Space | None) -> bool:
 
 
 def image_layout(space: gym.Space) -> Layout:
-    """Which axis of a three-dimensional Box holds the channels.
+    """Guesses which axis of a three-dimensional Box holds the channels.
 
-    A square image tells by its two equal sides, since stacked frames may have more channels than
-    pixels: (80, 7, 7) is CHW. Otherwise the smaller of the first and the last axis is the
-    channels; a tie is CHW.
+    If exactly two neighboring axes are equal, they are the sides of a square image. So (80, 7, 7)
+    is CHW, although stacked frames have more channels than pixels. Otherwise the smaller one of the
+    first and the last axis holds the channels; if they are equal: CHW.
 
     Raises:
         SpecError: If the space is not a Box of three dimensions.
+
+    Example:
+        >>> image_layout(spaces.Box(0, 255, (84, 84, 3), "uint8"))
+        'HWC'
+        >>> image_layout(spaces.Box(0, 255, (80, 7, 7), "uint8"))
+        'CHW'
     """
     if not is_image(space):
         raise SpecError(
@@ -132,14 +151,18 @@ def image_layout(space: gym.Space) -> Layout:
 
 
 def one_hot(values: Tensor, space: gym.Space) -> Tensor:
-    """One-hot coding of discrete values.
+    """Encodes discrete values one-hot.
 
     Args:
-        values: [N] of a Discrete, [N, ...] of a MultiDiscrete; any dtype, ``start`` included.
+        values: [N] for a Discrete, [N, ...] for a MultiDiscrete; any dtype, ``start`` included.
         space: The Discrete or MultiDiscrete.
 
     Returns:
-        [N, flat_dim(space)], float, one block of columns a discrete part.
+        [N, flat_dim(space)], float, one block of columns per discrete part.
+
+    Example:
+        >>> one_hot(torch.tensor([[1, 0]]), spaces.MultiDiscrete([2, 3])).tolist()
+        [[0.0, 1.0, 1.0, 0.0, 0.0]]
     """
     if isinstance(space, spaces.Discrete):
         return F.one_hot(values.long().reshape(-1) - int(space.start), int(space.n)).float()
@@ -154,10 +177,14 @@ def one_hot(values: Tensor, space: gym.Space) -> Tensor:
 
 
 def flat_dim(space: gym.Space) -> int:
-    """Number of features of a flattened member of a space, discrete values one-hot coded.
+    """Number of features of a flattened element of a space, with discrete values one-hot.
 
     Raises:
         SpecError: If the space is not a Box, Discrete, MultiDiscrete or MultiBinary.
+
+    Example:
+        >>> flat_dim(spaces.Box(-1, 1, (2, 3))), flat_dim(spaces.MultiDiscrete([2, 3]))
+        (6, 5)
     """
     match space:
         case spaces.Discrete():
@@ -173,10 +200,15 @@ def flat_dim(space: gym.Space) -> int:
 
 
 class MLP(Encoder):
-    """Flattens any Box or discrete space and applies linear layers.
+    """Flattens observations of any Box or discrete space and applies linear layers.
 
-    Discrete values are one-hot coded; integer images are scaled to [0, 1]; integer vectors are
-    cast to float, and not scaled.
+    Discrete values are encoded one-hot. Integer images are scaled to [0, 1]. Integer vectors are
+    cast to float but not scaled.
+
+    Example:
+        >>> encoder = MLP(spaces.Discrete(3), hidden=(8,), activation="relu")
+        >>> encoder(torch.tensor([0, 2])).shape
+        torch.Size([2, 8])
     """
 
     def __init__(
@@ -190,11 +222,11 @@ class MLP(Encoder):
 
         Args:
             observation_space: Box of any shape, Discrete, MultiDiscrete or MultiBinary.
-            hidden: Features of each layer; the last is ``output_dim``.
+            hidden: Features of each layer; the last entry is ``output_dim``.
             activation: After every layer; a key of ``ACTIVATIONS``.
 
         Raises:
-            SpecError: If the space, a size or the activation does not suit.
+            SpecError: If the space, a size or the activation is invalid.
         """
         super().__init__()
         self.observation_space = observation_space
@@ -217,9 +249,15 @@ class MLP(Encoder):
 
 
 class DictEncoder(Encoder):
-    """One encoder a key, their latents concatenated and mixed by a linear layer and ReLU.
+    """Encodes each key, concatenates the latents and applies a linear layer and ReLU.
 
     A Tuple is read as a Dict with the keys "0", "1", ...
+
+    Example:
+        >>> space = spaces.Dict({"speed": spaces.Box(-1, 1, (2,)), "gear": spaces.Discrete(5)})
+        >>> encoder = DictEncoder(space, hidden=32)
+        >>> encoder({"speed": torch.zeros(4, 2), "gear": torch.tensor([0, 1, 2, 3])}).shape
+        torch.Size([4, 32])
     """
 
     def __init__(
@@ -229,17 +267,17 @@ class DictEncoder(Encoder):
         hidden: int = 256,
         encoders: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """Builds one encoder a key, and the layer that mixes them.
+        """Builds one encoder per key, and the layer that mixes their latents.
 
         Args:
-            observation_space: Dict or Tuple; nested ones are encoded by a DictEncoder of theirs.
+            observation_space: Dict or Tuple. A nested Dict or Tuple gets another DictEncoder.
             hidden: Features of the mixing layer: ``output_dim``.
-            encoders: For some keys, ``{"name": ..., "config": {...}}``, both optional; the other
-                keys get the encoder that suits their space.
+            encoders: For some keys, ``{"name": ..., "config": {...}}``, both optional. Other keys
+                get the default encoder of their space.
 
         Raises:
-            SpecError: If the space is no Dict or Tuple, a key is unknown, or no encoder suits the
-                space of a key.
+            SpecError: If the space is not a Dict or Tuple, a key is unknown, or the space of a key
+                has no default encoder.
         """
         super().__init__()
         parts = _sub_spaces(observation_space)
@@ -250,21 +288,25 @@ class DictEncoder(Encoder):
         check_size("hidden", hidden)
         self._keys = list(parts)
         built = [_build_part(key, part, chosen.get(key, {})) for key, part in parts.items()]
-        # A ModuleList, because a ModuleDict refuses keys with a dot.
+        # A ModuleList, because a ModuleDict does not accept keys with a dot.
         self.encoders = nn.ModuleList(built)
         width = sum(encoder.output_dim for encoder in built)
         self.mix = orthogonal_init(Layers(Linear(width, hidden), nn.ReLU()))
         self.output_dim = hidden
 
     def forward(self, obs: Mapping[str, Any] | Sequence[Any]) -> Tensor:
-        """A dict or tuple of [N, ...], as the space has it, to [N, output_dim]."""
+        """A dict or tuple of [N, ...], like the space, to [N, output_dim]."""
         parts = [obs[key] for key in self._keys] if isinstance(obs, Mapping) else list(obs)
         latents = [encoder(part) for encoder, part in zip(self.encoders, parts, strict=True)]
         return self.mix(torch.cat(latents, dim=-1))
 
 
 def make_activation(name: str) -> nn.Module:
-    """The activation of a name; a SpecError with a suggestion for an unknown one."""
+    """Builds an activation by name.
+
+    Raises:
+        SpecError: If the name is unknown; the message suggests a name.
+    """
     _check_known([name], ACTIVATIONS, "activation")
     return ACTIVATIONS[name]()
 
@@ -275,7 +317,7 @@ def _build_part(key: str, space: gym.Space, choice: Mapping[str, Any]) -> Encode
     except SpecError as error:
         raise SpecError(
             f"observation key {key!r}: {error} A wrapper (gymnasium's FilterObservation) can also "
-            "drop the key."
+            "remove the key."
         ) from error
 
 
@@ -285,20 +327,24 @@ def _sub_spaces(space: gym.Space) -> dict[str, gym.Space]:
     if isinstance(space, spaces.Tuple):
         return {str(index): part for index, part in enumerate(space.spaces)}
     raise SpecError(
-        f"encoder 'dict' reads a Dict or Tuple; got {space}. Name another encoder, or none: one is "
-        "chosen from the space."
+        f"encoder 'dict' reads a Dict or Tuple; got {space}. Name another encoder, or none for the "
+        "default of the space."
     )
 
 
 def channels_first(space: gym.Space, layout: Layout) -> tuple[int, int, int]:
-    """Channels, height and width of an image space whose layout is known."""
-    assert space.shape is not None and len(space.shape) == 3  # image_layout has refused others
+    """Channels, height and width of an image space with the given layout."""
+    assert space.shape is not None and len(space.shape) == 3  # image_layout refuses other spaces
     first, middle, last = space.shape
     return (first, middle, last) if layout == "CHW" else (last, first, middle)
 
 
 def integer_scale(space: gym.Space) -> float:
-    """1 / the largest value of an integer or boolean Box; 1.0 for a floating one."""
+    """1 / largest value for an integer or boolean Box; 1.0 for a floating Box.
+
+    Raises:
+        SpecError: If an integer Box is unbounded or its largest value is not > 0.
+    """
     assert isinstance(space, spaces.Box)
     if np.issubdtype(space.dtype, np.floating):
         return 1.0
@@ -306,8 +352,8 @@ def integer_scale(space: gym.Space) -> float:
     unbounded = space.dtype not in (np.bool_, np.uint8) and highest >= np.iinfo(space.dtype).max
     if unbounded or highest <= 0:
         raise SpecError(
-            f"an integer image is scaled by 1 / high, but high is {highest:g} in {space}: declare "
-            "the largest value that occurs, or give floats."
+            f"an integer image is scaled by 1 / high, but high is {highest:g} in {space}: set high "
+            "to the largest value that occurs, or use floats."
         )
     return 1.0 / highest
 
@@ -319,7 +365,7 @@ def check_size(name: str, size: int) -> None:
 
 
 def check_sizes(name: str, sizes: Sequence[int]) -> list[int]:
-    """The sizes as a list; a SpecError unless they are whole numbers >= 1."""
+    """Returns the sizes as a list; raises a SpecError unless they are whole numbers >= 1."""
     is_list = isinstance(sizes, Sequence) and not isinstance(sizes, str)
     if not is_list or any(type(size) is not int or size < 1 for size in sizes):
         raise SpecError(f"{name} must list features, whole numbers >= 1, as [64, 64]; got {sizes}.")

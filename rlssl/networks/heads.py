@@ -1,4 +1,4 @@
-"""Output layers: from a latent to values, logits or the parameters of a Gaussian."""
+"""Output layers: from latents to values, logits or the parameters of a Gaussian."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -14,44 +14,63 @@ from rlssl.networks.layers.linear import Layers, Linear
 def linear_head(in_dim: int, out_dim: int, gain: float) -> nn.Linear:
     """One linear layer, [N, in_dim] to [N, out_dim], orthogonal with the given gain, zero bias.
 
-    Usual gains: 0.01 for logits (a policy near uniform at the start), 1.0 for values.
+    Usual gains: 0.01 for logits (the policy starts near uniform), 1.0 for values.
+
+    Example:
+        >>> head = linear_head(8, 3, gain=0.01)
+        >>> logits = head(torch.ones(2, 8))
+        >>> logits.shape, bool((logits.abs() < 0.1).all())
+        (torch.Size([2, 3]), True)
     """
     return orthogonal_init(Linear(in_dim, out_dim), gain)
 
 
 class GaussianHead(nn.Module):
-    """A Gaussian whose mean depends on the latent and whose deviation does not.
+    """A Gaussian whose mean depends on the latent and whose standard deviation does not.
 
-    ``log_std`` is one learned number a dimension of the action, 0 at the start: deviation 1.
+    ``log_std`` is one learned number per dimension of the action. It starts at 0, so the standard
+    deviation starts at 1.
+
+    Example:
+        >>> output = GaussianHead(8, action_dim=2)(torch.ones(4, 8))
+        >>> output.shape, output[0, 2:].tolist()
+        (torch.Size([4, 4]), [0.0, 0.0])
 
     Source:
         Schulman et al. 2017, arXiv:1707.06347, section 6.1.
     """
 
     def __init__(self, in_dim: int, action_dim: int) -> None:
-        """Builds the layer; ``in_dim`` and ``action_dim`` count features."""
+        """Builds the layer for ``in_dim`` features and ``action_dim`` dimensions of the action."""
         super().__init__()
         self.mean = linear_head(in_dim, action_dim, OUTPUT_GAIN)
         self.log_std = nn.Parameter(torch.zeros(action_dim))
 
     def forward(self, latent: Tensor) -> Tensor:
-        """[N, in_dim] to [N, 2 * action_dim]: means, then logarithms of the deviations (nats)."""
+        """[N, in_dim] to [N, 2 * action_dim]: means, then logarithms of the stds (nats)."""
         mean = self.mean(latent)
         return torch.cat([mean, self.log_std.expand_as(mean)], dim=-1)
 
 
-#: From the features of the input and of the output to a layer, such as ``NoisyLinear``.
+#: (features of the input, features of the output) to a layer, such as ``NoisyLinear``.
 LinearFactory = Callable[[int, int], nn.Module]
 
 
 class QHead(nn.Module):
-    """Values of discrete actions, or distributions of returns; dueling where asked.
+    """Values of discrete actions, or distributions of their returns; plain or dueling.
 
-    Dueling streams V (of the state) and B (of the actions), each with hidden layers of its own::
+    A dueling head has two streams with separate hidden layers, V (state) and B (actions)::
 
         Q(a) = V + B(a) - mean_a' B(a')
 
-    With distributions this holds for every atom's logit.
+    With distributions, this formula applies to the logit of every atom.
+
+    Example:
+        >>> latent = torch.zeros(5, 8)
+        >>> QHead(8, 3, num_atoms=None, dueling=True, hidden=(16,))(latent).shape
+        torch.Size([5, 3])
+        >>> QHead(8, 3, num_atoms=51, dueling=True, hidden=(16,))(latent).shape
+        torch.Size([5, 3, 51])
 
     Source:
         Wang et al. 2016, arXiv:1511.06581, eq. 9; Hessel et al. 2018, arXiv:1710.02298.
@@ -63,9 +82,9 @@ class QHead(nn.Module):
         latent_dim: int,
         num_actions: int,
         *,
-        num_atoms: int | None = None,
-        dueling: bool = True,
-        hidden: Sequence[int] = (512,),
+        num_atoms: int | None,
+        dueling: bool,
+        hidden: Sequence[int],
         activation: str = "relu",
         make_linear: LinearFactory | None = None,
     ) -> None:
@@ -75,15 +94,15 @@ class QHead(nn.Module):
             latent_dim: Features of a latent.
             num_actions: A.
             num_atoms: Atoms of each action's distribution; None: plain values.
-            dueling: Whether values have streams of their own for state and actions.
-            hidden: Features of each hidden layer, of either stream; may be empty.
+            dueling: Whether state and actions have separate streams.
+            hidden: Features of each hidden layer of a stream; may be empty.
             activation: After every hidden layer; a key of ``encoders.ACTIVATIONS``.
-            make_linear: Builds each layer, for instance
-                ``functools.partial(NoisyLinear, sigma0=0.1)``, which initializes it as well; None:
-                linear layers, orthogonal (gain 0.01 to the logits of atoms, 1 to values).
+            make_linear: Builds and initializes each layer, for example a
+                ``functools.partial(NoisyLinear, ...)``. None: orthogonal linear layers; the output
+                layer has gain 0.01 for logits of atoms, 1 for values.
 
         Raises:
-            ValueError: If a size or the activation does not suit.
+            ValueError: If a size or the activation is invalid.
         """
         super().__init__()
         for name, size in (("latent_dim", latent_dim), ("num_actions", num_actions)):

@@ -1,9 +1,8 @@
-"""Encoders of images: stacked frames of any integer or floating dtype to latent vectors."""
+"""Encoders of images: stacked frames of any integer or floating dtype to latents."""
 
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import gymnasium as gym
 import torch
@@ -20,24 +19,28 @@ from rlssl.networks.encoders import (
     image_layout,
     integer_scale,
 )
-from rlssl.networks.layers.initialization import HIDDEN_GAIN, orthogonal_init
-from rlssl.networks.layers.linear import Linear, linear
+from rlssl.networks.layers.initialization import (
+    HIDDEN_GAIN,
+    delta_orthogonal_,
+    orthogonal_init,
+)
+from rlssl.networks.layers.linear import Linear, MapLinear
 
-# Below it, two valid 3x3 convolutions leave no pixel.
+#: Smallest side for two 3x3 convolutions without padding.
 MIN_VALID_PIXELS = 5
-# Below it, two valid 5x5 convolutions of stride 5 leave no pixel.
+#: Smallest side for two 5x5 convolutions of stride 5.
 MIN_DATA_EFFICIENT_PIXELS = 25
 
-#: Pixels whose feature maps fit a core's cache: 8 images of 84 x 84. A pass over pieces of this
-#: size takes a tenth less than one over a batch of 128.
+#: Pixels whose feature maps fit the cache of a core: 8 images of 84 x 84. A forward pass over
+#: pieces of this size takes 10 % less time than over a batch of 128.
 _PIECE_PIXELS = 8 * 84 * 84
 
 
 class ImageEncoder(Encoder):
-    """What the encoders of images share: layout, scaling, and the size of the output.
+    """Base of the encoders of images: layout, scaling and output size.
 
-    A subclass gives ``_make_layers(channels, height, width)``; what that needs is set before
-    ``super().__init__``.
+    A subclass defines ``_make_layers(channels, height, width)``. It sets the attributes that this
+    method reads before it calls ``super().__init__``.
     """
 
     #: Added to scaled images.
@@ -53,14 +56,14 @@ class ImageEncoder(Encoder):
         """Builds the layers.
 
         Args:
-            observation_space: Box of three dimensions. Integer images are scaled to [0, 1],
-                floating ones are taken as they are.
+            observation_space: Box of three dimensions. Integer images are scaled to [0, 1];
+                floating images are not scaled.
             layout: ``CHW`` or ``HWC``; None: ``image_layout`` of the space.
-            channels_last: Whether convolutions run in torch's channels-last memory format: the
-                same numbers up to rounding, at another speed.
+            channels_last: Whether convolutions use torch's channels-last memory format. It changes
+                the speed, and the numbers only by rounding.
 
         Raises:
-            SpecError: If the space is no image, or too small for the encoder.
+            SpecError: If the space is not an image, or is too small for the encoder.
         """
         super().__init__()
         guessed = image_layout(observation_space)
@@ -82,7 +85,7 @@ class ImageEncoder(Encoder):
         return orthogonal_init(layers)
 
     def forward(self, obs: Tensor) -> Tensor:
-        """[N, C, H, W] or [N, H, W, C], any dtype, to [N, output_dim]; see ``take_head``."""
+        """[N, C, H, W] or [N, H, W, C], any dtype, to [N, output_dim] (see ``take_head``)."""
         if not self._in_pieces or obs.device.type != "cpu":
             return self._encode(obs)
         pieces = [self._encode(piece) for piece in obs.split(self._piece_rows())]
@@ -92,20 +95,20 @@ class ImageEncoder(Encoder):
         images = obs if self.layout == "CHW" else obs.permute(0, 3, 1, 2)
         images = images.to(torch.float32, memory_format=self._memory_format)
         if self._scale != 1.0:
-            # In place where the images are a copy already.
+            # In place if the images are already a copy.
             images = images * self._scale if images.dtype == obs.dtype else images.mul_(self._scale)
         if self._shift != 0.0:
             images = images + self._shift if images.dtype == obs.dtype else images.add_(self._shift)
         return self.layers(images)
 
     def take_head(self) -> nn.Sequential:
-        """Takes away the layers behind the convolutions: latents are the convolutions' features.
+        """Removes the layers behind the convolutions, so that features become the latents.
 
-        In channels-last format features that a linear layer reads stay maps, [N, C, H, W].
+        In channels-last format, features for a linear layer stay maps, [N, C, H, W].
 
         Returns:
-            What was taken, features to [N, the former output_dim]; empty where the convolutions'
-            features were the latents.
+            The removed layers: features to [N, former output_dim]. Empty if the encoder has no
+            layers behind its convolutions.
         """
         kinds = [type(layer) for layer in self.layers]
         end = kinds.index(nn.Flatten) + 1 if nn.Flatten in kinds else len(kinds)
@@ -125,48 +128,19 @@ class ImageEncoder(Encoder):
         return max(1, _PIECE_PIXELS // (height * width)) * torch.get_num_threads()
 
 
-class MapLinear(nn.Module):
-    """A linear layer that reads maps [N, C, H, W] in channels-last format, where they lie.
-
-    Its weight is [out_features, C, H, W], in that format, too: nothing is copied, neither for
-    features nor for gradients. A state of the ``nn.Linear`` it replaces can be loaded.
-
-    Args:
-        linear: Whose numbers it takes over.
-        shape: C, H, W.
-    """
-
-    def __init__(self, linear: nn.Linear, shape: Sequence[int]) -> None:
-        super().__init__()
-        maps = linear.weight.detach().unflatten(1, tuple(shape))
-        self.weight = nn.Parameter(maps.contiguous(memory_format=torch.channels_last))
-        self.bias = linear.bias
-
-    def forward(self, features: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, out_features]."""
-        rows, weight = (maps.permute(0, 2, 3, 1).flatten(1) for maps in (features, self.weight))
-        return linear(rows, weight, self.bias)
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        out_features, *shape = self.weight.shape
-        return f"{tuple(shape)}, {out_features}"
-
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        key = f"{prefix}weight"
-        if key in state and state[key].ndim == 2:
-            state[key] = state[key].unflatten(1, self.weight.shape[1:])
-        super()._load_from_state_dict(state, prefix, *args)
-
-
 class SmallCNN(ImageEncoder):
-    """Two 3x3 convolutions (16, 32) and one linear layer (128): grids of a few dozen cells.
+    """Two 3x3 convolutions (16, 32) and one linear layer (128), for grids of a few dozen cells.
 
-    Images below 5 pixels are padded by one, so that every size works.
+    Images with a side below 5 pixels are padded by one pixel, so every size works.
+
+    Example:
+        >>> encoder = SmallCNN(gym.spaces.Box(0, 255, (7, 7, 3), "uint8"))
+        >>> encoder(torch.zeros(2, 7, 7, 3, dtype=torch.uint8)).shape
+        torch.Size([2, 128])
 
     Source:
-        Ours. MinAtar's network (Young and Tian 2019, arXiv:1903.03176) has the first convolution
-        and the linear layer alone.
+        Ours. MinAtar's network (Young and Tian 2019, arXiv:1903.03176) has only the first
+        convolution and the linear layer.
     """
 
     def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
@@ -184,6 +158,11 @@ class SmallCNN(ImageEncoder):
 
 class NatureCNN(ImageEncoder):
     """Three convolutions (32 8x8/4, 64 4x4/2, 64 3x3/1) and one linear layer (512), ReLU.
+
+    Example:
+        >>> encoder = NatureCNN(gym.spaces.Box(0, 255, (4, 84, 84), "uint8"))
+        >>> encoder(torch.zeros(2, 4, 84, 84, dtype=torch.uint8)).shape
+        torch.Size([2, 512])
 
     Source:
         Mnih et al. 2015, Nature 518. Differs: orthogonal initialization.
@@ -205,18 +184,22 @@ class NatureCNN(ImageEncoder):
 
 
 class ICMCNN(ImageEncoder):
-    """Four convolutions (32 3x3/2, SAME padding), ELU: 288 features of 42 x 42 pixels.
+    """Four convolutions (32 3x3/2, SAME padding), ELU: 288 features for 42 x 42 pixels.
+
+    Example:
+        >>> ICMCNN(gym.spaces.Box(0, 255, (42, 42, 4), "uint8")).output_dim
+        288
 
     Source:
         Pathak et al. 2017, arXiv:1705.05363, section 4 and published code (``universeHead``).
-        Differs: orthogonal initialization in place of Glorot's.
+        Differs: orthogonal instead of Glorot initialization.
     """
 
     def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
         layers: list[nn.Module] = []
         for fan_in in (channels, 32, 32, 32):
-            # TensorFlow's SAME at stride 2: odd sides get a pixel at both ends, even ones at the
-            # far end alone.
+            # TensorFlow's SAME padding at stride 2: odd sides get a pixel at both ends, even sides
+            # get one only at the far end.
             padding = (width % 2, 1, height % 2, 1)
             layers += [nn.ZeroPad2d(padding), nn.Conv2d(fan_in, 32, 3, stride=2), nn.ELU()]
             height, width = (height + 1) // 2, (width + 1) // 2
@@ -224,13 +207,18 @@ class ICMCNN(ImageEncoder):
 
 
 class CURLCNN(ImageEncoder):
-    """SAC-AE's encoder, also of CURL: 3x3 convolutions, a linear layer, LayerNorm.
+    """Encoder of SAC-AE and CURL: 3x3 convolutions with ReLU, a linear layer, LayerNorm.
 
-    The first convolution has stride 2, the others 1; ReLU. 84 x 84 pixels leave 35 x 35.
+    The first convolution has stride 2, the others have stride 1. 84 x 84 pixels become 35 x 35.
+
+    Example:
+        >>> encoder = CURLCNN(gym.spaces.Box(0, 255, (9, 84, 84), "uint8"))
+        >>> encoder(torch.zeros(2, 9, 84, 84, dtype=torch.uint8)).shape
+        torch.Size([2, 50])
 
     Source:
         Yarats et al. 2019, arXiv:1910.01741; Laskin et al. 2020, arXiv:2004.04136, published code,
-        which applies no tanh; the paper's pseudocode has a hidden layer of 1024 and a tanh.
+        which has no tanh. The pseudocode of the paper has a hidden layer of 1024 and a tanh.
     """
 
     def __init__(
@@ -251,17 +239,18 @@ class CURLCNN(ImageEncoder):
         Args:
             observation_space: See ``ImageEncoder``.
             feature_dim: Features after the linear layer: ``output_dim``.
-            num_layers: Convolutions; each after the first takes 2 pixels a side.
+            num_layers: Number of convolutions. Each convolution after the first one shortens each
+                side by 2 pixels.
             num_filters: Channels of every convolution.
             tanh: Whether a tanh follows the LayerNorm.
-            centered: Whether integer images are scaled to [-0.5, 0.5] instead, as DrQ-v2 does.
-            init: Of the convolutions: ``delta_orthogonal`` (SAC-AE, CURL) or ``orthogonal``
-                (DrQ-v2), both of gain sqrt(2).
+            centered: Whether integer images are scaled to [-0.5, 0.5], as in DrQ-v2.
+            init: Initialization of the convolutions: ``delta_orthogonal`` (SAC-AE, CURL) or
+                ``orthogonal`` (DrQ-v2), both with gain sqrt(2).
             layout: See ``ImageEncoder``.
             channels_last: See ``ImageEncoder``.
 
         Raises:
-            SpecError: If a size does not suit, or the images are too small for ``num_layers``.
+            SpecError: If a size is invalid, or the images are too small for ``num_layers``.
         """
         for name, size in (
             ("feature_dim", feature_dim),
@@ -283,7 +272,7 @@ class CURLCNN(ImageEncoder):
         layers: list[nn.Module] = []
         sizes = [channels, *[self._num_filters] * self._num_layers]
         for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-            # In place: the maps before the ReLU are as large, and nobody needs them.
+            # In place, to save memory: the maps before the ReLU are not needed again.
             layers += [
                 nn.Conv2d(fan_in, fan_out, 3, stride=1 if index else 2),
                 nn.ReLU(inplace=True),
@@ -305,7 +294,11 @@ class CURLCNN(ImageEncoder):
 
 
 class DataEfficientCNN(ImageEncoder):
-    """Two convolutions (32 5x5/5, 64 5x5/5), ReLU: 576 features of 84 x 84 pixels.
+    """Two convolutions (32 5x5/5, 64 5x5/5), ReLU: 576 features for 84 x 84 pixels.
+
+    Example:
+        >>> DataEfficientCNN(gym.spaces.Box(0, 255, (4, 84, 84), "uint8")).output_dim
+        576
 
     Source:
         van Hasselt et al. 2019, arXiv:1906.05243 (data-efficient Rainbow). Differs: orthogonal
@@ -324,15 +317,20 @@ class DataEfficientCNN(ImageEncoder):
 
 
 class ImpalaResNet(ImageEncoder):
-    """IMPALA's residual network: sections of a 3x3 convolution, max-pooling 3x3/2 and two blocks.
+    """Residual network of IMPALA.
 
-    A block is ``x + conv(relu(conv(relu(x))))``. After the sections ReLU, one linear layer, ReLU.
-    Each section halves the sides, rounding up, so that every size works.
+    Each section has a 3x3 convolution, max-pooling 3x3/2 and two residual blocks
+    ``x + conv(relu(conv(relu(x))))``. After the sections: ReLU, one linear layer, ReLU. Each
+    section halves the sides and rounds up, so every size works.
+
+    Example:
+        >>> ImpalaResNet(gym.spaces.Box(0, 255, (4, 84, 84), "uint8")).output_dim
+        256
 
     Source:
-        Espeholt et al. 2018, arXiv:1802.01561, figure 3, right, without its LSTM. Differs:
-        orthogonal initialization, the second convolution of a block divided by the square root of
-        the number of blocks, so that the latents keep the scale of a network without blocks.
+        Espeholt et al. 2018, arXiv:1802.01561, figure 3, right, without the LSTM. Differs:
+        orthogonal initialization. The second convolution of a block is divided by the square root
+        of the number of blocks, so the latents have the same scale as without blocks.
     """
 
     _num_blocks = 2
@@ -350,13 +348,13 @@ class ImpalaResNet(ImageEncoder):
 
         Args:
             observation_space: See ``ImageEncoder``.
-            channels: Of each section.
+            channels: Channels of each section.
             hidden: Features of the linear layer: ``output_dim``.
             layout: See ``ImageEncoder``.
             channels_last: See ``ImageEncoder``.
 
         Raises:
-            SpecError: If a size does not suit.
+            SpecError: If a size is invalid.
         """
         check_size("hidden", hidden)
         self._channels, self._hidden = check_sizes("channels", channels), hidden
@@ -389,32 +387,10 @@ class _ResidualBlock(nn.Module):
         return images + self.second(self.first(images.relu()).relu())
 
 
-def delta_orthogonal_(weight: Tensor, gain: float = HIDDEN_GAIN) -> Tensor:
-    """Makes a convolution an orthogonal map of its center pixel; the other taps are 0.
-
-    Draws from torch's global generator, as ``orthogonal_init``.
-
-    Args:
-        weight: [C_out, C_in, k, k], k odd. Changed in place.
-        gain: Singular value of the center.
-
-    Returns:
-        The same tensor.
-
-    Source:
-        Xiao et al. 2018, arXiv:1806.05393.
-    """
-    with torch.no_grad():
-        center = weight.shape[2] // 2, weight.shape[3] // 2
-        weight.zero_()
-        weight[:, :, *center] = nn.init.orthogonal_(weight.new_empty(weight.shape[:2]), gain)
-    return weight
-
-
 def _check_pixels(name: str, height: int, width: int, *, least: int, fix: str = "Use") -> None:
     if min(height, width) < least:
         raise SpecError(
-            f"encoder '{name}' needs images of {least} pixels a side or more; got "
+            f"encoder '{name}' needs images of {least} pixels per side or more; got "
             f"{height} x {width}. {fix} the encoder 'small_cnn'."
         )
 

@@ -1,4 +1,4 @@
-"""Recurrent cores: a memory between an encoder and the heads."""
+"""Recurrent networks: a memory between an encoder and the heads."""
 
 import itertools
 from collections.abc import Mapping
@@ -12,26 +12,30 @@ from torch import Tensor, nn
 from rlssl.errors import SpecError, suggest
 from rlssl.networks.encoders import check_size
 
-#: A state: tensors [N, H] under these keys. Zeros before the first step of an episode.
+#: Keys of a recurrent state, whose tensors are [N, H]. Zeros before the first step of an episode.
 STATE_KEYS = ("hidden", "cell")
 
 
 @dataclass(frozen=True)
 class LSTMConfig:
-    """``model.lstm``."""
+    """Settings of ``model.lstm``."""
 
     # Features of the output and of the cell; >= 1; 256 as in A3C (Mnih et al. 2016) and IMPALA.
     hidden: int = 256
-    # Steps that a gradient goes back at most, and rows a sequence has in a minibatch; >= 1; 20 as
-    # in A3C's published codes.
+    # Largest number of steps that a gradient flows back, and rows of a sequence in a minibatch;
+    # >= 1; 20 as in the published codes of A3C.
     sequence_length: int = 20
 
     @classmethod
     def parse(cls, options: Mapping[str, Any] | None) -> Self | None:
-        """From ``model.lstm``: None is no memory, {} the defaults.
+        """Reads ``model.lstm``: None means no memory, {} means the defaults.
 
         Raises:
-            SpecError: Naming the option and the value.
+            SpecError: If an option is unknown or invalid; the message names option and value.
+
+        Example:
+            >>> LSTMConfig.parse({"hidden": 8})
+            LSTMConfig(hidden=8, sequence_length=20)
         """
         if options is None:
             return None
@@ -46,18 +50,25 @@ class LSTMConfig:
         return cls(**options)
 
     def options(self) -> dict[str, int]:
-        """What `parse` reads."""
+        """The mapping that ``parse`` reads."""
         return asdict(self)
 
 
 class LSTM(nn.Module):
-    """One layer of LSTM cells over latents.
+    """One LSTM layer over latents.
 
-    Weights are orthogonal with gain 1, biases zero except the forget gate's, 1, so that at the
-    start a cell keeps most of what it holds.
+    Weights are orthogonal with gain 1. Biases are zero, except for the forget gate, whose bias is
+    1: an untrained cell then keeps most of its state.
+
+    Example:
+        >>> lstm = LSTM(4, hidden=8)
+        >>> state = {key: torch.zeros(2, 8) for key in STATE_KEYS}
+        >>> outputs, state = lstm(torch.zeros(2, 5, 4), state)
+        >>> outputs.shape, state["hidden"].shape
+        (torch.Size([2, 5, 8]), torch.Size([2, 8]))
 
     Source:
-        Hochreiter and Schmidhuber 1997; the forget gate's bias: Jozefowicz et al. 2015.
+        Hochreiter and Schmidhuber 1997; bias of the forget gate: Jozefowicz et al. 2015.
     """
 
     def __init__(self, input_dim: int, hidden: int) -> None:
@@ -81,29 +92,29 @@ class LSTM(nn.Module):
             else:
                 nn.init.zeros_(parameter)
         with torch.no_grad():
-            # Torch's order of the gates: input, forget, cell, output.
+            # Order of the gates in torch: input, forget, cell, output.
             self.cells.state_dict()["bias_ih_l0"][hidden : 2 * hidden] = 1.0
 
     def initial_state(self) -> dict[str, np.ndarray]:
-        """The state before an episode's first step: zeros, [H] each."""
+        """State before the first step of an episode: zeros [H]."""
         return {key: np.zeros(self.output_dim, np.float32) for key in STATE_KEYS}
 
     def forward(
         self, latents: Tensor, state: Mapping[str, Tensor], resets: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Runs over sequences.
+        """Processes sequences of equal length.
 
         Args:
             latents: [B, T, D].
-            state: hidden and cell, [B, H], before the first step.
-            resets: [B, T], bool: steps that begin an episode; the state before them is zero, and
-                no gradient flows across. None: none does.
+            state: ``hidden`` and ``cell``, [B, H], before the first step.
+            resets: [B, T], bool: first steps of episodes. The state before them is zero, and no
+                gradient flows across them. None: no step is a first step.
 
         Returns:
-            [B, T, H], and the state after the last step.
+            Outputs [B, T, H], and the state after the last step.
         """
         hidden, cell = (state[key].to(latents.dtype).unsqueeze(0) for key in STATE_KEYS)
-        # Parts of time within which no sequence is reset.
+        # Bounds of time ranges in which no sequence is reset.
         bounds = [0, latents.shape[1]]
         if resets is not None:
             later = resets[:, 1:].any(dim=0).nonzero().squeeze(-1) + 1
@@ -111,7 +122,7 @@ class LSTM(nn.Module):
         outputs = []
         for start, stop in itertools.pairwise(bounds):
             if resets is not None:
-                # Not multiplied by zero: what was before may hold anything.
+                # Filled, not multiplied by zero: the old state may contain inf or nan.
                 begins = resets[:, start].unsqueeze(-1)
                 hidden, cell = (x.masked_fill(begins, 0.0) for x in (hidden, cell))
             output, (hidden, cell) = self.cells(latents[:, start:stop], (hidden, cell))
@@ -122,28 +133,29 @@ class LSTM(nn.Module):
     def over_rows(
         self, latents: Tensor, states: Mapping[str, Tensor], begins: Tensor | None = None
     ) -> Tensor:
-        """Runs over sequences that lie behind each other as rows, of any lengths.
+        """Processes concatenated sequences of any lengths.
 
-        Sequences are padded with zeros in here alone, behind their last row, where they change no
-        other row.
+        Internally, sequences are padded with zeros after their last row. The padding changes no
+        output.
 
         Args:
             latents: [N, D].
-            states: hidden and cell, [N, H], before each row; read where a sequence begins.
-            begins: [N], bool, True in row 0: where sequences begin. None: each row is one.
+            states: ``hidden`` and ``cell``, [N, H], before each row. Read only at the first row of
+                each sequence.
+            begins: [N], bool: first rows of sequences; True in row 0. None: each row is a sequence.
 
         Returns:
             [N, H].
 
         Raises:
-            ValueError: If row 0 begins no sequence.
+            ValueError: If row 0 is not the first row of a sequence.
         """
         if begins is None or not len(latents):
             output, _ = self(latents.unsqueeze(1), states)
             return output.squeeze(1)
         starts = begins.nonzero().squeeze(-1)
         if not len(starts) or starts[0] != 0:
-            raise ValueError("the first row must begin a sequence; keep sequences whole.")
+            raise ValueError("row 0 must be the first row of a sequence; do not cut sequences.")
         sequence = begins.cumsum(0) - 1
         step = torch.arange(len(latents), device=latents.device) - starts[sequence]
         padded = latents.new_zeros(len(starts), int(step.max()) + 1, latents.shape[1])

@@ -1,4 +1,4 @@
-"""The encoder of the RL loss, built from the settings of `model`: cropped, and its precision."""
+"""Builds the encoder of the RL loss from the settings of ``model``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,21 +8,19 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rlssl.augmentations import (
-    center_crop,
-)
+from rlssl.augmentations import center_crop
 from rlssl.errors import SpecError
 from rlssl.networks.augmentation import parse_augmentation
 from rlssl.networks.encoders import Encoder, Layout, build_encoder, image_layout, is_image
 
 
 class CenterCropped(Encoder):
-    """An encoder of crops, which cuts larger images to their middle.
+    """Wraps an encoder of crops: center-crops larger images first.
 
     Args:
-        encoder: Takes images of ``size`` pixels a side.
-        size: Pixels.
-        layout: Of the images.
+        encoder: Reads images with sides of ``size`` pixels.
+        size: Side of the crop, pixels.
+        layout: Layout of the images.
     """
 
     def __init__(self, encoder: Encoder, size: int, layout: Layout) -> None:
@@ -31,7 +29,7 @@ class CenterCropped(Encoder):
         self.output_dim = encoder.output_dim
 
     def forward(self, obs: Tensor) -> Tensor:
-        """[N, C, H, W] or [N, H, W, C], of ``size`` pixels or more, to [N, output_dim]."""
+        """[N, C, H, W] or [N, H, W, C], sides of ``size`` pixels or more, to [N, output_dim]."""
         if self.layout == "CHW":
             return self.encoder(center_crop(obs, self.size))
         cropped = center_crop(obs.permute(0, 3, 1, 2), self.size)
@@ -39,7 +37,7 @@ class CenterCropped(Encoder):
 
 
 class BFloat16(Encoder):
-    """An encoder that computes in bfloat16 where torch's autocast thinks it safe.
+    """Wraps an encoder: computes in bfloat16 where torch's autocast allows it.
 
     Weights, gradients and latents stay float32.
     """
@@ -59,21 +57,21 @@ class BFloat16(Encoder):
 
 
 def crop_size(setting: str | Mapping[str, Any] | None) -> int | None:
-    """Side of the crop in ``model.augmentation``, pixels; None: no crop."""
+    """Side of the crop in ``model.augmentation``, pixels; None if it has no crop."""
     size: int | None = dict(parse_augmentation(setting)).get("crop")
     return size
 
 
 def build_rl_encoder(space: gym.Space, settings: Mapping[str, Any]) -> Encoder:
-    """The encoder of the RL loss, as ``.model()`` describes it.
+    """Builds the encoder of the RL loss from the settings of ``.model()``.
 
     Args:
-        space: Of one raw stacked observation, which the encoder takes; crops of it, too, where
-            ``augmentation`` has a crop.
-        settings: encoder, encoder_config, augmentation, precision.
+        space: Space of one raw stacked observation. If ``augmentation`` has a crop, the encoder
+            reads both raw observations and crops.
+        settings: ``encoder``, ``encoder_config``, ``augmentation`` and ``precision``.
 
     Raises:
-        SpecError: If they do not fit each other, or the space.
+        SpecError: If the settings do not fit each other or the space.
     """
     size = crop_size(settings["augmentation"])
     seen = space if size is None else _cropped_space(space, size)
@@ -92,7 +90,7 @@ def _cropped_space(space: gym.Space, size: int) -> spaces.Box:
     if size > min(space.shape[side] for side in sides):
         raise SpecError(
             f"model.augmentation.crop.size must be at most the side of the images, {space.shape}; "
-            f"got {size}. Render larger ones (env.size) or crop less."
+            f"got {size}. Render larger images (env.size) or use a smaller crop."
         )
     shape = [size if axis in sides else length for axis, length in enumerate(space.shape)]
     low, high = float(space.low.min()), float(space.high.max())

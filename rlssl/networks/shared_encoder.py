@@ -1,4 +1,4 @@
-"""The way from an encoder's features into actors and critics, and what they share of encoders."""
+"""Encoders that actor and critics share, and the projections behind them."""
 
 from typing import Any
 
@@ -13,9 +13,14 @@ _CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 class Trunk(nn.Sequential):
-    """Linear layer, LayerNorm, and a tanh where asked: [N, in_dim] to [N, output_dim].
+    """Linear layer, LayerNorm and an optional tanh: [N, in_dim] to [N, output_dim].
 
     CURL and SAC-AE have no tanh; DrQ-v2 has one.
+
+    Example:
+        >>> import torch
+        >>> Trunk(100, 50, tanh=True)(torch.ones(2, 100)).shape
+        torch.Size([2, 50])
 
     Source:
         Yarats et al. 2019, arXiv:1910.01741; Yarats et al. 2021, arXiv:2107.09645.
@@ -29,11 +34,11 @@ class Trunk(nn.Sequential):
         Args:
             in_dim: Features of the input.
             output_dim: Features of the output.
-            tanh: Whether a tanh ends it.
+            tanh: Whether a tanh follows the LayerNorm.
             init: See ``rlssl.networks.layers.ensemble.initialize``.
 
         Raises:
-            ValueError: If a size is no whole number >= 1, or ``init`` is unknown.
+            ValueError: If a size is not a whole number >= 1, or ``init`` is unknown.
         """
         for name, size in (("in_dim", in_dim), ("output_dim", output_dim)):
             check_size(name, size)
@@ -44,13 +49,13 @@ class Trunk(nn.Sequential):
 
 
 class SharedEncoder(Encoder):
-    """An encoder in two parts: features that another network reads, too, and its own projection.
+    """An encoder in two parts: shared features, and a projection.
 
-    ``encoder(obs) = projection(features(obs))``.
+    ``encoder(obs) = projection(features(obs))``. Another network may also read the features.
 
     Args:
-        body: [N, ...] observations to features [N, F].
-        projection: [N, F] to [N, D].
+        body: Observations [N, ...] to features [N, F].
+        projection: Features [N, F] to latents [N, D].
         output_dim: D.
     """
 
@@ -67,21 +72,24 @@ class SharedEncoder(Encoder):
         return latents
 
     def features(self, obs: Any) -> Tensor:
-        """[N, F]; those that were kept, if they are of this very object."""
+        """[N, F]; the kept features if ``obs`` is the object that they were computed from."""
         if self._kept is not None and self._kept[0] is obs:
             return self._kept[1]
         features: Tensor = self.body(obs)
         return features
 
     def keep(self, obs: Any) -> Tensor:
-        """[N, F], with their graph, which ``features`` gives out until the next ``forget``."""
+        """Computes features [N, F] and keeps them, with their graph, until ``forget``.
+
+        Until then, ``features`` returns the kept features for the same object ``obs``.
+        """
         self._kept = None
         features = self.features(obs)
         self._kept = (obs, features)
         return features
 
     def forget(self) -> None:
-        """To be called whenever the weights or the observations have changed."""
+        """Drops kept features. Call it whenever weights or observations have changed."""
         self._kept = None
 
 
@@ -89,11 +97,19 @@ def share_convolutions(encoder: Encoder) -> Encoder:
     """Splits an encoder of images behind its convolutions, in place.
 
     Args:
-        encoder: One that ``build_encoder`` gave, or a wrapper with the attribute ``encoder``.
+        encoder: From ``build_encoder``, or a wrapper with the attribute ``encoder``.
 
     Returns:
-        A `SharedEncoder`: of the convolutions and what follows; or, of any other encoder that has
-        convolutions, all of it and nothing. Without convolutions, ``encoder`` itself.
+        For an ImageEncoder: a SharedEncoder whose body is the convolutions and whose projection is
+        the layers behind them. For another encoder with convolutions: a SharedEncoder whose body is
+        the whole encoder and whose projection is empty. Without convolutions: ``encoder``.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> from rlssl.networks.pixel_encoders import CURLCNN
+        >>> shared = share_convolutions(CURLCNN(gym.spaces.Box(0, 255, (3, 21, 21), "uint8")))
+        >>> [type(layer).__name__ for layer in shared.projection]
+        ['Linear', 'LayerNorm']
     """
     if not any(isinstance(layer, _CONVOLUTIONS) for layer in encoder.modules()):
         return encoder

@@ -1,4 +1,4 @@
-"""Random draws that depend on a seed and the number of updates alone."""
+"""Random draws that depend only on a seed and the number of updates."""
 
 import numpy as np
 import torch
@@ -6,40 +6,48 @@ from torch import Tensor, nn
 
 
 class UpdateRNG(nn.Module):
-    """A generator that starts anew with every update.
+    """Provides a random generator that is seeded again for every update.
 
-    What is drawn for an update does not depend on what else draws from torch's global generator,
-    and a restored run draws on.
+    The draws of an update do not depend on other users of torch's global generator. A restored run
+    continues with the same draws.
 
     Args:
-        seed: None: the one that torch's global generator was last seeded with.
+        seed: None: the last seed of torch's global generator.
+
+    Example:
+        >>> rng = UpdateRNG(seed=0)
+        >>> first, again = (torch.rand(2, generator=rng.generator()) for _ in range(2))
+        >>> rng.after_update()
+        >>> later = torch.rand(2, generator=rng.generator())
+        >>> torch.equal(first, again), torch.equal(first, later)
+        (True, False)
     """
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__()
-        # 31 bits, because RLlib's checkpoints make int32 of it.
+        # 31 bits, because RLlib's checkpoints convert it to int32.
         self._seed = (torch.initial_seed() if seed is None else seed) % 2**31
         self._num_updates = 0
 
     @property
     def num_updates(self) -> int:
-        """Updates made so far."""
+        """Number of updates so far."""
         return self._num_updates
 
     def generator(self) -> torch.Generator:
-        """The generator of this update, from its start; on the CPU."""
-        # SeedSequence, because torch's generator takes 32 bits, and neighbours start alike.
+        """A new generator of this update, on the CPU."""
+        # SeedSequence: torch's generator uses 32 bits, and similar seeds give similar first draws.
         mixed = np.random.SeedSequence((self._seed, self._num_updates)).generate_state(1)
         return torch.Generator().manual_seed(int(mixed[0]))
 
     def after_update(self) -> None:
-        """Turns to the next update's."""
+        """Starts the next update."""
         self._num_updates += 1
 
     def get_extra_state(self) -> Tensor:
-        """What is drawn next: [2], the seed and the number of updates."""
+        """[2], the seed and the number of updates."""
         return torch.tensor([self._seed, self._num_updates], dtype=torch.int64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restores what ``get_extra_state`` gave."""
+        """Restores the result of ``get_extra_state``."""
         self._seed, self._num_updates = (int(value) for value in state)

@@ -1,4 +1,6 @@
-"""Critics: twins equal two networks, where the action joins, how they start."""
+"""Critics: twins equal two networks, the layer that reads the action, initial weights."""
+
+from typing import Any
 
 import pytest
 import torch
@@ -8,12 +10,23 @@ from rlssl.networks.critics import QCritics
 from rlssl.networks.layers.ensemble import EnsembleLinear
 
 
+def critics_of(latent_dim: int, action_dim: int, **options: Any) -> QCritics:
+    given = {
+        "hidden": (256, 256),
+        "num_critics": 2,
+        "init": "fan_in",
+        "final_bound": None,
+        **options,
+    }
+    return QCritics(latent_dim, action_dim, **given)
+
+
 def ensemble_layers(critics: QCritics) -> list[EnsembleLinear]:
     return [layer for layer in critics.layers if isinstance(layer, EnsembleLinear)]
 
 
 def separate(critics: QCritics, member: int) -> list[nn.Linear]:
-    """One critic's layers as plain ones, with the same weights."""
+    """The layers of one critic as nn.Linear, with the same weights."""
     layers = []
     for layer in ensemble_layers(critics):
         plain = nn.Linear(layer.weight.shape[1], layer.weight.shape[2])
@@ -29,7 +42,7 @@ def separate(critics: QCritics, member: int) -> list[nn.Linear]:
 def test_critics_equal_separate_networks_with_the_same_weights(
     action_layer: int, num_critics: int
 ) -> None:
-    critics = QCritics(5, 2, hidden=(16, 8), num_critics=num_critics, action_layer=action_layer)
+    critics = critics_of(5, 2, hidden=(16, 8), num_critics=num_critics, action_layer=action_layer)
     latent, action = torch.randn(9, 5), torch.randn(9, 2)
     values = critics(latent, action)
     assert values.shape == (num_critics, 9)
@@ -47,9 +60,9 @@ def test_critics_equal_separate_networks_with_the_same_weights(
             torch.testing.assert_close(joint.weight.grad[member].T, plain.weight.grad)
 
 
-def test_both_twins_see_the_latent_and_the_action() -> None:
+def test_both_twins_read_the_latent_and_the_action() -> None:
     for action_layer in (1, 2):
-        critics = QCritics(3, 2, hidden=(32, 32), action_layer=action_layer)
+        critics = critics_of(3, 2, hidden=(32, 32), action_layer=action_layer)
         latent, action = (
             torch.randn(4, 3, requires_grad=True),
             torch.randn(4, 2, requires_grad=True),
@@ -59,13 +72,15 @@ def test_both_twins_see_the_latent_and_the_action() -> None:
             assert all(gradient.abs().sum() > 0 for gradient in gradients)
 
 
-def test_twins_start_differently() -> None:
-    first, second = QCritics(3, 2)(torch.randn(4, 3), torch.randn(4, 2))
+def test_twins_have_different_initial_weights() -> None:
+    first, second = critics_of(3, 2)(torch.randn(4, 3), torch.randn(4, 2))
     assert not torch.allclose(first, second)
 
 
 def test_final_bound_makes_values_start_small() -> None:
-    critics = QCritics(3, 2, hidden=(400, 300), action_layer=2, init="orthogonal", final_bound=3e-3)
+    critics = critics_of(
+        3, 2, hidden=(400, 300), action_layer=2, init="orthogonal", final_bound=3e-3
+    )
     layers = ensemble_layers(critics)
     assert layers[-1].weight.abs().max() <= 3e-3 and layers[-1].bias.abs().max() <= 3e-3
     assert [tuple(layer.weight.shape) for layer in layers] == [
@@ -90,4 +105,4 @@ def test_final_bound_makes_values_start_small() -> None:
 )
 def test_bad_options_are_named(arguments: dict, match: str) -> None:
     with pytest.raises(ValueError, match=match):
-        QCritics(**{"latent_dim": 4, "action_dim": 2, **arguments})
+        critics_of(**{"latent_dim": 4, "action_dim": 2, **arguments})

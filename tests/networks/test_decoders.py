@@ -1,4 +1,4 @@
-"""Decoders: shapes for any image, what they can learn, and the images they are compared with."""
+"""Decoders: shapes for any image size, fitting an image, quantized target images."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,12 @@ from rlssl.networks.encoders import build_encoder
 def test_vectors() -> None:
     assert VectorDecoder(6, 11, hidden=16)(torch.randn(5, 6)).shape == (5, 11)
     with pytest.raises(ValueError, match="output_dim must be a whole number >= 1; got 0"):
-        VectorDecoder(6, 0)
+        VectorDecoder(6, 0, hidden=16)
 
 
 @pytest.mark.parametrize("shape", [(3, 84, 84), (9, 84, 84), (1, 64, 48), (2, 25, 30)])
 @pytest.mark.parametrize("num_layers", [2, 4])
-def test_images_of_any_size_come_back_from_what_the_encoder_gives(
+def test_latents_of_the_encoder_are_decoded_to_images_of_any_size(
     shape: tuple[int, int, int], num_layers: int
 ) -> None:
     space = spaces.Box(0, 255, shape, np.uint8)
@@ -27,13 +27,13 @@ def test_images_of_any_size_come_back_from_what_the_encoder_gives(
     assert decoder(latent).shape == (2, *shape)
 
 
-def test_convolutions_see_as_many_pixels_as_the_encoder_leaves() -> None:
-    # 84 x 84 pixels: 41 after the stride of 2, then 39, 37, 35.
+def test_first_maps_of_the_decoder_have_the_size_of_the_last_maps_of_the_encoder() -> None:
+    # 84 x 84 pixels: 41 after the convolution with stride 2, then 39, 37, 35.
     decoder = PixelDecoder(50, (9, 84, 84))
     assert decoder.linear(torch.zeros(1, 50)).shape == (1, 32 * 35 * 35)
 
 
-def test_too_small_an_image_is_refused_with_the_least_side() -> None:
+def test_error_for_a_too_small_image_names_the_smallest_side() -> None:
     with pytest.raises(ValueError, match="15 pixels or more"):
         PixelDecoder(50, (3, 14, 84))
     PixelDecoder(50, (3, 15, 84))
@@ -51,12 +51,13 @@ def test_decoder_can_be_fitted_to_an_image() -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    # The best single number would leave the variance, 0.083: about the first loss.
+    # The loss of the best constant image is the variance 0.083: about the first loss.
     assert losses[-1] < 0.25 * losses[0]
 
 
 def test_quantized_pixels_by_hand() -> None:
-    # 5 bits: levels of 8. 0 -> 0, 7 -> 0, 8 -> 1, 255 -> 31; dither adds up to one level of 1/32.
+    # 5 bits: a level has 8 values. 0 -> 0, 7 -> 0, 8 -> 1, 255 -> 31. The dither adds less than
+    # one level, 1/32.
     pixels = torch.tensor([0, 7, 8, 255], dtype=torch.uint8).repeat(1000, 1)
     values = quantize_pixels(pixels, generator=torch.Generator().manual_seed(0))
     low = torch.tensor([0.0, 0.0, 1.0, 31.0]) / 32 - 0.5

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from rlssl.networks.encoders import Encoder, build_encoder
 from rlssl.networks.heads import linear_head
-from rlssl.networks.pixel_encoders import MapLinear, delta_orthogonal_
 from rlssl.registry import ENCODERS
 
 PIXEL_ENCODERS = ["small_cnn", "nature", "icm", "curl", "data_efficient", "impala"]
@@ -35,9 +34,9 @@ def num_parameters(*modules: nn.Module) -> int:
 
 
 def test_nature_has_1_69_million_parameters_with_its_head() -> None:
-    # Convolutions 4*32*8*8 + 32 = 8,224, 32*64*4*4 + 64 = 32,832, 64*64*3*3 + 64 = 36,928; 84 ->
-    # 20 -> 9 -> 7 pixels, so the linear layer has 7*7*64*512 + 512 = 1,606,144: 1,684,128. A head
-    # of 6 actions adds 512*6 + 6 = 3,078.
+    # Convolutions 4*32*8*8 + 32 = 8,224, 32*64*4*4 + 64 = 32,832, 64*64*3*3 + 64 = 36,928. Sides
+    # are 84 -> 20 -> 9 -> 7 pixels: the linear layer has 7*7*64*512 + 512 = 1,606,144. Sum:
+    # 1,684,128. A head of 6 actions adds 512*6 + 6 = 3,078.
     encoder = build("nature", 4, 84, 84)
     assert num_parameters(encoder) == 1_684_128
     assert num_parameters(encoder, linear_head(512, 6, 0.01)) == 1_687_206
@@ -59,7 +58,7 @@ def test_curl_encoder_options_change_the_layers() -> None:
     assert [(c.out_channels, c.stride[0]) for c in convolutions] == [(4, 2), (4, 1)]
     latents = encoder(pixels(5, 3, 20, 20))
     assert latents.shape == (5, 7) and latents.abs().max() < 1
-    # Without the tanh, what LayerNorm leaves: mean 0, deviation 1 of every latent.
+    # Without the tanh, LayerNorm is last: every latent has mean 0.
     plain = build("curl", 3, 20, 20, feature_dim=7)(pixels(5, 3, 20, 20))
     torch.testing.assert_close(plain.mean(1), torch.zeros(5), atol=1e-5, rtol=0)
 
@@ -69,20 +68,13 @@ def test_curl_encoder_starts_delta_orthogonal() -> None:
     for layer in encoder.layers:
         if isinstance(layer, nn.Conv2d):
             center = layer.weight.detach()[:, :, 1, 1]
-            # Every singular value is the gain of ReLU, and nothing is outside the center.
+            # Every singular value is the gain of ReLU; weights outside the center are 0.
             singular = torch.linalg.svdvals(center)
             torch.testing.assert_close(singular, torch.full_like(singular, 2**0.5))
             assert layer.weight.count_nonzero() == center.count_nonzero()
             assert layer.bias is not None and not layer.bias.any()
     singular = torch.linalg.svdvals(encoder.layers[-2].weight.detach())
     torch.testing.assert_close(singular, torch.ones(50))
-
-
-def test_delta_orthogonal_convolution_maps_pixels_one_by_one() -> None:
-    weight = delta_orthogonal_(torch.empty(8, 4, 3, 3), gain=1.0)
-    images = torch.randn(1, 4, 5, 5, generator=torch.Generator().manual_seed(0))
-    mapped = nn.functional.conv2d(images, weight, padding=1)
-    torch.testing.assert_close(mapped.norm(dim=1), images.norm(dim=1))
 
 
 def test_data_efficient_gives_576_features() -> None:
@@ -102,7 +94,7 @@ def test_impala_has_three_sections_of_two_blocks() -> None:
     assert build("impala", 3, 20, 20, channels=[8], hidden=10).output_dim == 10
 
 
-def test_residual_block_of_impala_adds_to_what_it_is_given() -> None:
+def test_residual_block_of_impala_adds_to_its_input() -> None:
     encoder: Any = build("impala", 3, 20, 20)
     block = next(layer for layer in encoder.layers if hasattr(layer, "second"))
     images = torch.randn(2, 16, 5, 5)
@@ -126,25 +118,6 @@ def test_channels_last_gives_the_same_latents_and_gradients(name: str) -> None:
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("last", [False, True])
-def test_a_linear_layer_of_maps_is_the_one_of_their_features(last: bool) -> None:
-    plain, maps = nn.Linear(3 * 4 * 5, 6), torch.randn(7, 3, 4, 5, requires_grad=True)
-    given = maps.contiguous(memory_format=torch.channels_last) if last else maps
-    layer, other = (MapLinear(linear, (3, 4, 5)) for linear in (plain, nn.Linear(60, 6)))
-    upstream = torch.randn(7, 6)
-    expected = torch.autograd.grad(plain(maps.flatten(1)), [maps, plain.weight], upstream)
-    results = torch.autograd.grad(layer(given), [maps, layer.weight], upstream)
-    assert results[1].stride() == layer.weight.stride()
-    torch.testing.assert_close(results[0], expected[0])
-    torch.testing.assert_close(results[1].flatten(1), expected[1])
-    # A state of either kind.
-    for state in (plain.state_dict(), layer.state_dict()):
-        nn.init.zeros_(other.weight)
-        other.load_state_dict(state)
-        assert torch.equal(other(given), layer(given))
-        assert other.weight.is_contiguous(memory_format=torch.channels_last)
-
-
 @pytest.mark.parametrize("name", PIXEL_ENCODERS)
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_both_layouts_of_an_image_give_the_same_latent(name: str, channels_last: bool) -> None:
@@ -155,7 +128,7 @@ def test_both_layouts_of_an_image_give_the_same_latent(name: str, channels_last:
 
 
 @pytest.mark.parametrize("name", PIXEL_ENCODERS)
-def test_weights_move_between_memory_formats(name: str) -> None:
+def test_weights_can_be_loaded_into_the_other_memory_format(name: str) -> None:
     plain, channels_last = (build(name, 4, 42, 42, channels_last=flag) for flag in (False, True))
     for parameter in plain.parameters():
         nn.init.normal_(parameter, std=0.1)
@@ -165,7 +138,7 @@ def test_weights_move_between_memory_formats(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["curl", "data_efficient", "impala"])
-def test_encoders_of_pixels_are_registered(name: str) -> None:
+def test_pixel_encoders_are_registered(name: str) -> None:
     assert issubclass(ENCODERS[name], nn.Module)
 
 
@@ -187,7 +160,7 @@ def test_smallest_image_works(side: int, name: str) -> None:
         ("impala", 20, {"hidden": 0}, "hidden must be a whole number >= 1; got 0"),
     ],
 )
-def test_wrong_requests_name_the_value_and_the_fix(
+def test_errors_name_the_value_and_the_fix(
     name: str, side: int, config: dict[str, Any], match: str
 ) -> None:
     with pytest.raises(ValueError, match=match):

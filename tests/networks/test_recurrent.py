@@ -1,4 +1,4 @@
-"""The LSTM: equal to a loop over single cells, whatever the layout of the sequences."""
+"""The LSTM: equal to a loop over single cells, for every layout of the sequences."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ def test_rows_of_uneven_sequences_equal_a_loop_over_cells(lengths: list[int]) ->
     core, num_rows = lstm(), sum(lengths)
     latents, states = torch.randn(num_rows, D), random_state(num_rows)
     begins = torch.zeros(num_rows, dtype=torch.bool)
-    # Where no sequence begins, states are not read.
+    # States are read only at the first rows of sequences; the others are nan.
     expected, row = [], 0
     for length in lengths:
         begins[row] = True
@@ -74,16 +74,16 @@ def test_rows_of_uneven_sequences_equal_a_loop_over_cells(lengths: list[int]) ->
     torch.testing.assert_close(outputs, torch.stack(expected), atol=1e-5, rtol=0)
 
 
-def test_without_beginnings_each_row_is_a_sequence() -> None:
+def test_without_first_rows_each_row_is_a_sequence() -> None:
     core, latents, states = lstm(), torch.randn(6, D), random_state(6)
     everywhere = torch.ones(6, dtype=torch.bool)
-    alone = core.over_rows(latents, states)
-    torch.testing.assert_close(alone, core.over_rows(latents, states, everywhere))
+    outputs = core.over_rows(latents, states)
+    torch.testing.assert_close(outputs, core.over_rows(latents, states, everywhere))
     expected, _ = cell_of(core)(latents, (states["hidden"], states["cell"]))
-    torch.testing.assert_close(alone, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(outputs, expected, atol=1e-5, rtol=0)
 
 
-def test_padding_behind_a_sequence_changes_nothing_not_even_garbage() -> None:
+def test_steps_after_a_sequence_do_not_change_its_outputs() -> None:
     core, latents, state = lstm(), torch.randn(B, T, D), random_state(B)
     short, _ = core(latents[:, :4], state)
     latents[:, 4:] = 1e30
@@ -91,7 +91,7 @@ def test_padding_behind_a_sequence_changes_nothing_not_even_garbage() -> None:
     torch.testing.assert_close(padded[:, :4], short, atol=1e-6, rtol=0)
 
 
-def test_what_is_before_a_reset_may_be_garbage() -> None:
+def test_state_before_a_reset_may_be_nan_or_infinite() -> None:
     core, latents = lstm(), torch.randn(B, T, D)
     resets = torch.zeros(B, T, dtype=torch.bool)
     resets[:, 0] = True
@@ -122,13 +122,13 @@ def test_no_gradient_flows_from_one_sequence_of_rows_to_another() -> None:
     assert gradient.abs().sum(-1).gt(0).tolist() == [False, False, True, True, True, False]
 
 
-def test_rows_that_begin_in_the_middle_of_a_sequence_are_refused() -> None:
+def test_rows_that_start_in_the_middle_of_a_sequence_are_refused() -> None:
     begins = torch.tensor([False, True, False])
-    with pytest.raises(ValueError, match="the first row must begin a sequence"):
+    with pytest.raises(ValueError, match="row 0 must be the first row of a sequence"):
         lstm().over_rows(torch.randn(3, D), random_state(3), begins)
 
 
-def test_starts_with_zeros_and_gates_that_keep() -> None:
+def test_initial_state_is_zero_and_the_forget_gate_has_bias_1() -> None:
     core = LSTM(D, H)
     assert {key: value.tolist() for key, value in core.initial_state().items()} == {
         "hidden": [0.0] * H,
@@ -136,7 +136,7 @@ def test_starts_with_zeros_and_gates_that_keep() -> None:
     }
     weights = core.cells.state_dict()
     bias = weights["bias_ih_l0"] + weights["bias_hh_l0"]
-    # Input, forget, cell, output.
+    # Gates: input, forget, cell, output.
     assert bias.reshape(4, H)[:, 0].tolist() == [0.0, 1.0, 0.0, 0.0]
     recurrent = weights["weight_hh_l0"]
     torch.testing.assert_close(recurrent.T @ recurrent, torch.eye(H), atol=1e-5, rtol=0)

@@ -1,1 +1,1 @@
-"""Layers: linear, ensembles of linear layers, noisy ones, and a forward pass in numpy."""
+"""Layers: linear, ensembles of linear layers, noisy linear layers, a forward pass in numpy."""

@@ -7,17 +7,18 @@ from torch import Tensor, nn
 
 from rlssl.networks.layers.linear import activated, activated_in_place, is_for_onednn, linear
 
-#: How linear layers start: uniform in +-1/sqrt(fan in), torch's default; or orthogonal, gain 1.
+#: Initial weights of linear layers: uniform in +-1/sqrt(fan_in) (torch's default), or orthogonal
+#: with gain 1.
 INITIALIZATIONS = ("fan_in", "orthogonal")
 
 
 class EnsembleLinear(nn.Module):
-    """C linear layers of the same shape: one parameter, and one batched product where small.
+    """C linear layers of the same shape, with their weights in one parameter.
 
-    Each member starts as an independent ``nn.Linear``. On the CPU it is as fast as C layers one
-    after the other, and faster where layers are small (1.4 times for two of 64 features, batch 32);
-    the optimizer has a C-th of the tensors. Large products are computed one after the other, as
-    ``rlssl.networks.layers.linear`` has it.
+    Each member is initialized like an independent ``nn.Linear``. Small products are computed as one
+    batched product. On the CPU this is as fast as C separate layers, and faster if the layers are
+    small (1.4 times for two layers of 64 features, batch 32). The optimizer has C times fewer
+    tensors. Large products are computed one by one, by ``rlssl.networks.layers.linear``.
     """
 
     def __init__(self, num: int, in_features: int, out_features: int) -> None:
@@ -37,13 +38,13 @@ class EnsembleLinear(nn.Module):
     def forward(self, x: Tensor, activation: nn.Module | None = None) -> Tensor:
         """[N, in], the same for all members, or [C, N, in] to [C, N, out]; see ``linear``."""
         if self.weight.shape[2] == 1:
-            # Twice as fast as a batched product of one column.
+            # Twice as fast as a batched product with one column.
             column = (x * self.weight.transpose(1, 2)).sum(dim=-1, keepdim=True) + self.bias
             return activated(column, activation)
         if x.ndim == 2:
             x = x.expand(len(self.weight), -1, -1)
         if len(self.weight) == 1:
-            # Views alone, where members are stacked below.
+            # Only views: no need to stack the members as below.
             weight, bias = self.weight.squeeze(0), self.bias.flatten()
             return linear(x.squeeze(0), weight.t(), bias, activation).unsqueeze(0)
         if not is_for_onednn(x[0], self.weight[0].t()):
@@ -58,32 +59,38 @@ class EnsembleLinear(nn.Module):
 
 
 class EnsembleLayerNorm(nn.Module):
-    """C layer normalizations, each with weights of its own."""
+    """C layer normalizations with separate weights."""
 
     def __init__(self, num: int, features: int) -> None:
-        """Weights of 1 and biases of 0; ``num`` members, over ``features``."""
+        """Builds ``num`` members over ``features`` features, with weights 1 and biases 0."""
         super().__init__()
         self.weight = nn.Parameter(torch.ones(num, 1, features))
         self.bias = nn.Parameter(torch.zeros(num, 1, features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[C, N, features] to the same."""
+        """[C, N, features] to [C, N, features]."""
         normalized = nn.functional.layer_norm(x, x.shape[-1:])
         return torch.addcmul(self.bias, normalized, self.weight)
 
 
 @torch.no_grad()
 def initialize(layer: nn.Linear | EnsembleLinear, how: str, bound: float | None = None) -> None:
-    """Draws the weights of a layer anew, in place.
+    """Draws new initial weights for a layer, in place.
 
     Args:
-        layer: A linear layer, or several; each member is drawn by itself.
-        how: ``fan_in``: uniform in +-1/sqrt(in), weights and biases (torch's default, and
-            Lillicrap's); ``orthogonal``: gain 1, zero biases (SAC-AE, CURL, DrQ-v2).
-        bound: Uniform in +-bound in place of that; None: as ``how`` says.
+        layer: A linear layer, or an ensemble whose members are drawn one by one.
+        how: ``fan_in``: weights and biases uniform in +-1/sqrt(in) (torch's default, Lillicrap).
+            ``orthogonal``: gain 1, biases zero (SAC-AE, CURL, DrQ-v2).
+        bound: Weights and biases uniform in +-bound instead; None: as ``how`` says.
 
     Raises:
         ValueError: If ``how`` is unknown, or ``bound`` is not > 0.
+
+    Example:
+        >>> layer = nn.Linear(3, 3)
+        >>> initialize(layer, "orthogonal")
+        >>> torch.allclose(layer.weight @ layer.weight.T, torch.eye(3), atol=1e-6)
+        True
     """
     if how not in INITIALIZATIONS:
         raise ValueError(f"init must be one of {list(INITIALIZATIONS)}; got {how!r}.")

@@ -1,4 +1,4 @@
-"""Linear layers whose weights are noisy, so that what is explored is learned."""
+"""Linear layers with learned noise on their weights, for exploration."""
 
 import math
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from rlssl.networks.layers.linear import linear
 from rlssl.old_names import current_value
 
-#: How the noise of a layer is drawn.
+#: Ways to draw the noise of a layer.
 NOISE_KINDS = ("factorized", "independent")
 
 
@@ -24,19 +24,28 @@ class NoisyLinear(nn.Module):
                       f(p) = sgn(p) * sqrt(|p|), p standard normal
         independent:  every element standard normal
 
-    At the start means are uniform in +-1/sqrt(in) (factorized) or +-sqrt(3/in) (independent), and
-    sigmas constant, ``sigma0 / sqrt(in)``. The noise stays as it is until ``reset_noise``.
-    Whether it is used is decided by ``use_noise`` alone, whatever ``train()`` and ``eval()`` say.
+    Initial means are uniform in +-1/sqrt(in) (factorized) or +-sqrt(3/in) (independent). Initial
+    sigmas are ``sigma0 / sqrt(in)``. The noise does not change until ``reset_noise``. Only
+    ``use_noise`` decides whether the noise is used; ``train()`` and ``eval()`` have no effect.
 
-    The noise is in ``state_dict``; the generator is not. Where the noise to come must survive a
-    checkpoint, or differ between copies of a network, ``reset_noise`` is given a generator.
+    ``state_dict`` contains the noise, but not the generator. If later noise must survive a
+    checkpoint, or must differ between copies of a network, pass a generator to ``reset_noise``.
+
+    Example:
+        >>> layer = NoisyLinear(4, 3, sigma0=0.5, noise="factorized", bias_sigma_fan="in")
+        >>> layer.weight_sigma[0].tolist()
+        [0.25, 0.25, 0.25, 0.25]
+        >>> set_use_noise(layer, False)
+        >>> torch.equal(layer(torch.zeros(1, 4))[0], layer.bias_mean)
+        True
 
     Source:
-        Fortunato et al. 2017, arXiv:1706.10295, section 3. Differs: with independent noise the
-        paper starts at a sigma of 0.017 (here ``sigma0 = 0.017 * sqrt(in)``).
+        Fortunato et al. 2017, arXiv:1706.10295, section 3. Differs: with independent noise, the
+        initial sigma of the paper is 0.017 (here ``sigma0 = 0.017 * sqrt(in)``).
     """
 
-    #: [in + out], f(p_in) and f(p_out); or [out * in + out], of weights and biases.
+    #: factorized: [in + out], f(p_in) and f(p_out); independent: [out * in + out], of weights and
+    #: biases.
     noise_values: Tensor
 
     def __init__(
@@ -44,22 +53,22 @@ class NoisyLinear(nn.Module):
         in_features: int,
         out_features: int,
         *,
-        sigma0: float = 0.5,
-        noise: str = "factorized",
-        bias_sigma_fan: str = "in",
+        sigma0: float,
+        noise: str,
+        bias_sigma_fan: str,
         generator: torch.Generator | None = None,
     ) -> None:
-        """Draws the means, and the first noise.
+        """Draws the means and the first noise.
 
         Args:
             in_features: Features of x.
             out_features: Features of y.
-            sigma0: Noise at the start; >= 0, no unit. Rainbow: 0.5; published codes often 0.1.
-            noise: ``factorized`` (in + out draws) or ``independent`` (in * out draws).
-            bias_sigma_fan: Bias sigmas start at ``sigma0 / sqrt(in)`` (``in``, the paper) or
-                ``sigma0 / sqrt(out)`` (``out``, Kaixhin's Rainbow).
-            generator: Draws the noise; None: one of this layer's own, seeded from torch's global
-                generator.
+            sigma0: Initial size of the noise; >= 0, no unit. Rainbow: 0.5; published codes often
+                use 0.1.
+            noise: ``factorized`` (in + out draws) or ``independent`` (in * out + out draws).
+            bias_sigma_fan: Initial sigmas of the bias are ``sigma0 / sqrt(in)`` (``in``, the paper)
+                or ``sigma0 / sqrt(out)`` (``out``, Kaixhin's Rainbow).
+            generator: Draws the noise; None: a new generator, seeded from torch's global generator.
 
         Raises:
             ValueError: If an option is unknown or ``sigma0 < 0``.
@@ -73,7 +82,7 @@ class NoisyLinear(nn.Module):
         if not sigma0 >= 0:
             raise ValueError(f"sigma0 must be >= 0; got {sigma0}.")
         self.in_features, self.out_features, self.noise = in_features, out_features, noise
-        #: False: the layer computes with its means alone.
+        #: False: the layer uses only its means.
         self.use_noise = True
         bound = math.sqrt((1 if noise == "factorized" else 3) / in_features)
         bias_fan = in_features if bias_sigma_fan == "in" else out_features
@@ -92,26 +101,26 @@ class NoisyLinear(nn.Module):
         if not self.use_noise:
             return linear(x, self.weight_mean, self.bias_mean)
         weight_noise, bias_noise = self._noise()
-        # Two products with x, of means and of sigmas, need no noisy weights, but are slower from a
-        # batch of 32 on.
+        # Separate products with means and sigmas need no noisy weights, but they are slower for
+        # batches of 32 and more.
         weight = torch.addcmul(self.weight_mean, self.weight_sigma, weight_noise)
         return linear(x, weight, torch.addcmul(self.bias_mean, self.bias_sigma, bias_noise))
 
     def _noise(self) -> tuple[Tensor, Tensor]:
-        """[out, in] and [out]: what the sigmas are multiplied by."""
-        first, bias = self.noise_values.split(
+        """Factors of the sigmas: [out, in] for weights, [out] for biases."""
+        weight, bias = self.noise_values.split(
             [len(self.noise_values) - self.out_features, self.out_features]
         )
         if self.noise == "factorized":
-            return torch.outer(bias, first), bias
-        return first.view(self.out_features, self.in_features), bias
+            return torch.outer(bias, weight), bias
+        return weight.view(self.out_features, self.in_features), bias
 
     @torch.no_grad()
     def reset_noise(self, generator: torch.Generator | None = None) -> None:
-        """Draws the noise anew. Graphs of earlier passes keep theirs.
+        """Draws new noise. Graphs of earlier forward passes keep the old noise.
 
         Args:
-            generator: On any device; None: the layer's own.
+            generator: On any device; None: the layer's generator.
         """
         generator = generator or self._generator
         drawn = torch.randn(
@@ -119,7 +128,7 @@ class NoisyLinear(nn.Module):
         ).to(self.noise_values)
         if self.noise == "factorized":
             drawn = drawn.sign().mul_(drawn.abs_().sqrt_())
-        # A new tensor: backward of an earlier pass needs the old one.
+        # Not in place: the backward pass of an earlier forward pass needs the old tensor.
         self.noise_values = drawn
 
     def extra_repr(self) -> str:
@@ -128,24 +137,24 @@ class NoisyLinear(nn.Module):
 
 
 def reset_noise(network: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Draws the noise of all noisy layers of a network anew.
+    """Draws new noise for all noisy layers of a network.
 
     Args:
-        network: Any module; without noisy layers nothing is drawn.
-        generator: For all layers, one after the other; None: each layer's own.
+        network: Any module. Without noisy layers, nothing is drawn.
+        generator: Draws for all layers in turn; None: each layer uses its generator.
     """
     for layer in noisy_layers(network):
         layer.reset_noise(generator)
 
 
 def set_use_noise(network: nn.Module, use_noise: bool) -> None:
-    """Switches the noise of all noisy layers of a network on, or off: means alone."""
+    """Switches the noise of all noisy layers of a network on or off."""
     for layer in noisy_layers(network):
         layer.use_noise = use_noise
 
 
 def noisy_layers(network: nn.Module) -> Iterator[NoisyLinear]:
-    """The noisy layers of a network, itself included, each once."""
+    """Iterates over the noisy layers of a network, each once, including the network itself."""
     return (module for module in network.modules() if isinstance(module, NoisyLinear))
 
 

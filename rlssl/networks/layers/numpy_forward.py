@@ -1,4 +1,4 @@
-"""Small layers in numpy, where a call of torch takes longer than the arithmetic."""
+"""Small layers in numpy: for them, calling torch takes longer than the arithmetic."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from rlssl.networks.layers.linear import Linear
 
-#: Multiplications of a layer above which torch is as fast, and numpy would start threads.
+#: Multiplications of a layer above which torch is as fast. Above it, numpy also starts threads.
 MAX_PRODUCTS = 2**18
 
 _ACTIVATIONS: dict[type[nn.Module], Callable[[np.ndarray], np.ndarray]] = {
@@ -19,25 +19,31 @@ _ACTIVATIONS: dict[type[nn.Module], Callable[[np.ndarray], np.ndarray]] = {
 
 
 def reads_vectors(space: gym.Space | None) -> bool:
-    """Whether observations are vectors of float32, which need no change before the first layer."""
+    """Whether observations are float32 vectors, which the first layer can read unchanged."""
     return isinstance(space, gym.spaces.Box) and len(space.shape) == 1 and space.dtype == np.float32
 
 
 def numpy_forward(
     layers: Sequence[nn.Module], num_rows: int
 ) -> Callable[[np.ndarray], np.ndarray] | None:
-    """What layers compute, as a function of arrays: half the time of torch's.
+    """Builds a numpy function that computes the layers, in half the time of torch.
 
-    The function reads the parameters where they lie: it stays right when they are written to, and
-    not when they are replaced. Make it anew whenever that may have happened.
+    The function shares memory with the parameters. It stays correct if parameters are changed in
+    place, but not if they are replaced: then build a new function.
 
     Args:
         layers: Applied one after the other.
         num_rows: N.
 
     Returns:
-        From float32 [N, fan_in] to float32 [N, fan_out], equal up to rounding; None where a layer
-        is no nn.Linear of float32 on the CPU, nn.Tanh or nn.ReLU, has hooks, or is large.
+        A function from float32 [N, fan_in] to float32 [N, fan_out], equal up to rounding. None if
+        a layer is large, has hooks, or is not an nn.Tanh, an nn.ReLU or a float32 nn.Linear with
+        a bias on the CPU.
+
+    Example:
+        >>> forward = numpy_forward([nn.ReLU()], num_rows=1)
+        >>> forward(np.array([[-1.0, 2.0]], np.float32)).tolist()
+        [[0.0, 2.0]]
     """
     steps = [_step(layer, num_rows) for layer in layers]
     if any(step is None for step in steps):
@@ -52,14 +58,14 @@ def numpy_forward(
 
 
 def with_log_std(mean: np.ndarray, log_std: np.ndarray) -> np.ndarray:
-    """[N, A] and [A] to [N, 2 A], as `rlssl.networks.heads.GaussianHead` has it."""
+    """[N, A] and [A] to [N, 2 A], the output of ``rlssl.networks.heads.GaussianHead``."""
     return np.concatenate([mean, np.broadcast_to(log_std, mean.shape)], axis=-1)
 
 
 def _step(layer: nn.Module, num_rows: int) -> Callable[[np.ndarray], np.ndarray] | None:
     if layer._forward_hooks or layer._forward_pre_hooks:
         return None
-    # Not what else inherits from it.
+    # Other subclasses of nn.Linear may compute something else.
     if not isinstance(layer, nn.Linear) or type(layer) not in (nn.Linear, Linear):
         return _ACTIVATIONS.get(type(layer))
     weight, bias = layer.weight.detach(), layer.bias

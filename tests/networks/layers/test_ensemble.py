@@ -1,4 +1,4 @@
-"""Networks computed as one: equal to separate ones, in values, gradients and starts."""
+"""Ensembles: equal to separate networks, in values, gradients and initial weights."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from rlssl.networks.layers.ensemble import EnsembleLayerNorm, EnsembleLinear, in
 
 
 def separate(layer: EnsembleLinear) -> list[nn.Linear]:
-    """The members as layers of their own, with the same weights."""
+    """The members as separate layers, with the same weights."""
     num, fan_in, fan_out = layer.weight.shape
     members = [nn.Linear(fan_in, fan_out) for _ in range(num)]
     with torch.no_grad():
@@ -37,7 +37,7 @@ def test_members_equal_separate_layers(out_features: int, shared: bool) -> None:
         torch.testing.assert_close(layer.bias.grad[c, 0], member.bias.grad)
 
 
-def test_layer_norms_equal_separate_ones() -> None:
+def test_layer_norms_equal_separate_layer_norms() -> None:
     layer, x = EnsembleLayerNorm(2, 6), torch.randn(2, 3, 6)
     torch.testing.assert_close(layer(x), nn.functional.layer_norm(x, (6,)))
     with torch.no_grad():
@@ -49,13 +49,13 @@ def test_layer_norms_equal_separate_ones() -> None:
 
 
 def assert_uniform(values: Tensor, bound: float) -> None:
-    """All of the range, nothing outside, and a uniform's variance bound^2 / 3."""
+    """The values fill [-bound, bound] and have the variance of a uniform, bound^2 / 3."""
     assert 0.98 * bound < values.abs().max().item() <= bound
     assert values.square().mean().item() == pytest.approx(bound**2 / 3, rel=0.05)
 
 
 @pytest.mark.parametrize("how", ["built", "fan_in"])
-def test_members_start_as_torchs_linear_layers_do(how: str) -> None:
+def test_initial_weights_of_members_are_those_of_torchs_linear_layers(how: str) -> None:
     layer, reference = EnsembleLinear(2, 100, 80), nn.Linear(100, 80)
     if how == "fan_in":
         nn.init.zeros_(layer.weight)
@@ -68,7 +68,7 @@ def test_members_start_as_torchs_linear_layers_do(how: str) -> None:
 
 
 @pytest.mark.parametrize("layer", [EnsembleLinear(2, 12, 8), nn.Linear(12, 8)])
-def test_orthogonal_start_of_each_member(layer: nn.Linear | EnsembleLinear) -> None:
+def test_orthogonal_initial_weights_of_each_member(layer: nn.Linear | EnsembleLinear) -> None:
     initialize(layer, "orthogonal")
     weights = layer.weight.detach()
     for weight in weights if weights.ndim == 3 else [weights]:
@@ -78,7 +78,7 @@ def test_orthogonal_start_of_each_member(layer: nn.Linear | EnsembleLinear) -> N
         assert not torch.equal(weights[0], weights[1])
 
 
-def test_final_bound_takes_the_place_of_either_start() -> None:
+def test_bound_replaces_both_initializations() -> None:
     for how in ("fan_in", "orthogonal"):
         layer = EnsembleLinear(2, 100, 50)
         initialize(layer, how, 3e-3)

@@ -1,7 +1,8 @@
-"""Noisy layers: by hand, statistics of the noise, switches, graphs, checkpoints."""
+"""Noisy layers: by hand, statistics of the noise, switches, gradients, checkpoints."""
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,12 +11,17 @@ from torch import Tensor, nn
 from rlssl.networks.layers.noisy import NoisyLinear, noisy_layers, reset_noise, set_use_noise
 
 
+def noisy_linear(in_features: int, out_features: int, **options: Any) -> NoisyLinear:
+    given = {"sigma0": 0.5, "noise": "factorized", "bias_sigma_fan": "in", **options}
+    return NoisyLinear(in_features, out_features, **given)
+
+
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 def weight_noise_of(layer: NoisyLinear) -> Tensor:
-    """[out, in], measured from outside: what unit vectors show beyond the means."""
+    """[out, in], measured with unit vectors: noisy weights minus means, divided by sigmas."""
     eye = torch.eye(layer.in_features, dtype=layer.weight_mean.dtype)
     set_use_noise(layer, False)
     means = layer(eye) - layer(0 * eye)
@@ -29,7 +35,7 @@ def f(p: float) -> float:
 
 
 def test_factorized_forward_by_hand() -> None:
-    layer = NoisyLinear(2, 1)
+    layer = noisy_linear(2, 1)
     with torch.no_grad():
         layer.weight_mean.copy_(torch.tensor([[1.0, 2.0]]))
         layer.weight_sigma.copy_(torch.tensor([[0.5, 1.0]]))
@@ -43,7 +49,7 @@ def test_factorized_forward_by_hand() -> None:
 
 
 def test_independent_forward_by_hand() -> None:
-    layer = NoisyLinear(2, 2, noise="independent")
+    layer = noisy_linear(2, 2, noise="independent")
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.fill_(1.0)
@@ -53,9 +59,9 @@ def test_independent_forward_by_hand() -> None:
 
 
 def test_factorized_noise_is_sign_times_root_of_normal_draws() -> None:
-    layer = NoisyLinear(3, 2, generator=generator())
+    layer = noisy_linear(3, 2, generator=generator())
     drawn = torch.randn(5, generator=generator()).tolist()
-    # In the constructor the first draw is of the noise: the means come from the global generator.
+    # The first draw of the generator is the noise: the means come from the global generator.
     expected = torch.tensor([[f(q) * f(p) for p in drawn[:3]] for q in drawn[3:]])
     torch.testing.assert_close(weight_noise_of(layer), expected, rtol=1e-4, atol=1e-4)
 
@@ -64,7 +70,7 @@ def test_factorized_noise_is_sign_times_root_of_normal_draws() -> None:
 def test_statistics_of_the_noise(noise: str) -> None:
     # Factorized: an element is f(p) f(q), E f = 0, E f^2 = E|p| = sqrt(2 / pi) = 0.798: mean 0,
     # variance 2 / pi = 0.637. Independent: mean 0, variance 1.
-    layer = NoisyLinear(20, 30, noise=noise, sigma0=1.0, generator=generator())
+    layer = noisy_linear(20, 30, noise=noise, sigma0=1.0, generator=generator())
     draws = []
     for _ in range(400):
         layer.reset_noise()
@@ -85,11 +91,11 @@ def test_statistics_of_the_noise(noise: str) -> None:
         ("independent", "in", math.sqrt(0.03), 0.05),
     ],
 )
-def test_start_of_means_and_sigmas(
+def test_initial_means_and_sigmas(
     noise: str, fan: str, mean_bound: float, bias_sigma: float
 ) -> None:
     # 100 inputs: 1 / sqrt(100) = 0.1, sqrt(3 / 100); sigma 0.5 / 10. 25 outputs: 0.5 / 5.
-    layer = NoisyLinear(100, 25, noise=noise, bias_sigma_fan=fan)
+    layer = noisy_linear(100, 25, noise=noise, bias_sigma_fan=fan)
     assert 0.95 * mean_bound < layer.weight_mean.abs().max().item() <= mean_bound
     assert layer.bias_mean.abs().max().item() <= mean_bound
     torch.testing.assert_close(layer.weight_sigma.detach(), torch.full((25, 100), 0.05))
@@ -100,14 +106,14 @@ def test_old_spelling_of_factorized_builds_the_same_layer() -> None:
     layers = []
     for noise in ("factorized", "factorised"):
         torch.manual_seed(0)
-        layers.append(NoisyLinear(4, 3, noise=noise))
+        layers.append(noisy_linear(4, 3, noise=noise))
     today, old = layers
     assert today.noise == old.noise == "factorized"
     assert torch.equal(today(torch.ones(1, 4)), old(torch.ones(1, 4)))
 
 
 def test_train_and_eval_change_nothing() -> None:
-    layer, x = NoisyLinear(4, 3), torch.ones(1, 4)
+    layer, x = noisy_linear(4, 3), torch.ones(1, 4)
     noisy = layer.train()(x)
     assert torch.equal(layer.eval()(x), noisy)
     layer.use_noise = False
@@ -116,8 +122,8 @@ def test_train_and_eval_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("noise", ["factorized", "independent"])
-def test_noise_stays_until_it_is_reset(noise: str) -> None:
-    layer, x = NoisyLinear(4, 3, noise=noise), torch.ones(1, 4)
+def test_noise_does_not_change_until_it_is_reset(noise: str) -> None:
+    layer, x = noisy_linear(4, 3, noise=noise), torch.ones(1, 4)
     first = layer(x)
     assert torch.equal(layer(x), first)
     layer.reset_noise()
@@ -125,8 +131,8 @@ def test_noise_stays_until_it_is_reset(noise: str) -> None:
 
 
 @pytest.mark.parametrize("noise", ["factorized", "independent"])
-def test_gradients_by_the_definition(noise: str) -> None:
-    layer = NoisyLinear(3, 2, noise=noise, generator=generator()).double()
+def test_gradients_equal_the_definition(noise: str) -> None:
+    layer = noisy_linear(3, 2, noise=noise, generator=generator()).double()
     x = torch.randn(5, 3, generator=generator(), dtype=torch.float64, requires_grad=True)
     noises = weight_noise_of(layer)
     upstream = torch.randn(5, 2, generator=generator(), dtype=torch.float64)
@@ -141,8 +147,8 @@ def test_gradients_by_the_definition(noise: str) -> None:
 
 
 @pytest.mark.parametrize("noise", ["factorized", "independent"])
-def test_reset_between_forward_and_backward_leaves_the_gradient_alone(noise: str) -> None:
-    layer, x = NoisyLinear(3, 2, noise=noise), torch.ones(1, 3)
+def test_reset_between_forward_and_backward_does_not_change_the_gradient(noise: str) -> None:
+    layer, x = noisy_linear(3, 2, noise=noise), torch.ones(1, 3)
     expected = torch.autograd.grad(layer(x).sum(), list(layer.parameters()))
     loss = layer(x).sum()
     layer.reset_noise()
@@ -152,8 +158,8 @@ def test_reset_between_forward_and_backward_leaves_the_gradient_alone(noise: str
     )
 
 
-def test_whole_network_is_reset_and_switched_and_its_layers_differ() -> None:
-    network = nn.Sequential(NoisyLinear(4, 4), nn.ReLU(), NoisyLinear(4, 4), nn.Linear(4, 1))
+def test_reset_and_switch_of_a_network_reach_all_its_layers() -> None:
+    network = nn.Sequential(noisy_linear(4, 4), nn.ReLU(), noisy_linear(4, 4), nn.Linear(4, 1))
     first, second = noisy_layers(network)
     reset_noise(network, generator())
     assert not torch.equal(first.noise_values, second.noise_values)
@@ -167,14 +173,14 @@ def test_whole_network_is_reset_and_switched_and_its_layers_differ() -> None:
     assert not first.use_noise and not second.use_noise
 
 
-def test_checkpoint_brings_the_noise_back() -> None:
-    layer, other, x = NoisyLinear(4, 3), NoisyLinear(4, 3), torch.ones(1, 4)
+def test_checkpoint_restores_the_noise() -> None:
+    layer, other, x = noisy_linear(4, 3), noisy_linear(4, 3), torch.ones(1, 4)
     other.load_state_dict(copy.deepcopy(layer.state_dict()))
     assert torch.equal(other(x), layer(x))
 
 
-def test_copy_of_the_layer_draws_the_same_noise_unless_told() -> None:
-    layer = NoisyLinear(4, 3)
+def test_copy_of_a_layer_draws_the_same_noise_unless_it_gets_another_generator() -> None:
+    layer = noisy_linear(4, 3)
     twin = copy.deepcopy(layer)
     layer.reset_noise()
     twin.reset_noise()
@@ -183,8 +189,8 @@ def test_copy_of_the_layer_draws_the_same_noise_unless_told() -> None:
     assert not torch.equal(layer.noise_values, twin.noise_values)
 
 
-def test_redrawing_leaves_torchs_global_generator_alone() -> None:
-    layer = NoisyLinear(4, 3)
+def test_reset_does_not_draw_from_torchs_global_generator() -> None:
+    layer = noisy_linear(4, 3)
     before = torch.random.get_rng_state()
     layer.reset_noise()
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -192,7 +198,7 @@ def test_redrawing_leaves_torchs_global_generator_alone() -> None:
 
 @pytest.mark.gpu
 def test_noise_of_a_layer_on_a_device_comes_from_a_generator_on_the_cpu() -> None:
-    layer = NoisyLinear(4, 3).cuda()
+    layer = noisy_linear(4, 3).cuda()
     reset_noise(layer, generator())
     on_device = layer.noise_values
     assert on_device.is_cuda
@@ -210,4 +216,4 @@ def test_noise_of_a_layer_on_a_device_comes_from_a_generator_on_the_cpu() -> Non
 )
 def test_bad_options_are_named(arguments: dict, match: str) -> None:
     with pytest.raises(ValueError, match=match):
-        NoisyLinear(2, 2, **arguments)
+        noisy_linear(2, 2, **arguments)

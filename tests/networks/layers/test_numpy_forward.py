@@ -1,4 +1,4 @@
-"""Small layers in numpy give what torch gives, and decline what they cannot do."""
+"""Small layers in numpy: equal to torch; unsupported layers are left to torch."""
 
 import numpy as np
 import pytest
@@ -22,13 +22,13 @@ def test_it_equals_torch_and_follows_the_weights(activation: type[nn.Module]) ->
     for _ in range(2):
         expected = nn.Sequential(*stack)(inputs).detach().numpy()
         np.testing.assert_allclose(forward(inputs.numpy()), expected, rtol=1e-5, atol=1e-6)
-        # As setting a state does: in place.
+        # In place, as load_state_dict does.
         with torch.no_grad():
             for parameter in nn.Sequential(*stack).parameters():
                 parameter.mul_(-1.5)
 
 
-def test_inputs_are_left_as_they_are() -> None:
+def test_inputs_are_not_changed() -> None:
     forward = numpy_forward(layers(nn.Tanh), num_rows=5)
     assert forward is not None
     inputs = np.ones((5, 3), np.float32)
@@ -36,11 +36,11 @@ def test_inputs_are_left_as_they_are() -> None:
     np.testing.assert_array_equal(inputs, 1)
 
 
-def test_what_it_cannot_do_is_left_to_torch() -> None:
+def test_unsupported_layers_are_left_to_torch() -> None:
     assert numpy_forward(layers(nn.GELU), num_rows=5) is None
     assert numpy_forward([layer.double() for layer in layers(nn.Tanh)], num_rows=5) is None
     assert numpy_forward([nn.Linear(3, 2, bias=False)], num_rows=5) is None
-    # 3 * 8 products a row.
+    # 3 * 8 products per row.
     assert numpy_forward(layers(nn.Tanh), num_rows=MAX_PRODUCTS // 24) is not None
     assert numpy_forward(layers(nn.Tanh), num_rows=MAX_PRODUCTS // 24 + 1) is None
     hooked = layers(nn.Tanh)
