@@ -164,9 +164,10 @@ def test_exactly_one_of_tau_and_every_updates_is_needed(
 
 
 def test_each_of_several_target_networks_has_its_tau() -> None:
-    online = nn.ModuleDict({"encoder": network(0.0), "critic": network(0.0)})
+    encoder, critic = network(0.0), network(0.0)
+    online = nn.ModuleDict({"encoder": encoder, "critic": critic})
     targets = TargetNetworks(online, {"encoder": 0.5, "critic": 0.25})
-    for layer in online.values():
+    for layer in (encoder, critic):
         nn.init.constant_(layer.weight, 4.0)
     targets.polyak_update()
     state = targets.state_dict()
