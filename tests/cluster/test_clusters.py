@@ -173,10 +173,10 @@ def test_trial_that_no_placement_would_fit_is_refused_with_what_there_is(
 ) -> None:
     nodes.only(3, 3)
     many = rlssl(*SHORT, "--env-runners", "6").finish(3)
-    assert "asks 7 CPUs (resources), in 7 processes of up to 1" in many
-    assert "the cluster has 6 on 2 nodes, the largest 3; ask fewer" in many
+    assert "needs 7 CPUs in 7 processes of up to 1 (resources)" in many
+    assert "the cluster has 6 on 2 nodes, the largest 3; request fewer" in many
     large = rlssl(*SHORT, "--env-runners", "1", "--set", "resources.cpus_per_env_runner=4")
-    assert "asks 5 CPUs (resources), in 2 processes of up to 4" in large.finish(3)
+    assert "needs 5 CPUs in 2 processes of up to 4 (resources)" in large.finish(3)
 
 
 @needs_unshare
@@ -211,7 +211,7 @@ def test_plugin_is_sent_to_nodes_that_do_not_see_its_folder(
 
         run.wait_until(has_ended)
         printed = run.finish()
-    assert f"sending {lab / 'my_lab.py'} to every node" in printed
+    assert f"Sending {lab / 'my_lab.py'} to every node" in printed
     assert blind in seen
     assert results(only_trial(tmp_path / "shared" / "run"))[-1]["env_steps"] >= 3000
 

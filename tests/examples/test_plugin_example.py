@@ -1,4 +1,4 @@
-"""The example package, as a user would install it."""
+"""The example package, installed as a user would."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ def test_installed_example_trains_with_two_runners(tmp_path: Path) -> None:
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     install += ["--no-build-isolation", "--target", str(site), str(source)]
     subprocess.run(install, check=True)
-    # Nothing names the plug-in below: its entry point does.
+    # The command does not name the plug-in: rlssl finds it through its entry point.
     command = [sys.executable, "-m", "rlssl.cli", "train", "ppo", "example/Corridor"]
     command += ["--aux", "reward_prediction:coeff=0.5", "--env-runners", "2"]
     command += ["--stop", "env_steps=3000"]

@@ -1,4 +1,4 @@
-"""The command line with real Ray: train, evaluate, export, kill, resume, sweep, plug-ins."""
+"""The command line with Ray: train, evaluate, export, kill, resume, sweep, plug-ins."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def rows(trial: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_evaluate_agrees_before_and_after_export_whatever_the_runners(tmp_path: Path) -> None:
+def test_scores_are_equal_after_export_and_with_any_number_of_runners(tmp_path: Path) -> None:
     rlssl("train", "ppo", "Pendulum-v1", "--stop", "env_steps=1000", *SMALL, cwd=tmp_path)
     trial = only_trial(tmp_path / "results" / "ppo-Pendulum-v1")
     expected = evaluate("ppo-Pendulum-v1", tmp_path)
@@ -53,13 +53,13 @@ def test_evaluate_agrees_before_and_after_export_whatever_the_runners(tmp_path: 
     exported = rlssl("export", str(trial), cwd=tmp_path)[0].splitlines()[-1]
     assert evaluate(exported, tmp_path) == expected
     assert by_hand(exported, "Pendulum-v1") == expected
-    # Warm start: the same weights, and a learning rate that leaves them there.
+    # Warm start with the same weights; learning rate 0 does not change them.
     command = ["train", "ppo", "Pendulum-v1", "--from", str(trial), "--name", "warm", *SMALL]
     rlssl(*command, "--stop", "env_steps=500", "--set", "training.lr=0.0", cwd=tmp_path)
     assert evaluate("warm", tmp_path) == expected
 
 
-#: An environment and small settings; an algorithm that is not here fails at once.
+#: An environment and small settings for every algorithm.
 SMALL_RUNS: dict[str, tuple[str, list[str]]] = {
     "a3c": (
         "CartPole-v1",
@@ -90,7 +90,7 @@ def test_every_algorithm_trains_with_two_losses_is_resumed_and_exported(
 
 
 def by_hand(exported: str, env_id: str) -> list[float]:
-    """What a user writes with load_policy."""
+    """Scores of ten episodes, with the code that a user writes around load_policy."""
     import gymnasium as gym
 
     import rlssl
@@ -109,7 +109,7 @@ def by_hand(exported: str, env_id: str) -> list[float]:
 
 def test_killed_run_resumes_with_its_counters_and_schedule(tmp_path: Path) -> None:
     schedule = "training.lr=[[0, 0.001], [40000, 0.0]]"
-    # Nothing is said of checkpoints: there is one every 2,000 env steps, a tenth of the run.
+    # By default there is a checkpoint every 2,000 env steps, a tenth of the run.
     command = ["train", "ppo", "CartPole-v1", "--stop", "env_steps=20000", *SMALL]
     command += ["--set", schedule]
     process = subprocess.Popen(
@@ -223,7 +223,7 @@ def test_plugin_outside_the_repository_trains_with_two_runners(tmp_path: Path) -
     rlssl("resume", str(tmp_path / "results" / "lab"), cwd=other)
 
 
-def test_failed_trial_is_exit_code_one_with_the_environments_words(tmp_path: Path) -> None:
+def test_failed_trial_gives_exit_code_1_and_the_environments_error(tmp_path: Path) -> None:
     error = 'ValueError("the robot fell over")'
     write_failing_env(tmp_path / "flaky.py", "lab/Flaky", error, after=20)
     command = ["train", "ppo", "lab/Flaky", "--set", "plugins=[flaky]"]
@@ -238,7 +238,7 @@ def test_network_that_does_not_fit_is_refused_before_anything_starts(tmp_path: P
     assert not (tmp_path / "results").exists()
 
 
-def test_preflight_failure_starts_nothing(tmp_path: Path) -> None:
+def test_unknown_environment_starts_nothing(tmp_path: Path) -> None:
     start = time.monotonic()
     _, printed = rlssl("train", "ppo", "CartPole-v7", cwd=tmp_path, code=2)
     assert "CartPole-v7" in printed and "Traceback" not in printed
@@ -246,7 +246,7 @@ def test_preflight_failure_starts_nothing(tmp_path: Path) -> None:
     assert time.monotonic() - start < 20
 
 
-def test_rllibs_own_tuner_trains_a_config_after_a_users_own_init(tmp_path: Path) -> None:
+def test_tuner_trains_a_config_after_a_users_own_ray_init(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(
         textwrap.dedent(
             """

@@ -1,4 +1,4 @@
-"""Nothing executes that a user has not vouched for, and no secret is kept."""
+"""Code of foreign origin is not executed without --trust, and no secret is saved."""
 
 import base64
 import io
@@ -6,33 +6,34 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import rlssl
 from rlssl import trust
-from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.cli import main
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.spec.secrets import is_secret_key
-from rlssl.policy import Policy, _build_module
+from rlssl.policy import Policy
 from rlssl.run_files import POLICY_FILE, WEIGHTS_FILE
+from tests.algorithms.bench import small_ppo
+from tests.experiment.command_line import restored_import_path
 
 ROOT = Path(__file__).parents[2]
 
 
 class Malicious:
-    """A pickle that leaves a file behind wherever it is loaded."""
+    """A pickle that creates a file when it is loaded."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -42,38 +43,35 @@ class Malicious:
 
 
 @pytest.fixture(autouse=True)
-def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a pickle or module would leave behind; the record of runs is empty."""
+def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file that an executed pickle or module would create; the record of runs is empty."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(trust, "_accepted", set())
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    return tmp_path / "executed"
+    with restored_import_path():
+        yield tmp_path / "executed"
+
+
+@pytest.fixture(scope="module")
+def saved_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained policy on CartPole."""
+    algorithm = small_ppo({"id": "CartPole-v1"}).build_algo()
+    policy = Policy.from_algorithm(algorithm)
+    algorithm.stop()
+    return policy.save(tmp_path_factory.mktemp("policy") / "export")
 
 
 @pytest.fixture
-def export(tmp_path: Path) -> Path:
-    """An exported policy of somebody else's."""
-    model = PPOConfig().get_default_rl_module_spec().model_config
-    settings = {
-        "algorithm": "ppo",
-        "model": model,
-        "observation_space": gym.spaces.Box(-1, 1, (4,), np.float32),
-        "action_space": gym.spaces.Discrete(2),
-        "normalize_actions": True,
-        "clip_actions": False,
-        "plugins": [],
-        "env": {"id": "CartPole-v1"},
-    }
-    return Policy(_build_module(settings), settings).save(tmp_path / "export")
+def export(saved_policy: Path, tmp_path: Path) -> Path:
+    """An exported policy of another user."""
+    return shutil.copytree(saved_policy, tmp_path / "export")
 
 
-def rewrite(export: Path, **changes: Any) -> None:
+def rewrite_settings(export: Path, **changes: Any) -> None:
     settings = json.loads((export / POLICY_FILE).read_text())
     (export / POLICY_FILE).write_text(json.dumps({**settings, **changes}))
 
 
 def pickled_array(trace: Path) -> str:
-    """An array of objects, as RLlib writes the bounds of a space: numpy would unpickle it."""
+    """An array of objects in the form of a space's bounds in RLlib; numpy would unpickle it."""
     buffer = io.BytesIO()
     np.save(buffer, np.array([Malicious(trace)], dtype=object), allow_pickle=True)
     return base64.b64encode(zlib.compress(buffer.getvalue())).decode()
@@ -88,20 +86,21 @@ def put_pickle(name: str) -> Callable[[Path, Path], None]:
 
 def put_space(export: Path, trace: Path) -> None:
     box = {"space": "box", "low": pickled_array(trace), "high": pickled_array(trace)}
-    rewrite(export, observation_space={"space": "tuple", "spaces": [{**box, "shape": [1]}]})
+    space = {"space": "tuple", "spaces": [{**box, "shape": [1]}]}
+    rewrite_settings(export, observation_space=space)
 
 
 def put_plugin(export: Path, trace: Path) -> None:
     module = export / "not_yours.py"
     module.write_text(f"from pathlib import Path\nPath({str(trace)!r}).touch()\n")
     sys.path.append(str(export))
-    rewrite(export, plugins=["not_yours"])
+    rewrite_settings(export, plugins=["not_yours"])
 
 
 # --- policies ------------------------------------------------------------------------------------
 
 
-def test_the_malicious_pickle_would_execute(trace: Path) -> None:
+def test_malicious_pickle_executes_when_it_is_loaded(trace: Path) -> None:
     pickle.loads(pickle.dumps(Malicious(trace)))
     assert trace.exists()
     trace.unlink()
@@ -116,13 +115,13 @@ def test_the_malicious_pickle_would_execute(trace: Path) -> None:
         (put_pickle(POLICY_FILE), "cannot be read: UnicodeDecodeError"),
         (put_space, "cannot be read: ValueError: Object arrays cannot be loaded"),
         (put_plugin, "was not made here by you, and it names plug-ins to import, ['not_yours']"),
-        (lambda export, _: rewrite(export, algorithm="os"), "unknown algorithm 'os'"),
-        (lambda export, _: rewrite(export, model={}), "cannot be read: KeyError"),
-        (lambda export, _: rewrite(export, plugins=5), "cannot be read: TypeError"),
+        (lambda export, _: rewrite_settings(export, algorithm="os"), "unknown algorithm 'os'"),
+        (lambda export, _: rewrite_settings(export, model={}), "cannot be read: KeyError"),
+        (lambda export, _: rewrite_settings(export, plugins=5), "cannot be read: TypeError"),
         (lambda export, _: (export / WEIGHTS_FILE).unlink(), "cannot be read: FileNotFoundError"),
     ],
 )
-def test_a_foreign_policy_is_data_or_refused(
+def test_foreign_policy_is_read_as_data_or_refused(
     export: Path, trace: Path, spoil: Callable[[Path, Path], None], words: str
 ) -> None:
     spoil(export, trace)
@@ -131,7 +130,7 @@ def test_a_foreign_policy_is_data_or_refused(
     assert not trace.exists()
 
 
-def test_pickles_beside_a_foreign_policy_are_not_looked_at(export: Path, trace: Path) -> None:
+def test_pickles_beside_a_foreign_policy_are_not_loaded(export: Path, trace: Path) -> None:
     for name in ("module_state.pkl", "class_and_ctor_args.pkl", "policy.pkl", "weights.pt"):
         put_pickle(name)(export, trace)
     action = rlssl.load_policy(export).act(np.zeros(4, np.float32))
@@ -139,20 +138,21 @@ def test_pickles_beside_a_foreign_policy_are_not_looked_at(export: Path, trace: 
     assert not trace.exists()
 
 
-def test_who_vouches_for_a_policy_has_its_plugins_imported(export: Path, trace: Path) -> None:
+def test_plugins_of_a_trusted_policy_are_imported(export: Path, trace: Path) -> None:
     put_plugin(export, trace)
     rlssl.load_policy(export, trusted=True)
     assert trace.exists()
     trace.unlink()
-    # What the program has imported itself needs nobody's word.
-    trust._accepted.clear()
-    rlssl.load_policy(export)
+    # A plug-in that this process has imported already needs no trust.
+    untrusted = shutil.copytree(export, export.with_name("untrusted"))
+    assert not trust.is_trusted(untrusted)
+    rlssl.load_policy(untrusted)
     del sys.modules["not_yours"]
 
 
-def test_a_foreign_policy_names_no_module_for_its_environment(export: Path, trace: Path) -> None:
+def test_module_of_a_foreign_policys_environment_is_not_imported(export: Path, trace: Path) -> None:
     put_plugin(export, trace)
-    rewrite(export, plugins=[], env={"id": "not_yours:X-v0"})
+    rewrite_settings(export, plugins=[], env={"id": "not_yours:X-v0"})
     result = CliRunner().invoke(main, ["evaluate", str(export)])
     assert result.exit_code == 2
     assert "its environment imports 'not_yours'" in result.output
@@ -164,7 +164,7 @@ def test_a_foreign_policy_names_no_module_for_its_environment(export: Path, trac
 
 @pytest.fixture
 def run(tmp_path: Path, trace: Path) -> Path:
-    """A run of somebody else's, each pickle of which executes."""
+    """A run of another user, with only malicious pickles."""
     folder = tmp_path / "run"
     checkpoint = folder / "trial" / "checkpoint_000000"
     checkpoint.mkdir(parents=True)
@@ -181,7 +181,7 @@ def run(tmp_path: Path, trace: Path) -> Path:
     "command", [("resume",), ("train", "ppo", "CartPole-v1", "--from")], ids=lambda c: c[0]
 )
 @pytest.mark.parametrize("part", ["", "trial"])
-def test_a_foreign_run_is_not_unpickled(
+def test_foreign_run_is_not_unpickled(
     command: tuple[str, ...], part: str, run: Path, trace: Path
 ) -> None:
     result = CliRunner().invoke(main, [*command, str(run / part)])
@@ -191,7 +191,7 @@ def test_a_foreign_run_is_not_unpickled(
     assert not trace.exists()
 
 
-def test_the_import_path_of_a_foreign_run_is_not_taken_up(run: Path) -> None:
+def test_import_path_of_a_foreign_run_is_ignored(run: Path) -> None:
     from rlssl.experiment.runs import describe
 
     describe(run)
@@ -201,7 +201,7 @@ def test_the_import_path_of_a_foreign_run_is_not_taken_up(run: Path) -> None:
     assert str(run) in sys.path
 
 
-def test_a_folder_is_your_own_at_the_path_where_you_made_it(tmp_path: Path) -> None:
+def test_folder_is_trusted_only_at_the_path_where_it_was_made(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     (mine / "trial").mkdir(parents=True)
     assert not trust.is_trusted(mine)
@@ -213,7 +213,7 @@ def test_a_folder_is_your_own_at_the_path_where_you_made_it(tmp_path: Path) -> N
     assert not trust.is_trusted(tmp_path)
 
 
-def test_another_users_folder_is_foreign_even_at_a_recorded_path(
+def test_folder_of_another_user_is_foreign_even_at_a_recorded_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trust.record(tmp_path)
@@ -222,7 +222,7 @@ def test_another_users_folder_is_foreign_even_at_a_recorded_path(
     assert not trust.is_trusted(tmp_path)
 
 
-def test_a_record_that_cannot_be_written_stops_no_run(
+def test_record_that_cannot_be_written_stops_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
@@ -236,7 +236,7 @@ def test_a_record_that_cannot_be_written_stops_no_run(
 
 
 def test_nothing_shipped_sets_rays_authentication() -> None:
-    # Named by the doctor alone, which reads it.
+    # Only the doctor names the variable, and it only reads it.
     folders = ("rlssl", "envs", "tune_configs", "examples", "deploy", "benchmarks", "tests")
     files = [path for name in folders for path in (ROOT / name).rglob("*") if path.is_file()]
     named = [path for path in files if b"RAY_AUTH" in path.read_bytes() and path.suffix != ".pyc"]
@@ -256,7 +256,7 @@ def test_nothing_shipped_sets_rays_authentication() -> None:
         *((key, False) for key in ("api_key_env", "secretary", "author", "passes", "keyboard")),
     ],
 )
-def test_secrets_are_known_by_their_keys(key: str, secret: bool) -> None:
+def test_secrets_are_recognized_by_their_keys(key: str, secret: bool) -> None:
     assert is_secret_key(key) is secret
 
 
@@ -274,7 +274,7 @@ def test_secrets_are_known_by_their_keys(key: str, secret: bool) -> None:
         ({"env": {"id": "CartPole-v1", "harmless": "hunter2-from-the-shell"}}, "env.harmless"),
     ],
 )
-def test_a_secret_is_refused_by_its_key_and_not_shown(
+def test_secret_is_refused_by_its_key_and_not_shown(
     document: dict[str, Any], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAB_PASSWORD", "hunter2-from-the-shell")
@@ -287,7 +287,7 @@ def test_a_secret_is_refused_by_its_key_and_not_shown(
 @pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.timeout(300)
-def test_a_run_keeps_no_secret_and_is_foreign_where_it_is_moved(
+def test_run_saves_no_secret_and_is_foreign_after_it_is_moved(
     tmp_path: Path,
 ) -> None:
     secrets = {
@@ -315,7 +315,7 @@ def test_a_run_keeps_no_secret_and_is_foreign_where_it_is_moved(
     again = ("train", "ppo", "CartPole-v1", "--stop", "env_steps=100", "--from", "moved")
     refused = command(*again)
     assert refused.returncode == 2 and "repeat with --trust" in refused.stderr
-    vouched = command(*again, "--trust")
-    assert vouched.returncode == 0, vouched.stdout + vouched.stderr
-    # A policy is data: no word is needed.
+    trusted = command(*again, "--trust")
+    assert trusted.returncode == 0, trusted.stdout + trusted.stderr
+    # A policy is data and needs no trust.
     assert command("evaluate", "moved", "--episodes", "1").returncode == 0

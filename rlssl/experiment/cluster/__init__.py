@@ -1,1 +1,1 @@
-"""Connecting to a Ray cluster, and looking at its nodes before trials start."""
+"""Connects to a Ray cluster and checks its nodes before trials start."""

@@ -1,4 +1,4 @@
-"""Ray: a local one that is large enough, or a cluster that is there."""
+"""Starts a local Ray that is large enough for a trial, or connects to an existing cluster."""
 
 import logging
 import math
@@ -22,8 +22,8 @@ from rlssl.experiment.spec.search_space import points_to_check
 from rlssl.ray_internals.cluster import GREETING_SCRIPT, print_logs_with, running_cluster
 from rlssl.system.subprocess_probe import SubprocessCheck
 
-#: Set before Ray starts: its workers would otherwise run at low priority, and Tune prints in two
-#: styles, of which the older one shows a table.
+#: Set before Ray starts. Otherwise Ray's workers would run at low priority, and Tune would print in
+#: its new style, which has no table.
 _RAY_ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -36,17 +36,17 @@ _START_NODES = "start more nodes: ray start --address=HOST:PORT"
 
 
 def start_ray(spec: Spec, address: str | None, storage: Path) -> None:
-    """Connects to a cluster, or starts a local one that holds at least one trial.
+    """Connects to a cluster, or starts a local one with room for at least one trial.
 
     Args:
-        spec: Of the run.
-        address: ``auto`` or ``HOST:PORT`` of a cluster; None: a local one.
-        storage: The existing folder that every node must see.
+        spec: The spec of the run.
+        address: ``auto`` or ``HOST:PORT`` of a cluster; None starts a local one.
+        storage: An existing folder that every node must see.
 
     Raises:
-        SpecError: If the address is none.
-        ResourceError: If a trial asks more than the cluster has, there is no cluster, or a node of
-            it cannot run trials.
+        SpecError: If the address is malformed.
+        ResourceError: If a trial needs more than the cluster has, there is no cluster, or one of
+            its nodes cannot run trials.
     """
     _set_environment()
     config = build_config(at_point(spec, points_to_check(spec)[0] if spec.search else {}, 0))
@@ -60,29 +60,34 @@ def start_ray(spec: Spec, address: str | None, storage: Path) -> None:
     require_room(bundles, [node["Resources"] for node in ray.nodes() if node["Alive"]])
     if address is not None:
         _check_nodes(address, storage, spec, may_reconnect=started_here)
-        _say_if_busy(num_cpus)
+        _warn_if_busy(num_cpus)
 
 
 def require_room(bundles: Sequence[Mapping[str, float]], cluster: Sequence[Any]) -> None:
-    """Refuses a trial that no placement would ever fit.
+    """Refuses a trial that can never be placed on the cluster.
 
     Args:
-        bundles: What each process of a trial asks; a process lies on one node.
-        cluster: What each node has.
+        bundles: The resources that each process of a trial needs; each process runs on one node.
+        cluster: The resources of each node.
 
     Raises:
-        ResourceError: Naming what is asked, and what there is, in all and on the largest node.
+        ResourceError: If the trial does not fit; names the resources that it needs and those of
+            the cluster, in total and on the largest node.
+
+    Example:
+        >>> require_room([{"CPU": 1}, {"CPU": 4}], [{"CPU": 4}, {"CPU": 2}])
     """
     for key in ("CPU", "GPU"):
         if _total(key, bundles) > _total(key, cluster):
             raise _too_few(key, bundles, "the cluster", cluster)
-    # Largest first, each to the smallest node that holds it: GPUs are left to who asks them.
+    # The largest process first, each on the smallest node with room for it. So a process without
+    # GPUs does not occupy a node with GPUs.
     free = [{key: node.get(key, 0.0) for key in ("CPU", "GPU")} for node in cluster]
     for bundle in sorted(bundles, key=_size, reverse=True):
-        holding = [node for node in free if all(node[key] >= bundle.get(key, 0) for key in node)]
-        if not holding:
+        fitting = [node for node in free if all(node[key] >= bundle.get(key, 0) for key in node)]
+        if not fitting:
             raise _too_few("GPU" if bundle.get("GPU") else "CPU", bundles, "the cluster", cluster)
-        chosen = min(holding, key=_size)
+        chosen = min(fitting, key=_size)
         for key in chosen:
             chosen[key] -= bundle.get(key, 0)
 
@@ -99,28 +104,28 @@ def _too_few(
     key: str, bundles: Sequence[Mapping[str, float]], where: str, cluster: Sequence[Any]
 ) -> ResourceError:
     each = [bundle.get(key, 0) for bundle in bundles if bundle.get(key)]
-    parts = f", in {len(each)} processes of up to {max(each):g}" if len(each) > 1 else ""
+    parts = f" in {len(each)} processes of up to {max(each):g}" if len(each) > 1 else ""
     nodes_with = [node[key] for node in cluster if node.get(key)]
     on_nodes = f" on {len(nodes_with)} nodes, the largest {max(nodes_with, default=0):g}"
     fix = "give a cluster that has them: --address HOST:PORT"
     return ResourceError(
-        f"a trial asks {sum(each):g} {key}s (resources){parts}, and {where} has "
-        f"{_total(key, cluster):g}{on_nodes if len(nodes_with) > 1 else ''}; ask fewer, or "
+        f"a trial needs {sum(each):g} {key}s{parts} (resources), but {where} has "
+        f"{_total(key, cluster):g}{on_nodes if len(nodes_with) > 1 else ''}; request fewer, or "
         f"{fix if where == 'this machine' else _START_NODES}."
     )
 
 
-def _say_if_busy(num_cpus: int) -> None:
+def _warn_if_busy(num_cpus: int) -> None:
     free = ray.available_resources().get("CPU", 0)
     if free < num_cpus:
         click.echo(
-            f"the cluster is busy: {free:g} CPUs are free, and a trial asks {num_cpus}; it waits.",
+            f"The cluster is busy: {free:g} CPUs are free, and a trial needs {num_cpus}. Waiting.",
             err=True,
         )
 
 
 def start_local(num_cpus: int) -> None:
-    """Starts a Ray of this machine alone, with at least ``num_cpus`` CPUs, unless one runs."""
+    """Starts Ray on this machine only, with at least ``num_cpus`` CPUs, unless Ray runs already."""
     _set_environment()
     if not ray.is_initialized():
         _connect(None, num_cpus)
@@ -138,9 +143,11 @@ def _connect(address: str | None, num_cpus: int, py_modules: Sequence[str] = ())
     cores = os.cpu_count() or 1
     if num_cpus > cores:
         click.echo(
-            f"{num_cpus} CPUs are asked: starting Ray as if this machine had them.", err=True
+            f"A trial needs {num_cpus} CPUs, and this machine has {cores}. "
+            f"Starting Ray as if it had {num_cpus}.",
+            err=True,
         )
-    # Not whatever cluster this machine belongs to: that is asked for by its address.
+    # "local" ignores a cluster that this machine belongs to; --address selects such a cluster.
     ray.init("local", num_cpus=max(cores, num_cpus), include_dashboard=False, **quiet)
 
 
@@ -162,19 +169,19 @@ def _connect_to_cluster(address: str, py_modules: Sequence[str], quiet: dict[str
 
 
 def _check_listening(address: str) -> None:
-    """Finds out in seconds that nobody is there, or somebody else than Ray.
+    """Checks within seconds that a Ray cluster listens at the address.
 
     Raises:
-        SpecError: If the address has another form.
+        SpecError: If the address is malformed.
         ResourceError: If there is no cluster.
     """
     if address == "auto":
-        # RAY_ADDRESS, or what `ray start` noted on this machine, which need not be alive.
+        # RAY_ADDRESS, or the address that `ray start` noted; that cluster may be dead.
         try:
             address = running_cluster()
         except (ConnectionError, ValueError) as error:
             raise _no_cluster(
-                "auto", "none runs on this machine, nor is RAY_ADDRESS set"
+                "auto", "no cluster runs on this machine, and RAY_ADDRESS is not set"
             ) from error
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or "/" in host:
@@ -186,17 +193,17 @@ def _check_listening(address: str) -> None:
     ok, words = SubprocessCheck(GREETING_SCRIPT.format(address=address)).answer()
     if not ok and "AuthenticationError" in words:
         raise ResourceError(
-            f"the Ray cluster at address '{address}' asks for another token; copy its head "
-            "node's ~/.ray/auth_token to the same place here (chmod 600)."
+            f"the Ray cluster at address '{address}' needs another token; copy its head node's "
+            "~/.ray/auth_token to the same path here (chmod 600)."
         )
     if not ok:
-        raise _no_cluster(address, f"who listens there does not answer as one: {words}")
+        raise _no_cluster(address, f"the process that listens there is no Ray cluster: {words}")
 
 
 def _no_cluster(address: str, words: str) -> ResourceError:
     return ResourceError(
         f"no Ray cluster at address '{address}': {words.rstrip('.')}; `ray status` on the head "
-        "node says whether one runs, `ray start --head --port=6379` starts one."
+        "node shows whether one runs, `ray start --head --port=6379` starts one."
     )
 
 
@@ -204,7 +211,7 @@ _printed: set[str] = set()
 
 
 def _print_first_sentence(data: Mapping[str, Any], ignore_prefix: bool) -> None:
-    """In place of Ray's own, which follows the death of a node with 50 lines of its log, twice."""
+    """Prints Ray's messages in short: Ray itself prints 50 lines of log, twice, if a node dies."""
     del ignore_prefix
     for message in data["lines"]:
         first = message.strip().partition("\n")[0].partition(". ")[0]
@@ -214,12 +221,12 @@ def _print_first_sentence(data: Mapping[str, Any], ignore_prefix: bool) -> None:
 
 
 def _check_nodes(address: str, storage: Path, spec: Spec, *, may_reconnect: bool) -> None:
-    """Looks at every node; plug-ins that lie beside the run are sent to where they are not."""
+    """Checks every node; sends plug-ins from the run's folders to nodes that lack them."""
     pieces = [*spec.connectors.env_to_module, *spec.connectors.learner]
     plugins = [*spec.plugins, *(piece.partition(":")[0] for piece in pieces)]
     found = node_survey.survey(storage, plugins)
     if found.without_plugins() and may_reconnect and (shipped := node_survey.to_ship(plugins)):
-        click.echo(f"sending {', '.join(shipped)} to every node.", err=True)
+        click.echo(f"Sending {', '.join(shipped)} to every node.", err=True)
         ray.shutdown()
         _connect(address, 0, shipped)
         found = node_survey.survey(storage, plugins)

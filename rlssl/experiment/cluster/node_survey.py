@@ -1,6 +1,6 @@
-"""Looks at every node of a cluster before a run: storage, plug-ins and versions.
+"""Checks every node of a cluster before a run: storage, plug-ins and versions.
 
-What one node lacks would else be found out when a trial happens to land there.
+Otherwise a defect of a node would show only when a trial is placed there.
 """
 
 import functools
@@ -22,61 +22,62 @@ from rlssl.errors import PluginError, ResourceError
 from rlssl.experiment.provenance import provenance
 from rlssl.plugins import load_plugins
 
-#: Seconds that all nodes together are given to answer: the first thing that they do is to start
-#: Python and to import the plug-ins.
+#: Seconds in which all nodes must answer. Before they answer, they start Python and import the
+#: plug-ins.
 ANSWER_TIMEOUT_S = 120.0
-#: Seconds until a new file must be seen through a shared file system.
+#: Seconds in which a new file must appear on every node of a shared file system.
 SHARED_FILE_TIMEOUT_S = 10.0
 
-#: Must be the same on every node. Others may differ at the user's risk, and are told.
+#: Versions that must be equal on every node. If others differ, a note is printed.
 SAME_EVERYWHERE = ("python", "ray", "torch", "gymnasium", "numpy", "rlssl", "rlssl's source")
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a node has to say about itself."""
+    """The result of the checks on one node."""
 
-    # Package -> version, without what stands behind '+', as of builds for CPU and GPU.
+    # Package -> version, without the part after '+' that names a build for CPU or GPU.
     versions: Mapping[str, str]
-    # Why the run's folder cannot be used there; "": it can.
+    # Why the node cannot use the run's folder; "" if it can.
     storage: str = ""
-    # Why a plug-in cannot be imported there; "": all can.
+    # Why the node cannot import a plug-in; "" if it can import all.
     plugins: str = ""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What all nodes have to say: address -> report."""
+    """The results of the checks on all nodes."""
 
+    # Node -> its report.
     reports: Mapping[str, Report] = field(default_factory=dict)
-    # Address -> why there is none.
+    # Node -> why it has no report.
     silent: Mapping[str, str] = field(default_factory=dict)
 
     def without_plugins(self) -> dict[str, str]:
-        """Address -> why a plug-in cannot be imported there."""
+        """Node -> why it cannot import a plug-in, for the nodes that cannot."""
         reports = self.reports.items()
         return {node: report.plugins for node, report in reports if report.plugins}
 
     def require(self, storage: Path, own: Mapping[str, str]) -> None:
-        """Refuses a cluster on whose nodes trials would fail.
+        """Refuses a cluster with nodes on which trials would fail.
 
         Args:
-            storage: Where results go.
-            own: The versions here.
+            storage: The folder of the results.
+            own: The versions on this machine.
 
         Raises:
-            ResourceError: Naming the nodes, what is wrong there, and the fix.
+            ResourceError: If a node cannot run trials; names the nodes, the defect and the fix.
         """
         blind = {node: report.storage for node, report in self.reports.items() if report.storage}
         if blind:
             raise ResourceError(
-                f"storage '{storage}' must be one folder that every node sees, as on NFS; "
+                f"storage '{storage}' must be a folder that every node sees, as on NFS; "
                 f"{_listed(blind)}; give such a folder: --storage."
             )
         if missing := self.without_plugins():
             raise ResourceError(
-                f"{_listed(missing)}; install it there (pip install), or keep it in a folder that "
-                "every node sees."
+                f"{_listed(missing)}; install it on that node (pip install), or keep it in a "
+                "folder that every node sees."
             )
         differing = {
             node: differences(own, report.versions, SAME_EVERYWHERE)
@@ -84,7 +85,8 @@ class Survey:
         }
         if any(differing.values()):
             raise ResourceError(
-                f"{_listed(differing)}; install the same there: pip install -c constraints.txt."
+                f"{_listed(differing)}; install the same version there: "
+                "pip install -c constraints.txt."
             )
         for node, report in self.reports.items():
             if words := differences(own, report.versions):
@@ -94,65 +96,72 @@ class Survey:
 
 
 def survey(storage: Path, plugins: Sequence[str]) -> Survey:
-    """Asks every node with a CPU; takes what the slowest takes, at most ``ANSWER_TIMEOUT_S``.
+    """Checks every node with a CPU, all at the same time, within ``ANSWER_TIMEOUT_S``.
 
     Args:
-        storage: An existing folder, where a file is made for the while.
+        storage: An existing folder; a file is created there and deleted afterwards.
         plugins: Modules that every node must be able to import.
     """
-    sign = storage / f".seen-by-every-node-{uuid.uuid4().hex}"
-    ask = ray.remote(num_cpus=0, max_retries=0)(report)
-    sign.touch()
+    marker = storage / f".seen-by-every-node-{uuid.uuid4().hex}"
+    remote_report = ray.remote(num_cpus=0, max_retries=0)(report)
+    marker.touch()
     try:
-        asked = {}
+        tasks = {}
         for node in ray.nodes():
             if node["Alive"] and node["Resources"].get("CPU", 0) > 0:
                 there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                task = ask.options(scheduling_strategy=there).remote(str(sign), list(plugins))
-                asked[task] = f"node {node['NodeManagerAddress']} ({node['NodeID'][:8]})"
-        ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_TIMEOUT_S)
-        answers = {node: _answer(task) for task, node in asked.items()}
+                on_node = remote_report.options(scheduling_strategy=there)
+                task = on_node.remote(str(marker), list(plugins))
+                tasks[task] = f"node {node['NodeManagerAddress']} ({node['NodeID'][:8]})"
+        ray.wait(list(tasks), num_returns=len(tasks), timeout=ANSWER_TIMEOUT_S)
+        answers = {node: _answer(task) for task, node in tasks.items()}
     finally:
-        sign.unlink(missing_ok=True)
+        marker.unlink(missing_ok=True)
     return Survey(
-        reports={node: said for node, said in answers.items() if isinstance(said, Report)},
-        silent={node: said for node, said in answers.items() if isinstance(said, str)},
+        reports={node: answer for node, answer in answers.items() if isinstance(answer, Report)},
+        silent={node: answer for node, answer in answers.items() if isinstance(answer, str)},
     )
 
 
 def _answer(task: "ray.ObjectRef[Report]") -> Report | str:
+    """The report of a node, or why it has none."""
     try:
-        said: Report = ray.get(task, timeout=0)
+        answer: Report = ray.get(task, timeout=0)
     except ray.exceptions.GetTimeoutError:
         return f"no answer within {ANSWER_TIMEOUT_S:g} s."
     except ray.exceptions.RayTaskError as error:
-        # Not even this module: rlssl itself is not there, or another one.
+        # The node could not even import this module: rlssl is missing there, or differs.
         return Report({}, plugins=f"rlssl fails there: {_last_line(error)}")
     except ray.exceptions.RayError as error:
         return _last_line(error)
-    return said
+    return answer
 
 
-def report(sign: str, plugins: Sequence[str]) -> Report:
-    """What the node where it runs has to say.
+def report(
+    marker: str, plugins: Sequence[str], *, timeout_s: float = SHARED_FILE_TIMEOUT_S
+) -> Report:
+    """Checks the node on which it runs.
 
     Args:
-        sign: A file that was just made in the storage.
+        marker: A file that was just created in the storage.
         plugins: Modules to import.
+        timeout_s: Seconds in which the file must appear on this node.
     """
     return Report(
-        versions(), storage=_storage_problem(Path(sign)), plugins=_plugins_problem(plugins)
+        versions(),
+        storage=_storage_problem(Path(marker), timeout_s),
+        plugins=_plugins_problem(plugins),
     )
 
 
-def _storage_problem(sign: Path) -> str:
-    deadline = time.monotonic() + SHARED_FILE_TIMEOUT_S
-    while not sign.is_file():
+def _storage_problem(marker: Path, timeout_s: float) -> str:
+    deadline = time.monotonic() + timeout_s
+    while not marker.is_file():
         if time.monotonic() > deadline:
             return "does not see it"
         time.sleep(0.1)
     try:
-        with tempfile.TemporaryFile(dir=sign.parent):
+        with tempfile.TemporaryFile(dir=marker.parent):
             return ""
     except OSError as error:
         return f"cannot write there: {error.strerror}"
@@ -168,7 +177,7 @@ def _plugins_problem(plugins: Sequence[str]) -> str:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of what runs here; "missing" for what is not installed."""
+    """Versions on this machine; "missing" for a package that is not installed."""
     known = provenance()
     packages = {
         name: "missing" if version is None else version.partition("+")[0]
@@ -178,7 +187,7 @@ def versions() -> dict[str, str]:
 
 
 def _source_checksum() -> str:
-    """Eight characters that differ where a file of rlssl differs, as of another commit."""
+    """Eight characters of a checksum over rlssl's source files, which differ between commits."""
     root = Path(rlssl.__file__).parent
     checksum = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -189,22 +198,26 @@ def _source_checksum() -> str:
 def differences(
     own: Mapping[str, str], other: Mapping[str, str], names: Sequence[str] | None = None
 ) -> str:
-    """Says in words what differs there from here; "" where nothing does.
+    """Describes the versions that differ; "" if none does.
 
     Args:
-        own: Versions here.
-        other: Versions there; empty: not known.
-        names: What to compare; None: all.
+        own: Versions on this machine.
+        other: Versions on the other machine; empty if unknown.
+        names: The packages to compare; None compares all.
+
+    Example:
+        >>> differences({"torch": "2.13.0", "rlssl": "1.0"}, {"torch": "2.13.0", "rlssl": "1.1"})
+        'rlssl 1.1 is not 1.0'
     """
     differing = [name for name in names or own if other and own[name] != other.get(name)]
     return ", ".join(f"{name} {other.get(name)} is not {own[name]}" for name in differing)
 
 
 def _listed(words: Mapping[str, str]) -> str:
-    """The nodes that something is said of; the first three in full."""
-    said = [f"{node}: {text.rstrip('.')}" for node, text in words.items() if text]
-    more = f"; and {len(said) - 3} more nodes" if len(said) > 3 else ""
-    return "; ".join(said[:3]) + more
+    """The first three nodes with their text, and the number of further nodes."""
+    listed = [f"{node}: {text.rstrip('.')}" for node, text in words.items() if text]
+    more = f"; and {len(listed) - 3} more nodes" if len(listed) > 3 else ""
+    return "; ".join(listed[:3]) + more
 
 
 def _last_line(error: BaseException) -> str:
@@ -212,9 +225,10 @@ def _last_line(error: BaseException) -> str:
 
 
 def to_ship(plugins: Sequence[str]) -> list[str]:
-    """The files and folders of plug-ins that are not installed, but lie beside the run.
+    """The files and folders of plug-ins that lie in the run's folders instead of being installed.
 
-    Those are what the import path of the command line holds: the current folder and the spec's.
+    The run's folders are those that the command line adds to PYTHONPATH: the current folder and
+    the spec's.
     """
     folders = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     found = []

@@ -1,4 +1,4 @@
-"""`rlssl doctor`: what this machine lacks, each line ok or with its fix."""
+"""`rlssl doctor`: checks this machine; each line is ok or names a fix."""
 
 import importlib.metadata
 import json
@@ -22,7 +22,7 @@ from rlssl.errors import ExitCode
 from rlssl.system.subprocess_probe import NO_ANSWER, SubprocessCheck
 
 _GIB = 2**30
-#: Below the first of each pair nothing will run, below the second a long run may end early.
+#: (required, recommended): below the first nothing runs, below the second a long run may fail.
 _DISK_GIB = (1.0, 10.0)
 _MEMORY_GIB = (2.0, 8.0)
 
@@ -34,14 +34,14 @@ data = mujoco.MjData(model)
 mujoco.mj_forward(model, data)
 renderer = mujoco.Renderer(model, 32, 32)
 renderer.update_scene(data)
-assert renderer.render().std() > 0, "the picture is black"
-print("a picture of MuJoCo's drawn")
+assert renderer.render().std() > 0, "the image is black"
+print("MuJoCo renders an image")
 """
 _ROMS = """
 import ale_py
 from ale_py import roms
 games = roms.get_all_rom_ids()
-assert games, "no game at all"
+assert games, "there are no ROMs"
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 ale_py.ALEInterface().loadROM(roms.get_rom_path("pong"))
 print(f"{len(games)} games; Pong loads")
@@ -67,10 +67,10 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        subject: What was looked at.
-        state: "broken" is required and does not work; "note" can be lived with.
-        words: What was found.
-        fix: What to do; "" where there is nothing to do.
+        subject: What was checked.
+        state: "broken": it is required and does not work. "note": it may cause trouble.
+        words: The result of the check.
+        fix: What to do; "" if nothing is to be done.
     """
 
     subject: str
@@ -80,12 +80,12 @@ class Finding:
 
 
 def examine(storage: str) -> Iterator[Finding]:
-    """Looks at everything, the slow things at the same time.
+    """Makes all checks, the slow ones at the same time.
 
     Args:
-        storage: The folder where results would go.
+        storage: The folder for results.
     """
-    cluster = SubprocessCheck(_RAY)  # first: the slowest
+    cluster = SubprocessCheck(_RAY)  # started first, because it is the slowest
     egl, osmesa = (
         SubprocessCheck(_RENDER, MUJOCO_GL="egl"),
         SubprocessCheck(_RENDER, MUJOCO_GL="osmesa"),
@@ -94,23 +94,32 @@ def examine(storage: str) -> Iterator[Finding]:
     yield python_version()
     yield from versions()
     yield from rendering(egl.answer(), osmesa.answer())
-    yield probed("Atari ROMs", roms.answer(), "pip install --force-reinstall ale-py")
+    yield required("Atari ROMs", roms.answer(), "pip install --force-reinstall ale-py")
     yield gpus(gpu.answer(), has_driver=Path("/proc/driver/nvidia/version").is_file())
     yield disk(storage)
     yield memory(total_memory())
-    yield probed(
-        "Ray", cluster.answer(), "look into /tmp/ray/session_latest/logs; free memory and disk"
+    yield required(
+        "Ray", cluster.answer(), "read /tmp/ray/session_latest/logs; free memory and disk space"
     )
     yield shared_memory(Path("/dev/shm"), total_memory())
     yield token_authentication()
 
 
-def probed(subject: str, answer: tuple[bool, str], fix: str) -> Finding:
-    """What a probe of something required has found."""
+def required(
+    subject: str, answer: tuple[bool, str], fix: str, *, load: float | None = None
+) -> Finding:
+    """The result of a subprocess check of something that is required.
+
+    Args:
+        subject: What was checked.
+        answer: The answer of the `SubprocessCheck`.
+        fix: What to do if it does not work.
+        load: The machine's load average; None asks the system.
+    """
     ok, words = answer
     if ok:
         return Finding(subject, "ok", words)
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    load, cores = os.getloadavg()[0] if load is None else load, os.cpu_count() or 1
     if words.startswith(NO_ANSWER) and load > 2 * cores:
         words = f"{words}, at a load of {load:.1f} on {cores} cores"
         return Finding(subject, "note", words, "try again when the machine is less busy")
@@ -118,31 +127,31 @@ def probed(subject: str, answer: tuple[bool, str], fix: str) -> Finding:
 
 
 def gpus(answer: tuple[bool, str], *, has_driver: bool) -> Finding:
-    """What PyTorch sees; nothing is required, but a GPU that lies idle is worth a line."""
+    """The GPUs that PyTorch sees. None is required, but an unused GPU is worth a note."""
     ok, words = answer
     if ok and words:
         return Finding("GPU", "ok", words)
     if ok and not has_driver:
         return Finding("GPU", "ok", "none; training runs on the CPU")
-    fix = "install the PyTorch that your driver can use: https://pytorch.org/get-started/locally"
-    return Finding("GPU", "note", words or "PyTorch sees none, though there is a driver", fix)
+    fix = "install a PyTorch that fits your driver: https://pytorch.org/get-started/locally"
+    return Finding("GPU", "note", words or "PyTorch sees none, although there is a driver", fix)
 
 
 def python_version() -> Finding:
-    """The interpreter against what the installed rlssl asks for."""
+    """Compares the interpreter with the versions that the installed rlssl supports."""
     version = platform.python_version()
     try:
-        asked = importlib.metadata.metadata("rlssl")["Requires-Python"]
+        supported = importlib.metadata.metadata("rlssl")["Requires-Python"]
     except importlib.metadata.PackageNotFoundError:
-        asked = ""
-    if not SpecifierSet(asked or "").contains(version, prereleases=True):
-        words = f"{version}; rlssl needs {asked}"
-        return Finding("Python", "broken", words, "make the environment with another Python")
+        supported = ""
+    if not SpecifierSet(supported or "").contains(version, prereleases=True):
+        words = f"{version}; rlssl needs {supported}"
+        return Finding("Python", "broken", words, "create the environment with another Python")
     return Finding("Python", "ok", version)
 
 
 def versions() -> Iterator[Finding]:
-    """Every dependency against the range that rlssl asks for, extras if they are there."""
+    """Compares every dependency with the range that rlssl needs; extras only if installed."""
     try:
         requirements = [Requirement(text) for text in importlib.metadata.requires("rlssl") or ()]
     except importlib.metadata.PackageNotFoundError:
@@ -155,21 +164,21 @@ def versions() -> Iterator[Finding]:
 
 
 def installed(requirement: Requirement) -> Finding | None:
-    """One dependency; None where it is for development, or an extra of ours as a whole."""
+    """Checks one dependency; None for those of development and of collective extras."""
     extra = _extra(requirement)
     if extra in ("dev", "bench", "all"):
         return None
-    asked = f"{requirement.name}{requirement.specifier}"
+    wanted = f"{requirement.name}{requirement.specifier}"
     try:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
         if extra:
             fix = f"if you need it: pip install 'rlssl[{extra}]'"
             return Finding(requirement.name, "note", "not installed", fix)
-        return Finding(requirement.name, "broken", "not installed", f"pip install '{asked}'")
+        return Finding(requirement.name, "broken", "not installed", f"pip install '{wanted}'")
     if not requirement.specifier.contains(version, prereleases=True):
         words = f"{version}; rlssl needs {requirement.specifier}"
-        return Finding(requirement.name, "broken", words, f"pip install '{asked}'")
+        return Finding(requirement.name, "broken", words, f"pip install '{wanted}'")
     return Finding(requirement.name, "ok", version)
 
 
@@ -180,7 +189,7 @@ def _extra(requirement: Requirement) -> str:
 
 
 def rendering(egl: tuple[bool, str], osmesa: tuple[bool, str]) -> Iterator[Finding]:
-    """Pixels of dm_control need one of the two where there is no display."""
+    """Checks the two renderers; without a display, pixels of dm_control need one of them."""
     packages = {"EGL": "libegl1 libgl1-mesa-dri", "OSMesa": "libosmesa6"}
     works = egl[0] or osmesa[0]
     for name, (ok, words) in (("EGL", egl), ("OSMesa", osmesa)):
@@ -188,13 +197,13 @@ def rendering(egl: tuple[bool, str], osmesa: tuple[bool, str]) -> Iterator[Findi
         if not ok and works:
             fix = "not needed: the other one works"
         if name == "OSMesa" and ok and not egl[0]:
-            fix = "choose it: export MUJOCO_GL=osmesa"
+            fix = "select it: export MUJOCO_GL=osmesa"
         state: Literal["ok", "note", "broken"] = "ok" if ok else "note" if works else "broken"
         yield Finding(f"rendering by {name}", state, words, fix)
 
 
 def disk(storage: str) -> Finding:
-    """Free space where results would go, and whether they can be written there."""
+    """Checks the free space of the results' folder, and that it is writable."""
     folder = Path(storage).expanduser().resolve()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
@@ -202,54 +211,57 @@ def disk(storage: str) -> Finding:
             pass
     except OSError as error:
         words = f"{folder}: {error.strerror}"
-        return Finding("storage", "broken", words, "give another: --storage")
+        return Finding("storage", "broken", words, "give another folder: --storage")
     free = shutil.disk_usage(existing).free / _GIB
     words = f"{free:.1f} GiB free at {folder}"
     return _enough("storage", free, _DISK_GIB, words, "delete old runs, or give --storage")
 
 
 def memory(total: float) -> Finding:
-    """The memory that this process may use, in bytes."""
-    words = f"{total / _GIB:.1f} GiB"
-    return _enough("memory", total / _GIB, _MEMORY_GIB, words, "fewer env_runners, smaller buffers")
+    """Checks the memory that this process may use, in bytes."""
+    words, fix = f"{total / _GIB:.1f} GiB", "use fewer env_runners or smaller replay buffers"
+    return _enough("memory", total / _GIB, _MEMORY_GIB, words, fix)
 
 
 def _enough(subject: str, gib: float, limits: tuple[float, float], words: str, fix: str) -> Finding:
-    required, comfortable = limits
-    if gib < required:
-        return Finding(subject, "broken", f"{words}; {required:g} GiB at least", fix)
-    if gib < comfortable:
-        return Finding(subject, "note", f"{words}; {comfortable:g} GiB are comfortable", fix)
+    least, recommended = limits
+    if gib < least:
+        return Finding(subject, "broken", f"{words}; at least {least:g} GiB are needed", fix)
+    if gib < recommended:
+        return Finding(subject, "note", f"{words}; {recommended:g} GiB are recommended", fix)
     return Finding(subject, "ok", words)
 
 
 def total_memory() -> float:
-    """Bytes: the machine's, or the container's limit below it."""
+    """Memory of the machine in bytes, or the container's limit if it is lower."""
     total = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             total = min(total, float(Path(path).read_text()))
-        except (OSError, ValueError):  # no such limit; "max"
+        except (OSError, ValueError):  # there is no such file, or it says "max": no limit
             continue
     return total
 
 
 def shared_memory(folder: Path, total: float) -> Finding:
-    """Ray's object store lies in /dev/shm, or slowly on disk where that is too small."""
+    """Checks the space for Ray's object store: if it is too small, Ray uses the slower disk."""
     subject = "shared memory"
     if not folder.is_dir():
-        return Finding(subject, "ok", f"no {folder} on this system; Ray does without")
+        return Finding(subject, "ok", f"no {folder} on this system; Ray does not need it")
     free = shutil.disk_usage(folder).free
     wanted = min(0.3 * total, 8 * _GIB)
     words = f"{free / _GIB:.1f} GiB free in {folder}"
     if free < wanted:
-        fix = f"docker run --shm-size={wanted / _GIB:.0f}g, or remount {folder} larger"
-        return Finding(subject, "note", f"{words}: Ray's objects go to the disk", fix)
+        fix = f"docker run --shm-size={wanted / _GIB:.0f}g, or remount {folder} with more space"
+        return Finding(subject, "note", f"{words}: Ray will store objects on disk", fix)
     return Finding(subject, "ok", words)
 
 
 def token_authentication() -> Finding:
-    """Whether whoever reaches Ray's ports may run code there; rlssl changes nothing of it."""
+    """Checks Ray's token authentication, which rlssl does not change.
+
+    Without it, everyone who reaches Ray's ports may run code on this machine.
+    """
     subject, mode = "Ray token", os.environ.get("RAY_AUTH_MODE")
     if mode is not None and mode.lower() != "token":
         words = f"authentication is off: RAY_AUTH_MODE={mode}"
@@ -260,19 +272,26 @@ def token_authentication() -> Finding:
     if not path.is_file():
         return Finding(subject, "ok", f"none yet; Ray writes {path} when it starts")
     if path.stat().st_mode & 0o077:
-        words = f"others on this machine can read {path}"
+        words = f"other users of this machine can read {path}"
         return Finding(subject, "note", words, f"chmod 600 {path}")
     return Finding(subject, "ok", str(path))
 
 
 def doctor(storage: str, *, as_json: bool = False) -> int:
-    """Prints the report; returns the exit code: 3 if something required is broken.
+    """Examines this machine and prints the report.
 
     Args:
-        storage: The folder where results would go.
-        as_json: Prints it for programs.
+        storage: The folder for results.
+        as_json: Whether to print JSON.
+
+    Returns:
+        The exit code; see `report`.
     """
-    findings = list(examine(storage))
+    return report(list(examine(storage)), as_json=as_json)
+
+
+def report(findings: list[Finding], *, as_json: bool = False) -> int:
+    """Prints findings; returns the exit code: 3 if something required is broken."""
     if as_json:
         click.echo(json.dumps([vars(finding) for finding in findings], indent=1))
     else:
@@ -290,7 +309,7 @@ def _print(findings: list[Finding]) -> None:
         line = f"{finding.words}  ->  {finding.fix}" if finding.fix else finding.words
         state = Text(finding.state, style=styles[finding.state])
         table.add_row(Text(finding.subject), state, Text(line))
-    # As wide as the longest line: a path or a command to copy is never wrapped.
+    # As wide as the longest line, so that a path or command to copy is never wrapped.
     console = Console(width=Console(width=10_000).measure(table).maximum)
     with console.capture() as printed:
         console.print(table)

@@ -1,4 +1,4 @@
-"""`rlssl evaluate`: seeded episodes with trained policies."""
+"""`rlssl evaluate`: evaluates trained policies on seeded episodes."""
 
 import json
 import sys
@@ -40,29 +40,29 @@ def evaluate(
     storage: str = DEFAULT_STORAGE,
     probe: bool = False,
 ) -> int:
-    """Plays ``episodes`` episodes with the newest policy of each trial; prints the scores.
+    """Evaluates the newest policy of each trial; prints the scores.
 
-    Episode k runs with seed ``seed + k``; the list is the same whatever ``env_runners`` is.
+    Episode k runs with seed ``seed + k``. The scores do not depend on ``env_runners``.
 
     Args:
         run: A run's or trial's folder, a name below ``storage``, or an exported policy.
-        episodes: How many for each policy.
-        explore: Samples actions instead of taking the policy's mode.
-        env_runners: Processes to share the work; 0: this one alone.
-        seed: Of the first episode.
-        as_json: Prints every episode.
-        trusted: Lets a policy of foreign origin name modules to import; see `rlssl.trust`.
-        max_episode_steps: Agent steps after which an episode is cut off; None: 27,000.
-        storage: Where names are looked up.
-        probe: Tells the environment's state from the encoder's latents, on the same episodes,
-            played once more in this process; see `rlssl.experiment.commands.probe`.
+        episodes: Number of episodes for each policy.
+        explore: Whether to sample actions instead of taking the policy's mode.
+        env_runners: Processes that share the episodes; 0 runs all in this process.
+        seed: Seed of the first episode.
+        as_json: Whether to print every episode as JSON.
+        trusted: Allows a policy of foreign origin to import modules; see `rlssl.trust`.
+        max_episode_steps: Agent steps after which an episode is truncated; None: 27,000.
+        storage: The folder in which names are looked up.
+        probe: Whether to predict the environment's state from the encoder's latents too. This runs
+            the same episodes a second time in this process; see `rlssl.experiment.commands.probe`.
 
     Returns:
         The exit code.
 
     Raises:
-        SpecError: If there is no such run, policy or environment, or a foreign policy would
-            have modules imported.
+        SpecError: If there is no such run, policy or environment, or if a policy of foreign origin
+            needs to import modules and is not trusted.
     """
     located = locate(run, storage)
     if trusted:
@@ -98,7 +98,7 @@ def _play(
     start_local(env_runners)
     play = ray.remote(num_cpus=1)(_play_slots)
     dealt = [slots(seeds)[runner::env_runners] for runner in range(env_runners)]
-    # What was refused or accepted here holds for the helpers, too.
+    # Each process accepts the folder as trusted: this process has checked it above.
     parts = ray.get([play.remote(str(folder), part, explore, max_steps) for part in dealt if part])
     by_seed = {record.seed: record for part in parts for record in part}
     return [by_seed[seed] for seed in seeds]
@@ -122,7 +122,7 @@ def _play_slots(
 def _print(folder: Path, report: dict[str, Any]) -> None:
     click.echo(
         f"return {report['episode_return_mean']:.4g} "
-        f"(deviation {report['episode_return_std']:.4g}), "
+        f"(std {report['episode_return_std']:.4g}), "
         f"success {report['success_rate']:.3g}, length {report['episode_len_mean']:.4g} "
         f"over {report['num_episodes']} episodes from seed {report['seed']}"
     )

@@ -1,4 +1,4 @@
-"""`rlssl export`: a policy as safetensors and JSON."""
+"""`rlssl export`: writes a policy as safetensors and JSON."""
 
 import shutil
 from pathlib import Path
@@ -16,14 +16,14 @@ def export(
     Args:
         run: A trial's folder, or the folder or name of a run with one trial.
         out: The folder to write; None: ``export`` in the trial's folder.
-        storage: Where names are looked up.
-        trusted: Makes the export the user's own, though the run is not; see `rlssl.trust`.
+        storage: The folder in which names are looked up.
+        trusted: Whether to trust a run of foreign origin, and so its export; see `rlssl.trust`.
 
     Returns:
         The folder.
 
     Raises:
-        SpecError: If there is no such run, or several trials.
+        SpecError: If there is no such run, or the run has several trials.
     """
     if trusted:
         trust.accept(sweep_folder(locate(run, storage)))

@@ -1,7 +1,8 @@
-"""`rlssl matrix`: every algorithm with every auxiliary loss, and what each costs.
+"""`rlssl matrix`: trains every algorithm with every auxiliary loss, and measures their cost.
 
-A row of the file is an algorithm on an environment; it is built once without and once with each
-choice of losses. They take turns, iteration by iteration, so that all see the same machine.
+A row of the file is an algorithm on an environment. Each row is trained without losses and with
+each choice of losses. These runs take turns, iteration by iteration, so that a change of the
+machine's load affects all of them.
 """
 
 import csv
@@ -36,58 +37,59 @@ _KEYS = ("updates", "rows", "losses")
 
 @dataclasses.dataclass(frozen=True)
 class Matrix:
-    """What is crossed."""
+    """The rows and the choices of losses, all combined with each other."""
 
-    # Gradient steps that are timed; each is preceded by an iteration that is not.
+    # Timed gradient steps of each combination; its first iteration is not timed.
     updates: int
-    # Partial specs with `input`, a word for the kind of observations.
+    # Partial specs, with the key `input`, a word for the kind of observations.
     rows: Sequence[Mapping[str, Any]]
-    # Name of a choice -> what `auxiliary` of a spec is.
+    # Name of a choice -> the section `auxiliary` of the spec.
     losses: Mapping[str, Mapping[str, Any]]
 
 
 @dataclasses.dataclass
 class Outcome:
-    """What came of an algorithm with a choice of losses."""
+    """The result of an algorithm with a choice of losses."""
 
     algorithm: str
     input: str
     losses: str
-    # Whose parameters each loss's gradient reached, as it declares; the Learner checks it.
+    # The parameters that each loss's gradient reached, as the loss declares; the Learner checks it.
     gradient: str = ""
     updates: int = 0
     updates_per_s: float = math.nan
-    # Seconds of an update divided by those without losses; median of the rounds.
+    # Seconds per update divided by those without losses; median over the rounds.
     overhead: float = math.nan
     # Means of the losses in the first and in the last update, by name.
     first: dict[str, float] = dataclasses.field(default_factory=dict)
     last: dict[str, float] = dataclasses.field(default_factory=dict)
-    # Why there is no outcome, or what is wrong with it.
+    # What failed; "" if nothing did.
     problem: str = ""
 
 
 def matrix(source: str, overrides: Sequence[str], *, storage: str) -> int:
-    """Plays the matrix and writes its table.
+    """Trains every combination of the matrix and writes its table.
 
     Args:
-        source: A file, or the name of one that comes with rlssl.
-        overrides: "updates=10" and the like.
+        source: A file, or the name of a matrix that comes with rlssl.
+        overrides: Changes of the file, such as "updates=10".
         storage: Folder of the table.
 
     Returns:
-        The exit code: 1 if a cell failed.
+        The exit code: 1 if a combination failed.
 
     Raises:
-        SpecError: If the file cannot be read, or one of its cells is no spec; nothing was started.
+        SpecError: If the file cannot be read, or a combination is not a valid spec; nothing was
+            started.
     """
-    crossed = read_matrix(source, overrides)
-    for row in crossed.rows:
-        for losses in crossed.losses.values():
+    read = read_matrix(source, overrides)
+    for row in read.rows:
+        for losses in read.losses.values():
             spec_of(row, losses)
     start_local(num_cpus=1)
     outcomes = []
-    for row in crossed.rows:
-        for outcome in play_row(row, crossed.losses, crossed.updates):
+    for row in read.rows:
+        for outcome in train_row(row, read.losses, read.updates):
             outcomes.append(outcome)
             click.echo(line_of(outcome))
     path = write_table(outcomes, Path(storage) / TABLE_FILE)
@@ -96,50 +98,50 @@ def matrix(source: str, overrides: Sequence[str], *, storage: str) -> int:
 
 
 def read_matrix(source: str, overrides: Sequence[str] = ()) -> Matrix:
-    """The matrix in a file.
+    """Reads the matrix in a file.
 
     Raises:
-        SpecError: Naming the key.
+        SpecError: If the file is not a matrix; names the key.
     """
     document = apply_overrides(read_document(source), overrides)
     for key in document:
         if key not in _KEYS:
             raise SpecError(f"unknown key '{key}' of a matrix{suggest(key, _KEYS)}")
     if missing := [key for key in _KEYS if not document.get(key)]:
-        raise SpecError(f"a matrix needs {missing}: see the one that `rlssl matrix` plays.")
+        raise SpecError(f"a matrix needs {missing}; see tune_configs/matrix.yaml.")
     updates, rows, losses = (document[key] for key in _KEYS)
     if type(updates) is not int or updates < 1:
         raise SpecError(f"updates must be a whole number >= 1; got {updates!r}.")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise SpecError("rows must list partial specs: {algorithm: ppo, env: {id: CartPole-v1}}.")
     if not isinstance(losses, dict) or not all(isinstance(one, dict) for one in losses.values()):
-        raise SpecError("losses must map names to what `auxiliary` of a spec is.")
+        raise SpecError("losses must map names to `auxiliary` sections of a spec.")
     return Matrix(updates, rows, losses)
 
 
 def spec_of(row: Mapping[str, Any], losses: Mapping[str, Any]) -> Any:
-    """The spec of a cell.
+    """The spec of a row with a choice of losses.
 
     Raises:
-        SpecError: Naming key, value and fix.
+        SpecError: If it is not a valid spec; names key, value and fix.
     """
     document = {key: value for key, value in row.items() if key != "input"}
     return load_spec({**document, "auxiliary": dict(losses)})
 
 
-def play_row(
+def train_row(
     row: Mapping[str, Any], choices: Mapping[str, Mapping[str, Any]], updates: int
 ) -> Iterator[Outcome]:
-    """An algorithm with each choice of losses, taking turns.
+    """Trains an algorithm with each choice of losses; the choices take turns.
 
     Args:
         row: A partial spec.
-        choices: Name -> ``auxiliary``; the first is what the others are compared with.
-        updates: Gradient steps that each makes, at least.
+        choices: Name -> ``auxiliary`` section; the others are compared with the first.
+        updates: The least number of gradient steps of each choice.
     """
     cells = {name: _Cell(row, name, losses) for name, losses in choices.items()}
     try:
-        # The first round allocates, compiles and fills; it is not timed.
+        # The first round allocates memory, compiles and fills the replay; it is not timed.
         for cell in cells.values():
             cell.train(is_timed=False)
         while any(cell.is_going and cell.outcome.updates < updates for cell in cells.values()):
@@ -154,7 +156,7 @@ def play_row(
 
 
 class _Cell:
-    """One Algorithm, built when it is first trained."""
+    """A row with one choice of losses; its Algorithm is built when it is first trained."""
 
     def __init__(self, row: Mapping[str, Any], name: str, losses: Mapping[str, Any]) -> None:
         self._config = build_config(spec_of(row, losses))
@@ -163,7 +165,7 @@ class _Cell:
         algorithm, env = row["algorithm"], row["env"]
         kind = row.get("input") or (env["id"] if isinstance(env, Mapping) else env)
         self.outcome = Outcome(algorithm, kind, name)
-        # Of one update in each timed round.
+        # Seconds per update, one number for each timed round.
         self.seconds: list[float] = []
 
     @property
@@ -171,7 +173,7 @@ class _Cell:
         return not self.outcome.problem
 
     def train(self, *, is_timed: bool = True) -> None:
-        """One iteration; what goes wrong is the cell's outcome, and the others go on."""
+        """Runs one iteration; an error becomes the cell's problem, and other cells continue."""
         if not self.is_going:
             return
         try:
@@ -184,7 +186,7 @@ class _Cell:
             self._algorithm.stop()
 
     def finished(self, reference: Sequence[float]) -> Outcome:
-        """The outcome, compared round by round with the seconds of another cell."""
+        """The outcome, compared round by round with the seconds of the reference cell."""
         outcome = self.outcome
         if self.seconds:
             outcome.updates_per_s = 1 / statistics.median(self.seconds)
@@ -205,7 +207,7 @@ class _Cell:
         learned = result[LEARNER_RESULTS].get(DEFAULT_MODULE_ID, {})
         made = int(learned.get(NUM_GRADIENT_STEPS, 0))
         if not made:
-            return  # collecting what learning starts with
+            return  # still collecting the experience with which learning starts
         self.outcome.last = _losses_in(result)
         self.outcome.first = self.outcome.first or self.outcome.last
         if is_timed:
@@ -214,7 +216,7 @@ class _Cell:
 
 
 def _declared(algorithm: Algorithm) -> str:
-    """Whose parameters each loss says its gradient reaches; the Learner fails where it does not."""
+    """The parameters that each loss declares to reach; the Learner fails if it does not."""
     answers = algorithm.learner_group.foreach_learner(
         lambda learner: {name: loss.trains for name, loss in learner.rl_module.auxiliary.items()}
     )
@@ -223,7 +225,7 @@ def _declared(algorithm: Algorithm) -> str:
 
 
 def _losses_in(result: Mapping[str, Any]) -> dict[str, float]:
-    """The RL loss and everything that the auxiliary losses report, by name."""
+    """The RL loss and all values that the auxiliary losses report, by name."""
     learned = result[LEARNER_RESULTS][DEFAULT_MODULE_ID]
     found = {key: float(learned[key]) for key in RL_LOSSES if key in learned}
     for name, values in result.get("aux", {}).items():
@@ -232,13 +234,13 @@ def _losses_in(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def line_of(outcome: Outcome) -> str:
-    """An outcome for the terminal."""
+    """An outcome as a line for the terminal."""
     words = f"{outcome.algorithm:<8} {outcome.input:<8} {outcome.losses:<22} "
     if outcome.problem:
         return words + outcome.problem
     return words + (
-        f"{outcome.updates_per_s:8.1f} updates/s, {outcome.overhead:.2f} times as long as without; "
-        f"reaches {outcome.gradient or 'nothing'}"
+        f"{outcome.updates_per_s:8.1f} updates/s, {outcome.overhead:.2f} times as long as without "
+        f"losses; gradients reach {outcome.gradient or 'nothing'}"
     )
 
 

@@ -1,4 +1,4 @@
-"""`rlssl evaluate --probe`: what of the environment's state can be told from the latent."""
+"""`rlssl evaluate --probe`: how well the latents predict the environment's state."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,13 +18,13 @@ from rlssl.environments.building import make_env
 from rlssl.errors import SpecError
 from rlssl.policy import Policy
 
-#: Rows of all pairs of which the rank correlation is taken.
+#: The most rows for the rank correlation, which compares all pairs of rows.
 MAX_PAIRED_ROWS = 1000
 
-#: Rows of latents that are kept, evenly over the episodes.
+#: The most rows of latents that are kept, evenly spread over the episodes.
 MAX_ROWS = 20_000
 
-#: Weight of the squared coefficients, in units of the number of rows; inputs have unit deviation.
+#: Weight of the squared coefficients, times the number of rows; inputs have standard deviation 1.
 RIDGE = 1e-3
 
 
@@ -36,32 +36,33 @@ def probe(
     explore: bool,
     max_steps: int,
 ) -> dict[str, Any]:
-    """Plays episodes, and tells the states from the latents of what was seen on the way.
+    """Runs episodes, and predicts the states from the latents of their observations.
 
-    The state is ``info["state"]``, else the observation, where that is a vector. A linear map,
-    fitted by ridge regression on every second episode, predicts it on the others.
+    The state is ``info["state"]``, or else the observation if that is a vector. A linear map is
+    fitted by ridge regression on every second episode, and predicts the states of the others.
 
     Args:
-        policy: Whose encoder is probed.
-        env: ``{"id": ..., **options}``; where it can give its state in ``info``, it is asked to.
-        seeds: Of the episodes; two or more.
-        explore: Samples actions instead of taking the policy's mode.
-        max_steps: Agent steps after which an episode is cut off.
+        policy: The policy whose encoder is probed.
+        env: ``{"id": ..., **options}``. The options that put the state into ``info`` are added for
+            environments that have them.
+        seeds: Seeds of the episodes; two or more.
+        explore: Whether to sample actions instead of taking the policy's mode.
+        max_steps: Agent steps after which an episode is truncated.
 
     Returns:
-        ``state`` (``info`` or ``observation``), ``num_rows``; ``r2``: [S], the share of each
-        element's variance that is predicted, nan for what never changes; ``r2_mean``;
+        ``state`` (``info`` or ``observation``); ``num_rows``; ``r2``: [S], the predicted share of
+        each state element's variance, nan for an element that never changes; ``r2_mean``;
         ``effective_rank``, ``feature_variance`` and ``distance`` of 128 latents, spread over the
         episodes; and ``rank_correlation`` of distances between latents and between states.
 
     Raises:
-        SpecError: If there are fewer than two episodes, or no state.
+        SpecError: If there are fewer than two episodes, or the environment gives no state.
     """
     if len(seeds) < 2:
         raise SpecError(
             "--probe fits on some episodes and tests on others; give --episodes 2 or more."
         )
-    rows = _play(policy, asking_for_state(env), seeds, explore, max_steps)
+    rows = _rows(policy, with_state_in_info(env), seeds, explore, max_steps)
     latents, states, episodes = rows["latent"], rows["state"], rows["episode"]
     held_out = episodes % 2 == 1
     r2 = linear_r2(latents[~held_out], states[~held_out], latents[held_out], states[held_out])
@@ -79,38 +80,44 @@ def probe(
     }
 
 
-def asking_for_state(env: Mapping[str, Any]) -> dict[str, Any]:
-    """The environment's options, with those that put the state into ``info``."""
-    asked = dict(env)
+def with_state_in_info(env: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment's options, and those that put its state into ``info``, if it has them."""
+    options = dict(env)
     if str(env["id"]).startswith("dmc-pixels/"):
-        asked["info_state"] = True
+        options["info_state"] = True
     if env.get("distractors"):
-        asked["distractors"] = {**env["distractors"], "info_state": True}
-    return asked
+        options["distractors"] = {**env["distractors"], "info_state": True}
+    return options
 
 
 def linear_r2(
     latents: np.ndarray, states: np.ndarray, test_latents: np.ndarray, test_states: np.ndarray
 ) -> np.ndarray:
-    """How much of each state element a linear map of the latents predicts.
+    """Share of each state element's variance that a linear map of the latents predicts.
 
     Args:
-        latents: [N, D], to fit on.
-        states: [N, S].
-        test_latents: [M, D].
-        test_states: [M, S].
+        latents: [N, D], latents to fit on.
+        states: [N, S], their states.
+        test_latents: [M, D], latents to test on.
+        test_states: [M, S], their states.
 
     Returns:
-        [S], ``1 - squared error / squared deviation`` on the M rows: 1 is perfect, 0 as good as the
-        mean of the N rows (or worse if below); nan where the M rows are all equal.
+        [S], ``1 - squared error / sum of squared differences from the mean`` on the M rows. 1 is
+        perfect; 0 is as good as predicting the mean; below 0 is worse. nan if all M rows are equal.
+
+    Example:
+        >>> latents = np.array([[-1.0], [1.0]])
+        >>> states = np.array([[4.0, 5.0], [8.0, 5.0]])  # the second element never changes
+        >>> linear_r2(latents, states, latents, states).round(3)
+        array([ 1., nan])
     """
     mean, scale = latents.mean(0), latents.std(0)
     scale = np.where(scale > 0, scale, 1.0)
     inputs, test_inputs = (latents - mean) / scale, (test_latents - mean) / scale
-    centre = states.mean(0)
+    center = states.mean(0)
     gram = inputs.T @ inputs + RIDGE * len(inputs) * np.eye(inputs.shape[1])
-    weights = np.linalg.solve(gram, inputs.T @ (states - centre))
-    error = ((test_inputs @ weights + centre - test_states) ** 2).sum(0)
+    weights = np.linalg.solve(gram, inputs.T @ (states - center))
+    error = ((test_inputs @ weights + center - test_states) ** 2).sum(0)
     total = ((test_states - test_states.mean(0)) ** 2).sum(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         r2: np.ndarray = np.where(total > 0, 1.0 - error / total, np.nan)
@@ -118,7 +125,7 @@ def linear_r2(
 
 
 def latents_of(module: Any, obs: Any) -> Tensor:
-    """[N, D], what the policy's head reads, of raw stacked observations [N, ...].
+    """[N, D], the latents that the policy's head reads, of raw stacked observations [N, ...].
 
     Raises:
         SpecError: If the module has no encoder.
@@ -133,14 +140,14 @@ def latents_of(module: Any, obs: Any) -> Tensor:
     return latents
 
 
-def _play(
+def _rows(
     policy: Policy, env: Mapping[str, Any], seeds: Sequence[int], explore: bool, max_steps: int
 ) -> dict[str, Any]:
     """Rows of all episodes: ``latent`` [N, D], ``state`` [N, S], ``episode`` [N], ``source``."""
     environment = make_env(env, split="eval", seed=seeds[0])
     rows: dict[str, list[Any]] = {"latent": [], "state": [], "episode": []}
     source = ""
-    # Of every episode at most so many steps, so that memory is bounded.
+    # At most this many steps of each episode are kept, so that memory is bounded.
     most = max(1, MAX_ROWS // len(seeds))
     try:
         with torch.random.fork_rng(devices=[]):
@@ -181,12 +188,12 @@ def _state(observation: Any, info: Mapping[str, Any], source: str, env: gym.Env)
     space = env.observation_space
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         raise SpecError(
-            f"--probe needs the state: the environment gives no info['state'], and {space} is no "
-            "vector. Have its reset and step put a vector there."
+            f"--probe needs the state: the environment gives no info['state'], and {space} is not "
+            "a vector space. Make its reset and step put a vector into info['state']."
         )
     return np.asarray(observation, np.float64)
 
 
 def _evenly(num: int, most: int) -> np.ndarray:
-    """Indices of at most ``most`` of ``num`` rows, evenly spread."""
+    """Indices of at most ``most`` out of ``num`` rows, evenly spread."""
     return np.unique(np.linspace(0, num - 1, min(num, most)).round().astype(np.int64))

@@ -1,4 +1,4 @@
-"""What is printed when a run ends: computed figures, and the paths of what it left."""
+"""Prints the summary at the end of a run: scores, and the paths of its files."""
 
 import math
 from pathlib import Path
@@ -13,7 +13,7 @@ from rlssl.run_files import CURVES_FILE, TABLE_FILE, TRIAL_FILE
 
 
 def finish_training(folder: Path) -> None:
-    """Prints the final score, and where the trial and its newest checkpoint are."""
+    """Prints the final score, and the folders of the trial and its newest checkpoint."""
     for trial in _finished_trials(folder):
         returns = trial.episodes.returns[-FINAL_EPISODES:]
         mean = float(returns.mean()) if len(returns) else math.nan
@@ -21,10 +21,9 @@ def finish_training(folder: Path) -> None:
         click.echo(
             f"return {mean:.4g} over the last {len(returns)} episodes, {env_steps:,} env steps"
         )
-    for path in folder.glob(f"*/{TRIAL_FILE}"):
-        path = path.parent
-        click.echo(str(path))
-        newest = checkpoint.newest_valid(path)
+    for marker in folder.glob(f"*/{TRIAL_FILE}"):
+        click.echo(str(marker.parent))
+        newest = checkpoint.newest_valid(marker.parent)
         if newest is not None:
             click.echo(str(newest.path))
 
@@ -38,10 +37,10 @@ def at_their_ends(folder: Path) -> bool:
 
 
 def finish_sweep(folder: Path) -> None:
-    """Prints the table over seeds, and writes it and the learning curves into ``folder``."""
+    """Prints the table over seeds; writes the table and the learning curves into ``folder``."""
     trials = _finished_trials(folder)
     if not trials:
-        click.echo("no trial has reported a result.")
+        click.echo("No trial has reported a result.")
         return
     rows = sweep_table(trials)
     Console().print(render_table(rows, title=folder.name))
@@ -51,7 +50,7 @@ def finish_sweep(folder: Path) -> None:
 
         click.echo(str(plot_learning_curves(trials, folder / CURVES_FILE, title=folder.name)))
     except ImportError:
-        click.echo("for the picture: pip install 'rlssl[report]'")
+        click.echo("To plot the learning curves: pip install 'rlssl[report]'")
 
 
 def _finished_trials(folder: Path) -> list[Trial]:

@@ -1,4 +1,4 @@
-"""`rlssl sweep`: every point of a search with every seed, ending with a table and a picture."""
+"""`rlssl sweep`: runs every point of a search with every seed; ends with a table and a plot."""
 
 from rlssl.errors import ExitCode
 from rlssl.experiment.commands.summary import finish_sweep
@@ -12,10 +12,10 @@ def sweep(spec: Spec, *, address: str | None = None) -> int:
 
     Args:
         spec: From ``load_spec``.
-        address: Of an existing cluster; None: a local one.
+        address: Address of an existing cluster; None starts a local one.
 
     Raises:
-        SpecError: If something is wrong before anything started.
+        SpecError: If the spec cannot run; nothing was started.
         ResourceError: If the cluster or the storage cannot be used.
     """
     size = f"{spec.name}: {num_trials(spec)} trials of {spec.stop['env_steps']:,} env steps"

@@ -1,4 +1,4 @@
-"""`rlssl train`: one trial, through the same path as a sweep's."""
+"""`rlssl train`: runs one trial, on the same code path as a sweep."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from rlssl.experiment.runs import locate, newest_checkpoint, sweep_folder, trial
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.tuning.launch import launch
 
-#: Where training stops unless told.
+#: Training stops here if the spec has no stop.env_steps.
 DEFAULT_ENV_STEPS = 1_000_000
 
 
@@ -19,13 +19,13 @@ def train(
     """Trains one policy; returns the exit code.
 
     Args:
-        spec: Without a search.
-        warm_start: A run with one trial, whose newest weights training starts from.
-        address: Of an existing cluster; None: a local one.
-        trusted: Unpickles the weights of a run of foreign origin; see `rlssl.trust`.
+        spec: A spec without a search.
+        warm_start: A run with one trial; training starts from its newest weights.
+        address: Address of an existing cluster; None starts a local one.
+        trusted: Allows to unpickle weights of a run of foreign origin; see `rlssl.trust`.
 
     Raises:
-        SpecError: If something is wrong before anything started.
+        SpecError: If the spec cannot run; nothing was started.
         ResourceError: If the cluster or the storage cannot be used.
     """
     if spec.search or len(spec.seeds) > 1:
@@ -48,18 +48,19 @@ def find_weights(run: str, storage: str, *, trusted: bool) -> Path:
     """The newest valid checkpoint of a run that has one trial.
 
     Args:
-        run: Folder or name.
-        storage: Where names are looked up.
-        trusted: Whether the user vouches for a run of foreign origin.
+        run: Folder or name of the run.
+        storage: The folder in which names are looked up.
+        trusted: Whether the user trusts a run of foreign origin.
 
     Raises:
-        SpecError: If there is no such run, several trials, no valid checkpoint, or no trust.
+        SpecError: If there is no such run, it has several trials or no valid checkpoint, or it is
+            not trusted.
     """
     folder = locate(run, storage)
     if trusted:
         trust.accept(sweep_folder(folder))
     trials = trial_folders(folder)
     if len(trials) > 1:
-        raise SpecError(f"--from '{run}' has {len(trials)} trials; name one's folder.")
+        raise SpecError(f"--from '{run}' has {len(trials)} trials; give the folder of one.")
     trust.require(folder, "its checkpoints are pickles")
     return newest_checkpoint(trials[0])

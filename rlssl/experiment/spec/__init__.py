@@ -1,6 +1,6 @@
 """Specs: read from a file, completed by presets, checked, and turned into an RLlib config.
 
-Names are imported on first use: `rlssl --help` reads no spec.
+Public names are imported on first use, so that `rlssl --help` stays fast.
 """
 
 from typing import TYPE_CHECKING

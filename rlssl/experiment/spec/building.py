@@ -1,24 +1,27 @@
-"""From a spec to RLlib's config: the builder calls that it stands for."""
+"""Turns a spec into RLlib's config: calls the builder methods for its sections."""
 
 from typing import Any
 
 import numpy as np
 
 from rlssl.errors import SpecError
-from rlssl.experiment.spec.checks import (
-    algorithm_class,
-)
+from rlssl.experiment.spec.checks import algorithm_class
 from rlssl.experiment.spec.schema import Spec, dump
 
 
 def build_config(spec: Spec) -> Any:
-    """The AlgorithmConfig of a spec without a search; what is left out stays at its default.
+    """The AlgorithmConfig of a spec without a search; missing keys keep the algorithm's defaults.
 
     Raises:
-        SpecError: If the spec still holds a search, or a builder method refuses a value.
+        SpecError: If the spec has a search, or a builder method refuses a value.
+
+    Example:
+        >>> from rlssl.experiment.spec import load_spec
+        >>> build_config(load_spec({"algorithm": "ppo", "env": "CartPole-v1"})).env
+        'CartPole-v1'
     """
     if spec.search:
-        raise SpecError(f"at_point must choose first among {sorted(spec.search)}.")
+        raise SpecError(f"at_point must first choose values of {sorted(spec.search)}.")
     config = algorithm_class(spec.algorithm)()
     try:
         for method, arguments in _builder_calls(spec):
@@ -30,7 +33,7 @@ def build_config(spec: Spec) -> Any:
 
 
 def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
-    """The builder methods in the order of their calls: plug-ins first, as names may be theirs."""
+    """The builder methods in call order. Plug-ins come first: they may register other names."""
     runners, resources = spec.env_runners, spec.resources
     return [
         ("plugins", {"modules": spec.plugins} if spec.plugins else {}),
@@ -77,10 +80,11 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
 
 
 def run_seed(seed: int) -> int:
-    """The seed of a trial's processes: far from those of its neighbours.
+    """The seed of a trial's processes, far away from that of neighboring seeds.
 
-    RLlib and gymnasium seed environment i of a runner with seed + i, so that trials with seeds 0
-    and 1 would share almost all of their environments' random streams, and count as independent.
+    RLlib and gymnasium seed environment i of an EnvRunner with seed + i. With the plain seeds 0 and
+    1, two trials would share almost all random streams of their environments, although they count
+    as independent.
     """
     return int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**31
 

@@ -1,4 +1,4 @@
-"""Checks of a spec against what is registered: all that can be known before anything starts."""
+"""Checks a spec against the registries, as far as possible before anything starts."""
 
 import importlib
 import re
@@ -11,7 +11,7 @@ from rlssl.experiment.spec.type_checks import call_arguments, check_arguments, f
 if TYPE_CHECKING:
     from rlssl.experiment.spec.schema import Spec
 
-#: What a trial can stop on and a scheduler can rank by.
+#: Metrics at which a trial can stop.
 STOP_METRICS = (
     "env_steps",
     "agent_steps",
@@ -20,24 +20,26 @@ STOP_METRICS = (
     "time_total_s",
     "evaluation/episode_return_mean",
 )
+#: Metrics by which a scheduler can rank trials.
 RANKING_METRICS = ("episode_return_mean", "success_rate", "evaluation/episode_return_mean")
 TRACKERS = ("tensorboard",)
-LATER = {
+#: Values of the design that rlssl does not support yet.
+NOT_SUPPORTED_YET = {
     "searcher": ("optuna", "hyperopt"),
     "scheduler": ("pbt", "median"),
     "tracking": ("wandb", "mlflow"),
 }
 
 
-def refuse_later(key: str, names: Iterable[str]) -> None:
-    """Refuses what rlssl will support, but does not yet.
+def refuse_unsupported(key: str, names: Iterable[str]) -> None:
+    """Refuses values that rlssl does not support yet.
 
     Raises:
-        SpecError: Naming the key and the value.
+        SpecError: If there is such a value; names the key and the value.
     """
     for name in names:
-        if name in LATER[key]:
-            raise SpecError(f"{key}: '{name}' is not supported yet.")
+        if name in NOT_SUPPORTED_YET[key]:
+            raise SpecError(f"{key}: '{name}' is not supported yet; leave it out.")
 
 
 def algorithm_class(name: str) -> Any:
@@ -52,11 +54,11 @@ def algorithm_class(name: str) -> Any:
 
 
 def layer_values(key: str, name: str, algorithm: str) -> Mapping[str, Any]:
-    """What a preset or variant of an algorithm sets, as a partial spec.
+    """The settings of an algorithm's preset or variant, as a partial spec.
 
     Args:
         key: "preset" or "variant".
-        name: Which one.
+        name: Name of the preset or variant.
         algorithm: Name of the algorithm.
 
     Raises:
@@ -70,10 +72,10 @@ def layer_values(key: str, name: str, algorithm: str) -> Mapping[str, Any]:
 
 
 def check(spec: "Spec") -> None:
-    """Checks names, types and combinations that the schema alone cannot.
+    """Checks the names, types and combinations that the schema does not check.
 
     Raises:
-        SpecError: Naming key, value and fix.
+        SpecError: If one is wrong; names key, value and fix.
     """
     check_form(spec)
     check_names(spec)
@@ -89,10 +91,10 @@ def check(spec: "Spec") -> None:
 
 
 def check_form(spec: "Spec") -> None:
-    """What a spec says by itself: its name, where it stops, what it searches.
+    """Checks what needs no registry: name, stop metrics, search, scheduler and tracking.
 
     Raises:
-        SpecError: Naming key, value and fix.
+        SpecError: If one is wrong; names key, value and fix.
     """
     check_name(spec.name)
     check_stop(spec)
@@ -100,10 +102,10 @@ def check_form(spec: "Spec") -> None:
 
 
 def check_names(spec: "Spec") -> None:
-    """Checks names against what is registered, importing nothing of it.
+    """Checks that names are registered, without importing the registered objects.
 
     Raises:
-        SpecError: Naming key and value, with a suggestion.
+        SpecError: If a name is unknown; names key and value, with a suggestion.
     """
     from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES, ENCODERS
 
@@ -117,23 +119,23 @@ def check_names(spec: "Spec") -> None:
 
 
 def check_name(name: str) -> None:
-    """A run's name is a folder: no separators, no spaces, nothing hidden."""
+    """Checks a run's name, which becomes a folder: no separators, spaces or leading dots."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.=+@-]{0,119}", name):
         raise SpecError(
-            f"name must be letters, digits and any of '_.=+@-', at most 120, not starting with a "
-            f"dot or dash; got {name!r}."
+            "name must be letters, digits and any of '_.=+@-', at most 120 characters, and start "
+            f"with a letter, a digit or '_'; got {name!r}."
         )
 
 
 def check_environment(env: Mapping[str, Any]) -> None:
-    """Checks that the environment's id is known; building it is ``preflight``'s affair."""
+    """Checks that the environment's id is known; ``preflight`` builds the environment later."""
     from rlssl.environments import building
 
     if not isinstance(env.get("id"), str) or not env["id"]:
         raise SpecError(f"env needs an id, as {{id: CartPole-v1}}; got {dict(env)!r}.")
     for key in building.RESERVED_ENV_KEYS:
         if key in env and key != "id":
-            raise SpecError(f"env.{key} is given to every environment by rlssl; leave it out.")
+            raise SpecError(f"env.{key} is set by rlssl for every environment; leave it out.")
     entry = building.find_environment(env["id"])
     building.check_env_options(env)
     if entry is not None:
@@ -147,14 +149,14 @@ def check_environment(env: Mapping[str, Any]) -> None:
             importlib.import_module(module)
         gym.spec(name)
     except gym.error.Error as error:
-        hint = "`rlssl list envs` shows them; 'module:Id' imports a module that registers Id."
+        hint = "`rlssl list envs` shows all; 'module:Id' imports a module that registers Id."
         raise unknown_name("environment", env["id"], _resembling(env["id"]), hint) from error
-    except (Exception, SystemExit) as error:  # of somebody's module
+    except (Exception, SystemExit) as error:  # the module is a user's, and may raise anything
         raise SpecError(f"env.id {env['id']!r}: {type(error).__name__}: {error}.") from error
 
 
 def _resembling(name: str) -> set[str]:
-    """Ids to search for what was meant: gymnasium's, and the suites' only where those fail."""
+    """Ids to search for a suggestion: gymnasium's, and the suites' if none of them is close."""
     import gymnasium as gym
 
     from rlssl.environments.building import list_environments
@@ -163,12 +165,12 @@ def _resembling(name: str) -> set[str]:
     known = set(gym.registry) | set(ENVIRONMENTS)
     if closest(name, known):
         return known
-    # Asking the suites for their members imports them: seconds.
+    # Listing the suites' environments imports the suites, which takes seconds.
     return known | {row["id"] for row in list_environments()}
 
 
 def check_model(spec: "Spec") -> None:
-    """Checks ``model`` against what algorithms can build and the encoder's arguments."""
+    """Checks ``model`` against the keys that algorithms support and the encoder's arguments."""
     from rlssl.algorithms.common.config import MODEL_KEYS
     from rlssl.registry import ENCODERS
 
@@ -181,7 +183,7 @@ def check_model(spec: "Spec") -> None:
 
 
 def check_auxiliary(spec: "Spec") -> None:
-    """Checks losses, their fields, controls and ranges."""
+    """Checks the losses' fields, controls and ranges."""
     from rlssl.auxiliary.base import CONTROLS
     from rlssl.auxiliary.building import options_for, parse_auxiliary
     from rlssl.registry import AUXILIARY_LOSSES
@@ -196,7 +198,7 @@ def check_auxiliary(spec: "Spec") -> None:
 
 
 def check_connectors(spec: "Spec") -> None:
-    """Checks that each "module:attr" can be imported."""
+    """Checks that every "module:attr" can be imported."""
     from rlssl.plugins import resolve
 
     for key in ("env_to_module", "learner"):
@@ -225,23 +227,26 @@ def _check_evaluated(spec: "Spec", where: str, metric: str) -> None:
 
 
 def check_schedulers(spec: "Spec") -> None:
-    """Checks scheduler, searcher, search and tracking against each other."""
+    """Checks that scheduler, searcher, search and tracking fit together."""
     from rlssl.experiment.spec.search_space import has_random
 
-    refuse_later("tracking", spec.tracking)
+    refuse_unsupported("tracking", spec.tracking)
     for tracker in spec.tracking:
         if tracker not in TRACKERS:
             raise SpecError(f"unknown tracking '{tracker}'{suggest(tracker, TRACKERS)}")
     random = has_random(spec)
     if random and spec.searcher is None:
         raise SpecError(
-            "search draws values at random; say how many: searcher: {random: {num_samples: 8}}."
+            "search draws values at random and needs a number of samples; add "
+            "searcher: {random: {num_samples: 8}}."
         )
     if spec.searcher is not None and not random:
-        raise SpecError("searcher: nothing in search is drawn at random; remove the searcher.")
+        raise SpecError("searcher: search draws no values at random; remove the searcher.")
     if spec.scheduler is not None:
         if not spec.search:
-            raise SpecError("scheduler needs a search: with one point there is nothing to compare.")
+            raise SpecError(
+                "scheduler needs a search: it compares points, and there is only one; remove it."
+            )
         _check_asha(spec)
 
 

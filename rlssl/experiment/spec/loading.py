@@ -1,4 +1,4 @@
-"""Specs: read from a file, completed by presets, checked, and turned into an RLlib config."""
+"""Loads specs: reads a document, applies presets and overrides, and checks the result."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from rlssl.experiment.spec.checks import (
     check_form,
     check_names,
     layer_values,
-    refuse_later,
+    refuse_unsupported,
 )
 from rlssl.experiment.spec.overrides import LAYERS, apply_overrides, merge, parse_override, set_path
 from rlssl.experiment.spec.schema import Spec, dump, parse
@@ -34,30 +34,39 @@ def load_spec(
     *,
     extra: Mapping[str, Any] | None = None,
 ) -> Spec:
-    """Reads a spec and checks all of it: each point of its search, too.
+    """Reads a spec and checks all of it, including every point of its search.
 
     Layers, lowest first: the schema's defaults, preset, variant, file, ``extra``, ``overrides``.
-    What is searched comes last, when a trial starts (``at_point``).
+    Searched values come last, when a trial starts (``at_point``).
 
     Args:
-        source: A path, the name of one of ``list_sweeps()``, or a spec as a dict.
-        overrides: "a.b=value", values in YAML; in order.
-        extra: A partial spec laid over the file.
+        source: A path, a name from ``list_sweeps()``, or a spec as a dict.
+        overrides: Texts "a.b=value" with values in YAML, applied in order.
+        extra: A partial spec that overrides the file.
 
     Returns:
-        The spec with preset and variant applied, except where the search chooses them.
+        The spec with preset and variant applied, unless the search chooses them.
 
     Raises:
-        SpecError: Naming key, value and fix.
+        SpecError: If the spec is wrong; names key, value and fix.
+
+    Example:
+        >>> spec = load_spec({"algorithm": "ppo", "env": "CartPole-v1"}, ["training.lr=1e-4"])
+        >>> spec.name, spec.env, spec.training
+        ('ppo-CartPole-v1', {'id': 'CartPole-v1'}, {'lr': 0.0001})
+        >>> load_spec({"algorithm": "poo", "env": "CartPole-v1"})
+        Traceback (most recent call last):
+        rlssl.errors.UnknownNameError: unknown algorithm 'poo'; did you mean 'ppo'? Known: a3c, \
+ddpg, ppo, rainbow, sac.
     """
-    document = _normalised(_read(source))
+    document = _normalized(_read(source))
     saved = document.pop("provenance", None) is not None
     if saved:
         _refuse_layers_of_saved(overrides)
-    document = merge(document, _normalised(plain(extra or {}, "")))
-    document = _normalised(apply_overrides(document, overrides))
+    document = merge(document, _normalized(plain(extra or {}, "")))
+    document = _normalized(apply_overrides(document, overrides))
     refuse_secrets(document)
-    _check_what_is_cheap(document)
+    _check_cheap_parts(document)
     spec = _build(document, expand=not saved)
     if not isinstance(source, Mapping) or spec.search or len(spec.seeds) > 1:
         _require_stop(spec)
@@ -71,23 +80,30 @@ def _read(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         document: dict[str, Any] = plain(source, "")
         return document
     if source == MATRIX:
-        raise SpecError("'matrix' is no sweep; `rlssl matrix` plays it.")
+        raise SpecError("'matrix' is not a sweep; run it with `rlssl matrix`.")
     if isinstance(source, str | Path):
         return {"name": _folder_name(Path(source).stem), **read_document(source)}
     raise SpecError(f"a spec must be a path, a name or a mapping; got {type(source).__name__}.")
 
 
 def at_point(spec: Spec, point: Mapping[str, Any], seed: int) -> Spec:
-    """The spec of one trial: nothing left to search.
+    """The spec of one trial, without a search.
 
     Args:
-        spec: Of a sweep.
-        point: Dotted path -> value, for every path of ``spec.search``: one of ``points(spec)``,
-            with what Tune drew.
+        spec: The spec of a sweep.
+        point: Dotted path -> value, for every path of ``spec.search``: one of ``points(spec)``
+            and the values that Tune drew.
         seed: One of ``spec.seeds``.
 
     Raises:
-        SpecError: If a path is missing or not searched, or a value does not fit.
+        SpecError: If a path is missing or is not searched, or a value is not allowed.
+
+    Example:
+        >>> document = {"algorithm": "ppo", "env": "CartPole-v1", "stop": {"env_steps": 1000}}
+        >>> sweep = load_spec({**document, "search": {"training.lr": {"grid": [0.1, 0.2]}}})
+        >>> trial = at_point(sweep, {"training.lr": 0.2}, seed=7)
+        >>> trial.training, trial.search, trial.seed
+        ({'lr': 0.2}, {}, 7)
     """
     paths = {dimension.path for dimension in dimensions(spec.search)}
     if paths != set(point):
@@ -98,7 +114,7 @@ def at_point(spec: Spec, point: Mapping[str, Any], seed: int) -> Spec:
     for path, value in point.items():
         document = set_path(document, path, plain(value, path))
     document |= {"seed": seed, "seeds": [seed]}
-    return _build(_normalised(document), expand=_searches_layers(spec.search))
+    return _build(_normalized(document), expand=_searches_layers(spec.search))
 
 
 def _check_point(spec: Spec, point: Mapping[str, Any]) -> None:
@@ -109,8 +125,11 @@ def _check_point(spec: Spec, point: Mapping[str, Any]) -> None:
         raise SpecError(f"search at {where}: {error}") from error
 
 
-def _normalised(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Short forms written out, and words of earlier versions in today's spelling."""
+def _normalized(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document without empty sections, with a mapping for a bare environment id.
+
+    Words of earlier versions get today's spelling.
+    """
     result = {key: value for key, value in document.items() if value is not None}
     if isinstance(result.get("env"), str):
         result["env"] = {"id": result["env"]}
@@ -127,7 +146,7 @@ def _refuse_layers_of_saved(overrides: Sequence[str]) -> None:
         path, _ = parse_override(text)
         if path in (*LAYERS, "algorithm"):
             raise SpecError(
-                f"cannot set '{path}' on a resolved spec, where every layer is applied already; "
+                f"cannot set '{path}' on a resolved spec: every layer is applied already; "
                 "start from the original file."
             )
 
@@ -146,14 +165,14 @@ def _searches_layers(search: Any) -> bool:
     return isinstance(search, Mapping) and any(key in search for key in keys)
 
 
-def _check_what_is_cheap(document: dict[str, Any]) -> None:
-    """Refuses in a second what needs no RLlib, whose import takes five.
+def _check_cheap_parts(document: dict[str, Any]) -> None:
+    """Makes the checks that need no RLlib first, because its import takes five seconds.
 
-    Keys and types that are wrong in the file stay wrong whatever a preset or variant lays below.
+    No preset or variant can correct keys and types that are wrong in the file.
     """
     for key in ("searcher", "scheduler"):
         if isinstance(document.get(key), dict):
-            refuse_later(key, document[key])
+            refuse_unsupported(key, document[key])
     sketch = parse(_with_seeds({"name": _default_name(document), "env": {}, **document}))
     _check_seeds(sketch)
     if not any(key in document for key in LAYERS) and not _searches_layers(sketch.search):
@@ -169,8 +188,8 @@ def _with_seeds(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _build(document: dict[str, Any], *, expand: bool) -> Spec:
-    """Applies the layers where they are known, then checks everything."""
-    # A layer that the search chooses is applied at its points, below the file, as any other.
+    """Applies preset and variant if they are known, then checks everything."""
+    # If the search chooses the preset or variant, `at_point` applies it, below the file as always.
     if not _searches_layers(document.get("search")):
         document = _without_null_losses(_expanded(document) if expand else document)
     spec = parse(_with_seeds({"name": _default_name(document), **document}))
@@ -182,17 +201,17 @@ def _build(document: dict[str, Any], *, expand: bool) -> Spec:
 
 
 def _expanded(document: dict[str, Any]) -> dict[str, Any]:
-    """The document laid over what its variant sets, over what its preset sets."""
+    """The document with the settings of its preset, then of its variant, below its own."""
     layers: dict[str, Any] = {}
     for key in LAYERS:
         if key in document and isinstance(document.get("algorithm"), str):
             values = layer_values(key, document[key], document["algorithm"])
-            layers = merge(layers, _normalised(plain(values, key)))
-    return _normalised(merge(layers, document))
+            layers = merge(layers, _normalized(plain(values, key)))
+    return _normalized(merge(layers, document))
 
 
 def _without_null_losses(document: dict[str, Any]) -> dict[str, Any]:
-    """Null removes the loss of a lower layer."""
+    """The document without losses that are null: null removes a loss of a lower layer."""
     losses = document.get("auxiliary")
     if not isinstance(losses, dict):
         return document
@@ -201,9 +220,9 @@ def _without_null_losses(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_builds(spec: Spec) -> None:
-    """Lets the algorithm refuse what it knows to be wrong: ranges, sizes that do not fit."""
+    """Lets the algorithm's config check its values: ranges, sizes that do not fit."""
     config = build_config(spec)
-    # Else validate() would build the environment, for every point of a search.
+    # Otherwise validate() would build the environment for every point of a search.
     config.adapt_to(None)
     try:
         config.validate()
@@ -230,24 +249,32 @@ def _check_seeds(spec: Spec) -> None:
 
 def _require_stop(spec: Spec) -> None:
     if "env_steps" not in spec.stop:
-        raise SpecError("stop.env_steps is missing: a sweep must say when its trials end.")
+        raise SpecError(
+            "stop.env_steps is missing: a sweep must say when its trials end, for example "
+            "stop: {env_steps: 100_000}."
+        )
 
 
 def resolved_dict(spec: Spec) -> dict[str, Any]:
-    """The spec as plain data, which ``load_spec`` turns into the same spec again.
+    """The spec as plain data; ``load_spec`` turns it into the same spec again.
 
-    ``provenance: {resolved: true}`` says that preset and variant are applied already.
+    ``provenance: {resolved: true}`` marks that preset and variant are applied already.
+
+    Example:
+        >>> spec = load_spec({"algorithm": "ppo", "env": "CartPole-v1"})
+        >>> load_spec(resolved_dict(spec)) == spec
+        True
     """
     return {**dump(spec), "provenance": {"resolved": True}}
 
 
 def save_spec(spec: Spec, path: str | Path, provenance: Mapping[str, Any] | None = None) -> Path:
-    """Writes the resolved spec as YAML, which ``load_spec`` reads as the same spec.
+    """Writes the resolved spec as YAML; ``load_spec`` reads it as the same spec.
 
     Args:
-        spec: What to save.
-        path: Of the file; its folder must exist.
-        provenance: Versions, commit, machine: written beside the spec, ignored when it is read.
+        spec: The spec to save.
+        path: Path of the file; its folder must exist.
+        provenance: Versions, commit and machine; written to the file, ignored when it is read.
 
     Returns:
         ``path``.

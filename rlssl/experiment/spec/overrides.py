@@ -1,4 +1,4 @@
-"""Layers of a spec: dotted paths set, mappings laid over one another."""
+"""Layers of a spec: sets values at dotted paths, and merges mappings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,15 +6,19 @@ from typing import Any
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.yaml_reader import parse_yaml
 
-#: The keys of a spec that bring settings of their own, lowest layer first.
+#: Keys of a spec that select further settings, lowest layer first.
 LAYERS = ("preset", "variant")
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Splits ``a.b=value`` and reads the value as YAML: ``training.lr=1e-4``.
+    """Splits ``a.b=value`` and reads the value as YAML.
 
     Raises:
-        SpecError: Naming the text if it has no '=' or an empty key.
+        SpecError: If the text has no '=' or an empty key.
+
+    Example:
+        >>> parse_override("training.lr=1e-4")
+        ('training.lr', 0.0001)
     """
     path, equals, value = text.partition("=")
     path = path.strip()
@@ -24,7 +28,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """``document`` with each of the ``a.b=value`` texts applied, in order."""
+    """A copy of ``document`` with each of the ``a.b=value`` texts applied, in order."""
     result = dict(document)
     for text in overrides:
         path, value = parse_override(text)
@@ -33,14 +37,18 @@ def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> di
 
 
 def set_path(document: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """A copy of ``document`` with the value at a dotted path replaced, and mappings made for it.
+    """A copy of ``document`` with another value at a dotted path; missing mappings are created.
 
     Raises:
-        SpecError: If something that is no mapping stands in the way.
+        SpecError: If a value above the path is not a mapping.
+
+    Example:
+        >>> set_path({"algorithm": "ppo"}, "training.lr", 0.1)
+        {'algorithm': 'ppo', 'training': {'lr': 0.1}}
     """
     keys = path.split(".")
     if keys[0] == "search" and len(keys) > 1:
-        keys = ["search", path.removeprefix("search.")]  # its own keys are dotted paths
+        keys = ["search", path.removeprefix("search.")]  # the keys of `search` are dotted paths
     if keys[0] == "env" and isinstance(document.get("env"), str):
         document = {**document, "env": {"id": document["env"]}} if len(keys) > 1 else document
     return _set(document, keys, value, path)
@@ -58,10 +66,16 @@ def _set(node: Any, keys: Sequence[str], value: Any, path: str) -> Any:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``over`` laid on ``base``: mappings are merged, everything else is replaced.
+    """``base`` overridden by ``over``: mappings are merged, other values are replaced.
 
-    The options of one environment or encoder mean nothing to another, so where ``over`` names
-    another one, they are not inherited.
+    Options of one environment or encoder mean nothing to another. So if ``over`` names another
+    one, the options in ``base`` are dropped.
+
+    Example:
+        >>> merge({"training": {"lr": 0.1, "gamma": 0.9}}, {"training": {"lr": 0.2}})
+        {'training': {'lr': 0.2, 'gamma': 0.9}}
+        >>> merge({"id": "memory/cue", "delay": 5}, {"id": "CartPole-v1"})
+        {'id': 'CartPole-v1'}
     """
     if "id" in over and over["id"] != base.get("id", over["id"]):
         return dict(over)

@@ -17,43 +17,43 @@ class _Section(BaseModel):
 
 
 class LSTMSpec(_Section):
-    """A memory behind the encoder. None: `rlssl.networks.recurrent.LSTMConfig`'s default."""
+    """An LSTM behind the encoder. None: the default of `rlssl.networks.recurrent.LSTMConfig`."""
 
-    # Features of its output and of its cells.
+    # Number of features of the output and of the cells.
     hidden: PositiveInt | None = None
-    # Rows of a sequence in a minibatch.
+    # Number of rows of a sequence in a minibatch.
     sequence_length: PositiveInt | None = None
 
 
 class ModelSpec(_Section):
-    """The networks. None: the algorithm's default, which may look at the observation space."""
+    """The networks. None: the algorithm's default, which may depend on the observation space."""
 
-    # Registered name.
+    # Registered name of the encoder.
     encoder: str | None = None
     # Keyword arguments of the encoder.
     encoder_config: dict[str, Any] = {}
-    # Observations in a stack.
+    # Number of observations in a stack.
     frame_stack: PositiveInt | None = None
     # Whether policy and value function share their encoder.
     shared_encoder: bool | None = None
-    # Augmentation of what the RL loss sees: "shift", {crop: {size: 84}}, ...
+    # Augmentation of the RL loss's observations: "shift", {crop: {size: 84}}, ...
     augmentation: str | dict[str, Any] | None = None
-    # In which the encoder computes.
+    # Floating-point format in which the encoder computes.
     precision: Literal["float32", "bfloat16"] | None = None
-    # On-policy algorithms: a memory behind the encoder; {}: with its defaults.
+    # An LSTM behind the encoder, for on-policy algorithms; {} takes its defaults.
     lstm: LSTMSpec | None = None
 
 
 class EnvRunnersSpec(_Section):
-    """How experience is sampled. None: the algorithm's default."""
+    """Settings of the sampling. None: the algorithm's default."""
 
-    # Environments a runner steps together.
+    # Number of environments that an EnvRunner steps together.
     num_envs: PositiveInt | None = None
-    # Agent steps an environment contributes to one fragment.
+    # Agent steps of each environment in one fragment.
     fragment_length: PositiveInt | Literal["auto"] | None = None
-    # The suite's own vector environment, or gymnasium's.
+    # native: the suite's own vector environment; sync, async: gymnasium's.
     vectorize: Literal["native", "sync", "async"] | None = None
-    # Whether half of them steps while the policy runs on the other half.
+    # Whether half of the environments step while the policy acts for the other half.
     double_buffering: bool | None = None
 
 
@@ -65,13 +65,14 @@ class ConnectorsSpec(_Section):
 
 
 class RandomSearchSpec(_Section):
-    """Draws every random entry of ``search`` this often, once for each point of the grid."""
+    """Random search over the entries of ``search`` that are not grids."""
 
+    # Number of draws for each point of the grid.
     num_samples: PositiveInt
 
 
 class SearcherSpec(_Section):
-    """How points of the search are chosen; absent: the grid."""
+    """How the points of a search are chosen; without a searcher: all points of the grid."""
 
     random: RandomSearchSpec
 
@@ -79,56 +80,57 @@ class SearcherSpec(_Section):
 class AshaSpec(_Section):
     """Asynchronous successive halving, in env steps."""
 
-    # Where the best trials end; None: at stop.env_steps.
+    # The best trials end here; None: at stop.env_steps.
     max_env_steps: PositiveInt | None = None
-    # No trial is stopped before.
+    # No trial is stopped earlier than this.
     grace_env_steps: PositiveInt
-    # One in this many goes on at each rung.
+    # One trial in this many continues at each rung.
     reduction_factor: Annotated[int, Field(ge=2)] = 4
-    # What trials are ranked by.
+    # Trials are ranked by this metric.
     metric: str = "episode_return_mean"
     mode: Literal["max", "min"] = "max"
 
 
 class SchedulerSpec(_Section):
-    """Which trials are stopped early; absent: none."""
+    """Stops bad trials early; without a scheduler: no trial."""
 
     asha: AshaSpec
 
 
 class EvaluationSpec(_Section):
-    """Evaluation while training."""
+    """Evaluation during training."""
 
-    # None: never.
+    # Env steps between evaluations; None: no evaluation.
     every_env_steps: PositiveInt | None = None
+    # Number of episodes of each evaluation.
     episodes: PositiveInt = 10
-    # Whether actions are sampled rather than the policy's best.
+    # Whether actions are sampled, instead of taking the policy's mode.
     explore: bool = False
-    # Options of the environment that differ from the training's.
+    # Options of the environment that differ from those in training.
     env: dict[str, Any] = {}
 
 
 class CheckpointSpec(_Section):
-    """What is kept of a run."""
+    """Checkpoints of a run. There is always one at the end."""
 
-    # None: a tenth of stop.env_steps; and always at the end.
+    # Env steps between checkpoints; None: a tenth of stop.env_steps.
     every_env_steps: PositiveInt | None = None
-    # How many of the newest.
+    # Number of newest checkpoints that are kept.
     keep: PositiveInt = 2
-    # Whether with the replay buffer, where there is one.
+    # Whether a checkpoint contains the replay buffer, if the algorithm has one.
     replay_buffer: bool = True
 
 
 class ResourcesSpec(_Section):
-    """What one trial asks of the cluster."""
+    """The resources that one trial needs."""
 
-    # Of the trial's own process, as many as torch has threads there: more pay where it learns by
-    # itself from pixels; networks of vectors are as fast on one.
+    # CPUs, and threads of torch, of the trial's own process. More than one helps if this process
+    # learns from pixels; networks for vectors are as fast on one.
     cpus: PositiveInt = 1
-    # Remote processes that sample; 0: the trial's own process does.
+    # Number of remote processes that sample; 0: the trial's own process samples.
     env_runners: NonNegativeInt = 0
     cpus_per_env_runner: PositiveFloat = 1
-    # Remote Learners; 0: in the trial's own process.
+    # Number of remote Learners; 0: the trial's own process learns.
     learners: NonNegativeInt = 0
     gpus_per_learner: Annotated[float, Field(ge=0)] = 0
 
@@ -136,33 +138,33 @@ class ResourcesSpec(_Section):
 class Spec(_Section):
     """One experiment: an algorithm on an environment, at one point or over a search.
 
-    ``load_spec`` makes one from a file, a sweep's name or a dict, and checks all that can be known
-    before anything starts. ``at_point`` takes one trial out of a sweep.
+    ``load_spec`` builds a spec from a file, a sweep's name or a dict, and checks everything that
+    can be checked before a trial starts. ``at_point`` gives the spec of one trial of a sweep.
     """
 
-    # Folder of the results below `storage`.
+    # Name of the run: its folder below `storage`.
     name: str
     algorithm: str
-    # Named settings of the algorithm, below those of the file.
+    # Named settings of the algorithm; variant and file override them.
     preset: str | None = None
-    # Variant of the algorithm, above the preset and below the file.
+    # Variant of the algorithm; it overrides the preset, and the file overrides it.
     variant: str | None = None
-    # Modules to import, in every process.
+    # Modules that every process imports.
     plugins: list[str] = []
     # {id: ..., **options}.
     env: dict[str, Any]
-    # Name of a loss -> fields of its Config; null: the loss of a preset is not wanted.
+    # Name of a loss -> fields of its Config; null removes a loss of the preset.
     auxiliary: dict[str, dict[str, Any] | None] = {}
     model: ModelSpec = ModelSpec()
-    # Arguments of the `training` builder of the algorithm's config.
+    # Arguments of the method `training` of the algorithm's config.
     training: dict[str, Any] = {}
     env_runners: EnvRunnersSpec = EnvRunnersSpec()
     connectors: ConnectorsSpec = ConnectorsSpec()
     # Dotted path -> {kind: arguments}.
     search: dict[str, Any] = {}
-    # Repeats of every point.
+    # Every point runs once with each seed.
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)] = [0]
-    # Of a single trial; equals seeds[0] then.
+    # The seed of a single trial; equal to seeds[0].
     seed: NonNegativeInt | None = None
     searcher: SearcherSpec | None = None
     scheduler: SchedulerSpec | None = None
@@ -171,22 +173,22 @@ class Spec(_Section):
     evaluation: EvaluationSpec = EvaluationSpec()
     checkpoint: CheckpointSpec = CheckpointSpec()
     resources: ResourcesSpec = ResourcesSpec()
-    # Seconds after which a step of the environment counts as stalled; None: the default.
+    # Seconds after which a step of the environment times out; None: the default.
     env_step_timeout_s: PositiveFloat | None = None
-    # Seconds without new env steps after which a run fails; None: the default.
+    # Seconds without progress after which a run fails; None: the default.
     watchdog_s: PositiveFloat | None = None
-    # How often a trial goes on from its newest checkpoint after one of its processes died.
+    # How often a trial is restarted from its newest checkpoint after one of its processes died.
     max_failures: NonNegativeInt = 2
     tracking: list[str] = ["tensorboard"]
-    # A folder; on a cluster, one that every node sees.
+    # Folder of all results; on a cluster, a folder that every node sees.
     storage: str = DEFAULT_STORAGE
 
 
 def parse(document: Mapping[str, Any]) -> Spec:
-    """The document as a Spec, keys and types checked.
+    """Turns the document into a Spec; checks keys and types.
 
     Raises:
-        SpecError: One line for each key that is wrong.
+        SpecError: If a key is wrong; one line for each wrong key.
     """
     try:
         return Spec.model_validate(document)
@@ -195,7 +197,7 @@ def parse(document: Mapping[str, Any]) -> Spec:
 
 
 def dump(section: BaseModel) -> dict[str, Any]:
-    """A section as plain data, without the keys that are left to the algorithm."""
+    """A section as plain data, without keys that are None."""
     values = ((key, getattr(section, key)) for key in type(section).model_fields)
     return {
         key: dump(value) if isinstance(value, BaseModel) else plain(value, key)
@@ -205,7 +207,7 @@ def dump(section: BaseModel) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError) -> str:
-    """One line for each key that is wrong, however many types it could have had."""
+    """One line for each wrong key, although pydantic reports one error per allowed type."""
     problems: dict[str, list[Any]] = {}
     for detail in error.errors():
         path, _ = _locate(detail["loc"])
@@ -247,7 +249,7 @@ def _expected(message: str) -> str:
 
 
 def _locate(location: tuple[int | str, ...]) -> tuple[str, Any]:
-    """Dotted path of an error and the annotation there, without pydantic's marks for unions."""
+    """Dotted path of an error, without pydantic's labels of union members, and its annotation."""
     path = ""
     annotation: Any = Spec
     for part in location:
@@ -264,7 +266,7 @@ def _locate(location: tuple[int | str, ...]) -> tuple[str, Any]:
 
 
 def _single(annotation: Any) -> Any:
-    """``X`` for ``X | None``; unions of more stay as they are."""
+    """``X`` for ``X | None``; any other annotation as it is."""
     if get_origin(annotation) in (Union, types.UnionType):
         members = [member for member in get_args(annotation) if member is not type(None)]
         return members[0] if len(members) == 1 else annotation

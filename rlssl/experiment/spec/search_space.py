@@ -1,4 +1,4 @@
-"""What a sweep varies: dotted paths and the values or distributions they take."""
+"""The search space of a sweep: dotted paths, and the values or distributions of each."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ from rlssl.errors import SpecError, suggest
 if TYPE_CHECKING:
     from rlssl.experiment.spec.schema import Spec
 
-#: Kind of search -> names of its arguments; Tune's own names and order.
+#: Kind of distribution -> names of its arguments. Names and order are those of Ray Tune.
 DISTRIBUTIONS = {
     "uniform": ("lower", "upper"),
     "quniform": ("lower", "upper", "q"),
@@ -27,7 +27,7 @@ DISTRIBUTIONS = {
 }
 KINDS = ("grid", "choice", *DISTRIBUTIONS)
 
-#: A part of a trial's own configuration can be varied; how the sweep itself runs cannot.
+#: Sections that a search can vary: those that configure a trial, not the sweep as a whole.
 SEARCHABLE = (
     "algorithm",
     "auxiliary",
@@ -43,10 +43,10 @@ SEARCHABLE = (
     "watchdog_s",
 )
 
-#: More trials than this in one grid is taken for a mistake.
+#: A larger grid is refused as a mistake.
 MAX_GRID_POINTS = 10_000
 
-#: Of a grid with more points, values are checked one at a time: each costs milliseconds.
+#: In a larger grid, not every combination is checked, because each check takes milliseconds.
 MAX_COMBINATIONS_CHECKED = 256
 
 
@@ -55,9 +55,13 @@ class Dimension:
     """One searched path.
 
     Attributes:
-        path: Dotted path in the spec: ``auxiliary.icm.coeff``.
+        path: Dotted path in the spec, such as ``auxiliary.icm.coeff``.
         kind: One of ``KINDS``.
-        arguments: The values of a grid or choice; the arguments of a distribution.
+        arguments: The values of a grid or choice, or the arguments of a distribution.
+
+    Example:
+        >>> Dimension("training.num_epochs", "randint", (1, 5)).examples  # the bound 5 is exclusive
+        (1, 4)
     """
 
     path: str
@@ -66,12 +70,12 @@ class Dimension:
 
     @property
     def is_grid(self) -> bool:
-        """Whether each value is tried, rather than drawn."""
+        """Whether every value is tried, instead of drawn at random."""
         return self.kind == "grid"
 
     @property
     def examples(self) -> tuple[Any, ...]:
-        """Values the path can take: all of a grid or choice, the ends of a distribution."""
+        """Values of the path: all of a grid or choice, or the bounds of a distribution."""
         if self.kind in ("grid", "choice"):
             return self.arguments
         first, second = self.arguments[:2]
@@ -98,16 +102,20 @@ def dimensions(search: Mapping[str, Any]) -> list[Dimension]:
     """Reads the ``search`` section: ``{path: {kind: arguments}}``.
 
     Raises:
-        SpecError: For an unknown kind, wrong arguments, a path that cannot be searched, or two
-            spaces that would write to the same place.
+        SpecError: If a kind is unknown, arguments are wrong, a path cannot be searched, or two
+            paths overlap.
+
+    Example:
+        >>> dimensions({"training.lr": {"grid": [0.1, 0.2]}})
+        [Dimension(path='training.lr', kind='grid', arguments=(0.1, 0.2))]
     """
     read = [_read_dimension(path, entry) for path, entry in search.items()]
     _refuse_overlaps([dimension.path for dimension in read])
     size = math.prod(len(dimension.arguments) for dimension in read if dimension.is_grid)
     if size > MAX_GRID_POINTS:
         raise SpecError(
-            f"search: the grid has {size} points; at most {MAX_GRID_POINTS}. "
-            "Draw from it instead: choice, with searcher: {random: {num_samples: 32}}."
+            f"search: the grid has {size} points; at most {MAX_GRID_POINTS} are allowed. "
+            "Draw points at random: use choice, and searcher: {random: {num_samples: 32}}."
         )
     return read
 
@@ -115,11 +123,11 @@ def dimensions(search: Mapping[str, Any]) -> list[Dimension]:
 def _read_dimension(path: str, entry: Any) -> Dimension:
     head = path.split(".")[0]
     if not all(path.split(".")) or head not in SEARCHABLE:
-        hint = "write the seeds under 'seeds'" if head in ("seed", "seeds") else None
+        hint = "list the seeds under 'seeds'" if head in ("seed", "seeds") else None
         end = f"; {hint}." if hint else suggest(head, SEARCHABLE)
         raise SpecError(f"search cannot vary '{path}'{end}")
     if isinstance(entry, Mapping) and len(entry) > 1 and set(entry) <= set(KINDS):
-        raise SpecError(f"search.{path} holds {len(entry)} spaces: {', '.join(entry)}; keep one.")
+        raise SpecError(f"search.{path} has {len(entry)} spaces: {', '.join(entry)}; keep one.")
     if not isinstance(entry, Mapping) or len(entry) != 1:
         raise SpecError(
             f"search.{path} must be one of {{{': ...}, {'.join(KINDS)}: ...}}; got {entry!r}. "
@@ -139,7 +147,7 @@ def _check_values(path: str, kind: str, values: Any) -> None:
     texts = [json.dumps(value, sort_keys=True) for value in values]
     for text in texts:
         if texts.count(text) > 1:
-            raise SpecError(f"search.{path}.{kind} holds {text} twice; each value runs once.")
+            raise SpecError(f"search.{path}.{kind} lists {text} twice; list each value once.")
 
 
 def _check_distribution(path: str, kind: str, arguments: Any) -> None:
@@ -172,7 +180,7 @@ def _check_range(where: str, kind: str, given: Mapping[str, float]) -> None:
 
 
 def _remainder(value: float, step: float) -> bool:
-    """Whether Tune would refuse the bound."""
+    """Whether ``value`` is not a multiple of ``step``; Tune refuses such a bound."""
     return not math.isclose(value / step, round(value / step))
 
 
@@ -181,14 +189,23 @@ def _refuse_overlaps(paths: list[str]) -> None:
         if other.startswith(f"{one}."):
             raise SpecError(
                 f"search: '{one}' and '{other}' both set '{other}'; "
-                f"write whole values of '{one}', or paths below it, not both."
+                f"search either whole values of '{one}', or paths below it."
             )
 
 
 def points(spec: "Spec") -> list[dict[str, Any]]:
-    """The grid of ``spec``: one ``{path: value}`` a point; ``[{}]`` without a grid.
+    """The points of the grid, each as ``{path: value}``; ``[{}]`` without a grid.
 
     The last path of the file varies fastest.
+
+    Example:
+        >>> from rlssl.experiment.spec import load_spec
+        >>> document = {"algorithm": "ppo", "env": "CartPole-v1", "stop": {"env_steps": 1000}}
+        >>> search = {"training.lr": {"grid": [0.1, 0.2]}, "training.gamma": {"grid": [0.9]}}
+        >>> for point in points(load_spec({**document, "search": search})):
+        ...     print(point)
+        {'training.lr': 0.1, 'training.gamma': 0.9}
+        {'training.lr': 0.2, 'training.gamma': 0.9}
     """
     return _product([d for d in dimensions(spec.search) if d.is_grid])
 
@@ -202,7 +219,8 @@ def _product(grid: list[Dimension]) -> list[dict[str, Any]]:
 def points_to_check(spec: "Spec") -> list[dict[str, Any]]:
     """Complete points that together hold every value of grids and choices, and every bound.
 
-    Every combination of a small grid; of a larger one, each value beside the first of the others.
+    A small grid gives every combination. A larger grid gives each value combined with the first
+    values of the other paths.
     """
     every = sorted(dimensions(spec.search), key=lambda dimension: dimension.is_grid)
     first = {dimension.path: dimension.examples[0] for dimension in every}
@@ -219,20 +237,20 @@ def points_to_check(spec: "Spec") -> list[dict[str, Any]]:
 
 
 def has_random(spec: "Spec") -> bool:
-    """Whether any searched path is drawn rather than listed."""
+    """Whether any searched path is drawn at random."""
     return any(not dimension.is_grid for dimension in dimensions(spec.search))
 
 
 def num_samples(spec: "Spec") -> int:
-    """How many times Tune goes through the grid: the samples of a random search, else 1."""
+    """How often Tune repeats the grid: the number of samples of a random search, else 1."""
     return spec.searcher.random.num_samples if spec.searcher else 1
 
 
 def num_trials(spec: "Spec") -> int:
-    """Trials of the whole sweep: grid points x samples x seeds."""
+    """Number of trials of the whole sweep: grid points x samples x seeds."""
     return len(points(spec)) * num_samples(spec) * len(spec.seeds)
 
 
 def to_tune(spec: "Spec") -> dict[str, Any]:
-    """The searched paths as Tune's search objects; give a trial's values to ``at_point``."""
+    """The searched paths as Tune's search objects; ``at_point`` takes the values of a trial."""
     return {dimension.path: dimension.to_tune() for dimension in dimensions(spec.search)}

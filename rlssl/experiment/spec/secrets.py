@@ -1,4 +1,4 @@
-"""Keeps secrets out of specs, which are saved beside every result and shared with it."""
+"""Refuses secrets in specs, because every result is saved and shared together with its spec."""
 
 import os
 import re
@@ -14,20 +14,20 @@ _SECRET_KEY = re.compile(
     r"|(^|_)(auth|access|api|bearer|refresh|session|hf|hub|github|gitlab|wandb)_?token$"
 )
 _PASSWORD_IN_URL = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
-# A shorter value of a secret variable would be found by accident.
-_MIN_SECRET = 8
+# A shorter value of a secret variable would match harmless text by accident.
+_MIN_SECRET_LENGTH = 8
 
 
 def refuse_secrets(document: Mapping[str, Any]) -> None:
-    """Refuses text under a key such as ``api_key``, and text that a secret variable holds.
+    """Refuses text under a key such as ``api_key``, and the values of secret env variables.
 
     Raises:
-        SpecError: Naming the key, and not the value.
+        SpecError: If the document holds a secret; names the key, but does not show the value.
     """
     variables = {
         value: name
         for name, value in os.environ.items()
-        if len(value) >= _MIN_SECRET and is_secret_key(name)
+        if len(value) >= _MIN_SECRET_LENGTH and is_secret_key(name)
     }
     for path, text in _texts(document, ""):
         keys = re.split(r"[.\[\]]", path)
@@ -40,20 +40,25 @@ def refuse_secrets(document: Mapping[str, Any]) -> None:
 
 
 def is_secret_key(key: str) -> bool:
-    """Whether what stands under ``key`` is a secret by its name: ``api_key``, ``accessToken``."""
+    """Whether the name of a key says that its value is a secret.
+
+    Example:
+        >>> is_secret_key("accessToken"), is_secret_key("num_tokens")
+        (True, False)
+    """
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).replace("-", "_").lower()
     return _SECRET_KEY.search(words) is not None
 
 
 def _error(path: str, reason: str) -> SpecError:
     return SpecError(
-        f"{path} {reason} (not shown here), and specs are saved beside every result; leave it out, "
-        "and let the code that needs it read an environment variable."
+        f"{path} {reason} (not shown here), and specs are saved beside every result; leave it out. "
+        "The code that needs it can read an environment variable."
     )
 
 
 def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Every text in the document that is not empty, with its path."""
+    """Every non-empty text in the document, with its path."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _texts(inner, f"{path}.{key}" if path else key)

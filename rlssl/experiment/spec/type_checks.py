@@ -1,4 +1,4 @@
-"""Checks plain data against the annotations of builders, dataclasses and encoders."""
+"""Checks plain data against the type annotations of builders, dataclasses and encoders."""
 
 import dataclasses
 import functools
@@ -20,10 +20,10 @@ def check_arguments(where: str, given: Mapping[str, Any], hints: Mapping[str, An
     Args:
         where: Dotted path of ``given`` in the spec.
         given: Plain data.
-        hints: Name -> annotation; a name missing from it is an error, unless "**" is in it.
+        hints: Name -> annotation. Other names are errors, unless ``hints`` contains "**".
 
     Raises:
-        SpecError: For an unknown key, with a suggestion, or a value of another type.
+        SpecError: If a key is unknown (with a suggestion), or a value has the wrong type.
     """
     for key, value in given.items():
         if key in hints:
@@ -34,10 +34,10 @@ def check_arguments(where: str, given: Mapping[str, Any], hints: Mapping[str, An
 
 
 def check_type(path: str, value: Any, annotation: Any) -> None:
-    """Checks that ``value`` is what ``annotation`` says: whole numbers count as numbers, no more.
+    """Checks that ``value`` has the annotated type; the only conversion is from int to float.
 
     Raises:
-        SpecError: Naming path, value and what is expected.
+        SpecError: If the type is wrong; names path, value and the expected type.
     """
     try:
         _adapter(annotation).validate_json(json.dumps(value), strict=True)
@@ -63,7 +63,14 @@ _cached_adapter = functools.lru_cache(maxsize=256)(_new_adapter)
 
 
 def describe(annotation: Any) -> str:
-    """An annotation in words: "a number or a list of [env_steps, value]"."""
+    """An annotation in words.
+
+    Example:
+        >>> describe(float | list[list[float]])
+        'a number or a list of [env_steps, value]'
+        >>> describe(int | None)
+        'a whole number or null'
+    """
     words = {
         bool: "true or false",
         int: "a whole number",
@@ -106,7 +113,7 @@ def field_types(config_class: type) -> dict[str, Any]:
 
 
 def call_arguments(encoder: Callable[..., Any]) -> dict[str, Any]:
-    """Argument -> annotation of what configures an encoder; "**" where it takes any."""
+    """Argument -> annotation of an encoder, without its first; "**" if it takes any argument."""
     parameters = list(inspect.signature(encoder).parameters.values())[1:]
     annotated = encoder.__init__ if isinstance(encoder, type) else encoder  # type: ignore[misc]
     hints = typing.get_type_hints(annotated)

@@ -1,4 +1,4 @@
-"""Reads spec files: YAML without surprises, sweeps found by name, plain data checked."""
+"""Reads spec files: YAML 1.2 scalars, sweeps by name, and checks that all is plain data."""
 
 import importlib.resources
 import itertools
@@ -13,16 +13,16 @@ from yaml.constructor import ConstructorError
 from rlssl.errors import SpecError, suggest
 
 _MAX_DEPTH = 20
-# A few aliases of aliases in a YAML file stand for more values than any memory holds.
+# A few aliases of aliases in a YAML file can stand for more values than fit in memory.
 _MAX_VALUES = 20_000
 _MAX_INT = 2**63
 
-#: Lies beside the sweeps, but is none: `rlssl matrix` plays it.
+#: The file of `rlssl matrix`. It lies in the folder of the sweeps, but is not a sweep.
 MATRIX = "matrix"
 
 
 def _number(text: str) -> int | float:
-    """1e-4 is a number, and 4e5 a whole one: YAML 1.1 would call both text."""
+    """Reads 1e-4 as a number and 4e5 as a whole number; YAML 1.1 reads both as text."""
     value = float(text.replace("_", ""))
     whole = "e" in text.lower() and value.is_integer() and abs(value) < 2**53
     return int(value) if whole else value
@@ -42,7 +42,7 @@ def _scalar(parse: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's scalars (``no`` and 2026-01-01 are text), and no key twice in a mapping."""
+    """Scalars as in YAML 1.2: ``no`` and 2026-01-01 are text. A repeated key is an error."""
 
     yaml_constructors: ClassVar[dict[str | None, Any]] = {
         "tag:yaml.org,2002:null": yaml.SafeLoader.construct_yaml_null,
@@ -60,7 +60,7 @@ class _Loader(yaml.SafeLoader):
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Like the base class's, but a key that comes twice is an error."""
+        """Like the base class's method, but a repeated key is an error."""
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key_node, _ in node.value:
@@ -90,14 +90,21 @@ for _tag, _pattern, _first in (
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """The value that ``text`` says, as plain data.
+    """The value of a YAML document, as plain data.
 
     Args:
         text: A YAML document.
-        where: What is read, for error messages.
+        where: Name of the source, for error messages.
 
     Raises:
-        SpecError: If it is no YAML, or holds a key twice or a tag that is not plain data.
+        SpecError: If the text is not YAML, repeats a key, or has a tag that is not plain data.
+
+    Example:
+        >>> parse_yaml("{lr: 1e-4, env_steps: 4e5, shared: no}", "--set")
+        {'lr': 0.0001, 'env_steps': 400000, 'shared': 'no'}
+        >>> parse_yaml("{lr: 1, lr: 2}", "--set")
+        Traceback (most recent call last):
+        rlssl.errors.SpecError: --set, line 1: the key 'lr' is given twice.
     """
     try:
         value = yaml.load(text, Loader=_Loader)  # a SafeLoader
@@ -111,21 +118,21 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def plain(value: Any, path: str) -> Any:
-    """A copy of ``value`` made of dicts with text keys, lists, text and numbers alone.
+    """A copy of ``value`` that contains only dicts with text keys, lists, text and numbers.
 
     Raises:
-        SpecError: Naming ``path`` if something else is in it; a spec must survive being saved.
+        SpecError: If the value contains anything else, which could not be saved; names its path.
     """
     return _plain(value, path, 0, itertools.count(1))
 
 
 def _plain(value: Any, path: str, depth: int, counter: Iterator[int]) -> Any:
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        value = value.item()  # numpy scalars: what Tune's samplers draw
+        value = value.item()  # a numpy scalar, as Tune's samplers draw
     if depth > _MAX_DEPTH:
         raise SpecError(f"{path[:60]}...: nested deeper than {_MAX_DEPTH} levels.")
     if next(counter) > _MAX_VALUES:
-        raise SpecError(f"{path[:60]}...: a spec holds at most {_MAX_VALUES} values.")
+        raise SpecError(f"{path[:60]}...: a spec may have at most {_MAX_VALUES} values.")
     if isinstance(value, Mapping):
         return {
             _plain_key(key, path): _plain(inner, f"{path}.{key}".lstrip("."), depth + 1, counter)
@@ -150,11 +157,12 @@ def _plain_key(key: Any, path: str) -> str:
 
 
 def _plain_text(text: str, path: str) -> str:
-    """Text that a file can hold: no halves of surrogate pairs."""
+    """Text that can be written to a file: without half a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise SpecError(f"{path or 'the spec'} holds text that is no unicode: {text!r}.") from error
+        where = path or "the spec"
+        raise SpecError(f"{where} has text that is not valid Unicode: {text!r}.") from error
     return str(text)
 
 
@@ -167,10 +175,15 @@ def _plain_number(value: Any, path: str) -> Any:
 
 
 def list_sweeps() -> list[str]:
-    """Names of the sweeps that come with rlssl, sorted; each is an argument of ``load_spec``."""
+    """Sorted names of the sweeps that come with rlssl; ``load_spec`` takes each.
+
+    Example:
+        >>> "quickstart" in list_sweeps()
+        True
+    """
     try:
         folder = importlib.resources.files("rlssl_tune_configs")
-    except ModuleNotFoundError:  # a checkout on the path, not installed: no sweep has a name
+    except ModuleNotFoundError:  # rlssl is on the path, but not installed: sweeps have no names
         return []
     files = (entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml"))
     return sorted(name for file in files if (name := file.removesuffix(".yaml")) != MATRIX)
@@ -180,10 +193,10 @@ def read_document(source: str | Path) -> dict[str, Any]:
     """The mapping in a spec file.
 
     Args:
-        source: A path, or the name of one of ``list_sweeps()``.
+        source: A path, or a name from ``list_sweeps()``.
 
     Raises:
-        SpecError: If there is no such file or sweep, or if it holds no mapping.
+        SpecError: If there is no such file or sweep, or if it is not a mapping.
     """
     text, where = _read_text(source)
     document = parse_yaml(text, where)

@@ -91,6 +91,10 @@ def test_kill_while_writing_leaves_no_incomplete_checkpoint(tmp_path: Path) -> N
             target=publish_repeatedly, args=(source, trial)
         )
         writer.start()
+        # A busy machine may take long to write the first checkpoint.
+        deadline = time.monotonic() + 30
+        while not list(trial.glob("checkpoint_*")) and time.monotonic() < deadline:
+            time.sleep(0.001)
         time.sleep(0.1 + 0.003 * attempt)
         writer.kill()
         writer.join()

@@ -1,4 +1,4 @@
-"""Without an address a run has a Ray of its own."""
+"""Without an address, a run starts its own Ray."""
 
 import pytest
 import ray
@@ -8,8 +8,8 @@ from rlssl.experiment.cluster.connect import start_local
 
 @pytest.mark.slow
 @pytest.mark.ci
-def test_cluster_nearby_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As where somebody has called `ray start`: ray.init would join it, and refuse num_cpus.
+def test_existing_cluster_of_this_machine_is_not_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As after `ray start`: ray.init would join that cluster, and refuse num_cpus.
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     start_local(num_cpus=1)
     try:

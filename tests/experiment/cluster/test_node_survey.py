@@ -1,11 +1,10 @@
-"""What is found out about nodes before a run, without a cluster."""
+"""The checks of nodes before a run, tested without a cluster."""
 
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import ray
 from ray import tune
 
 from rlssl.errors import ResourceError
@@ -19,44 +18,44 @@ from rlssl.experiment.cluster.node_survey import (
     versions,
 )
 from rlssl.experiment.spec.loading import load_spec
-from rlssl.experiment.tuning import callbacks
+from rlssl.experiment.tuning.callbacks import Waiting
 from rlssl.experiment.tuning.trainable import is_spread, spread
 
 RUNNERS = [{"CPU": 1.0}, {"CPU": 4.0}, {"CPU": 4.0}]
 
 
-def test_trial_fits_where_each_of_its_processes_fits_on_a_node() -> None:
+def test_trial_fits_if_each_of_its_processes_fits_on_a_node() -> None:
     require_room(RUNNERS, [{"CPU": 5.0}, {"CPU": 4.0}])
     require_room(RUNNERS, [{"CPU": 4.0}, {"CPU": 4.0}, {"CPU": 1.0}])
-    # The CPU that needs none goes where no GPU is, whatever the order of the nodes.
+    # The process without a GPU is placed on the node without GPUs, in any order of the nodes.
     require_room([{"CPU": 1}, {"CPU": 1, "GPU": 1}], [{"CPU": 1, "GPU": 1}, {"CPU": 1}])
 
 
 @pytest.mark.parametrize(
     ("cluster", "words"),
     [
-        ([8.0], "and the cluster has 8;"),
-        # Nine CPUs in all, but 3 + 3 + 3 hold no 4.
-        ([3.0, 3.0, 3.0], "and the cluster has 9 on 3 nodes, the largest 3;"),
-        # The first 4 leaves 3 of 7, and 3 + 2 hold no other.
-        ([7.0, 2.0], "and the cluster has 9 on 2 nodes, the largest 7;"),
+        ([8.0], "but the cluster has 8;"),
+        # Nine CPUs in total, but no node of 3 CPUs has room for a process of 4.
+        ([3.0, 3.0, 3.0], "but the cluster has 9 on 3 nodes, the largest 3;"),
+        # The first process of 4 leaves 3 of 7; neither 3 nor 2 has room for the second.
+        ([7.0, 2.0], "but the cluster has 9 on 2 nodes, the largest 7;"),
     ],
 )
-def test_trial_that_does_not_fit_is_refused_in_numbers(cluster: list[float], words: str) -> None:
+def test_trial_that_does_not_fit_is_refused_with_numbers(cluster: list[float], words: str) -> None:
     with pytest.raises(ResourceError) as refused:
         require_room(RUNNERS, [{"CPU": cpus} for cpus in cluster])
-    asked = "a trial asks 9 CPUs (resources), in 3 processes of up to 4, "
-    assert str(refused.value).startswith(asked + words)
+    needed = "a trial needs 9 CPUs in 3 processes of up to 4 (resources), "
+    assert str(refused.value).startswith(needed + words)
 
 
-def test_single_trial_is_spread_and_trials_of_a_sweep_keep_together() -> None:
+def test_single_trial_is_spread_and_trials_of_a_sweep_are_packed() -> None:
     document = {"algorithm": "ppo", "env": "CartPole-v1", "stop": {"env_steps": 1}}
     assert is_spread(load_spec(document))
     assert not is_spread(load_spec({**document, "seeds": [0, 1]}))
     assert not is_spread(load_spec({**document, "resources": {"learners": 2}}))
 
 
-def test_spread_leaves_the_trials_own_bundle_the_smallest() -> None:
+def test_spread_keeps_the_trials_own_bundle_the_smallest() -> None:
     request = spread(tune.PlacementGroupFactory([{"CPU": 1}, {"CPU": 1}, {"CPU": 2, "GPU": 1}]))
     assert request.strategy == "SPREAD"
     assert request.bundles == [
@@ -76,7 +75,7 @@ def test_versions_are_compared_without_the_build_for_cpu_or_gpu() -> None:
     assert "+" not in "".join(versions().values())
 
 
-def test_nodes_that_differ_are_refused_or_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nodes_that_differ_are_refused_or_noted(capsys: pytest.CaptureFixture[str]) -> None:
     own, there = versions(), Path("/there")
     Survey({"node a": Report(own)}).require(there, own)
     assert capsys.readouterr().err == ""
@@ -89,18 +88,15 @@ def test_nodes_that_differ_are_refused_or_told(capsys: pytest.CaptureFixture[str
         Survey(reports).require(there, own)
 
 
-def test_report_says_what_is_wrong_in_the_words_of_what_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("rlssl.experiment.cluster.node_survey.SHARED_FILE_TIMEOUT_S", 0.2)
-    sign = tmp_path / "sign"
-    assert report(str(sign), []).storage == "does not see it"
-    sign.touch()
-    assert report(str(sign), []) == Report(versions())
-    assert "no module 'my_absent_lab' on the path" in report(str(sign), ["my_absent_lab"]).plugins
+def test_report_repeats_the_error_of_the_failed_check(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    assert report(str(marker), [], timeout_s=0.2).storage == "does not see it"
+    marker.touch()
+    assert report(str(marker), []) == Report(versions())
+    assert "no module 'my_absent_lab' on the path" in report(str(marker), ["my_absent_lab"]).plugins
 
 
-def test_plugins_beside_the_run_are_sent_and_installed_ones_are_not(
+def test_plugins_in_the_runs_folder_are_sent_and_installed_ones_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "one.py").touch()
@@ -110,20 +106,25 @@ def test_plugins_beside_the_run_are_sent_and_installed_ones_are_not(
     assert to_ship(["one", "two.a", "two.b", "rlssl_envs"]) == expected
 
 
-def test_waiting_for_resources_is_said_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(callbacks, "WAITING_S", 0.0)
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
-    monkeypatch.setattr(ray, "available_resources", dict)
+class WaitingOnBusyCluster(Waiting):
+    """Waits no time, on a cluster whose two CPUs are taken."""
+
+    after_s = 0.0
+
+    def cpus(self) -> tuple[float, float]:
+        return 0.0, 2.0
+
+
+def test_waiting_for_resources_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
     request = tune.PlacementGroupFactory([{"CPU": 1}, {"CPU": 2}])
     pending: Any = SimpleNamespace(status="PENDING", placement_group_factory=request)
     running: Any = SimpleNamespace(status="RUNNING", placement_group_factory=request)
-    waiting = callbacks.Waiting()
+    waiting = WaitingOnBusyCluster()
     for _ in range(3):
         waiting.on_step_end(0, [pending, running])
     assert capsys.readouterr().err == ""
     for _ in range(3):
         waiting.on_step_end(0, [pending])
-    said = capsys.readouterr().err
-    assert said == "no trial runs: one asks 3 CPUs, and of the cluster's 2 are 0 free; waiting.\n"
+    assert capsys.readouterr().err == (
+        "No trial is running: each needs 3 CPUs, and 0 of the cluster's 2 are free. Waiting.\n"
+    )

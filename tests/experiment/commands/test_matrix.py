@@ -1,4 +1,4 @@
-"""The matrix of algorithms and losses: what is refused, what a table says, and all of it played."""
+"""The matrix of algorithms and losses: refused files, the table, and a run of all combinations."""
 
 import csv
 import math
@@ -13,9 +13,9 @@ from rlssl.experiment.commands.matrix import (
     TABLE_FILE,
     Outcome,
     line_of,
-    play_row,
     read_matrix,
     spec_of,
+    train_row,
     write_table,
 )
 from rlssl.experiment.spec.loading import load_spec
@@ -40,7 +40,7 @@ def test_every_algorithm_meets_every_loss_on_vectors_and_images() -> None:
         assert inputs == ["vector", "pixels"]
     losses = {name for one in crossed.losses.values() for name in one}
     assert losses >= {name for name in AUXILIARY_LOSSES if not name.startswith("test_")} - {
-        # Of the example, where it is installed.
+        # A loss of the example package, if that is installed.
         "lab_small"
     }
     for row in crossed.rows:
@@ -66,13 +66,13 @@ def test_wrong_matrix_names_the_key(change: dict[str, Any], message: str, tmp_pa
     assert message in str(error.value)
 
 
-def test_matrix_is_no_sweep() -> None:
+def test_matrix_is_not_a_sweep() -> None:
     assert MATRIX not in list_sweeps()
-    with pytest.raises(SpecError, match="`rlssl matrix` plays it"):
+    with pytest.raises(SpecError, match="'matrix' is not a sweep; run it with `rlssl matrix`"):
         load_spec(MATRIX)
 
 
-def test_table_and_lines_tell_of_success_and_failure(tmp_path: Path) -> None:
+def test_table_and_lines_show_success_and_failure(tmp_path: Path) -> None:
     well = Outcome(
         *("sac", "vector", "icm"),
         gradient="icm:own",
@@ -82,7 +82,8 @@ def test_table_and_lines_tell_of_success_and_failure(tmp_path: Path) -> None:
         last={"icm/forward": 0.5},
     )
     failed = Outcome("sac", "vector", "mine", problem="ValueError: no")
-    assert "20.0 updates/s, 1.25 times as long as without; reaches icm:own" in line_of(well)
+    line = "20.0 updates/s, 1.25 times as long as without losses; gradients reach icm:own"
+    assert line in line_of(well)
     assert line_of(failed).endswith("ValueError: no")
     rows = list(csv.DictReader(write_table([well, failed], tmp_path / TABLE_FILE).open()))
     assert rows[0]["last"] == "icm/forward=0.5" and rows[0]["overhead"] == "1.25"
@@ -91,25 +92,25 @@ def test_table_and_lines_tell_of_success_and_failure(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_cell_that_fails_is_told_and_the_others_go_on(
+def test_failing_choice_is_reported_and_the_others_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # where the bad batch is saved
+    monkeypatch.chdir(tmp_path)  # the bad batch is saved there
     row = {
         "algorithm": "ppo",
         "env": {"id": "CartPole-v1"},
         "training": {"train_batch_size_per_learner": 64, "minibatch_size": 32, "num_epochs": 1},
     }
-    # Weights that are not finite after the first step: every update after it is skipped.
+    # The weights are not finite after the first step, so every later update is skipped.
     wild = {"icm": {"coeff": 1e38}}
-    well, failed = play_row(row, {"none": {}, "wild": wild}, updates=40)
+    well, failed = train_row(row, {"none": {}, "wild": wild}, updates=40)
     assert not well.problem and well.updates >= 40 and well.overhead == 1.0
     assert failed.problem
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_whole_matrix_is_played(tmp_path: Path) -> None:
+def test_whole_matrix_trains_without_a_problem(tmp_path: Path) -> None:
     rlssl("matrix", "--set", "updates=3", cwd=tmp_path)
     rows = list(csv.DictReader((tmp_path / "results" / TABLE_FILE).open()))
     crossed = read_matrix(MATRIX)

@@ -1,4 +1,4 @@
-"""The probe: by hand, of states that can and cannot be told, and from the command line."""
+"""The probe: states that latents can and cannot predict, and the command line."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from rlssl.cli import main
 from rlssl.errors import SpecError
-from rlssl.experiment.commands.probe import asking_for_state, linear_r2, probe
+from rlssl.experiment.commands.probe import linear_r2, probe, with_state_in_info
 from rlssl.policy import Policy
 from rlssl.registry import register_env
 from tests.algorithms.bench import small_ppo
@@ -20,7 +20,7 @@ NOISY = {"id": "CartPole-v1", "distractors": {"dims": 6}}
 
 
 def policy_on(env: Any) -> Policy:
-    """An untrained one."""
+    """An untrained policy."""
     algorithm = small_ppo(env).build_algo()
     try:
         return Policy.from_algorithm(algorithm)
@@ -28,19 +28,19 @@ def policy_on(env: Any) -> Policy:
         algorithm.stop()
 
 
-def test_linear_states_are_told_and_noise_is_not() -> None:
+def test_linear_states_are_predicted_and_noise_is_not() -> None:
     rng = np.random.default_rng(0)
     latents = rng.normal(size=(2000, 5))
     states = np.stack(
         [latents @ np.arange(5.0) + 3.0, rng.normal(size=2000), np.full(2000, 7.0)], axis=1
     )
     r2 = linear_r2(latents[:1000], states[:1000], latents[1000:], states[1000:])
-    # The ridge takes a share of about 1e-3 from every coefficient: r2 of 1 - 1e-6.
+    # The ridge penalty lowers every coefficient by about 1e-3 of its value: r2 of 1 - 1e-6.
     assert r2[0] == pytest.approx(1.0, abs=1e-4)
     assert abs(r2[1]) < 0.05 and np.isnan(r2[2])
 
 
-def test_latents_that_are_constant_tell_nothing() -> None:
+def test_constant_latents_predict_nothing() -> None:
     states = np.random.default_rng(0).normal(size=(100, 1))
     zeros = np.zeros((50, 3))
     assert abs(linear_r2(zeros, states[:50], zeros, states[50:])[0]) < 0.2
@@ -50,7 +50,7 @@ def test_latents_that_are_constant_tell_nothing() -> None:
 def test_report_of_a_policy(env: dict[str, Any], source: str) -> None:
     report = probe(policy_on(env), env, seeds=range(6), explore=True, max_steps=200)
     assert report["state"] == source and len(report["r2"]) == 4
-    # A random layer of 16 features keeps most of 4 numbers, less where 6 of noise are mixed in.
+    # A random layer of 16 features keeps most of the 4 numbers, less if 6 noise numbers are added.
     assert 0.3 < report["r2_mean"] <= 1.0
     assert -1.0 <= report["rank_correlation"] <= 1.0
     assert report["effective_rank"] > 1.0 and report["distance"] > 0.0
@@ -66,10 +66,10 @@ def test_noise_makes_latents_less_like_the_state() -> None:
     assert noisy["rank_correlation"] < clean["rank_correlation"]
 
 
-def test_environments_that_can_give_their_state_are_asked_to() -> None:
-    assert asking_for_state({"id": "dmc-pixels/cheetah-run"})["info_state"] is True
-    assert asking_for_state(NOISY)["distractors"] == {"dims": 6, "info_state": True}
-    assert asking_for_state({"id": "CartPole-v1"}) == {"id": "CartPole-v1"}
+def test_options_that_give_the_state_are_added_if_the_environment_has_them() -> None:
+    assert with_state_in_info({"id": "dmc-pixels/cheetah-run"})["info_state"] is True
+    assert with_state_in_info(NOISY)["distractors"] == {"dims": 6, "info_state": True}
+    assert with_state_in_info({"id": "CartPole-v1"}) == {"id": "CartPole-v1"}
 
 
 class _Grid(gym.Env):
@@ -86,7 +86,7 @@ class _Grid(gym.Env):
 register_env("test_probe/grid", lambda config: _Grid())
 
 
-def test_without_a_state_the_probe_says_what_is_missing() -> None:
+def test_probe_without_a_state_names_what_is_missing() -> None:
     env = {"id": "test_probe/grid"}
     algorithm = small_ppo(env).model(encoder_config={}).build_algo()
     policy = Policy.from_algorithm(algorithm)

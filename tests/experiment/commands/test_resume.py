@@ -1,4 +1,4 @@
-"""Two iterations, a checkpoint and two more are the run that was never interrupted, bit for bit."""
+"""A run continued from a checkpoint equals the uninterrupted run, bit for bit."""
 
 import math
 from pathlib import Path
@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.usefixtures("own_ray"),
 ]
 
-#: Parts of the names of metrics that tell of the clock and the machine.
+#: Parts of the names of metrics that depend on the clock or the machine.
 CLOCKS = (
     *("time", "throughput", "perf", "date", "duration", "pid", "since_restore", "sample/"),
     *("synch_", "restore_env_runners", "config/"),
@@ -46,7 +46,7 @@ def config_of(env: str, **settings: Any) -> PPOConfig:
 
 
 def comparable(algorithm: Any, results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Weights, optimizers and metrics by path, without what the clock decides."""
+    """Weights, optimizers and metrics by path, without metrics that depend on the clock."""
     learner = algorithm.learner_group.get_state()["learner"]
     kept = {"module": learner["rl_module"], "optimizer": learner["optimizer"], "results": results}
     flat = tree.flatten_with_path(kept)
@@ -98,7 +98,9 @@ def train(algorithm: Any, iterations: int) -> list[dict[str, Any]]:
         pytest.param({"env": "CartPole-v1", "stock": True}, id="RLlib's own sampling loop"),
     ],
 )
-def test_continuation_is_the_uninterrupted_run(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_continued_run_equals_the_uninterrupted_run(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
     settings = dict(settings)
     stock = settings.pop("stock", False)
 
@@ -124,7 +126,7 @@ def test_continuation_is_the_uninterrupted_run(settings: dict[str, Any], tmp_pat
     second.stop()
 
 
-def test_saving_changes_nothing_of_what_follows(tmp_path: Path) -> None:
+def test_saving_does_not_change_how_the_run_continues(tmp_path: Path) -> None:
     states = []
     for saves in (False, True):
         algorithm = config_of("CartPole-v1").build_algo()
@@ -137,7 +139,7 @@ def test_saving_changes_nothing_of_what_follows(tmp_path: Path) -> None:
     assert_equal(states[1], states[0])
 
 
-def test_open_episodes_that_cannot_be_kept_are_counted_and_the_rest_goes_on(
+def test_open_episodes_that_cannot_be_saved_are_counted_and_the_run_continues(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = config_of("CartPole-v1", vectorize="async").build_algo()
@@ -146,7 +148,7 @@ def test_open_episodes_that_cannot_be_kept_are_counted_and_the_rest_goes_on(
     first.stop()
     second = config_of("CartPole-v1", vectorize="async").build_algo()
     abandoned = checkpoint.restore(second, checkpoint.check(tmp_path))
-    # Three environments, each in the middle of a game unless it ended with the fragment.
+    # Three environments, each in mid-episode unless its episode ended with the fragment.
     assert 1 <= abandoned <= 3
     assert f"{abandoned} open episodes are dropped" in caplog.text
     after = train(second, 1)[0]

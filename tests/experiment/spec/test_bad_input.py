@@ -1,4 +1,4 @@
-"""What a tired researcher mistypes: one screen with key, value and fix, and an exit code."""
+"""Typical mistakes: each gives one screen with key, value and fix, and an exit code."""
 
 import hashlib
 import json
@@ -22,11 +22,12 @@ from rlssl.experiment.checkpoints.warm_start import WEIGHTS
 from rlssl.experiment.spec.loading import load_spec, save_spec
 from rlssl.experiment.tuning.launch import check_trial
 from rlssl.run_files import MANIFEST
+from tests.experiment.command_line import restored_import_path
 
 TRAIN = ("train", "ppo", "CartPole-v1")
 
 FILES = {
-    "raises.py": "import rlssl\n\nraise RuntimeError('the licence has expired')\n",
+    "raises.py": "import rlssl\n\nraise RuntimeError('the license has expired')\n",
     "exits.py": "import sys\n\nsys.exit(0)\n",
     "in_the_way": "a file where a folder is wanted",
     "typo.yaml": "algorithm: ppo\nenv: CartPole-v1\nstop: {env_steps: 1e3}\ntrainning: {lr: 1}\n",
@@ -56,7 +57,7 @@ FILES = {
     ),
 }
 
-#: Arguments, exit code, and what must be on the screen: key, value, fix.
+#: Arguments, exit code, and words that must be on the screen: key, value, fix.
 MISTAKES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     # names
     "key": ((*TRAIN, "--set", "trainning.lr=1"), 2, ("'trainning'", "did you mean 'training'?")),
@@ -108,7 +109,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     # searches
     "unknown path": (("sweep", "unknown_path.yaml"), 2, ("training.lrr", "'training.lr'?")),
     "unknown section": (("sweep", "unknown_section.yaml"), 2, ("trainning.lr", "'training'?")),
-    "overlap": (("sweep", "overlap.yaml"), 2, ("'auxiliary.icm'", "not both")),
+    "overlap": (("sweep", "overlap.yaml"), 2, ("'auxiliary.icm'", "or paths below it")),
     "path twice": (("sweep", "same_path.yaml"), 2, ("line 6", "'training.lr' is given twice")),
     "two spaces": (("sweep", "two_spaces.yaml"), 2, ("search.training.lr", "grid, uniform")),
     # plug-ins
@@ -116,22 +117,26 @@ MISTAKES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "plug-in that raises": (
         (*TRAIN, "--set", "plugins=[raises]"),
         2,
-        ("'raises'", "RuntimeError: the licence has expired", "raises.py, line 3"),
+        ("'raises'", "RuntimeError: the license has expired", "raises.py, line 3"),
     ),
     "plug-in that exits": ((*TRAIN, "--set", "plugins=[exits]"), 2, ("'exits'", "SystemExit")),
     # resources
-    "storage": ((*TRAIN, "--storage", "in_the_way"), 3, ("'in_the_way'", "written")),
-    "storage below": ((*TRAIN, "--storage", "in_the_way/x"), 3, ("'in_the_way/x'", "written")),
+    "storage": ((*TRAIN, "--storage", "in_the_way"), 3, ("'in_the_way'", "cannot write")),
+    "storage below": (
+        (*TRAIN, "--storage", "in_the_way/x"),
+        3,
+        ("'in_the_way/x'", "cannot write"),
+    ),
     "storage URI": ((*TRAIN, "--storage", "s3://x"), 2, ("'s3://x'", "give a folder")),
     "GPUs": (
         (*TRAIN, "--set", "resources.gpus_per_learner=3"),
         3,
-        ("asks 3 GPUs (resources)", "this machine has", "ask fewer"),
+        ("needs 3 GPUs (resources)", "this machine has", "request fewer"),
     ),
     "GPUs of a Learner": (
         (*TRAIN, "--set", "resources={learners: 1, gpus_per_learner: 3}"),
         3,
-        ("asks 3 GPUs (resources)", "this machine has", "ask fewer"),
+        ("needs 3 GPUs (resources)", "this machine has", "request fewer"),
     ),
     "address": ((*TRAIN, "--address", "localhost:1"), 3, ("'localhost:1'", "no Ray cluster")),
     "form of an address": ((*TRAIN, "--address", "here"), 2, ("'here'", "auto or HOST:PORT")),
@@ -153,8 +158,8 @@ def assert_refused(
     assert "Traceback" not in printed
     for word in words:
         assert word in printed
-    assert "Stopping at" not in printed, "said before it was known that anything would start"
-    assert not list(started.glob("results/*")), "something was left behind"
+    assert "Stopping at" not in printed, "announced although nothing starts"
+    assert not list(started.glob("results/*")), "files were left behind"
     assert not ray.is_initialized()
 
 
@@ -164,27 +169,26 @@ def invoke(*arguments: str) -> Result:
 
 @pytest.fixture(autouse=True, scope="module")
 def no_ray() -> None:
-    """Nothing that earlier tests have started: a command would find it instead of being refused."""
+    """Stops a Ray of earlier tests: a command would use it instead of being refused."""
     ray.shutdown()
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A current folder with the files above; a record of runs of its own."""
+    """A current folder with the files above, and an empty record of trusted runs."""
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(trust, "_accepted", set())
-    yield tmp_path
+    with restored_import_path():
+        yield tmp_path
     for name in ("raises", "exits"):
         sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_screen_and_starts_nothing(mistake: str, folder: Path) -> None:
+def test_mistake_gives_one_screen_and_starts_nothing(mistake: str, folder: Path) -> None:
     arguments, code, words = MISTAKES[mistake]
     result = invoke(*arguments)
     assert_refused(result.exit_code, result.output, code, words, folder)
@@ -199,7 +203,7 @@ def test_a_mistake_is_one_screen_and_starts_nothing(mistake: str, folder: Path) 
         ("vizdoom", "vizdoom/MyWayHome", "vizdoom"),
     ],
 )
-def test_a_missing_extra_is_named(
+def test_missing_extra_is_named(
     module: str, env: str, extra: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] in (module, "rlssl_envs")]:
@@ -216,7 +220,7 @@ def test_a_missing_extra_is_named(
 
 @pytest.fixture
 def other(folder: Path) -> Path:
-    """A run of another spec than `TRAIN`: one trial, one checkpoint of its weights."""
+    """A run with a spec that differs from `TRAIN`: one trial with one checkpoint of its weights."""
     run = folder / "other"
     trial = run / "default-seed0-1"
     document = {
@@ -238,12 +242,12 @@ def other(folder: Path) -> Path:
     (trial / "trial.json").write_text("{}")
     description = {"is_sweep": False, "python_path": [], "registered_by_script": []}
     (run / "run.json").write_text(json.dumps(description))
-    (run / "tuner.pkl").touch()  # by which Tune tells that trials began
+    (run / "tuner.pkl").touch()  # its presence tells Tune that trials began
     trust.record(run)
     return run
 
 
-def test_a_checkpoint_of_another_spec_is_refused_with_both_and_the_weight(
+def test_checkpoint_of_another_spec_is_refused_naming_both_specs_and_the_weight(
     other: Path, folder: Path
 ) -> None:
     result = invoke(*TRAIN, "--from", str(other), "--aux", "icm")
@@ -253,7 +257,7 @@ def test_a_checkpoint_of_another_spec_is_refused_with_both_and_the_weight(
         2,
         (
             "'ppo-CartPole-v1' (ppo on CartPole-v1, icm)",
-            # Both have 4 observations; 16 hidden units there, 64 here.
+            # Both read 4 observations; the checkpoint has 16 hidden units, this spec 64.
             "'encoder.layers.0.weight' is [16, 4] there, [64, 4] here",
             "'other' (ppo on CartPole-v1, no auxiliary loss)",
             "leave --from out",
@@ -262,7 +266,7 @@ def test_a_checkpoint_of_another_spec_is_refused_with_both_and_the_weight(
     )
 
 
-def test_a_loss_that_the_checkpoint_lacks_is_a_difference_too(other: Path, folder: Path) -> None:
+def test_checkpoint_without_the_loss_is_refused(other: Path, folder: Path) -> None:
     same = ("--set", "model={encoder: mlp, encoder_config: {hidden: [16]}}")
     result = invoke(*TRAIN, *same, "--from", str(other), "--aux", "icm")
     words = ("weight 'auxiliary.icm.", "is missing there", "leave --from out")
@@ -281,7 +285,7 @@ def test_a_loss_that_the_checkpoint_lacks_is_a_difference_too(other: Path, folde
     ],
     ids=["truncated", "no manifest", "another manifest"],
 )
-def test_no_valid_checkpoint_left(
+def test_run_without_a_valid_checkpoint_is_refused(
     command: tuple[str, ...], spoil: Callable[[Path], Any], other: Path, folder: Path
 ) -> None:
     spoil(other / "default-seed0-1" / "checkpoint_000000")
@@ -290,13 +294,14 @@ def test_no_valid_checkpoint_left(
     assert_refused(result.exit_code, result.output, 2, words, folder)
 
 
-def test_one_trial_is_wanted_of_several(other: Path, folder: Path) -> None:
+def test_warm_start_from_several_trials_is_refused(other: Path, folder: Path) -> None:
     shutil.copytree(other / "default-seed0-1", other / "default-seed1-2")
     result = invoke(*TRAIN, "--from", str(other))
-    assert_refused(result.exit_code, result.output, 2, ("has 2 trials; name one",), folder)
+    words = ("has 2 trials; give the folder of one",)
+    assert_refused(result.exit_code, result.output, 2, words, folder)
 
 
-# --- as a user sees it ---------------------------------------------------------------------------
+# --- the command line in a process of its own ----------------------------------------------------
 
 
 @pytest.mark.slow
@@ -308,7 +313,7 @@ def test_one_trial_is_wanted_of_several(other: Path, folder: Path) -> None:
         *("preset", "encoder of images", "storage", "GPUs", "run to resume"),
     ],
 )
-def test_the_answer_comes_in_time(mistake: str, folder: Path) -> None:
+def test_mistake_is_answered_in_20_seconds(mistake: str, folder: Path) -> None:
     arguments, code, words = MISTAKES[mistake]
     begin = time.monotonic()
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Whatever is handed to the spec loader, it answers with a spec or with one screen of words."""
+"""For any input, the spec loader returns a spec or raises an error of one screen."""
 
 import copy
 import random
@@ -16,12 +16,12 @@ from rlssl.errors import SpecError
 from rlssl.experiment.spec.loading import load_spec, resolved_dict, save_spec
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.yaml_reader import list_sweeps
-from tests.experiment.spec import full_spec
+from tests.experiment.spec import specs
 
 FULL: dict[str, Any] = {
-    **full_spec.FULL,
+    **specs.FULL,
     "env": {"id": "CartPole-v1", "render_mode": None},
-    "search": {**full_spec.FULL["search"], "auxiliary.icm.coeff": {"choice": [0.0, 0.1]}},
+    "search": {**specs.FULL["search"], "auxiliary.icm.coeff": {"choice": [0.0, 0.1]}},
 }
 SMALL: dict[str, Any] = {
     "algorithm": "ppo",
@@ -53,7 +53,7 @@ DOCUMENTS = [
     *(REPLAYED, RECURRENT),
 ]
 
-#: Words that mean something somewhere, so that they end up where they do not.
+#: Words that are valid at some place of a spec; the tests put them at wrong places.
 WORDS = (
     *("ppo", "rainbow", "icm", "curl", "mlp", "nature", "auto", "sync", "env_steps", "lr", "id"),
     *("a3c", "sac", "ddpg", "td3", "drq_v2", "a2c", "bisimulation", "deepmdp", "joint", "separate"),
@@ -80,7 +80,7 @@ NUMBERS = (
 
 
 class Junk:
-    """Nothing that a spec can hold."""
+    """An object that is not plain data."""
 
 
 def recursive_list() -> list[Any]:
@@ -96,7 +96,7 @@ def recursive_dict() -> dict[str, Any]:
 
 
 def many_values() -> list[Any]:
-    """Ten billion numbers in ten small lists, as aliases in YAML make them."""
+    """Ten billion numbers in ten small lists, as YAML aliases can create."""
     value: list[Any] = [1]
     for _ in range(10):
         value = [value] * 10
@@ -136,7 +136,7 @@ VALUES = st.recursive(
 
 
 def made(value: Any) -> Any:
-    """The value with its oddities made: hypothesis, which prints its cases, sees their makers."""
+    """The value with each function replaced by its result: hypothesis prints the functions."""
     if callable(value):
         return value()
     if isinstance(value, dict):
@@ -153,7 +153,7 @@ def paths(document: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ..
 
 @st.composite
 def mutated(draw: st.DrawFn) -> dict[str, Any]:
-    """A valid spec with one to three keys misspelt, moved, removed or given another value."""
+    """A valid spec with one to three keys misspelled, moved, removed or given another value."""
     original = draw(st.sampled_from(DOCUMENTS))
     document: dict[str, Any] = copy.deepcopy(original)
     for _ in range(draw(st.integers(1, 3))):
@@ -175,12 +175,12 @@ def mutate(draw: st.DrawFn, parent: dict[str, Any], key: str) -> None:
     elif key in parent:
         value = parent.pop(key)
         if kind == "rename":
-            parent[misspelt(draw, key)] = value
+            parent[misspelled(draw, key)] = value
         elif kind == "wrap":
             parent[key] = {draw(st.sampled_from(WORDS)): value}
 
 
-def misspelt(draw: st.DrawFn, word: str) -> str:
+def misspelled(draw: st.DrawFn, word: str) -> str:
     at = draw(st.integers(0, len(word)))
     letter = draw(st.sampled_from("aeX_. \n\x00é"))
     return draw(st.sampled_from((word[:at] + letter + word[at:], word[:at] + word[at + 1 :])))
@@ -188,7 +188,7 @@ def misspelt(draw: st.DrawFn, word: str) -> str:
 
 @st.composite
 def yaml_texts(draw: st.DrawFn) -> str:
-    """The text of a spec with a few letters changed, or of an odd value."""
+    """The text of a spec with a few characters changed, or an odd value followed by text."""
     if draw(st.integers(0, 9)) == 0:
         return draw(st.sampled_from(WORDS)) + draw(st.text(max_size=30))
     text = yaml.safe_dump(draw(st.sampled_from(DOCUMENTS)))
@@ -200,7 +200,7 @@ def yaml_texts(draw: st.DrawFn) -> str:
 
 
 def load(folder: Path, source: Any, overrides: list[str]) -> Spec | None:
-    """Loads, and holds the loader to its word; a spec comes back from its file unchanged."""
+    """Loads a spec, and checks the errors; a saved spec must be read back unchanged."""
     begin = time.perf_counter()
     try:
         spec = load_spec(made(source), overrides)
@@ -210,7 +210,7 @@ def load(folder: Path, source: Any, overrides: list[str]) -> Spec | None:
     finally:
         assert time.perf_counter() - begin < 30.0
     assert load_spec(resolved_dict(spec)) == spec
-    if "env_steps" in spec.stop:  # which a file must say
+    if "env_steps" in spec.stop:  # a file must have stop.env_steps
         assert load_spec(save_spec(spec, folder / "saved.yaml")) == spec
     return spec
 
@@ -275,13 +275,13 @@ def test_any_other_source_gives_one_screen(folder: Path, source: Any) -> None:
         assert load(folder, source, []) is None
 
 
-def test_the_documents_that_are_mutated_are_right_themselves(folder: Path) -> None:
+def test_documents_to_mutate_are_valid(folder: Path) -> None:
     for document in DOCUMENTS:
         assert load(folder, document, []) is not None
 
 
 @pytest.mark.parametrize("letters", [b"\xff\xfe", b"\x00", bytes(range(256))])
-def test_a_file_that_is_no_text_is_refused(folder: Path, letters: bytes) -> None:
+def test_file_that_is_not_text_is_refused(folder: Path, letters: bytes) -> None:
     (folder / "binary.yaml").write_bytes(letters)
     assert load(folder, folder / "binary.yaml", []) is None
 
@@ -290,17 +290,17 @@ def test_aliases_of_aliases_are_refused_at_once(folder: Path) -> None:
     lines = ["a0: &a0 [1]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
     (folder / "bomb.yaml").write_text("\n".join(lines))
-    with pytest.raises(SpecError, match="holds at most 20000 values"):
+    with pytest.raises(SpecError, match="may have at most 20000 values"):
         load_spec(folder / "bomb.yaml")
 
 
-def test_half_a_surrogate_pair_which_no_file_holds_is_refused(folder: Path) -> None:
+def test_half_a_surrogate_pair_is_refused(folder: Path) -> None:
     (folder / "half.yaml").write_text('{algorithm: ppo, env: {id: CartPole-v1, x: "\\ud800"}}')
-    with pytest.raises(SpecError, match=r"env\.x holds text that is no unicode: '\\ud800'"):
+    with pytest.raises(SpecError, match=r"env\.x has text that is not valid Unicode: '\\ud800'"):
         load_spec(folder / "half.yaml")
 
 
-def test_a_grid_as_large_as_allowed_is_checked_in_seconds(folder: Path) -> None:
+def test_largest_allowed_grid_is_checked_in_seconds(folder: Path) -> None:
     generator = random.Random(0)
     values = [round(generator.uniform(0.9, 0.999), 9) for _ in range(100)]
     search = {"training.gamma": {"grid": values}, "training.lambda_": {"grid": values}}

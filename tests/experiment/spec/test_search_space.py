@@ -1,4 +1,4 @@
-"""What a sweep varies: the points of its grid, what is drawn, and what is refused."""
+"""The search space of a sweep: its points, its draws, and the searches that are refused."""
 
 from typing import Any
 
@@ -42,17 +42,17 @@ def test_points_are_the_cross_product_with_the_last_path_fastest() -> None:
     assert not has_random(spec)
 
 
-def test_a_spec_without_a_search_is_one_point() -> None:
+def test_spec_without_a_search_is_one_point() -> None:
     spec = load_spec(BASE)
     assert points(spec) == [{}]
     assert at_point(spec, {}, 5).seed == 5
 
 
-def test_a_loss_can_be_there_in_one_point_and_not_in_another() -> None:
+def test_loss_can_be_present_in_one_point_and_absent_in_another() -> None:
     whole = sweep({"auxiliary": {"grid": [{}, {"icm": {"coeff": 2.0}}]}})
     losses = [at_point(whole, point, 0).auxiliary for point in points(whole)]
     assert losses == [{}, {"icm": {"coeff": 2.0}}]
-    # Also where the file has the loss, and where one loss alone comes and goes.
+    # Also if the file sets the loss, and if only one loss is searched.
     file = {"auxiliary": {"icm": {"coeff": 3.0}}}
     whole = sweep({"auxiliary": {"grid": [{}, {"icm": {}}]}}, **file)
     assert [at_point(whole, point, 0).auxiliary for point in points(whole)] == [{}, {"icm": {}}]
@@ -60,7 +60,7 @@ def test_a_loss_can_be_there_in_one_point_and_not_in_another() -> None:
     assert [at_point(one, point, 0).auxiliary for point in points(one)] == losses
 
 
-def test_a_point_is_a_spec_with_nothing_left_to_search() -> None:
+def test_spec_at_a_point_has_no_search() -> None:
     spec = sweep(
         {"auxiliary.icm.coeff": {"grid": [0.0, 1.0]}, "training.lr": {"loguniform": [1e-5, 1e-3]}},
         searcher={"random": {"num_samples": 3}},
@@ -76,7 +76,7 @@ def test_a_point_is_a_spec_with_nothing_left_to_search() -> None:
     assert has_random(spec)
 
 
-def test_a_point_must_give_every_path_and_no_other() -> None:
+def test_point_must_give_every_path_and_no_other() -> None:
     spec = sweep({"training.lr": {"grid": [0.1]}})
     with pytest.raises(SpecError, match=r"must give values to \['training.lr'\]; got \[\]"):
         at_point(spec, {}, 0)
@@ -84,7 +84,7 @@ def test_a_point_must_give_every_path_and_no_other() -> None:
         at_point(spec, {"training.lr": 0.1, "training.gamma": 0.9}, 0)
 
 
-def test_every_kind_becomes_tunes_own() -> None:
+def test_every_kind_becomes_a_search_object_of_tune() -> None:
     search = {
         "training.lr": {"grid": [0.1, 0.2]},
         "training.gamma": {"choice": [0.9, 0.99]},
@@ -103,13 +103,13 @@ def test_every_kind_becomes_tunes_own() -> None:
     tuned = to_tune(spec)
     assert tuned.pop("training.lr") == {"grid_search": [0.1, 0.2]}
     drawn = {path: domain.sample() for path, domain in tuned.items()}
-    trial = at_point(spec, {"training.lr": 0.1, **drawn}, 0)  # numpy's scalars, too
+    trial = at_point(spec, {"training.lr": 0.1, **drawn}, 0)  # some values are numpy scalars
     assert trial.training["num_epochs"] in (1, 2, 3, 4)
     assert trial.training["minibatch_size"] % 32 == 0
     assert 1e-3 <= trial.training["kl_coeff"] <= 1
 
 
-def test_every_value_and_both_ends_are_checked_before_the_start() -> None:
+def test_every_value_and_both_bounds_are_checked_before_the_start() -> None:
     search = {
         "training.lr": {"grid": [1, 2]},
         "training.gamma": {"choice": [3, 4]},
@@ -118,7 +118,7 @@ def test_every_value_and_both_ends_are_checked_before_the_start() -> None:
     }
     ends = {d.path: d.examples for d in dimensions(search)}
     assert ends["training.num_epochs"] == (5, 8)  # the upper bound is exclusive ...
-    assert ends["training.minibatch_size"] == (8, 16)  # ... except where quantised
+    assert ends["training.minibatch_size"] == (8, 16)  # ... unless the values are quantized
     spec = Spec.model_construct(search=search)
     assert [tuple(point.values()) for point in points_to_check(spec)] == [
         (3, 5, 8, 1), (3, 5, 8, 2), (4, 5, 8, 1), (3, 8, 8, 1), (3, 5, 16, 1),
@@ -171,7 +171,7 @@ RANDOM = {"searcher": {"random": {"num_samples": 2}}}
         (
             {"seed": {"grid": [0, 1]}},
             {},
-            "search cannot vary 'seed'; write the seeds under 'seeds'.",
+            "search cannot vary 'seed'; list the seeds under 'seeds'.",
         ),
         ({"storage": {"grid": ["a"]}}, {}, "search cannot vary 'storage'"),
         (
@@ -182,7 +182,7 @@ RANDOM = {"searcher": {"random": {"num_samples": 2}}}
         ({"training": {"lr": {"grid": [1]}}}, {}, "unknown search 'lr' at 'search.training'"),
         ({"training.lr": [1, 2]}, {}, "search.training.lr must be one of"),
         ({"training.lr": {"grid": []}}, {}, "search.training.lr.grid must be a list of values; g"),
-        ({"training.lr": {"grid": [1, 2, 1]}}, {}, "search.training.lr.grid holds 1 twice"),
+        ({"training.lr": {"grid": [1, 2, 1]}}, {}, "search.training.lr.grid lists 1 twice"),
         (
             {"training.lr": {"uniform": [1]}},
             RANDOM,
@@ -213,22 +213,23 @@ RANDOM = {"searcher": {"random": {"num_samples": 2}}}
         (
             {"training.lr": {"uniform": [0.1, 0.2]}},
             {},
-            "search draws values at random; say how many: searcher: {random: {num_samples: 8}}.",
+            "search draws values at random and needs a number of samples; add "
+            "searcher: {random: {num_samples: 8}}.",
         ),
         (
             {"training.lr": {"grid": list(range(1, 102))}, "training.gamma": {"grid": [0.01] * 1}}
             | {"training.num_epochs": {"grid": list(range(1, 101))}},
             {},
-            "search: the grid has 10100 points; at most 10000.",
+            "search: the grid has 10100 points; at most 10000 are allowed.",
         ),
     ],
 )
-def test_a_search_that_cannot_run_is_refused(
+def test_search_that_cannot_run_is_refused(
     search: dict[str, Any], rest: dict[str, Any], message: str
 ) -> None:
     assert refused(search, **rest).startswith(message)
 
 
-def test_names_that_only_begin_alike_do_not_overlap() -> None:
+def test_paths_with_a_common_prefix_do_not_overlap() -> None:
     spec = sweep({"model.encoder": {"grid": ["mlp"]}, "model.encoder_config": {"grid": [{}]}})
     assert len(points(spec)) == 1

@@ -1,7 +1,16 @@
-"""A spec that sets every key."""
+"""Specs for tests."""
 
 from typing import Any
 
+import pytest
+
+from rlssl.errors import SpecError
+from rlssl.experiment.spec.loading import load_spec
+
+#: The least that a spec must say.
+BASE: dict[str, Any] = {"algorithm": "ppo", "env": "CartPole-v1"}
+
+#: A spec that sets every key.
 FULL: dict[str, Any] = {
     "name": "everything",
     "algorithm": "ppo",
@@ -36,3 +45,10 @@ FULL: dict[str, Any] = {
     "tracking": ["tensorboard"],
     "storage": "./results",
 }
+
+
+def refused(document: dict[str, Any], *overrides: str) -> str:
+    """The message with which ``load_spec`` refuses `BASE` changed by ``document``."""
+    with pytest.raises(SpecError) as caught:
+        load_spec({**BASE, **document}, overrides)
+    return str(caught.value)
