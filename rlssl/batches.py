@@ -1,4 +1,4 @@
-"""Batches of rows, whose columns may be nested: selecting rows, valid rows, to tensors."""
+"""Batches of rows with columns that may be nested: select rows, drop padding, make tensors."""
 
 from collections.abc import Mapping, Set
 from typing import Any
@@ -9,7 +9,12 @@ from ray.rllib.core.columns import Columns
 
 
 def take_rows(value: Any, index: Any) -> Any:
-    """``value[index]`` for every tensor or array inside mappings and tuples."""
+    """``value[index]`` for every tensor or array inside mappings and tuples.
+
+    Example:
+        >>> take_rows({"obs": (np.array([5, 6, 7]),)}, [0, 2])
+        {'obs': (array([5, 7]),)}
+    """
     if isinstance(value, Mapping):
         return {key: take_rows(item, index) for key, item in value.items()}
     if isinstance(value, tuple):
@@ -22,24 +27,29 @@ def valid_rows(batch: Mapping[str, Any], columns: Set[str] | None = None) -> Map
 
     Args:
         batch: Columns, nested or not.
-        columns: Those that are needed, where there is padding; None: all.
+        columns: Columns to keep if there is padding; None: all columns.
+
+    Example:
+        >>> mask = torch.tensor([True, False, True])
+        >>> valid_rows({"obs": torch.tensor([5, 6, 7]), "loss_mask": mask}, {"obs"})
+        {'obs': tensor([5, 7])}
     """
     mask = batch.get(Columns.LOSS_MASK)
     if mask is None or bool(mask.all()):
         return batch
     kept = batch if columns is None else {key: batch[key] for key in columns & batch.keys()}
-    # As indices, which are found once for all columns.
+    # As indices: a mask would be converted to indices again for every column.
     return take_rows(kept, mask.nonzero().squeeze(-1))
 
 
 def to_tensors(value: Any, device: torch.device) -> Any:
-    """Arrays inside mappings and tuples as tensors on a device; dtypes stay as they are."""
+    """Arrays inside mappings and tuples as tensors on a device; dtypes do not change."""
     if isinstance(value, Mapping):
         return {key: to_tensors(item, device) for key, item in value.items()}
     if isinstance(value, tuple):
         return tuple(to_tensors(item, device) for item in value)
     if isinstance(value, np.ndarray):
-        # An object store's arrays are read-only, which torch warns of.
+        # Arrays from Ray's object store are read-only, and torch warns about these.
         value = torch.from_numpy(value if value.flags.writeable else value.copy())
     if device.type == "cpu":
         return value

@@ -1,1 +1,1 @@
-"""What the Learner does to episodes before it learns from them, and what EnvRunners stack."""
+"""Connectors between episodes and batches in the Learner, and frame stacking for EnvRunners."""

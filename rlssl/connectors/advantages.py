@@ -1,4 +1,4 @@
-"""Learner connector: generalised advantage estimation on a finished batch."""
+"""Learner connector: generalized advantage estimation (GAE) on a finished batch."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,21 +15,22 @@ from rlssl.connectors.intrinsic_reward import TOTAL_REWARDS
 from rlssl.losses.advantage import generalized_advantage
 from rlssl.peers import Peers
 
-#: Rows per forward pass of the value function: bounds the memory that pixels take.
+#: Largest number of rows in a forward pass of the value function; limits memory for pixels.
 _VALUE_ROWS = 4096
 
 
 class AddAdvantages(ConnectorV2):
     """Adds advantages and value targets, and drops the phantom rows.
 
-    Runs after ``AddOneTsToEpisodesAndTruncate``, whose extra row per chunk gives the bootstrap
-    value of its last observation. Without the phantom rows every minibatch holds valid rows alone
-    and their number is what the config says.
+    Runs after ``AddOneTsToEpisodesAndTruncate``, which adds a phantom row to each chunk: the value
+    at this row bootstraps the return after the last step. Without phantom rows, minibatches have
+    valid rows only, and as many as the config says.
 
     Args:
         gamma: Discount per agent step; in [0, 1].
         lambda_: GAE's lambda; in [0, 1].
-        normalize: Whether advantages get zero mean and unit deviation over the batch.
+        normalize: Whether advantages are shifted and scaled to mean 0 and standard deviation (std)
+            1 over the batch.
         peers: The Learners that share the batch.
     """
 
@@ -58,7 +59,8 @@ class AddAdvantages(ConnectorV2):
         return {**batch, DEFAULT_MODULE_ID: take_rows(columns, order)}
 
     def _advantages(self, columns: Mapping[str, Any], values: Tensor, mask: Tensor) -> Tensor:
-        """[M], zero on phantom rows: the row after a valid one always belongs to its chunk."""
+        """[M], zero on phantom rows."""
+        # The row after a valid row always belongs to the same chunk.
         rows = mask.nonzero().squeeze(-1)
         advantages = torch.zeros_like(values)
         advantages[rows] = generalized_advantage(
@@ -80,10 +82,10 @@ class AddAdvantages(ConnectorV2):
 
 
 def _slices(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """What values are computed of, at most ``_VALUE_ROWS`` rows at a time.
+    """Inputs of the value function, at most ``_VALUE_ROWS`` rows at a time.
 
-    The states of a recurrent module are those of acting time, before each row, so that every row,
-    a phantom too, is a sequence of its own.
+    A recurrent module gets the state that it acted with before each row. Each row, phantom rows
+    included, is therefore a sequence of length 1.
     """
     read = {key: columns[key] for key in (Columns.OBS, Columns.STATE_IN) if key in columns}
     num_rows = len(columns[Columns.REWARDS])

@@ -1,4 +1,4 @@
-"""Frame stacking on arrays: the space, the ring that actors use, the windows that learners use."""
+"""Frame stacking on arrays: spaces, stacks for actors, windows for Learners."""
 
 import gymnasium as gym
 import numpy as np
@@ -7,18 +7,22 @@ from rlssl.networks.encoders import image_layout
 
 
 def stacking_axis(space: gym.Space) -> int:
-    """The axis of one observation along which its frames are joined.
+    """Returns the axis of one observation along which frames are joined.
 
-    Vectors are concatenated; images are joined on their channels.
+    Vectors are concatenated; images are joined along their channels.
 
     Args:
-        space: A Box of shape [D], [C, H, W] or [H, W, C], of one frame.
+        space: The space of one frame: a Box of shape [D], [C, H, W] or [H, W, C].
 
     Returns:
         0 or 2.
 
     Raises:
         ValueError: For any other space.
+
+    Example:
+        >>> stacking_axis(gym.spaces.Box(0, 255, (84, 84, 3), np.uint8))
+        2
     """
     if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
         return 0
@@ -35,6 +39,10 @@ def stacked_space(space: gym.Space, frame_stack: int) -> gym.Space:
 
     Raises:
         ValueError: If ``frame_stack`` < 1, or > 1 for a space that cannot be stacked.
+
+    Example:
+        >>> stacked_space(gym.spaces.Box(0, 255, (1, 84, 84), np.uint8), 4).shape
+        (4, 84, 84)
     """
     if frame_stack < 1:
         raise ValueError(f"frame_stack must be >= 1; got {frame_stack}.")
@@ -48,15 +56,25 @@ def stacked_space(space: gym.Space, frame_stack: int) -> gym.Space:
 
 
 class FrameStack:
-    """The last frames of N environments, in a ring: a push writes one frame an environment."""
+    """The last frames of N environments, in a ring buffer.
+
+    Example:
+        One environment, stacks of two frames:
+
+        >>> stack = FrameStack(2, 1, gym.spaces.Box(-9, 9, (1,), np.float32))
+        >>> stack.reset(np.array([[5.0]]), mask=np.array([True]))
+        >>> stack.push(np.array([[6.0]]))
+        >>> stack.stacked().tolist()
+        [[5.0, 6.0]]
+    """
 
     def __init__(self, frame_stack: int, num_envs: int, space: gym.Space) -> None:
         """Creates a stack of zeros.
 
         Args:
-            frame_stack: Frames a stacked observation holds; >= 1.
+            frame_stack: Frames per stacked observation; >= 1.
             num_envs: N.
-            space: Of one frame; see `stacking_axis`.
+            space: The space of one frame; see `stacking_axis`.
 
         Raises:
             ValueError: If ``space`` cannot be stacked.
@@ -69,36 +87,40 @@ class FrameStack:
         """Fills the stacks of the masked environments with their first frame.
 
         Args:
-            frames: [N, ...], the first frames; rows outside the mask are ignored.
+            frames: [N, ...], the first frames; rows outside of the mask are ignored.
             mask: [N], bool.
         """
         self._frames[:, mask] = frames[mask]
 
     def push(self, frames: np.ndarray) -> None:
-        """Adds the newest frame of every environment, [N, ...], and drops the oldest."""
+        """Adds the newest frame of every environment, [N, ...], and drops the oldest frame."""
         self._newest = (self._newest + 1) % len(self._frames)
         self._frames[self._newest] = frames
 
     def stacked(self) -> np.ndarray:
-        """Returns the stacked observations, [N, ...] as in `stacked_space`, oldest frame first."""
+        """[N, ...], stacked observations of `stacked_space`, oldest frame first."""
         size = len(self._frames)
         order = [(self._newest + 1 + i) % size for i in range(size)]
         return np.concatenate([self._frames[i] for i in order], self._axis)
 
 
 def stack_windows(frames: np.ndarray, frame_stack: int, axis: int) -> np.ndarray:
-    """Joins every window of consecutive frames.
+    """Joins the frames of every window of consecutive frames.
 
     Args:
-        frames: [T + frame_stack - 1, ...], one frame a row, oldest first.
-        frame_stack: Frames a window.
-        axis: Of one frame, from `stacking_axis`.
+        frames: [T + frame_stack - 1, ...], one frame per row, oldest first.
+        frame_stack: Frames per window.
+        axis: Axis of one frame, from `stacking_axis`.
 
     Returns:
-        [T, ...], row t made of ``frames[t : t + frame_stack]``.
+        [T, ...]; row t joins ``frames[t : t + frame_stack]``.
 
     Raises:
         ValueError: If there are fewer frames than a window needs.
+
+    Example:
+        >>> stack_windows(np.array([[1], [2], [3]]), 2, axis=0).tolist()
+        [[1, 2], [2, 3]]
     """
     length = len(frames) - frame_stack + 1
     if length < 1:

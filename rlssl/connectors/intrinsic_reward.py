@@ -13,23 +13,24 @@ from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss, ChunkInfo
 from rlssl.batches import take_rows
 from rlssl.peers import Peers
 
-#: Column of the rewards that advantages are estimated from; `Columns.REWARDS` stays extrinsic.
+#: Column of extrinsic plus intrinsic rewards, from which advantages are estimated.
+#: `Columns.REWARDS` stays extrinsic.
 TOTAL_REWARDS = "total_rewards"
 
-#: Metric that lists the weighted intrinsic returns of the episodes that ended.
+#: Metric: the weighted intrinsic returns of finished episodes.
 INTRINSIC_RETURNS = "intrinsic_returns"
 
-#: Key of the shared data under which `RecordChunks` leaves what `AddIntrinsicReward` needs.
+#: Key of the shared data through which `RecordChunks` passes chunks to `AddIntrinsicReward`.
 CHUNKS = "rlssl_chunks"
 
 
 class RecordChunks(ConnectorV2):
-    """Notes what each episode chunk is before later pieces rename and extend it."""
+    """Records the `ChunkInfo` of each chunk, before later pieces rename and extend the chunks."""
 
     def __call__(
         self, *, batch: dict[str, Any], episodes: list[Any], shared_data: dict[str, Any], **_: Any
     ) -> dict[str, Any]:
-        """Leaves ``batch`` as it is."""
+        """Returns ``batch`` unchanged."""
         shared_data[CHUNKS] = [
             ChunkInfo(episode.id_, len(episode), episode.t_started, episode.is_done)
             for episode in episodes
@@ -40,15 +41,15 @@ class RecordChunks(ConnectorV2):
 class AddIntrinsicReward(ConnectorV2):
     """Adds a column: ``reward + sum_i intrinsic_coeff_i * intrinsic_reward_i``, before GAE.
 
-    A loss with a ``reward_clip`` and a coefficient above zero then has the sum clipped to
-    +-``reward_clip``, as Pathak et al. 2017 do. Logged: the raw reward's mean as
-    ``aux/<name>/intrinsic_reward``, and the weighted, unclipped sum over whole episodes.
+    If a loss has a ``reward_clip`` and a coefficient above 0, the sum is clipped to
+    +-``reward_clip``, as in Pathak et al. 2017. Logged are the mean of the unweighted intrinsic
+    reward, as ``aux/<name>/intrinsic_reward``, and the weighted, unclipped returns of episodes.
     """
 
     def __init__(self, *args: Any, peers: Peers, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.peers = peers
-        # Weighted intrinsic return so far of every unfinished episode.
+        # Episode id -> weighted intrinsic return so far, for unfinished episodes.
         self._open_returns: dict[str, float] = {}
 
     def __call__(
@@ -60,7 +61,7 @@ class AddIntrinsicReward(ConnectorV2):
         metrics: Any = None,
         **_: Any,
     ) -> dict[str, Any]:
-        """Adds ``TOTAL_REWARDS`` to the default module's batch, where a loss gives a reward."""
+        """Adds ``TOTAL_REWARDS`` to the default module's batch if a loss has a reward."""
         losses = rl_module[DEFAULT_MODULE_ID].unwrapped().auxiliary
         if not len(losses):
             return batch
@@ -84,12 +85,12 @@ class AddIntrinsicReward(ConnectorV2):
         rewards: Tensor,
         metrics: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """The new rewards of the valid rows, and the weighted bonus, None where there is none."""
+        """The new rewards of the valid rows, and the weighted bonus or None."""
         bonus, clips = None, []
         for name, loss in losses.items():
             if type(loss).intrinsic_reward is AuxiliaryLoss.intrinsic_reward:
                 continue
-            # The mean action is computed for losses alone.
+            # The Learner computes the mean action for losses only, so it is not in this batch.
             rows = take_rows({key: columns[key] for key in loss.reads - {MEAN_ACTION}}, mask)
             rows["chunks"] = chunks
             raw = loss.intrinsic_reward(rows)
@@ -112,7 +113,7 @@ class AddIntrinsicReward(ConnectorV2):
         parts = torch.split(bonus, [chunk.num_rows for chunk in chunks])
         sums = [(c.episode_id, float(part.sum())) for c, part in zip(chunks, parts, strict=True)]
         finished = {chunk.episode_id for chunk in chunks if chunk.is_done}
-        # Chunks of an episode may lie with several Learners; who has its end logs it.
+        # Several Learners may hold chunks of one episode. The Learner with the last chunk logs it.
         totals: dict[str, float] = {}
         ended: set[str] = set()
         for their_sums, their_finished in self.peers.gather_objects((sums, finished)):

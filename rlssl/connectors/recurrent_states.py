@@ -1,4 +1,4 @@
-"""Learner connector: the recurrent states that a policy acted with, and where sequences begin."""
+"""Learner connector: recurrent states of the acting policy, and beginnings of sequences."""
 
 from typing import Any
 
@@ -10,23 +10,24 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.numpy import convert_to_numpy
 
-#: Column [N], bool: rows that begin a sequence; the rows up to the next one continue it.
+#: Column [N], bool: whether a row begins a sequence. All other rows continue a sequence.
 SEQUENCE_BEGINS = "sequence_begins"
 
 
 class AddRecurrentStates(ConnectorV2):
     """Adds STATE_IN, the state before every row, and ``SEQUENCE_BEGINS``.
 
-    Each chunk of an episode is cut into sequences from its first row on; so none holds steps of two
-    episodes. States are those of acting time: the one before a chunk's first step is the last one
-    of the chunk before, or the initial one where the episode begins.
+    Each chunk of an episode is cut into sequences, starting at its first row, so no sequence has
+    steps of two episodes. The states are those with which the policy acted. The state before the
+    first step of a chunk is the last state of the previous chunk; at the beginning of an episode it
+    is the initial state.
 
-    Rows stay rows: RLlib's own pieces, which would pad every column with zeros to [B, T, ...],
-    leave a batch alone that has STATE_IN. Insert it before them, and behind
-    ``AddOneTsToEpisodesAndTruncate``, whose extra row then has the state after the last step.
+    The columns keep one row per step. RLlib's pieces would pad every column with zeros to
+    [B, T, ...], but they skip a batch that has STATE_IN. Insert this piece before them and after
+    ``AddOneTsToEpisodesAndTruncate``; its extra row then has the state after the last step.
 
     Args:
-        sequence_length: Rows of a sequence; a chunk's last one may have fewer.
+        sequence_length: Rows per sequence; the last sequence of a chunk may have fewer rows.
     """
 
     def __init__(self, *args: Any, sequence_length: int, **kwargs: Any) -> None:
@@ -36,10 +37,10 @@ class AddRecurrentStates(ConnectorV2):
     def __call__(
         self, *, rl_module: Any, batch: dict[str, Any], episodes: list[Any], **_: Any
     ) -> dict[str, Any]:
-        """Adds the columns, one row an agent step of each chunk.
+        """Adds the columns, with one row per agent step of each chunk.
 
         Raises:
-            ValueError: If a chunk lacks the state that it begins with.
+            ValueError: If a chunk lacks the state before its first step.
         """
         initial = convert_to_numpy(rl_module[DEFAULT_MODULE_ID].unwrapped().get_initial_state())
         for episode in self.single_agent_episode_iterator(episodes, agents_that_stepped_only=False):
@@ -52,11 +53,11 @@ class AddRecurrentStates(ConnectorV2):
 
 
 def _states_before(episode: SingleAgentEpisode, initial: Any) -> Any:
-    """Struct of [len, ...]: the state before every step of a chunk."""
+    """Struct of [len, ...], the state before every step of a chunk."""
     if Columns.STATE_OUT not in episode.extra_model_outputs:
         raise ValueError(
-            "a recurrent policy learns from episodes that it acted in; these have no "
-            f"'{Columns.STATE_OUT}'. Do not sample with random actions."
+            f"the episodes have no '{Columns.STATE_OUT}', which a recurrent policy needs to learn "
+            "from them. Sample with the policy, not with random actions."
         )
     first = initial
     if episode.t_started > 0:

@@ -1,4 +1,4 @@
-"""Connectors that stack frames: in the Learner from chunks, and for the stock EnvRunner."""
+"""Connectors that stack frames: in the Learner, and in RLlib's stock EnvRunner."""
 
 import operator
 from typing import Any
@@ -26,7 +26,7 @@ class _StackingConnector(ConnectorV2):
         frame_stack: int = 1,
         **kwargs: Any,
     ) -> None:
-        # Before the base's __init__, which computes the output space.
+        # Set before the base's __init__, which computes the output space.
         self.frame_stack = frame_stack
         super().__init__(input_observation_space, input_action_space, **kwargs)
 
@@ -38,10 +38,10 @@ class _StackingConnector(ConnectorV2):
 
 
 class AddStackedObservations(_StackingConnector):
-    """Learner piece: adds OBS, and NEXT_OBS if asked, stacked from the episodes' single frames.
+    """Learner piece: adds OBS, and NEXT_OBS on request, stacked from the frames of the episodes.
 
-    Insert it before AddObservationsFromEpisodesToBatch, which then adds nothing. Columns that are
-    in the batch already stay as they are.
+    Insert it before AddObservationsFromEpisodesToBatch, which then adds nothing. It does not change
+    columns that are already in the batch.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class AddStackedObservations(_StackingConnector):
         """Creates the piece.
 
         Args:
-            input_observation_space: Of one environment and one frame; set by the pipeline.
+            input_observation_space: The space of one frame of one environment; set by the pipeline.
             input_action_space: Set by the pipeline.
-            frame_stack: Frames a stacked observation holds; >= 1. With 1, any observation works.
+            frame_stack: Frames per stacked observation; >= 1. With 1, any observation works.
             next_obs: Whether to add NEXT_OBS. In a phantom row, it repeats OBS.
-            **kwargs: As for every ConnectorV2.
+            **kwargs: See ConnectorV2.
         """
         super().__init__(
             input_observation_space, input_action_space, frame_stack=frame_stack, **kwargs
@@ -75,10 +75,10 @@ class AddStackedObservations(_StackingConnector):
         shared_data: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Adds the columns, one row an agent step of each episode (chunk).
+        """Adds the columns, with one row per agent step of each chunk.
 
         Raises:
-            ValueError: If a chunk does not carry the frames before it that its stacks need.
+            ValueError: If a chunk lacks earlier frames that its stacks need.
         """
         wanted = [Columns.OBS, Columns.NEXT_OBS] if self.next_obs else [Columns.OBS]
         columns = [column for column in wanted if column not in batch]
@@ -94,14 +94,14 @@ class AddStackedObservations(_StackingConnector):
         return batch
 
     def _stacked(self, episode: SingleAgentEpisode, phantom: bool) -> Any:
-        """Returns the observations before and after every step: a struct of [len + 1, ...]."""
+        """Struct of [len + 1, ...], the observations before and after every step."""
         frames = _frames(episode, self.frame_stack - 1)
         if self.frame_stack == 1:
             return frames
-        # Learners build their pipeline without spaces; episodes carry their own.
+        # Learners build their pipeline without spaces, but episodes carry theirs.
         axis = stacking_axis(episode.observation_space or self.input_observation_space)
         windows = stack_windows(frames, self.frame_stack, axis)
-        # Behind the phantom row, RLlib repeated the last frame: the whole stack shall repeat.
+        # After the phantom row, RLlib repeats the last frame. Repeat the whole last stack instead.
         return np.concatenate([windows[:-1], windows[-2:-1]]) if phantom else windows
 
 
@@ -111,7 +111,7 @@ class StackObservationsEnvToModule(_StackingConnector):
     def __call__(
         self, *, batch: dict[str, Any], episodes: list[Any], **kwargs: Any
     ) -> dict[str, Any]:
-        """Adds the newest stacked observation of every episode; its first frame is repeated."""
+        """Adds the newest stack of every episode; young episodes repeat their first frame."""
         if Columns.OBS in batch:
             return batch
         axis = stacking_axis(self.input_observation_space)
@@ -124,9 +124,9 @@ class StackObservationsEnvToModule(_StackingConnector):
 
 
 def _frames(episode: SingleAgentEpisode, num_before: int) -> Any:
-    """Returns ``num_before`` frames of lookback and all others: a struct of [.. + len + 1, ...].
+    """Struct of [num_before + len + 1, ...], the frames of a chunk and those before it.
 
-    The first frame of the episode is repeated where the episode is younger than that.
+    If the episode has fewer than ``num_before`` earlier frames, its first frame is repeated.
     """
     available = min(num_before, episode.observations.lookback)
     if available < num_before and episode.t_started > available:

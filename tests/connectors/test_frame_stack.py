@@ -1,4 +1,4 @@
-"""Frame stacking: the space, the ring against a deque an environment, the windows."""
+"""Frame stacking: spaces, the ring buffer against one deque per environment, windows."""
 
 from collections import deque
 
@@ -29,7 +29,7 @@ def test_bounds_repeat_with_the_frames() -> None:
     np.testing.assert_array_equal(stacked.high, [2.0, 9.0, 2.0, 9.0])
 
 
-def test_one_frame_leaves_any_space_alone() -> None:
+def test_one_frame_does_not_change_the_space() -> None:
     space = gym.spaces.Dict({"x": VECTOR})
     assert stacked_space(space, 1) is space
 
@@ -37,7 +37,7 @@ def test_one_frame_leaves_any_space_alone() -> None:
 @pytest.mark.parametrize(
     "space", [gym.spaces.Discrete(3), gym.spaces.Dict({"x": VECTOR}), gym.spaces.Box(0, 1, (5, 5))]
 )
-def test_what_cannot_be_stacked_is_an_error_that_names_the_setting(space: gym.Space) -> None:
+def test_space_that_cannot_be_stacked_is_an_error_that_names_the_setting(space: gym.Space) -> None:
     with pytest.raises(
         ValueError, match=r"frame_stack > 1 needs a Box.*Set model.frame_stack to 1"
     ):
@@ -55,7 +55,7 @@ def test_no_frames_is_an_error() -> None:
     frame_stack=st.integers(2, 4),
     resets=st.lists(st.lists(st.booleans(), min_size=2, max_size=2), min_size=1, max_size=9),
 )
-def test_ring_agrees_with_a_deque_an_environment(
+def test_ring_agrees_with_one_deque_per_environment(
     kind: str, frame_stack: int, resets: list[list[bool]]
 ) -> None:
     space = gym.spaces.Box(0, 255, SHAPES[kind], np.uint8)
@@ -76,7 +76,7 @@ def test_ring_agrees_with_a_deque_an_environment(
 
 def test_windows_slide_by_one_frame() -> None:
     frames = np.arange(5).reshape(5, 1)
-    # Three frames a window, five frames: 5 - 3 + 1 = 3 windows.
+    # 3 frames per window and 5 frames: 5 - 3 + 1 = 3 windows.
     expected = [[0, 1, 2], [1, 2, 3], [2, 3, 4]]
     np.testing.assert_array_equal(stack_windows(frames, 3, axis=0), expected)
 

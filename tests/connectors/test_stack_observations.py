@@ -54,7 +54,7 @@ def test_rows_are_windows_and_the_start_repeats_the_first_frame(to_numpy: bool) 
     }
 
 
-def test_a_later_chunk_is_stacked_from_its_lookback() -> None:
+def test_later_chunk_is_stacked_from_its_lookback() -> None:
     # Frames 4 and 5 are lookback; the chunk holds the steps 6 -> 7 -> 8.
     chunk = episode([4, 5, 6, 7, 8], lookback=2, t_started=5).to_numpy()
     rows = columns(AddStackedObservations(frame_stack=3), [chunk])
@@ -85,13 +85,13 @@ def test_single_frames_may_be_nested(to_numpy: bool) -> None:
     assert (rows["a"].tolist(), rows["b"].tolist()) == ([[1], [2]], [1, 2])
 
 
-def test_columns_that_are_there_already_stay() -> None:
+def test_columns_that_are_already_in_the_batch_stay() -> None:
     batch = {Columns.OBS: "theirs"}
     AddStackedObservations()(rl_module=None, batch=batch, episodes=[episode([1, 2]).to_numpy()])
     assert batch == {Columns.OBS: "theirs"}
 
 
-def test_a_chunk_without_the_frames_before_it_is_an_error() -> None:
+def test_chunk_without_enough_earlier_frames_is_an_error() -> None:
     chunk = episode([5, 6, 7], lookback=1, t_started=5).to_numpy()
     with pytest.raises(ValueError, match=r"starts at step 5 carries 1 .* needs 3.*horizon >= 3"):
         columns(AddStackedObservations(frame_stack=4), [chunk])
