@@ -1,6 +1,7 @@
-"""Replay: each frame stored once; stacks, n-step returns and priorities computed at sampling.
+"""Replay: each frame is stored once; stacks and n-step returns are computed when sampling.
 
-Knows nothing of algorithms. `docs/replay.md` says what is stored and how returns are formed.
+This package does not depend on algorithms. docs/replay.md describes what is stored and how returns
+are computed.
 """
 
 from rlssl.replay.buffer import ReplayBuffer

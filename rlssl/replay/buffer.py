@@ -1,4 +1,4 @@
-"""The replay buffer: chunks in, batches of stacked n-step transitions out."""
+"""The replay buffer: takes chunks of episodes, gives batches of stacked n-step transitions."""
 
 import json
 import os
@@ -21,19 +21,41 @@ from rlssl.replay.ring import Ring
 from rlssl.replay.saving import generator_state, set_generator_state
 from rlssl.replay.storage import RowStorage, has_intrinsic_rewards
 
-#: Prefix of the arrays of get_state() that have a row for each live row.
+#: Prefix of the arrays of get_state() that have one row per row in use.
 _ROWS = "rows/"
 
 
 class ReplayBuffer:
-    """The newest steps of any number of interleaved episodes, each frame stored once.
+    """Stores the newest steps of any number of interleaved episodes, each frame once.
 
-    Rows replace each other in order of arrival, whatever environment they come from. Draws are
-    uniform over all steps whose stack is complete, with replacement; the last steps of every
-    episode are among them. All methods may be called from several threads.
+    A new row replaces the oldest row, whatever environment it comes from. Draws are uniform over
+    all steps whose stack is complete, with replacement. This includes the last steps of every
+    episode. All methods may be called from several threads.
+
+    Example:
+        An episode of three steps with the rewards 1, 2 and 4:
+
+        >>> from gymnasium.spaces import Box, Discrete
+        >>> space, actions = Box(-9, 9, (1,), np.float32), Discrete(2)
+        >>> episode = SingleAgentEpisode(
+        ...     observations=[np.full(1, t, np.float32) for t in range(4)],
+        ...     actions=[0, 1, 0],
+        ...     rewards=[1.0, 2.0, 4.0],
+        ...     terminated=True,
+        ...     len_lookback_buffer=0,
+        ... ).to_numpy()
+        >>> buffer = ReplayBuffer(100, space, actions, seed=0)
+        >>> buffer.add([episode])
+        >>> len(buffer), buffer.sample(32)["obs"].shape
+        (3, (32, 1))
+
+        Two-step returns: 1 + 0.5 * 2 = 2, 2 + 0.5 * 4 = 4, and 4 for the last step.
+
+        >>> buffer.gather(buffer.drawable_indices(), n_step=2, gamma=0.5)["rewards"]
+        array([2., 4., 4.], dtype=float32)
     """
 
-    #: How draws are made; a saved buffer is restored into one of the same kind.
+    #: Kind of the draws; a saved buffer can only be restored into a buffer of the same kind.
     kind = "uniform"
 
     def __init__(
@@ -46,22 +68,23 @@ class ReplayBuffer:
         seed: int | None = None,
         storage_path: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Allocates address space; memory is taken as rows are written.
+        """Allocates address space; the memory is used only when rows are written.
 
         Args:
-            capacity: Rows, that is frames; > frame_stack. An episode of T steps takes T + 1.
-            observation_space: Of one frame: Box, Discrete, MultiDiscrete, MultiBinary, or Dict or
-                Tuple of them.
-            action_space: The same kinds.
-            frame_stack: Frames of the observations that are given out; > 1 for a Box of shape [D],
-                [C, H, W] or [H, W, C] only.
-            seed: Of the draws; None: different ones each time.
-            storage_path: Folder of a local disk that holds the frames instead of memory. The file
-                is deleted with the process; it is no means of saving, see `save`.
+            capacity: Number of rows, that is frames; > frame_stack. An episode of T steps takes
+                T + 1 rows.
+            observation_space: The space of one frame: Box, Discrete, MultiDiscrete, MultiBinary, or
+                Dict or Tuple of them.
+            action_space: A space of the same kinds.
+            frame_stack: Frames per sampled observation; > 1 only for a Box of shape [D], [C, H, W]
+                or [H, W, C].
+            seed: Seed of the draws; None: not reproducible.
+            storage_path: Folder on a local disk that holds the frames, instead of memory. The files
+                vanish with the process; to save a buffer, use `save`.
 
         Raises:
             ValueError: If ``capacity`` is too small or a space cannot be stored.
-            OSError: If ``storage_path`` has no room.
+            OSError: If ``storage_path`` has too little room.
         """
         self._frames = Frames(observation_space, frame_stack)
         self._actions = Layout(action_space, "action_space")
@@ -76,44 +99,54 @@ class ReplayBuffer:
         self._ring = Ring(self._rows, frame_stack)
         self._generator = np.random.default_rng(seed)
         self._lock = threading.RLock()
-        #: Steps added since the buffer was made.
+        #: Number of steps added so far.
         self.num_added = 0
 
     def __len__(self) -> int:
-        """Number of steps that may be drawn."""
+        """Number of steps that can be drawn."""
         return self._ring.num_drawable
 
     @property
     def num_rows(self) -> int:
-        """Rows in use, at most ``capacity``."""
+        """Number of rows in use, at most ``capacity``."""
         return self._ring.num_rows
 
     @property
+    def num_open_episodes(self) -> int:
+        """Number of unfinished episodes that a later chunk may continue."""
+        return len(self._ring.open)
+
+    @property
     def nbytes(self) -> int:
-        """Bytes of all arrays, with those of a ``storage_path``, were every row in use."""
+        """Bytes of all arrays with every row in use, including those in ``storage_path``."""
         return sum(array.nbytes for array in self._rows.arrays().values())
+
+    def drawable_indices(self) -> np.ndarray:
+        """[len(self)], int64, indices of all steps that can be drawn, oldest row first."""
+        with self._lock:
+            return np.sort(self._ring.serials(np.flatnonzero(self._rows.drawable)))
 
     def add(
         self,
         episodes: Sequence[SingleAgentEpisode],
         intrinsic_rewards: Sequence[np.ndarray] | None = None,
     ) -> None:
-        """Appends chunks of episodes; the cost depends on their own steps alone.
+        """Adds chunks of episodes; the cost depends only on the number of steps in the chunks.
 
-        A chunk continues the one of the same ``id_`` that ended at its ``t_started``. Where there
-        is none, or its last row is gone, the chunk begins anew with the frames of lookback that it
-        brings; steps whose stack they do not complete are kept as later frames of other stacks, and
-        are not drawn.
+        A chunk continues the chunk with the same ``id_`` that ended at its ``t_started``. If that
+        chunk is missing or its last row was replaced, the new chunk starts with its own lookback
+        frames. Steps whose stack is then incomplete are not drawn; their frames are kept for the
+        stacks of later steps.
 
         Args:
-            episodes: Numpy-backed chunks of single frames, as `rlssl.rollouts` cuts them; those
+            episodes: Numpy-backed chunks of single frames, as `rlssl.rollouts` makes them. Chunks
                 without a step are ignored.
-            intrinsic_rewards: [T] for every chunk. Once given, always given.
+            intrinsic_rewards: [T] for each chunk. Give them for all steps or for none.
 
         Raises:
-            ValueError: If anything does not fit the spaces, a reward is not finite (the message
-                names episode and index), or intrinsic rewards come for some steps and not for
-                others. Nothing is added then.
+            ValueError: If a chunk does not fit the spaces, a reward is not finite (the message
+                names episode and index), or only some steps have intrinsic rewards. Then nothing is
+                added.
         """
         with self._lock:
             for chunk in self._checked(episodes, intrinsic_rewards):
@@ -131,29 +164,33 @@ class ReplayBuffer:
     ) -> dict[str, Any]:
         """Draws transitions of up to ``n_step`` steps, or sequences of them.
 
-        With k, at most ``n_step``, the number of steps until the episode ends (or, of an unfinished
-        one, until its newest observation)::
+        Let k <= ``n_step`` be the number of steps until the episode ends, or until the newest
+        observation of an unfinished episode::
 
             REWARDS = sum_{i<k} gamma^i r_{t+i}        NEXT_OBS = o_{t+k}
-            discounts = gamma^k, 0 if the k-th step terminated
+            discounts = gamma^k, or 0 if the last of the k steps terminated
 
-        so that ``REWARDS + discounts * V(NEXT_OBS)`` is the target in every case.
+        The target is ``REWARDS + discounts * V(NEXT_OBS)`` in every case.
 
         Args:
             batch_size: B >= 1.
             n_step: n >= 1.
-            gamma: Discount of a step, in [0, 1].
-            beta: Not used by uniform draws, whose weights are 1.
-            sequence_length: T >= 1: every draw is followed by the next T - 1 steps of its episode.
+            gamma: Discount per step, in [0, 1].
+            beta: Not used here: uniform draws have weight 1.
+            sequence_length: T >= 1: each draw is followed by the next T - 1 steps of its episode.
                 None: no time axis.
 
         Returns:
-            Arrays [B, ...], or [B, T, ...], by name: OBS, NEXT_OBS (stacked), ACTIONS, REWARDS
-            (float32), TERMINATEDS, TRUNCATEDS (bool) of `Columns`; ``n_step`` (k, int32),
-            ``discounts`` (float32); ``intrinsic_rewards`` (float32, summed like REWARDS) where they
-            were added. With T, ``mask`` [B, T], bool: False, and zero in all other arrays, behind
-            the last step. Always [B]: ``weights`` (float32) and ``indices`` (int64), which name the
-            (first) step to `update_priorities`.
+            Arrays by name:
+
+            - [B, ...], or [B, T, ...] with ``sequence_length``: OBS, NEXT_OBS (stacked), ACTIONS,
+              REWARDS (float32), TERMINATEDS, TRUNCATEDS (bool) of `Columns`; ``n_step`` (k, int32)
+              and ``discounts`` (float32); ``intrinsic_rewards`` (float32, summed like REWARDS) if
+              the buffer has them.
+            - [B, T], with ``sequence_length`` only: ``mask`` (bool), False after the last step of
+              the episode. All other arrays are 0 there.
+            - [B]: ``weights`` (float32) and ``indices`` (int64) of the (first) steps; pass the
+              indices to `update_priorities`.
 
         Raises:
             ValueError: If an argument is out of range or nothing can be drawn.
@@ -167,18 +204,18 @@ class ReplayBuffer:
             return batch | {"weights": np.ones(batch_size, np.float32)}
 
     def update_priorities(self, indices: np.ndarray, priorities: np.ndarray) -> None:
-        """Without effect: uniform draws know no priorities. The arguments are checked.
+        """Checks the arguments and does nothing: uniform draws have no priorities.
 
         Raises:
-            ValueError: As for `PrioritizedReplayBuffer.update_priorities`.
+            ValueError: See `PrioritizedReplayBuffer.update_priorities`.
         """
         with self._lock:
             self._check_priorities(indices, priorities)
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """A copy of everything that later calls depend on, as a flat dict of arrays.
+        """Returns a copy of the whole state as a flat dict of arrays.
 
-        As large as the rows in use; `save` writes them piece by piece instead.
+        The copy is as large as the rows in use. `save` needs less memory: it writes pieces.
         """
         with self._lock:
             serials = np.arange(self._ring.oldest, self._ring.next)
@@ -187,11 +224,11 @@ class ReplayBuffer:
             return self._head() | rows
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Takes over what `get_state` gave: the next batches are the same, bit for bit.
+        """Restores a state of `get_state`: the next batches are the same, bit for bit.
 
         Raises:
-            ValueError: If it is of a buffer of other capacity, spaces, frame stack or kind; the
-                message says which.
+            ValueError: If the state is from a buffer with another capacity, space, frame stack or
+                kind; the message says which.
         """
         with self._lock:
             self._check_description(json.loads(str(state["description"])))
@@ -200,17 +237,24 @@ class ReplayBuffer:
                 for name, array in state.items()
                 if name.startswith(_ROWS)
             }
-            self._prepare(state, has_intrinsic_rewards(rows))
+            self._restore_head(state, has_intrinsic_rewards(rows))
             slots = self._ring.slots(np.arange(self._ring.oldest, self._ring.next))
             for name, array in self._arrays().items():
                 array[slots] = rows[name]
-            self._finish()
+            self._rows_restored()
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(
+        self, folder: str | os.PathLike[str], *, piece_bytes: int = saving.PIECE_BYTES
+    ) -> None:
         """Writes the state into ``folder``, in compressed pieces with checksums.
 
-        What is there is replaced when all is written; a process killed on the way leaves it as it
-        was. Takes memory for a few pieces of 16 MiB.
+        The old content of the folder is replaced at the end, when everything is written. If the
+        process is killed before, the old content stays.
+
+        Args:
+            folder: The folder; created if it does not exist.
+            piece_bytes: Bytes of rows per file, before compression; > 0. Saving takes the memory of
+                a few pieces.
         """
         with self._lock:
             saving.write(
@@ -219,36 +263,37 @@ class ReplayBuffer:
                 self._head(),
                 self._arrays(),
                 (self._ring.oldest, self._ring.next),
+                piece_bytes=piece_bytes,
             )
 
     def restore(self, folder: str | os.PathLike[str]) -> None:
-        """Reads what `save` wrote: the next batches are the same, bit for bit.
+        """Reads a state that `save` wrote: the next batches are the same, bit for bit.
 
         Raises:
-            FileNotFoundError: If there is none.
-            ValueError: If a file is missing or changed, or the buffer is another one; see
-                `set_state`. The buffer is as it was then.
+            FileNotFoundError: If the folder has no saved state.
+            ValueError: If a file is missing or changed, or the state is from another buffer; see
+                `set_state`. Then this buffer is unchanged.
         """
         with self._lock:
             saved = saving.Saved(Path(folder))
             self._check_description(saved.description)
             saved.verify()
-            self._prepare(saved.head(), has_intrinsic_rewards(dict.fromkeys(saved.row_names)))
+            self._restore_head(saved.head(), has_intrinsic_rewards(dict.fromkeys(saved.row_names)))
             saved.read_rows(self._arrays())
-            self._finish()
+            self._rows_restored()
 
     def _checked(
         self, episodes: Sequence[SingleAgentEpisode], intrinsic_rewards: Sequence[Any] | None
     ) -> list[Chunk]:
         if intrinsic_rewards is not None and len(intrinsic_rewards) != len(episodes):
             raise ValueError(
-                f"intrinsic_rewards must be one array an episode, {len(episodes)}; got "
+                f"intrinsic_rewards must have one array per episode, {len(episodes)}; got "
                 f"{len(intrinsic_rewards)}."
             )
         given = intrinsic_rewards is not None
         if self.num_added and given != (self._rows.intrinsic_rewards is not None):
             raise ValueError(
-                f"intrinsic_rewards were {'not ' if given else ''}given for the steps before; give "
+                f"intrinsic_rewards were {'not ' if given else ''}given for earlier steps; give "
                 "them for all steps or for none."
             )
         bonuses = intrinsic_rewards if intrinsic_rewards is not None else [None] * len(episodes)
@@ -281,23 +326,26 @@ class ReplayBuffer:
         last = placed.last_step % self.capacity
         rows.terminated[last], rows.truncated[last] = chunk.terminated, chunk.truncated
         self.num_added += length
-        self._changed(placed.lost, placed.gained)
+        self._drawable_changed(placed.lost, placed.gained)
 
-    def _changed(self, lost: np.ndarray, gained: np.ndarray) -> None:
-        """Called with the slots that can no longer be drawn and, then, those that newly can."""
+    def _drawable_changed(self, lost: np.ndarray, gained: np.ndarray) -> None:
+        """Called with the slots that can no longer be drawn and the slots that now can.
+
+        A slot may be in both: first lost, then gained.
+        """
 
     def gather(
         self, indices: np.ndarray, *, n_step: int = 1, gamma: float = 0.99
     ) -> dict[str, Any]:
-        """The transitions of steps that were drawn before, as `sample` gives them.
+        """Returns the transitions of given steps, in the format of `sample`, without weights.
 
         Args:
-            indices: [B], from a batch.
-            n_step: As for `sample`.
-            gamma: As for `sample`.
+            indices: [B], from a batch or from `drawable_indices`.
+            n_step: See `sample`.
+            gamma: See `sample`.
 
         Raises:
-            ValueError: If one of them has been replaced since.
+            ValueError: If one of the steps has been replaced.
         """
         with self._lock:
             if np.any(indices < self._ring.oldest):
@@ -307,7 +355,7 @@ class ReplayBuffer:
     def _gather(
         self, slots: np.ndarray, n_step: int, gamma: float, sequence_length: int | None
     ) -> dict[str, Any]:
-        """The batch of the steps at ``slots`` [B], without weights."""
+        """Returns the batch of the steps at ``slots`` [B], without weights."""
         indices = self._ring.serials(slots)
         mask = None
         if sequence_length is not None:
@@ -337,30 +385,30 @@ class ReplayBuffer:
         }
 
     def _sequences(self, slots: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """The rows of the steps from each row on, [B, length], and whether there is a step."""
+        """[B, length] each: slots of the steps that start at each slot, and whether they exist."""
         steps = [slots]
         for _ in range(length - 1):
             steps.append(self._ring.following(steps[-1]))
         sequences = np.stack(steps, axis=1)
         mask = self._rows.next_offset[sequences] > 0
-        # Behind the end, any row will do; its first is one whose stack is complete.
+        # After the end, any row with a complete stack will do: take the first row of the sequence.
         return np.where(mask, sequences, slots[:, None]), mask
 
     def _observations(self, slots: np.ndarray) -> list[np.ndarray]:
         return self._frames.stack(self._rows.observations, self._ring.stacks(slots))
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        """All arrays with a row for each row, by name."""
+        """All arrays [capacity, ...], by name."""
         return self._rows.arrays()
 
     def _description(self) -> dict[str, Any]:
-        """What two buffers must have in common to take each other's state; plain JSON."""
+        """Properties that must agree when a state is restored; plain JSON."""
         return {
             "kind": self.kind,
             "capacity": self.capacity,
             "frame_stack": self.frame_stack,
-            "observations": _plain(self._frames.stored),
-            "actions": _plain(self._actions.leaves),
+            "observations": _leaves_as_json(self._frames.stored),
+            "actions": _leaves_as_json(self._actions.leaves),
         }
 
     def _head(self) -> dict[str, np.ndarray]:
@@ -379,12 +427,12 @@ class ReplayBuffer:
         for key, own in self._description().items():
             if other.get(key) != own:
                 raise ValueError(
-                    f"the saved replay has {key} {other.get(key)}, this one has {own}; build it "
-                    "with the same capacity, spaces, frame_stack and alpha to restore it."
+                    f"the saved replay has {key} {other.get(key)}, this one has {own}; build this "
+                    "buffer with the capacity, spaces, frame_stack and alpha of the saved one."
                 )
 
-    def _prepare(self, head: Mapping[str, np.ndarray], with_intrinsic_rewards: bool) -> None:
-        """Takes over all but the rows."""
+    def _restore_head(self, head: Mapping[str, np.ndarray], with_intrinsic_rewards: bool) -> None:
+        """Restores everything except the rows."""
         self._ring.clear()
         self._ring.oldest, self._ring.next = (int(serial) for serial in head["serials"])
         self._ring.open = {
@@ -397,8 +445,8 @@ class ReplayBuffer:
         if with_intrinsic_rewards:
             self._rows.allocate_intrinsic_rewards()
 
-    def _finish(self) -> None:
-        """Called when the rows have been taken over, too."""
+    def _rows_restored(self) -> None:
+        """Called after the rows have been restored; computes what depends on them."""
         self._ring.num_drawable = int(np.count_nonzero(self._rows.drawable))
 
     def _check_sample(
@@ -414,8 +462,8 @@ class ReplayBuffer:
     def _check_not_empty(self) -> None:
         if not len(self):
             raise ValueError(
-                f"nothing can be drawn: of {self.num_added} steps added, the buffer holds none "
-                "whose stack is complete. Add episodes before sampling."
+                f"nothing can be drawn: {self.num_added} steps were added, and the buffer holds "
+                "none with a complete stack. Add episodes before sampling."
             )
 
     def _check_priorities(
@@ -437,10 +485,10 @@ class ReplayBuffer:
         unknown = np.flatnonzero((serials < 0) | (serials >= self._ring.next))
         if len(unknown):
             raise ValueError(
-                f"index {serials[unknown[0]]} was never given out; pass the 'indices' of a batch."
+                f"index {serials[unknown[0]]} was never drawn; pass the 'indices' of a batch."
             )
         return serials, values
 
 
-def _plain(leaves: Sequence[Leaf]) -> list[Any]:
+def _leaves_as_json(leaves: Sequence[Leaf]) -> list[Any]:
     return [[list(leaf.shape), leaf.dtype.str] for leaf in leaves]

@@ -1,4 +1,4 @@
-"""What a replay reads of an episode chunk, checked."""
+"""Reads and checks the parts of an episode chunk that a replay stores."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from rlssl.replay.layout import Layout
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """T consecutive steps of an episode, and the frames just before them."""
+    """T consecutive steps of an episode, and the frames directly before them."""
 
     episode_id: str
     # Step of the episode at which the chunk starts.
     t_started: int
-    # Frames ahead of the chunk's first observation; all of them of this episode.
+    # Number of frames before the chunk's first observation; all are from this episode.
     before: int
-    # Leaves [before + T + 1, ...] as stored.
+    # Leaves [before + T + 1, ...] in storage format.
     observations: list[np.ndarray]
     # Leaves [T, ...].
     actions: list[np.ndarray]
@@ -35,7 +35,7 @@ class Chunk:
         return len(self.rewards)
 
     def pieces(self, max_steps: int) -> Iterator["Chunk"]:
-        """Cuts the chunk into chunks of at most ``max_steps`` that continue each other."""
+        """Cuts the chunk into consecutive chunks of at most ``max_steps`` steps."""
         if len(self) <= max_steps:
             yield self
             return
@@ -63,20 +63,20 @@ def read_chunk(
     """Reads a numpy-backed chunk.
 
     Args:
-        episode: With single frames, never stacks.
-        frames: Of the observation space.
-        actions: Of the action space.
+        episode: A chunk with single frames, not stacks.
+        frames: The frame format of the observation space.
+        actions: The layout of the action space.
         intrinsic_rewards: [T], or None.
 
     Returns:
-        Views of the episode's arrays where their types allow.
+        The chunk; its arrays are views of the episode's arrays if their dtypes allow.
 
     Raises:
         ValueError: If shapes, dtypes or lengths do not fit, or a reward is not finite.
     """
     name, length = str(episode.id_), len(episode)
     stored = episode.observations
-    # At an episode's start, lookback may hold copies of the first frame: not counted.
+    # At an episode's start, lookback may hold copies of the first frame. Do not count them.
     before = min(stored.lookback, episode.t_started, frames.frame_stack - 1)
     first = stored.lookback - before
     observations = frames.layout.flatten(stored.data, f"observations of episode {name}")

@@ -1,4 +1,4 @@
-"""How a frame is stored, and how several become the stack that the RLModule gets."""
+"""Converts frames to storage format, and stored frames to stacked observations."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,19 @@ from rlssl.replay.layout import Layout, Leaf
 
 
 class Frames:
-    """The way of observations into storage and, stacked, out of it.
+    """Converts observations to storage format, and back to stacked observations.
 
-    Vectors are concatenated and images joined on their channels, oldest frame first. Images to
-    be stacked are stored channels first, so that the frames of a stack are copied as they are;
-    stacks of [H, W, C] images are returned as transposed views.
+    Stacks join vectors end to end and images along their channels, oldest frame first. If images
+    are stacked, they are stored channels first: each frame of a stack is then one contiguous copy.
+    Stacks of [H, W, C] images are returned as transposed views.
     """
 
     def __init__(self, space: gym.Space, frame_stack: int) -> None:
-        """Chooses how frames are stored.
+        """Chooses the storage format.
 
         Args:
-            space: Of one frame.
-            frame_stack: Frames of a stack; >= 1. With 1, observations come out as they came in.
+            space: The space of one frame.
+            frame_stack: Frames per stack; >= 1. With 1, observations are stored unchanged.
 
         Raises:
             ValueError: If ``frame_stack`` < 1, or > 1 for a space that cannot be stacked.
@@ -35,7 +35,7 @@ class Frames:
 
     @property
     def stored(self) -> list[Leaf]:
-        """The leaves as they are stored."""
+        """The leaves in storage format."""
         if not self._channels_last:
             return self.layout.leaves
         (leaf,) = self.layout.leaves
@@ -43,14 +43,14 @@ class Frames:
         return [Leaf((channels, height, width), leaf.dtype)]
 
     def to_storage(self, leaves: list[np.ndarray]) -> list[np.ndarray]:
-        """Turns observations, leaves [N, ...], into rows: a view where possible."""
+        """Converts observations, leaves [N, ...], to storage format; views, no copies."""
         return [leaf.transpose(0, 3, 1, 2) for leaf in leaves] if self._channels_last else leaves
 
     def stack(self, storage: Sequence[np.ndarray], slots: np.ndarray) -> list[np.ndarray]:
         """Gathers and stacks observations.
 
         Args:
-            storage: Leaves [capacity, ...] as stored.
+            storage: Leaves [capacity, ...] in storage format.
             slots: [..., frame_stack], integers: rows of each stack, oldest first.
 
         Returns:
@@ -66,10 +66,10 @@ class Frames:
 
 
 def stacks_on_last_axis(space: gym.Space) -> bool:
-    """Whether frames of a space are joined on the last of their three axes, else on the first.
+    """Whether frames of a space are joined along the last of their three axes, else the first.
 
-    A square image tells its channels by its two equal sides; otherwise the smaller of the first
-    and the last axis is the channels, and a tie is [C, H, W]. Everywhere in rlssl the same.
+    In a square image, the two equal sides are height and width. Otherwise the smaller of the first
+    and the last axis is the channels; a tie means [C, H, W]. All of rlssl uses this rule.
 
     Raises:
         ValueError: If the space is not a Box of shape [D], [C, H, W] or [H, W, C].

@@ -1,4 +1,4 @@
-"""n-step returns of many rows at once."""
+"""n-step returns for many rows at once."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ from rlssl.replay.storage import RowStorage
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What happened in at most n steps from each row on; arrays of the rows' shape."""
+    """Sums over at most n steps that start at each row; arrays of the rows' shape."""
 
-    # Steps that there were: n, or fewer where the episode, or what is known of it, ends before.
+    # Number of steps: n, or fewer if the episode or its newest row comes earlier.
     num_steps: np.ndarray
-    # Slots of the rows with the observation after those steps.
+    # Slots of the rows with the observation after the last of these steps.
     last: np.ndarray
     # sum_i gamma^i r_i, float32.
     rewards: np.ndarray
@@ -32,11 +32,11 @@ def n_step_window(
         rows: The storage.
         ring: The links.
         slots: [...], integers: drawable rows.
-        n_step: Longest window; >= 1.
-        gamma: Discount of a step.
+        n_step: Largest number of steps; >= 1.
+        gamma: Discount per step.
 
     Returns:
-        The windows; a loop over ``n_step``, never over the rows.
+        The windows. The code loops over ``n_step``, not over rows.
     """
     alive = np.ones(slots.shape, np.bool_)
     num_steps = np.zeros(slots.shape, np.int32)
@@ -45,7 +45,7 @@ def n_step_window(
     terminated, truncated = np.zeros_like(alive), np.zeros_like(alive)
     for i in range(n_step):
         num_steps += alive
-        # Rows without a step hold no reward, but whatever was there before.
+        # Rows without a step have no reward; their memory holds old numbers.
         rewards += gamma**i * np.where(alive, rows.rewards[slots], 0.0)
         if intrinsic is not None and rows.intrinsic_rewards is not None:
             intrinsic += gamma**i * np.where(alive, rows.intrinsic_rewards[slots], 0.0)

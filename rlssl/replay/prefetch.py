@@ -1,4 +1,4 @@
-"""Batches made ready in the background, while the Learner works on the ones before."""
+"""Prepares batches in the background while the Learner works on earlier batches."""
 
 import threading
 from collections import deque
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 class Prefetcher(Generic[T]):
-    """Calls a function in one background thread, ``depth`` results ahead.
+    """Calls a function in a background thread, ``depth`` results ahead.
 
-    The k-th `get` gives the k-th result. Every `get` asks for one call more, which then runs at
-    any time. So that results do not depend on timing, make every change of what the function
-    reads inside `paused`::
+    `get` number k gives result number k, and requests one more call. That call may run at any time.
+    To make results independent of timing, change the data that the function reads only inside
+    `paused`::
 
         with Prefetcher(lambda: buffer.sample(32, beta=beta)) as batches:
             for _ in range(num_updates):
@@ -24,17 +24,23 @@ class Prefetcher(Generic[T]):
                 with batches.paused():
                     buffer.update_priorities(batch["indices"], td_errors)
 
-    Then batch k + depth is drawn from the buffer as it was between `get` number k and the next
-    pause, always: priorities and new steps reach the draws ``depth`` batches later than without
-    a prefetcher, no less and no more. Without `paused` they reach them then or earlier, by chance.
+    Then batch k + depth is always drawn between `get` number k and the next pause: batches see
+    priorities and new steps exactly ``depth`` updates later than without a prefetcher. Without
+    `paused`, batches see them then or earlier, depending on timing.
+
+    Example:
+        >>> numbers = iter(range(1, 100))
+        >>> with Prefetcher(lambda: next(numbers), depth=2) as results:
+        ...     [results.get(), results.get(), results.get()]
+        [1, 2, 3]
     """
 
     def __init__(self, make: Callable[[], T], *, depth: int = 2) -> None:
-        """Starts the thread; the first call is made at the first `get`.
+        """Starts the thread; the first `get` starts the first call.
 
         Args:
-            make: Returns the next result. Its exceptions are raised by `get`.
-            depth: Results kept ready; >= 1.
+            make: Returns the next result. `get` raises its exceptions.
+            depth: Number of results to keep ready; >= 1.
 
         Raises:
             ValueError: If ``depth`` < 1.
@@ -43,8 +49,8 @@ class Prefetcher(Generic[T]):
             raise ValueError(f"depth must be >= 1; got {depth}.")
         self._make, self._depth = make, depth
         self._ready: deque[T] = deque()
-        # Calls still to be made; one of them may be running.
-        self._wanted = 0
+        # Calls that are requested and not finished; one of them may be running.
+        self._num_requested = 0
         self._pauses = 0
         self._started = self._closed = False
         self._error: BaseException | None = None
@@ -53,28 +59,29 @@ class Prefetcher(Generic[T]):
         self._thread.start()
 
     def get(self) -> T:
-        """Returns the next result, waiting for it if it must.
+        """Returns the next result; waits until it is ready.
 
         Raises:
-            RuntimeError: After `close`; or inside `paused` with nothing ready.
-            BaseException: What ``make`` raised in the call whose turn it is; then every time.
+            RuntimeError: After `close`; or inside `paused` if no result is ready.
+            BaseException: If ``make`` raised it in the call for this result; later calls raise it
+                again.
         """
         with self._state:
             if not self._started:
                 self._started = True
-                self._ask(self._depth)
+                self._request(self._depth)
             self._state.wait_for(lambda: self._ready or self._stopped() or self._pauses)
             if self._closed or not self._ready:
-                self._refuse()
+                self._raise_error()
             result = self._ready.popleft()
-            self._ask(1)
+            self._request(1)
             return result
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Waits until all calls asked for are made; inside the block none is."""
+        """Waits until all requested calls have finished; no call runs inside the block."""
         with self._state:
-            self._state.wait_for(lambda: not self._wanted or self._pauses or self._stopped())
+            self._state.wait_for(lambda: not self._num_requested or self._pauses or self._stopped())
             self._pauses += 1
         try:
             yield
@@ -84,18 +91,18 @@ class Prefetcher(Generic[T]):
                 self._state.notify_all()
 
     def flush(self) -> None:
-        """Throws away what is ready; the next `get` starts anew.
+        """Discards the results that are ready; the next `get` requests new calls.
 
-        Before a checkpoint: results that are ready are not saved, so that the run that goes on must
-        do without them, as the restored one does.
+        Call it before a checkpoint. Checkpoints do not hold ready results, so the continuing run
+        must not use them either: then it equals the restored run.
         """
         with self.paused(), self._state:
             self._ready.clear()
-            self._wanted = 0
+            self._num_requested = 0
             self._started = False
 
     def close(self) -> None:
-        """Ends the thread, after the call that is running; may be called twice."""
+        """Ends the thread after the running call; may be called twice."""
         with self._state:
             self._closed = True
             self._ready.clear()
@@ -113,34 +120,36 @@ class Prefetcher(Generic[T]):
     ) -> None:
         self.close()
 
-    def _ask(self, calls: int) -> None:
-        self._wanted += calls
+    def _request(self, calls: int) -> None:
+        self._num_requested += calls
         self._state.notify_all()
 
     def _stopped(self) -> bool:
         return self._closed or self._error is not None
 
-    def _refuse(self) -> None:
+    def _raise_error(self) -> None:
         if self._closed:
             raise RuntimeError("the prefetcher is closed.")
         if self._error is not None:
             raise self._error
-        raise RuntimeError("get() inside paused() found nothing ready; take batches outside of it.")
+        raise RuntimeError("get() inside paused() found nothing ready; call get() outside of it.")
 
     def _run(self) -> None:
         while True:
             with self._state:
-                self._state.wait_for(lambda: self._closed or (self._wanted and not self._pauses))
+                self._state.wait_for(
+                    lambda: self._closed or (self._num_requested and not self._pauses)
+                )
                 if self._closed:
                     return
             try:
                 result = self._make()
-            except BaseException as error:  # whatever it is, the consumer shall see it
+            except BaseException as error:  # any error must reach the consumer
                 with self._state:
                     self._error = error
                     self._state.notify_all()
                 return
             with self._state:
                 self._ready.append(result)
-                self._wanted -= 1
+                self._num_requested -= 1
                 self._state.notify_all()

@@ -1,4 +1,4 @@
-"""Prioritised replay: draws in proportion to what was learned from a step."""
+"""Prioritized replay: draws steps in proportion to their priorities, such as TD errors."""
 
 import os
 from collections.abc import Mapping
@@ -14,13 +14,37 @@ from rlssl.replay.sum_tree import SumTree
 class PrioritizedReplayBuffer(ReplayBuffer):
     """A replay buffer that draws step i with probability p_i^alpha / sum_j p_j^alpha.
 
-    New steps get the largest priority that was ever set, 1 at first. The importance weights are
-    ``(N P(i))^-beta`` over their maximum in the batch, N the number of drawable steps.
+    New steps get the largest priority so far, initially 1. The importance weights are
+    ``(N P(i))^-beta`` divided by their maximum in the batch; N is the number of drawable steps.
 
     Source:
-        Schaul et al. 2016, arXiv:1511.05952, proportional variant. As in the paper, a batch takes
-        one draw from each of B equal parts of the total. Differs: the paper adds a small constant
-        to every priority, here those below ``min_priority`` are raised to it.
+        Schaul et al. 2016, arXiv:1511.05952, proportional variant. As in the paper, the total is
+        cut into B equal parts, and a batch has one draw from each. Differs: the paper adds a small
+        constant to every priority; here priorities below ``min_priority`` are raised to it.
+
+    Example:
+        An episode of two steps whose priorities become 1 and 4:
+
+        >>> from gymnasium.spaces import Box, Discrete
+        >>> from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+        >>> episode = SingleAgentEpisode(
+        ...     observations=[np.full(1, t, np.float32) for t in range(3)],
+        ...     actions=[0, 1],
+        ...     rewards=[1.0, 2.0],
+        ...     len_lookback_buffer=0,
+        ... ).to_numpy()
+        >>> space, actions = Box(-9, 9, (1,), np.float32), Discrete(2)
+        >>> buffer = PrioritizedReplayBuffer(100, space, actions, seed=0, alpha=1.0)
+        >>> buffer.add([episode])
+        >>> buffer.update_priorities(np.array([0, 1]), np.array([1.0, 4.0]))
+        >>> buffer.priorities(np.array([0, 1]))
+        array([0.2, 0.8])
+
+        With beta = 1, the weights are proportional to 1 / P(i): 1 and 0.2 / 0.8 = 0.25.
+
+        >>> batch = buffer.sample(5, beta=1.0)
+        >>> batch["indices"].tolist(), batch["weights"].tolist()
+        ([0, 1, 1, 1, 1], [1.0, 0.25, 0.25, 0.25, 0.25])
     """
 
     kind = "prioritized"
@@ -37,7 +61,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         min_priority: float = 1e-6,
         storage_path: str | os.PathLike[str] | None = None,
     ) -> None:
-        """As for `ReplayBuffer`.
+        """Creates an empty buffer; see `ReplayBuffer`.
 
         Args:
             capacity: See `ReplayBuffer`.
@@ -45,8 +69,8 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             action_space: See `ReplayBuffer`.
             frame_stack: See `ReplayBuffer`.
             seed: See `ReplayBuffer`.
-            alpha: How much priorities count, in [0, 1]; 0: uniform draws. Rainbow: 0.5.
-            min_priority: Lower bound of every priority; > 0, so that each step keeps a chance.
+            alpha: Exponent of the priorities, in [0, 1]; 0: uniform draws. Rainbow: 0.5.
+            min_priority: Lower bound of priorities; > 0, so that every step can be drawn.
             storage_path: See `ReplayBuffer`.
 
         Raises:
@@ -65,14 +89,14 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             storage_path=storage_path,
         )
         self.alpha, self.min_priority = alpha, min_priority
-        #: The largest priority so far, which new steps get.
+        #: The largest priority so far; new steps get it.
         self.max_priority = 1.0
-        # Leaf j belongs to slot j and is 0 where the row cannot be drawn.
+        # Leaf j belongs to slot j. It is 0 if the row cannot be drawn.
         self._tree = SumTree(self.capacity)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays, the tree's included."""
+        """Bytes of all arrays, including the sum tree."""
         return super().nbytes + self._tree.nbytes
 
     def sample(
@@ -85,15 +109,15 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         sequence_length: int | None = None,
         uniform: bool = False,
     ) -> dict[str, Any]:
-        """Draws in proportion to priorities; what is returned is as for `ReplayBuffer.sample`.
+        """Draws in proportion to priorities; returns what `ReplayBuffer.sample` returns.
 
         Args:
             batch_size: B >= 1.
             n_step: See `ReplayBuffer.sample`.
             gamma: See `ReplayBuffer.sample`.
             beta: Exponent of the importance weights, >= 0; see `annealed_beta`.
-            sequence_length: See `ReplayBuffer.sample`; the first step's priority decides.
-            uniform: Draw uniformly instead, for a loss that asks for it; ``beta`` is not needed
+            sequence_length: See `ReplayBuffer.sample`; the priority of the first step counts.
+            uniform: Whether to draw uniformly, for losses that need it. Then ``beta`` is not needed
                 and the weights are 1.
 
         Raises:
@@ -105,8 +129,8 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             )
         if beta is None or not 0.0 <= beta < np.inf:
             raise ValueError(
-                f"beta must be given to sample from a prioritised buffer, >= 0; got {beta}. "
-                "rlssl.replay.annealed_beta computes it."
+                f"beta must be a number >= 0 to sample from a prioritized buffer; got {beta}. "
+                "Compute it with rlssl.replay.annealed_beta."
             )
         self._check_sample(batch_size, n_step, gamma, sequence_length)
         with self._lock:
@@ -114,20 +138,20 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             slots = self._tree.draw(self._generator, batch_size)
             priorities = self._tree.leaves[slots]
             batch = self._gather(slots, n_step, gamma, sequence_length)
-        # N and the total cancel: the largest weight of the batch is that of the least likely step.
+        # N and the total cancel. The least likely step of the batch has the largest weight.
         weights = (priorities.min() / priorities) ** beta
         return batch | {"weights": weights.astype(np.float32)}
 
     def update_priorities(self, indices: np.ndarray, priorities: np.ndarray) -> None:
-        """Sets the priorities of drawn steps; those replaced since are ignored.
+        """Sets the priorities of drawn steps; steps that have been replaced are ignored.
 
         Args:
-            indices: [B], integers, of a batch. Of a step that is named twice, the last counts.
-            priorities: [B], >= 0, of the RL loss alone: an absolute TD error, or a cross-entropy.
+            indices: [B], integers, from a batch. If an index repeats, its last priority counts.
+            priorities: [B], >= 0, from the RL loss only: absolute TD errors or cross-entropies.
 
         Raises:
-            ValueError: If a shape does not fit, an index was never given out, or a priority is
-                negative or not finite; the message names the index. Nothing is set then.
+            ValueError: If a shape does not fit, an index was never drawn, or a priority is negative
+                or not finite; the message names the index. Then no priority is set.
         """
         with self._lock:
             serials, values = self._check_priorities(indices, priorities)
@@ -140,14 +164,14 @@ class PrioritizedReplayBuffer(ReplayBuffer):
                 self.max_priority = max(self.max_priority, float(values.max()))
 
     def priorities(self, indices: np.ndarray) -> np.ndarray:
-        """P(i) of steps, [B]: the probability of each to be drawn next; 0 for those replaced."""
+        """[B], the probability P(i) of each step in a single draw; 0 for replaced steps."""
         with self._lock:
             serials = np.asarray(indices)
             alive = (serials >= self._ring.oldest) & (serials < self._ring.next)
             values = np.where(alive, self._tree.leaves[self._ring.slots(serials)], 0.0)
             return values / self._tree.total()
 
-    def _changed(self, lost: np.ndarray, gained: np.ndarray) -> None:
+    def _drawable_changed(self, lost: np.ndarray, gained: np.ndarray) -> None:
         self._tree.set(lost, 0.0)
         self._tree.set(gained, self.max_priority**self.alpha)
 
@@ -160,26 +184,26 @@ class PrioritizedReplayBuffer(ReplayBuffer):
     def _head(self) -> dict[str, np.ndarray]:
         return super()._head() | {"max_priority": np.array(self.max_priority)}
 
-    def _prepare(self, head: Mapping[str, np.ndarray], with_intrinsic_rewards: bool) -> None:
-        super()._prepare(head, with_intrinsic_rewards)
+    def _restore_head(self, head: Mapping[str, np.ndarray], with_intrinsic_rewards: bool) -> None:
+        super()._restore_head(head, with_intrinsic_rewards)
         self.max_priority = float(head["max_priority"])
         self._tree.leaves[:] = 0.0
 
-    def _finish(self) -> None:
-        super()._finish()
+    def _rows_restored(self) -> None:
+        super()._rows_restored()
         self._tree.rebuild()
 
 
 def annealed_beta(
     env_steps: float, *, start: float = 0.4, end: float = 1.0, anneal_env_steps: float
 ) -> float:
-    """``start`` at env step 0, linear, ``end`` from ``anneal_env_steps`` on.
+    """Anneals beta linearly from ``start`` to ``end`` over ``anneal_env_steps``, then keeps it.
 
     Args:
-        env_steps: Since the start of the run (agent steps x action repeat); >= 0.
-        start: Beta at the start, no unit.
-        end: Beta at last; 1 corrects the draws in full.
-        anneal_env_steps: Env steps until then; > 0.
+        env_steps: Env steps since the start of the run (agent steps x action repeat); >= 0.
+        start: Beta at env step 0, no unit.
+        end: Final beta, no unit; 1 fully corrects for non-uniform draws.
+        anneal_env_steps: Env steps until beta reaches ``end``; > 0.
 
     Raises:
         ValueError: If ``env_steps`` is negative or ``anneal_env_steps`` is not positive.
@@ -187,6 +211,10 @@ def annealed_beta(
     Source:
         Schaul et al. 2016, arXiv:1511.05952, section 3.4. Hessel et al. 2018, arXiv:1710.02298:
         from 0.4 to 1 over the run.
+
+    Example:
+        >>> [annealed_beta(t, start=0.5, anneal_env_steps=100) for t in (0, 50, 200)]
+        [0.5, 0.75, 1.0]
     """
     if env_steps < 0:
         raise ValueError(f"env_steps must be >= 0; got {env_steps}.")

@@ -1,4 +1,4 @@
-"""Which row belongs where: a ring of rows in order of arrival, linked into episodes."""
+"""A ring buffer of rows in order of arrival, linked into episodes."""
 
 from dataclasses import dataclass
 
@@ -6,65 +6,66 @@ import numpy as np
 
 from rlssl.replay.storage import RowStorage
 
-#: Rows whose episode may still go on are looked through when there are this many more of them.
+#: Open episodes whose last row is gone are removed each time this many more episodes are open.
 _PRUNE_AT = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the rows of a chunk go. Serials count rows from the first one ever added."""
+    """Where to write a chunk. Serial numbers count rows, from the first row ever added."""
 
-    # Serial of the first new row; the new rows follow each other.
+    # Serial of the first new row; the other new rows follow it.
     first_row: int
-    # Frames of the chunk to skip: those that are there already.
+    # Number of frames of the chunk to skip, because they are stored already.
     skipped_frames: int
     # Serials of the rows of the first and the last step.
     first_step: int
     last_step: int
-    # Slots that stopped being drawable, and then slots that began to be.
+    # Slots that can no longer be drawn, and slots that can be drawn from now on.
     lost: np.ndarray
     gained: np.ndarray
 
 
 class Ring:
-    """The serials, the links between rows, and what may be drawn.
+    """Manages serial numbers, links between rows, and which rows can be drawn.
 
-    The row with serial number s lies at slot ``s % capacity``; a new row replaces the oldest. A row
-    holds one frame and the step taken from it. The last row of an episode, and for the time being
-    that of an unfinished one, holds a frame alone. ``next_offset`` leads from a row to the next one
-    of its episode (0: there is none), ``previous_offset`` to the one before.
+    The row with serial number s is stored at slot ``s % capacity``; a new row replaces the oldest
+    row. A row has one frame and the step taken from it. The last row of an episode has only a
+    frame; in an unfinished episode, this is its newest row. ``next_offset`` is the distance from a
+    row to the next row of its episode, ``previous_offset`` the distance to the previous row; 0:
+    there is no such row.
     """
 
     def __init__(self, rows: RowStorage, frame_stack: int) -> None:
         """Starts empty.
 
         Args:
-            rows: The storage; its links and flags are written here.
-            frame_stack: Frames of a stack.
+            rows: The storage; this class writes its links and flags.
+            frame_stack: Frames per stack.
         """
         self._rows, self._before = rows, frame_stack - 1
         self.capacity = rows.capacity
         self.clear()
 
     def clear(self) -> None:
-        """Forgets all rows."""
-        # Serials of the live rows: oldest to next, exclusively.
+        """Removes all rows."""
+        # Serials of the live rows: from oldest to next - 1.
         self.oldest = self.next = 0
-        # Rows in ``drawable``.
+        # Number of rows with ``drawable``.
         self.num_drawable = 0
         self._rows.drawable[:] = False
-        # Episode -> serial of its last row, and the step at which it goes on.
+        # Id of an unfinished episode -> serial of its last row, and its next step.
         self.open: dict[str, tuple[int, int]] = {}
         self._prune_at = _PRUNE_AT
 
     @property
     def num_rows(self) -> int:
-        """Live rows."""
+        """Number of live rows."""
         return self.next - self.oldest
 
     @property
     def longest_piece(self) -> int:
-        """Steps that `place` takes at once: the rows before them that they need stay alive."""
+        """Most steps that `place` accepts: earlier rows that these steps need must stay alive."""
         return self.capacity - self._before - 1
 
     def place(
@@ -75,12 +76,12 @@ class Ring:
         Args:
             episode_id: A chunk of the same episode that ended at ``t_started`` is continued.
             t_started: Step of the episode at which the chunk starts.
-            before: Frames that it brings from before it, where it has to begin anew.
-            length: Steps T, 1 to `longest_piece`.
-            ends: Whether the episode ends with it.
+            before: Number of lookback frames in the chunk, used if it does not continue a chunk.
+            length: Number of steps T, 1 to `longest_piece`.
+            ends: Whether the episode ends with the chunk.
 
         Returns:
-            Where to write.
+            Where to write the chunk.
         """
         reserved = self._reserved(episode_id, t_started, length)
         if reserved is None:
@@ -95,7 +96,8 @@ class Ring:
             skipped, known = before + 1, self._known_before(reserved)
         self.next += new_rows
         self._link(first_row, new_rows, reserved)
-        # The stack of step i needs min(t_started + i, frame_stack - 1) frames; known + i are here.
+        # The stack of step i needs min(t_started + i, frame_stack - 1) earlier frames; known + i
+        # earlier frames are stored.
         complete = known >= min(t_started, self._before)
         first_drawable = 0 if complete else self._before - known
         gained = self._step_slots(first_step, first_row, length)[first_drawable:]
@@ -108,21 +110,21 @@ class Ring:
         return Placement(first_row, skipped, first_step, last_step, lost, gained)
 
     def slots(self, serials: np.ndarray) -> np.ndarray:
-        """Where rows lie; ``serials`` [N] must be live."""
+        """[N], the slots of live rows with serials [N]."""
         return serials % self.capacity
 
     def serials(self, slots: np.ndarray) -> np.ndarray:
-        """The serials [N] of live rows."""
+        """[N], the serials of live rows at slots [N]."""
         return self.oldest + (slots - self.oldest) % self.capacity
 
     def following(self, slots: np.ndarray) -> np.ndarray:
-        """The next row of the episode of each row; the row itself where there is none."""
+        """Slots of the next row in each row's episode; the row itself if there is no next row."""
         return (slots + self._rows.next_offset[slots]) % self.capacity
 
     def stacks(self, slots: np.ndarray) -> np.ndarray:
-        """The rows of each row's stack, [..., frame_stack], oldest first.
+        """[..., frame_stack], slots of each row's stack, oldest first.
 
-        Before an episode's start they repeat its first row.
+        Near the start of an episode, stacks repeat its first row.
         """
         stack = np.empty((*slots.shape, self._before + 1), np.int64)
         stack[..., -1] = slots
@@ -134,8 +136,8 @@ class Ring:
     def draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
         """Draws slots uniformly from the drawable rows, with replacement.
 
-        Uniform among live rows until enough are drawable: a draw that is kept is as likely to be
-        one drawable row as another. Where few are, they are listed first.
+        Rejection sampling: draws live rows uniformly and keeps the drawable ones. If few rows are
+        drawable, it draws from a list of them instead.
         """
         live = self.num_rows
         if self.num_drawable * 4 < live:
@@ -149,7 +151,7 @@ class Ring:
         return drawn[:count]
 
     def _reserved(self, episode_id: str, t_started: int, length: int) -> int | None:
-        """The serial of the row that the chunk continues, if it survives the chunk's rows."""
+        """Serial of the row that the chunk continues; None if none, or if it will be replaced."""
         found = self.open.pop(episode_id, None)
         if found is None:
             return None
@@ -158,7 +160,7 @@ class Ring:
         return serial if alive and step == t_started else None
 
     def _known_before(self, serial: int) -> int:
-        """How many of the rows before ``serial`` that its stack may need are alive."""
+        """Number of live rows before ``serial`` in its episode, at most those of a stack."""
         known = 0
         while known < self._before:
             offset = int(self._rows.previous_offset[serial % self.capacity])
@@ -169,7 +171,7 @@ class Ring:
         return known
 
     def _evict(self, count: int) -> np.ndarray:
-        """Makes room for ``count`` rows; returns the slots that are no longer drawable."""
+        """Makes room for ``count`` rows; returns the slots that can no longer be drawn."""
         oldest = max(self.oldest, self.next + count - self.capacity)
         slots = np.arange(self.oldest, oldest) % self.capacity
         self.oldest = oldest
@@ -177,7 +179,7 @@ class Ring:
             return slots
         drawable = self._rows.drawable
         lost = []
-        # A stack that has lost one frame is lost: those of the rows just behind the evicted, too.
+        # Rows shortly after an evicted row lose a frame of their stack: they are lost too.
         for step in range(self._before + 1):
             if step:
                 slots = self.following(slots)
@@ -207,7 +209,7 @@ class Ring:
         return slots
 
     def _prune(self) -> None:
-        """Forgets unfinished episodes whose last row is gone, now and then."""
+        """Removes unfinished episodes whose last row was replaced, if many are open."""
         if len(self.open) >= self._prune_at:
             self.open = {key: at for key, at in self.open.items() if at[0] >= self.oldest}
             self._prune_at = 2 * len(self.open) + _PRUNE_AT

@@ -1,7 +1,6 @@
-"""A replay buffer on disk: compressed pieces with checksums, written aside and renamed.
+"""Saves a replay buffer: compressed pieces with checksums in a temporary folder, then a rename.
 
-No file holds a pickle: ``replay.json`` says what there is, ``head.npz`` and ``rows_*.npz`` hold
-arrays.
+No file has a pickle: ``replay.json`` lists the content, ``head.npz`` and ``rows_*.npz`` the arrays.
 """
 
 import json
@@ -17,13 +16,13 @@ import numpy as np
 
 from rlssl.system.files import checksum, flush
 
-#: Lists every other file with its checksum; written last.
+#: File that lists all other files with their checksums; written last.
 MANIFEST = "replay.json"
 _HEAD = "head.npz"
 _FORMAT = 1
-#: Bytes of rows in a file, before compression.
-_PIECE_BYTES = 16 * 2**20
-# zlib lets other threads run while it works.
+#: Default number of bytes of rows per file, before compression.
+PIECE_BYTES = 16 * 2**20
+# zlib releases Python's lock (the GIL), so threads compress in parallel.
 _THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -33,34 +32,39 @@ def write(
     head: Mapping[str, np.ndarray],
     rows: Mapping[str, np.ndarray],
     serials: tuple[int, int],
+    *,
+    piece_bytes: int = PIECE_BYTES,
 ) -> None:
-    """Writes a buffer; what ``folder`` held before is replaced at last.
+    """Writes a buffer; the old content of ``folder`` is replaced at the end.
 
     Args:
-        folder: Appears whole or not at all; beside it, ``.<name>.writing`` while writing.
-        description: Plain JSON, given back by `Saved`.
+        folder: The folder; it appears only when it is complete. Until then, files are written to
+            ``.<name>.writing`` next to it.
+        description: Plain JSON; `Saved` returns it.
         head: Small arrays.
-        rows: Arrays [capacity, ...], read in place.
-        serials: First live row and the end; row s lies at ``s % capacity``.
+        rows: Arrays [capacity, ...]; they are not copied as a whole.
+        serials: First live row and the end; row s is at ``s % capacity``.
+        piece_bytes: Bytes of rows per file, before compression.
     """
-    aside = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    _write_arrays(aside / _HEAD, head)
+    temporary = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    _write_arrays(temporary / _HEAD, head)
     capacity = len(next(iter(rows.values())))
-    pieces = list(_pieces(*serials, capacity, _rows_in_a_piece(rows)))
+    row_bytes = sum(array.nbytes // len(array) for array in rows.values())
+    pieces = list(_pieces(*serials, capacity, max(1, piece_bytes // row_bytes)))
 
     def write_piece(piece: tuple[int, int]) -> None:
         start, stop = piece
         slots = slice(start % capacity, start % capacity + stop - start)
         _write_arrays(
-            aside / _piece_name(start), {name: array[slots] for name, array in rows.items()}
+            temporary / _piece_name(start), {name: array[slots] for name, array in rows.items()}
         )
 
     with ThreadPoolExecutor(_THREADS) as threads:
         list(threads.map(write_piece, pieces))
-        files = sorted(path.name for path in aside.iterdir())
-        checksums = list(threads.map(checksum, [aside / name for name in files]))
+        files = sorted(path.name for path in temporary.iterdir())
+        checksums = list(threads.map(checksum, [temporary / name for name in files]))
     manifest = {
         "format": _FORMAT,
         "description": description,
@@ -68,30 +72,30 @@ def write(
         "pieces": pieces,
         "files": dict(zip(files, checksums, strict=True)),
     }
-    (aside / MANIFEST).write_text(json.dumps(manifest))
-    flush(aside / MANIFEST)
-    flush(aside)
-    _replace(folder, aside)
+    (temporary / MANIFEST).write_text(json.dumps(manifest))
+    flush(temporary / MANIFEST)
+    flush(temporary)
+    _replace(folder, temporary)
 
 
 class Saved:
-    """What `write` left in a folder."""
+    """A buffer that `write` saved in a folder."""
 
     def __init__(self, folder: Path) -> None:
         """Reads the manifest.
 
         Raises:
-            FileNotFoundError: If there is none.
-            ValueError: If it is of another format, or no JSON.
+            FileNotFoundError: If the manifest is missing.
+            ValueError: If the manifest is no JSON, or has another format.
         """
         replaced = _replaced(folder)
-        # Killed between the two renames of `_replace`: the one before is still complete.
+        # If a process was killed between the two renames of `_replace`, the old folder is complete.
         self._folder = replaced if not folder.exists() and replaced.exists() else folder
         try:
             manifest = json.loads((self._folder / MANIFEST).read_text())
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"{folder} holds no saved replay: {MANIFEST} is missing."
+                f"{folder} has no saved replay: {MANIFEST} is missing."
             ) from None
         except ValueError as error:
             raise ValueError(f"{folder / MANIFEST} is truncated or changed.") from error
@@ -106,18 +110,18 @@ class Saved:
         """Compares every file with its checksum.
 
         Raises:
-            ValueError: Naming the file that is missing or changed.
+            ValueError: If a file is missing or changed; the message names the file.
         """
         with ThreadPoolExecutor(_THREADS) as threads:
             list(threads.map(self._verify, self._files.items()))
 
     def head(self) -> dict[str, np.ndarray]:
-        """The small arrays."""
+        """Reads the small arrays."""
         with np.load(self._folder / _HEAD, allow_pickle=False) as arrays:
             return dict(arrays)
 
     def read_rows(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Fills arrays [capacity, ...], each row where it was."""
+        """Reads rows into arrays [capacity, ...], each row into its old slot."""
         capacity = len(next(iter(rows.values())))
 
         def read_piece(piece: tuple[int, int]) -> None:
@@ -139,16 +143,11 @@ class Saved:
 
 
 def _pieces(first: int, stop: int, capacity: int, size: int) -> Iterator[tuple[int, int]]:
-    """Cuts serials into runs of at most ``size`` rows that do not wrap around."""
+    """Cuts serials into ranges of at most ``size`` rows that do not wrap around."""
     while first < stop:
         end = min(first + size, stop, first - first % capacity + capacity)
         yield first, end
         first = end
-
-
-def _rows_in_a_piece(rows: Mapping[str, np.ndarray]) -> int:
-    row_bytes = sum(array.nbytes // len(array) for array in rows.values())
-    return max(1, _PIECE_BYTES // row_bytes)
 
 
 def _piece_name(start: int) -> str:
@@ -156,7 +155,7 @@ def _piece_name(start: int) -> str:
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    # As np.savez_compressed, but at zlib's level 1: several times faster, hardly larger.
+    # Like np.savez_compressed, but with zlib's level 1: several times faster, hardly larger.
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
@@ -164,12 +163,12 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     flush(path)
 
 
-def _replace(folder: Path, aside: Path) -> None:
+def _replace(folder: Path, temporary: Path) -> None:
     replaced = _replaced(folder)
     if folder.exists():
         shutil.rmtree(replaced, ignore_errors=True)
         folder.rename(replaced)
-    aside.rename(folder)
+    temporary.rename(folder)
     flush(folder.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
@@ -182,7 +181,7 @@ _WORD = 2**64
 
 
 def generator_state(generator: np.random.Generator) -> np.ndarray:
-    """The state of a generator made by ``np.random.default_rng``: [6], uint64."""
+    """[6], uint64, the state of a generator made by ``np.random.default_rng``."""
     state = generator.bit_generator.state
     numbers = state["state"]
     words = [part for name in ("state", "inc") for part in divmod(numbers[name], _WORD)]
@@ -190,7 +189,7 @@ def generator_state(generator: np.random.Generator) -> np.ndarray:
 
 
 def set_generator_state(generator: np.random.Generator, words: np.ndarray) -> None:
-    """Lets a generator go on where the one of `generator_state` stood."""
+    """Sets the state of a generator to one that `generator_state` returned."""
     high, low, inc_high, inc_low, has_uint32, uinteger = (int(word) for word in words)
     generator.bit_generator.state = {
         "bit_generator": "PCG64",

@@ -1,4 +1,4 @@
-"""The arrays of the rows, in memory or in a file."""
+"""The arrays of the rows, in memory or in files."""
 
 import mmap
 import os
@@ -11,13 +11,13 @@ import numpy as np
 
 from rlssl.replay.layout import Leaf
 
-#: Bytes of a row besides its observation and action: reward, links, flags.
+#: Bytes of a row without its observation and action: reward, links, flags.
 ROW_BYTES = 4 + 2 * 4 + 3 * 1
 _INTRINSIC = "intrinsic_rewards"
 
 
 class RowStorage:
-    """``capacity`` rows as arrays [capacity, ...]. Pages that were never written take no memory."""
+    """``capacity`` rows as arrays [capacity, ...]; memory is used only for rows once written."""
 
     def __init__(
         self,
@@ -26,13 +26,13 @@ class RowStorage:
         actions: Sequence[Leaf],
         storage_path: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Allocates.
+        """Allocates the arrays.
 
         Args:
-            capacity: Rows.
-            observations: Leaves of a frame, as stored.
+            capacity: Number of rows.
+            observations: Leaves of a frame, in storage format.
             actions: Leaves of an action.
-            storage_path: Folder for the frames; None: in memory.
+            storage_path: Folder for the frames; None: frames are in memory.
         """
         self.capacity = capacity
         if storage_path is None:
@@ -48,13 +48,13 @@ class RowStorage:
         self.intrinsic_rewards: np.ndarray | None = None
         self.terminated = np.zeros(capacity, np.bool_)
         self.truncated = np.zeros(capacity, np.bool_)
-        # Whether a row is the start of a step whose whole stack is here.
+        # Whether a row has a step and all frames of its stack are stored.
         self.drawable = np.zeros(capacity, np.bool_)
         self.next_offset = np.zeros(capacity, np.int32)
         self.previous_offset = np.zeros(capacity, np.int32)
 
     def allocate_intrinsic_rewards(self) -> None:
-        """Adds the column, where it is not there yet."""
+        """Adds the array if it does not exist yet."""
         if self.intrinsic_rewards is None:
             self.intrinsic_rewards = np.empty(self.capacity, np.float32)
 
@@ -74,7 +74,7 @@ class RowStorage:
         }
 
     def write(self, array: np.ndarray, serial: int, values: np.ndarray) -> None:
-        """Copies ``values`` [N, ...], N <= capacity, into the rows from ``serial`` on."""
+        """Copies ``values`` [N, ...], N <= capacity, into N rows, starting at ``serial``."""
         start = serial % self.capacity
         ahead = self.capacity - start
         if len(values) <= ahead:
@@ -86,7 +86,10 @@ class RowStorage:
     def write_steps(
         self, array: np.ndarray, first_step: int, first_row: int, values: np.ndarray
     ) -> None:
-        """Copies ``values`` [T, ...] into the rows of steps; the first may lie far before."""
+        """Copies ``values`` [T, ...] into the rows of T steps.
+
+        The first step may be in a much older row; the other steps are in the new rows.
+        """
         if first_step >= first_row:
             self.write(array, first_step, values)
         else:
@@ -94,7 +97,7 @@ class RowStorage:
             self.write(array, first_row, values[1:])
 
     def fill(self, array: np.ndarray, serial: int, count: int, value: Any) -> None:
-        """Sets ``count`` <= capacity rows from ``serial`` on."""
+        """Sets ``count`` <= capacity rows, starting at ``serial``."""
         start = serial % self.capacity
         array[start : start + count] = value
         if start + count > self.capacity:
@@ -102,17 +105,17 @@ class RowStorage:
 
 
 def has_intrinsic_rewards(arrays: Mapping[str, Any]) -> bool:
-    """Whether arrays by name, as `RowStorage.arrays` gives them, hold intrinsic rewards."""
+    """Whether arrays by name, from `RowStorage.arrays`, include intrinsic rewards."""
     return _INTRINSIC in arrays
 
 
 def map_file(folder: Path, capacity: int, leaf: Leaf) -> np.ndarray:
-    """An array [capacity, ...] in a file that no folder lists and that goes with the process.
+    """[capacity, ...], an array in a file without a name, which is deleted with the process.
 
-    The space is taken at once: a full disk would otherwise kill the process at some later write.
+    Disk space is reserved now. Otherwise a full disk would kill the process at a later write.
 
     Raises:
-        OSError: If the disk has no room for it.
+        OSError: If the disk has too little room.
     """
     folder.mkdir(parents=True, exist_ok=True)
     size = max(capacity * leaf.nbytes, 1)

@@ -1,4 +1,4 @@
-"""Chunks of episodes whose every number is known, as `rlssl.rollouts.fragment` cuts them."""
+"""Chunks of episodes with known numbers, in the format of `rlssl.rollouts.fragment`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,7 +17,7 @@ ACTIONS: gym.spaces.Discrete = gym.spaces.Discrete(100)
 
 def _with_lookback(data: Any, lookback: int) -> InfiniteLookbackBuffer:
     buffer = InfiniteLookbackBuffer(data)
-    buffer.lookback = lookback  # not in the constructor, which caps it by len() of a dict
+    buffer.lookback = lookback  # the constructor would limit it to len() of a dict
     return buffer
 
 
@@ -59,13 +59,13 @@ def numbers(first: float, count: int) -> np.ndarray:
 
 
 def vector_chunk(first: float, rewards: Iterable[float], **options: Any) -> SingleAgentEpisode:
-    """A chunk that observes first, first + 1, ..."""
+    """A chunk with the observations first, first + 1, ..."""
     rewards = list(rewards)
     return chunk(numbers(first, len(rewards) + 1), rewards, **options)
 
 
 def all_steps(buffer: ReplayBuffer, **options: Any) -> dict[int, dict[str, Any]]:
-    """Index -> the sampled row of every step that can be drawn, found by drawing until all came."""
+    """Index -> the sampled row of every drawable step; draws until all steps have been drawn."""
     rows: dict[int, dict[str, Any]] = {}
     while len(rows) < len(buffer):
         batch = buffer.sample(4 * len(buffer), **options)

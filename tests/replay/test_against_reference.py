@@ -1,4 +1,4 @@
-"""The replay against lists of episodes: chunks of many lanes at random, lost ones included."""
+"""The replay against lists of episodes: random chunks of several environments, some lost."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ from tests.replay.reference import ReferenceReplay
 SHAPES = {"vector": (2,), "chw": (1, 4, 4), "hwc": (4, 4, 2)}
 AXES = {"vector": 0, "chw": 0, "hwc": 2}
 
-# What one lane does next: (lane, steps, how the chunk ends, whether it arrives, lookback).
+# The next chunk: (environment, steps, how the chunk ends, whether it arrives, lookback).
 EVENTS = st.lists(
     st.tuples(
         st.integers(0, 3),
         st.integers(1, 9),
-        st.sampled_from(["goes on", "goes on", "terminated", "truncated", "given up"]),
+        st.sampled_from(["continues", "continues", "terminated", "truncated", "abandoned"]),
         st.sampled_from([True, True, True, True, False]),
         st.integers(0, 4),
     ),
@@ -30,12 +30,12 @@ EVENTS = st.lists(
 )
 
 
-class Lane:
-    """An environment: every frame it shows is another one, every step pays another reward."""
+class FakeEnv:
+    """An environment whose frames and rewards are all different."""
 
-    def __init__(self, lane: int, kind: str, frame_stack: int) -> None:
-        self.rng = np.random.default_rng(lane)
-        self.lane, self.shape, self.padding = lane, SHAPES[kind], frame_stack - 1
+    def __init__(self, number: int, kind: str, frame_stack: int) -> None:
+        self.rng = np.random.default_rng(number)
+        self.number, self.shape, self.padding = number, SHAPES[kind], frame_stack - 1
         self.episodes = 0
         self._begin()
 
@@ -45,21 +45,21 @@ class Lane:
         self.rewards += self.rng.normal(size=length).tolist()
         self.actions += self.rng.integers(0, 100, length).tolist()
         lookback = min(lookback, start)
-        # At an episode's start fragments pad with copies of the first frame.
+        # At an episode's start, fragments pad with copies of the first frame.
         padding = max(self.padding - start, 0) if lookback == start else 0
         frames = [self.frames[0]] * padding + self.frames[start - lookback :]
         made = chunk(
             np.stack(frames),
             self.rewards[start - lookback :],
             actions=np.array(self.actions[start - lookback :], np.int32),
-            id_=f"{self.lane}-{self.episodes}",
+            id_=f"{self.number}-{self.episodes}",
             t_started=start,
             lookback=lookback,
             padding=padding,
             terminated=ends == "terminated",
             truncated=ends == "truncated",
         )
-        if ends != "goes on":
+        if ends != "continues":
             self._begin()
         return made
 
@@ -97,10 +97,10 @@ def test_same_steps_and_same_transitions(
     space = gym.spaces.Box(0, 255, SHAPES[kind], np.uint8)
     buffer = cls(capacity, space, ACTIONS, frame_stack=frame_stack, seed=0)
     reference = ReferenceReplay(capacity, frame_stack, AXES[kind])
-    lanes = [Lane(lane, kind, frame_stack) for lane in range(4)]
+    envs = [FakeEnv(number, kind, frame_stack) for number in range(4)]
     arriving = []
-    for lane, length, ends, arrives, lookback in events:
-        made = lanes[lane].chunk(length, ends, lookback)
+    for number, length, ends, arrives, lookback in events:
+        made = envs[number].chunk(length, ends, lookback)
         if arrives:
             arriving.append(made)
     for i in range(0, len(arriving), at_a_time):
@@ -117,8 +117,7 @@ def _compare(
 ) -> None:
     expected = reference.steps()
     assert len(buffer) == len(expected)
-    drawable = np.flatnonzero(buffer._rows.drawable)
-    assert set(buffer._ring.serials(drawable).tolist()) == expected.keys()
+    assert buffer.drawable_indices().tolist() == sorted(expected)
     if not expected:
         with pytest.raises(ValueError, match="nothing can be drawn"):
             buffer.sample(1, beta=1.0)
@@ -126,17 +125,17 @@ def _compare(
     options: dict[str, Any] = {"n_step": n_step, "gamma": 0.9, "beta": 0.5}
     batch = buffer.sample(8, **options, sequence_length=sequence_length)
     for row, index in enumerate(batch["indices"].tolist()):
-        story, i = expected[index]
+        part, i = expected[index]
         if sequence_length is None:
-            _same(batch, row, reference.transition(story, i, n_step, 0.9))
+            _same(batch, row, reference.transition(part, i, n_step, 0.9))
             continue
         for t in range(sequence_length):
-            there = i + t < len(story.rows) and story.rows[i + t].is_step
+            there = i + t < len(part.rows) and part.rows[i + t].is_step
             assert batch["mask"][row, t] == there
             if there:
-                _same(batch, (row, t), reference.transition(story, i + t, n_step, 0.9))
+                _same(batch, (row, t), reference.transition(part, i + t, n_step, 0.9))
             else:
-                zeros = {name: 0 for name in reference.transition(story, i, 1, 0.9)}
+                zeros = {name: 0 for name in reference.transition(part, i, 1, 0.9)}
                 _same(batch, (row, t), zeros)
 
 
@@ -156,10 +155,10 @@ def test_state_restores_to_the_same_future(
 ) -> None:
     space = gym.spaces.Box(0, 255, SHAPES["chw"], np.uint8)
     buffer, other = (cls(capacity, space, ACTIONS, frame_stack=3, seed=s) for s in (0, 1))
-    lanes = [Lane(lane, "chw", 3) for lane in range(4)]
-    chunks = [lanes[event[0]].chunk(event[1], event[2], event[4]) for event in events]
+    envs = [FakeEnv(number, "chw", 3) for number in range(4)]
+    chunks = [envs[event[0]].chunk(event[1], event[2], event[4]) for event in events]
     half = len(chunks) // 2
-    other.add(chunks[half:])  # to be forgotten
+    other.add(chunks[half:])  # set_state removes these
     buffer.add(chunks[:half])
     if len(buffer):
         indices = buffer.sample(8, beta=0.5)["indices"]

@@ -1,4 +1,4 @@
-"""Stacks as the actor saw them; nested spaces; chunks whose predecessor is missing."""
+"""Stacks equal those of the actor; nested spaces; chunks whose previous chunk is missing."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ SHAPES = [(3,), (84, 84, 1), (1, 84, 84), (7, 7, 3), (80, 7, 7), (7, 7, 80), (7,
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_stacks_are_laid_out_as_for_the_actor_and_the_encoders(shape: tuple[int, ...]) -> None:
+def test_stacks_have_the_layout_of_the_actor_and_the_encoders(shape: tuple[int, ...]) -> None:
     space = gym.spaces.Box(0, 255, shape, np.uint8)
     assert 2 * stacks_on_last_axis(space) == stacking_axis(space)
     if len(shape) == 3:
@@ -26,8 +26,8 @@ def test_stacks_are_laid_out_as_for_the_actor_and_the_encoders(shape: tuple[int,
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 6, 6), (6, 6, 2)])
-def test_observations_are_those_that_the_actor_was_given(shape: tuple[int, ...]) -> None:
-    """Fragments of two environments with soft terminations, against the stacks while acting."""
+def test_observations_equal_those_of_the_actor(shape: tuple[int, ...]) -> None:
+    """Fragments of two environments with soft terminations, against the actor's stacks."""
     space = gym.spaces.Box(0, 255, shape, np.uint8)
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (2, *shape)).astype(np.uint8)
@@ -40,7 +40,7 @@ def test_observations_are_those_that_the_actor_was_given(shape: tuple[int, ...])
     for t in range(60):
         acted_on = stack.stacked()
         frames = rng.integers(0, 256, (2, *shape)).astype(np.uint8)
-        # The reward says which step it is.
+        # The reward identifies the step.
         names = np.array([2.0 * t, 2.0 * t + 1])
         fragment.append(np.zeros(2, np.int64), names, {}, frames, np.ones(2, np.bool_))
         stack.push(frames)
@@ -73,12 +73,12 @@ def test_stack_before_the_start_repeats_the_first_frame() -> None:
     "lookback, expected",
     [
         (2, {(8, 9, 10), (9, 10, 11), (10, 11, 12)}),
-        # 8 is not known: the stack of the first step is not, either.
+        # Frame 8 is missing, so the stack of the first step is incomplete.
         (1, {(9, 10, 11), (10, 11, 12)}),
         (0, {(10, 11, 12)}),
     ],
 )
-def test_missing_predecessor_is_replaced_by_lookback_or_costs_the_incomplete_stacks(
+def test_lookback_replaces_a_missing_chunk_and_incomplete_stacks_are_not_drawn(
     lookback: int, expected: set[tuple[int, ...]]
 ) -> None:
     buffer = ReplayBuffer(20, VECTOR, ACTIONS, frame_stack=3, seed=0)
@@ -86,23 +86,23 @@ def test_missing_predecessor_is_replaced_by_lookback_or_costs_the_incomplete_sta
     buffer.add([vector_chunk(10 - lookback, rewards, t_started=10, lookback=lookback)])
     rows = list(all_steps(buffer).values())
     assert {tuple(row["obs"].tolist()) for row in rows} == expected
-    assert 0.0 not in [row["rewards"] for row in rows]  # the lookback's own steps are not drawn
+    assert 0.0 not in [row["rewards"] for row in rows]  # steps of the lookback are not drawn
 
 
 def test_gap_in_an_episode_is_never_bridged() -> None:
     buffer = ReplayBuffer(20, VECTOR, ACTIONS, seed=0)
     buffer.add([vector_chunk(0, [1, 1])])
-    buffer.add([vector_chunk(7, [1, 1], t_started=7)])  # the chunk with steps 2 to 6 was lost
+    buffer.add([vector_chunk(7, [1, 1], t_started=7)])  # steps 2 to 6 are lost
     following = {float(r["obs"][0]): float(r["new_obs"][0]) for r in all_steps(buffer).values()}
     assert following == {0: 1, 1: 2, 7: 8, 8: 9}
 
 
-def test_continuation_of_a_replaced_row_begins_anew() -> None:
+def test_chunk_starts_again_from_lookback_if_the_row_before_it_was_replaced() -> None:
     buffer = ReplayBuffer(8, VECTOR, ACTIONS, frame_stack=2, seed=0)
     buffer.add([vector_chunk(0, [1], id_="slow")])  # rows 0, 1
     buffer.add([vector_chunk(100, [1] * 6, id_="fast")])  # rows 2 to 8: row 0 is replaced
     buffer.add([vector_chunk(0, [9, 1, 1], id_="slow", t_started=1, lookback=1)])
-    # Row 1 would not survive the two new ones: rows 9 to 12 hold 0 (lookback), 1, 2, 3.
+    # The new rows would replace row 1. Rows 9 to 12 hold the frames 0 (lookback), 1, 2, 3.
     stacks = {tuple(row["obs"].tolist()) for row in all_steps(buffer).values()}
     assert stacks == {(0, 1), (1, 2), (103, 104), (104, 105)}
 
@@ -111,7 +111,7 @@ def test_chunk_longer_than_the_buffer_leaves_its_newest_rows() -> None:
     for cls in (ReplayBuffer, PrioritizedReplayBuffer):
         buffer = cls(10, VECTOR, ACTIONS, frame_stack=3, seed=0)
         buffer.add([vector_chunk(0, range(1000), terminated=True)])
-        # Rows 991 to 1000; the last has no step, the first two no complete stack.
+        # Rows 991 to 1000: the last has no step, and the first two have no complete stack.
         newest = sorted(row["rewards"] for row in all_steps(buffer, beta=1.0).values())
         assert newest == list(range(993, 1000))
 
@@ -135,7 +135,7 @@ def test_nested_observations_and_actions() -> None:
     steps = all_steps(buffer, n_step=2)
     assert len(steps) == 3
     for row in steps.values():
-        # 0 + 0.99 * 1, 1 + 0.99 * 2, and 2 alone.
+        # 0 + 0.99 * 1, 1 + 0.99 * 2, and 2.
         t = {0.99: 0, 2.98: 1, 2.0: 2}[round(float(row["rewards"]), 2)]
         _equal(row["obs"], observations[t])
         _equal(row["new_obs"], observations[min(t + 2, 3)])
@@ -156,7 +156,9 @@ def _equal(one: Any, other: Any) -> None:
         (gym.spaces.Box(-1, 1, (), np.float64), np.linspace(0, 1, 4)),
     ],
 )
-def test_plain_spaces_come_out_as_they_came_in(space: gym.Space, values: np.ndarray) -> None:
+def test_observations_of_simple_spaces_are_returned_unchanged(
+    space: gym.Space, values: np.ndarray
+) -> None:
     buffer = ReplayBuffer(9, space, ACTIONS, seed=0)
     buffer.add([chunk(values, [0, 1, 2])])
     for row in all_steps(buffer).values():

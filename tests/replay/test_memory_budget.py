@@ -1,4 +1,4 @@
-"""Bytes a step, the estimate, the refusal; and work that does not grow with an episode."""
+"""Bytes per step, the estimate, the memory check, and the cost of adding a step."""
 
 import errno
 import functools
@@ -19,15 +19,15 @@ from rlssl.replay import (
     ReplayBuffer,
     check_memory,
     estimate_bytes,
-    memory_budget,
 )
+from rlssl.replay.memory_budget import node_bytes
 from tests.replay.episodes import ACTIONS, VECTOR, assert_same_batch, chunk, vector_chunk
 
 SMALL = gym.spaces.Box(0, 255, (10, 10, 1), np.uint8)
 ATARI = gym.spaces.Box(0, 255, (84, 84, 1), np.uint8)
 
 
-def test_200_000_frames_take_a_frame_and_64_bytes_a_step() -> None:
+def test_200_000_steps_take_a_frame_and_64_bytes_each() -> None:
     steps, length = 200_000, 1000
     frames = np.zeros((length + 1, 10, 10, 1), np.uint8)
     rewards = np.zeros(length)
@@ -44,7 +44,7 @@ def test_200_000_frames_take_a_frame_and_64_bytes_a_step() -> None:
         tracemalloc.stop()
     assert len(buffer) == steps
     assert taken <= steps * (1.05 * 100 + 64)
-    # All that there is was seen, and said beforehand.
+    # The estimate equals the buffer's size, and covers the memory that was taken.
     estimate = estimate_bytes(
         rows, SMALL, gym.spaces.Discrete(6), 4, prioritized=True, intrinsic_rewards=True
     )
@@ -85,24 +85,30 @@ def test_memory_is_taken_as_rows_are_written() -> None:
     assert taken < 100e6
 
 
-def test_more_than_a_share_of_the_node_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_budget, "node_bytes", lambda: 16 * 2**30)
-    check_memory(8 * 2**30)
+def test_more_than_a_share_of_the_node_is_refused() -> None:
+    check = functools.partial(check_memory, available=16 * 2**30)
+    check(8 * 2**30)
     with pytest.raises(
         MemoryError,
         match=r"would take 8.50 GiB, more than 50 % of this node's 16.00 GiB; lower training.x",
     ):
-        check_memory(17 * 2**29, setting="training.x")
-    check_memory(17 * 2**29, share=0.6)
+        check(17 * 2**29, setting="training.x")
+    check(17 * 2**29, share=0.6)
     with pytest.raises(ValueError, match=r"share must be in \(0, 1\]; got 2"):
-        check_memory(1, share=2.0)
+        check(1, share=2.0)
+
+
+def test_memory_of_this_node_is_the_default() -> None:
+    check_memory(node_bytes(), share=1.0)
+    with pytest.raises(MemoryError, match="more than 100 % of this node"):
+        check_memory(node_bytes() + 1, share=1.0)
 
 
 @pytest.mark.parametrize(
     "membership, files, limit",
     [
         ("0::/job/step\n", {"job/memory.max": "1000", "job/step/memory.max": "max"}, 1000),
-        ("0::/job\n", {"memory.max": "3000"}, 3000),  # the container's own group is the root
+        ("0::/job\n", {"memory.max": "3000"}, 3000),  # the group of the container is the root
         (
             "5:cpu:/x\n4:memory,hugetlb:/job\n",
             {"memory/job/memory.limit_in_bytes": "2000", "x/memory.max": "1"},
@@ -112,7 +118,6 @@ def test_more_than_a_share_of_the_node_is_refused(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_limits_of_control_groups_count(
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     membership: str,
     files: dict[str, str],
@@ -124,19 +129,18 @@ def test_limits_of_control_groups_count(
         path = tmp_path / "cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
-    monkeypatch.setattr(memory_budget, "_PROC", tmp_path)
-    monkeypatch.setattr(memory_budget, "_CGROUPS", tmp_path / "cgroup")
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert memory_budget.node_bytes() == (physical if limit is None else limit)
+    found = node_bytes(proc=tmp_path, cgroups=tmp_path / "cgroup")
+    assert found == (physical if limit is None else limit)
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:
-    """[rows, bytes]: rows that were never written may hold NaNs, which equal nothing."""
+    """[rows, bytes]; as bytes, because unwritten rows may hold NaN, which equals nothing."""
     return np.ascontiguousarray(array).view(np.uint8).reshape(len(array), -1)
 
 
 def _lines_run(function: Callable[[], object]) -> int:
-    """Lines of Python that run in this repository's replay."""
+    """Number of lines of Python of rlssl.replay that run in ``function``."""
     lines = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -172,19 +176,19 @@ def test_adding_a_step_costs_the_same_whatever_the_length_of_its_episode(
         changed = np.zeros(20_000, np.bool_)
         for name, array in buffer._arrays().items():
             changed |= (_bytes(array) != _bytes(before[name])).any(axis=1)
-        # The row that waited for its step, and the one with the new frame.
+        # The row that gets its step, and the row with the new frame.
         assert np.flatnonzero(changed).tolist() == [length, length + 1]
         costs.append((lines, taken))
-    _, short, long = costs  # what is done for the first time does more
+    _, short, long = costs  # the first call does more
     assert short[0] == long[0] > 10
-    assert abs(short[1] - long[1]) < 4096  # of a copy of the episode: 40,000 bytes more
+    assert abs(short[1] - long[1]) < 4096  # a copy of the episode would take 40,000 bytes more
 
 
-def test_dead_lanes_are_forgotten() -> None:
+def test_episodes_that_never_end_are_removed() -> None:
     buffer = ReplayBuffer(20, VECTOR, ACTIONS)
-    for i in range(1000):  # runners that die after a step, each
+    for i in range(1000):  # each episode ends with the death of its runner
         buffer.add([vector_chunk(0, [1], id_=f"{i}")])
-    assert len(buffer._ring.open) < 100
+    assert 0 < buffer.num_open_episodes < 100
 
 
 def test_frames_in_a_file_give_the_same_batches(tmp_path: Path) -> None:
@@ -197,11 +201,11 @@ def test_frames_in_a_file_give_the_same_batches(tmp_path: Path) -> None:
             buffer.add([chunk(frames, [i] * 10, id_=f"{i}", truncated=True)])
         batches.append(buffer.sample(32, n_step=3))
     assert_same_batch(*batches)
-    # No file is left behind, not even by a process that is killed.
+    # The files have no names, so even a killed process leaves none.
     assert list((tmp_path / "frames").iterdir()) == []
 
 
-def test_full_disk_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_an_error_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(descriptor: int, offset: int, size: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""n-step returns by hand at every kind of end; gamma is 0.5, so that all numbers are exact."""
+"""n-step returns by hand at every kind of end; gamma is 0.5, so all numbers are exact."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tests.replay.episodes import ACTIONS, VECTOR, all_steps, vector_chunk
 
 
 def _steps(buffer: ReplayBuffer, n_step: int = 3, gamma: float = 0.5) -> dict[float, Any]:
-    """First observation -> transition, of all steps."""
+    """First observation of each step -> its transition."""
     rows = all_steps(buffer, n_step=n_step, gamma=gamma)
     return {float(row["obs"][0]): row for row in rows.values()}
 
@@ -36,10 +36,10 @@ def buffer() -> ReplayBuffer:
 def test_termination_ends_the_window_and_the_bootstrap(buffer: ReplayBuffer) -> None:
     buffer.add([vector_chunk(10, [1, 2, 4, 8], terminated=True)])
     steps = _steps(buffer)
-    assert steps.keys() == {10, 11, 12, 13}  # the tail is drawn, too
-    # 1 + 2/2 + 4/4 = 3; three steps on is 13; 0.5^3 = 0.125.
+    assert steps.keys() == {10, 11, 12, 13}  # the last steps can be drawn too
+    # 1 + 2/2 + 4/4 = 3; three steps later is 13; 0.5^3 = 0.125.
     assert _summary(steps[10]) == (3.0, 13.0, 3, 0.125, False, False)
-    # 2 + 4/2 + 8/4 = 6; the third step terminates: nothing to add.
+    # 2 + 4/2 + 8/4 = 6; the third step terminates, so the discount is 0.
     assert _summary(steps[11]) == (6.0, 14.0, 3, 0.0, True, False)
     # 4 + 8/2 = 8; two steps are left.
     assert _summary(steps[12]) == (8.0, 14.0, 2, 0.0, True, False)
@@ -50,15 +50,15 @@ def test_truncation_ends_the_window_but_not_the_bootstrap(buffer: ReplayBuffer) 
     buffer.add([vector_chunk(10, [1, 2, 4], truncated=True)])
     steps = _steps(buffer)
     assert _summary(steps[10]) == (3.0, 13.0, 3, 0.125, False, True)
-    # 2 + 4/2 = 4, and the value of the true last observation, 13, two steps on: 0.5^2 = 0.25.
+    # 2 + 4/2 = 4, plus the value of the last observation, 13, two steps later: 0.5^2 = 0.25.
     assert _summary(steps[11]) == (4.0, 13.0, 2, 0.25, False, True)
     assert _summary(steps[12]) == (4.0, 13.0, 1, 0.5, False, True)
 
 
-def test_soft_termination_lets_nothing_through_to_the_next_learning_episode(
+def test_window_does_not_cross_a_soft_termination(
     buffer: ReplayBuffer,
 ) -> None:
-    # A life is lost at 12, the game goes on: 12 is the end of one and the start of the other.
+    # A life is lost at 12: this frame ends one learning episode and starts the next.
     buffer.add(
         [
             vector_chunk(10, [1, 2], id_="life 1", terminated=True),
@@ -78,13 +78,13 @@ def test_unfinished_episode_bootstraps_from_its_newest_observation(buffer: Repla
     buffer.add([vector_chunk(13, [8, 16], t_started=3)])
     steps = _steps(buffer)
     assert steps.keys() == {10, 11, 12, 13, 14}
-    # 4 + 8/2 + 16/4 = 12: the window now reaches into the chunk that continues it.
+    # 4 + 8/2 + 16/4 = 12: the window now reaches into the next chunk.
     assert _summary(steps[12]) == (12.0, 15.0, 3, 0.125, False, False)
 
 
 def test_termination_on_the_last_step_of_the_window(buffer: ReplayBuffer) -> None:
-    # T - t = n: the window ends exactly with the episode. T - t = n + 1: one step before its end;
-    # the observation after it is no terminal one, so the bootstrap stays (Kaixhin drops it).
+    # T - t = n: the window ends with the episode. T - t = n + 1: the window ends one step earlier.
+    # The observation after it is not terminal, so the bootstrap stays (Kaixhin's code drops it).
     buffer.add([vector_chunk(10, [1, 1, 1, 1], terminated=True)])
     steps = _steps(buffer)
     assert _summary(steps[11])[2:5] == (3, 0.0, True)
@@ -92,7 +92,7 @@ def test_termination_on_the_last_step_of_the_window(buffer: ReplayBuffer) -> Non
 
 
 def test_long_windows_of_short_episodes_end(buffer: ReplayBuffer) -> None:
-    # RLlib's buffer does not return from this one, or drops the starts 11 to 29.
+    # RLlib's buffer hangs here, or never draws the steps 11 to 29.
     buffer.add([vector_chunk(0, [1] * 30, terminated=True)])
     steps = _steps(buffer, n_step=20, gamma=1.0)
     assert sorted(steps) == list(range(30))
@@ -117,7 +117,7 @@ def test_without_intrinsic_rewards_there_is_no_such_column(buffer: ReplayBuffer)
     assert "intrinsic_rewards" not in buffer.sample(1)
 
 
-def test_sequences_stop_at_the_end_and_hold_zeros_behind_it(buffer: ReplayBuffer) -> None:
+def test_sequences_stop_at_the_end_and_hold_zeros_after_it(buffer: ReplayBuffer) -> None:
     buffer.add([vector_chunk(10, [1, 2, 4], truncated=True), vector_chunk(50, [8], id_="other")])
     rows = all_steps(buffer, sequence_length=3, gamma=0.5)
     by_start = {float(row["obs"][0, 0]): row for row in rows.values()}
@@ -151,17 +151,17 @@ def test_shapes_and_types_of_a_batch(buffer: ReplayBuffer) -> None:
     }
 
 
-def test_what_was_drawn_is_gathered_again_with_another_number_of_steps() -> None:
+def test_drawn_steps_are_gathered_again_with_another_n_step() -> None:
     buffer = ReplayBuffer(12, VECTOR, ACTIONS, seed=0)
     buffer.add([vector_chunk(0, range(100, 108), terminated=True)])
     batch = buffer.sample(20, n_step=3, gamma=0.5)
     single = buffer.gather(batch["indices"])
     t = batch[Columns.OBS][:, 0]
-    # Step t observes t, then t + 1, and gives 100 + t.
+    # Step t has the observations t and t + 1, and the reward 100 + t.
     np.testing.assert_array_equal(single[Columns.OBS][:, 0], t)
     np.testing.assert_array_equal(single[Columns.NEXT_OBS][:, 0], t + 1)
     np.testing.assert_array_equal(single[Columns.REWARDS], 100 + t)
-    # 9 rows of 12 are taken; 12 more replace them all.
+    # 9 of 12 rows are in use; 12 new rows replace them all.
     buffer.add([vector_chunk(0, range(100, 111), terminated=True, id_="other")])
     with pytest.raises(ValueError, match="are gone"):
         buffer.gather(batch["indices"])

@@ -1,4 +1,4 @@
-"""The prefetcher: order, errors, the end, and results that do not depend on timing."""
+"""The prefetcher: order, errors, closing, and results that do not depend on timing."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from tests.replay.episodes import ACTIONS, VECTOR, assert_same_batch, vector_chu
 
 
 class Counter:
-    """Gives 1, 2, 3, ..."""
+    """Returns 1, 2, 3, ..."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -44,7 +44,7 @@ def test_results_come_in_order_from_one_other_thread() -> None:
 def test_depth_results_are_kept_ready_and_no_more(depth: int) -> None:
     make = Counter()
     with Prefetcher(make, depth=depth) as results:
-        assert make.calls == 0  # nothing is drawn before anything is asked for
+        assert make.calls == 0  # no call before the first get()
         results.get()
         _until(lambda: make.calls == depth + 1)
         with results.paused():
@@ -54,12 +54,12 @@ def test_depth_results_are_kept_ready_and_no_more(depth: int) -> None:
         _until(lambda: make.calls == depth + 2)
 
 
-def test_nothing_is_made_while_paused() -> None:
+def test_no_call_runs_while_paused() -> None:
     make = Counter()
     with Prefetcher(make, depth=2) as results:
         results.get()
         with results.paused():
-            assert make.calls == 3  # all that was asked for
+            assert make.calls == 3  # all requested calls
             results.get()
             results.get()
             time.sleep(0.05)
@@ -69,7 +69,7 @@ def test_nothing_is_made_while_paused() -> None:
         assert results.get() == 4
 
 
-def test_errors_reach_the_consumer_when_their_turn_comes() -> None:
+def test_errors_reach_the_consumer_in_order() -> None:
     make = Counter()
 
     def fail_at_3() -> int:
@@ -82,11 +82,16 @@ def test_errors_reach_the_consumer_when_their_turn_comes() -> None:
         for _ in range(2):
             with pytest.raises(ZeroDivisionError, match="the third"):
                 results.get()
-        with results.paused():  # does not wait for what will never come
+        with results.paused():  # does not wait for calls that will never run
             pass
 
 
+def _threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "prefetcher"]
+
+
 def test_close_ends_the_thread_and_a_waiting_consumer() -> None:
+    before = _threads()
     entered, release = threading.Event(), threading.Event()
 
     def produce() -> bool:
@@ -104,16 +109,16 @@ def test_close_ends_the_thread_and_a_waiting_consumer() -> None:
 
     consumer = threading.Thread(target=consume)
     consumer.start()
-    _until(lambda: results._wanted == 2)
-    assert entered.wait(20)
+    assert entered.wait(20)  # requested by get(), which now waits
+    (thread,) = set(_threads()) - set(before)
     closer = threading.Thread(target=results.close)
     closer.start()
     consumer.join(20)
     assert str(errors[0]) == "the prefetcher is closed."
-    assert results._thread.is_alive()  # inside the call, which cannot be interrupted
+    assert thread.is_alive()  # inside the call, which cannot be interrupted
     release.set()
     closer.join(20)
-    assert not results._thread.is_alive()
+    assert not closer.is_alive() and not thread.is_alive()
     results.close()
     with pytest.raises(RuntimeError, match="closed"):
         results.get()
@@ -125,7 +130,7 @@ def test_depth_must_be_positive() -> None:
 
 
 def _train(delays: list[float], *, depth: int = 2, flush_at: int | None = None) -> tuple[Any, Any]:
-    """20 updates with new steps and priorities in between; returns batches and buffer."""
+    """Makes 20 updates with new steps and priorities; returns batches and buffer."""
     buffer = PrioritizedReplayBuffer(60, VECTOR, ACTIONS, seed=0)
     buffer.add([vector_chunk(0, [1.0] * 10)])
     pause = iter(delays * 100)
@@ -165,13 +170,13 @@ def test_batches_are_drawn_exactly_depth_updates_ahead() -> None:
             known.append(prefetched.get())
             with prefetched.paused():
                 buffer.add([vector_chunk(i, [1.0], t_started=i)])
-    # One step is added after each get. Batch 3 is asked for at the first get, before that step.
+    # One step is added after each get. The first get requests batch 3, before that step.
     assert known == [1, 1, 1, 2, 3, 4, 5, 6]
 
 
-def test_flushed_at_a_checkpoint_the_restored_run_goes_on_the_same() -> None:
-    going_on = _train([0.0], flush_at=9)[0]
-    state, after = going_on[10], going_on[11:]
+def test_restored_run_equals_the_run_that_was_flushed_at_the_checkpoint() -> None:
+    continuing = _train([0.0], flush_at=9)[0]
+    state, after = continuing[10], continuing[11:]
     buffer = PrioritizedReplayBuffer(60, VECTOR, ACTIONS, seed=1)
     buffer.set_state(state)
     with Prefetcher(lambda: buffer.sample(8, beta=0.5, n_step=3)) as prefetched:

@@ -1,4 +1,4 @@
-"""What is refused, by what name; and that nothing was added then."""
+"""Refused arguments: the message names them, and nothing is added."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def test_impossible_priorities(arguments: dict[str, Any], message: str) -> None:
 
 
 def _one_more(part: str) -> SingleAgentEpisode:
-    """A chunk with one more observation, action or reward than it should have."""
+    """A chunk with one observation, action or reward too many."""
     made = chunk(numbers(0, 3), [1, 2])
     buffer = getattr(made, part)
     buffer.data = np.concatenate([buffer.data, buffer.data[-1:]])
@@ -84,15 +84,15 @@ def test_float_images_do_not_fit_a_uint8_space() -> None:
         buffer.add([chunk(np.zeros((3, 4, 4, 1), np.float32), [1, 2])])
 
 
-def test_stacks_in_place_of_frames_do_not_fit() -> None:
+def test_stacks_instead_of_frames_do_not_fit() -> None:
     buffer = ReplayBuffer(10, IMAGE, ACTIONS, frame_stack=4)
-    with pytest.raises(ValueError, match=r"have shape \(4, 4, 4\) a step; .* says \(4, 4, 1\)"):
+    with pytest.raises(ValueError, match=r"have shape \(4, 4, 4\) per step; .* says \(4, 4, 1\)"):
         buffer.add([chunk(np.zeros((3, 4, 4, 4), np.uint8), [1, 2])])
 
 
-def test_nesting_must_be_that_of_the_space() -> None:
+def test_data_must_be_nested_like_the_space() -> None:
     buffer = ReplayBuffer(10, gym.spaces.Dict({"x": VECTOR}), ACTIONS)
-    with pytest.raises(ValueError, match="are not nested as observation_space is"):
+    with pytest.raises(ValueError, match="are not nested like observation_space"):
         buffer.add([chunk({"y": numbers(0, 3)}, [1, 2])])
     with pytest.raises(
         ValueError, match=r"observations of episode .* must be numpy arrays; got dict"
@@ -100,7 +100,7 @@ def test_nesting_must_be_that_of_the_space() -> None:
         ReplayBuffer(10, VECTOR, ACTIONS).add([chunk({"x": numbers(0, 3)}, [1, 2])])
 
 
-def test_episodes_of_lists_are_told_what_to_call(buffer: ReplayBuffer) -> None:
+def test_error_for_episodes_of_lists_names_to_numpy(buffer: ReplayBuffer) -> None:
     episode = SingleAgentEpisode(
         observations=[[0.0], [1.0]], actions=[0], rewards=[1.0], len_lookback_buffer=0
     )
@@ -115,18 +115,18 @@ def test_chunks_without_steps_are_ignored(buffer: ReplayBuffer) -> None:
 
 def test_intrinsic_rewards_for_some_steps_only(buffer: ReplayBuffer) -> None:
     buffer.add([vector_chunk(0, [1, 1])], [np.ones(2)])
-    with pytest.raises(ValueError, match="were given for the steps before"):
+    with pytest.raises(ValueError, match="were given for earlier steps"):
         buffer.add([vector_chunk(2, [1], t_started=2)])
     other = ReplayBuffer(10, VECTOR, ACTIONS)
     other.add([vector_chunk(0, [1, 1])])
-    with pytest.raises(ValueError, match="were not given for the steps before"):
+    with pytest.raises(ValueError, match="were not given for earlier steps"):
         other.add([vector_chunk(2, [1], t_started=2)], [np.ones(1)])
 
 
 @pytest.mark.parametrize(
     "bonuses, message",
     [
-        ([], "one array an episode, 1; got 0"),
+        ([], "one array per episode, 1; got 0"),
         ([np.ones(3)], r"must have shape \(2,\); got \(3,\)"),
         (
             [np.array([1, np.inf])],
@@ -140,7 +140,7 @@ def test_intrinsic_rewards_that_do_not_fit(
     with pytest.raises(ValueError, match=message):
         buffer.add([vector_chunk(0, [1, 1], id_="bad")], bonuses)
     assert buffer.num_rows == 0
-    buffer.add([vector_chunk(0, [1, 1])])  # still open which it will be
+    buffer.add([vector_chunk(0, [1, 1])])  # both are still possible: with or without them
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,11 @@ def test_intrinsic_rewards_that_do_not_fit(
         ({"n_step": 0}, "n_step must be >= 1; got 0"),
         ({"sequence_length": 0}, "sequence_length must be >= 1; got 0"),
         ({"gamma": 1.1}, r"gamma must be in \[0, 1\]; got 1.1"),
-        ({"beta": None}, "beta must be given to sample from a prioritised buffer.*annealed_beta"),
-        ({"beta": -0.1}, "beta must be given .*>= 0; got -0.1"),
+        (
+            {"beta": None},
+            "beta must be a number >= 0 .* prioritized buffer; got None.*annealed_beta",
+        ),
+        ({"beta": -0.1}, "beta must be a number >= 0 .*; got -0.1"),
     ],
 )
 def test_impossible_samples(buffer: ReplayBuffer, options: dict[str, Any], message: str) -> None:
@@ -162,7 +165,7 @@ def test_impossible_samples(buffer: ReplayBuffer, options: dict[str, Any], messa
 
 
 def test_nothing_can_be_drawn_from_an_empty_buffer(buffer: ReplayBuffer) -> None:
-    with pytest.raises(ValueError, match="nothing can be drawn: of 0 steps added"):
+    with pytest.raises(ValueError, match="nothing can be drawn: 0 steps were added"):
         buffer.sample(1, beta=1.0)
 
 
@@ -172,13 +175,13 @@ def test_nothing_can_be_drawn_from_an_empty_buffer(buffer: ReplayBuffer) -> None
     [
         ([0, 1], [1.0, np.nan], "priorities must be finite.*got nan at position 1, for index 1"),
         ([0, 1], [-1.0, 1.0], "priorities must be .*>= 0; got -1.0 at position 0"),
-        ([0, 9], [1.0, 1.0], "index 9 was never given out"),
-        ([-1], [1.0], "index -1 was never given out"),
+        ([0, 9], [1.0, 1.0], "index 9 was never drawn"),
+        ([-1], [1.0], "index -1 was never drawn"),
         ([0], [1.0, 1.0], r"indices must be integers \[B\] and priorities \[B\]"),
         ([0.0], [1.0], "indices must be integers"),
     ],
 )
-def test_priorities_that_are_none(
+def test_impossible_priority_updates(
     cls: type[ReplayBuffer], indices: list[float], priorities: list[float], message: str
 ) -> None:
     buffer = cls(10, VECTOR, ACTIONS, seed=0)

@@ -1,4 +1,4 @@
-"""Saved and restored: the next 100 batches are equal, and what is damaged is refused."""
+"""Save and restore: the next 100 batches are equal, and damaged files are refused."""
 
 import json
 import pickle
@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer, saving
+from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer
 from tests.replay.episodes import ACTIONS, VECTOR, assert_same_batch, chunk, vector_chunk
 
 IMAGE = gym.spaces.Box(0, 255, (6, 6, 1), np.uint8)
@@ -17,13 +17,13 @@ KINDS: list[type[ReplayBuffer]] = [ReplayBuffer, PrioritizedReplayBuffer]
 
 
 def _chunks(count: int, start: int = 0) -> list[Any]:
-    """Of three lanes, interleaved; a lane's episode ends after four chunks of 5 steps."""
+    """Interleaved chunks of three environments; episodes end after four chunks of 5 steps."""
     made = []
     for i in range(start, start + count):
-        lane, turn = i % 3, i // 3
+        env, turn = i % 3, i // 3
         t = turn % 4 * 5
         rng = np.random.default_rng(i)
-        # The first frame is the last one of the chunk before.
+        # The first frame is the last frame of the previous chunk.
         first = np.random.default_rng(i - 3).integers(0, 256, (6, 6, 6, 1))[-1:] if t else None
         frames = rng.integers(0, 256, (6, 6, 6, 1))
         if first is not None:
@@ -32,7 +32,7 @@ def _chunks(count: int, start: int = 0) -> list[Any]:
             chunk(
                 frames.astype(np.uint8),
                 rng.normal(size=5),
-                id_=f"{lane}-{turn // 4}",
+                id_=f"{env}-{turn // 4}",
                 t_started=t,
                 terminated=t == 15,
             )
@@ -51,8 +51,8 @@ def _filled(cls: type[ReplayBuffer], chunks: int, seed: int = 0, **options: Any)
     return buffer
 
 
-def _go_on(buffer: ReplayBuffer, chunks: int) -> list[dict[str, Any]]:
-    """100 batches with new steps and priorities between them."""
+def _continue(buffer: ReplayBuffer, chunks: int) -> list[dict[str, Any]]:
+    """Draws 100 batches, with new steps and priorities in between."""
     batches = []
     for i in range(100):
         batches.append(buffer.sample(16, n_step=3, beta=0.5, sequence_length=2 if i % 2 else None))
@@ -64,35 +64,36 @@ def _go_on(buffer: ReplayBuffer, chunks: int) -> list[dict[str, Any]]:
 
 @pytest.fixture(params=[(None, 8), (None, 40), ("mapped", 40)], ids=["partly", "wrapped", "mapped"])
 def way(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, Any], int]:
-    """Options of the buffers, and chunks to fill them with: 8 of about 5 rows, or 40."""
+    """Options of the buffers, and number of chunks to add: 8 or 40, about 5 rows each."""
     where, chunks = request.param
     return {"storage_path": tmp_path / where if where else None}, chunks
 
 
 @pytest.mark.parametrize("cls", KINDS)
-@pytest.mark.parametrize("rows_in_a_piece", [7, 10**6])
+@pytest.mark.parametrize("piece_bytes, is_cut", [(500, True), (2**24, False)])
 def test_next_100_batches_are_equal(
     cls: type[ReplayBuffer],
     way: tuple[dict[str, Any], int],
-    rows_in_a_piece: int,
+    piece_bytes: int,
+    is_cut: bool,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options, chunks = way
-    monkeypatch.setattr(saving, "_rows_in_a_piece", lambda rows: rows_in_a_piece)
     buffer = _filled(cls, chunks, **options)
     assert (buffer.num_rows == 100) == (chunks == 40)
-    buffer.save(tmp_path / "saved")
+    buffer.save(tmp_path / "saved", piece_bytes=piece_bytes)
+    # A row takes about 65 bytes. A ring that has wrapped around takes at least two files.
+    assert (len(list((tmp_path / "saved").glob("rows_*"))) > 5) == is_cut
     state = buffer.get_state()
-    # Saving twice, and into a buffer that has lived, changes nothing.
-    buffer.save(tmp_path / "saved")
+    # Saving twice changes nothing, and the restored buffers may have held other rows.
+    buffer.save(tmp_path / "saved", piece_bytes=piece_bytes)
     from_folder = _filled(cls, 3, seed=5, **options)
     from_folder.restore(tmp_path / "saved")
     from_state = _filled(cls, 50, seed=6, **options)
     from_state.set_state(state)
-    expected = _go_on(buffer, chunks)
+    expected = _continue(buffer, chunks)
     for other in (from_folder, from_state):
-        for one, two in zip(expected, _go_on(other, chunks), strict=True):
+        for one, two in zip(expected, _continue(other, chunks), strict=True):
             assert_same_batch(one, two)
         assert (other.num_added, len(other)) == (buffer.num_added, len(buffer))
 
@@ -138,7 +139,7 @@ def test_only_rows_in_use_are_written_and_no_pickle(tmp_path: Path) -> None:
         (PrioritizedReplayBuffer, {}, "has kind uniform, this one has prioritized"),
     ],
 )
-def test_another_buffer_is_refused_and_stays_as_it_was(
+def test_state_of_another_buffer_is_refused_and_changes_nothing(
     cls: type[ReplayBuffer], change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     given: dict[str, Any] = {
@@ -193,7 +194,7 @@ def test_format_of_the_future_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dies_in", ["_write_arrays", "_replace", "flush"])
-def test_what_was_saved_before_survives_a_death_while_saving(
+def test_older_save_survives_a_death_while_saving(
     dies_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     buffer = _filled(ReplayBuffer, 8)
@@ -212,13 +213,13 @@ def test_what_was_saved_before_survives_a_death_while_saving(
     other.restore(tmp_path / "saved")
     for key, array in other.get_state().items():
         np.testing.assert_array_equal(array, expected[key])
-    buffer.save(tmp_path / "saved")  # and the next one goes through
+    buffer.save(tmp_path / "saved")  # the next save works
     other.restore(tmp_path / "saved")
     assert other.num_added == buffer.num_added
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
 
 
-def test_killed_between_the_two_renames(tmp_path: Path) -> None:
+def test_older_save_is_found_after_a_death_between_the_two_renames(tmp_path: Path) -> None:
     buffer = _filled(ReplayBuffer, 8)
     buffer.save(tmp_path / "saved")
     (tmp_path / "saved").rename(tmp_path / ".saved.replaced")
@@ -231,6 +232,6 @@ def test_state_is_a_copy() -> None:
     buffer = _filled(ReplayBuffer, 8)
     state = buffer.get_state()
     before = {key: array.copy() for key, array in state.items()}
-    _go_on(buffer, 8)
+    _continue(buffer, 8)
     for key, array in state.items():
         np.testing.assert_array_equal(array, before[key])
