@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from rlssl.algorithms.common.settings import ByInput, TrainingSettings
 from rlssl.registry import ALGORITHMS
 
@@ -44,13 +46,11 @@ def _shown(default: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float) and abs(value) >= 1_000:
+    """As a spec file has it; large numbers with separators, words as code."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1_000:
         return f"{value:,}"
-    return f"`{value}`" if isinstance(value, str) else str(value)
+    text = yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+    return f"`{text}`" if isinstance(value, str | dict) else text
 
 
 def main(docs: Path) -> None:
