@@ -1,7 +1,7 @@
-"""Reads finished runs and says what they show: statistics, tables, curves.
+"""Analyzes finished runs: statistics, tables, learning curves.
 
-Files in, numbers out. Nothing here imports Ray, torch or the training code, so that results can be
-analysed on a machine that could not have produced them.
+It imports neither Ray nor torch nor the training code, so that results can be analyzed on a machine
+that cannot train.
 """
 
 from rlssl.analysis.curves import plot_learning_curves

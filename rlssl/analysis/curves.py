@@ -1,4 +1,4 @@
-"""Learning curves: the return against env steps, a mean and an interval per variant."""
+"""Learning curves: return over env steps, with mean and confidence interval of each variant."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,23 +14,24 @@ from rlssl.analysis.table import CONFIDENCE, FINAL_EPISODES, group_by_variant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FloatArray = NDArray[np.float64]
 
-# Okabe and Ito's palette without its yellow: told apart by colour-blind readers and on paper.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# The palette of Okabe and Ito without yellow: color-blind readers and printers can distinguish it.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _NUM_POINTS = 200
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """A variant's return against env steps.
+    """A variant's return over env steps.
 
     Args:
-        env_steps: [num_points], rising, where every seed has finished episodes.
-        mean: [num_points], over seeds of each seed's running mean return.
+        env_steps: [num_points], increasing; the range in which every seed has finished episodes.
+        mean: [num_points], mean over seeds of each seed's running mean return.
         low: [num_points], lower end of the interval over seeds; None with one seed.
-        high: [num_points], upper end; None with one seed.
+        high: [num_points], upper end of the interval over seeds; None with one seed.
     """
 
     env_steps: FloatArray
@@ -42,40 +43,64 @@ class LearningCurve:
 def plot_learning_curves(
     trials: Sequence[Trial], path: str | Path, *, title: str | None = None
 ) -> Path:
-    """Draws every variant's mean return over seeds, with its interval, as a PNG.
-
-    The vertical axis spans the means and the seeds; an interval over two or three seeds can be many
-    times wider, and is cut off there.
+    """Saves a PNG with every variant's mean return over seeds and its interval.
 
     Args:
-        trials: Of one or several sweeps. A variant in which a seed never finished an episode has no
-            curve, and the legend says so.
-        path: The picture; its folder must exist.
-        title: Above the axes; None takes the algorithm and environment of the first spec.
+        trials: As in ``learning_curves_figure``.
+        path: Path of the PNG; its folder must exist.
+        title: As in ``learning_curves_figure``.
 
     Returns:
         The absolute path.
 
     Raises:
         ValueError: If there are no trials.
-        ModuleNotFoundError: If matplotlib is missing, naming the extra to install.
+        ModuleNotFoundError: If matplotlib is missing; names the extra to install.
+
+    Example:
+        >>> from rlssl.analysis import read_sweep
+        >>> trials = read_sweep("results/quickstart")  # doctest: +SKIP
+        >>> plot_learning_curves(trials, "curves.png")  # doctest: +SKIP
+        PosixPath('/home/me/curves.png')
+    """
+    figure = learning_curves_figure(trials, title=title)
+    target = Path(path).resolve()
+    figure.savefig(target, format="png", dpi=150)  # the backend Agg needs no display
+    return target
+
+
+def learning_curves_figure(trials: Sequence[Trial], *, title: str | None = None) -> "Figure":
+    """Draws every variant's mean return over seeds and its interval.
+
+    The vertical axis covers the means and the single seeds. An interval over two or three seeds can
+    be many times wider; it is cut off at the axis limits.
+
+    Args:
+        trials: Trials of one or several sweeps. A variant has no curve if one of its seeds never
+            finished an episode; the legend says so.
+        title: Title above the axes; None: algorithm and environment of the first spec.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: If there are no trials.
+        ModuleNotFoundError: If matplotlib is missing; names the extra to install.
     """
     if not trials:
         raise ValueError("trials must not be empty: there is nothing to draw.")
     try:
-        from matplotlib.figure import Figure  # not pyplot: that would change the user's backend
+        from matplotlib.figure import Figure  # not pyplot, which would change the user's backend
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "drawing curves needs matplotlib: pip install 'rlssl[report]'", name=error.name
+            "learning curves need matplotlib: pip install 'rlssl[report]'", name=error.name
         ) from error
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     _draw_variants(axes, trials)
-    _finish(axes, title if title is not None else _default_title(trials[0]))
-    target = Path(path).resolve()
-    figure.savefig(target, format="png", dpi=150)  # Agg: needs no display
-    return target
+    _add_labels(axes, title if title is not None else _default_title(trials[0]))
+    return figure
 
 
 def learning_curve(
@@ -83,17 +108,24 @@ def learning_curve(
 ) -> LearningCurve | None:
     """Averages the seeds of one variant on a common grid of env steps.
 
-    A seed's curve is the mean return of its last ``window`` finished episodes (of all, until there
-    are as many), joined by straight lines. The grid covers the env steps where every seed has one,
-    so that no part of the mean rests on fewer seeds than another.
+    A seed's curve is the running mean return of ``running_mean_return``, with straight lines
+    between its points. The grid covers the env steps where every seed has a curve, so that every
+    point is a mean over all seeds.
 
     Args:
-        trials: The seeds of one variant.
-        window: Episodes of the running mean.
-        num_points: Points of the grid.
+        trials: The trials of one variant, which differ in the seed.
+        window: Number of episodes in the running mean.
+        num_points: Number of points of the grid.
 
     Returns:
-        The curve; None if a seed has no finished episode, or no env steps are common to all.
+        The curve; None if a seed has no finished episode, or the seeds share no env steps.
+
+    Example:
+        >>> zeros = np.zeros(2)
+        >>> episodes = Episodes(np.array([0.0, 100.0]), np.array([0.0, 10.0]), zeros, zeros)
+        >>> trial = Trial(Path("a"), {}, {}, 0, "", [], episodes)
+        >>> learning_curve([trial], window=1, num_points=3).mean
+        array([ 0.,  5., 10.])
     """
     if any(len(trial.episodes) == 0 for trial in trials):
         return None
@@ -114,18 +146,27 @@ def learning_curve(
 def running_mean_return(
     episodes: Episodes, *, window: int = FINAL_EPISODES
 ) -> tuple[FloatArray, FloatArray]:
-    """Mean return of the last ``window`` episodes, at the env steps at which an episode ended.
+    """Mean return of the last ``window`` episodes, at each env step at which an episode ended.
 
     Args:
-        episodes: Of one trial, at least one. Rows of several env runners may be out of order.
-        window: Episodes averaged; the first points average as many as there are. >= 1.
+        episodes: Episodes of one trial, at least one. Several EnvRunners may write them out of
+            order.
+        window: Number of episodes to average, >= 1. The first points average all episodes so far.
 
     Returns:
-        [num_points] env steps, strictly rising, and [num_points] returns. Episodes that ended at
-        the same env step make one point.
+        [num_points] env steps, strictly increasing, and [num_points] returns. Episodes that ended
+        at the same env step give one point.
 
     Raises:
         ValueError: If ``window`` is less than 1.
+
+    Example:
+        The returns 1, (1 + 3) / 2 and (3 + 8) / 2:
+
+        >>> zeros = np.zeros(3)
+        >>> episodes = Episodes(np.array([10.0, 20, 30]), np.array([1.0, 3, 8]), zeros, zeros)
+        >>> running_mean_return(episodes, window=2)
+        (array([10., 20., 30.]), array([1. , 2. , 5.5]))
     """
     if window < 1:
         raise ValueError(f"window must be >= 1; got {window}.")
@@ -142,33 +183,33 @@ def running_mean_return(
 def _draw_variants(axes: "Axes", trials: Sequence[Trial]) -> None:
     curves = []
     for index, (label, group) in enumerate(group_by_variant(trials).items()):
-        colour = _COLOURS[index % len(_COLOURS)]
-        curves.append((colour, _draw_lines(axes, label, group, colour)))
-    limits = axes.get_ylim()  # of the lines alone
-    for colour, curve in curves:
+        color = _COLORS[index % len(_COLORS)]
+        curves.append((color, _draw_lines(axes, label, group, color)))
+    limits = axes.get_ylim()  # the limits of the lines, before the bands are drawn
+    for color, curve in curves:
         if curve is not None and curve.low is not None and curve.high is not None:
             band = (curve.env_steps, curve.low, curve.high)
-            axes.fill_between(*band, color=colour, alpha=0.15, linewidth=0)
+            axes.fill_between(*band, color=color, alpha=0.15, linewidth=0)
     axes.set_ylim(limits)
 
 
 def _draw_lines(
-    axes: "Axes", label: str, trials: Sequence[Trial], colour: str
+    axes: "Axes", label: str, trials: Sequence[Trial], color: str
 ) -> LearningCurve | None:
-    """Draws the mean, and thinly each seed."""
+    """Draws the mean as a thick line, and each seed as a thin line."""
     curve = learning_curve(trials)
     seeds = "1 seed" if len(trials) == 1 else f"{len(trials)} seeds"
     if curve is None:
-        axes.plot([], [], color=colour, label=f"{label} ({seeds}, too few finished episodes)")
+        axes.plot([], [], color=color, label=f"{label} ({seeds}, too few finished episodes)")
         return None
-    axes.plot(curve.env_steps, curve.mean, color=colour, linewidth=2, label=f"{label} ({seeds})")
+    axes.plot(curve.env_steps, curve.mean, color=color, linewidth=2, label=f"{label} ({seeds})")
     if len(trials) > 1:
         for trial in trials:
-            axes.plot(*running_mean_return(trial.episodes), color=colour, linewidth=0.7, alpha=0.5)
+            axes.plot(*running_mean_return(trial.episodes), color=color, linewidth=0.7, alpha=0.5)
     return curve
 
 
-def _finish(axes: "Axes", title: str) -> None:
+def _add_labels(axes: "Axes", title: str) -> None:
     from matplotlib.ticker import EngFormatter
 
     axes.set_title(title, loc="left")

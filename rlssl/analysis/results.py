@@ -1,4 +1,4 @@
-"""Reads what a run left on disk. Never starts anything, never unpickles anything."""
+"""Reads the files of a run. It starts nothing and unpickles nothing."""
 
 import csv
 import json
@@ -20,13 +20,19 @@ _EPISODE_COLUMNS = ("env_steps", "return", "length", "success")
 
 @dataclass(frozen=True)
 class Episodes:
-    """The finished episodes of one trial, in the order in which they were written.
+    """The finished episodes of one trial, in the order of the file.
 
     Args:
         env_steps: [num_episodes], env steps (frames) of the whole trial at the episode's end.
-        returns: [num_episodes], sum of the extrinsic, unclipped rewards of the whole game.
+        returns: [num_episodes], sum of the extrinsic, unclipped rewards of the whole episode; of
+            the whole game for Atari.
         lengths: [num_episodes], agent steps.
-        successes: [num_episodes], 1 or 0; NaN where the environment does not say.
+        successes: [num_episodes], 1 or 0; NaN if the environment reports no success.
+
+    Example:
+        >>> unknown = np.full(2, np.nan)
+        >>> len(Episodes(np.array([10.0, 20.0]), np.array([1.0, 3.0]), np.array([10, 10]), unknown))
+        2
     """
 
     env_steps: FloatArray
@@ -41,15 +47,15 @@ class Episodes:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial's folder, read.
+    """The contents of one trial's folder.
 
     Args:
-        path: The folder, absolute.
+        path: The absolute folder.
         spec: The resolved spec.
-        point: The searched values, by dotted path; the seed is not among them.
+        point: The searched values by dotted path, without the seed.
         seed: The trial's seed.
-        variant_label: The point in words, as the sweep named it; may be empty.
-        results: Tune's results in the order of env steps, nested keys joined by "/".
+        variant_label: The point as short text, as the sweep labeled it; may be empty.
+        results: Tune's results in the order of env steps; nested keys are joined by "/".
         episodes: The finished episodes.
     """
 
@@ -63,17 +69,29 @@ class Trial:
 
 
 def read_trial(path: str | Path) -> Trial:
-    """Reads a trial's folder.
+    r"""Reads a trial's folder.
 
     Args:
-        path: Holds ``spec.yaml``, ``trial.json``, ``result.json`` and ``episodes.csv``.
+        path: A folder with ``spec.yaml``, ``trial.json``, ``result.json`` and ``episodes.csv``.
 
     Returns:
-        The trial. A last line that a killed run left half written is passed over.
+        The trial. An incomplete last line, as a killed run may leave, is ignored.
 
     Raises:
         FileNotFoundError: If one of the four files is missing.
-        ValueError: If a file cannot be read, naming the file and the line.
+        ValueError: If a file cannot be read; names the file and the line.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "trial.json").write_text('{"point": {}, "seed": 7}')
+        >>> _ = (folder / "spec.yaml").write_text("algorithm: ppo")
+        >>> _ = (folder / "result.json").write_text('{"env_steps": 9, "aux": {"icm": {"f": 1}}}')
+        >>> header = "env_steps,return,length,success"
+        >>> _ = (folder / "episodes.csv").write_text(f"{header}\n9,2.5,9,\n")
+        >>> trial = read_trial(folder)
+        >>> trial.seed, trial.results, trial.episodes.returns
+        (7, [{'env_steps': 9, 'aux/icm/f': 1}], array([2.5]))
     """
     folder = Path(path).resolve()
     point = _read_object(folder / TRIAL_FILE)
@@ -90,26 +108,29 @@ def read_trial(path: str | Path) -> Trial:
 
 
 def read_sweep(path: str | Path) -> list[Trial]:
-    """Reads every trial below a sweep's folder, or the one trial whose folder it is.
+    """Reads all trials in a sweep's folder, or the one trial of a trial's folder.
 
     Args:
         path: A sweep's or a trial's folder.
 
     Returns:
-        The trials, sorted by folder name. Folders without ``result.json`` are trials that never
-        reported, and are left out.
+        The trials, sorted by folder name. Trials that never reported a result are left out.
 
     Raises:
-        FileNotFoundError: If ``path`` is no folder, or a trial lacks one of its files.
-        ValueError: If no trial below ``path`` has reported a result.
+        FileNotFoundError: If ``path`` is not a folder, or a file of a trial is missing.
+        ValueError: If no trial has reported a result.
+
+    Example:
+        >>> for trial in read_sweep("results/quickstart"):  # doctest: +SKIP
+        ...     print(trial.variant_label, trial.seed, trial.episodes.returns[-20:].mean())
     """
     folder = Path(path).resolve()
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder; give the folder of a sweep or a trial.")
+        raise FileNotFoundError(f"{folder} is not a folder; give the folder of a sweep or a trial.")
     candidates = [folder, *sorted(child for child in folder.iterdir() if child.is_dir())]
     trials = [read_trial(candidate) for candidate in candidates if _has_reported(candidate)]
     if not trials:
-        raise ValueError(f"{folder} holds no trial with a result.json; did any trial report?")
+        raise ValueError(f"{folder} has no trial with a result.json; no trial has reported yet.")
     return trials
 
 
@@ -122,7 +143,7 @@ def _read_spec(path: Path) -> dict[str, Any]:
     with path.open(encoding="utf-8") as file:
         spec = yaml.safe_load(file)
     if not isinstance(spec, dict):
-        raise ValueError(f"{path} must hold a mapping; got {type(spec).__name__}.")
+        raise ValueError(f"{path} must contain a mapping; got {type(spec).__name__}.")
     return spec
 
 
@@ -130,27 +151,27 @@ def _read_object(path: Path) -> dict[str, Any]:
     with path.open(encoding="utf-8") as file:
         content = json.load(file)
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object; got {type(content).__name__}.")
+        raise ValueError(f"{path} must contain a JSON object; got {type(content).__name__}.")
     return content
 
 
 def _require_keys(path: Path, content: Mapping[str, Any], keys: tuple[str, ...]) -> None:
     missing = [key for key in keys if key not in content]
     if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}; got the keys {sorted(content)}.")
+        raise ValueError(f"{path} has no {', '.join(missing)}; its keys are {sorted(content)}.")
 
 
 def _read_results(path: Path) -> list[dict[str, Any]]:
-    """Reads the results; of rows that a resumed run repeated, the later ones count.
+    """Reads the results; later rows replace earlier rows that a resumed run repeated.
 
-    A run resumed from a checkpoint reports again from the checkpoint's env steps on, so that a row
-    makes every earlier row with as many env steps or more void.
+    A run that resumes from a checkpoint reports the env steps after the checkpoint again. So each
+    row replaces all earlier rows with equal or more env steps.
     """
     rows: list[dict[str, Any]] = []
     for row in _json_lines(path):
         flat = dict(_flatten(row))
         if "env_steps" not in flat:
-            continue  # a report from before the first sample
+            continue  # reported before the first sample
         while rows and rows[-1]["env_steps"] >= flat["env_steps"]:
             rows.pop()
         rows.append(flat)
@@ -166,8 +187,8 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except json.JSONDecodeError as error:
             if number == len(lines):
-                return  # killed while writing
-            raise ValueError(f"{path}, line {number}, is no JSON: {error}.") from error
+                return  # the run was killed while it wrote this line
+            raise ValueError(f"{path}, line {number}, is not JSON: {error}.") from error
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -180,11 +201,11 @@ def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def _read_episodes(path: Path) -> Episodes:
     text = path.read_text(encoding="utf-8")
-    complete = text[: text.rfind("\n") + 1]  # a killed run may leave half a row
+    complete = text[: text.rfind("\n") + 1]  # a killed run may leave an incomplete row
     header, *rows = list(csv.reader(complete.splitlines())) or [[]]
     missing = [name for name in _EPISODE_COLUMNS if name not in header]
     if missing:
-        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; its header is {header}.")
+        raise ValueError(f"{path} has no columns {', '.join(missing)}; its header is {header}.")
     indices = [header.index(name) for name in _EPISODE_COLUMNS]
     table = np.empty((len(rows), len(indices)))
     for number, row in enumerate(rows):
@@ -196,4 +217,4 @@ def _parse_row(path: Path, line: int, row: list[str], indices: list[int]) -> lis
     try:
         return [float(row[index] or "nan") for index in indices]
     except (ValueError, IndexError) as error:
-        raise ValueError(f"{path}, line {line}, is no row of numbers: {row}.") from error
+        raise ValueError(f"{path}, line {line}, is not a row of numbers: {row}.") from error

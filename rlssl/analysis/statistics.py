@@ -1,7 +1,7 @@
-"""Statistics over few seeds: point estimates that say how sure they are.
+"""Statistics over few seeds: point estimates and their confidence intervals.
 
-Pure functions on numpy arrays. Scores over several tasks are [num_tasks, num_seeds]; a resample
-draws seeds, never tasks, because the tasks of a benchmark are not a sample of anything.
+Pure functions on numpy arrays. Scores over several tasks are [num_tasks, num_seeds]. A bootstrap
+resamples seeds, never tasks, because the tasks of a benchmark are not a random sample.
 
 Source:
     Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice", arXiv:2108.13264.
@@ -27,18 +27,24 @@ class Interval(NamedTuple):
 def iqm(scores: ArrayLike) -> float:
     """Interquartile mean: the mean of the middle half of all scores.
 
-    Sorts the n scores, drops ``floor(n / 4)`` at each end and averages the rest. Less moved by one
-    lucky seed than the mean, and far more precise than the median. Up to three scores it is the
-    plain mean.
+    It sorts the n scores, drops ``floor(n / 4)`` at each end and averages the rest. One lucky seed
+    changes it less than the mean, and it is far more precise than the median. With at most three
+    scores it is the mean.
 
     Args:
-        scores: Any shape; pooled. Finite, at least one.
+        scores: Scores of any shape, pooled. At least one, all finite.
 
     Returns:
         The mean, in the unit of the scores.
 
     Raises:
         ValueError: If there are no scores, or one is not finite.
+
+    Example:
+        Of eight scores, two are dropped at each end: (2 + 3 + 4 + 5) / 4 = 3.5.
+
+        >>> iqm([0, 1, 2, 3, 4, 5, 6, 1000])
+        3.5
 
     Source:
         Agarwal et al. 2021, arXiv:2108.13264, section 4.3; equals
@@ -53,13 +59,13 @@ def mean_interval(scores: ArrayLike, *, confidence: float = 0.95) -> Interval:
     """Student's t interval of the mean over seeds.
 
     ``mean +- t * s / sqrt(n)``, where t is the quantile for n - 1 degrees of freedom and s the
-    sample deviation. The right one for few seeds: a bootstrap of 3 scores can only repeat them, and
-    its interval is far too narrow. Supposes that scores are roughly normal; it does not know that a
-    success rate ends at 1.
+    sample standard deviation. Use it for few seeds: a bootstrap of 3 scores can only repeat these
+    scores, so its interval is far too narrow. It assumes that scores are roughly normal. For a
+    success rate, an end of the interval may lie above 1.
 
     Args:
         scores: [num_seeds], at least two, finite.
-        confidence: Share of repeated experiments whose interval holds the true mean; in (0, 1).
+        confidence: Share of repeated experiments whose interval contains the true mean; in (0, 1).
 
     Returns:
         The interval around the mean.
@@ -67,6 +73,13 @@ def mean_interval(scores: ArrayLike, *, confidence: float = 0.95) -> Interval:
     Raises:
         ValueError: If there are fewer than two scores, one is not finite, or ``confidence`` is
             outside (0, 1).
+
+    Example:
+        Mean 4, s = sqrt(2), s / sqrt(2) = 1, t(0.75, 1) = tan(pi / 4) = 1.
+
+        >>> low, high = mean_interval([3, 5], confidence=0.5)
+        >>> round(low, 6), round(high, 6)
+        (3.0, 5.0)
     """
     values = _vector("scores", scores)
     half = float(mean_half_width(values, confidence=confidence))
@@ -84,16 +97,22 @@ def mean_half_width(scores: ArrayLike, *, confidence: float = 0.95) -> FloatArra
         [...], in the unit of the scores.
 
     Raises:
-        ValueError: As ``mean_interval``.
+        ValueError: As in ``mean_interval``.
+
+    Example:
+        The first column has the half width 1, as in ``mean_interval``; the second has no spread.
+
+        >>> mean_half_width([[0, 5], [2, 5]], confidence=0.5).round(6)
+        array([1., 0.])
     """
-    from scipy.special import stdtrit  # here: reading a table must not cost the import of scipy
+    from scipy.special import stdtrit  # imported here, because scipy is slow to import
 
     values = _finite("scores", scores)
     _check_confidence(confidence)
     num_seeds = values.shape[0]
     if num_seeds < 2:
         raise ValueError(
-            f"scores must hold at least 2 seeds; got {num_seeds}. One seed has no interval: run "
+            f"scores must have at least 2 seeds; got {num_seeds}. One seed has no interval: run "
             "more, with `seeds: [0, 1, 2]`."
         )
     quantile = stdtrit(num_seeds - 1, 0.5 + confidence / 2)
@@ -112,16 +131,20 @@ def bootstrap_interval(
 
     Args:
         scores: [num_seeds], finite. With fewer than about 10, prefer ``mean_interval``.
-        statistic: Takes [num_seeds] scores drawn with replacement, gives a number.
+        statistic: Maps [num_seeds] scores, drawn with replacement, to a number.
         confidence: Share of the resampled statistics inside the interval; in (0, 1).
         num_resamples: Number of resamples.
-        seed: Of the resampling; the same seed gives the same interval.
+        seed: Seed of the resampling; the same seed gives the same interval.
 
     Returns:
         The interval, in the unit of the statistic.
 
     Raises:
         ValueError: If there are no scores, one is not finite, or an option is out of range.
+
+    Example:
+        >>> bootstrap_interval([0, 3, 6], np.mean, confidence=0.8)
+        Interval(low=1.0, high=5.0)
     """
     return stratified_bootstrap_interval(
         _vector("scores", scores)[np.newaxis],
@@ -142,12 +165,12 @@ def stratified_bootstrap_interval(
 ) -> Interval:
     """Percentile bootstrap interval of a statistic over several tasks.
 
-    Each task's seeds are resampled with replacement on their own, so that every resample holds
-    every task as often as the experiment did.
+    The seeds of each task are resampled with replacement, independently of the other tasks. So
+    every resample contains every task, with the same number of seeds as the experiment.
 
     Args:
-        scores: [num_tasks, num_seeds], finite, normalised so that tasks can be averaged.
-        statistic: Takes resampled [num_tasks, num_seeds], gives a number.
+        scores: [num_tasks, num_seeds], finite, normalized so that tasks can be averaged.
+        statistic: Maps resampled scores [num_tasks, num_seeds] to a number.
         confidence: As in ``bootstrap_interval``.
         num_resamples: As in ``bootstrap_interval``.
         seed: As in ``bootstrap_interval``.
@@ -161,6 +184,12 @@ def stratified_bootstrap_interval(
 
     Source:
         Agarwal et al. 2021, arXiv:2108.13264, section 4.1.
+
+    Example:
+        The seeds of each task agree, so every resample has the mean (0 + 10) / 2 = 5.
+
+        >>> stratified_bootstrap_interval([[0, 0, 0], [10, 10, 10]], np.mean, num_resamples=100)
+        Interval(low=5.0, high=5.0)
     """
     values = _matrix("scores", scores)
     _check_resampling(confidence, num_resamples)
@@ -173,17 +202,23 @@ def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> FloatArray:
     """Share of runs that score above each threshold.
 
     Args:
-        scores: Any shape; runs of all tasks, pooled. Finite.
+        scores: Scores of any shape; runs of all tasks are pooled. All finite.
         thresholds: [num_thresholds], in the unit of the scores.
 
     Returns:
-        [num_thresholds], in [0, 1], falling. A run at the threshold is not above it.
+        [num_thresholds], in [0, 1]. A run with a score equal to the threshold is not above it.
 
     Raises:
         ValueError: If there are no scores, or one is not finite.
 
     Source:
         Agarwal et al. 2021, arXiv:2108.13264, section 4.2 (run-score distributions).
+
+    Example:
+        Three of the four scores are above 0, one is above 1.
+
+        >>> performance_profile([[0, 1], [1, 2]], [0, 1])
+        array([0.75, 0.25])
     """
     ordered = np.sort(_finite("scores", scores), axis=None)
     levels = _vector("thresholds", thresholds)
@@ -191,15 +226,15 @@ def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> FloatArray:
 
 
 def probability_of_improvement(scores: ArrayLike, baseline: ArrayLike) -> float:
-    """Probability that a run beats a run of the baseline on a task drawn at random.
+    """Probability that a run beats a run of the baseline on a random task.
 
-    Per task, the share of all pairs of runs in which the first scores higher, ties counting one
-    half; then the mean over tasks. 0.5 where the two do not differ. It says how often, not by how
-    much.
+    For each task, all runs are paired with all runs of the baseline. The share of pairs in which
+    the run scores higher is averaged over tasks; a tie counts one half. The value is 0.5 if the two
+    methods do not differ. It measures how often a run is better, not by how much.
 
     Args:
-        scores: [num_tasks, num_seeds], or [num_seeds] for one task. Finite.
-        baseline: The same number of tasks; the number of seeds may differ.
+        scores: [num_tasks, num_seeds], or [num_seeds] for one task. All finite.
+        baseline: Scores of the same tasks; the number of seeds may differ.
 
     Returns:
         A probability.
@@ -209,6 +244,12 @@ def probability_of_improvement(scores: ArrayLike, baseline: ArrayLike) -> float:
 
     Source:
         Agarwal et al. 2021, arXiv:2108.13264, section 4.3; the Mann-Whitney U statistic.
+
+    Example:
+        Of the four pairs, (2, 1), (4, 1) and (4, 2) are wins and (2, 2) is a tie: 3.5 / 4.
+
+        >>> probability_of_improvement([2, 4], [1, 2])
+        0.875
     """
     ours, theirs = _paired_tasks(scores, baseline)
     difference = ours[:, :, np.newaxis] - theirs[:, np.newaxis, :]  # [T, S, S']
@@ -236,7 +277,13 @@ def probability_of_improvement_interval(
         The interval, probabilities.
 
     Raises:
-        ValueError: As ``probability_of_improvement``, or if an option is out of range.
+        ValueError: As in ``probability_of_improvement``, or if an option is out of range.
+
+    Example:
+        Every run beats every run of the baseline, in every resample.
+
+        >>> probability_of_improvement_interval([5, 6], [1, 2], num_resamples=100)
+        Interval(low=1.0, high=1.0)
     """
     ours, theirs = _paired_tasks(scores, baseline)
     _check_resampling(confidence, num_resamples)
@@ -263,10 +310,10 @@ def _percentiles(resampled: Sequence[float], confidence: float) -> Interval:
 def _finite(name: str, values: ArrayLike) -> FloatArray:
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0:
-        raise ValueError(f"{name} must hold at least one number; got shape {array.shape}.")
+        raise ValueError(f"{name} must have at least one number; got shape {array.shape}.")
     if not np.isfinite(array).all():
         bad = array[~np.isfinite(array)][0]
-        raise ValueError(f"{name} must be finite; got {bad}. Leave runs without a score out first.")
+        raise ValueError(f"{name} must be finite; got {bad}. Remove runs without a score first.")
     return array
 
 

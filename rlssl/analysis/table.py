@@ -1,4 +1,4 @@
-"""One row a variant: the score at the end of training, and how sure it is."""
+"""The table of a sweep: for each variant, the final score and its confidence interval."""
 
 import csv
 import json
@@ -17,10 +17,10 @@ from rlssl.analysis.statistics import Interval, mean_interval
 if TYPE_CHECKING:
     from rich.table import Table
 
-#: Episodes at the end of training that make a trial's score, as in ``episode_return_mean``.
+#: A trial's score is the mean over this many last episodes, as in ``episode_return_mean``.
 FINAL_EPISODES = 20
 
-#: Share of repeated experiments whose interval would hold the true mean.
+#: Share of repeated experiments whose interval would contain the true mean.
 CONFIDENCE = 0.95
 
 
@@ -29,9 +29,15 @@ class Estimate:
     """A mean over seeds and its interval.
 
     Args:
-        mean: Over the seeds that have a score; NaN if none has.
+        mean: Mean over the seeds that have a score; NaN if none has.
         interval: Student's t interval; None with fewer than two scores.
-        num_seeds: Seeds that have a score.
+        num_seeds: Number of seeds that have a score.
+
+    Example:
+        >>> print(Estimate(mean=12.345, interval=Interval(11.0, 13.69), num_seeds=3))
+        12.3 [11.0, 13.7]
+        >>> print(Estimate(mean=12.345, interval=None, num_seeds=1))
+        12.3 [n/a (1 seed)]
     """
 
     mean: float
@@ -50,14 +56,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class VariantRow:
-    """What the seeds of one variant reached.
+    """The scores of one variant over its seeds.
 
     Args:
-        variant: The searched values in words.
-        num_seeds: Trials of this variant.
-        final_return: Mean extrinsic return of a trial's last episodes, over the trials.
-        success_rate: The same of the success, in [0, 1]; no score where the environment has none.
-        env_steps: The fewest env steps that one of its trials reached.
+        variant: The searched values as text.
+        num_seeds: Number of trials of this variant.
+        final_return: Mean extrinsic return over each trial's last episodes, then over the trials.
+        success_rate: The same for the success, in [0, 1]; no score if the environment reports none.
+        env_steps: The fewest env steps that any of its trials reached.
     """
 
     variant: str
@@ -70,17 +76,26 @@ class VariantRow:
 def sweep_table(trials: Sequence[Trial]) -> list[VariantRow]:
     """Aggregates trials over their seeds.
 
-    A trial's score is the mean over the last 20 rows of ``episodes.csv`` (over all, if there are
-    fewer); a variant's is the mean of its trials' scores, each trial counting once.
+    A trial's score is the mean over the last 20 rows of ``episodes.csv``, or over all rows if there
+    are fewer. A variant's score is the mean of its trials' scores; each trial counts once.
 
     Args:
-        trials: Of one or several sweeps.
+        trials: Trials of one or several sweeps.
 
     Returns:
-        A row a variant, in the order in which the variants first appear.
+        One row per variant, in the order in which the variants first appear.
 
     Raises:
         ValueError: If there are no trials, or an episode's return is not finite.
+
+    Example:
+        >>> from rlssl.analysis.results import Episodes
+        >>> numbers = np.array([1.0, 3.0])
+        >>> episodes = Episodes(numbers, numbers, numbers, successes=numbers * np.nan)
+        >>> trial = Trial(Path("a"), {}, {"lr": 0.1}, 0, "lr=0.1", [{"env_steps": 3}], episodes)
+        >>> (row,) = sweep_table([trial])
+        >>> row.variant, row.env_steps, row.final_return.mean  # (1 + 3) / 2
+        ('lr=0.1', 3, 2.0)
     """
     if not trials:
         raise ValueError("trials must not be empty: there is nothing to compare.")
@@ -88,14 +103,14 @@ def sweep_table(trials: Sequence[Trial]) -> list[VariantRow]:
 
 
 def group_by_variant(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
-    """Groups the trials that differ by the seed alone.
+    """Groups trials that differ only in the seed.
 
     Args:
-        trials: In any order.
+        trials: Trials in any order.
 
     Returns:
-        Label -> trials. Where one label would stand for several searched points, or several
-        experiments, they are told apart by the point and the experiment's name.
+        Label -> trials. If several points or experiments have the same label, the experiment's name
+        and the point are appended to it.
     """
     groups: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
@@ -110,41 +125,54 @@ def group_by_variant(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
 
 
 def render_table(rows: Sequence[VariantRow], *, title: str | None = None) -> "Table":
-    """Lays the rows out for a terminal.
+    """Builds a table for the terminal.
 
     Args:
         rows: From ``sweep_table``.
-        title: Above the table.
+        title: Title above the table.
 
     Returns:
-        A rich table; the success rate is left out where no variant has one.
+        A rich table; without the column of success rates if no variant has one.
+
+    Example:
+        >>> score = Estimate(1.0, None, 1)
+        >>> table = render_table([VariantRow("icm", 1, score, score, 500)], title="results")
+        >>> [column.header for column in table.columns]
+        ['variant', 'seeds', 'env steps', 'final return', 'success rate']
     """
-    from rich.box import SIMPLE_HEAD  # here: CSV and plots do without rich
+    from rich.box import SIMPLE_HEAD  # imported here, because CSV and plots need no rich
     from rich.table import Table
     from rich.text import Text
 
     has_success = any(row.success_rate.num_seeds for row in rows)
     table = Table(title=title, caption=_caption(), box=SIMPLE_HEAD)
-    table.add_column("variant", overflow="fold")  # gives way first on a narrow terminal
+    table.add_column("variant", overflow="fold")  # the first column to wrap on a narrow terminal
     for column in ("seeds", "env steps", "final return", *["success rate"] * has_success):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         cells = [row.variant, str(row.num_seeds), f"{row.env_steps:,}"]
         estimates = [row.final_return, *[row.success_rate] * has_success]
         cells += [_estimate_cell(estimate, row.num_seeds) for estimate in estimates]
-        table.add_row(*map(Text, cells))  # plain: rich would take "[0.1, 0.2]" for markup
+        table.add_row(*map(Text, cells))  # as Text, because rich would read "[a]" as markup
     return table
 
 
 def write_table_csv(rows: Sequence[VariantRow], path: str | Path) -> Path:
-    """Writes the rows in full precision; what is not known is left empty.
+    """Writes the rows as CSV in full precision; unknown values are left empty.
 
     Args:
         rows: From ``sweep_table``.
-        path: The CSV; its folder must exist.
+        path: Path of the CSV file; its folder must exist.
 
     Returns:
         The absolute path.
+
+    Example:
+        >>> import tempfile
+        >>> row = VariantRow("icm", 1, Estimate(1.5, None, 1), Estimate(math.nan, None, 0), 500)
+        >>> path = write_table_csv([row], Path(tempfile.mkdtemp()) / "table.csv")
+        >>> print(path.read_text().splitlines()[1])
+        icm,1,500,1.5,,,,,
     """
     target = Path(path).resolve()
     header = ["variant", "num_seeds", "env_steps"]
@@ -160,7 +188,12 @@ def write_table_csv(rows: Sequence[VariantRow], path: str | Path) -> Path:
 
 
 def format_number(value: float) -> str:
-    """Three significant digits, at most four decimals: 0.0512, 12.3, 1,234."""
+    """Formats three significant digits, with at most four decimals.
+
+    Example:
+        >>> [format_number(value) for value in (0.05123, 12.345, 1234.5)]
+        ['0.0512', '12.3', '1,234']
+    """
     if abs(value) >= 999.5:
         return f"{value:,.0f}"
     decimals = 2 - math.floor(math.log10(abs(value))) if value else 2
@@ -180,7 +213,7 @@ def _row(label: str, trials: Sequence[Trial]) -> VariantRow:
 
 
 def _estimate(values: Sequence[NDArray[np.float64]]) -> Estimate:
-    """Mean over trials of each trial's mean; a trial without any value has no score."""
+    """Mean over trials of each trial's mean; a trial without values has no score."""
     scores = [float(of_trial.mean()) for of_trial in values if of_trial.size]
     if not scores:
         return Estimate(math.nan, None, 0)

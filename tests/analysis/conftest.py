@@ -1,4 +1,4 @@
-"""Trial folders as a run leaves them."""
+"""Trial folders with the files of a run."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ WriteTrial = Callable[..., Path]
 
 @pytest.fixture
 def write_trial(tmp_path: Path) -> WriteTrial:
-    """Writes ``<tmp_path>/sweep/<name>`` and gives its path."""
+    """Writes the trial folder ``<tmp_path>/sweep/<name>`` and returns its path."""
 
     def write(
         name: str,

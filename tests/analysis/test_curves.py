@@ -1,17 +1,16 @@
-"""Learning curves: the numbers by hand, and the picture a real PNG with those numbers in it."""
+"""Learning curves: numbers calculated by hand, and the plot."""
 
 import struct
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from rlssl.analysis import plot_learning_curves, read_sweep, read_trial
-from rlssl.analysis.curves import learning_curve, running_mean_return
+from rlssl.analysis.curves import learning_curve, learning_curves_figure, running_mean_return
 from rlssl.analysis.results import Episodes
 
 WriteTrial = Callable[..., Path]
@@ -22,19 +21,19 @@ def episodes(env_steps: list[float], returns: list[float]) -> Episodes:
     return Episodes(np.array(env_steps, float), np.array(returns, float), unknown, unknown)
 
 
-def test_the_running_mean_averages_what_there_is_then_the_window() -> None:
+def test_running_mean_averages_all_episodes_until_the_window_is_full() -> None:
     env_steps, returns = running_mean_return(episodes([1, 2, 3, 4], [1, 3, 8, 10]), window=2)
     assert env_steps.tolist() == [1, 2, 3, 4]
     assert returns.tolist() == [1.0, 2.0, 5.5, 9.0]  # 1, (1+3)/2, (3+8)/2, (8+10)/2
 
 
-def test_rows_out_of_order_are_sorted_and_one_env_step_makes_one_point() -> None:
+def test_rows_out_of_order_are_sorted_and_one_env_step_gives_one_point() -> None:
     env_steps, returns = running_mean_return(episodes([20, 10, 20], [9, 0, 3]), window=20)
     assert env_steps.tolist() == [10, 20]
     assert returns.tolist() == [0.0, 4.0]  # 0, (0 + 9 + 3) / 3
 
 
-def test_the_curve_is_the_mean_over_seeds_where_all_of_them_have_one(
+def test_curve_is_the_mean_over_seeds_in_the_range_that_they_share(
     write_trial: WriteTrial,
 ) -> None:
     # Seed 0: 0 at step 0, 10 at step 100. Seed 1: 2 from step 50 to step 200.
@@ -52,7 +51,7 @@ def test_the_curve_is_the_mean_over_seeds_where_all_of_them_have_one(
     assert curve.mean - curve.low == pytest.approx(curve.high - curve.mean)
 
 
-def test_one_seed_has_a_curve_and_no_band(write_trial: WriteTrial) -> None:
+def test_one_seed_has_a_curve_without_an_interval(write_trial: WriteTrial) -> None:
     curve = learning_curve([read_trial(write_trial("a", returns=[1, 2]))])
     assert curve is not None
     assert curve.low is None and curve.high is None
@@ -66,7 +65,7 @@ def test_seeds_without_common_env_steps_have_no_curve(write_trial: WriteTrial) -
     assert learning_curve([early, silent]) is None
 
 
-def test_the_picture_is_a_png_at_an_absolute_path(
+def test_plot_is_a_png_at_an_absolute_path(
     write_trial: WriteTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in range(2):
@@ -77,30 +76,25 @@ def test_the_picture_is_a_png_at_an_absolute_path(
     assert path == tmp_path / "curves.png"
     header = path.read_bytes()[:24]
     assert header[:8] == b"\x89PNG\r\n\x1a\n"
-    assert struct.unpack(">II", header[16:24]) == (1200, 750)  # 8 x 5 inches at 150 dots an inch
+    assert struct.unpack(">II", header[16:24]) == (1200, 750)  # 8 x 5 inches at 150 dots per inch
 
 
-def test_the_picture_names_its_axes_and_its_variants(
-    write_trial: WriteTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    figure_module = pytest.importorskip("matplotlib.figure")
-    drawn: list[Any] = []
-    monkeypatch.setattr(figure_module.Figure, "savefig", lambda self, *_, **__: drawn.append(self))
+def test_plot_names_its_axes_and_its_variants(write_trial: WriteTrial) -> None:
+    pytest.importorskip("matplotlib.figure")
     for seed in range(2):
         write_trial(f"a{seed}", seed=seed, label="ppo", point={"x": 0}, returns=[1, 2 + seed])
         folder = write_trial(f"b{seed}", seed=seed, label="never", point={"x": 1})
-    plot_learning_curves(read_sweep(folder.parent), tmp_path / "curves.png")
-    (axes,) = drawn[0].axes
+    (axes,) = learning_curves_figure(read_sweep(folder.parent)).axes
     assert axes.get_title(loc="left") == "ppo on CartPole-v1"
     assert axes.get_xlabel() == "env steps"
     assert axes.get_ylabel() == "return (mean of 20 episodes)"
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["ppo (2 seeds)", "never (2 seeds, too few finished episodes)"]
-    # The seeds span 1 .. 2.0 (seed 1: 1, then (1 + 3) / 2); the band does not widen the axis.
+    # The seeds cover 1 to 2 (seed 1: 1, then (1 + 3) / 2); the interval does not widen the axis.
     assert -0.5 < axes.get_ylim()[0] < axes.get_ylim()[1] < 2.5
 
 
-def test_without_matplotlib_the_error_names_the_extra(
+def test_error_without_matplotlib_names_the_extra(
     write_trial: WriteTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = read_trial(write_trial("a", returns=[1]))
@@ -109,7 +103,7 @@ def test_without_matplotlib_the_error_names_the_extra(
         plot_learning_curves([trial], tmp_path / "curves.png")
 
 
-def test_analysis_imports_no_training_code_and_draws_nothing_at_import() -> None:
+def test_analysis_imports_no_training_code_and_no_plotting_code() -> None:
     heavy = "{'ray', 'torch', 'gymnasium', 'matplotlib', 'scipy', 'rich', 'pandas'}"
     code = f"import sys, rlssl.analysis; print({heavy} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

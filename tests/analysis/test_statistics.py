@@ -1,4 +1,4 @@
-"""Every statistic against a number worked out by hand, or a slow reference."""
+"""Every statistic equals a number calculated by hand, or a slow reference."""
 
 import itertools
 from collections.abc import Callable
@@ -22,12 +22,12 @@ from rlssl.analysis.statistics import (
 
 
 def test_iqm_is_the_mean_of_the_middle_half() -> None:
-    # Eight scores: two go at each end, (2 + 3 + 4 + 5) / 4 = 3.5; the outlier has no say.
+    # Eight scores: two are dropped at each end, the outlier too; (2 + 3 + 4 + 5) / 4 = 3.5.
     assert iqm([1000.0, 0, 1, 2, 3, 4, 5, 6]) == 3.5
 
 
-def test_iqm_drops_whole_scores_only() -> None:
-    # Five scores: floor(5 / 4) = 1 goes at each end, (2 + 3 + 7) / 3 = 4.
+def test_iqm_drops_only_whole_scores() -> None:
+    # Five scores: floor(5 / 4) = 1 is dropped at each end, (2 + 3 + 7) / 3 = 4.
     assert iqm([1, 2, 3, 7, 100]) == 4.0
 
 
@@ -44,19 +44,19 @@ def test_iqm_equals_scipys_trimmed_mean(scores: list[float]) -> None:
     assert iqm(scores) == pytest.approx(trim_mean(scores, 0.25, axis=None), rel=1e-9, abs=1e-9)
 
 
-def test_mean_interval_of_three_scores_is_students() -> None:
-    # mean 2, sample deviation 1, t(0.975, 2) = 4.302653; 4.302653 * 1 / sqrt(3) = 2.484138
+def test_mean_interval_of_three_scores_is_students_t_interval() -> None:
+    # mean 2, sample std 1, t(0.975, 2) = 4.302653; 4.302653 * 1 / sqrt(3) = 2.484138
     interval = mean_interval([1, 2, 3])
     assert interval.low == pytest.approx(2 - 2.484138, abs=1e-6)
     assert interval.high == pytest.approx(2 + 2.484138, abs=1e-6)
 
 
 def test_mean_interval_narrows_with_the_confidence() -> None:
-    # Two scores 0 and 2: deviation sqrt(2), / sqrt(2) = 1; t(0.75, 1) = tan(pi / 4) = 1.
+    # Two scores 0 and 2: std sqrt(2), / sqrt(2) = 1; t(0.75, 1) = tan(pi / 4) = 1.
     assert mean_interval([0, 2], confidence=0.5) == pytest.approx((0.0, 2.0))
 
 
-def test_half_width_is_taken_over_seeds_for_every_column() -> None:
+def test_half_width_is_computed_over_seeds_for_every_column() -> None:
     # Columns 0, 2 (half width 1, as above) and 5, 5 (no spread).
     assert mean_half_width([[0, 5], [2, 5]], confidence=0.5) == pytest.approx([1.0, 0.0])
 
@@ -75,21 +75,21 @@ def test_bootstrap_interval_equals_the_exact_distribution_of_resamples() -> None
     assert interval == (1.0, 5.0)
 
 
-def test_bootstrap_is_repeated_by_its_seed_and_changed_by_another() -> None:
+def test_bootstrap_depends_only_on_its_seed() -> None:
     scores = np.linspace(0, 1, 7) ** 2
     first = bootstrap_interval(scores, num_resamples=50, seed=1)
     assert first == bootstrap_interval(scores, num_resamples=50, seed=1)
     assert first != bootstrap_interval(scores, num_resamples=50, seed=2)
 
 
-def test_stratified_bootstrap_never_moves_a_score_to_another_task() -> None:
-    # No spread within a task: every resample is the experiment itself, mean (0 + 10) / 2.
+def test_stratified_bootstrap_keeps_each_score_in_its_task() -> None:
+    # No spread within a task: every resample equals the experiment, mean (0 + 10) / 2.
     scores = [[0, 0, 0], [10, 10, 10]]
     assert stratified_bootstrap_interval(scores, lambda x: float(x.mean())) == (5.0, 5.0)
 
 
-def test_stratified_bootstrap_resamples_each_task_on_its_own() -> None:
-    # Were the seeds of both tasks drawn together, the two rows would cancel in every resample.
+def test_stratified_bootstrap_resamples_each_task_independently() -> None:
+    # If both tasks used the same draw of seeds, every resample would have the mean 1.
     scores = [[0, 1, 2], [2, 1, 0]]
     interval = stratified_bootstrap_interval(
         scores, lambda x: float(x.mean()), num_resamples=500, confidence=0.9
@@ -98,7 +98,7 @@ def test_stratified_bootstrap_resamples_each_task_on_its_own() -> None:
 
 
 def test_performance_profile_counts_the_runs_above_each_threshold() -> None:
-    # Above 0: 1, 1, 2 of 4; above 1: the 2 alone (a run at the threshold is not above it).
+    # Above 0: 1, 1, 2 of 4; above 1: only the 2 (a run at the threshold is not above it).
     profile = performance_profile([[0, 1], [1, 2]], [-1, 0, 1, 2])
     assert profile.tolist() == [1.0, 0.75, 0.25, 0.0]
 
@@ -108,7 +108,7 @@ def test_probability_of_improvement_counts_pairs_and_halves_ties() -> None:
     assert probability_of_improvement([2, 4], [1, 2]) == 0.875
 
 
-def test_probability_of_improvement_averages_tasks_of_unlike_seed_counts() -> None:
+def test_probability_of_improvement_averages_tasks_with_different_numbers_of_seeds() -> None:
     # Task 1: both seeds beat all three, 1. Task 2: one of two beats all three, 0.5. Mean 0.75.
     assert probability_of_improvement([[5, 5], [0, 5]], [[1, 1, 1], [1, 1, 1]]) == 0.75
 

@@ -1,4 +1,4 @@
-"""A row a variant: means and intervals computed by hand."""
+"""The table of a sweep: means and intervals calculated by hand."""
 
 import csv
 import math
@@ -18,13 +18,13 @@ NONE = {"auxiliary.icm.coeff": 0.0}
 
 
 def rendered(rows: list[VariantRow]) -> str:
-    console = Console(width=80)  # what rich takes for a terminal it cannot measure
+    console = Console(width=80)  # rich's default width
     with console.capture() as capture:
         console.print(render_table(rows))
     return capture.get()
 
 
-def test_a_variant_is_the_mean_over_its_seeds_with_students_interval(
+def test_variant_has_the_mean_over_its_seeds_with_students_t_interval(
     write_trial: WriteTrial,
 ) -> None:
     # Scores 1, 2, 3 (each a constant return): mean 2, half width 4.302653 / sqrt(3) = 2.484138.
@@ -37,13 +37,13 @@ def test_a_variant_is_the_mean_over_its_seeds_with_students_interval(
     assert str(row.final_return) == "2.00 [-0.484, 4.48]"
 
 
-def test_the_last_twenty_rows_make_the_score(write_trial: WriteTrial) -> None:
+def test_score_is_the_mean_of_the_last_20_rows(write_trial: WriteTrial) -> None:
     # Rows 0 .. 29; the last 20 are 10 .. 29, mean (10 + 29) / 2 = 19.5.
     trial = read_trial(write_trial("a", returns=list(range(30))))
     assert sweep_table([trial])[0].final_return.mean == 19.5
 
 
-def test_each_seed_counts_once_however_many_episodes_it_finished(write_trial: WriteTrial) -> None:
+def test_each_seed_counts_once_with_any_number_of_episodes(write_trial: WriteTrial) -> None:
     # Seed 0: one episode of 0. Seed 1: nine of 10. Mean of the means 5, not 90 / 10 = 9.
     trials = [
         read_trial(write_trial("a", seed=0, returns=[0.0])),
@@ -52,7 +52,7 @@ def test_each_seed_counts_once_however_many_episodes_it_finished(write_trial: Wr
     assert sweep_table(trials)[0].final_return.mean == 5.0
 
 
-def test_variants_are_told_apart_by_the_searched_values_not_by_the_seed(
+def test_variants_differ_in_the_searched_values_and_not_in_the_seed(
     write_trial: WriteTrial,
 ) -> None:
     for index, (point, seed) in enumerate([(NONE, 0), (ICM, 0), (NONE, 1), (ICM, 1)]):
@@ -63,7 +63,7 @@ def test_variants_are_told_apart_by_the_searched_values_not_by_the_seed(
     assert [row.final_return.mean for row in rows] == [1.0, 2.0]  # (0 + 2) / 2, (1 + 3) / 2
 
 
-def test_one_label_for_two_points_does_not_merge_them(write_trial: WriteTrial) -> None:
+def test_two_points_with_the_same_label_are_not_merged(write_trial: WriteTrial) -> None:
     write_trial("a", point=NONE, label="ppo", returns=[1.0])
     folder = write_trial("b", point=ICM, label="ppo", returns=[2.0])
     rows = sweep_table(read_sweep(folder.parent))
@@ -79,13 +79,13 @@ def test_two_experiments_without_search_are_two_variants(write_trial: WriteTrial
     assert [row.variant for row in sweep_table(trials)] == ["cartpole", "pendulum"]
 
 
-def test_one_seed_has_a_mean_and_no_interval(write_trial: WriteTrial) -> None:
+def test_one_seed_has_a_mean_without_an_interval(write_trial: WriteTrial) -> None:
     (row,) = sweep_table([read_trial(write_trial("a", returns=[0.5]))])
     assert row.final_return.interval is None
     assert "0.500 [n/a (1 seed)]" in rendered([row])
 
 
-def test_a_trial_that_finished_no_episode_has_no_score(write_trial: WriteTrial) -> None:
+def test_trial_that_finished_no_episode_has_no_score(write_trial: WriteTrial) -> None:
     trials = [
         read_trial(write_trial("a", seed=0, returns=[])),
         read_trial(write_trial("b", seed=1, returns=[4.0])),
@@ -95,18 +95,18 @@ def test_a_trial_that_finished_no_episode_has_no_score(write_trial: WriteTrial) 
     assert str(sweep_table(trials[:1])[0].final_return) == "n/a"
 
 
-def test_a_seed_without_a_score_is_counted_in_the_table(write_trial: WriteTrial) -> None:
+def test_seed_without_a_score_is_counted_in_the_table(write_trial: WriteTrial) -> None:
     trials = [
         read_trial(write_trial(f"t{seed}", seed=seed, returns=returns))
         for seed, returns in enumerate([[], [1.0], [3.0]])
     ]
-    # t(0.975, 1) = 12.7062; deviation sqrt(2), / sqrt(2) = 1: 2 +- 12.7.
+    # t(0.975, 1) = 12.7062; std sqrt(2), / sqrt(2) = 1: 2 +- 12.7.
     text = rendered(sweep_table(trials))
     assert "2.00 [-10.7, 14.7]" in text
     assert "(2 of 3 seeds)" in text
 
 
-def test_success_is_averaged_where_known_and_left_out_where_never_known(
+def test_success_is_averaged_if_known_and_left_out_if_never_known(
     write_trial: WriteTrial,
 ) -> None:
     known = read_trial(write_trial("a", point=ICM, returns=[1, 1, 1], successes=[1, 0, math.nan]))
@@ -118,7 +118,7 @@ def test_success_is_averaged_where_known_and_left_out_where_never_known(
     assert "success rate" not in rendered(rows[1:])
 
 
-def test_the_csv_holds_full_precision_and_leaves_the_unknown_empty(
+def test_csv_has_full_precision_and_leaves_unknown_values_empty(
     write_trial: WriteTrial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials = [
@@ -143,12 +143,12 @@ def test_the_csv_holds_full_precision_and_leaves_the_unknown_empty(
     }
 
 
-def test_an_interval_is_not_taken_for_markup(write_trial: WriteTrial) -> None:
+def test_brackets_in_a_label_are_not_read_as_markup(write_trial: WriteTrial) -> None:
     row = VariantRow("a [bold]b[/bold]", 1, Estimate(1.0, None, 1), Estimate(math.nan, None, 0), 9)
     assert "a [bold]b[/bold]" in rendered([row])
 
 
-def test_an_empty_sweep_is_an_error() -> None:
+def test_table_without_trials_is_an_error() -> None:
     with pytest.raises(ValueError, match="trials must not be empty"):
         sweep_table([])
 
