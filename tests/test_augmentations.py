@@ -1,4 +1,4 @@
-"""Augmentations: against a loop over samples, one draw a stack, seeds, dtypes."""
+"""Augmentations: equal to a loop over samples, one draw per stack, seeds, dtypes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ def pixels(dtype: torch.dtype = torch.uint8) -> Tensor:
 
 
 def positions(rows: int, columns: int, generator: torch.Generator) -> list[tuple[int, int]]:
-    """What the crops draw: N rows, then N columns."""
+    """The draws of a crop: N rows, then N columns."""
     top = torch.randint(rows, (N,), generator=generator).tolist()
     return list(zip(top, torch.randint(columns, (N,), generator=generator).tolist(), strict=True))
 
@@ -73,8 +73,8 @@ def test_random_shift_equals_a_padded_loop_over_samples(pad: int) -> None:
 
 
 def test_bilinear_shift_equals_the_published_grid_one_sample_at_a_time() -> None:
-    # DrQ-v2, published code, on a square image: a base grid of pixel centers, moved by whole
-    # pixels, 2 / (h + 2 pad) each in the grid's units.
+    # Published code of DrQ-v2 on a square image: a base grid of pixel centers, shifted by whole
+    # pixels. In units of the grid, a pixel is 2 / (h + 2 pad).
     pad, images = 4, pixels()[..., :W, :]
     side = W + 2 * pad
     drawn = positions(2 * pad + 1, 2 * pad + 1, seeded())
@@ -104,9 +104,9 @@ def test_intensity_equals_a_loop_over_samples() -> None:
     torch.testing.assert_close(intensity(images, 0.5, seeded()), torch.stack(expected))
 
 
-def test_intensity_factor_is_clipped_at_two_deviations() -> None:
+def test_intensity_factor_is_clipped_at_two_standard_deviations() -> None:
     factors = intensity(torch.ones(5_000, 1, 1, 1), 0.5, seeded()).flatten()
-    # 1 +- 0.5 * 2; about 5 % of normal numbers lie beyond.
+    # 1 +- 0.5 * 2; about 5 % of normal draws are outside.
     assert factors.min() == 0.0 and factors.max() == 2.0
     assert 0.03 < ((factors == 0) | (factors == 2)).float().mean() < 0.06
 
@@ -120,8 +120,8 @@ def test_center_crop_by_hand() -> None:
 
 @every_augmentation
 def test_frames_of_a_stack_share_one_draw(name: str) -> None:
-    # Frame c is the first one plus 20 c, so that the difference is constant wherever the windows
-    # are the same; intensity scales it by one factor a sample.
+    # Frame c is the first frame plus 20 c. If all frames have the same window, differences between
+    # frames are constant. Intensity scales them by one factor per sample.
     base = torch.randint(1, 100, (N, 1, H, W), generator=seeded(1), dtype=torch.uint8)
     images = base + 20 * torch.arange(C, dtype=torch.uint8).view(1, C, 1, 1)
     augmented = AUGMENTATIONS[name](images, seeded()).float()
@@ -134,7 +134,7 @@ def test_frames_of_a_stack_share_one_draw(name: str) -> None:
 def test_stack_of_distinct_constant_frames_with_a_marked_pixel_shows_one_crop() -> None:
     images = torch.arange(C, dtype=torch.uint8).view(1, C, 1, 1).expand(N, C, H, W).clone()
     images[:, :, 5, 5] = 255
-    cropped = random_crop(images, 8, seeded())  # rows 0..4 and columns 0..2: the mark stays inside
+    cropped = random_crop(images, 8, seeded())  # rows 0..4, columns 0..2: the mark stays inside
     marks = (cropped == 255).flatten(2).int().argmax(dim=2)  # [N, C]
     assert (marks == marks[:, :1]).all()
     assert len(marks[:, 0].unique()) > 1  # samples differ
@@ -150,7 +150,7 @@ def test_same_generator_state_gives_the_same_result(name: str) -> None:
 
 
 @every_augmentation
-def test_nothing_is_drawn_from_the_global_generator_and_the_input_stays(name: str) -> None:
+def test_global_generator_and_input_are_not_changed(name: str) -> None:
     before, images = torch.random.get_rng_state(), pixels()
     AUGMENTATIONS[name](images, seeded())
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -158,7 +158,7 @@ def test_nothing_is_drawn_from_the_global_generator_and_the_input_stays(name: st
 
 
 @every_augmentation
-def test_parts_of_a_batch_draw_what_the_whole_draws(name: str) -> None:
+def test_parts_of_a_batch_get_the_draws_of_the_whole_batch(name: str) -> None:
     augment, images = AUGMENTATIONS[name], pixels()
     parts = [
         augment(images[first : first + 2], seeded(), rows=(first, N)) for first in range(0, N, 2)
@@ -167,16 +167,16 @@ def test_parts_of_a_batch_draw_what_the_whole_draws(name: str) -> None:
 
 
 @every_augmentation
-def test_no_rows_are_no_error(name: str) -> None:
+def test_zero_rows_are_no_error(name: str) -> None:
     assert len(AUGMENTATIONS[name](pixels()[:0], seeded())) == 0
 
 
 def test_every_position_is_drawn() -> None:
-    # A window of 2 in 4 pixels a side has 3 * 3 positions; each shows its own top left pixel.
+    # A window of 2 x 2 in 4 x 4 pixels has 3 * 3 positions, told apart by the top left pixel.
     images = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4).expand(900, 1, 4, 4)
     corners, counts = random_crop(images, 2, seeded())[:, 0, 0, 0].unique(return_counts=True)
     assert corners.tolist() == [0, 1, 2, 4, 5, 6, 8, 9, 10]
-    # 100 each, deviation sqrt(900 * 1/9 * 8/9) = 9.4.
+    # 100 each, with std sqrt(900 * 1/9 * 8/9) = 9.4.
     assert counts.min() > 60 and counts.max() < 140
 
 

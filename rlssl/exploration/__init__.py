@@ -1,4 +1,4 @@
-"""Exploration by noise on actions, or by chance among them; knows nothing of RLlib."""
+"""Exploration: noise on continuous actions, random choice of discrete actions; without RLlib."""
 
 from rlssl.exploration.discrete import boltzmann, epsilon_greedy
 from rlssl.exploration.gaussian import GaussianNoise

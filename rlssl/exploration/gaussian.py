@@ -8,11 +8,16 @@ from rlssl.schedules import Schedule, check_schedule, value_at
 
 
 class GaussianNoise(ActionNoise):
-    """``clip(std * N(0, 1), -clip, clip)``, drawn anew in every step, dimension and environment.
+    """``clip(std * N(0, 1), -clip, clip)``, independent for every step, dimension and environment.
+
+    Example:
+        >>> noise = GaussianNoise(4, 2, std=[[0, 1.0], [1000, 0.0]], clip=0.5, seed=0)
+        >>> noise.sample(env_steps=0).shape, float(np.abs(noise.sample(env_steps=1000)).max())
+        ((4, 2), 0.0)
 
     Source:
         Fujimoto et al. 2018, arXiv:1802.09477 (std 0.1, no clip); Yarats et al. 2021,
-        arXiv:2107.09645 (std falls from 1.0 to 0.1, no clip in acting).
+        arXiv:2107.09645 (std decreases from 1.0 to 0.1, no clip in acting).
     """
 
     def __init__(
@@ -20,8 +25,8 @@ class GaussianNoise(ActionNoise):
         num_envs: int,
         action_dim: int,
         *,
-        std: Schedule = 0.1,
-        clip: float | None = None,
+        std: Schedule,
+        clip: float | None,
         seed: int | None = None,
     ) -> None:
         """Seeds the generator.
@@ -29,12 +34,12 @@ class GaussianNoise(ActionNoise):
         Args:
             num_envs: N.
             action_dim: A, features of an action.
-            std: Deviation over env steps; >= 0, units of the action.
+            std: Standard deviation, a schedule over env steps; >= 0, units of the action.
             clip: Largest noise; > 0, units of the action; None: unbounded.
-            seed: None: from the operating system.
+            seed: Seed of the generator; None: from the operating system.
 
         Raises:
-            ValueError: If a value is out of range, naming it.
+            ValueError: If a value is out of range; the message names it.
         """
         super().__init__(num_envs, action_dim, seed=seed)
         check_schedule(std, "std")

@@ -1,4 +1,4 @@
-"""What kinds of noise on continuous actions have in common."""
+"""Base of the noise on continuous actions."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 
 class ActionNoise:
-    """Noise on the actions of several environments, drawn from a generator of its own.
+    """Noise on the actions of several environments, drawn from its own generator.
 
-    A subclass gives ``sample``; one whose noise depends on earlier noise gives ``reset`` too.
+    A subclass defines ``sample``. If its noise depends on earlier noise, it also defines ``reset``.
     """
 
     def __init__(self, num_envs: int, action_dim: int, *, seed: int | None = None) -> None:
@@ -18,7 +18,7 @@ class ActionNoise:
         Args:
             num_envs: N.
             action_dim: A, features of an action.
-            seed: None: from the operating system.
+            seed: Seed of the generator; None: from the operating system.
 
         Raises:
             ValueError: If a size is below 1.
@@ -33,23 +33,23 @@ class ActionNoise:
         """The noise of the next step: [N, A], units of the action.
 
         Args:
-            env_steps: Environment frames since the start of the run, for schedules.
+            env_steps: Env steps since the start of the run, for schedules.
         """
         raise NotImplementedError
 
     def reset(self, envs: ArrayLike | None = None) -> None:
-        """Forgets the past where an episode begins.
+        """Resets the noise of environments that start a new episode.
 
         Args:
-            envs: [N] bool, or indices; None: all.
+            envs: [N] bool, or indices of environments; None: all.
         """
 
     def get_state(self) -> dict[str, Any]:
-        """All that the noise to come depends on."""
+        """Everything that later noise depends on."""
         return {"generator": self._rng.bit_generator.state}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores what ``get_state`` gave."""
+        """Restores the result of ``get_state``."""
         self._rng.bit_generator.state = state["generator"]
 
 
@@ -64,7 +64,7 @@ def add_noise(
     Args:
         actions: [N, A].
         noise: [N, A].
-        low: Least action: a number or [A].
+        low: Smallest action: a number or [A].
         high: Largest action: a number or [A].
 
     Returns:
@@ -72,6 +72,11 @@ def add_noise(
 
     Raises:
         ValueError: If the shapes of actions and noise differ.
+
+    Example:
+        >>> actions, noise = np.array([[0.5, -0.5]], "float32"), np.array([[1.0, 0.25]], "float32")
+        >>> add_noise(actions, noise).tolist()
+        [[1.0, -0.25]]
     """
     if np.shape(actions) != np.shape(noise):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Epsilon-greedy and Boltzmann: frequencies, one epsilon an environment, seeds, errors."""
+"""Epsilon-greedy and Boltzmann: frequencies, one value per environment, seeds, errors."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ def shares(actions: np.ndarray) -> list[float]:
 
 
 def test_epsilon_greedy_shares_by_hand() -> None:
-    # Epsilon 0.3: each action 0.1, the best one 0.7 more. Deviation of a share: at most 0.002.
+    # Epsilon 0.3: each action has 0.1, the best one 0.7 more. Std of a share: at most 0.002.
     actions = epsilon_greedy(Q_VALUES, 0.3, rng())
     assert actions.dtype == np.int64
     assert shares(actions) == pytest.approx([0.1, 0.8, 0.1], abs=0.008)
@@ -39,7 +39,7 @@ def test_each_environment_has_its_own_epsilon() -> None:
     assert shares(actions[ROWS // 2 :]) == pytest.approx([0.2, 0.6, 0.2], abs=0.01)
 
 
-def test_epsilon_does_not_change_what_is_drawn_afterwards() -> None:
+def test_later_draws_do_not_depend_on_epsilon() -> None:
     first, second = rng(), rng()
     epsilon_greedy(Q_VALUES, 0.0, first)
     epsilon_greedy(Q_VALUES, 0.9, second)
@@ -59,13 +59,13 @@ def test_each_environment_has_its_own_temperature() -> None:
     assert shares(actions[ROWS // 2 :]) == pytest.approx([1 / 3] * 3, abs=0.015)
 
 
-def test_boltzmann_takes_values_of_any_size() -> None:
+def test_boltzmann_does_not_overflow() -> None:
     huge = np.array([[1e30, 0.0], [-1e30, 0.0]])
     assert boltzmann(huge, 1e-3, rng()).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("choose", [epsilon_greedy, boltzmann])
-def test_tensors_and_arrays_choose_alike_and_seeds_decide(
+def test_tensors_and_arrays_give_the_same_actions_for_the_same_seed(
     choose: Callable[..., np.ndarray],
 ) -> None:
     from_array = choose(Q_VALUES, 0.5, rng())

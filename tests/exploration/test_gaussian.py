@@ -8,8 +8,12 @@ import pytest
 from rlssl.exploration import GaussianNoise, add_noise
 
 
+def gaussian(num_envs: int, action_dim: int, **options: Any) -> GaussianNoise:
+    return GaussianNoise(num_envs, action_dim, **{"std": 0.1, "clip": None, **options})
+
+
 def test_statistics_and_schedule() -> None:
-    noise = GaussianNoise(50_000, 2, std=[[0, 1.0], [1000, 0.2]], seed=0)
+    noise = gaussian(50_000, 2, std=[[0, 1.0], [1000, 0.2]], seed=0)
     for env_steps, std in [(0, 1.0), (500, 0.6), (5000, 0.2)]:
         drawn = noise.sample(env_steps)
         assert drawn.shape == (50_000, 2) and drawn.dtype == np.float32
@@ -17,29 +21,29 @@ def test_statistics_and_schedule() -> None:
         assert drawn.mean() == pytest.approx(0.0, abs=0.02)
 
 
-def test_clip_keeps_the_noise_within_and_moves_nothing_else() -> None:
-    clipped = GaussianNoise(1000, 1, std=1.0, clip=0.3, seed=0).sample()
-    free = GaussianNoise(1000, 1, std=1.0, seed=0).sample()
+def test_clip_limits_the_noise_and_changes_nothing_else() -> None:
+    clipped = gaussian(1000, 1, std=1.0, clip=0.3, seed=0).sample()
+    free = gaussian(1000, 1, std=1.0, seed=0).sample()
     np.testing.assert_array_equal(clipped, np.clip(free, np.float32(-0.3), np.float32(0.3)))
     assert np.abs(clipped).max() == pytest.approx(0.3)
 
 
 def test_noise_of_successive_steps_and_environments_is_independent() -> None:
-    noise = GaussianNoise(20_000, 2, std=1.0, seed=0)
+    noise = gaussian(20_000, 2, std=1.0, seed=0)
     first, second = noise.sample(), noise.sample()
     assert np.corrcoef(first[:, 0], second[:, 0])[0, 1] == pytest.approx(0.0, abs=0.03)
     assert np.corrcoef(first[:, 0], first[:, 1])[0, 1] == pytest.approx(0.0, abs=0.03)
 
 
-def test_restored_noise_goes_on_as_it_would_have() -> None:
-    noise = GaussianNoise(2, 3, seed=4)
+def test_restored_noise_continues_with_the_same_draws() -> None:
+    noise = gaussian(2, 3, seed=4)
     noise.sample()
     state = noise.get_state()
     expected = noise.sample()
-    restored = GaussianNoise(2, 3, seed=99)
+    restored = gaussian(2, 3, seed=99)
     assert not np.array_equal(restored.sample(), expected)
     restored.set_state(state)
-    restored.reset([0])  # there is nothing to forget
+    restored.reset([0])  # no effect: the noise does not depend on earlier noise
     np.testing.assert_array_equal(restored.sample(), expected)
 
 
@@ -68,4 +72,4 @@ def test_shapes_that_would_broadcast_are_refused() -> None:
 )
 def test_bad_options_are_named(arguments: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
-        GaussianNoise(**{"num_envs": 2, "action_dim": 1, **arguments})
+        gaussian(**{"num_envs": 2, "action_dim": 1, **arguments})

@@ -10,14 +10,19 @@ from numpy.typing import ArrayLike, NDArray
 from rlssl.exploration import OrnsteinUhlenbeckNoise
 
 
+def ou_noise(num_envs: int, action_dim: int, **options: Any) -> OrnsteinUhlenbeckNoise:
+    given = {"theta": 0.15, "sigma": 0.2, "dt": 1.0, **options}
+    return OrnsteinUhlenbeckNoise(num_envs, action_dim, **given)
+
+
 def walk(noise: OrnsteinUhlenbeckNoise, steps: int) -> NDArray[np.float64]:
     """[steps, N, A]"""
     return np.stack([noise.sample() for _ in range(steps)]).astype(np.float64)
 
 
 def test_recursion_by_hand() -> None:
-    # From the same draws e: x_1 = 0.2 e_1, x_2 = 0.85 x_1 + 0.2 e_2.
-    noise = OrnsteinUhlenbeckNoise(2, 3, seed=5)
+    # With the same draws e: x_1 = 0.2 e_1, x_2 = 0.85 x_1 + 0.2 e_2.
+    noise = ou_noise(2, 3, seed=5)
     rng = np.random.default_rng(5)
     first, second = (rng.standard_normal((2, 3), np.float32) for _ in range(2))
     np.testing.assert_allclose(noise.sample(), 0.2 * first, rtol=1e-5)
@@ -29,8 +34,8 @@ def test_stationary_mean_variance_and_autocorrelation(
     theta: float, sigma: float, dt: float
 ) -> None:
     # Variance sigma^2 / (2 theta - theta^2 dt): 0.04 / 0.2775 = 0.1441; 0.16 / 0.975 = 0.1641.
-    # Correlation over k steps (1 - theta dt)^k.
-    noise = OrnsteinUhlenbeckNoise(2000, 2, theta=theta, sigma=sigma, dt=dt, seed=0)
+    # The correlation over k steps is (1 - theta dt)^k.
+    noise = ou_noise(2000, 2, theta=theta, sigma=sigma, dt=dt, seed=0)
     burn_in = int(10 / (theta * dt))
     x = walk(noise, burn_in + 41)[burn_in:]
     variance = sigma**2 / (2 * theta - theta**2 * dt)
@@ -39,31 +44,31 @@ def test_stationary_mean_variance_and_autocorrelation(
     for lag in (1, 5, 20):
         correlation = (x[0] * x[lag]).mean() / x.var()
         assert correlation == pytest.approx((1 - theta * dt) ** lag, abs=0.06)
-    # Environments and dimensions know nothing of each other.
+    # Environments and dimensions are independent.
     assert np.corrcoef(x[0, :, 0], x[0, :, 1])[0, 1] == pytest.approx(0.0, abs=0.08)
 
 
-def test_variance_nears_that_of_continuous_time() -> None:
+def test_variance_for_small_dt_is_that_of_continuous_time() -> None:
     # sigma^2 / (2 theta) = 0.3^2 / 2 = 0.045, within 1 % at dt 0.02.
-    noise = OrnsteinUhlenbeckNoise(20_000, 1, theta=1.0, sigma=0.3, dt=0.02, seed=0)
+    noise = ou_noise(20_000, 1, theta=1.0, sigma=0.3, dt=0.02, seed=0)
     assert walk(noise, 300)[-1].var() == pytest.approx(0.045, rel=0.04)
 
 
 @pytest.mark.parametrize("envs", [[True, False, True], [0, 2], np.array([0, 2])])
-def test_reset_forgets_in_the_named_environments_alone(envs: ArrayLike) -> None:
-    noise, other = (OrnsteinUhlenbeckNoise(3, 2, sigma=0.2, seed=1) for _ in range(2))
+def test_reset_changes_only_the_named_environments(envs: ArrayLike) -> None:
+    noise, other = (ou_noise(3, 2, sigma=0.2, seed=1) for _ in range(2))
     walk(noise, 10), walk(other, 10)
     noise.reset(envs)
-    now, would_be = noise.sample(), other.sample()
-    np.testing.assert_array_equal(now[1], would_be[1])
-    assert (now[[0, 2]] != would_be[[0, 2]]).all()
-    fresh = OrnsteinUhlenbeckNoise(3, 2, seed=1)
-    steps = walk(fresh, 11)[-1] - 0.85 * walk(OrnsteinUhlenbeckNoise(3, 2, seed=1), 10)[-1]
-    np.testing.assert_allclose(now[[0, 2]], steps[[0, 2]], atol=1e-6)  # the last draw alone
+    now, without_reset = noise.sample(), other.sample()
+    np.testing.assert_array_equal(now[1], without_reset[1])
+    assert (now[[0, 2]] != without_reset[[0, 2]]).all()
+    fresh = ou_noise(3, 2, seed=1)
+    steps = walk(fresh, 11)[-1] - 0.85 * walk(ou_noise(3, 2, seed=1), 10)[-1]
+    np.testing.assert_allclose(now[[0, 2]], steps[[0, 2]], atol=1e-6)  # only the last draw
 
 
-def test_reset_of_none_is_of_all_and_of_an_empty_list_of_no_environment() -> None:
-    noise, other = (OrnsteinUhlenbeckNoise(2, 1, seed=1) for _ in range(2))
+def test_none_resets_all_environments_and_an_empty_list_resets_none() -> None:
+    noise, other = (ou_noise(2, 1, seed=1) for _ in range(2))
     walk(noise, 5), walk(other, 5)
     noise.reset([])
     np.testing.assert_array_equal(noise.sample(), other.sample())
@@ -71,27 +76,27 @@ def test_reset_of_none_is_of_all_and_of_an_empty_list_of_no_environment() -> Non
     assert not noise.get_state()["walk"].any()
 
 
-def test_scale_follows_its_schedule_and_leaves_the_walk_alone() -> None:
-    scaled = OrnsteinUhlenbeckNoise(2, 1, scale=[[0, 1.0], [100, 0.0]], seed=3)
-    plain = OrnsteinUhlenbeckNoise(2, 1, seed=3)
+def test_scale_follows_its_schedule_and_does_not_change_the_walk() -> None:
+    scaled = ou_noise(2, 1, scale=[[0, 1.0], [100, 0.0]], seed=3)
+    plain = ou_noise(2, 1, seed=3)
     for env_steps, factor in [(0, 1.0), (50, 0.5), (100, 0.0), (25, 0.75)]:
         np.testing.assert_allclose(scaled.sample(env_steps), factor * plain.sample(), rtol=1e-6)
 
 
-def test_restored_noise_goes_on_as_it_would_have() -> None:
-    noise = OrnsteinUhlenbeckNoise(2, 3, seed=4)
+def test_restored_noise_continues_with_the_same_draws() -> None:
+    noise = ou_noise(2, 3, seed=4)
     walk(noise, 7)
     state = noise.get_state()
     expected = walk(noise, 5)
-    restored = OrnsteinUhlenbeckNoise(2, 3, seed=99)
+    restored = ou_noise(2, 3, seed=99)
     restored.set_state(state)
     np.testing.assert_array_equal(walk(restored, 5), expected)
-    with pytest.raises(ValueError, match=r"noise \(2, 3\); this one is \(3, 3\)"):
-        OrnsteinUhlenbeckNoise(3, 3).set_state(state)
+    with pytest.raises(ValueError, match=r"noise \(2, 3\); this noise is \(3, 3\)"):
+        ou_noise(3, 3).set_state(state)
 
 
-def test_what_is_given_out_is_not_the_walk_itself() -> None:
-    noise, other = (OrnsteinUhlenbeckNoise(2, 1, seed=1) for _ in range(2))
+def test_samples_are_copies_of_the_walk() -> None:
+    noise, other = (ou_noise(2, 1, seed=1) for _ in range(2))
     noise.sample()[:] = 99.0
     other.sample()
     np.testing.assert_array_equal(noise.sample(), other.sample())
@@ -111,4 +116,4 @@ def test_what_is_given_out_is_not_the_walk_itself() -> None:
 )
 def test_bad_options_are_named(arguments: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
-        OrnsteinUhlenbeckNoise(**{"num_envs": 2, "action_dim": 1, **arguments})
+        ou_noise(**{"num_envs": 2, "action_dim": 1, **arguments})
