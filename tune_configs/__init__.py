@@ -1,4 +1,4 @@
-"""Named sweeps, one YAML file each: ``rlssl sweep NAME`` finds ``NAME.yaml`` here.
+"""Named sweeps, one YAML file each: ``rlssl sweep NAME`` reads ``NAME.yaml`` from this folder.
 
-Installed as the package ``rlssl_tune_configs``, whose data the files are.
+The folder is installed as the package ``rlssl_tune_configs``; the files are its data.
 """
