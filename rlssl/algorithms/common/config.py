@@ -139,13 +139,13 @@ class BaseConfig(AlgorithmConfig):
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Completes a config of an earlier version, which lacks settings or has None for them."""
-        vars(self).update(state)
+        self.__dict__.update(state)
         types_of = self.settings_class.types()
         for name, default in self.settings_class().defaults().items():
             attribute = attribute_of(name)
-            is_unset = vars(self).get(attribute) is None and default is not None
-            if attribute not in vars(self) or (is_unset and not may_be_none(types_of[name])):
-                vars(self)[attribute] = default
+            is_unset = self.__dict__.get(attribute) is None and default is not None
+            if attribute not in self.__dict__ or (is_unset and not may_be_none(types_of[name])):
+                self.__dict__[attribute] = default
 
     @classmethod
     def training_arguments(cls) -> dict[str, Any]:

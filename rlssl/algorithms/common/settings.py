@@ -155,7 +155,7 @@ def builder(settings_class: type[TrainingSettings]) -> Callable[..., Any]:
 
 
 def may_be_none(annotation: Any) -> bool:
-    """Whether None is a value of its own for a setting of this type."""
+    """Whether None is a value that a setting of this type may have."""
     return type(None) in typing.get_args(annotation)
 
 

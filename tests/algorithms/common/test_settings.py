@@ -91,6 +91,7 @@ def literal_defaults(path: Path, names: set[str]) -> Iterator[str]:
     """Where a file gives one of the names a constant that is not None."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         found: list[tuple[str, ast.expr | None]] = []
+        line = getattr(node, "lineno", 0)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             spec = node.args
             positional = [*spec.posonlyargs, *spec.args]
@@ -106,7 +107,7 @@ def literal_defaults(path: Path, names: set[str]) -> Iterator[str]:
             found += [(str(key), fallback) for key in keys for fallback in node.args[1:]]
         for name, value in found:
             if name in names and _is_literal(value):
-                yield f"{path.name}:{node.lineno}: {name}"
+                yield f"{path.name}:{line}: {name}"
 
 
 def _name(target: ast.expr) -> str:
