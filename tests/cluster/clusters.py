@@ -1,4 +1,4 @@
-"""Ray clusters of several raylets on this machine, and the command line against them."""
+"""Ray clusters of several raylets on this machine, and the command line for them."""
 
 import contextlib
 import os
@@ -14,10 +14,10 @@ from typing import Any
 from ray._private.authentication import authentication_token_setup as authentication
 from ray.cluster_utils import Cluster
 
-#: Seconds that nodes, actors and files are waited for.
+#: Seconds to wait for nodes, actors and files.
 PATIENCE_S = 120.0
 
-#: Small batches on environments that sleep: long enough to be hit in the middle.
+#: Small batches and environments that sleep, so that the run lasts until a node is lost.
 SLOW = ["--set", "training.train_batch_size_per_learner=512", "--set", "env.pause_s=0.001"]
 SLOW += ["--set", "checkpoint.every_env_steps=2000"]
 
@@ -67,7 +67,7 @@ rlssl.register_env("lab/Corridor", Corridor)
 
 
 class Nodes:
-    """A head without CPUs, to which command lines connect, and nodes that can be lost."""
+    """A head node without CPUs, to which commands connect, and nodes that can be lost."""
 
     def __init__(self) -> None:
         # As `ray.init()` of a local cluster does.
@@ -85,11 +85,11 @@ class Nodes:
         return str(node.node_id)
 
     def remove(self, node_id: str) -> None:
-        """Kills a raylet, and with it all that runs there."""
+        """Kills a raylet and all processes on its node."""
         self._cluster.remove_node(self._node_of.pop(node_id), allow_graceful=False)
 
     def only(self, *num_cpus: int) -> list[str]:
-        """Leaves no nodes but such ones; returns their ids."""
+        """Replaces all nodes by new ones with these numbers of CPUs; returns their ids."""
         for node_id in list(self._node_of):
             self.remove(node_id)
         started = [self.add(cpus) for cpus in num_cpus]
@@ -100,18 +100,18 @@ class Nodes:
         return [node["NodeID"] for node in self._cluster.global_state.node_table() if node["Alive"]]
 
     def actors(self, class_name: str) -> list[str]:
-        """The nodes on which actors of such a class are alive."""
+        """The node of each living actor of a class."""
         table = self._cluster.global_state.actor_table(None).values()
         found = [entry for entry in table if entry["ActorClassName"] == class_name]
         return [entry["Address"]["NodeID"] for entry in found if entry["State"] == "ALIVE"]
 
     @contextlib.contextmanager
     def blind_node(self, num_cpus: int, preparation: str) -> Iterator[str]:
-        """A node of a machine of its own, as far as files are concerned.
+        """A node with its own view of the file system, like a separate machine.
 
         Args:
-            num_cpus: Of the node.
-            preparation: Shell command that is run in a mount namespace, which the node then has.
+            num_cpus: Number of CPUs of the node.
+            preparation: Shell command that runs in the mount namespace of the node before it starts.
         """
         before = set(self.alive())
         ray = Path(sys.executable).with_name("ray")
@@ -134,7 +134,7 @@ class Nodes:
 
 
 def can_unshare() -> bool:
-    """Whether this user may give a process a view of the files of its own."""
+    """Whether this user may create mount namespaces."""
     command = ["unshare", "-m", "true"]
     return (
         bool(shutil.which("unshare"))
@@ -143,7 +143,7 @@ def can_unshare() -> bool:
 
 
 class Command:
-    """``rlssl`` in a process of its own."""
+    """``rlssl`` in a separate process."""
 
     def __init__(self, cwd: Path, *arguments: str) -> None:
         self.folder = cwd
@@ -159,13 +159,13 @@ class Command:
         return Path(self._output.name).read_text()
 
     def finish(self, code: int = 0) -> str:
-        """What it printed; it must end with ``code``."""
+        """Waits for the exit code ``code``; returns the output."""
         self.process.wait(timeout=300)
         assert self.process.returncode == code, self.printed()
         return self.printed()
 
     def wait_until(self, condition: Any) -> None:
-        """Waits while it runs."""
+        """Waits for ``condition``; the command must keep running meanwhile."""
         wait_for(condition, lambda: self.process.poll() is None, self.printed)
 
     def end(self) -> None:

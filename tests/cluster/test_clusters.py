@@ -1,4 +1,4 @@
-"""Command lines against clusters of several raylets: placement, lost nodes, what is refused."""
+"""The command line on clusters of several raylets: placement, lost nodes, refused runs."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 needs_unshare = pytest.mark.skipif(not can_unshare(), reason="needs root for a mount namespace")
 
 TRAIN = ["train", "ppo", "lab/Corridor", "--set", "plugins=[my_lab]", "--aux", "lab_small"]
-#: For what is to be refused: soon at its end, were it not.
+#: For runs that must be refused; short, in case one is not.
 SHORT = [*TRAIN, "--stop", "env_steps=1000"]
 
 
@@ -36,7 +36,7 @@ def nodes() -> Iterator[Nodes]:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Path:
-    """A folder with a plug-in, far from the repository."""
+    """A folder with a plug-in, outside the repository."""
     folder = tmp_path / "lab"
     folder.mkdir()
     (folder / "my_lab.py").write_text(PLUGIN)
@@ -71,7 +71,7 @@ def test_training_spreads_its_runners_and_survives_the_loss_of_a_node(
     (home,) = nodes.actors("SpecTrainable")
     (other,) = set(both) - {home}
     nodes.remove(other)
-    # Once dead, its runner is started again where there is room.
+    # The EnvRunner of the dead node is restarted on a node with room.
     run.wait_until(lambda: nodes.actors("VectorEnvRunner") == [home, home])
     printed = run.finish()
     assert "marked dead" in printed and "Traceback" not in printed
@@ -90,10 +90,10 @@ def only_trial_or(lab: Path) -> Path:
     return found[0].parent if found else lab
 
 
-def test_a3c_goes_on_without_the_worker_of_a_lost_node_until_there_is_room_again(
+def test_a3c_continues_without_the_worker_of_a_lost_node_until_there_is_room_again(
     nodes: Nodes, lab: Path, rlssl: Any
 ) -> None:
-    # A node for each of the three processes, so that a lost one leaves no room elsewhere.
+    # One node for each of the three processes, so that the worker of a lost node has no room.
     nodes.only(1, 1, 1)
     run = rlssl(
         *("train", "a3c", "lab/Corridor", "--set", "plugins=[my_lab]", "--aux", "lab_small"),
@@ -107,7 +107,7 @@ def test_a3c_goes_on_without_the_worker_of_a_lost_node_until_there_is_room_again
         return [json.loads(line) for line in complete if line.endswith("\n")]
 
     def alive() -> list[int]:
-        """Workers by the results, one number for each time that it changed."""
+        """Numbers of workers alive in the results, without repeats."""
         return [number for number, _ in itertools.groupby(row["workers_alive"] for row in rows())]
 
     run.wait_until(lambda: alive()[-1:] == [2])
@@ -115,7 +115,7 @@ def test_a3c_goes_on_without_the_worker_of_a_lost_node_until_there_is_room_again
     others = nodes.actors("VectorWorker")
     assert len({home, *others}) == 3
     nodes.remove(others[0])
-    # The run knows before the cluster does.
+    # The run notices the loss before the cluster does.
     run.wait_until(lambda: nodes.actors("VectorWorker") == others[1:])
     before = len(rows())
     run.wait_until(lambda: len(rows()) >= before + 5)
@@ -139,7 +139,7 @@ def test_a3c_goes_on_without_the_worker_of_a_lost_node_until_there_is_room_again
     assert 80 <= told[-1]["env_steps"] / told[-1]["updates"] <= 84
 
 
-def test_sweep_goes_on_where_a_node_was_lost_with_its_trial(
+def test_sweep_continues_after_the_loss_of_a_node_with_a_trial(
     nodes: Nodes, lab: Path, rlssl: Any
 ) -> None:
     both = nodes.only(1, 1)
@@ -165,10 +165,10 @@ def test_sweep_goes_on_where_a_node_was_lost_with_its_trial(
     trials = [results(path.parent) for path in folder.glob("*/trial.json")]
     assert all(20000 <= rows[-1]["env_steps"] < 20000 + 2 * 512 for rows in trials)
     starts = sorted(max(row["env_steps_at_start"] for row in rows) for rows in trials)
-    assert starts[0] == 0 and starts[1] >= 1000  # one went on, the other never stopped
+    assert starts[0] == 0 and starts[1] >= 1000  # one was restarted, the other never stopped
 
 
-def test_trial_that_no_placement_would_fit_is_refused_with_what_there_is(
+def test_trial_that_cannot_be_placed_is_refused_with_the_clusters_resources(
     nodes: Nodes, rlssl: Any
 ) -> None:
     nodes.only(3, 3)
@@ -199,7 +199,7 @@ def test_plugin_is_sent_to_nodes_that_do_not_see_its_folder(
 ) -> None:
     nodes.only(1)
     storage = ["--storage", str(tmp_path / "shared"), "--name", "run"]
-    # Two processes for two nodes of one CPU each: one of them is where nobody sees the plug-in.
+    # Two processes on two nodes with one CPU each: one runs on the node without the plug-in.
     options = ["--env-runners", "1", "--stop", "env_steps=3000"]
     with nodes.blind_node(1, f"mount -t tmpfs none {lab}") as blind:
         run = rlssl(*TRAIN, *options, *storage)
@@ -226,10 +226,12 @@ def test_node_with_another_source_of_rlssl_is_named(
     nodes.only(1)
     with nodes.blind_node(1, f"mount --bind {other} {source}") as blind:
         printed = rlssl(*SHORT).finish(3)
-    assert f"({blind[:8]}): rlssl's source" in printed and "install the same there" in printed
+    assert (
+        f"({blind[:8]}): rlssl's source" in printed and "install the same version there" in printed
+    )
 
 
-def test_who_listens_without_being_a_cluster_is_not_waited_for(lab: Path) -> None:
+def test_listener_that_is_not_a_cluster_is_refused_at_once(lab: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         printed = Command(lab, *SHORT, "--address", address).finish(3)

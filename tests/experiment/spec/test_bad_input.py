@@ -301,7 +301,7 @@ def test_warm_start_from_several_trials_is_refused(other: Path, folder: Path) ->
     assert_refused(result.exit_code, result.output, 2, words, folder)
 
 
-# --- the command line in a process of its own ----------------------------------------------------
+# --- the command line in a separate process ------------------------------------------------------
 
 
 @pytest.mark.slow
