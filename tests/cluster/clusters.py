@@ -111,7 +111,7 @@ class Nodes:
 
         Args:
             num_cpus: Number of CPUs of the node.
-            preparation: Shell command that runs in the mount namespace of the node before it starts.
+            preparation: Shell command to run in the mount namespace of the node first.
         """
         before = set(self.alive())
         ray = Path(sys.executable).with_name("ray")

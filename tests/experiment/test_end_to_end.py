@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -30,6 +29,96 @@ SMALL = [
     "--set",
     "training.num_epochs=2",
 ]
+
+#: A plug-in with an environment and a loss.
+PLUGIN = """
+import gymnasium as gym
+import numpy as np
+import rlssl
+from ray.rllib.core.columns import Columns
+from rlssl.auxiliary import AuxiliaryLoss
+
+
+class Corridor(gym.Env):
+    observation_space = gym.spaces.Box(0, 1, (4,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, config):
+        self.goal = config.get("goal", 3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.cell = 0
+        return np.eye(4, dtype=np.float32)[0], {}
+
+    def step(self, action):
+        self.cell = min(3, max(0, self.cell + 2 * int(action) - 1))
+        done = self.cell == self.goal
+        obs = np.eye(4, dtype=np.float32)[self.cell]
+        return obs, float(done), done, False, {"success": done}
+
+
+@rlssl.register_auxiliary_loss("small_latents")
+class SmallLatents(AuxiliaryLoss):
+    reads = frozenset({Columns.OBS})
+
+    def losses(self, batch):
+        return {"square": self.encoder(batch[Columns.OBS]).square().mean(-1)}
+
+
+rlssl.register_env("lab/Corridor", Corridor)
+"""
+
+#: A user's script that trains with RLlib's own Tuner.
+TUNER_SCRIPT = """
+import os
+
+import gymnasium as gym
+import numpy as np
+import ray
+from ray import tune
+
+import rlssl
+
+
+class Corridor(gym.Env):
+    observation_space = gym.spaces.Box(0, 1, (4,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, config):
+        pass
+
+    def reset(self, *, seed=None, options=None):
+        self.cell = 0
+        return np.eye(4, dtype=np.float32)[0], {}
+
+    def step(self, action):
+        self.cell = min(3, max(0, self.cell + 2 * int(action) - 1))
+        done = self.cell == 3
+        return np.eye(4, dtype=np.float32)[self.cell], float(done), done, False, {}
+
+
+ray.init(num_cpus=3, include_dashboard=False)
+rlssl.register_env("script/Corridor", Corridor)
+config = (
+    rlssl.PPOConfig()
+    .environment("script/Corridor")
+    .auxiliary(icm={"coeff": 1.0})
+    .training(train_batch_size_per_learner=256, num_epochs=1)
+    .env_runners(num_env_runners=2)
+)
+grid = tune.Tuner(
+    config.algo_class,
+    param_space=config,
+    run_config=tune.RunConfig(
+        stop={"env_steps": 500}, verbose=0, storage_path=os.getcwd()
+    ),
+).fit()
+assert not grid.errors, grid.errors
+metrics = grid[0].metrics
+assert metrics["env_steps"] >= 500 and "inverse" in metrics["aux"]["icm"]
+print("TRAINED", metrics["env_steps"])
+"""
 
 
 def evaluate(run: Path | str, cwd: Path, *more: str) -> list[float]:
@@ -155,47 +244,7 @@ def test_interrupt_prints_checkpoint_and_resume_command(tmp_path: Path) -> None:
 
 
 def test_plugin_outside_the_repository_trains_with_two_runners(tmp_path: Path) -> None:
-    (tmp_path / "my_lab.py").write_text(
-        textwrap.dedent(
-            """
-            import gymnasium as gym
-            import numpy as np
-            import rlssl
-            from ray.rllib.core.columns import Columns
-            from rlssl.auxiliary import AuxiliaryLoss
-
-
-            class Corridor(gym.Env):
-                observation_space = gym.spaces.Box(0, 1, (4,), np.float32)
-                action_space = gym.spaces.Discrete(2)
-
-                def __init__(self, config):
-                    self.goal = config.get("goal", 3)
-
-                def reset(self, *, seed=None, options=None):
-                    super().reset(seed=seed)
-                    self.cell = 0
-                    return np.eye(4, dtype=np.float32)[0], {}
-
-                def step(self, action):
-                    self.cell = min(3, max(0, self.cell + 2 * int(action) - 1))
-                    done = self.cell == self.goal
-                    obs = np.eye(4, dtype=np.float32)[self.cell]
-                    return obs, float(done), done, False, {"success": done}
-
-
-            @rlssl.register_auxiliary_loss("small_latents")
-            class SmallLatents(AuxiliaryLoss):
-                reads = frozenset({Columns.OBS})
-
-                def losses(self, batch):
-                    return {"square": self.encoder(batch[Columns.OBS]).square().mean(-1)}
-
-
-            rlssl.register_env("lab/Corridor", Corridor)
-            """
-        )
-    )
+    (tmp_path / "my_lab.py").write_text(PLUGIN)
     spec = {
         "name": "lab",
         "algorithm": "ppo",
@@ -247,59 +296,7 @@ def test_unknown_environment_starts_nothing(tmp_path: Path) -> None:
 
 
 def test_tuner_trains_a_config_after_a_users_own_ray_init(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(
-        textwrap.dedent(
-            """
-            import os
-
-            import gymnasium as gym
-            import numpy as np
-            import ray
-            from ray import tune
-
-            import rlssl
-
-
-            class Corridor(gym.Env):
-                observation_space = gym.spaces.Box(0, 1, (4,), np.float32)
-                action_space = gym.spaces.Discrete(2)
-
-                def __init__(self, config):
-                    pass
-
-                def reset(self, *, seed=None, options=None):
-                    self.cell = 0
-                    return np.eye(4, dtype=np.float32)[0], {}
-
-                def step(self, action):
-                    self.cell = min(3, max(0, self.cell + 2 * int(action) - 1))
-                    done = self.cell == 3
-                    return np.eye(4, dtype=np.float32)[self.cell], float(done), done, False, {}
-
-
-            ray.init(num_cpus=3, include_dashboard=False)
-            rlssl.register_env("script/Corridor", Corridor)
-            config = (
-                rlssl.PPOConfig()
-                .environment("script/Corridor")
-                .auxiliary(icm={"coeff": 1.0})
-                .training(train_batch_size_per_learner=256, num_epochs=1)
-                .env_runners(num_env_runners=2)
-            )
-            grid = tune.Tuner(
-                config.algo_class,
-                param_space=config,
-                run_config=tune.RunConfig(
-                    stop={"env_steps": 500}, verbose=0, storage_path=os.getcwd()
-                ),
-            ).fit()
-            assert not grid.errors, grid.errors
-            metrics = grid[0].metrics
-            assert metrics["env_steps"] >= 500 and "inverse" in metrics["aux"]["icm"]
-            print("TRAINED", metrics["env_steps"])
-            """
-        )
-    )
+    (tmp_path / "script.py").write_text(TUNER_SCRIPT)
     done = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True
     )
