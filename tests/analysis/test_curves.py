@@ -88,7 +88,9 @@ def test_plot_names_its_axes_and_its_variants(write_trial: WriteTrial) -> None:
     assert axes.get_title(loc="left") == "ppo on CartPole-v1"
     assert axes.get_xlabel() == "env steps"
     assert axes.get_ylabel() == "return (mean of 20 episodes)"
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    legend = axes.get_legend()
+    assert legend is not None
+    labels = [text.get_text() for text in legend.get_texts()]
     assert labels == ["ppo (2 seeds)", "never (2 seeds, too few finished episodes)"]
     # The seeds cover 1 to 2 (seed 1: 1, then (1 + 3) / 2); the interval does not widen the axis.
     assert -0.5 < axes.get_ylim()[0] < axes.get_ylim()[1] < 2.5
