@@ -77,7 +77,7 @@ STATE_KEYS = {
 }
 
 #: Old attribute of a pickled EnvRunner or of its parts -> new attribute.
-ATTRIBUTES = {"_lanes": "_env_batches", "flight": "pending_step"}
+ATTRIBUTES = {"_lanes": "_env_batches", "everybody": "every_env", "flight": "pending_step"}
 
 #: Old key of the progress in a checkpoint's manifest -> new key.
 PROGRESS_KEYS = {"casualties": "runner_restarts"}

@@ -348,7 +348,7 @@ def test_gymnasium_vector_environment_with_other_spaces_is_not_used(
     finally:
         del gym.registry["Other-v0"]
     assert type(vector) is SyncVectorEnv
-    assert "Other-v0: sync, not native: single_observation_space is" in caplog.text
+    assert "Other-v0: vectorize is sync, not native: single_observation_space is" in caplog.text
 
 
 def test_make_vec_that_does_not_reset_by_itself_is_refused() -> None:

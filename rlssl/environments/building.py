@@ -1,4 +1,4 @@
-"""Building environments by name, one at a time or as a vector environment."""
+"""Builds environments by name, one at a time or as a vector environment."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "eval"]
 Vectorize = Literal["native", "sync", "async"]
-#: Keys that `make_env` adds to what an environment's ``make`` is given, besides the options.
+#: Keys of the config that an environment's ``make`` gets besides its options.
 RESERVED_ENV_KEYS = ("id", "split", "worker_index", "seed")
 
 
 def check_env_options(env: Mapping[str, Any]) -> None:
-    """Checks the options that every environment takes, as far as that goes without building it.
+    """Checks the options that every environment takes, without building the environment.
 
     Raises:
         SpecError: Naming the option and the value.
@@ -36,15 +36,24 @@ def check_env_options(env: Mapping[str, Any]) -> None:
 
 
 def env_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what the user wrote beside the id: ``config`` without the reserved keys."""
+    """Returns the user's options: ``config`` without the reserved keys.
+
+    Example:
+        >>> env_options({"id": "dmc/cartpole-swingup", "size": 64, "split": "train", "seed": 0})
+        {'size': 64}
+    """
     return {key: value for key, value in config.items() if key not in RESERVED_ENV_KEYS}
 
 
 def known_env_options(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns ``defaults`` with what the user wrote beside the id.
+    """Returns ``defaults`` updated with the user's options.
 
     Raises:
         SpecError: An option is not among the defaults.
+
+    Example:
+        >>> known_env_options({"id": "memory/Corridor-8", "size": 64}, {"size": 42, "seeds": 3})
+        {'size': 64, 'seeds': 3}
     """
     options = env_options(config)
     for key in options.keys() - defaults.keys():
@@ -54,7 +63,17 @@ def known_env_options(config: Mapping[str, Any], defaults: Mapping[str, Any]) ->
 
 
 def require_whole_numbers(options: Mapping[str, Any], least: Mapping[str, int]) -> None:
-    """Raises a SpecError unless these options of an environment are whole and large enough."""
+    """Raises a SpecError unless these options are whole numbers and not below their minimum.
+
+    Args:
+        options: Option -> value.
+        least: Option -> minimum; other options are not checked.
+
+    Example:
+        >>> require_whole_numbers({"size": 0}, {"size": 1})
+        Traceback (most recent call last):
+        rlssl.errors.SpecError: env.size must be a whole number >= 1; got 0.
+    """
     for key, bound in least.items():
         value = options[key]
         if isinstance(value, bool) or not isinstance(value, int) or value < bound:
@@ -71,11 +90,12 @@ def find_environment(name: str) -> EnvEntry | None:
 
 
 def list_environments() -> list[dict[str, str]]:
-    """Lists what is registered, for ``rlssl list envs``; any gymnasium id works besides.
+    """Lists the registered environments, for ``rlssl list envs``; any gymnasium id works too.
 
     Returns:
-        One ``{"id": ..., "note": ...}`` an environment, sorted. A family is expanded into its
-        members; where its suite is not installed, its pattern stands with ``needs rlssl[extra]``.
+        One ``{"id": ..., "note": ...}`` for each environment, sorted by id. A family is replaced by
+        its members. If its suite is not installed, the pattern of the family is listed with the
+        note ``needs rlssl[extra]``.
     """
     load_plugins()
     rows = []
@@ -88,13 +108,13 @@ def list_environments() -> list[dict[str, str]]:
 
 
 def _unknown_environment(name: str) -> SpecError:
-    """Returns the error for an id that nothing serves; suggests registered and gymnasium ids."""
+    """Returns the error for an unknown id; it suggests registered and gymnasium ids."""
     import gymnasium as gym
 
     known = {row["id"] for row in list_environments()} | set(gym.registry)
     hint = (
-        "`rlssl list envs` shows the registered ones; any gymnasium id works too, one that another "
-        "package registers with gymnasium as 'package:Id'."
+        "`rlssl list envs` shows the registered ones; any gymnasium id works too; write "
+        "'package:Id' for an id that another package registers with gymnasium."
     )
     return unknown_name("environment", name, known, hint)
 
@@ -102,7 +122,7 @@ def _unknown_environment(name: str) -> SpecError:
 def env_config(
     env: Mapping[str, Any], split: Split, worker_index: int, seed: int | None
 ) -> dict[str, Any]:
-    """Returns the dict that ``make`` is given."""
+    """Returns the config that ``make`` gets."""
     if not isinstance(env, Mapping) or not isinstance(env.get("id"), str) or not env["id"]:
         raise SpecError(f"env must be a mapping with an 'id', as {{id: CartPole-v1}}; got {env!r}.")
     if split not in ("train", "eval"):
@@ -111,7 +131,7 @@ def env_config(
 
 
 def _without_wrappers(config: dict[str, Any]) -> tuple[dict[str, Any], "_Wrappers"]:
-    """Splits what ``make`` is given off what is put around it; null asks for nothing."""
+    """Splits a config into ``make``'s config and the options that wrap; null means no wrapper."""
     own = {key: value for key, value in config.items() if key not in ENV_OPTIONS}
     wanted = [key for key in ENV_OPTIONS if config.get(key) is not None]
     return own, [(ENV_OPTIONS[key], config[key]) for key in wanted]
@@ -124,7 +144,7 @@ _Wrappers = list[tuple[EnvOption, Any]]
 def _build(
     entry: EnvEntry | None, config: dict[str, Any], wrappers: _Wrappers | None = None
 ) -> "gym.Env":
-    """Builds one environment. Picklable with its arguments, for processes of their own."""
+    """Builds one environment. Picklable with its arguments, to be called in other processes."""
     env = _build_bare(entry, config)
     for option, value in wrappers or []:
         env = option.resolve("wrap")(env, value, config)
@@ -148,7 +168,7 @@ def _build_bare(entry: EnvEntry | None, config: dict[str, Any]) -> "gym.Env":
 
 
 def _gymnasium_make(config: dict[str, Any]) -> "gym.Env":
-    """Builds a plain gymnasium id, with nothing around it but what gymnasium itself adds."""
+    """Builds a plain gymnasium id, with no wrappers except gymnasium's own."""
     import gymnasium as gym
 
     try:
@@ -169,15 +189,21 @@ def make_env(
 
     Args:
         env: The id, registered or gymnasium's, and the options of its ``make``.
-        split: Whether it is for training or for evaluation.
-        worker_index: Of the process that asks; 0 for the local one.
-        seed: Passed on in the config; a plain gymnasium environment is seeded by ``reset`` alone.
+        split: Whether the environment is for training or for evaluation.
+        worker_index: Index of the process that builds it; 0 for the local process.
+        seed: Passed to ``make`` in the config. A plain gymnasium environment ignores it; only
+            ``reset`` seeds it.
 
     Raises:
-        UnknownNameError: Nothing has this id.
+        UnknownNameError: No environment has this id.
         MissingExtraError: Its suite is not installed.
         PluginError: Its module cannot be imported.
-        SpecError: ``env`` has no id, or ``make`` returned something else.
+        SpecError: ``env`` has no id, or ``make`` did not return a gymnasium.Env.
+
+    Example:
+        >>> env = make_env({"id": "CartPole-v1", "max_episode_steps": 100}, seed=0)
+        >>> env.spec.max_episode_steps
+        100
     """
     config = env_config(env, split, worker_index, seed)
     return _build(find_environment(config["id"]), *_without_wrappers(config))
@@ -196,17 +222,23 @@ def make_vector_env(
 
     Args:
         env: The id and its options, as for `make_env`.
-        num_envs: How many copies; >= 1.
-        vectorize: "native" takes the registered ``make_vec``, else gymnasium's own vector
-            environment where it is the same environment (equal spaces), else "sync", and logs
-            which; "sync" loops in this process; "async" gives each copy a process.
+        num_envs: Number of copies; >= 1.
+        vectorize: "native" uses the registered ``make_vec``. Without one it uses gymnasium's vector
+            environment of the same id if the spaces are equal, else "sync" (the log says why).
+            "sync" steps the copies one by one in this process; "async" runs each copy in its own
+            process.
         split: As for `make_env`.
         worker_index: As for `make_env`.
-        seed: Copy i is made with ``seed + i``; callers give each worker a seed of its own.
+        seed: Copy i is built with ``seed + i``; callers give each worker another seed.
 
     Raises:
-        SpecError: An argument is out of range, or ``make_vec`` returned something else. Also what
-            `make_env` raises.
+        SpecError: An argument is out of range, or the result of ``make_vec`` cannot be used. The
+            errors of `make_env` are raised too.
+
+    Example:
+        >>> envs = make_vector_env({"id": "CartPole-v1"}, num_envs=3, vectorize="sync")
+        >>> envs.reset(seed=0)[0].shape
+        (3, 4)
     """
     if num_envs < 1:
         raise SpecError(f"num_envs must be >= 1; got {num_envs}.")
@@ -245,7 +277,7 @@ def _checked(maker: Callable[[], "gym.Env"]) -> "gym.Env":
 def _native_vector_env(
     entry: EnvEntry | None, config: dict[str, Any], num_envs: int
 ) -> "gym.vector.VectorEnv | None":
-    """Builds the vector environment that the suite itself offers, or returns None."""
+    """Builds the vector environment of the suite; None if the suite has none."""
     if entry is None:
         return _gymnasium_vector_env(config, num_envs)
     make_vec = entry.resolve("make_vec")
@@ -259,7 +291,7 @@ def _native_vector_env(
 
 
 def _gymnasium_vector_env(config: dict[str, Any], num_envs: int) -> "gym.vector.VectorEnv | None":
-    """Builds gymnasium's vector version of an id, or returns None where it is not the same."""
+    """Builds gymnasium's vector version of an id; None if its spaces differ or it has none."""
     import gymnasium as gym
 
     single = _build(None, config)
@@ -275,28 +307,28 @@ def _gymnasium_vector_env(config: dict[str, Any], num_envs: int) -> "gym.vector.
             **env_options(config),
         )
     except (TypeError, gym.error.Error) as error:
-        logger.info("%s: sync, not native: %s", config["id"], error)
+        logger.info("%s: vectorize is sync, not native: %s", config["id"], error)
         return None
     reason = vector_env_problem(vector, num_envs, single)
     if reason:
-        logger.info("%s: sync, not native: %s", config["id"], reason)
+        logger.info("%s: vectorize is sync, not native: %s", config["id"], reason)
         vector.close()
         return None
     return vector
 
 
 def vector_env_problem(vector: Any, num_envs: int, single: "gym.Env | None" = None) -> str:
-    """Says why a vector environment cannot serve, or returns ``""``."""
+    """Says why a vector environment cannot be used; returns ``""`` if it can."""
     import gymnasium as gym
 
     if not isinstance(vector, gym.vector.VectorEnv):
-        return f"not a gymnasium VectorEnv but {type(vector)}"
+        return f"must be a gymnasium VectorEnv; got {type(vector)}"
     mode = vector.metadata.get("autoreset_mode")
     usable = (gym.vector.AutoresetMode.NEXT_STEP, gym.vector.AutoresetMode.SAME_STEP)
     if mode not in (*usable, *(one.value for one in usable)):
         return f"metadata['autoreset_mode'] must be NEXT_STEP or SAME_STEP; got {mode}"
     if vector.num_envs != num_envs:
-        return f"num_envs is {vector.num_envs}; {num_envs} were asked for"
+        return f"num_envs must be {num_envs}; got {vector.num_envs}"
     if single is not None:
         for space in ("observation_space", "action_space"):
             theirs, ours = getattr(vector, f"single_{space}"), getattr(single, space)

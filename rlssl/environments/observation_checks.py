@@ -1,4 +1,4 @@
-"""Checks that one observation has the structure of its space."""
+"""Checks whether one observation has the structure of its space."""
 
 from collections.abc import Callable
 from typing import Any, SupportsFloat
@@ -14,8 +14,13 @@ class BadObservationError(ValueError):
 def observation_check(space: gym.Space) -> Callable[[Any], bool]:
     """Returns a function that tells whether an observation has the structure of its space.
 
-    Shapes and dtypes are checked everywhere; values of discrete parts, too. Whether floats are
-    finite is asked of all environments at once, by `BatchCheck`; bounds are left to the preflight.
+    The function checks shapes and dtypes, and the values of discrete parts. `BatchCheck` checks
+    whether floats are finite, for all environments at once. The preflight checks bounds.
+
+    Example:
+        >>> fits = observation_check(gym.spaces.Box(0.0, 1.0, (2,), np.float32))
+        >>> fits(np.zeros(2, np.float32)), fits(np.zeros(3, np.float32))
+        (True, False)
     """
     if isinstance(space, gym.spaces.Box):
         shape, dtype = space.shape, space.dtype
@@ -45,15 +50,15 @@ def misfit(observation: Any, space: gym.Space) -> BadObservationError:
     if isinstance(observation, np.ndarray | np.generic):
         got = f"an observation of shape {observation.shape} and dtype {observation.dtype}"
     else:
-        got = f"as observation the {type(observation).__name__} {observation!r}"
+        got = f"an observation that is the {type(observation).__name__} {observation!r}"
     return BadObservationError(f"{got}, which does not fit {space}")
 
 
 class CheckedEnv(gym.Wrapper):
     """Raises for observations that do not fit their space.
 
-    For environments in processes of their own: gymnasium casts what they give to the right dtype
-    before anybody else can look at it.
+    For environments that run in separate processes: gymnasium casts their observations to the
+    right dtype before the main process can check them.
     """
 
     def __init__(self, env: gym.Env) -> None:

@@ -1,4 +1,4 @@
-"""Trying an environment in this process before any actor starts."""
+"""Tries an environment in this process before any actor starts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,37 +22,37 @@ from rlssl.errors import (
 
 T = TypeVar("T")
 
-#: Calls a function, and says in which method of the environment it failed or stood still.
+#: Calls a function; its errors name the method of the environment that failed or timed out.
 Attempt = Callable[[str, Callable[[], Any]], Any]
 
 
 @dataclass(frozen=True)
 class EnvSpaces:
-    """What preflight learnt: all that an algorithm must know before it is built."""
+    """The result of a preflight: everything that an algorithm needs before it is built."""
 
     observation_space: "gym.Space"
     action_space: "gym.Space"
-    # Frames an agent step; the factor between agent steps and env steps.
+    # Frames per agent step: env steps = agent steps x action repeat.
     action_repeat: int = 1
-    # Observations in a stack, as the environment suggests.
+    # Observations in a stack, as the environment suggests; 1 means no stack.
     frame_stack: int = 1
 
 
 def preflight(env: Mapping[str, Any], timeout_s: float = 30.0) -> EnvSpaces:
     """Builds an environment here, resets it and takes three random steps, before actors start.
 
-    In a remote EnvRunner the same failure would look like a hang: RLlib logs it and restarts.
-    Observations must lie in their space (shape, dtype, bounds), rewards be finite scalars. A
-    registered ``make_vec`` is checked for the same spaces too.
+    In a remote EnvRunner the same failure would look like a hang, because RLlib logs it and
+    restarts. Observations must lie in their space (shape, dtype, bounds); rewards must be finite
+    scalars. The spaces of a registered ``make_vec`` must be the same.
 
     Args:
         env: ``{"id": ..., **options}``.
         timeout_s: Seconds that building, a reset or a step may take.
 
     Raises:
-        PreflightError: The environment raised, in its own words, stood still, or broke one of these
-            rules.
-        UnknownNameError: Nothing has this id.
+        PreflightError: The environment raised (its message is quoted), timed out, or broke one of
+            these rules.
+        UnknownNameError: No environment has this id.
         MissingExtraError: Its suite is not installed.
         PluginError: Its module cannot be imported.
     """
@@ -76,7 +76,7 @@ def preflight(env: Mapping[str, Any], timeout_s: float = 30.0) -> EnvSpaces:
 
 
 class _Step(NamedTuple):
-    """What `Env.step` must return."""
+    """The values that `Env.step` must return."""
 
     observation: Any
     reward: Any
@@ -86,19 +86,20 @@ class _Step(NamedTuple):
 
 
 def _attempt(name: str, where: str, call: Callable[[], T], timeout_s: float) -> T:
-    """Calls; what the environment raises becomes a PreflightError that says where."""
+    """Calls a function; turns the environment's error into a PreflightError that says where."""
     try:
         return call()
     except SpecError:
         raise
     except EnvironmentTimeoutError as error:
         raise PreflightError(
-            f"environment {name!r} stands still in {where}() for more than {timeout_s:g} s; raise "
-            "env_step_timeout_s if it is only slow."
+            f"environment {name!r} timed out in {where}() after {timeout_s:g} s; increase "
+            "env_step_timeout_s if the environment is only slow."
         ) from error
     except Exception as error:
-        words = f"{type(error).__name__}: {error}"
-        raise PreflightError(f"environment {name!r} failed in {where}(): {words}") from error
+        raise PreflightError(
+            f"environment {name!r} failed in {where}(): {type(error).__name__}: {error}"
+        ) from error
 
 
 def _check_spaces(name: str, env: gym.Env) -> EnvSpaces:
@@ -113,7 +114,7 @@ def _check_spaces(name: str, env: gym.Env) -> EnvSpaces:
 
 
 def _count(name: str, env: gym.Env, key: str) -> int:
-    """An optional attribute of an environment, 1 where it has none."""
+    """An optional attribute of an environment; 1 if the environment does not have it."""
     value = env.get_wrapper_attr(key) if env.has_wrapper_attr(key) else 1
     if not isinstance(value, int) or value < 1:
         raise PreflightError(f"environment {name!r}: {key} must be an integer >= 1; got {value!r}.")
@@ -166,7 +167,7 @@ def _check_observation(name: str, where: str, observation: Any, space: gym.Space
 
 
 def _observation_problem(observation: Any, space: gym.Space, key: str = "") -> str:
-    """Says what is wrong with an observation, or returns ``""``."""
+    """Says what is wrong with an observation; returns ``""`` for a valid one."""
     at = f" at {key}" if key else ""
     if isinstance(space, gym.spaces.Dict):
         if not isinstance(observation, dict) or observation.keys() != space.spaces.keys():
@@ -178,18 +179,18 @@ def _observation_problem(observation: Any, space: gym.Space, key: str = "") -> s
         return _first_problem(observation, dict(enumerate(space.spaces)), key)
     if isinstance(space, gym.spaces.Box):
         if not isinstance(observation, np.ndarray | np.generic):
-            return f"{at} is no numpy array but {type(observation)}"
+            return f"{at} must be a numpy array; got {type(observation)}"
         if observation.dtype != space.dtype:
-            return f"{at} has dtype {observation.dtype}, its space {space.dtype}"
+            return f"{at} has dtype {observation.dtype}, but its space has {space.dtype}"
         if observation.shape != space.shape:
-            return f"{at} has shape {observation.shape}, its space {space.shape}"
+            return f"{at} has shape {observation.shape}, but its space has {space.shape}"
         if observation.dtype.kind == "f" and not np.isfinite(observation).all():
             return f"{at} has a value that is not finite: {observation}"
     return "" if space.contains(observation) else f"{at} lies outside {space}: {observation!r}"
 
 
 def _first_problem(observation: Any, spaces: Mapping[Any, gym.Space], key: str) -> str:
-    """`_observation_problem` of the parts of a dict or tuple: the first one found."""
+    """The first `_observation_problem` among the parts of a dict or tuple."""
     problems = (
         _observation_problem(observation[part], space, f"{key}[{part!r}]")
         for part, space in spaces.items()

@@ -1,7 +1,7 @@
-"""From a policy's outputs to actions and their log-probabilities, without distribution objects.
+"""Samples actions and log-probabilities from a policy's outputs, without distribution objects.
 
-For the action distributions that most policies have. What is drawn is distributed as RLlib's own
-classes would draw it, from other random numbers.
+It supports the action distributions of most policies. The actions have the same distribution as
+those of RLlib's classes, but come from other random numbers.
 """
 
 import math
@@ -22,15 +22,15 @@ from ray.rllib.utils.spaces.space_utils import (
 )
 from torch import Tensor
 
-#: From ``ACTION_DIST_INPUTS`` [N, D] to arrays: ACTIONS, ACTION_LOGP [N], ACTION_DIST_INPUTS.
-#: The generator is drawn from to explore; without one, the most likely actions are taken.
+#: Maps ``ACTION_DIST_INPUTS`` [N, D] to arrays: ACTIONS, ACTION_LOGP [N], ACTION_DIST_INPUTS.
+#: With a generator, actions are sampled; with None, the most likely actions are taken.
 ActionSampler = Callable[[Tensor, np.random.Generator | None], dict[str, np.ndarray]]
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
 def action_sampler(distribution: Any) -> ActionSampler | None:
-    """The sampler that replaces a distribution class; None where there is none."""
+    """The sampler that replaces a distribution class; None if there is no such sampler."""
     return {TorchCategorical: sample_categorical, TorchDiagGaussian: sample_gaussian}.get(
         distribution
     )
@@ -39,15 +39,20 @@ def action_sampler(distribution: Any) -> ActionSampler | None:
 def sample_categorical(
     logits: Tensor, generator: np.random.Generator | None
 ) -> dict[str, np.ndarray]:
-    """Draws from softmax(logits), or takes the largest.
+    """Samples from softmax(logits), or takes the largest logit.
 
     Args:
         logits: [N, A].
-        generator: Drawn from; None: nothing is drawn.
+        generator: Random generator; None takes the largest logit.
 
     Returns:
-        ACTIONS [N], int32; ACTION_LOGP [N], float32, nats, 0 where nothing is drawn, as RLlib has
-        it; ACTION_DIST_INPUTS [N, A].
+        ACTIONS [N], int32; ACTION_LOGP [N], float32, nats, 0 without a generator (as in RLlib);
+        ACTION_DIST_INPUTS [N, A].
+
+    Example:
+        >>> import torch
+        >>> sample_categorical(torch.tensor([[0.0, 2.0, 1.0]]), None)[Columns.ACTIONS]
+        array([1], dtype=int32)
     """
     logits = logits.cpu()
     inputs = logits.numpy()
@@ -68,15 +73,20 @@ def sample_categorical(
 
 
 def sample_gaussian(inputs: Tensor, generator: np.random.Generator | None) -> dict[str, np.ndarray]:
-    """Draws from a diagonal Gaussian, or takes its mean.
+    """Samples from a diagonal Gaussian, or takes its mean.
 
     Args:
-        inputs: [N, 2 A], means and logarithms of the deviations.
-        generator: Drawn from; None: nothing is drawn.
+        inputs: [N, 2 A], means and logarithms of the standard deviations.
+        generator: Random generator; None takes the mean.
 
     Returns:
-        ACTIONS [N, A], float32; ACTION_LOGP [N], float32, nats, 0 where nothing is drawn;
+        ACTIONS [N, A], float32; ACTION_LOGP [N], float32, nats, 0 without a generator;
         ACTION_DIST_INPUTS [N, 2 A].
+
+    Example:
+        >>> import torch
+        >>> sample_gaussian(torch.tensor([[0.5, -1.0, 0.0, 0.0]]), None)[Columns.ACTIONS]
+        array([[ 0.5, -1. ]], dtype=float32)
     """
     both = inputs.cpu().numpy()
     mean, log_std = np.split(both, 2, axis=-1)
@@ -84,9 +94,9 @@ def sample_gaussian(inputs: Tensor, generator: np.random.Generator | None) -> di
     if generator is not None:
         std = np.exp(log_std)
         actions = mean + std * generator.standard_normal(mean.shape, np.float32)
-        # Of the action as it was rounded: that is what the Learner computes again.
-        deviations = (actions - mean) / std
-        logp = (-0.5 * deviations**2 - log_std - _HALF_LOG_TWO_PI).sum(axis=-1)
+        # From the rounded action, because the Learner computes it from the rounded action too.
+        standardized = (actions - mean) / std
+        logp = (-0.5 * standardized**2 - log_std - _HALF_LOG_TWO_PI).sum(axis=-1)
     return {
         Columns.ACTIONS: actions,
         Columns.ACTION_LOGP: logp,
@@ -95,12 +105,17 @@ def sample_gaussian(inputs: Tensor, generator: np.random.Generator | None) -> di
 
 
 def to_env_actions(space: gym.Space, *, normalize: bool, clip: bool) -> Callable[[Any], Any]:
-    """What maps a batch of the policy's actions into a space, as NormalizeAndClipActions does.
+    """Returns a function that maps the policy's actions to a space; see NormalizeAndClipActions.
 
     Args:
-        space: Of one environment.
-        normalize: Whether [-1, 1] stands for the bounds of a Box.
-        clip: Whether actions beyond the bounds are clipped, where they are not normalised.
+        space: Action space of one environment.
+        normalize: Whether the policy's actions in [-1, 1] are scaled to the bounds of a Box.
+        clip: Whether actions outside the bounds are clipped, if they are not normalized.
+
+    Example:
+        >>> steering = gym.spaces.Box(-10.0, 10.0, (1,), np.float32)
+        >>> to_env_actions(steering, normalize=True, clip=True)(np.array([[0.5]], np.float32))
+        array([[5.]], dtype=float32)
     """
     if isinstance(space, gym.spaces.Discrete) or not (normalize or clip):
         return lambda actions: actions

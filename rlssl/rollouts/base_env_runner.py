@@ -1,4 +1,4 @@
-"""What both EnvRunners share: environments by rlssl's ids, plug-ins first, and useful errors."""
+"""The base of both EnvRunners: it loads plug-ins and builds environments by rlssl's ids."""
 
 import logging
 from dataclasses import dataclass
@@ -26,22 +26,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunnerSettings:
-    """What an EnvRunner reads from a config beside RLlib's own settings."""
+    """The settings that an EnvRunner reads from a config besides RLlib's own."""
 
     # {"id": ..., **options} of the environment.
     env: dict[str, Any]
-    # How copies of the environment are vectorised.
+    # How copies of the environment are vectorized.
     vectorize: Vectorize
-    # Whether one half steps while the policy runs on the other; None: where environments can.
+    # Whether one half steps while the policy runs on the other; None: if environments can.
     double_buffering: bool | None
-    # Frames a stacked observation holds; >= 1.
+    # Frames in a stacked observation; >= 1.
     frame_stack: int
     # Whether the runner trains or evaluates.
     split: Literal["train", "eval"]
 
     @classmethod
     def of(cls, config: AlgorithmConfig) -> "RunnerSettings":
-        """Reads them off a config; RLlib's own configs work too, with the defaults."""
+        """Reads the settings from a config; an RLlib config gives the defaults."""
         return cls(
             env={"id": config.env, **config.env_config},
             vectorize=getattr(config, "vectorize", "native"),
@@ -52,40 +52,37 @@ class RunnerSettings:
 
 
 def frame_stack_of(config: AlgorithmConfig) -> int:
-    """Reads ``frame_stack`` off a config; 1 where one of RLlib's own does not say."""
+    """Reads ``frame_stack`` from a config; 1 if an RLlib config does not have it."""
     own: int | None = getattr(config, "frame_stack", None)
     return int(config.model_config.get("frame_stack", 1)) if own is None else own
 
 
 def load_extensions(config: AlgorithmConfig) -> None:
-    """Registers in this process what a config may name; one of RLlib's own names nothing more."""
+    """Loads the plug-ins and registrations of a config in this process; RLlib's have none."""
     load_plugins(getattr(config, "plugin_modules", ()))
     restore_registrations(getattr(config, "registrations", {}))
 
 
 class BaseEnvRunner(SingleAgentEnvRunner):
-    """An RLlib EnvRunner whose environments come from rlssl's registry.
-
-    Base of the two runners; it does not sample by itself.
-    """
+    """An RLlib EnvRunner whose environments come from rlssl's registry; base of the two runners."""
 
     env: Any
     num_envs: int
-    #: How often environments were built anew; their seeds depend on it.
+    #: How often environments were rebuilt; the seeds of new environments depend on it.
     generation = 0
 
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
         """Loads plug-ins and registrations, then builds everything as RLlib does.
 
         Args:
-            config: The algorithm's; see `RunnerSettings` for what is read besides RLlib's.
-            **kwargs: As RLlib gives them: ``worker_index``, ``num_workers``, ``spaces`` and others.
+            config: The algorithm's config; `RunnerSettings` lists what is read besides RLlib's.
+            **kwargs: RLlib's arguments: ``worker_index``, ``num_workers``, ``spaces`` and others.
         """
         keep_memory()
         load_extensions(config)
         self.settings = RunnerSettings.of(config)
         super().__init__(config=config, **kwargs)
-        # Chunks must carry the frames that the first observations after a cut are stacked from.
+        # Chunks must include the earlier frames that their first stacks consist of.
         horizon = max(self.config.episode_lookback_horizon, self.settings.frame_stack - 1)
         self.config.episode_lookback_horizon = horizon
 
@@ -93,20 +90,20 @@ class BaseEnvRunner(SingleAgentEnvRunner):
     def env_seed(self) -> int | None:
         """Seed of the environments that are built or reset next.
 
-        What failed must not get the same seed again: it might fail the same way for ever.
+        It changes with each rebuild: with the same seed, an environment might fail again and again.
         """
         if self._seed is None or not self.generation:
             return self._seed
         return int(np.random.SeedSequence((self._seed, self.generation)).generate_state(1)[0])
 
     def make_env(self) -> None:
-        """Builds the vector environment and closes the one before; the next sample resets it.
+        """Builds the vector environment and closes the old one; the next sample resets it.
 
         Raises:
             SpecError: If the id is unknown or the environment cannot be built.
         """
         self._close_env()
-        # Again from the config: RLlib lets users change it and call this method.
+        # Read again, because RLlib lets users change the config and call this method.
         self.settings = RunnerSettings.of(self.config)
         vector_env = self._make_vector_env(self.config.num_envs_per_env_runner)
         if self.env_seed is not None:
@@ -132,11 +129,11 @@ class BaseEnvRunner(SingleAgentEnvRunner):
         )
 
     def _make_vector_env(self, num_envs: int) -> gym.vector.VectorEnv:
-        """Builds environments, all in one."""
+        """Builds all environments as one vector environment."""
         return self._make_part(0, num_envs)
 
     def _make_part(self, first: int, count: int) -> gym.vector.VectorEnv:
-        """Builds ``count`` environments, seeded as those from ``first`` on."""
+        """Builds ``count`` environments, with the seeds of slots ``first`` and following."""
         settings = self.settings
         return make_vector_env(
             settings.env,
@@ -148,7 +145,7 @@ class BaseEnvRunner(SingleAgentEnvRunner):
         )
 
     def make_module(self) -> None:
-        """Builds the module on the spaces that the connectors leave, frame stacking included."""
+        """Builds the module for the spaces after the connectors, which include frame stacking."""
         if self.settings.frame_stack > 1 and not self._env_to_module[StackObservationsEnvToModule]:
             self._env_to_module.insert_before(
                 AddObservationsFromEpisodesToBatch,
@@ -157,7 +154,7 @@ class BaseEnvRunner(SingleAgentEnvRunner):
         super().make_module()
 
     def _adapt(self, vector_env: gym.vector.VectorEnv) -> gym.vector.VectorEnv:
-        """Wraps a new vector environment as the runner's sampling loop needs it."""
+        """Wraps a new vector environment for the runner's sampling loop."""
         return vector_env
 
     def _close_env(self) -> None:
@@ -168,7 +165,7 @@ class BaseEnvRunner(SingleAgentEnvRunner):
                 force_close(self.env)
             else:
                 self.env.close()
-        except Exception as error:  # it may be closed because it failed
+        except Exception as error:  # it may be closed because it has failed
             name = self.settings.env["id"]
             logger.warning(
                 "environment %r failed in close(): %s: %s", name, type(error).__name__, error

@@ -1,4 +1,4 @@
-"""Checks of what environments return while sampling: fast where all is well."""
+"""Checks of the values that environments return while sampling; fast if they are valid."""
 
 from typing import Any
 
@@ -8,26 +8,34 @@ import tree
 
 from rlssl.environments.observation_checks import BadObservationError, observation_check
 
-#: Larger rewards, in absolute value, are no rewards: their squares overflow float32.
+#: Largest absolute value of a reward. The squares of larger rewards overflow float32.
 MAX_REWARD = 1e20
 _MAX_SQUARE = MAX_REWARD**2
 
 
 class BadRewardError(ValueError):
-    """A reward is not finite, or absurdly large."""
+    """A reward is not finite, or its absolute value is above `MAX_REWARD`."""
 
 
 class BatchCheck:
-    """Finds the environments whose observation or reward is no number to learn from."""
+    """Finds the environments whose observation or reward is not finite, or is too large.
+
+    Example:
+        >>> check = BatchCheck(gym.spaces.Box(-1.0, 1.0, (1,), np.float32))
+        >>> observations = np.zeros((2, 1), np.float32)
+        >>> check.errors(observations, rewards=np.array([1.0, np.nan]))
+        {1: BadRewardError('a reward of nan')}
+    """
 
     def __init__(self, space: gym.Space, batch_space: gym.Space | None = None) -> None:
-        """Chooses what to look at.
+        """Prepares the checks of a space.
 
         Args:
-            space: Of one environment's observations; integers are always finite.
-            batch_space: Of all environments' together, for `fits`; None: that is never asked.
+            space: Observation space of one environment. Its integers need no check.
+            batch_space: Observation space of all environments, for `fits`; None if `fits` is not
+                used.
         """
-        #: Whether all observations together have the structure of their space.
+        #: Whether the batch of observations has the structure of its space.
         self.fits = observation_check(batch_space or space)
         leaves = tree.flatten(_nested(space))
         self._floats = [
@@ -38,7 +46,7 @@ class BatchCheck:
         self._is_single = not isinstance(space, gym.spaces.Dict | gym.spaces.Tuple)
 
     def is_healthy(self, observations: Any, rewards: np.ndarray) -> bool:
-        """Whether all is well; cheap, and wrong only by saying no to large, finite numbers.
+        """Whether all values are valid; fast, but it may refuse large finite numbers.
 
         Args:
             observations: Struct of [N, ...].
@@ -51,14 +59,14 @@ class BatchCheck:
         return all(map(_is_finite, self._leaves(observations)))
 
     def errors(self, observations: Any, rewards: np.ndarray) -> dict[int, ValueError]:
-        """Says for each environment what is wrong, if anything.
+        """Finds the error of each environment that has one.
 
         Args:
             observations: Struct of [N, ...].
             rewards: [N].
 
         Returns:
-            Slot -> `BadObservationError` or `BadRewardError`.
+            Slot -> `BadObservationError` or `BadRewardError`; valid slots are missing.
         """
         with np.errstate(invalid="ignore"):
             bad = np.flatnonzero(~(np.abs(rewards) <= MAX_REWARD)).tolist()
@@ -68,8 +76,8 @@ class BatchCheck:
         for leaf in self._leaves(observations):
             finite = np.isfinite(leaf).reshape(len(leaf), -1).all(axis=1)
             for slot in np.flatnonzero(~finite).tolist():
-                words = f"an observation that is not finite: {leaf[slot]}"
-                found[slot] = BadObservationError(words)
+                message = f"an observation that is not finite: {leaf[slot]}"
+                found[slot] = BadObservationError(message)
         return found
 
     def _leaves(self, observations: Any) -> list[np.ndarray]:
@@ -82,13 +90,13 @@ class BatchCheck:
 
 
 def _is_finite(values: np.ndarray) -> bool:
-    # A sum of squares is as finite as its terms, until it overflows.
+    # A sum of squares is finite if its terms are, unless it overflows.
     flat = values.ravel()
     return bool(flat.dot(flat) < np.inf)
 
 
 def _nested(space: gym.Space) -> Any:
-    """Space as plain dicts and tuples, in the order in which observations are flattened."""
+    """A space as plain dicts and tuples, in the order in which observations are flattened."""
     if isinstance(space, gym.spaces.Dict):
         return {key: _nested(part) for key, part in space.items()}
     if isinstance(space, gym.spaces.Tuple):

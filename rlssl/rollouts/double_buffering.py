@@ -1,4 +1,4 @@
-"""Two vector environments as one, whose halves step by themselves."""
+"""One vector environment made of two halves, which step asynchronously."""
 
 import logging
 from collections.abc import Sequence
@@ -13,37 +13,43 @@ from gymnasium.vector.utils import batch_space
 logger = logging.getLogger(__name__)
 
 
-class StepsAlone(Protocol):
-    """A vector environment that steps while its caller does something else.
+class AsyncSteps(Protocol):
+    """A vector environment that can step while its caller does something else.
 
-    gymnasium's AsyncVectorEnv is one. Between the two calls nothing else may be called.
+    gymnasium's AsyncVectorEnv is one. No other method may be called between these two.
     """
 
     def step_async(self, actions: Any) -> None:
-        """Begins to step every environment, with actions [N, ...]."""
+        """Begins a step of every environment, with actions [N, ...]."""
 
     def step_wait(self) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Waits for the steps to end, and returns what ``step`` would."""
+        """Waits for the step to finish and returns what ``step`` would."""
 
 
-def steps_alone(vector: gym.vector.VectorEnv) -> TypeGuard[Any]:
-    """Whether a vector environment is a `StepsAlone`."""
+def can_step_async(vector: gym.vector.VectorEnv) -> TypeGuard[Any]:
+    """Whether a vector environment has the methods of `AsyncSteps`."""
     return all(callable(getattr(vector, name, None)) for name in ("step_async", "step_wait"))
 
 
 def half_sizes(num_envs: int) -> tuple[int, int]:
-    """Environments in the first and the second half; the first has the odd one."""
+    """Environments in the first and in the second half.
+
+    Example:
+        >>> half_sizes(5)
+        (3, 2)
+    """
     return num_envs - num_envs // 2, num_envs // 2
 
 
 class DoubleBufferedVectorEnv(gym.vector.VectorEnv):
-    """N environments in two halves, to step one while the policy runs on the other's observations.
+    """N environments in two halves.
 
-    Environment i is seeded as the i-th of N.
+    One half steps while the policy runs on the observations of the other half. Environment i is
+    seeded as environment i of N.
     """
 
     def __init__(self, first: gym.vector.VectorEnv, second: gym.vector.VectorEnv) -> None:
-        """Joins them; both are a `StepsAlone`, with the same spaces."""
+        """Joins two vector environments, which have the `AsyncSteps` methods and equal spaces."""
         self.halves = (first, second)
         num_envs = self.num_envs = first.num_envs + second.num_envs
         self.slots = (slice(0, first.num_envs), slice(first.num_envs, num_envs))
@@ -60,10 +66,10 @@ class DoubleBufferedVectorEnv(gym.vector.VectorEnv):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
-        """Resets all environments, those in the middle of a step, too; infos are not passed on."""
+        """Resets all environments, also in the middle of a step; the infos are empty."""
         for index, is_busy in enumerate(self._is_busy):
             if is_busy:
-                self.end_step(index)
+                self.finish_step(index)
         observations = []
         for half, slots in zip(self.halves, self.slots, strict=True):
             own = seed[slots] if isinstance(seed, Sequence) else seed
@@ -73,17 +79,17 @@ class DoubleBufferedVectorEnv(gym.vector.VectorEnv):
         return tree.map_structure(lambda *parts: np.concatenate(parts), *observations), {}
 
     def begin_step(self, half: int, actions: Any) -> None:
-        """Begins to step a half, with actions [n, ...]."""
-        cast(StepsAlone, self.halves[half]).step_async(actions)
+        """Begins a step of one half, with actions [n, ...]."""
+        cast(AsyncSteps, self.halves[half]).step_async(actions)
         self._is_busy[half] = True
 
-    def end_step(self, half: int) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Waits for a half's steps to end, and returns what its ``step`` would."""
+    def finish_step(self, half: int) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Waits for the step of one half to finish and returns what its ``step`` would."""
         self._is_busy[half] = False
-        return cast(StepsAlone, self.halves[half]).step_wait()
+        return cast(AsyncSteps, self.halves[half]).step_wait()
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Closes both; what one says that is closed in the middle of a step, nobody asks for."""
+        """Closes both halves. Errors of a half that is in the middle of a step are ignored."""
         for half, is_busy in zip(self.halves, self._is_busy, strict=True):
             if is_busy:
                 force_close(half)
@@ -92,7 +98,7 @@ class DoubleBufferedVectorEnv(gym.vector.VectorEnv):
 
 
 def force_close(vector: gym.vector.VectorEnv) -> None:
-    """Closes a vector environment that may not answer any more."""
+    """Closes a vector environment that may no longer answer."""
     unwrapped = vector.unwrapped
     if isinstance(unwrapped, DoubleBufferedVectorEnv):
         for half in unwrapped.halves:
@@ -101,8 +107,12 @@ def force_close(vector: gym.vector.VectorEnv) -> None:
         try:
             unwrapped.close(terminate=True)
         except Exception as error:
-            # Of the step that was under way; with that gone, closing can go on.
-            logger.info("closed in a step that failed: %s: %s", type(error).__name__, error)
+            # The error of the pending step. After it, closing can continue.
+            logger.info(
+                "error of a step that was pending during close(): %s: %s",
+                type(error).__name__,
+                error,
+            )
             unwrapped.close(terminate=True)
     else:
         vector.close()

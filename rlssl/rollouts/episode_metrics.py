@@ -1,4 +1,4 @@
-"""What both EnvRunners record of every finished game: return, length, success, when, how long."""
+"""Metrics of every finished episode: return, length, success, step and duration."""
 
 import math
 import time
@@ -19,30 +19,30 @@ from ray.rllib.utils.metrics import (
 
 from rlssl.ray_internals.env_runner import log_values
 
-#: Key under which the series are logged; each value is a list with one entry a game.
+#: Key of the logged series; each series has one entry for each episode.
 EPISODES_KEY = "rlssl_episodes"
 
-#: Keys of an environment's info that tell whether the game was won, in order of preference.
+#: Keys of an environment's info that say whether the episode was a success; the first one wins.
 SUCCESS_KEYS = ("success", "is_success")
 
 
 class FinishedEpisode(NamedTuple):
-    """One whole game, whatever the number of learning episodes it was split into."""
+    """One episode of the environment, which may consist of several learning episodes."""
 
-    # Sum of the environment's own rewards, neither clipped nor discounted.
+    # Sum of the environment's rewards, neither clipped nor discounted.
     episode_return: float
     # Agent steps.
     length: int
-    # 1.0 or 0.0, or a fraction where the environment gives one; nan where it does not tell.
+    # 1.0 or 0.0, or a fraction if the environment gives one; nan if it does not say.
     success: float
-    # Agent steps that this runner had sampled at the game's end since its last `get_metrics()`.
+    # Agent steps from the runner's last `get_metrics()` to the end of the episode.
     offset: int
-    # Seconds since the game's reset.
+    # Seconds since the reset.
     duration_s: float
 
 
 class EpisodeLog:
-    """Running scores of N environments, and the games finished since the last `drain()`."""
+    """Returns and lengths of N running episodes, and the episodes finished since `drain()`."""
 
     def __init__(self, num_envs: int) -> None:
         self._finished: list[FinishedEpisode] = []
@@ -50,25 +50,25 @@ class EpisodeLog:
         self.restart(num_envs)
 
     def restart(self, num_envs: int, *, lost_steps: int = 0) -> None:
-        """Forgets the unfinished games.
+        """Drops the unfinished episodes.
 
         Args:
             num_envs: N from now on.
-            lost_steps: Agent steps counted by `step` that will not be returned by the runner.
+            lost_steps: Agent steps counted by `step` that the runner will not return.
         """
         self._steps -= lost_steps
         self._returns = np.zeros(num_envs, np.float64)
         self._lengths = np.zeros(num_envs, np.int64)
-        # Which environments stepped in the last vector step of theirs.
+        # Environments that stepped in their last vector step; the others were reset.
         self._stepped = np.zeros(num_envs, np.bool_)
         self._started_s = np.full(num_envs, time.perf_counter())
 
     def forget(self, slots: list[int], *, lost_steps: int) -> None:
-        """Forgets the unfinished games of some environments.
+        """Drops the unfinished episodes of some environments.
 
         Args:
-            slots: Which.
-            lost_steps: Of their agent steps, those that will not be returned by the runner.
+            slots: The environments.
+            lost_steps: Agent steps counted by `step` that the runner will not return.
         """
         self._steps -= lost_steps
         self._returns[slots] = self._lengths[slots] = 0
@@ -78,10 +78,10 @@ class EpisodeLog:
         """Counts one vector step of n environments.
 
         Args:
-            rewards: [n], the environment's own; 0 where the step was the reset of an autoreset.
-            stepped: [n], bool; False where the step was the reset of an autoreset.
-            slots: Which environments they are.
-            count: How many stepped.
+            rewards: [n], the environment's rewards; 0 where the step was an autoreset.
+            stepped: [n], bool; False where the step was an autoreset.
+            slots: The slots of the n environments.
+            count: Number of True values in ``stepped``.
         """
         self._returns[slots] += rewards
         self._lengths[slots] += stepped
@@ -90,9 +90,10 @@ class EpisodeLog:
         self._steps += count
 
     def finish(self, slot: int, success: float) -> None:
-        """Closes the game of environment ``slot`` at the step counted last.
+        """Ends the episode of environment ``slot`` at the last counted step.
 
-        Environments count one after the other, as in RLlib's loop: no two games share an offset.
+        The environments of a vector step count one after the other, as in RLlib's loop, so no two
+        episodes have the same offset.
         """
         now = time.perf_counter()
         self.add(
@@ -106,22 +107,22 @@ class EpisodeLog:
         self._started_s[slot] = now
 
     def add(self, **fields: Any) -> None:
-        """Adds a game that was counted elsewhere; the fields are those of `FinishedEpisode`."""
+        """Adds an episode that was counted elsewhere; see `FinishedEpisode` for the fields."""
         self._finished.append(FinishedEpisode(**fields))
 
     def drain(self) -> list[FinishedEpisode]:
-        """Returns the finished games, oldest first, and starts over: offsets count from 0."""
+        """Returns the finished episodes, oldest first, and removes them; offsets restart at 0."""
         finished, self._finished = self._finished, []
         self._steps = 0
         return finished
 
 
 def log_finished(metrics: Any, finished: list[FinishedEpisode]) -> None:
-    """Logs each game under ``rlssl_episodes/{return,length,success,offset}``, as equal series.
+    """Logs ``rlssl_episodes/{return,length,success,offset}``: series with an entry per episode.
 
     Args:
         metrics: RLlib's MetricsLogger.
-        finished: The games, oldest first.
+        finished: The episodes, oldest first.
     """
     series: dict[str, list[float]] = {
         "return": [episode.episode_return for episode in finished],
@@ -134,12 +135,12 @@ def log_finished(metrics: Any, finished: list[FinishedEpisode]) -> None:
 
 
 def log_rllibs_episode_metrics(metrics: Any, finished: list[FinishedEpisode], window: int) -> None:
-    """Logs what RLlib's own runner logs of each game.
+    """Logs the same episode metrics as RLlib's own runner.
 
     Args:
         metrics: RLlib's MetricsLogger.
-        finished: The games, oldest first.
-        window: How many of the last games RLlib's means are over.
+        finished: The episodes, oldest first.
+        window: Number of the latest episodes in the means, minima and maxima.
     """
     latest = finished[-window:]
     lengths = [episode.length for episode in latest]
@@ -161,7 +162,12 @@ def log_rllibs_episode_metrics(metrics: Any, finished: list[FinishedEpisode], wi
 
 
 def success_of(info: Mapping[str, Any]) -> float:
-    """Reads the success of a game from its last info; nan where the environment does not tell."""
+    """Reads the success of an episode from its last info; nan if the info does not say.
+
+    Example:
+        >>> success_of({"is_success": True}), success_of({})
+        (1.0, nan)
+    """
     for key in SUCCESS_KEYS:
         if info.get(key) is not None:
             return float(info[key])
@@ -171,17 +177,22 @@ def success_of(info: Mapping[str, Any]) -> float:
 def vector_info(
     infos: Mapping[str, Any], key: str, num_envs: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Reads one key of a vector environment's infos, as of the steps taken.
+    """Reads one key of a vector environment's infos.
 
     Args:
-        infos: As gymnasium's vector environments give them: ``key`` -> [N] and, where not every
-            environment gave the key, ``_key`` -> [N], bool. With SAME_STEP autoreset the steps that
-            ended a game have theirs under ``final_info``.
-        key: What to read.
+        infos: In gymnasium's format: ``key`` -> [N] and, unless every environment gave the key,
+            ``_key`` -> [N], bool. With SAME_STEP autoreset, ``final_info`` holds the infos of the
+            steps that ended an episode.
+        key: The key to read.
         num_envs: N.
 
     Returns:
-        The values, [N], and which of them were given, [N], bool; None where nobody gave the key.
+        The values, [N], and which environments gave one, [N], bool; None if no environment did.
+
+    Example:
+        >>> infos = {"lives": np.array([3, 0]), "_lives": np.array([True, False])}
+        >>> vector_info(infos, "lives", 2)
+        (array([3, 0]), array([ True, False]))
     """
     final = infos.get("final_info")
     if final is None:
@@ -206,7 +217,7 @@ def _given(
 
 
 def vector_success(infos: Mapping[str, Any], slot: int, num_envs: int) -> float:
-    """As `success_of`, for environment ``slot`` of a vector environment's infos."""
+    """`success_of` environment ``slot``, from a vector environment's infos."""
     info = {}
     for key in SUCCESS_KEYS:
         given = vector_info(infos, key, num_envs)

@@ -1,4 +1,4 @@
-"""Counts what environments do wrong, and decides whether to go on."""
+"""Counts the faults of environments, and decides whether the run continues."""
 
 import logging
 import math
@@ -20,10 +20,10 @@ from rlssl.rollouts.batch_checks import BadRewardError
 
 logger = logging.getLogger(__name__)
 
-#: First part of the metrics' names, in an EnvRunner's metrics and in results.
+#: First part of the names of fault counters, in an EnvRunner's metrics and in results.
 FAULTS_KEY = "faults"
 
-#: What is counted: the kinds of faults, then the unfinished episodes that they cost.
+#: Counters: the kinds of faults, then the unfinished episodes lost to faults.
 FAULT_COUNTERS = (
     "env_crashes",
     "env_timeouts",
@@ -32,24 +32,24 @@ FAULT_COUNTERS = (
     "episodes_dropped",
 )
 
-#: Faults in a row, without a finished episode between, that a slot is forgiven.
+#: Consecutive faults that a slot may have without a finished episode between them.
 MAX_FAULTS_IN_A_ROW = 3
 
-#: What a stall counts for: each one costs everybody the whole of env_step_timeout_s.
-STALL_WEIGHT = 2
+#: Faults that one timeout counts as: all environments wait env_step_timeout_s for it.
+TIMEOUT_WEIGHT = 2
 
-#: The slots lost within so many seconds are counted together, and may be this part of all.
+#: The run ends if more than this fraction of all slots is lost within this many seconds.
 LOSS_WINDOW_S = 60.0
 MAX_LOST_PART = 0.1
 
-#: Faults of a kind that are logged in full; all are counted.
+#: Faults of each kind that are logged; all of them are counted.
 _LOGGED_IN_FULL = 3
 
-#: Longest quotation of an environment's own words, in characters.
-_MAX_WORDS = 500
+#: Longest quotation of an environment's error message, in characters.
+_MAX_QUOTED_CHARACTERS = 500
 
-#: What an environment may raise without ending the process; `TrainingTimeoutError` is no fault.
-ENVIRONMENTS_OWN = (Exception, SystemExit, EnvironmentTimeoutError)
+#: Errors of an environment that do not end the process. A `TrainingTimeoutError` is no fault.
+ENVIRONMENT_ERRORS = (Exception, SystemExit, EnvironmentTimeoutError)
 
 _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (EnvironmentTimeoutError, "env_timeouts"),
@@ -66,27 +66,32 @@ class Fault:
     # "make", "reset" or "step".
     method: str
     error: BaseException
-    # Whose; None: of a vector environment that does not tell, or of the whole of it.
+    # Slot of the environment; None if the whole vector environment failed, or the slot is unknown.
     slot: int | None = None
 
     @property
     def kind(self) -> str:
-        """The counter that it belongs to."""
+        """Name of the counter of this fault."""
         return next(kind for cls, kind in _KINDS if isinstance(self.error, cls))
 
     @property
     def weight(self) -> int:
-        """How many of the faults in a row it counts for."""
-        return STALL_WEIGHT if self.kind == "env_timeouts" else 1
+        """Number of consecutive faults that it counts as."""
+        return TIMEOUT_WEIGHT if self.kind == "env_timeouts" else 1
 
-    def words(self, name: str, limit_s: float) -> str:
-        """Says in one line what happened, in the environment's own words where it has any."""
+    def message(self, name: str, limit_s: float) -> str:
+        """Says in one line what happened, and quotes the environment's error message.
+
+        Args:
+            name: The environment's id.
+            limit_s: Seconds that the call was allowed to take.
+        """
         if self.kind == "env_timeouts":
             return (
-                f"environment {name!r} stood still in {self.method}() for more than {limit_s:g} s "
+                f"environment {name!r} timed out in {self.method}() after {limit_s:g} s "
                 "(env_step_timeout_s)"
             )
-        said = " ".join(str(self.error).split())[:_MAX_WORDS]
+        said = " ".join(str(self.error).split())[:_MAX_QUOTED_CHARACTERS]
         if self.kind != "env_crashes":
             return f"environment {name!r}: {self.method}() gave {said}"
         return (
@@ -95,11 +100,12 @@ class Fault:
 
 
 class FaultLedger:
-    """The faults of one EnvRunner's environments.
+    """The faults of the environments of one EnvRunner.
 
-    A slot's faults are forgiven once it finishes an episode. The run ends when a slot has more than
-    `MAX_FAULTS_IN_A_ROW`. A slot that has come to this number, or stood still, is lost until it is
-    forgiven: the run ends when two slots, and a tenth of all, are lost within a minute.
+    A finished episode resets the slot's count of consecutive faults. The run ends when a slot has
+    more than `MAX_FAULTS_IN_A_ROW`. A slot that reaches this number, or times out, counts as lost
+    until it finishes an episode. The run also ends when at least two slots, and at least a tenth of
+    all slots, are lost within a minute.
     """
 
     def __init__(self, name: str, num_slots: int, timeout_s: float) -> None:
@@ -107,65 +113,67 @@ class FaultLedger:
 
         Args:
             name: The environment's id.
-            num_slots: Environments of the runner.
+            num_slots: Number of environments of the runner.
             timeout_s: ``env_step_timeout_s``.
         """
         self._name, self._timeout_s = name, timeout_s
-        #: Seconds that a call may take: half, while a slot that stalled has not recovered.
+        #: Seconds that a call may take. Half the timeout, until every slot that timed out has
+        #: finished an episode.
         self.limit_s = timeout_s
         self._in_a_row = np.zeros(num_slots, np.int64)
-        self._has_stalled = np.zeros(num_slots, np.bool_)
-        # Slot -> when, on the monotonic clock.
+        self._has_timed_out = np.zeros(num_slots, np.bool_)
+        # Slot -> time at which it was lost, on the monotonic clock.
         self._lost_at: dict[int, float] = {}
         self._new: Counter[str] = Counter()
         self._logged: Counter[str] = Counter()
 
     def finished(self, slot: int) -> None:
-        """Forgives a slot that has finished an episode."""
+        """Resets the count of a slot that has finished an episode."""
         self._in_a_row[slot] = 0
         self._lost_at.pop(slot, None)
-        if self._has_stalled[slot]:
-            self._has_stalled[slot] = False
+        if self._has_timed_out[slot]:
+            self._has_timed_out[slot] = False
             self._set_limit()
 
     def record(self, fault: Fault) -> None:
-        """Counts a fault; returns if the slot is to be tried again.
+        """Counts a fault; returns if the environment should be replaced.
 
         Raises:
-            EnvironmentFaultError: If there were too many.
+            EnvironmentFaultError: If there were too many faults.
         """
-        words = fault.words(self._name, self.limit_s)
+        message = fault.message(self._name, self.limit_s)
         self._new[fault.kind] += 1
-        self._log(fault.kind, words)
+        self._log(fault.kind, message)
         slots: Any = slice(None) if fault.slot is None else fault.slot
         self._in_a_row[slots] += fault.weight
-        self._has_stalled[slots] |= fault.kind == "env_timeouts"
+        self._has_timed_out[slots] |= fault.kind == "env_timeouts"
         self._set_limit()
         in_a_row = int(np.max(self._in_a_row[slots]))
         if in_a_row > MAX_FAULTS_IN_A_ROW:
             who = "" if fault.slot is None else f"slot {fault.slot}: "
             self._end(
                 fault,
-                f"{words}; {who}more than {MAX_FAULTS_IN_A_ROW} faults in a row without a finished "
-                "episode between (a stall counts twice).",
+                f"{message}; {who}more than {MAX_FAULTS_IN_A_ROW} faults in a row without a "
+                "finished episode between them (a timeout counts twice).",
             )
-        if fault.slot is not None and (in_a_row == MAX_FAULTS_IN_A_ROW or self._has_stalled[slots]):
-            self._note_loss(fault, words)
+        is_lost = in_a_row == MAX_FAULTS_IN_A_ROW or np.any(self._has_timed_out[slots])
+        if fault.slot is not None and is_lost:
+            self._note_loss(fault, message)
 
     def drop_episodes(self, count: int) -> None:
-        """Counts unfinished episodes that a fault cost."""
+        """Counts unfinished episodes that were lost to a fault."""
         self._new["episodes_dropped"] += count
 
     def log(self, metrics: Any) -> None:
-        """Adds what is new to the lifetime counts in RLlib's MetricsLogger."""
+        """Adds the faults since the last call to the lifetime counts in RLlib's MetricsLogger."""
         for name, count in self._new.items():
             metrics.log_value((FAULTS_KEY, name), count, reduce="lifetime_sum")
         self._new.clear()
 
     def _set_limit(self) -> None:
-        self.limit_s = self._timeout_s / (2 if self._has_stalled.any() else 1)
+        self.limit_s = self._timeout_s / (2 if self._has_timed_out.any() else 1)
 
-    def _note_loss(self, fault: Fault, words: str) -> None:
+    def _note_loss(self, fault: Fault, message: str) -> None:
         assert fault.slot is not None
         now = time.monotonic()
         self._lost_at[fault.slot] = now
@@ -173,29 +181,30 @@ class FaultLedger:
         slots = len(self._in_a_row)
         if lost >= max(2, math.ceil(MAX_LOST_PART * slots)):
             self._end(
-                fault, f"{words}; {lost} of {slots} slots were lost within {LOSS_WINDOW_S:g} s."
+                fault, f"{message}; {lost} of {slots} slots were lost within {LOSS_WINDOW_S:g} s."
             )
 
     def _end(self, fault: Fault, message: str) -> NoReturn:
         raise EnvironmentFaultError(message) from fault.error
 
-    def _log(self, kind: str, words: str) -> None:
+    def _log(self, kind: str, message: str) -> None:
         self._logged[kind] += 1
         if self._logged[kind] <= _LOGGED_IN_FULL:
-            logger.warning("%s; starting it anew (counted as faults/%s).", words, kind)
+            logger.warning("%s; building a new one (counted as faults/%s).", message, kind)
 
 
 def raise_faults_of_remote_runners() -> None:
-    """Makes RLlib raise, in this process, what remote runners give up on.
+    """Lets RLlib raise the final errors of remote runners in this process.
 
-    It would log the error, go on without the runner and, at last, train on nothing. The same holds
-    for a runner that cannot be built. Idempotent; errors of other actors are RLlib's as ever.
+    RLlib itself logs such an error and continues without the runner; in the end it trains without
+    any data. It does the same with a runner that cannot be built. Idempotent. The errors of other
+    actors are left to RLlib.
     """
     watch_remote_results(_raise_if_final)
 
 
 def _raise_if_final(error: BaseException) -> None:
-    # Ray's own error speaks of actors and tasks first.
+    # Ray's error message begins with actors and tasks.
     original = raised_by_worker(error)
     if isinstance(original, EnvironmentFaultError):
         raise EnvironmentFaultError(str(original)) from error
@@ -204,7 +213,7 @@ def _raise_if_final(error: BaseException) -> None:
 
 
 def count_faults(results: Mapping[str, Any]) -> dict[str, int]:
-    """Lifetime counts of all faults: the environments', then the Learners'.
+    """Lifetime counts of all faults of environments and Learners.
 
     Args:
         results: One result of an RLlib Algorithm.

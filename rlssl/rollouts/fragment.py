@@ -1,4 +1,4 @@
-"""The arrays of one fragment: filled a vector step at a time, cut into episode chunks at last."""
+"""The arrays of one fragment: filled step by step, then cut into episode chunks."""
 
 import uuid
 from collections.abc import Iterable, Mapping
@@ -16,21 +16,29 @@ from rlssl.ray_internals.env_runner import lookback_buffer, numpy_episode
 
 _REWARD_SPACE = gym.spaces.Box(-np.inf, np.inf, shape=(), dtype=np.float32)
 
-#: StepBuffer allocated at first; doubled when a fragment is longer.
+#: Rows that a StepBuffer allocates first; doubled when a fragment is longer.
 _INITIAL_ROWS = 64
 
 
 class StepBuffer:
-    """A growing [rows, N, ...] array, or a nested struct of them."""
+    """A growing array [rows, N, ...], or a nested struct of such arrays.
+
+    Example:
+        >>> buffer = StepBuffer(np.zeros(2))  # two environments
+        >>> buffer.append(np.array([1.0, 2.0]))
+        >>> buffer.append(np.array([3.0, 4.0]))
+        >>> buffer.by_environment().part(0, 2, slot=1)
+        array([2., 4.])
+    """
 
     def __init__(self, like: Any) -> None:
-        """Allocates.
+        """Allocates the first rows.
 
         Args:
-            like: One row: arrays [N, ...], nested or not; fixes shapes and dtypes.
+            like: One row: an array [N, ...] or a struct of them, with the shapes and dtypes.
 
         Raises:
-            TypeError: If a leaf is no array of numbers.
+            TypeError: If a leaf is not an array of numbers.
         """
         self._struct = tree.map_structure(lambda _: None, like)
         self._leaves = [self._allocate(leaf) for leaf in tree.flatten(like)]
@@ -40,13 +48,13 @@ class StepBuffer:
     def _allocate(leaf: Any) -> np.ndarray:
         if not isinstance(leaf, np.ndarray) or leaf.dtype == object or leaf.ndim < 1:
             raise TypeError(
-                f"vector environments and modules must give arrays of numbers, [num_envs, ...]; "
+                "vector environments and modules must return arrays of numbers, [num_envs, ...]; "
                 f"got {type(leaf).__name__}: {leaf!r}. Observations such as text need a wrapper."
             )
         return np.empty((_INITIAL_ROWS, *leaf.shape), leaf.dtype)
 
     def append(self, row: Any) -> None:
-        """Copies one row, a struct of [N, ...], behind the last."""
+        """Copies one row, a struct of [N, ...], to the end."""
         if self.size == len(self._leaves[0]):
             self._leaves = [np.concatenate([leaf, np.empty_like(leaf)]) for leaf in self._leaves]
         if isinstance(row, np.ndarray):
@@ -57,7 +65,7 @@ class StepBuffer:
         self.size += 1
 
     def replace_last(self, row: Any) -> None:
-        """Copies a row, a struct of [N, ...], over the last."""
+        """Copies a row, a struct of [N, ...], over the last row."""
         self.size -= 1
         self.append(row)
 
@@ -68,13 +76,13 @@ class StepBuffer:
         return self._unflatten([leaf[self.size - 1] for leaf in self._leaves])
 
     def by_environment(self) -> "StepsByEnv":
-        """Copies all rows, those of one environment behind each other."""
-        # Not ascontiguousarray: of a single environment that would be a view.
+        """Copies all rows to [N, rows, ...], so that one environment's steps are contiguous."""
+        # Not ascontiguousarray: for a single environment that would be a view.
         swapped = [leaf[: self.size].swapaxes(0, 1).copy(order="C") for leaf in self._leaves]
         return StepsByEnv(self._struct, swapped)
 
     def keep_last(self, count: int) -> None:
-        """Drops all rows but the last ``count``."""
+        """Drops all rows except the last ``count``."""
         for leaf in self._leaves:
             leaf[:count] = leaf[self.size - count : self.size].copy()
         self.size = count
@@ -84,41 +92,42 @@ class StepBuffer:
 
 
 class StepsByEnv:
-    """A copy of `StepBuffer` as [N, rows, ...]: what one environment did lies in one piece."""
+    """A copy of a `StepBuffer` as [N, rows, ...]: one environment's steps are contiguous."""
 
     def __init__(self, struct: Any, leaves: list[np.ndarray]) -> None:
         self._struct, self._leaves = struct, leaves
 
     def part(self, start: int, stop: int, slot: int) -> Any:
-        """Steps ``start`` to ``stop`` of one environment: a struct of [stop - start, ...] views."""
+        """Steps start to stop - 1 of one environment: a struct of [stop - start, ...] views."""
         if self._struct is None:
             return self._leaves[0][slot, start:stop]
         return tree.unflatten_as(self._struct, [leaf[slot, start:stop] for leaf in self._leaves])
 
 
 class ChunkSpan(NamedTuple):
-    """Where a chunk of a learning episode lies in the fragment's arrays."""
+    """The rows of a chunk of a learning episode in the fragment's arrays."""
 
     slot: int
     episode_id: str
-    # Row of the episode's first observation; negative where it was dropped fragments ago.
+    # Row of the episode's first observation; negative if an earlier fragment has dropped the row.
     begin: int
-    # Step rows start to stop belong to the chunk; observations go to stop inclusively.
+    # The chunk has the step rows start to stop - 1, and the observations start to stop.
     start: int
     stop: int
     terminated: bool = False
     truncated: bool = False
-    # Struct of [...]: the last observation, where row ``stop`` holds that of the next episode.
+    # Struct of [...]: the last observation, if row ``stop`` holds the next episode's first one.
     final_observation: Any = None
 
 
 class Fragment:
-    """What N environments did since the last cut, with the rows before it that serve as lookback.
+    """The steps of N environments since the last cut, and earlier rows as lookback.
 
-    Row t holds the observations before step t and what step t gave; one more row of observations
-    follows. The step that resets an environment (NEXT_STEP autoreset) fills a row like any other,
-    but no episode covers it. A step that ends an episode and resets at once (SAME_STEP) leaves the
-    next one's first observation, and its own last one is given to `close`.
+    Row t holds the observations before step t, and the actions, rewards and outputs of step t. One
+    more row of observations follows. A step that resets an environment (NEXT_STEP autoreset) fills
+    a row too, but belongs to no episode. After a step that ends an episode and resets (SAME_STEP
+    autoreset), the next row holds the new episode's first observation; `close` then needs the old
+    episode's last observation.
     """
 
     def __init__(
@@ -133,12 +142,12 @@ class Fragment:
         """Starts a new episode in every environment.
 
         Args:
-            observations: Struct of [N, ...], the first ones.
-            observation_space: Of one environment and one frame.
-            action_space: Of one environment.
-            lookback: Steps before a chunk that it carries along, where its episode has them.
-            frames: Frames of a stacked observation. A chunk has at least ``frames - 1``
-                observations of lookback; at its episode's start they repeat the first.
+            observations: Struct of [N, ...], the first observations.
+            observation_space: Space of one environment and one frame.
+            action_space: Space of one environment.
+            lookback: Steps before a chunk that the chunk includes, if its episode has them.
+            frames: Number of frames in a stacked observation. A chunk has at least ``frames - 1``
+                observations of lookback; at the start of an episode they repeat the first one.
         """
         self._observation_space, self._action_space = observation_space, action_space
         self._lookback, self._frames = max(lookback, frames - 1), frames
@@ -155,16 +164,16 @@ class Fragment:
         ]
         self._num_envs = len(tree.flatten(observations)[0])
         self._closed: list[ChunkSpan] = []
-        # Step rows now, and how many of them precede the fragment.
+        # Number of step rows, and the number of them that are lookback from earlier fragments.
         self._row = self._first = 0
-        # Steps since each learning episode began; 0 also while waiting for a reset.
+        # Steps since each learning episode began; also 0 while an environment waits for a reset.
         self._steps = np.zeros(self._num_envs, np.int64)
-        # No "_": RLlib's Learner connectors mark the ids that they have made unique with one.
+        # Without "_": RLlib's Learner connectors add one to the ids that they have made unique.
         self._id_prefix, self._num_ids = uuid.uuid4().hex, 0
         self._ids = [self._new_id() for _ in range(self._num_envs)]
 
     def latest_observations(self) -> Any:
-        """Returns the observations to act on, a struct of [N, ...]: a view, read it at once."""
+        """Returns the policy's next input, a struct of [N, ...]: a view, valid until a change."""
         return self._observations.last()
 
     def append(
@@ -178,15 +187,15 @@ class Fragment:
         """Adds one vector step.
 
         Args:
-            actions: Struct of [N, ...], as the policy gave them.
-            rewards: [N], to learn from.
-            outputs: Name -> struct of [N, ...], what else the module gave.
-            observations: Struct of [N, ...], those after the step.
+            actions: Struct of [N, ...], the policy's actions.
+            rewards: [N], the rewards to learn from.
+            outputs: Name -> struct of [N, ...], the module's other outputs.
+            observations: Struct of [N, ...], the observations after the step.
             stepped: [N], bool; False where the step was a reset.
         """
         if self._actions is None or self._rewards is None:
             self._actions, self._rewards = StepBuffer(actions), StepBuffer(rewards)
-        # Outputs keep no lookback, since exploring and acting greedily may give different ones.
+        # Outputs have no lookback, because their names may change between exploring and not.
         if self._row == self._first:
             self._outputs = {name: StepBuffer(values) for name, values in outputs.items()}
         self._actions.append(actions)
@@ -198,14 +207,14 @@ class Fragment:
         self._row += 1
 
     def skip(self, observations: Any) -> None:
-        """Replaces what to act on, [N, ...], by what belongs to no episode begun before.
+        """Replaces the policy's next input, [N, ...], by the first observations of new episodes.
 
-        Call it when all unfinished episodes were abandoned.
+        Call it after all unfinished episodes were abandoned.
         """
         if self._row == self._first:
             self._observations.replace_last(observations)
             return
-        # Finished episodes lie in the rows before: this one is without an owner.
+        # Finished episodes need the rows before. The new row belongs to no episode.
         assert self._actions is not None and self._rewards is not None
         for rows in (self._actions, self._rewards, *self._outputs.values()):
             rows.append(rows.last())
@@ -215,26 +224,26 @@ class Fragment:
     def close(
         self, slot: int, *, terminated: bool, truncated: bool, final_observation: Any = None
     ) -> None:
-        """Ends the learning episode of environment ``slot`` at the step added last.
+        """Ends the learning episode of environment ``slot`` at the last step.
 
         Args:
-            slot: Which.
-            terminated: Whether it ended by the rules of the game.
-            truncated: Whether it was cut off.
-            final_observation: Struct of [...], where the step has reset the environment.
+            slot: The environment.
+            terminated: Whether the episode has terminated.
+            truncated: Whether the episode was truncated.
+            final_observation: Struct of [...], if the step has also reset the environment.
         """
-        self._closed.append(self._chunk(slot, terminated, truncated, final_observation))
+        self._closed.append(self._span(slot, terminated, truncated, final_observation))
         self._steps[slot] = 0
         self._ids[slot] = self._new_id()
 
     def abandon(self, slots: Iterable[int] | None = None) -> tuple[int, int]:
-        """Drops what unfinished episodes did in this fragment; new ones begin with the next row.
+        """Drops the steps of unfinished episodes; new episodes begin with the next row.
 
         Args:
-            slots: Environments whose episodes are dropped; None: all of them.
+            slots: Environments whose episodes are dropped; None means all.
 
         Returns:
-            Number of episodes dropped, and of their steps in this fragment.
+            Number of episodes dropped, and number of their steps in this fragment.
         """
         episodes = steps = 0
         for slot in range(self._num_envs) if slots is None else slots:
@@ -245,24 +254,24 @@ class Fragment:
         return episodes, steps
 
     def cut(self, *, with_unfinished: bool) -> list[SingleAgentEpisode]:
-        """Ends the fragment; unfinished episodes continue in the next, under the same ids.
+        """Ends the fragment; unfinished episodes continue in the next one under the same ids.
 
         Args:
-            with_unfinished: Whether to return their chunks too.
+            with_unfinished: Whether to return the chunks of unfinished episodes too.
 
         Returns:
-            Numpy-backed chunks, none of them empty: the closed ones in the order of closing, then
-            the unfinished ones by environment. They own their arrays.
+            Numpy-backed, non-empty chunks, which own their arrays: first the closed episodes in the
+            order of closing, then the unfinished ones by environment.
         """
         chunks, self._closed = self._closed, []
         if with_unfinished:
-            unfinished = (self._chunk(slot) for slot in range(self._num_envs))
+            unfinished = (self._span(slot) for slot in range(self._num_envs))
             chunks += [chunk for chunk in unfinished if chunk.stop > chunk.start]
         episodes = self._episodes(chunks) if chunks else []
         self._drop_old_rows()
         return episodes
 
-    def _chunk(
+    def _span(
         self, slot: int, terminated: bool = False, truncated: bool = False, final: Any = None
     ) -> ChunkSpan:
         begin = self._row - int(self._steps[slot])
@@ -272,7 +281,7 @@ class Fragment:
         )
 
     def _episodes(self, chunks: list[ChunkSpan]) -> list[SingleAgentEpisode]:
-        assert self._actions is not None and self._rewards is not None  # chunks have steps
+        assert self._actions is not None and self._rewards is not None  # there are steps
         observations, actions, rewards = (
             rows.by_environment() for rows in (self._observations, self._actions, self._rewards)
         )
@@ -290,8 +299,8 @@ class Fragment:
         slot, stop = chunk.slot, chunk.stop
         lookback = min(self._lookback, chunk.start - max(chunk.begin, 0))
         first = chunk.start - lookback
-        observations = self._observed(chunk, first, all_observations)
-        # Only at an episode's start are there fewer frames than a stack needs.
+        observations = self._chunk_observations(chunk, first, all_observations)
+        # Only the start of an episode has fewer frames than a stack needs.
         padding = max(self._frames - 1 - lookback, 0)
         if padding:
             observations = np.concatenate([observations[:1].repeat(padding, 0), observations])
@@ -301,7 +310,7 @@ class Fragment:
             observations=lookback_buffer(
                 observations, lookback + padding, self._observation_space, of_observations
             ),
-            # Environments' infos are read while stepping and not kept.
+            # The environments' infos are read while stepping and not stored.
             infos=lookback_buffer([{} for _ in range(stop + 1 - first)], lookback, None, None),
             actions=lookback_buffer(
                 actions.part(first, stop, slot), lookback, self._action_space, of_actions
@@ -310,7 +319,8 @@ class Fragment:
                 rewards.part(first, stop, slot), lookback, _REWARD_SPACE, of_rewards
             ),
             extra_model_outputs={
-                name: self._output(name, chunk, columns) for name, columns in all_outputs.items()
+                name: self._chunk_output(name, chunk, columns)
+                for name, columns in all_outputs.items()
             },
             num_steps=stop - chunk.start,
             t_started=chunk.start - chunk.begin,
@@ -318,8 +328,8 @@ class Fragment:
             truncated=chunk.truncated,
         )
 
-    def _observed(self, chunk: ChunkSpan, first: int, rows: StepsByEnv) -> Any:
-        """The observations of a chunk from row ``first`` on, its last one included."""
+    def _chunk_observations(self, chunk: ChunkSpan, first: int, rows: StepsByEnv) -> Any:
+        """The observations of a chunk from row ``first`` to its last observation."""
         final = chunk.final_observation
         if final is None:
             return rows.part(first, chunk.stop + 1, chunk.slot)
@@ -329,8 +339,8 @@ class Fragment:
             final,
         )
 
-    def _output(self, name: str, chunk: ChunkSpan, rows: StepsByEnv) -> Any:
-        """What the module gave beside actions; of its state also the one that it began with."""
+    def _chunk_output(self, name: str, chunk: ChunkSpan, rows: StepsByEnv) -> Any:
+        """One output of the module in a chunk; STATE_OUT has the initial state as lookback."""
         values = rows.part(chunk.start - self._first, chunk.stop - self._first, chunk.slot)
         if name != Columns.STATE_OUT or chunk.begin >= self._first or self._state_before is None:
             return lookback_buffer(values, 0, None, None)

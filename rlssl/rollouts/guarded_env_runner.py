@@ -1,4 +1,4 @@
-"""What both EnvRunners do when an environment fails: go on with a new one, or end the run."""
+"""Fault handling of both EnvRunners: replace a failed environment, or end the run."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -19,35 +19,35 @@ from rlssl.errors import EnvironmentFaultError, SpecError, TrainingTimeoutError
 from rlssl.rollouts.base_env_runner import BaseEnvRunner
 from rlssl.rollouts.batch_checks import BatchCheck
 from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv
-from rlssl.rollouts.faults import ENVIRONMENTS_OWN, Fault, FaultLedger
-from rlssl.rollouts.isolated_vector_env import IsolatedVectorEnv, culprit
+from rlssl.rollouts.faults import ENVIRONMENT_ERRORS, Fault, FaultLedger
+from rlssl.rollouts.isolated_vector_env import IsolatedVectorEnv, failed_slot
 
-#: Seconds that one step or reset may take where a config does not say.
+#: Seconds that one step or reset may take, unless the config says otherwise.
 DEFAULT_TIMEOUT_S = 30.0
 
-#: Building environments may take so many times as long as a step.
+#: The time limit of building environments, in time limits of a step.
 _BUILD_FACTOR = 10
 
 
 class GuardedEnvRunner(BaseEnvRunner):
-    """Environments that may crash, stand still, or give what nobody can learn from.
+    """An EnvRunner whose environments may crash, time out, or return invalid values.
 
-    Where environments are stepped in this process one by one (``vectorize: sync``), the one that
-    failed is built anew, and the others go on. A vector environment of another kind is built anew
-    as a whole. `rlssl.rollouts.faults` counts, and says when it is too much; see docs/faults.md.
+    With ``vectorize: sync`` only the failed environment is replaced, and the others continue. Any
+    other vector environment is replaced as a whole. `FaultLedger` counts the faults, and ends the
+    run after too many; see docs/faults.md.
     """
 
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
         """As for `BaseEnvRunner`.
 
         Raises:
-            EnvironmentFaultError: If the environments cannot be built, or not in time.
-            SpecError: If the id is unknown, or what else is the user's to correct.
+            EnvironmentFaultError: If the environments cannot be built within the time limit.
+            SpecError: If the id is unknown, or another setting is wrong.
         """
         self._watch = TimeoutWatch()
         self._timeout_s = float(getattr(config, "env_step_timeout_s", DEFAULT_TIMEOUT_S))
-        self._gave_up: EnvironmentFaultError | None = None
-        # Timer -> seconds of each call, and the number of steps, since they were logged.
+        self._final_error: EnvironmentFaultError | None = None
+        # Timer -> seconds of each call since the last log; and the number of steps since then.
         self._seconds: dict[str, list[float]] = {}
         self._num_env_calls = 0
         # Slots whose environment was replaced in the last step or reset.
@@ -56,53 +56,53 @@ class GuardedEnvRunner(BaseEnvRunner):
         self._ledger = FaultLedger(self._env_name, self.num_envs, self._timeout_s)
 
     def make_env(self) -> None:
-        """Builds the vector environment and closes the one before; the next sample resets it.
+        """Builds the vector environment and closes the old one; the next sample resets it.
 
         Raises:
-            EnvironmentFaultError: If it cannot be built, or not in time.
-            SpecError: If the id is unknown, or what else is the user's to correct.
+            EnvironmentFaultError: If it cannot be built within the time limit.
+            SpecError: If the id is unknown, or another setting is wrong.
         """
         try:
             self._build()
         except (SpecError, TrainingTimeoutError):
             raise
-        except ENVIRONMENTS_OWN as error:
-            words = Fault("make", error).words(self._env_name, self._build_limit_s)
-            raise EnvironmentFaultError(f"{words}.") from error
+        except ENVIRONMENT_ERRORS as error:
+            message = Fault("make", error).message(self._env_name, self._build_limit_s)
+            raise EnvironmentFaultError(f"{message}.") from error
 
     def sample(self, **kwargs: Any) -> list[SingleAgentEpisode]:
         """Samples; see RLlib's SingleAgentEnvRunner.
 
         Raises:
-            EnvironmentFaultError: If environments failed too often; also at every later call.
+            EnvironmentFaultError: If environments failed too often; every later call raises it too.
         """
-        if self._gave_up is not None:
-            raise self._gave_up
+        if self._final_error is not None:
+            raise self._final_error
         try:
             return super().sample(**kwargs)
         except EnvironmentFaultError as error:
-            self._gave_up = error
+            self._final_error = error
             raise
         finally:
             self._log_calls()
 
     def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Calls ``func`` on this runner; how RLlib reaches a remote one.
+        """Calls ``func`` on this runner; RLlib calls remote runners in this way.
 
-        RLlib lets a runner die of any exception and starts it again. No start would mend an
-        environment that was given up: its error goes to the caller.
+        RLlib restarts a runner after any exception. A restart cannot repair an environment that
+        failed too often, so that error is raised in the caller instead.
         """
-        given_up: list[EnvironmentFaultError] = []
+        final: list[EnvironmentFaultError] = []
 
         def call(runner: Any, *args: Any, **kwargs: Any) -> Any:
             try:
                 return func(runner, *args, **kwargs)
             except EnvironmentFaultError as error:
-                given_up.append(error)
+                final.append(error)
 
         result = super().apply(call, *args, **kwargs)
-        if given_up:
-            raise given_up[0]
+        if final:
+            raise final[0]
         return result
 
     def get_metrics(self) -> ResultDict:
@@ -116,7 +116,7 @@ class GuardedEnvRunner(BaseEnvRunner):
         super().stop()
 
     def _log_calls(self) -> None:
-        """Logs once what RLlib logs at every step: the means, and Prometheus's count."""
+        """Logs the means and the Prometheus count once; RLlib logs them at every step."""
         for timer, seconds in self._seconds.items():
             self.metrics.log_value(timer, float(np.mean(seconds)))
         self._seconds.clear()
@@ -137,13 +137,15 @@ class GuardedEnvRunner(BaseEnvRunner):
         self._watch.call(self._build_limit_s, super().make_env)
 
     def _adapt(self, vector_env: gym.vector.VectorEnv) -> gym.vector.VectorEnv:
-        self._sanity = BatchCheck(vector_env.single_observation_space, vector_env.observation_space)
-        halved = vector_env.unwrapped
-        self._half_sanity = [
-            BatchCheck(half.single_observation_space, half.observation_space)
-            for half in (halved.halves if isinstance(halved, DoubleBufferedVectorEnv) else ())
+        self._batch_check = BatchCheck(
+            vector_env.single_observation_space, vector_env.observation_space
+        )
+        unwrapped = vector_env.unwrapped
+        halves = unwrapped.halves if isinstance(unwrapped, DoubleBufferedVectorEnv) else ()
+        self._half_batch_checks = [
+            BatchCheck(half.single_observation_space, half.observation_space) for half in halves
         ]
-        self._no_rewards = np.zeros(vector_env.num_envs)
+        self._zero_rewards = np.zeros(vector_env.num_envs)
         self._isolated: IsolatedVectorEnv | None = None
         if IsolatedVectorEnv.can_adopt(vector_env):
             self._isolated = IsolatedVectorEnv.adopt(vector_env, self._watch)
@@ -152,52 +154,54 @@ class GuardedEnvRunner(BaseEnvRunner):
     def _try_env_reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> Any:
-        """Resets all environments; those that fail are replaced."""
+        """Resets all environments and replaces those that fail."""
         if seed is not None:
             seed = self.env_seed
         while True:
-            results = self._guard(
+            results = self._timed_call(
                 "reset", ENV_RESET_TIMER, self.env.reset, seed=seed, options=options
             )
-            if results is not ENV_STEP_FAILURE and self._heal(
-                "reset", results[0], self._no_rewards, self._sanity
+            if results is not ENV_STEP_FAILURE and self._replace_failed(
+                "reset", results[0], self._zero_rewards, self._batch_check
             ):
                 return results
             seed = self.env_seed
 
     def _try_env_step(self, actions: Any) -> Any:
-        """Steps all environments.
+        """Steps all environments, and lists in `_replaced` the slots that got a new environment.
 
         Returns:
-            What the vector environment gave, and in `_replaced` the slots that stand at the
-            beginning of a new episode instead; or ENV_STEP_FAILURE if all must be reset.
+            What the vector environment returned, with the first observation of each new
+            environment; or ENV_STEP_FAILURE if all environments must be reset.
         """
-        return self._looked_at(
-            self._guard("step", ENV_STEP_TIMER, self.env.step, actions), self._sanity
+        return self._checked_results(
+            self._timed_call("step", ENV_STEP_TIMER, self.env.step, actions), self._batch_check
         )
 
     def _begin_env_step(self, half: int, actions: Any) -> bool:
-        """Begins to step one half of the environments; False if all must be reset."""
+        """Begins a step of one half of the environments; False if all must be reset."""
         step = self.env.unwrapped.begin_step
-        return self._guard("step", ENV_STEP_TIMER, step, half, actions) is not ENV_STEP_FAILURE
+        return self._timed_call("step", ENV_STEP_TIMER, step, half, actions) is not ENV_STEP_FAILURE
 
-    def _end_env_step(self, half: int) -> Any:
-        """Waits for one half of the environments; returns as `_try_env_step` does."""
-        halved = self.env.unwrapped
-        results = self._guard("step", ENV_STEP_TIMER, halved.end_step, half)
-        first_slot = halved.slots[half].start
-        return self._looked_at(results, self._half_sanity[half], first_slot)
+    def _finish_env_step(self, half: int) -> Any:
+        """Finishes the step of one half of the environments; returns as `_try_env_step` does."""
+        vector_env = self.env.unwrapped
+        results = self._timed_call("step", ENV_STEP_TIMER, vector_env.finish_step, half)
+        first_slot = vector_env.slots[half].start
+        return self._checked_results(results, self._half_batch_checks[half], first_slot)
 
-    def _looked_at(self, results: Any, sanity: BatchCheck, first_slot: int = 0) -> Any:
+    def _checked_results(self, results: Any, check: BatchCheck, first_slot: int = 0) -> Any:
         if results is ENV_STEP_FAILURE:
             return ENV_STEP_FAILURE
         self._num_env_calls += 1
         observations, rewards, _, _, infos = results
-        is_well = self._heal("step", observations, rewards, sanity, first_slot)
-        return results if is_well and self._ended_well(infos, first_slot) else ENV_STEP_FAILURE
+        is_valid = self._replace_failed("step", observations, rewards, check, first_slot)
+        if not is_valid or not self._final_observations_are_valid(infos, first_slot):
+            return ENV_STEP_FAILURE
+        return results
 
-    def _ended_well(self, infos: Mapping[str, Any], first_slot: int) -> bool:
-        """Whether the last observations that SAME_STEP autoreset gives apart are as they should."""
+    def _final_observations_are_valid(self, infos: Mapping[str, Any], first_slot: int) -> bool:
+        """Whether the final observations, which SAME_STEP autoreset puts in infos, are valid."""
         if "final_obs" not in infos:
             return True
         faults = []
@@ -205,51 +209,51 @@ class GuardedEnvRunner(BaseEnvRunner):
             final = tree.map_structure(
                 lambda leaf: np.asarray(leaf)[None], infos["final_obs"][slot]
             )
-            error = self._sanity.errors(final, self._no_rewards[:1]).get(0)
+            error = self._batch_check.errors(final, self._zero_rewards[:1]).get(0)
             if error is not None:
                 faults.append(Fault("step", error, first_slot + slot))
-        self._rebuild(faults)
+        self._rebuild_all(faults)
         return not faults
 
-    def _guard(
+    def _timed_call(
         self, method: str, timer: str, call: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """Calls; if the call fails as a whole, builds all anew and returns ENV_STEP_FAILURE."""
+        """Calls with a time limit; after an error it rebuilds all and returns ENV_STEP_FAILURE."""
         begin = time.perf_counter()
         try:
             return self._watch.call(self._ledger.limit_s, call, *args, **kwargs)
         except TrainingTimeoutError:
             raise
-        except ENVIRONMENTS_OWN as error:
-            self._rebuild([Fault(method, error, culprit(self.env.unwrapped))])
+        except ENVIRONMENT_ERRORS as error:
+            self._rebuild_all([Fault(method, error, failed_slot(self.env.unwrapped))])
             return ENV_STEP_FAILURE
         finally:
             self._seconds.setdefault(timer, []).append(time.perf_counter() - begin)
 
-    def _heal(
+    def _replace_failed(
         self,
         method: str,
         observations: Any,
         rewards: Any,
-        sanity: BatchCheck,
+        check: BatchCheck,
         first_slot: int = 0,
     ) -> bool:
-        """Replaces the environments that failed; False if all had to be built anew."""
+        """Replaces the environments that failed; False if all had to be rebuilt."""
         self._replaced = []
-        if self._isolated is None and not sanity.fits(observations):
-            self._rebuild([Fault(method, misfit(observations, self.env.observation_space))])
+        if self._isolated is None and not check.fits(observations):
+            self._rebuild_all([Fault(method, misfit(observations, self.env.observation_space))])
             return False
         faults = [] if self._isolated is None else self._isolated.faults
         rewards = np.asarray(rewards, np.float64)
-        if not faults and sanity.is_healthy(observations, rewards):
+        if not faults and check.is_healthy(observations, rewards):
             return True
         known = {fault.slot for fault in faults}
-        errors = sanity.errors(observations, rewards)
+        errors = check.errors(observations, rewards)
         faults = faults + [
             Fault(method, e, first_slot + slot) for slot, e in errors.items() if slot not in known
         ]
         if self._isolated is None and faults:
-            self._rebuild(faults)
+            self._rebuild_all(faults)
             return False
         for fault in faults:
             assert fault.slot is not None
@@ -257,8 +261,8 @@ class GuardedEnvRunner(BaseEnvRunner):
         rewards[self._replaced] = 0.0
         return True
 
-    def _rebuild(self, faults: list[Fault]) -> None:
-        """Builds all environments anew, again and again until it works or is too much."""
+    def _rebuild_all(self, faults: list[Fault]) -> None:
+        """Rebuilds all environments, until this succeeds or there are too many faults."""
         while faults:
             for fault in faults:
                 self._ledger.record(fault)
@@ -267,7 +271,7 @@ class GuardedEnvRunner(BaseEnvRunner):
             faults = [] if error is None else [Fault("make", error)]
 
     def _replace(self, slot: int, fault: Fault | None, observations: Any) -> None:
-        """Builds one environment anew; its first observation goes into the batch."""
+        """Rebuilds one environment and writes its first observation into the batch."""
         while fault is not None:
             self._ledger.record(fault)
             self.generation += 1
@@ -275,18 +279,18 @@ class GuardedEnvRunner(BaseEnvRunner):
         self._replaced.append(slot)
 
     def _restart(self, slot: int, observations: Any) -> Fault | None:
-        """Tries once to build, reset and check one environment; returns what went wrong."""
+        """Tries once to rebuild, reset and check one environment; returns what went wrong."""
         assert self._isolated is not None
         watch, limit_s = self._watch, self._ledger.limit_s
-        # Whatever it says: it is closed because it failed.
+        # The error of closing is ignored: the environment is closed because it failed.
         self._attempt(watch.call, limit_s, self._isolated.envs[slot].close)
-        error = self._attempt(watch.call, self._build_limit_s, self._isolated.build, slot)
+        error = self._attempt(watch.call, self._build_limit_s, self._isolated.rebuild_slot, slot)
         if error is not None:
             return Fault("make", error, slot)
         error = self._attempt(watch.call, limit_s, self._isolated.reset_slot, slot, self.env_seed)
         if error is None:
             first = self._isolated.latest_observation(slot)
-            error = self._sanity.errors(first, self._no_rewards[:1]).get(0)
+            error = self._batch_check.errors(first, self._zero_rewards[:1]).get(0)
         if error is not None:
             return Fault("reset", error, slot)
         for batch, leaf in zip(tree.flatten(observations), tree.flatten(first), strict=True):
@@ -294,11 +298,11 @@ class GuardedEnvRunner(BaseEnvRunner):
         return None
 
     def _attempt(self, call: Callable[..., Any], *args: Any) -> BaseException | None:
-        """Calls; returns what an environment raised."""
+        """Calls a function and returns the environment's error, if any."""
         try:
             call(*args)
         except TrainingTimeoutError:
             raise
-        except ENVIRONMENTS_OWN as error:
+        except ENVIRONMENT_ERRORS as error:
             return error
         return None

@@ -1,4 +1,4 @@
-"""A vector environment in which one environment's failure is its own."""
+"""A vector environment in which one environment can fail without the others."""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
@@ -15,41 +15,42 @@ from rlssl.environments.observation_checks import misfit, observation_check
 from rlssl.environments.timeout import EnvironmentTimeoutError, TimeoutWatch
 from rlssl.errors import TrainingTimeoutError
 from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv
-from rlssl.rollouts.faults import ENVIRONMENTS_OWN, Fault
+from rlssl.rollouts.faults import ENVIRONMENT_ERRORS, Fault
 
-#: What is not left to one environment.
+#: Errors that end the step of all environments, not only of the one that raised.
 ENDS_THE_STEP = (TrainingTimeoutError, EnvironmentTimeoutError)
 
 
 class IsolatedVectorEnv(SyncVectorEnv):
-    """gymnasium's SyncVectorEnv with NEXT_STEP autoreset, which survives its environments.
+    """gymnasium's SyncVectorEnv with NEXT_STEP autoreset, which survives failing environments.
 
-    One that raises, or gives an observation that does not fit its space, leaves zeros in its place,
-    and a `Fault` in `faults`; the others step as ever. One that stands still ends the step of all,
-    since the next one might, too, and is named by `culprit`.
+    If an environment raises, or returns an observation that does not fit its space, its observation
+    is replaced by zeros, a `Fault` is added to `faults`, and the other environments step as usual.
+    If an environment times out, the step of all ends, because the next environment may time out
+    too; `failed_slot` names the environment.
     """
 
     faults: list[Fault]
-    culprit: int | None
+    failed_slot: int | None
 
     @classmethod
     def adopt(cls, vector: SyncVectorEnv, watch: TimeoutWatch) -> "IsolatedVectorEnv":
-        """Gives an existing vector environment this class; its environments are not built twice.
+        """Changes the class of an existing vector environment; nothing is built twice.
 
         Args:
             vector: A plain SyncVectorEnv with NEXT_STEP autoreset.
-            watch: Told whenever it is the next environment's turn.
+            watch: Gets a heartbeat before each environment's call.
         """
         vector.__class__ = cls
         assert isinstance(vector, cls)
-        vector.faults, vector.culprit = [], None
+        vector.faults, vector.failed_slot = [], None
         vector._watch = watch
         vector._fits = observation_check(vector.single_observation_space)
         return vector
 
     @staticmethod
     def can_adopt(vector: gym.vector.VectorEnv) -> TypeGuard[SyncVectorEnv]:
-        """Whether nothing but this class's own additions would change."""
+        """Whether `adopt` would change nothing but the handling of faults."""
         return (
             isinstance(vector, SyncVectorEnv)
             and type(vector) in (SyncVectorEnv, IsolatedVectorEnv)
@@ -62,7 +63,7 @@ class IsolatedVectorEnv(SyncVectorEnv):
     _fits: Callable[[Any], bool]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but what belongs to this process, which `adopt` gives."""
+        """All attributes except those of this process, which `adopt` sets again."""
         return {k: v for k, v in vars(self).items() if k not in ("_watch", "_fits")}
 
     def reset(
@@ -89,7 +90,7 @@ class IsolatedVectorEnv(SyncVectorEnv):
         terminations, truncations = [False] * self.num_envs, [False] * self.num_envs
         resets = self._autoreset_envs.tolist()
         for slot, (env, action) in enumerate(zip(self.envs, self._each(actions), strict=True)):
-            watch.beats += 1
+            watch.heartbeats += 1
             try:
                 if resets[slot]:
                     observation, info = env.reset()
@@ -101,8 +102,8 @@ class IsolatedVectorEnv(SyncVectorEnv):
                     raise misfit(observation, self.single_observation_space)
                 rewards[slot] = float(reward)
                 terminations[slot], truncations[slot] = bool(terminated), bool(truncated)
-            except ENVIRONMENTS_OWN as error:
-                self._fail(slot, "reset" if resets[slot] else "step", error)
+            except ENVIRONMENT_ERRORS as error:
+                self._record_fault(slot, "reset" if resets[slot] else "step", error)
                 observation, info = self._env_obs[slot], None
             observations[slot] = observation
             if array is not None:
@@ -119,11 +120,11 @@ class IsolatedVectorEnv(SyncVectorEnv):
             infos,
         )
 
-    def build(self, slot: int) -> None:
-        """Builds one environment anew, as it was built at first.
+    def rebuild_slot(self, slot: int) -> None:
+        """Builds one environment again, with its first arguments.
 
         Raises:
-            Exception: The environment's own.
+            Exception: Whatever the environment raises.
         """
         self._autoreset_envs[slot] = False
         assert isinstance(self.env_fns, Sequence)
@@ -133,7 +134,7 @@ class IsolatedVectorEnv(SyncVectorEnv):
         """Resets one environment.
 
         Raises:
-            Exception: The environment's own.
+            Exception: Whatever the environment raises.
             BadObservationError: If the observation does not fit its space.
         """
         observation, _ = self.envs[slot].reset(seed=seed)
@@ -146,7 +147,7 @@ class IsolatedVectorEnv(SyncVectorEnv):
         return tree.map_structure(lambda leaf: np.asarray(leaf)[None], self._env_obs[slot])
 
     def _each(self, actions: Any) -> Iterable[Any]:
-        """The action of each environment; discrete ones as int, which is what is fastest to use."""
+        """The action of each environment; a discrete action as int, which is the fastest."""
         if isinstance(self.single_action_space, gym.spaces.Discrete):
             return actions.tolist()
         return iterate(self.action_space, actions)
@@ -154,20 +155,20 @@ class IsolatedVectorEnv(SyncVectorEnv):
     def _observe(
         self, slot: int, method: str, call: Callable[[], Any], infos: dict[str, Any]
     ) -> dict[str, Any]:
-        self._watch.beats += 1
+        self._watch.heartbeats += 1
         try:
             observation, info = call()
             if not self._fits(observation):
                 raise misfit(observation, self.single_observation_space)
-        except ENVIRONMENTS_OWN as error:
-            self._fail(slot, method, error)
+        except ENVIRONMENT_ERRORS as error:
+            self._record_fault(slot, method, error)
             return infos
         self._env_obs[slot] = observation
         return self._add_info(infos, info, slot)
 
-    def _fail(self, slot: int, method: str, error: BaseException) -> None:
+    def _record_fault(self, slot: int, method: str, error: BaseException) -> None:
         if isinstance(error, ENDS_THE_STEP):
-            self.culprit = slot
+            self.failed_slot = slot
             raise error
         self.faults.append(Fault(method, error, slot))
         self._env_obs[slot] = self._blank()
@@ -187,13 +188,13 @@ def _seeds(seed: int | None, num_envs: int) -> list[int | None]:
     return [None if seed is None else seed + slot for slot in range(num_envs)]
 
 
-def culprit(vector: gym.vector.VectorEnv) -> int | None:
-    """The slot whose failure a vector environment has just raised, where that can be known."""
+def failed_slot(vector: gym.vector.VectorEnv) -> int | None:
+    """The slot whose error a vector environment has just raised; None if it is unknown."""
     if isinstance(vector, IsolatedVectorEnv):
-        return vector.culprit
+        return vector.failed_slot
     if isinstance(vector, DoubleBufferedVectorEnv):
         for half, slots in zip(vector.halves, vector.slots, strict=True):
-            failed_in_half = culprit(half.unwrapped)
+            failed_in_half = failed_slot(half.unwrapped)
             if failed_in_half is not None:
                 return int(slots.start) + failed_in_half
         return None

@@ -1,7 +1,7 @@
-"""What an EnvRunner is in the middle of: its environments, open episodes and random generators.
+"""The sampling state of an EnvRunner: environments, open episodes and random generators.
 
-RLlib's checkpoints leave all of it out: a restored run would forget the open episodes and draw the
-run's first random numbers again.
+RLlib's checkpoints do not contain it: a restored run would lose the open episodes, and would draw
+the first random numbers of the run again.
 """
 
 import io
@@ -21,8 +21,8 @@ from rlssl.old_names import ATTRIBUTES, renamed
 from rlssl.rollouts.fragment import StepBuffer
 from rlssl.system.random_state import generators, set_generators
 
-#: Attributes of the two runners that change while they sample, where a runner has them. Weights,
-#: connectors and counters are in RLlib's own state.
+#: Attributes of the two runners that change while they sample; a runner may lack some of them.
+#: RLlib's own state contains the weights, connectors and counters.
 SAMPLING_ATTRIBUTES = (
     "env",
     "_agent_steps",
@@ -42,27 +42,28 @@ SAMPLING_ATTRIBUTES = (
 
 @dataclass(frozen=True)
 class RunnerState:
-    """What `capture` took; the environments as a pickle, which needs this code to be loaded."""
+    """The state that `capture` returns. Unpickling the environments needs their code."""
 
-    # Of Python, numpy and torch, in the runner's process, and the runner's own.
+    # States of the process's generators (Python, numpy, torch) and of the runner's own.
     generators: dict[str, Any]
-    # Compressed pickle of the sampling attributes; None where there is none, for `reason`.
+    # Compressed pickle of the sampling attributes; None if they could not be saved.
     sampling: bytes | None
+    # Why they could not be saved; "" if they were.
     reason: str
-    # Games that were begun and not finished.
+    # Number of unfinished episodes.
     open_episodes: int
-    # How often environments were built anew; new ones take their seeds from it.
+    # How often environments were rebuilt; the seeds of new environments depend on it.
     generation: int
-    # The process's clock, seconds; durations of open episodes go on from here.
+    # The process's clock, seconds; the durations of open episodes continue from it.
     clock_s: float
 
 
 def capture(runner: Any, max_bytes: int) -> RunnerState:
-    """Takes the state of a runner between two calls of ``sample``.
+    """Returns the state of a runner between two calls of ``sample``.
 
     Args:
         runner: A `VectorEnvRunner` or `StockEnvRunner`.
-        max_bytes: More than that is not kept.
+        max_bytes: Environments whose compressed pickle is larger are not saved.
     """
     sampling, reason = _pickled(runner, max_bytes)
     return RunnerState(
@@ -76,14 +77,14 @@ def capture(runner: Any, max_bytes: int) -> RunnerState:
 
 
 def restore(runner: Any, state: RunnerState) -> str:
-    """Lets a new runner go on where the captured one stood.
+    """Lets a new runner continue where the captured runner was.
 
     Args:
-        runner: Built from the same config.
+        runner: A new runner, built from the same config.
         state: From `capture`.
 
     Returns:
-        ``""``, or why the environments start over instead, with seeds that were not used before.
+        ``""``, or why the environments start new episodes instead, with seeds not used before.
     """
     reason = state.reason if state.sampling is None else _set_sampling(runner, state)
     if reason:
@@ -101,7 +102,7 @@ def _own_generator(runner: Any) -> Any:
 
 
 def open_episodes(runner: Any) -> int:
-    """Games that the next sample would go on with."""
+    """Number of unfinished episodes that the next sample would continue."""
     if runner.env is None or runner._needs_initial_reset:
         return 0
     ongoing = [episode for episode in runner._ongoing_episodes if episode is not None]
@@ -112,15 +113,15 @@ def open_episodes(runner: Any) -> int:
 def _pickled(runner: Any, max_bytes: int) -> tuple[bytes | None, str]:
     """The sampling attributes, or None and the reason."""
     if runner.env is None:
-        return None, "there are none in this process"
+        return None, "this process has no environments"
     attributes = {key: vars(runner)[key] for key in SAMPLING_ATTRIBUTES if key in vars(runner)}
     buffer = io.BytesIO()
     try:
         _Pickler(buffer).dump(attributes)
-    # Whatever a user's environment raises when it is pickled.
+    # A user's environment may raise anything when it is pickled.
     except Exception as error:
         return None, f"they do not pickle: {type(error).__name__}: {error}"
-    # A simulator's memory is mostly empty: MuJoCo's shrinks to a hundredth.
+    # Most of a simulator's memory is zero: MuJoCo's shrinks to a hundredth.
     compressed = zlib.compress(buffer.getvalue(), level=1)
     if len(compressed) > max_bytes:
         return None, f"they take {len(compressed):,} bytes; the limit is {max_bytes:,}"
@@ -131,7 +132,7 @@ def _set_sampling(runner: Any, state: RunnerState) -> str:
     assert state.sampling is not None  # for mypy
     try:
         attributes = pickle.loads(zlib.decompress(state.sampling))
-    # Whatever a user's environment raises, or another version of it lacks.
+    # A user's environment may raise anything, for example if its code has changed.
     except Exception as error:
         return f"they do not unpickle: {type(error).__name__}: {error}"
     attributes = renamed(ATTRIBUTES, attributes)
@@ -141,7 +142,7 @@ def _set_sampling(runner: Any, state: RunnerState) -> str:
         vars(env_batch).update(kept)
     runner._close_env()
     vars(runner).update(attributes)
-    # The stock runner's wrapper, which `_adapt` puts around it again.
+    # Without the stock runner's wrapper, because `_adapt` adds it again.
     bare = runner.env.env if isinstance(runner.env, DictInfoToList) else runner.env
     runner.env = runner._adapt(bare)
     runner.num_envs = runner.env.num_envs
@@ -150,23 +151,23 @@ def _set_sampling(runner: Any, state: RunnerState) -> str:
 
 
 class _Pickler(CloudPickler):
-    """Takes closures, which environments are often made with; refuses what pickles incompletely."""
+    """Pickles closures, which many environments use; refuses objects that pickle incompletely."""
 
     def reducer_override(self, obj: Any) -> Any:
-        """Called for every object before its own way to be pickled."""
+        """Called for every object, before the object's own method of pickling."""
         if isinstance(obj, EzPickle) and type(obj).__getstate__ is EzPickle.__getstate__:
             raise pickle.PicklingError(
-                f"{type(obj).__name__} pickles as it was built, not as it is (gymnasium's EzPickle)"
+                f"{type(obj).__name__} pickles its arguments, not its state (gymnasium's EzPickle)"
             )
         if isinstance(obj, AsyncVectorEnv):
-            raise pickle.PicklingError("they live in processes of their own (vectorize: async)")
+            raise pickle.PicklingError("they run in other processes (vectorize: async)")
         if isinstance(obj, StepBuffer):
             return _filled_rows, (obj._struct, _filled(obj), obj.size)
         return super().reducer_override(obj)
 
 
 def _filled(rows: StepBuffer) -> list[np.ndarray]:
-    """The rows in use: most of what is allocated is not. At least one, from which they grow."""
+    """The used rows, without the allocated rest; at least one row, because buffers double."""
     return [leaf[: max(rows.size, 1)] for leaf in rows._leaves]
 
 

@@ -1,4 +1,4 @@
-"""RLlib's own EnvRunner on rlssl's environments: slower, for what the vectorised one cannot do."""
+"""RLlib's own EnvRunner on rlssl's environments: slower, but with connectors and callbacks."""
 
 import logging
 from typing import Any
@@ -23,20 +23,20 @@ logger = logging.getLogger(__name__)
 
 
 class StockEnvRunner(GuardedEnvRunner):
-    """RLlib's loop, connectors and callbacks; only where environments come from is ours.
+    """RLlib's loop, connectors and callbacks, on environments of rlssl's registry.
 
-    It knows neither soft terminations nor rewards of their own to learn from.
+    It ignores ``infos["soft_terminated"]`` and ``infos["learning_reward"]``.
     """
 
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
         """As for RLlib's SingleAgentEnvRunner."""
         super().__init__(config=config, **kwargs)
         self._episode_log = EpisodeLog(self.num_envs)
-        # Agent steps since the last get_metrics(): now, and when this call to sample() began.
+        # Agent steps since the last get_metrics(), and their number when sample() was called.
         self._agent_steps = self._agent_steps_before = 0
 
     def get_metrics(self) -> ResultDict:
-        """RLlib's metrics, and the finished games under ``rlssl_episodes``."""
+        """RLlib's metrics, and the finished episodes under ``rlssl_episodes``."""
         log_finished(self.metrics, self._episode_log.drain())
         self._agent_steps = self._agent_steps_before = 0
         return super().get_metrics()
@@ -46,39 +46,41 @@ class StockEnvRunner(GuardedEnvRunner):
         if mode in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value):
             raise SpecError(
                 f"RLlib's stock EnvRunner needs NEXT_STEP autoreset; {self._env_name!r} has "
-                "SAME_STEP. Leave out what asks for that runner, or set env_runners.vectorize to "
-                "sync."
+                "SAME_STEP. Remove the setting that needs the stock runner (the log names it), or "
+                "set env_runners.vectorize to sync."
             )
         if self.settings.double_buffering:
-            raise SpecError("RLlib's stock EnvRunner has no env_runners.double_buffering.")
+            raise SpecError(
+                "RLlib's stock EnvRunner does not support env_runners.double_buffering; remove it."
+            )
         return DictInfoToList(super()._adapt(vector_env))
 
     def _try_env_step(self, actions: Any) -> Any:
         results = super()._try_env_step(actions)
         if results != ENV_STEP_FAILURE and not self._replaced:
             return results
-        # RLlib's loop knows one way to go on: from a reset of all environments.
+        # RLlib's loop can only continue from a reset of all environments.
         self._ledger.drop_episodes(sum(episode.t > 0 for episode in self._ongoing_episodes))
         return ENV_STEP_FAILURE
 
     def _make_on_episode_callback(
         self, which: str, idx: int, episodes: list[SingleAgentEpisode]
     ) -> None:
-        # The one place that RLlib's loop passes after every agent step and at every episode's end.
+        # RLlib's loop calls this after every agent step and at the end of every episode.
         if which == "on_episode_step":
             self._agent_steps += 1
         elif which == "on_episode_end":
-            self._log_end(episodes[idx])
+            self._log_finished_episode(episodes[idx])
             self._ledger.finished(idx)
         super()._make_on_episode_callback(which, idx, episodes)
 
     def _increase_sampled_metrics(self, num_steps: int, num_episodes_completed: int) -> int:
-        # The loop leaves out callbacks behind the last episode asked for; its count is exact.
+        # The loop skips callbacks after the last requested episode, but its count is exact.
         self._agent_steps_before += num_steps
         self._agent_steps = self._agent_steps_before
         return super()._increase_sampled_metrics(num_steps, num_episodes_completed)
 
-    def _log_end(self, episode: SingleAgentEpisode) -> None:
+    def _log_finished_episode(self, episode: SingleAgentEpisode) -> None:
         chunks = [*self._ongoing_episodes_for_metrics.get(episode.id_, ()), episode]
         self._episode_log.add(
             episode_return=float(sum(chunk.get_return() for chunk in chunks)),
@@ -90,12 +92,12 @@ class StockEnvRunner(GuardedEnvRunner):
 
 
 def choose_env_runner(config: AlgorithmConfig) -> tuple[type[SingleAgentEnvRunner], str | None]:
-    """Picks the vectorised runner, or the stock one for a config that it cannot serve.
+    """Chooses `VectorEnvRunner`, or `StockEnvRunner` for a config that needs it.
 
-    Logs the reason, once a process.
+    Logs the reason once per process.
 
     Returns:
-        The class and None, or `StockEnvRunner` and the setting that asks for it.
+        The class; and the settings that need the stock runner, or None.
     """
     reason = _reason_for_stock(config)
     if reason is None:
@@ -103,7 +105,7 @@ def choose_env_runner(config: AlgorithmConfig) -> tuple[type[SingleAgentEnvRunne
     if log_once(f"rlssl_stock_env_runner_{reason}"):
         logger.warning(
             "Sampling with RLlib's stock EnvRunner, which is slower and ignores soft terminations: "
-            "the vectorised one does not support %s.",
+            "the vectorized EnvRunner does not support %s.",
             reason,
         )
     return StockEnvRunner, reason

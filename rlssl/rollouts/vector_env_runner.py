@@ -1,4 +1,4 @@
-"""An EnvRunner that keeps arrays per vector step and builds episodes in bulk at the end."""
+"""An EnvRunner that stores arrays for each vector step and builds all episodes at the end."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ from ray.rllib.utils.typing import ResultDict
 
 from rlssl.errors import SpecError
 from rlssl.rollouts.action_sampling import ActionSampler, action_sampler, to_env_actions
-from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv, half_sizes, steps_alone
+from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv, can_step_async, half_sizes
 from rlssl.rollouts.env_batch import EnvBatch, PendingStep
 from rlssl.rollouts.episode_metrics import (
     EpisodeLog,
@@ -37,63 +37,64 @@ from rlssl.rollouts.guarded_env_runner import GuardedEnvRunner
 class VectorEnvRunner(GuardedEnvRunner):
     """RLlib's SingleAgentEnvRunner with a sampling loop over arrays.
 
-    What it returns and logs is what the stock runner returns and logs, numpy-backed and without
-    infos; connectors and per-episode callbacks do not run. Besides:
+    It returns and logs what the stock runner does; episodes are numpy-backed and have no infos.
+    Connectors and per-episode callbacks do not run. It also differs in these points:
 
-    - Observations are single frames; stacks are made for the forward pass and by the Learner.
-    - ``infos["soft_terminated"]`` [N], bool: the step ends an episode for learning, although the
-      game goes on. The next step begins a new one, whose stack holds no frame from before.
-    - ``infos["learning_reward"]`` [N]: replaces the reward in episodes. Scores keep the true one.
+    - Observations are single frames. Stacks are made for the forward pass and by the Learner.
+    - ``infos["soft_terminated"]`` [N], bool: the step ends the learning episode, but not the
+      environment's episode. The next step begins a new learning episode, whose stack holds no
+      earlier frame.
+    - ``infos["learning_reward"]`` [N]: replaces the reward in episodes. Scores use the true reward.
     - Vector environments may reset in the step that ends an episode (SAME_STEP autoreset).
-    - Double buffering: where environments step by themselves, one half of them does while the
+    - Double buffering: if environments can step asynchronously, one half of them steps while the
       policy runs on the observations of the other half.
     """
 
-    #: From the policy's actions to those that the environment takes.
+    #: Maps the policy's actions to the environment's actions.
     _to_env: Callable[[Any], Any]
 
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
         """As for RLlib's SingleAgentEnvRunner."""
         super().__init__(config=config, **kwargs)
         self._episode_log = EpisodeLog(self.num_envs)
-        # Of the actions; numpy's, the fastest for small arrays.
+        # Draws the actions; numpy's generator is the fastest for small arrays.
         self._generator = np.random.default_rng(self._seed)
-        # Made at the first reset.
+        # Built at the first reset.
         self._env_batches: list[EnvBatch] = []
-        # Seconds of each forward pass since they were logged.
+        # Seconds of each forward pass since the last log.
         self._inference_s: list[float] = []
 
     def make_module(self) -> None:
         """Builds the module."""
         super().make_module()
         if self.module is not None:
-            # Once: RLModule.forward_* would put every layer into this mode and back, each step.
+            # Once, because RLModule.forward_* would switch every layer's mode twice in each step.
             self.module.eval()
         self._samplers: dict[bool, ActionSampler | None] = {}
 
     def _make_vector_env(self, num_envs: int) -> gym.vector.VectorEnv:
-        """Builds environments; in two halves where those step by themselves, or it is asked for.
+        """Builds environments, in two halves if they can step asynchronously.
 
         Raises:
-            SpecError: It is asked for, and they do not.
+            SpecError: If the config asks for halves and the environments cannot be halved.
         """
         settings = self.settings
         may_halve = settings.double_buffering is not False and num_envs > 1
         if not may_halve or settings.vectorize == "sync":
-            return self._make_whole(num_envs)
+            return self._make_undivided(num_envs)
         first, _ = half_sizes(num_envs)
         half = self._make_part(0, first)
-        if not steps_alone(half):
+        if not can_step_async(half):
             half.close()
-            return self._make_whole(num_envs)
+            return self._make_undivided(num_envs)
         return DoubleBufferedVectorEnv(half, self._make_part(first, num_envs - first))
 
-    def _make_whole(self, num_envs: int) -> gym.vector.VectorEnv:
+    def _make_undivided(self, num_envs: int) -> gym.vector.VectorEnv:
         if self.settings.double_buffering:
             raise SpecError(
-                "env_runners.double_buffering needs at least 2 environments that step by "
-                f"themselves; these {num_envs} of {self._env_name!r} do not. Leave it out, or set "
-                "env_runners.vectorize to async."
+                "env_runners.double_buffering needs at least 2 environments that can step "
+                f"asynchronously; got {num_envs} of {self._env_name!r}, which cannot. Remove it, "
+                "or set env_runners.vectorize to async."
             )
         return super()._make_vector_env(num_envs)
 
@@ -111,7 +112,7 @@ class VectorEnvRunner(GuardedEnvRunner):
         """Reduces and returns the metrics: the stock runner's, and ``rlssl_episodes``."""
         self._ledger.log(self.metrics)
         finished = self._episode_log.drain()
-        # As RLlib has it: all runners' together make up the window.
+        # As in RLlib, the windows of all runners add up to the configured window.
         num_runners = self.config.num_env_runners or 1
         window = math.ceil(self.config.metrics_num_episodes_for_smoothing / num_runners)
         log_rllibs_episode_metrics(self.metrics, finished, max(window, 1))
@@ -128,44 +129,44 @@ class VectorEnvRunner(GuardedEnvRunner):
         force_reset: bool = False,
     ) -> list[SingleAgentEpisode]:
         if force_reset or num_episodes is not None or self._needs_initial_reset:
-            # Seeded at first only: later games differ from the first ones.
-            self._start_over(self._seed if self._needs_initial_reset else None)
-        # An error on the way leaves half a fragment behind: the next call would start over.
+            # Only the first reset is seeded: later episodes must differ from the first ones.
+            self._reset_all(self._seed if self._needs_initial_reset else None)
+        # If an error leaves half a fragment behind, the next call resets everything.
         self._needs_initial_reset = True
-        steps = games = 0
+        steps = num_finished = 0
         limit = math.inf if num_episodes is None else num_episodes
         wanted = math.inf if num_timesteps is None else num_timesteps
         self._weights_column = np.full(self.num_envs, self._weights_seq_no, np.int64)
-        self._numpy_policy = self._find_numpy_policy()
+        self._numpy_policy = self._build_numpy_policy()
         turns = itertools.cycle(self._env_batches)
-        while steps < wanted and games < limit:
+        while steps < wanted and num_finished < limit:
             env_batch = next(turns)
             if env_batch.pending_step is not None:
-                stepped, finished = self._land(env_batch, limit - games)
+                stepped, finished = self._finish_step(env_batch, limit - num_finished)
                 steps += stepped
-                games += finished
-            under_way = sum(env_batch.expected for env_batch in self._env_batches)
-            if steps + under_way < wanted and games < limit:
-                steps -= self._take_off(env_batch, explore, random_actions, steps)
-        # Whoever asks for whole episodes gets them from the start, each time.
+                num_finished += finished
+            pending = sum(env_batch.expected for env_batch in self._env_batches)
+            if steps + pending < wanted and num_finished < limit:
+                steps -= self._begin_step(env_batch, explore, random_actions, steps)
+        # A call that asks for whole episodes gets episodes from their first step.
         self._needs_initial_reset = num_episodes is not None
-        episodes = self._cut(with_unfinished=num_timesteps is not None)
+        episodes = self._cut_fragments(with_unfinished=num_timesteps is not None)
         if self._inference_s:
             self.metrics.log_value(RLMODULE_INFERENCE_TIMER, float(np.mean(self._inference_s)))
             self._inference_s.clear()
         self._log_env_steps(metric=self._metrics_num_env_steps_sampled, num_steps=steps)
-        self._increase_sampled_metrics(steps, games)
+        self._increase_sampled_metrics(steps, num_finished)
         return episodes
 
-    def _cut(self, *, with_unfinished: bool) -> list[SingleAgentEpisode]:
+    def _cut_fragments(self, *, with_unfinished: bool) -> list[SingleAgentEpisode]:
         cuts = [
             env_batch.fragment.cut(with_unfinished=with_unfinished)
             for env_batch in self._env_batches
         ]
         return list(itertools.chain.from_iterable(cuts))
 
-    def _start_over(self, seed: int | None) -> None:
-        """Resets all environments; unfinished games are forgotten."""
+    def _reset_all(self, seed: int | None) -> None:
+        """Resets all environments and drops the unfinished episodes."""
         observations, _ = self._try_env_reset(seed=seed, options=None)
         slots: tuple[slice, ...] = (slice(0, self.num_envs),)
         if isinstance(self.env.unwrapped, DoubleBufferedVectorEnv):
@@ -185,44 +186,46 @@ class VectorEnvRunner(GuardedEnvRunner):
         ]
         self._episode_log.restart(self.num_envs)
 
-    def _take_off(
+    def _begin_step(
         self, env_batch: EnvBatch, explore: bool, random_actions: bool, steps: int
     ) -> int:
-        """Begins a vector step of an env_batch.
+        """Begins a vector step of a batch of environments.
 
         Args:
-            env_batch: Which; none of its steps is under way.
-            explore: Whether to sample actions, or to take the most likely.
-            random_actions: Whether to draw them from the action space instead.
-            steps: Sampled so far in this call.
+            env_batch: The batch; it has no pending step.
+            explore: Whether to sample actions; else the most likely actions are taken.
+            random_actions: Whether to draw actions from the action space instead.
+            steps: Agent steps sampled so far in this call.
 
         Returns:
-            Agent steps that were lost, where the environments could not be stepped.
+            Agent steps that were lost because the environments could not be stepped; usually 0.
         """
         env_batch.pending_step = (
-            self._random(env_batch) if random_actions else self._act(env_batch, explore, steps)
+            self._random_step(env_batch)
+            if random_actions
+            else self._policy_step(env_batch, explore, steps)
         )
-        # A single env_batch has nothing to do meanwhile: it steps when it lands.
+        # Without double buffering nothing runs in parallel: `_finish_step` does the whole step.
         if len(self._env_batches) == 1 or self._begin_env_step(
             env_batch.index, env_batch.pending_step.to_env
         ):
             return 0
         return self._recover()
 
-    def _land(self, env_batch: EnvBatch, limit: float) -> tuple[int, int]:
-        """Ends a vector step and files it; see `_record`."""
+    def _finish_step(self, env_batch: EnvBatch, limit: float) -> tuple[int, int]:
+        """Finishes the pending vector step and records it; see `_record_step`."""
         assert env_batch.pending_step is not None
         if len(self._env_batches) == 1:
             results = self._try_env_step(env_batch.pending_step.to_env)
         else:
-            results = self._end_env_step(env_batch.index)
+            results = self._finish_env_step(env_batch.index)
         if results is ENV_STEP_FAILURE:
             return -self._recover(), 0
         pending_step, env_batch.pending_step = env_batch.pending_step, None
-        return self._record(env_batch, pending_step, results, limit)
+        return self._record_step(env_batch, pending_step, results, limit)
 
     def _recover(self) -> int:
-        """Goes on in new environments; returns the number of agent steps that were lost."""
+        """Continues in new environments; returns the number of agent steps that were lost."""
         observations, _ = self._try_env_reset(seed=self._seed, options=None)
         total = 0
         for env_batch in self._env_batches:
@@ -233,38 +236,38 @@ class VectorEnvRunner(GuardedEnvRunner):
         return total
 
     def _initial_state(self) -> Any:
-        """Struct of [...], of a recurrent module; else None."""
+        """The initial state of a recurrent module, a struct of [...]; else None."""
         if self.module is None or not self.module.is_stateful():
             return None
         return convert_to_numpy(self.module.get_initial_state())
 
-    def _find_numpy_policy(self) -> Callable[[np.ndarray], np.ndarray] | None:
-        """The module's policy in numpy, where it has one; good for one call of `_sample`."""
+    def _build_numpy_policy(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """The module's policy in numpy, if it has one; valid during one call of `_sample`."""
         find = getattr(self.module, "numpy_policy", None)
         return None if find is None else find(self.num_envs)
 
-    def _random(self, env_batch: EnvBatch) -> PendingStep:
-        """Samples actions from the action space; the module gives nothing."""
+    def _random_step(self, env_batch: EnvBatch) -> PendingStep:
+        """Samples actions from the action space, without the module."""
         actions = _rows(self.env.action_space.sample(), env_batch.slots)
         return PendingStep(
             actions, actions, {WEIGHTS_SEQ_NO: self._weights_column[env_batch.slots]}
         )
 
-    def _act(self, env_batch: EnvBatch, explore: bool, steps: int) -> PendingStep:
-        """Runs the module on the latest observations of an env_batch.
+    def _policy_step(self, env_batch: EnvBatch, explore: bool, steps: int) -> PendingStep:
+        """Runs the module on the latest observations of a batch of environments.
 
         Args:
-            env_batch: Whose; its recurrent state goes on by a step.
-            explore: Whether to sample actions, or to take the most likely.
-            steps: Sampled so far in this call.
+            env_batch: The batch; its recurrent state moves on by a step.
+            explore: Whether to sample actions; else the most likely actions are taken.
+            steps: Agent steps sampled so far in this call.
         """
         observations = env_batch.observations()
         begin = time.perf_counter()
         if self._numpy_policy is not None:
             inputs = torch.from_numpy(self._numpy_policy(observations))
-            outputs = self._sampled(env_batch, {Columns.ACTION_DIST_INPUTS: inputs}, explore)
+            outputs = self._to_outputs(env_batch, {Columns.ACTION_DIST_INPUTS: inputs}, explore)
         else:
-            outputs = self._sampled(
+            outputs = self._to_outputs(
                 env_batch, self._forward(env_batch, observations, explore, steps), explore
             )
         self._inference_s.append(time.perf_counter() - begin)
@@ -275,7 +278,7 @@ class VectorEnvRunner(GuardedEnvRunner):
     def _forward(
         self, env_batch: EnvBatch, observations: Any, explore: bool, steps: int
     ) -> dict[str, Any]:
-        """Calls the module; its outputs as it gave them, with a time axis where it has a state."""
+        """Calls the module and returns its outputs; a recurrent module's have a time axis."""
         batch = {Columns.OBS: self._to_module(observations)}
         if env_batch.state is not None:
             batch = {
@@ -287,13 +290,13 @@ class VectorEnvRunner(GuardedEnvRunner):
         return self.module._forward_inference(batch)
 
     def _to_module(self, observations: Any) -> Any:
-        # The short way for what most environments give; torch takes no read-only arrays.
+        # Faster for most environments; torch cannot wrap read-only arrays.
         plain = isinstance(observations, np.ndarray) and observations.dtype != np.float64
         if plain and observations.flags.writeable:
             return torch.from_numpy(observations).to(self._device)
         return convert_to_torch_tensor(observations, device=self._device)
 
-    def _sampled(
+    def _to_outputs(
         self, env_batch: EnvBatch, forward_out: Mapping[str, Any], explore: bool
     ) -> dict[str, Any]:
         """The module's outputs as arrays, with actions and their log-probabilities."""
@@ -310,7 +313,7 @@ class VectorEnvRunner(GuardedEnvRunner):
             generator = self._generator if explore else None
             outputs = sampler(forward_out[Columns.ACTION_DIST_INPUTS], generator)
         else:
-            outputs = convert_to_numpy(self._with_actions(dict(forward_out), explore))
+            outputs = convert_to_numpy(self._add_actions(dict(forward_out), explore))
         if state is not None:
             outputs[Columns.STATE_OUT] = state
         return outputs
@@ -326,12 +329,12 @@ class VectorEnvRunner(GuardedEnvRunner):
         return self.module.get_inference_action_dist_cls()
 
     def _global_steps(self, steps: int) -> int:
-        # As RLlib estimates the agent steps of all runners, for modules that anneal exploration.
+        # RLlib's estimate of the agent steps of all runners, for modules that anneal exploration.
         num_runners = self.config.num_env_runners or 1
         return (self.num_env_steps_sampled_lifetime // num_runners + steps) * num_runners
 
-    def _with_actions(self, outputs: dict[str, Any], explore: bool) -> dict[str, Any]:
-        """Adds actions and their log-probabilities, where the module left them to its inputs."""
+    def _add_actions(self, outputs: dict[str, Any], explore: bool) -> dict[str, Any]:
+        """Adds actions and their log-probabilities if the module gave distribution inputs only."""
         if Columns.ACTIONS in outputs or Columns.ACTION_DIST_INPUTS not in outputs:
             return outputs
         cls = self._distribution(explore)
@@ -343,28 +346,28 @@ class VectorEnvRunner(GuardedEnvRunner):
             outputs[Columns.ACTION_LOGP] = distribution.logp(outputs[Columns.ACTIONS])
         return outputs
 
-    def _record(
+    def _record_step(
         self, env_batch: EnvBatch, pending_step: PendingStep, results: Any, limit: float
     ) -> tuple[int, int]:
-        """Files one vector step.
+        """Records one vector step.
 
         Args:
-            env_batch: Whose n environments stepped.
-            pending_step: What the policy gave.
+            env_batch: The batch of n environments that stepped.
+            pending_step: The policy's outputs for the step.
             results: What ``env.step`` returned.
-            limit: Stop after this many finished games, as the stock runner does.
+            limit: Stop after this many finished episodes, as the stock runner does.
 
         Returns:
-            Number of environments that stepped, less the steps of games that a fault cost, and
-            number of games finished.
+            Number of environments that stepped, minus the steps of episodes that were lost to a
+            fault; and number of episodes finished.
         """
         observations, rewards, terminated, truncated, infos = results
         rewards = np.asarray(rewards, np.float64)
         over = terminated | truncated
-        stepped, count, lost = env_batch.everybody, env_batch.size, 0
+        stepped, count, lost = env_batch.every_env, env_batch.size, 0
         if env_batch.num_awaiting or self._replaced:
             stepped = ~env_batch.awaits_reset
-            lost = self._drop_replaced(env_batch, stepped)
+            lost = self._drop_replaced_episodes(env_batch, stepped)
             over, rewards = over & stepped, rewards * stepped
             count = int(np.count_nonzero(stepped))
         ends = over
@@ -380,37 +383,40 @@ class VectorEnvRunner(GuardedEnvRunner):
         finished = 0
         if np.count_nonzero(ends):
             begins = ends if self._resets_at_once else ends & ~over
-            finished = self._close(env_batch, ends, over, results, limit)
+            finished = self._close_episodes(env_batch, ends, over, results, limit)
         if count < env_batch.size:
             begins = ~stepped if begins is None else begins | ~stepped
-        env_batch.look(observations, begins)
+        env_batch.observe(observations, begins)
         if not self._resets_at_once:
             env_batch.await_reset(over, int(np.count_nonzero(over)))
         return count - lost, finished
 
-    def _close(
+    def _close_episodes(
         self, env_batch: EnvBatch, ends: np.ndarray, over: np.ndarray, results: Any, limit: float
     ) -> int:
-        """Closes learning episodes, and games; returns how many games, ``limit`` at most.
+        """Closes learning episodes and the environments' episodes.
 
         Args:
-            env_batch: Whose.
+            env_batch: The batch of environments.
             ends: [n], bool: where a learning episode ends.
-            over: [n], bool: where a game ends.
+            over: [n], bool: where the environment's episode ends.
             results: What ``env.step`` returned.
-            limit: As for `_record`.
+            limit: As for `_record_step`.
+
+        Returns:
+            Number of the environments' episodes that were closed, at most ``limit``.
         """
         _, _, terminated, truncated, infos = results
         finished = 0
         for index in np.flatnonzero(ends).tolist():
-            game_over = bool(over[index])
+            is_over = bool(over[index])
             env_batch.fragment.close(
                 index,
-                terminated=bool(terminated[index]) or not game_over,
-                truncated=game_over and bool(truncated[index]),
-                final_observation=_final_observation(infos, index) if game_over else None,
+                terminated=bool(terminated[index]) or not is_over,
+                truncated=is_over and bool(truncated[index]),
+                final_observation=_final_observation(infos, index) if is_over else None,
             )
-            if game_over:
+            if is_over:
                 slot = env_batch.slots.start + index
                 self._episode_log.finish(slot, vector_success(infos, index, env_batch.size))
                 self._ledger.finished(slot)
@@ -419,8 +425,8 @@ class VectorEnvRunner(GuardedEnvRunner):
                     break
         return finished
 
-    def _drop_replaced(self, env_batch: EnvBatch, stepped: np.ndarray) -> int:
-        """Drops the games of environments that are new; returns the number of lost steps."""
+    def _drop_replaced_episodes(self, env_batch: EnvBatch, stepped: np.ndarray) -> int:
+        """Drops the episodes of replaced environments; returns the number of lost steps."""
         if not self._replaced:
             return 0
         dropped, lost = env_batch.fragment.abandon(self._replaced)
@@ -444,6 +450,6 @@ def _rows(struct: Any, rows: slice) -> Any:
 
 
 def _final_observation(infos: Mapping[str, Any], index: int) -> Any:
-    """The last observation of a game that SAME_STEP autoreset has replaced by a new one's first."""
+    """The last observation of an episode, which SAME_STEP autoreset gives in the infos."""
     final = infos.get("final_obs")
     return None if final is None else final[index]

@@ -32,7 +32,7 @@ def test_calls_in_time_give_their_results() -> None:
 
     def many_beats() -> str:
         for _ in range(10):
-            watch.beats += 1
+            watch.heartbeats += 1
             time.sleep(0.1)
         return "done"
 

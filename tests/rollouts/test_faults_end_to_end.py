@@ -66,7 +66,7 @@ STALL = {"env.stall": 1.0, "env.after": 3, "env_step_timeout_s": 20}
         (0, {"env.crash_in_step": 1.0}, " failed in step(): InjectedFaultError: injected crash in"),
         (2, {"env.crash_in_step": 1.0}, " failed in step(): InjectedFaultError: injected crash in"),
         (0, {"env.nan_reward": 1.0}, ": step() gave a reward of nan"),
-        (2, STALL, " stood still in step() for more than 10 s (env_step_timeout_s)"),
+        (2, STALL, " timed out in step() after 10 s (env_step_timeout_s)"),
     ],
 )
 def test_faults_that_never_end_fail_the_run_in_the_environments_words(

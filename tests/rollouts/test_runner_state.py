@@ -192,21 +192,21 @@ CONSTANT_OR_SAVED_ELSEWHERE = {
     "_device",
     "_env_runner_state_server",
     "_env_to_module",
-    "_half_sanity",  # from the environments
-    "_gave_up",  # a runner that gave up makes no checkpoint
+    "_half_batch_checks",  # from the environments
+    "_final_error",  # a runner that gave up makes no checkpoint
     "_inference_s",  # logged at once, as are the two below
     "_isolated",  # from the environment
     "_ledger",  # its counts are in RLlib's metrics; faults in a row are forgiven
     "_module_to_env",
     "_metrics_num_env_steps_sampled",
     "_metrics_num_try_env_step",
-    "_no_rewards",
+    "_zero_rewards",
     "_num_env_calls",
     "_numpy_policy",  # made at every call
     "_resets_at_once",  # from the environment
     "_replaced",  # within one step
     "_samplers",
-    "_sanity",
+    "_batch_check",
     "_seconds",
     "_seed",
     "_time_after_sampling",
