@@ -1,6 +1,6 @@
 """Self-supervised reinforcement learning on RLlib.
 
-Everything public is imported on first use, so that ``import rlssl`` stays fast and starts nothing.
+Public names are imported on first use, so ``import rlssl`` is fast and starts nothing.
 """
 
 import ctypes
@@ -55,11 +55,11 @@ _MODULES = ("auxiliary", "losses")
 
 
 def _render_headless() -> None:
-    """Has MuJoCo render by EGL where there is no display.
+    """Selects EGL as MuJoCo's renderer if there is no display.
 
-    dm_control chooses its renderer when it is loaded, once for the process.
+    dm_control chooses its renderer once, when it is imported.
     """
-    # Mesa's worker threads do not survive a fork, and cost more than they give at these sizes.
+    # Mesa's worker threads do not survive a fork, and they slow down small images.
     os.environ.setdefault("LP_NUM_THREADS", "0")
     if sys.platform != "linux" or "DISPLAY" in os.environ or "MUJOCO_GL" in os.environ:
         return
@@ -79,7 +79,7 @@ def __getattr__(name: str) -> Any:
     """Imports a public name on first use.
 
     Raises:
-        AttributeError: If there is no such name; for an algorithm, with those that there are.
+        AttributeError: If there is no such name; for a config, the message lists the algorithms.
     """
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")

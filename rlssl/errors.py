@@ -1,20 +1,25 @@
-"""The errors that mean something to the command line: who is at fault decides the exit code."""
+"""The errors that the command line handles; the kind of error decides the exit code."""
 
 import difflib
 from collections.abc import Iterable
 from enum import IntEnum
 
-#: Where results go, and names of runs are looked up, unless told.
+#: Default folder for results, in which the names of runs are looked up.
 DEFAULT_STORAGE = "./results"
 
 #: A message fits on one screen of 80 columns and 24 lines, with the prompt above and below it.
 _COLUMNS, _ROWS = 80, 20
-#: The longest that one line may be: the key stands at its beginning, the fix at its end.
+#: Longest line, in characters. Only its middle is cut: the key is at the start, the fix at the end.
 _MAX_LINE = 6 * _COLUMNS
 
 
 class ExitCode(IntEnum):
-    """What the command line ends with."""
+    """Exit codes of the command line.
+
+    Example:
+        >>> int(ExitCode.WRONG_SPEC)
+        2
+    """
 
     OK = 0
     TRIAL_FAILED = 1
@@ -24,9 +29,14 @@ class ExitCode(IntEnum):
 
 
 class SpecError(ValueError):
-    """What the user asked for is wrong; nothing was started (exit code 2).
+    """The spec or a command is wrong; nothing was started (exit code 2).
 
-    The message names the key, the value and the fix, and is cut to one screen.
+    The message names the key, the value and the fix. It is cut to one screen.
+
+    Example:
+        >>> raise SpecError("env.size must be >= 1; got 0.")
+        Traceback (most recent call last):
+        rlssl.errors.SpecError: env.size must be >= 1; got 0.
     """
 
     def __init__(self, message: object = "", *arguments: object) -> None:
@@ -34,9 +44,9 @@ class SpecError(ValueError):
 
 
 class UnknownNameError(SpecError, KeyError):
-    """A name that no registry knows; the message suggests the closest ones."""
+    """A name is not registered; the message suggests similar names."""
 
-    # KeyError shows the repr of its argument, which would put the message in quotes.
+    # KeyError shows the repr of its argument: the message would be in quotes.
     __str__ = Exception.__str__
 
 
@@ -49,41 +59,47 @@ class PluginError(SpecError):
 
 
 class PreflightError(SpecError):
-    """An environment failed before any actor started; the message repeats its own words."""
+    """An environment failed before any actor started; the message quotes its error."""
 
 
 class ResourceError(RuntimeError):
-    """The cluster, the storage or the resources do not suffice (exit code 3)."""
+    """The cluster, the storage or the resources are not sufficient (exit code 3)."""
 
     def __init__(self, message: object = "") -> None:
         super().__init__(one_screen(str(message)))
 
 
 class TrainingTimeoutError(RuntimeError):
-    """The env steps stood still for longer than the watchdog allows (exit code 1)."""
+    """The number of env steps did not increase within ``watchdog_s`` (exit code 1)."""
 
 
 class PeersLostError(ConnectionError):
-    """The exchange between Learners failed, as it does when one of them dies."""
+    """The exchange between Learners failed, for example because one of them died."""
 
 
 class EnvironmentFaultError(RuntimeError):
-    """An environment failed too often to go on; its own words come first (exit code 1)."""
+    """An environment failed too often; the message begins with its error (exit code 1)."""
 
 
 class NonFiniteUpdateError(RuntimeError):
-    """Too many updates in a row had a gradient norm that is not finite (exit code 1)."""
+    """Too many consecutive updates had a gradient norm that is not finite (exit code 1)."""
 
 
-#: Another try would end the same way, whatever these errors were caused by.
+#: Errors that a retry would only repeat, whatever their cause.
 FINAL_ERRORS = (EnvironmentFaultError, NonFiniteUpdateError, SpecError, TrainingTimeoutError)
 
 
 def one_screen(message: str) -> str:
-    """Returns ``message`` cut to one screen, whatever a user's values hold.
+    r"""Cuts a message to one screen of 80 columns, whatever a user's values contain.
 
-    Long lines lose their middle, later lines their place; control characters and halves of
-    surrogate pairs, which would upset a terminal or not print at all, are written as escapes.
+    The middle of long lines and the lines after row 20 are removed. Control characters and lone
+    surrogates are written as escapes, because a terminal may not print them.
+
+    Example:
+        >>> one_screen("a bell: \a")
+        'a bell: \\x07'
+        >>> len(one_screen("x" * 10_000)) <= 480
+        True
     """
     rows = 0
     kept: list[str] = []
@@ -112,32 +128,47 @@ def _shortened(line: str) -> str:
 
 
 def closest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
-    """Returns at most ``limit`` of the known names that resemble ``name``, best first.
+    """Returns at most ``limit`` of the known names that are similar to ``name``, best first.
 
-    Letter case is ignored: ``minigrid-empty-5x5-v0`` finds ``MiniGrid-Empty-5x5-v0``.
+    Upper and lower case are the same.
+
+    Example:
+        >>> closest("minigrid-empty-5x5", ["MiniGrid-Empty-5x5-v0", "CartPole-v1"])
+        ['MiniGrid-Empty-5x5-v0']
     """
     if len(name) > _COLUMNS:
-        return []  # no misspelt name, and comparing takes quadratic time
+        return []  # too long for a misspelled name, and comparing takes quadratic time
     by_lower = {other.lower(): other for other in known}
     return [by_lower[lower] for lower in difflib.get_close_matches(name.lower(), by_lower, limit)]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns ``"; did you mean 'curl'?"`` to append to a message; ``""`` if nothing is close."""
+    """Returns a suggestion to append to a message; ``""`` if no name is similar.
+
+    Example:
+        >>> did_you_mean("crul", ["curl", "icm"])
+        "; did you mean 'curl'?"
+    """
     names = [repr(other) for other in closest(name, known)]
     if not names:
         return ""
-    words = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
-    return f"; did you mean {words}?"
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    return f"; did you mean {listed}?"
 
 
 def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """How an error about an unknown ``word`` ends: with the closest known one, or all of them.
+    """Returns the end of an error about an unknown word: the most similar word, or all words.
 
     Args:
-        word: What was written.
-        known: What could have been written.
-        prefix: Put before the known words: ``training.``.
+        word: The unknown word.
+        known: The known words.
+        prefix: Added before each known word: ``training.``.
+
+    Example:
+        >>> suggest("sise", ["size", "camera"])
+        "; did you mean 'size'?"
+        >>> suggest("qqq", ["size", "camera"], prefix="env.")
+        '; known: env.camera, env.size.'
     """
     names = sorted(known)
     close = closest(word, names, limit=1)
@@ -147,13 +178,17 @@ def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
-    """Returns the error for a name that is not known, to be raised by the caller.
+    """Returns the error for an unknown name, for the caller to raise.
 
     Args:
-        kind: What was looked for, in words: ``"loss"``.
-        name: What the user wrote.
-        known: Every name that would have been right; searched for the closest.
-        hint: A closing sentence, in place of the list of known names.
+        kind: The kind of name, in words: ``"loss"``.
+        name: The name that the user wrote.
+        known: All valid names; similar ones are suggested.
+        hint: A last sentence, instead of the list of known names.
+
+    Example:
+        >>> print(unknown_name("loss", "crul", ["curl", "icm"]))
+        unknown loss 'crul'; did you mean 'curl'? Known: curl, icm.
     """
     known = sorted(known)
     guess = did_you_mean(name, known) or "."

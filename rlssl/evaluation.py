@@ -1,4 +1,4 @@
-"""Evaluating a policy: seeded episodes, dealt to environments in turn."""
+"""Evaluates a policy on seeded episodes, which are dealt to environments in turn."""
 
 import functools
 import logging
@@ -18,11 +18,11 @@ from rlssl.rollouts.episode_metrics import success_of
 
 logger = logging.getLogger(__name__)
 
-#: Episodes are dealt to this many environment objects in turn, whatever the number of runners, so
-#: that an environment which carries something over between episodes gives the same list too.
+#: Number of environment objects to which episodes are dealt in turn. It does not depend on the
+#: number of runners, so even an environment with state across episodes gives the same results.
 NUM_SLOTS = 8
-#: An evaluation episode that is still going after so many agent steps is cut off, and a line says
-#: so: half an hour of Atari at 60 frames a second and 4 frames a step.
+#: Agent steps after which an evaluation episode is cut off, with a warning: half an hour of Atari
+#: at 60 frames per second and 4 frames per step.
 MAX_EPISODE_STEPS = 27_000
 #: Seconds that one step or reset of an evaluation environment may take.
 STEP_TIMEOUT_S = 30.0
@@ -33,11 +33,11 @@ class EpisodeRecord:
     """One evaluation episode."""
 
     seed: int
-    # Sum of the environment's own rewards.
+    # Sum of the environment's rewards.
     score: float
     # Agent steps.
     length: int
-    # 1.0 or 0.0; nan where the environment does not say.
+    # 1.0 or 0.0; nan if the environment does not say.
     success: float
 
 
@@ -48,17 +48,40 @@ def evaluate_policy(
     seeds: Iterable[int],
     explore: bool,
     max_steps: int = MAX_EPISODE_STEPS,
+    step_timeout_s: float = STEP_TIMEOUT_S,
 ) -> list[EpisodeRecord]:
-    """One episode per seed, in the seeds' order, on environments built for the purpose."""
+    """Runs one episode per seed on newly built environments.
+
+    Args:
+        policy: The policy to evaluate.
+        env: ``{"id": ..., **options}`` of the environment.
+        seeds: Seeds of the episodes.
+        explore: Whether the policy samples its actions.
+        max_steps: Agent steps after which an episode is cut off.
+        step_timeout_s: Seconds that one step or reset may take.
+
+    Returns:
+        The episodes, in the order of the seeds.
+
+    Raises:
+        EnvironmentFaultError: If a step or reset takes longer than ``step_timeout_s``.
+    """
     seeds = list(seeds)
-    played = (run_slot(policy, env, slot, explore, max_steps) for slot in slots(seeds))
+    played = (
+        run_slot(policy, env, slot, explore, max_steps, step_timeout_s) for slot in slots(seeds)
+    )
     records = [record for slot in played for record in slot]
     by_seed = {record.seed: record for record in records}
     return [by_seed[seed] for seed in seeds]
 
 
 def slots(seeds: Sequence[int]) -> list[list[int]]:
-    """Deals the seeds to at most ``NUM_SLOTS`` environments, in turn."""
+    """Deals the seeds to at most ``NUM_SLOTS`` environments, in turn.
+
+    Example:
+        >>> slots(range(10))
+        [[0, 8], [1, 9], [2], [3], [4], [5], [6], [7]]
+    """
     dealt = [list(seeds[slot::NUM_SLOTS]) for slot in range(NUM_SLOTS)]
     return [slot for slot in dealt if slot]
 
@@ -69,23 +92,23 @@ def run_slot(
     seeds: Sequence[int],
     explore: bool,
     max_steps: int = MAX_EPISODE_STEPS,
+    step_timeout_s: float = STEP_TIMEOUT_S,
 ) -> list[EpisodeRecord]:
-    """Runs the seeds' episodes one after the other on one environment.
+    """Runs the episodes of the seeds one after the other on one environment.
 
     Raises:
-        EnvironmentFaultError: If a step or reset takes longer than ``STEP_TIMEOUT_S``.
+        EnvironmentFaultError: If a step or reset takes longer than ``step_timeout_s``.
     """
     environment = make_env(env, split="eval", seed=seeds[0])
     watch = TimeoutWatch()
     play = functools.partial(_run_episode, policy, environment, watch, explore, max_steps)
     try:
-        # Sampling must not disturb, nor depend on, what else draws from the global generator.
+        # The global generator must not change, because other code draws from it too.
         with torch.random.fork_rng(devices=[]):
-            return [watch.call(STEP_TIMEOUT_S, play, seed) for seed in seeds]
+            return [watch.call(step_timeout_s, play, seed) for seed in seeds]
     except EnvironmentTimeoutError as error:
         raise EnvironmentFaultError(
-            f"environment {env['id']!r} stands still for more than {STEP_TIMEOUT_S:g} s in an "
-            "evaluation."
+            f"environment {env['id']!r} timed out after {step_timeout_s:g} s in an evaluation."
         ) from error
     finally:
         watch.stop()
@@ -93,7 +116,10 @@ def run_slot(
 
 
 def summarize(records: Sequence[EpisodeRecord]) -> dict[str, float]:
-    """Means over the episodes; the deviation is that of a sample (n - 1), nan for one episode."""
+    """Averages over the episodes.
+
+    The standard deviation is the sample's (divided by n - 1); it is nan for a single episode.
+    """
     scores = np.array([record.score for record in records])
     successes = np.array([record.success for record in records])
     known = successes[~np.isnan(successes)]
@@ -115,7 +141,7 @@ def _run_episode(
     score, length, ended = 0.0, 0, False
     while not ended and length < max_steps:
         action = policy.act(observation, explore=explore)
-        watch.beats += 1
+        watch.heartbeats += 1
         observation, reward, terminated, truncated, info = env.step(action)
         score += float(reward)
         length += 1

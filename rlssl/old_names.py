@@ -1,7 +1,7 @@
-"""Where things went: names that files written by earlier versions hold, and today's.
+"""Tables of old names in files of earlier versions, and today's names.
 
-Checkpoints are pickles, which name modules, classes and attributes. This table is the only place
-that knows their old names; reading an old checkpoint looks them up here.
+Checkpoints are pickles, which contain names of modules, classes and attributes. The old names are
+listed only here; the readers of checkpoints look them up.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-#: Old module -> new module, for modules that moved as a whole.
+#: Old module -> new module, for modules that moved with their whole content.
 MODULES = {
     "rlssl.algorithms.actor_critic_config": "rlssl.algorithms.off_policy.actor_critic.config",
     "rlssl.algorithms.actor_critic_learner": "rlssl.algorithms.off_policy.actor_critic.learner",
@@ -46,7 +46,7 @@ MODULES = {
     "rlssl.rollouts.slots": "rlssl.rollouts.isolated_vector_env",
 }
 
-#: (today's module, old name) -> (new module, new name), for what has another name or left alone.
+#: (today's module, old name) -> (new module, new name), for single names that changed or moved.
 NAMES = {
     ("rlssl.algorithms.off_policy.actor_critic.module", "ActorCriticModule"): (
         "rlssl.algorithms.off_policy.actor_critic.module",
@@ -120,7 +120,7 @@ def current_value(value: str) -> str:
 
 
 def attribute_finder(module: str) -> Callable[[str], Any]:
-    """Returns the ``__getattr__`` of a module that things have left."""
+    """Returns the ``__getattr__`` of a module from which names have moved."""
 
     def find(name: str) -> Any:
         if (module, name) not in NAMES:
@@ -132,7 +132,7 @@ def attribute_finder(module: str) -> Callable[[str], Any]:
 
 
 class _OldModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports an old module's name as a view of the new module."""
+    """Finds old modules, and gives them the names of the new modules."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -143,7 +143,7 @@ class _OldModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.util.spec_from_loader(fullname, self)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Gives the old module the new one's attributes, looked up when they are asked for."""
+        """Gives the old module a ``__getattr__`` that looks names up in the new module."""
         new_module = MODULES[module.__name__]
         find = attribute_finder(new_module)
 

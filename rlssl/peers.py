@@ -1,40 +1,45 @@
-"""The Learners that share a batch: what one must know of the others."""
+"""The Learners that share a batch, as one Learner sees them."""
 
 from typing import Any
 
 from torch import Tensor
 
-#: First row and number of rows of the batch that a Learner's rows are a part of.
+#: Index of a Learner's first row in the batch of all Learners, and number of rows in that batch.
 RowRange = tuple[int, int]
 
 
 class Peers:
-    """A Learner on its own. `rlssl.algorithms.common.distributed` has the one for several.
+    """The peers of a single Learner. See `rlssl.algorithms.common.distributed` for several.
 
-    Every Learner calls the same methods in the same order, also with no rows.
+    Every Learner must call the same methods in the same order, even without rows.
     """
 
-    #: Position among the Learners; the first one is 0.
+    #: Index of this Learner; the first one is 0.
     rank = 0
-    #: How many Learners there are.
+    #: Number of Learners.
     size = 1
 
     def rows(self, num: int) -> RowRange:
-        """Where this Learner's ``num`` rows begin in the batch of all, and how many that has."""
+        """The first index of this Learner's ``num`` rows, and the rows of all Learners.
+
+        Example:
+            >>> ALONE.rows(64)
+            (0, 64)
+        """
         return 0, num
 
     def gather(self, rows: Tensor) -> Tensor:
-        """[total, ...] rows of all Learners, from this one's [num, ...]; without gradients."""
+        """[total, ...]: the rows of all Learners, given this Learner's [num, ...]; no gradients."""
         return rows
 
     def gather_objects(self, value: Any) -> list[Any]:
-        """The value of every Learner, by rank."""
+        """The values of all Learners, by rank."""
         return [value]
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of a tensor of the same shape over the Learners; without gradients."""
+        """The mean over the Learners of a tensor of equal shape; without gradients."""
         return value
 
 
-#: The peers of a Learner that has none.
+#: The peers of a Learner without peers.
 ALONE = Peers()

@@ -13,27 +13,32 @@ from rlssl.errors import PluginError, SpecError, did_you_mean
 #: The entry-point group under which installed packages name their plug-in modules.
 ENTRY_POINT_GROUP = "rlssl.plugins"
 
-# Entry points are read once a process, and what plug-ins register is told apart from what a
-# script registers itself: other processes get the first by loading the same plug-ins.
+# Entry points are read once per process. Registrations of plug-ins are marked while plug-ins load,
+# because other processes get them by loading the same plug-ins.
 _entry_points_loaded = False
 _plugins_loading = 0
 
 
 def plugins_are_loading() -> bool:
-    """Tells whether what registers right now is a plug-in, which other processes load too."""
+    """Whether a plug-in is being imported; other processes import it too."""
     return _plugins_loading > 0
 
 
 def resolve(reference: str) -> Any:
-    """Imports what a ``"module:attribute"`` string names.
+    """Imports the object that a ``"module:attribute"`` string names.
 
     Raises:
         SpecError: The string has no colon.
-        PluginError: The module cannot be imported, or has no such attribute; in its own words.
+        PluginError: The module cannot be imported (the error is quoted), or it has no such
+            attribute.
+
+    Example:
+        >>> resolve("math:sqrt")(9.0)
+        3.0
     """
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute:
-        raise SpecError(f"{reference!r} is not of the form 'module:attribute'.")
+        raise SpecError(f"{reference!r} must have the form 'module:attribute'.")
     module = _import(module_name, f"{reference!r}")
     try:
         return functools.reduce(getattr, attribute.split("."), module)
@@ -43,35 +48,35 @@ def resolve(reference: str) -> Any:
 
 
 def _import(module_name: str, wanted_by: str) -> Any:
-    """Imports a module; whatever goes wrong in it becomes a PluginError in its own words."""
+    """Imports a module; any error in it becomes a PluginError that quotes it."""
     if module_name not in sys.modules:
-        # A module written since the interpreter started is invisible to the finders' caches.
+        # The finders' caches do not contain modules written after the interpreter started.
         importlib.invalidate_caches()
     try:
         return importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a script without a guard exits when imported
-        words = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"
         where = traceback.extract_tb(error.__traceback__)[-1]
         at = "" if "importlib" in where.filename else f" ({where.filename}, line {where.lineno})"
-        raise PluginError(f"cannot import {module_name!r} for {wanted_by}: {words}{at}") from error
+        raise PluginError(f"cannot import {module_name!r} for {wanted_by}: {reason}{at}") from error
 
 
 def load_plugins(names: Iterable[str] = ()) -> None:
-    """Imports the plug-ins: installed ones by their entry points, then the named modules.
+    """Imports the plug-ins: the installed ones by their entry points, then the named modules.
 
-    Importing registers. May be called again at any time: what is loaded is not loaded twice.
+    A plug-in registers something when it is imported. A second call imports nothing twice.
 
     Args:
-        names: Modules on the path, as under ``plugins:`` of a spec.
+        names: Modules on the path, as under ``plugins:`` in a spec.
 
     Raises:
-        PluginError: A plug-in cannot be imported; names the module and repeats the reason.
+        PluginError: A plug-in cannot be imported. The message names the module and the reason.
     """
     global _entry_points_loaded, _plugins_loading
     _plugins_loading += 1
     try:
         if not _entry_points_loaded:
-            # Set first: a plug-in may itself look an environment up while it is imported.
+            # Set first, because a plug-in may look up an environment while it is imported.
             _entry_points_loaded = True
             try:
                 for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):

@@ -1,4 +1,4 @@
-"""A trained policy on its own: acting, evaluating, saving and loading without pickles."""
+"""A trained policy without its algorithm: it acts, and it is saved and loaded without pickles."""
 
 import base64
 import io
@@ -42,11 +42,11 @@ logger = logging.getLogger(__name__)
 
 
 class Policy:
-    """Acts on single, unbatched, unstacked observations of one environment.
+    """Acts on single observations of one environment, without a batch or a stack.
 
     Args:
         module: The RLModule, built for inference.
-        settings: What ``policy.json`` holds: algorithm, model, observation_space, action_space
+        settings: The content of ``policy.json``: algorithm, model, observation_space, action_space
             (of one environment), normalize_actions, clip_actions, plugins, env.
     """
 
@@ -60,20 +60,23 @@ class Policy:
             FrameStack(frame_stack, 1, self.observation_space) if frame_stack > 1 else None
         )
         self._starts_episode = True
-        # A recurrent module's state before the next step: struct of [1, ...]; None: the initial.
+        # Recurrent state before the next step: struct of [1, ...]; None means the initial state.
         self._state: Any = None
 
     @classmethod
     def from_algorithm(cls, algorithm: "Algorithm") -> Self:
-        """A copy of what ``algorithm`` has learned so far, on the CPU.
+        """Copies the current policy of ``algorithm`` to the CPU.
 
         Raises:
-            SpecError: If connectors of the user's own stand between environment and module: the
-                policy would act on observations that it was not trained on.
+            SpecError: If the config has custom connectors between environment and module, because
+                the policy was trained on their output.
         """
         config = algorithm.config
         if pieces := custom_connectors(config):
-            raise SpecError(f"a policy behind {pieces} of your own cannot act by itself yet.")
+            raise SpecError(
+                f"a policy with custom connectors ({', '.join(pieces)}) cannot be used without its "
+                "algorithm yet; remove them from the config."
+            )
         observation_space, action_space = algorithm.spaces[INPUT_ENV_SINGLE_SPACES]
         spec = config.get_rl_module_spec(spaces=algorithm.spaces, inference_only=True)
         settings = {
@@ -95,15 +98,15 @@ class Policy:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Reads what ``save`` wrote; nothing in it is executed.
+        """Loads a policy that ``save`` wrote. Nothing in the folder is executed.
 
         Raises:
-            SpecError: If the folder holds no policy, or one that is damaged, names something
-                unknown, or names plug-ins to import though its origin is foreign.
+            SpecError: If the folder has no policy, the policy is damaged or names something
+                unknown, or an untrusted policy names plug-ins to import.
         """
         folder = Path(folder)
         if not (folder / POLICY_FILE).is_file():
-            raise SpecError(f"{folder} holds no {POLICY_FILE}; give an exported policy or a run.")
+            raise SpecError(f"{folder} has no {POLICY_FILE}; give an exported policy or a run.")
         try:
             settings = json.loads((folder / POLICY_FILE).read_text(encoding="utf-8"))
             _load_own_plugins(folder, settings["plugins"])
@@ -113,13 +116,15 @@ class Policy:
             module.load_state_dict(renamed_state(load_file(folder / WEIGHTS_FILE)))
         except SpecError:
             raise
-        except Exception as error:  # whatever its author wrote into it
-            words = f"{type(error).__name__}: {error}"
-            raise SpecError(f"{folder} holds a policy that cannot be read: {words}") from error
+        except Exception as error:  # the files may contain anything
+            reason = f"{type(error).__name__}: {error}"
+            raise SpecError(
+                f"the policy in {folder} cannot be read; export it again: {reason}"
+            ) from error
         return cls(module, settings)
 
     def save(self, folder: str | Path) -> Path:
-        """Writes ``policy.json`` and ``weights.safetensors`` into ``folder``; returns it."""
+        """Writes ``policy.json`` and ``weights.safetensors`` into a folder; returns the folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         settings = dict(self.settings)
@@ -131,30 +136,45 @@ class Policy:
         return folder
 
     def reset(self) -> None:
-        """Forgets what it has seen so far; call it at the start of every episode."""
+        """Clears the frame stack and the recurrent state; call it at the start of each episode."""
         self._starts_episode = True
         self._state = None
 
     def seen(self, observation: Any) -> Any:
-        """What the module saw when it acted last: a batch of one, [1, ...], in tensors.
+        """The module's input at the last ``act``: a batch of one, [1, ...], in tensors.
 
         Args:
-            observation: The unstacked one that ``act`` was given last.
+            observation: The observation of the last ``act``, without a stack.
         """
         return _to_batch(observation if self._frames is None else self._frames.stacked()[0])
 
     def act(self, observation: Any, *, explore: bool = False) -> Any:
-        """The action to step the environment with.
+        """Returns the action with which to step the environment.
 
         Args:
-            observation: One unstacked observation, as the environment gave it.
-            explore: Samples from the policy (torch's global generator) instead of its mode.
+            observation: One observation of the environment, without a stack.
+            explore: Whether to sample the action (torch's global generator); else the most likely
+                action is taken.
+
+        Example:
+            >>> import rlssl
+            >>> config = rlssl.PPOConfig().environment("CartPole-v1")
+            >>> observation_space = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
+            >>> actions = gym.spaces.Discrete(2)
+            >>> spec = config.get_rl_module_spec(
+            ...     spaces={DEFAULT_MODULE_ID: (observation_space, actions)}, inference_only=True
+            ... )
+            >>> settings = {"algorithm": "ppo", "model": spec.model_config}
+            >>> settings |= {"observation_space": observation_space, "action_space": actions}
+            >>> policy = Policy(spec.build(), settings)
+            >>> policy.act(np.zeros(4, np.float32)) in actions
+            True
         """
         batch = {Columns.OBS: _to_batch(self._stacked(observation))}
         forward = self.module.forward_exploration if explore else self.module.forward_inference
         outputs = self._recur(forward, batch) if self.module.is_stateful() else forward(batch)
         if Columns.ACTIONS in outputs:
-            # Of a module that chooses by itself, as those that learn values do.
+            # Modules that learn action values choose the action themselves.
             action = outputs[Columns.ACTIONS][0].cpu().numpy()
         else:
             inputs = outputs[Columns.ACTION_DIST_INPUTS]
@@ -163,7 +183,7 @@ class Policy:
                 distribution = distribution.to_deterministic()
             action = distribution.sample()[0].cpu().numpy()
         if isinstance(self.action_space, gym.spaces.Discrete):
-            # A scalar: environments look it up in tables, and an array of no dimension has no hash.
+            # A scalar, because environments may use it as a key, and an array has no hash.
             return np.int64(action)
         if self.settings["normalize_actions"]:
             return unsquash_action(action, self.action_space)
@@ -174,7 +194,7 @@ class Policy:
     def _recur(
         self, forward: Callable[[dict[str, Any]], dict[str, Any]], batch: dict[str, Any]
     ) -> dict[str, Any]:
-        """One step of a recurrent module, which wants a time axis; its state goes on."""
+        """Runs one step of a recurrent module, which needs a time axis, and updates its state."""
         if self._state is None:
             self._state = _to_batch(self.module.get_initial_state())
         observation = tree.map_structure(lambda leaf: leaf[:, None], batch[Columns.OBS])
@@ -195,7 +215,7 @@ class Policy:
 
 
 def _build_module(settings: Mapping[str, Any]) -> RLModule:
-    """The untrained module of the settings, without drawing from torch's global generator."""
+    """Builds the untrained module, without a draw from torch's global generator."""
     default_spec = ALGORITHMS[settings["algorithm"]]().get_default_rl_module_spec()
     spec = RLModuleSpec(
         module_class=default_spec.module_class,
@@ -211,14 +231,14 @@ def _build_module(settings: Mapping[str, Any]) -> RLModule:
 
 
 def _load_own_plugins(folder: Path, names: Sequence[str]) -> None:
-    """Imports the plug-ins, unless somebody else names them whom nobody vouches for."""
+    """Imports the plug-ins; plug-ins that are not yet imported need a trusted folder."""
     if missing := sorted(set(names) - set(sys.modules)):
         trust.require(folder, f"it names plug-ins to import, {missing}")
     load_plugins(names)
 
 
 def _space(saved: Mapping[str, Any]) -> gym.Space:
-    """RLlib's reader of spaces, which would unpickle arrays that are pickles."""
+    """Reads a space with RLlib, after a check that it contains no pickled arrays."""
     _refuse_pickles(saved)
     return gym_space_from_dict(saved)
 

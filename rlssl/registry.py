@@ -1,8 +1,9 @@
-"""The three tables that a user extends, and environments by name.
+"""The tables of environments, auxiliary losses, encoders and algorithms, by name.
 
-Only the standard library is imported here; gymnasium comes in when an environment is built.
+This module imports only the standard library; gymnasium is imported when an environment is built.
 """
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 
 def _identity(entry: Any) -> Any:
-    """Returns what two registrations of the same thing share, also after a module's reload."""
+    """Returns a value that is equal for registrations of the same object, even after a reload."""
     if isinstance(entry, EnvEntry):
         return tuple(map(_identity, (entry.make, entry.make_vec, entry.extra, entry.ids)))
     module, name = getattr(entry, "__module__", None), getattr(entry, "__qualname__", "<")
@@ -34,10 +35,10 @@ def _identity(entry: Any) -> Any:
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Maps names, as written in specs, to the objects they stand for.
+    """Maps names, as written in specs, to objects.
 
-    An entry may be a ``"module:attribute"`` string, imported when it is first looked up, so that
-    registering costs nothing. Iterating, ``in`` and ``len`` never import.
+    An entry may be a ``"module:attribute"`` string, which is imported at its first lookup, so that
+    registering is cheap. Iterating, ``in`` and ``len`` never import.
 
     Example:
         >>> LOSSES = Registry("loss")
@@ -51,11 +52,11 @@ class Registry(Mapping[str, T], Generic[T]):
         """Creates an empty registry.
 
         Args:
-            kind: What is registered, in words; used in error messages only.
+            kind: What the registry contains, for error messages: ``"loss"``.
         """
         self.kind = kind
         self._entries: dict[str, T | str] = {}
-        # Names that no plug-in registered: other processes cannot find them by themselves.
+        # Names that no plug-in registered, so other processes must be told about them.
         self._local: set[str] = set()
 
     @overload
@@ -65,12 +66,12 @@ class Registry(Mapping[str, T], Generic[T]):
     def register(self, name: str) -> Callable[[T], T]: ...
 
     def register(self, name: str, entry: T | str | None = None) -> Any:
-        """Files ``entry`` under ``name``; without ``entry``, returns a decorator that does.
+        """Registers ``entry`` under ``name``; without ``entry``, returns a decorator.
 
-        The same object, the same string, or a reloaded module's new copy may come again.
+        The same object, the same string, or the copy of a reloaded module may be registered again.
 
         Raises:
-            ValueError: ``name`` is empty, or stands for something else already.
+            ValueError: ``name`` is empty, or already names another object.
         """
         if entry is None:
             return functools.partial(self.register, name)
@@ -86,10 +87,10 @@ class Registry(Mapping[str, T], Generic[T]):
         return entry
 
     def __getitem__(self, name: str) -> T:
-        """Returns the entry, imported if it was registered as a string.
+        """Returns the entry; an entry that was registered as a string is imported.
 
         Raises:
-            UnknownNameError: Nothing has this name; the closest and all known names are given.
+            UnknownNameError: The name is unknown. The message lists similar and known names.
             PluginError: The string cannot be resolved.
         """
         if name not in self._entries:
@@ -98,7 +99,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return resolve(entry) if isinstance(entry, str) else entry
 
     def __contains__(self, name: object) -> bool:
-        """Tells whether ``name`` is registered, without importing what it stands for."""
+        """Whether ``name`` is registered; nothing is imported."""
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
@@ -110,18 +111,27 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._entries)
 
     def local(self) -> dict[str, T | str]:
-        """Returns what no plug-in registered, as it was registered."""
+        """Returns the entries that no plug-in registered; strings are not imported."""
         return {name: self._entries[name] for name in self._entries if name in self._local}
 
     def restore(self, entries: Mapping[str, T | str]) -> None:
-        """Takes over what ``local()`` of another process returned, whatever was here before."""
+        """Adds entries that ``local()`` returned in another process; they replace entries here."""
         self._entries.update(entries)
         self._local.update(entries)
+
+    @contextlib.contextmanager
+    def undone_afterwards(self) -> Iterator[None]:
+        """Context manager that undoes, at its end, all registrations inside it; for tests."""
+        entries, local = dict(self._entries), set(self._local)
+        try:
+            yield
+        finally:
+            self._entries, self._local = entries, local
 
 
 @dataclass(frozen=True)
 class EnvEntry:
-    """One registered environment, or a family of them where ``name`` ends in ``*``."""
+    """One registered environment, or a family of environments if ``name`` ends in ``*``."""
 
     name: str
     # (config) -> gym.Env, or "module:attribute".
@@ -135,7 +145,7 @@ class EnvEntry:
 
     @property
     def requirement(self) -> str:
-        """What to ``pip install`` for this environment, or ``""``."""
+        """The package to ``pip install`` for this environment, or ``""``."""
         if self.extra is None:
             return ""
         return self.extra if "[" in self.extra else f"rlssl[{self.extra}]"
@@ -145,7 +155,7 @@ class EnvEntry:
 
         Raises:
             MissingExtraError: Its module needs a package of the extra that is not installed.
-            PluginError: It cannot be imported for another reason.
+            PluginError: The field cannot be imported for another reason.
         """
         value = getattr(self, field)
         if not isinstance(value, str):
@@ -165,7 +175,7 @@ class EnvEntry:
             ) from cause
 
     def members(self) -> list[str]:
-        """Returns the ids that the entry stands for; empty if nobody can tell.
+        """Returns the ids of the entry; empty for a family that does not list its members.
 
         Raises:
             MissingExtraError: The suite is not installed.
@@ -177,14 +187,14 @@ class EnvEntry:
 
 @dataclass(frozen=True)
 class EnvOption:
-    """An option of every environment, which wraps it; fields may be ``"module:attribute"``."""
+    """An option that wraps any environment; its fields may be ``"module:attribute"``."""
 
     name: str
     # (value) -> None; raises a SpecError for a wrong value.
     check: Callable[[Any], None] | str
-    # (env, value, config) -> gym.Env; ``config`` as ``make`` is given it.
+    # (env, value, config) -> gym.Env; ``config`` is the config of ``make``.
     wrap: Callable[["gym.Env", Any, dict[str, Any]], "gym.Env"] | str
-    # The same for a suite's own vector environment.
+    # The same for the vector environment of a suite.
     wrap_vec: Callable[..., "gym.vector.VectorEnv"] | str
 
     def resolve(self, field: Literal["check", "wrap", "wrap_vec"]) -> Any:
@@ -223,22 +233,30 @@ def register_env(
     extra: str | None = None,
     ids: Callable[[], list[str]] | str | None = None,
 ) -> None:
-    """Registers an environment, or a family of them, under ``env: {id: NAME}``.
+    """Registers an environment, or a family of environments, for ``env: {id: NAME}``.
 
     Args:
-        name: The id; it may end in ``*`` and then stands for every id that begins so. Exact names
-            win over families, longer families over shorter, and both over gymnasium's own ids.
+        name: The id. A name that ends in ``*`` is a family: it matches every id that begins with
+            the rest. Exact names win over families, longer families over shorter ones, and all of
+            them over gymnasium's ids.
         make: ``make(config) -> gym.Env``, for example the class of an environment, or a
-            ``"module:attribute"`` string. ``config`` holds ``id``, the options of the spec,
-            ``split`` ("train" or "eval"), ``worker_index`` and ``seed``.
-        make_vec: ``make_vec(config, num_envs) -> gym.vector.VectorEnv`` with the same spaces and
-            NEXT_STEP or SAME_STEP autoreset, where the suite has a faster way than a loop.
-        extra: The pip extra of rlssl that installs the suite, or ``"package[extra]"``; named in the
-            error where the import of ``make`` fails.
-        ids: ``ids() -> list`` of a family's members, for ``rlssl list envs`` and for suggestions.
+            ``"module:attribute"`` string. ``config`` has ``id``, the options of the spec, ``split``
+            ("train" or "eval"), ``worker_index`` and ``seed``.
+        make_vec: ``make_vec(config, num_envs) -> gym.vector.VectorEnv``, if the suite has a faster
+            way than a loop. The spaces must be the same, the autoreset NEXT_STEP or SAME_STEP.
+        extra: The pip extra of rlssl that installs the suite, or ``"package[extra]"``. The error of
+            a failed import names it.
+        ids: ``ids() -> list`` of the family's members, for ``rlssl list envs`` and suggestions.
 
     Raises:
-        ValueError: The name is taken by something else, or ``make`` is no callable and no string.
+        ValueError: The name is taken, or ``make`` is neither a callable nor a string.
+
+    Example:
+        >>> from gymnasium.envs.classic_control import CartPoleEnv
+        >>> register_env("lab/Pole", lambda config: CartPoleEnv())
+        >>> from rlssl.environments import make_env
+        >>> make_env({"id": "lab/Pole"}).observation_space.shape
+        (4,)
     """
     for field, value in (("make", make), ("make_vec", make_vec), ("ids", ids)):
         if not (callable(value) or (isinstance(value, str) and ":" in value)):
@@ -258,47 +276,66 @@ def register_env_option(
     wrap: Callable[..., "gym.Env"] | str,
     wrap_vec: Callable[..., "gym.vector.VectorEnv"] | str,
 ) -> None:
-    """Registers an option that every environment takes, beside its own: ``env: {NAME: ...}``.
+    """Registers an option that every environment takes besides its own: ``env: {NAME: ...}``.
 
-    The environments' ``make`` never see it. Call it when a plug-in is imported.
+    The environments' ``make`` does not get the option. Call this when a plug-in is imported.
 
     Args:
-        name: Of the option.
-        check: ``check(value)`` raises a SpecError where a value is wrong; before anything starts.
+        name: Name of the option.
+        check: ``check(value)`` raises a SpecError for a wrong value, before anything starts.
         wrap: ``wrap(env, value, config) -> gym.Env``.
-        wrap_vec: ``wrap_vec(vector_env, value, config) -> gym.vector.VectorEnv``, as if each
-            environment in it had been wrapped.
+        wrap_vec: ``wrap_vec(vector_env, value, config) -> gym.vector.VectorEnv``, with the result
+            of wrapping each environment in it.
 
     Raises:
-        ValueError: The name is taken by something else.
+        ValueError: The name is taken.
     """
     ENV_OPTIONS.register(name, EnvOption(name, check, wrap, wrap_vec))
 
 
 def register_auxiliary_loss(name: str, entry: Any = None) -> Any:
-    """Registers an auxiliary loss, under ``auxiliary: {NAME: ...}``.
+    """Registers an auxiliary loss for ``auxiliary: {NAME: ...}``.
 
     Args:
-        name: Written in specs and on the command line, so without ``. : , =`` and spaces.
+        name: Name in specs and on the command line, without ``. : , =`` and spaces.
         entry: The class or its ``"module:attribute"``; without it, a decorator is returned.
 
     Raises:
-        ValueError: The name is taken by something else, or has one of those characters.
+        ValueError: The name is taken, or has one of those characters.
+
+    Example:
+        >>> from rlssl.auxiliary import AuxiliaryLoss
+        >>> @register_auxiliary_loss("lab_norm")
+        ... class LatentNorm(AuxiliaryLoss):
+        ...     def losses(self, batch):
+        ...         return {"norm": self.encoder(batch["obs"]).square().mean(-1)}
+        >>> "lab_norm" in AUXILIARY_LOSSES
+        True
     """
     _check_plain(name, "loss")
     return AUXILIARY_LOSSES.register(name, entry)
 
 
 def register_encoder(name: str, entry: Any = None) -> Any:
-    """Registers an encoder, under ``model: {encoder: NAME}``.
+    """Registers an encoder for ``model: {encoder: NAME}``.
 
     Args:
-        name: Written in specs, so without ``. : , =`` and spaces.
+        name: Name in specs, without ``. : , =`` and spaces.
         entry: ``entry(observation_space, **encoder_config)`` -> an nn.Module with
             an ``output_dim``, or its ``"module:attribute"``; without it, a decorator is returned.
 
     Raises:
-        ValueError: The name is taken by something else, or has one of those characters.
+        ValueError: The name is taken, or has one of those characters.
+
+    Example:
+        >>> from torch import nn
+        >>> @register_encoder("lab_linear")
+        ... class Linear(nn.Linear):
+        ...     def __init__(self, observation_space, width=8):
+        ...         super().__init__(observation_space.shape[0], width)
+        ...         self.output_dim = width
+        >>> ENCODERS["lab_linear"] is Linear
+        True
     """
     _check_plain(name, "encoder")
     return ENCODERS.register(name, entry)
@@ -308,17 +345,16 @@ def _check_plain(name: str, kind: str) -> None:
     bad = sorted(set(name) & set(".:,= \t\n"))
     if bad:
         raise ValueError(
-            f"the {kind} name {name!r} has {', '.join(map(repr, bad))}, which dotted paths and "
-            "`--aux NAME:key=value` give a meaning; use letters, digits, '_' and '-'."
+            f"the {kind} name {name!r} has {', '.join(map(repr, bad))}, which has a meaning in "
+            "dotted paths and `--aux NAME:key=value`; use letters, digits, '_' and '-'."
         )
 
 
 def local_registrations() -> dict[str, dict[str, Any]]:
-    """Returns what the running program registered itself, outside plug-ins, to be shipped.
+    """Returns the registrations of the running program, without those of plug-ins and of rlssl.
 
-    A config that is sent to other processes carries it (cloudpickle sends what ``__main__``
-    defines by value, the rest by reference), and their constructors call
-    ``restore_registrations``. What rlssl itself registers is left out.
+    A config carries them to other processes, whose constructors call ``restore_registrations``.
+    cloudpickle sends objects of ``__main__`` by value, and all others by reference.
     """
     tables = {}
     for table, registry in _TABLES.items():
@@ -329,13 +365,13 @@ def local_registrations() -> dict[str, dict[str, Any]]:
 
 
 def restore_registrations(tables: Mapping[str, Mapping[str, Any]]) -> None:
-    """Registers here what ``local_registrations`` returned in another process; idempotent."""
+    """Registers what ``local_registrations`` returned in another process; idempotent."""
     for table, entries in tables.items():
         _TABLES[table].restore(entries)
 
 
 def _is_own(entry: Any) -> bool:
-    """Tells whether an entry names or is something of rlssl, which every process has."""
+    """Whether an entry is part of rlssl, which every process has."""
     identity = _identity(entry.make if isinstance(entry, EnvEntry) else entry)
     return isinstance(identity, str) and identity.startswith("rlssl.")
 

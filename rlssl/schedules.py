@@ -1,4 +1,4 @@
-"""Values that change with env steps: learning rates, entropy and loss coefficients."""
+"""Schedules: values that change with env steps, such as learning rates and coefficients."""
 
 import math
 from collections.abc import Sequence
@@ -10,13 +10,18 @@ Schedule = float | Sequence[Sequence[float]]
 
 
 def value_at(schedule: Schedule, env_steps: float) -> float:
-    """The value of ``schedule`` at ``env_steps``.
+    """Returns the value of a schedule.
 
-    Before the first point and after the last one the value is constant.
+    The value is constant before the first point and after the last point.
 
     Args:
-        schedule: A number, or points [[env_steps, value], ...], as ``check_schedule`` accepts.
+        schedule: A number, or points [[env_steps, value], ...]; see ``check_schedule``.
         env_steps: Environment frames since the start of the run (agent steps x action repeat).
+
+    Example:
+        >>> schedule = [[0, 1.0], [100, 0.5]]
+        >>> value_at(schedule, 50), value_at(schedule, 1000), value_at(0.25, 50)
+        (0.75, 0.5, 0.25)
     """
     if isinstance(schedule, int | float):
         return float(schedule)
@@ -25,11 +30,22 @@ def value_at(schedule: Schedule, env_steps: float) -> float:
 
 
 def check_schedule(schedule: Schedule, key: str, *, minimum: float = 0.0) -> None:
-    """Raises where ``schedule`` is no schedule.
+    """Checks that ``schedule`` is a valid schedule.
+
+    Args:
+        schedule: The value to check.
+        key: The key of the schedule in a spec, for the message.
+        minimum: Smallest value that the schedule may have.
 
     Raises:
-        ValueError: Naming ``key``, the value and the fix, if a value is not finite or below
-            ``minimum``, or if the points are not in ascending order of env steps.
+        ValueError: If a value is not finite or below ``minimum``, or if the env steps of the points
+            do not ascend. The message names the key, the value and the fix.
+
+    Example:
+        >>> check_schedule([[0, 1e-3], [100_000, 1e-4]], "training.lr")
+        >>> check_schedule(-1.0, "training.lr")
+        Traceback (most recent call last):
+        ValueError: training.lr must be finite and >= 0; got -1.0.
     """
     if isinstance(schedule, bool | str) or not isinstance(schedule, int | float | Sequence):
         raise ValueError(f"{key} must be a number or [[env_steps, value], ...]; got {schedule!r}.")

@@ -1,1 +1,1 @@
-"""Every private name of Ray and RLlib that rlssl relies on; its tests fail when one is renamed."""
+"""All private names of Ray and RLlib that rlssl uses; the tests fail if one is renamed."""

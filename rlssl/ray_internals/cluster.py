@@ -1,6 +1,6 @@
-"""The private names of ray 2.60 that connecting to a cluster relies on, in one place.
+"""The private names of ray 2.60 that code for clusters uses.
 
-A test looks for them and fails, naming the name, when ray renames one.
+If ray renames one, a test fails and shows the name.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,8 +16,8 @@ PRINT_LOGS = "print_to_stdstream"
 #: Attribute of an actor's handle that holds its id, and key of its number of restarts.
 ACTOR_ID, NUM_RESTARTS = "_actor_id", "NumRestarts"
 
-#: Asks the process that listens at an address whether it is a cluster, in the words of `ray.init`,
-#: which itself would ask any other process for minutes. Format it with ``address``.
+#: Script that connects to the cluster at an address, as `ray.init` does, and fails in seconds if
+#: another program listens there; `ray.init` would try for minutes. Format it with ``address``.
 GREETING_SCRIPT = """
 from ray._private.authentication import authentication_token_setup as authentication
 from ray._raylet import GcsClient

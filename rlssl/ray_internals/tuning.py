@@ -1,6 +1,6 @@
-"""The private names of ray 2.60 that runs through Tune rely on, in one place.
+"""The private names of ray 2.60 that code for Tune uses.
 
-A test looks for them and fails, naming the name, when ray renames one.
+If ray renames one, a test fails and shows the name.
 """
 
 from typing import Any

@@ -1,1 +1,1 @@
-"""The process and its machine: memory, floats, files, random generators, rendering."""
+"""Settings of the process and its machine: memory, floats, files and random generators."""

@@ -1,31 +1,32 @@
-"""Keeps freed memory in the process, and new tensors unwritten until they are computed.
+"""Keeps freed memory in the process, and stops torch from filling new tensors.
 
-By default glibc maps every large tensor anew and gives it back to the kernel when it is freed, so
-that each activation of each minibatch is faulted in page by page and zeroed. And RLlib's seed asks
-torch for deterministic algorithms, with which torch fills every new tensor before its values come.
+By default glibc maps new memory for every large tensor and returns it to the kernel when the tensor
+is freed. Each activation of each minibatch then causes page faults, and the kernel zeroes each
+page. RLlib's seed also selects torch's deterministic algorithms, with which torch fills every new
+tensor before it writes the values.
 """
 
 import ctypes
 import os
 import sys
 
-#: Set to 0, this leaves allocator and torch as they are.
+#: Environment variable; 0 leaves the allocator and torch unchanged.
 SWITCH = "RLSSL_KEEP_MEMORY"
 
-# Of malloc.h: parameters of mallopt, and their values here; bytes.
+# Parameters of mallopt (malloc.h), and their values in bytes.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD = -3, -1, -2
 _LARGEST = 2**31 - 1
 _SETTINGS = {_MMAP_THRESHOLD: _LARGEST, _TRIM_THRESHOLD: _LARGEST, _TOP_PAD: 256 * 2**20}
 
 
 def keep_memory() -> bool:
-    """Tells glibc to take large blocks from its heap and to keep what is freed.
+    """Tells glibc to take large blocks from its heap and to keep freed memory.
 
-    The process stays as large as it once was. Nothing happens without glibc, where the user has
-    set ``MALLOC_*`` himself, or where ``RLSSL_KEEP_MEMORY=0``.
+    The process never shrinks. Nothing happens without glibc, with ``MALLOC_*`` variables of the
+    user, or with ``RLSSL_KEEP_MEMORY=0``.
 
     Returns:
-        Whether the settings hold.
+        Whether the settings were applied.
     """
     chosen = os.environ.get(SWITCH) == "0" or any(key.startswith("MALLOC_") for key in os.environ)
     if chosen or not sys.platform.startswith("linux"):
@@ -37,8 +38,8 @@ def keep_memory() -> bool:
 def leave_unfilled() -> None:
     """Tells torch not to fill new tensors, unless ``RLSSL_KEEP_MEMORY=0``.
 
-    Algorithms stay deterministic: nothing is read before it is written. torch fills so that a
-    program that does otherwise shows it.
+    Algorithms stay deterministic, because nothing is read before it is written. torch fills tensors
+    only to reveal programs that read them too early.
     """
     if os.environ.get(SWITCH) != "0":
         import torch

@@ -1,4 +1,4 @@
-"""Files that must be whole, and on the disk: checksums, and waiting for the disk."""
+"""Checksums of files, and waiting until files are on the disk."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ def checksum(path: Path) -> str:
 
 
 def flush(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+    """Waits until a file, or the list of names in a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The states of this process's global random generators: Python's, numpy's and torch's."""
+"""Saves and restores the global random generators of this process: Python, numpy and torch."""
 
 import contextlib
 import random
@@ -10,7 +10,7 @@ import torch
 
 
 def generators() -> dict[str, Any]:
-    """The states of the process's global random generators."""
+    """Returns the states of the global random generators."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return {
         "python": random.getstate(),
@@ -21,7 +21,7 @@ def generators() -> dict[str, Any]:
 
 
 def set_generators(states: Mapping[str, Any]) -> None:
-    """Sets what `generators` gave; of CUDA devices, those that are there."""
+    """Restores states from `generators`; those of missing CUDA devices are ignored."""
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
@@ -32,7 +32,15 @@ def set_generators(states: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def undisturbed_generators() -> Iterator[None]:
-    """Whatever is drawn inside, the global generators go on as if it had not been."""
+    """Context manager that restores the global generators at its end.
+
+    Example:
+        >>> random.seed(1)
+        >>> with undisturbed_generators():
+        ...     inside = random.random()
+        >>> random.random() == inside
+        True
+    """
     before = generators()
     try:
         yield

@@ -1,4 +1,4 @@
-"""A piece of Python in a process of its own, which may crash or hang."""
+"""Runs Python code that may crash or hang in a separate process."""
 
 import os
 import signal
@@ -6,16 +6,21 @@ import subprocess
 import sys
 import time
 
-#: Seconds after which a piece of Python that has not answered counts as failed.
+#: Seconds after which code that has not ended counts as failed.
 TIMEOUT_S = 15.0
-#: How the words begin of one that has not answered.
+#: Start of the message of code that has not ended in time.
 NO_ANSWER = "no answer within"
-#: Seconds that it then has to end by itself.
+#: Seconds that it then has to terminate before it is killed.
 _GRACE_S = 2.0
 
 
 class SubprocessCheck:
-    """A piece of Python in a process of its own, which may crash or hang."""
+    """Python code that runs in a separate process, because it may crash or hang.
+
+    Example:
+        >>> SubprocessCheck("print('fine')").answer()
+        (True, 'fine')
+    """
 
     def __init__(self, code: str, *, timeout_s: float = TIMEOUT_S, **environment: str) -> None:
         self._process = subprocess.Popen(
@@ -30,7 +35,7 @@ class SubprocessCheck:
         self._deadline = time.monotonic() + timeout_s
 
     def answer(self) -> tuple[bool, str]:
-        """Whether it ended well, and its last words."""
+        """Waits; returns whether the code succeeded, and the last line that it printed."""
         try:
             left = max(0.0, self._deadline - time.monotonic())
             printed, errors = self._process.communicate(timeout=left)
@@ -44,7 +49,7 @@ class SubprocessCheck:
         return ok, lines[-1] if lines else ""
 
     def _end(self) -> None:
-        """Asks first: Ray's processes would outlive the one that started them."""
+        """Terminates before killing, so that Ray can end the processes that it has started."""
         self._process.terminate()
         try:
             self._process.communicate(timeout=_GRACE_S)

@@ -124,6 +124,6 @@ def test_counts_add_up_over_reports_by_kind() -> None:
 
 
 def test_words_of_many_lines_become_one_line_that_fits_a_screen() -> None:
-    words = Fault("reset", ValueError("a\nb " + "x" * 9999)).words("lab/Arm", 8.0)
+    words = Fault("reset", ValueError("a\nb " + "x" * 9999)).message("lab/Arm", 8.0)
     assert words.startswith("environment 'lab/Arm' failed in reset(): ValueError: a b xxx")
     assert len(words) < 600
