@@ -305,11 +305,11 @@ def register_auxiliary_loss(name: str, entry: Any = None) -> Any:
 
     Example:
         >>> from rlssl.auxiliary import AuxiliaryLoss
-        >>> @register_auxiliary_loss("lab_norm")
+        >>> @register_auxiliary_loss("test_latent_norm")
         ... class LatentNorm(AuxiliaryLoss):
         ...     def losses(self, batch):
         ...         return {"norm": self.encoder(batch["obs"]).square().mean(-1)}
-        >>> "lab_norm" in AUXILIARY_LOSSES
+        >>> "test_latent_norm" in AUXILIARY_LOSSES
         True
     """
     _check_plain(name, "loss")

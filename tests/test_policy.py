@@ -102,20 +102,22 @@ def test_saved_policy_holds_no_pickle(tmp_path: Path) -> None:
     ]
 
 
-def test_reset_forgets_the_frames() -> None:
+def test_reset_clears_the_frame_stack() -> None:
     policy = make_policy(*SPACES["image-multi_discrete"], frame_stack=3)
     space = SPACES["image-multi_discrete"][0]
     space.seed(0)
     first, second = space.sample(), space.sample()
-    fresh = policy._stacked(first)
-    policy._stacked(second)
-    policy.reset()
-    np.testing.assert_array_equal(policy._stacked(first), fresh)
     # The first frame fills the stack: three times the same two channels.
-    np.testing.assert_array_equal(fresh, np.concatenate([first] * 3))
+    filled = np.concatenate([first] * 3)[None]
+    policy.act(first)
+    np.testing.assert_array_equal(policy.seen(first), filled)
+    policy.act(second)
+    policy.reset()
+    policy.act(first)
+    np.testing.assert_array_equal(policy.seen(first), filled)
 
 
-def test_what_the_module_saw_last_is_the_stack() -> None:
+def test_the_modules_last_input_is_the_stack() -> None:
     policy = make_policy(*SPACES["vector-discrete"], frame_stack=2)
     first, second = np.array([1, 2, 3], np.float32), np.array([4, 5, 6], np.float32)
     for observation, expected in ((first, [1, 2, 3, 1, 2, 3]), (second, [1, 2, 3, 4, 5, 6])):
@@ -125,7 +127,7 @@ def test_what_the_module_saw_last_is_the_stack() -> None:
 
 
 class Counting(gym.Env):
-    """Pays 1 a step; lasts as many steps as its seed; says who it is by carrying a count."""
+    """Reward 1 per step; an episode has as many steps as its seed; the class counts instances."""
 
     observation_space = gym.spaces.Box(-1, 1, (3,), np.float32)
     action_space = gym.spaces.Discrete(4)
@@ -147,7 +149,7 @@ class Counting(gym.Env):
 register_env("test/Counting", Counting)
 
 
-def test_episode_k_runs_with_seed_k_and_short_ones_are_not_favoured() -> None:
+def test_episode_k_runs_with_seed_k_and_short_episodes_are_not_favored() -> None:
     policy = make_policy(*SPACES["vector-discrete"])
     Counting.built = 0
     records = evaluate_policy(policy, {"id": "test/Counting"}, seeds=range(1, 21), explore=False)
@@ -155,7 +157,7 @@ def test_episode_k_runs_with_seed_k_and_short_ones_are_not_favoured() -> None:
     assert Counting.built == 8
 
 
-def test_environment_that_looks_actions_up_in_a_table_can_be_evaluated() -> None:
+def test_environment_that_uses_actions_as_keys_can_be_evaluated() -> None:
     policy = make_policy(gym.spaces.Discrete(16), gym.spaces.Discrete(4))
     records = evaluate_policy(policy, {"id": "FrozenLake-v1"}, seeds=range(2), explore=True)
     assert len(records) == 2
@@ -170,15 +172,12 @@ def test_evaluation_does_not_disturb_the_global_generator() -> None:
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_evaluation_of_an_environment_that_stands_still_ends(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("rlssl.evaluation.STEP_TIMEOUT_S", 0.5)
+def test_evaluation_ends_when_the_environment_times_out() -> None:
     space = gym.make("CartPole-v1").observation_space
     policy = make_policy(space, gym.spaces.Discrete(2))
     env = {"id": "faulty/CartPole-v1", "stall": 1.0, "after": 2, "stall_s": 60.0}
-    with pytest.raises(EnvironmentFaultError, match="stands still for more than"):
-        evaluate_policy(policy, env, seeds=[0], explore=False)
+    with pytest.raises(EnvironmentFaultError, match=r"timed out after 0\.5 s in an eval"):
+        evaluate_policy(policy, env, seeds=[0], explore=False, step_timeout_s=0.5)
 
 
 def test_slots_deal_in_turn() -> None:
@@ -188,7 +187,7 @@ def test_slots_deal_in_turn() -> None:
 
 def test_summary_by_hand() -> None:
     records = [EpisodeRecord(0, 1.0, 10, 1.0), EpisodeRecord(1, 3.0, 20, 0.0)]
-    # Mean 2; deviation sqrt(((1 - 2)^2 + (3 - 2)^2) / 1) = 1.4142136.
+    # Mean 2; standard deviation sqrt(((1 - 2)^2 + (3 - 2)^2) / 1) = 1.4142136.
     assert summarize(records) == {
         "episode_return_mean": 2.0,
         "episode_return_std": pytest.approx(1.4142136),
@@ -199,5 +198,5 @@ def test_summary_by_hand() -> None:
 
 
 def test_folder_without_a_policy_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"holds no policy\.json"):
+    with pytest.raises(SpecError, match=r"has no policy\.json"):
         Policy.load(tmp_path)

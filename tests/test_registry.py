@@ -33,11 +33,14 @@ WriteModule = Callable[[str, str], None]
 
 
 @pytest.fixture(autouse=True)
-def _tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undoes what a test registers."""
-    for table in (ENVIRONMENTS, AUXILIARY_LOSSES, ENCODERS):
-        monkeypatch.setattr(table, "_entries", dict(table._entries))
-        monkeypatch.setattr(table, "_local", set(table._local))
+def _tables() -> Iterator[None]:
+    """Undoes the registrations of a test."""
+    with (
+        ENVIRONMENTS.undone_afterwards(),
+        AUXILIARY_LOSSES.undone_afterwards(),
+        ENCODERS.undone_afterwards(),
+    ):
+        yield
 
 
 @pytest.fixture
@@ -209,7 +212,9 @@ def test_gymnasium_id_is_made_by_gymnasium_with_its_options_and_nothing_around()
         layers.append(type(env).__name__)
         env = env.env
     assert layers == ["TimeLimit", "OrderEnforcing"]
-    assert env._sutton_barto_reward is True
+    # With this option a step that does not end the episode has reward 0 instead of 1.
+    env.reset(seed=0)
+    assert env.step(0)[1] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -315,7 +320,9 @@ def test_native_takes_gymnasiums_own_vector_environment() -> None:
     env = {"id": "CartPole-v1", "sutton_barto_reward": True}
     native: Any = make_vector_env(env, num_envs=3)
     assert type(native).__name__ == "CartPoleVectorEnv"
-    assert native._sutton_barto_reward is True
+    # With this option a step that does not end the episode has reward 0 instead of 1.
+    native.reset(seed=0)
+    assert native.step(np.zeros(3, np.int64))[1].tolist() == [0.0] * 3
     assert type(make_vector_env(env, num_envs=3, vectorize="sync")) is SyncVectorEnv
 
 

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -108,21 +108,28 @@ class FaultLedger:
     all slots, are lost within a minute.
     """
 
-    def __init__(self, name: str, num_slots: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        num_slots: int,
+        timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Starts without faults.
 
         Args:
             name: The environment's id.
             num_slots: Number of environments of the runner.
             timeout_s: ``env_step_timeout_s``.
+            clock: Returns the time in seconds.
         """
-        self._name, self._timeout_s = name, timeout_s
+        self._name, self._timeout_s, self._clock = name, timeout_s, clock
         #: Seconds that a call may take. Half the timeout, until every slot that timed out has
         #: finished an episode.
         self.limit_s = timeout_s
         self._in_a_row = np.zeros(num_slots, np.int64)
         self._has_timed_out = np.zeros(num_slots, np.bool_)
-        # Slot -> time at which it was lost, on the monotonic clock.
+        # Slot -> time at which it was lost.
         self._lost_at: dict[int, float] = {}
         self._new: Counter[str] = Counter()
         self._logged: Counter[str] = Counter()
@@ -175,7 +182,7 @@ class FaultLedger:
 
     def _note_loss(self, fault: Fault, message: str) -> None:
         assert fault.slot is not None
-        now = time.monotonic()
+        now = self._clock()
         self._lost_at[fault.slot] = now
         lost = sum(now - since <= LOSS_WINDOW_S for since in self._lost_at.values())
         slots = len(self._in_a_row)

@@ -1,5 +1,6 @@
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -74,10 +75,10 @@ def test_every_listed_environment_passes_preflight() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undoes what a test registers."""
-    monkeypatch.setattr(ENVIRONMENTS, "_entries", dict(ENVIRONMENTS._entries))
-    monkeypatch.setattr(ENVIRONMENTS, "_local", set(ENVIRONMENTS._local))
+def _tables() -> Iterator[None]:
+    """Undoes the registrations of a test."""
+    with ENVIRONMENTS.undone_afterwards():
+        yield
 
 
 class Fine(gym.Env):

@@ -1,4 +1,4 @@
-"""Calls that stand still are interrupted; calls that do not are left alone."""
+"""Calls that take too long are interrupted; other calls are not."""
 
 import gc
 import subprocess
@@ -17,30 +17,30 @@ def test_a_sleep_is_interrupted_at_its_limit() -> None:
     with pytest.raises(EnvironmentTimeoutError):
         watch.call(0.3, time.sleep, 30)
     assert 0.3 <= time.monotonic() - start < 3
-    # And again: the next call has its own time.
+    # The next call has its own time limit.
     with pytest.raises(EnvironmentTimeoutError):
         watch.call(0.3, time.sleep, 30)
     watch.stop()
 
 
-def test_calls_in_time_give_their_results() -> None:
+def test_calls_within_the_limit_return_their_results() -> None:
     watch = TimeoutWatch()
     assert watch.call(0.5, lambda a, b: a + b, 1, b=2) == 3
-    # Longer than the limit between the calls.
+    # The time between two calls does not count.
     time.sleep(0.8)
     assert watch.call(0.5, sum, [1, 2]) == 3
 
-    def many_beats() -> str:
+    def many_heartbeats() -> str:
         for _ in range(10):
             watch.heartbeats += 1
             time.sleep(0.1)
         return "done"
 
-    assert watch.call(0.5, many_beats) == "done"
+    assert watch.call(0.5, many_heartbeats) == "done"
     watch.stop()
 
 
-def test_errors_pass_and_leave_nothing_behind() -> None:
+def test_errors_of_the_call_are_raised_and_the_watch_ends() -> None:
     watch = TimeoutWatch()
     with pytest.raises(ZeroDivisionError):
         watch.call(0.3, lambda: 1 / 0)
@@ -48,7 +48,7 @@ def test_errors_pass_and_leave_nothing_behind() -> None:
     watch.stop()
 
 
-def test_a_watch_that_is_forgotten_ends_its_thread() -> None:
+def test_the_thread_of_a_deleted_watch_ends() -> None:
     before = set(threading.enumerate())
     watch = TimeoutWatch()
     watch.call(0.2, int)
@@ -62,7 +62,7 @@ def test_a_watch_that_is_forgotten_ends_its_thread() -> None:
 @pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.timeout(180)
-def test_what_cannot_be_interrupted_ends_its_actor_and_nothing_else() -> None:
+def test_a_call_that_cannot_be_interrupted_ends_its_actor_only() -> None:
     script = textwrap.dedent(
         """
         import ctypes, time

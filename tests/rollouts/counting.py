@@ -1,4 +1,4 @@
-"""An environment whose every number is known beforehand, and a module that forces the actions."""
+"""An environment with known observations and rewards, and a module with fixed actions."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ COUNTING = "rollouts-test/counting"
 
 
 class CountingEnv(gym.Env):
-    """Observes [slot, episode, t, last action]; every step is worth t.
+    """Observes [slot, episode, t, last action]; the reward of a step is t.
 
-    Episodes of slot s have ``lengths[s % len]`` in turn; even ones terminate, odd ones are
-    truncated, the first one of every slot is even.
+    The episodes of slot s have the lengths ``lengths[s % len]`` in turn. Even episodes terminate,
+    odd ones are truncated; the first episode is even.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -83,7 +83,7 @@ register_env("rollouts-test/reusing", CountingEnv, make_vec=make_reusing_its_buf
 
 
 class ForcedModule(TorchRLModule):
-    """Its action is a fixed function of the whole observation it is shown."""
+    """Its action is a fixed function of the whole observation."""
 
     def setup(self) -> None:
         if isinstance(self.action_space, gym.spaces.Discrete):
@@ -100,7 +100,7 @@ class ForcedModule(TorchRLModule):
         return {Columns.ACTION_DIST_INPUTS: torch.cos(code * frequencies)}
 
     def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        # Forced here, too: the two runners draw from the same distribution in different ways.
+        # Not sampled, because the two runners draw different random numbers.
         out = self._forward(batch)
         distribution = self.action_dist_cls.from_logits(out[Columns.ACTION_DIST_INPUTS])
         actions = distribution.to_deterministic().sample()
@@ -108,7 +108,7 @@ class ForcedModule(TorchRLModule):
 
 
 def make_config(env: dict[str, Any], num_envs: int, frame_stack: int = 1) -> PPOConfig:
-    """A config of RLlib's own with what an rlssl config sets on top."""
+    """A config of RLlib with the attributes that an rlssl config adds."""
     config = (
         PPOConfig()
         .environment(env["id"], env_config={k: v for k, v in env.items() if k != "id"})
@@ -150,7 +150,7 @@ def assert_same_chunks(
         for key in e.extra_model_outputs:
             given, reference = (x.get_extra_model_outputs(key) for x in (a, e))
             if key == Columns.ACTION_LOGP:
-                # RLlib has as many zeros as an action has elements where nothing is drawn.
+                # Without exploration RLlib gives one zero for each element of the action.
                 reference = reference.reshape(*given.shape, -1)[:, 0]
                 np.testing.assert_allclose(given, reference, rtol=1e-5, atol=1e-6)
             else:

@@ -1,4 +1,4 @@
-"""Actions without distribution objects: what RLlib's classes say of them, and how they fall."""
+"""Actions without distribution objects: equal to RLlib's classes, with the right frequencies."""
 
 from typing import Any
 
@@ -50,23 +50,23 @@ def test_large_logits_stay_finite() -> None:
     assert sampled[Columns.ACTIONS] == 0 and sampled[Columns.ACTION_LOGP] == 0.0
 
 
-def test_categories_fall_as_their_probabilities() -> None:
+def test_categories_have_the_frequencies_of_their_probabilities() -> None:
     sampler = action_sampler(TorchCategorical)
     assert sampler is not None
     probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
     logits = probabilities.log().expand(20_000, -1)
     actions = sampler(logits, np.random.default_rng(0))[Columns.ACTIONS]
-    shares = np.bincount(actions, minlength=4) / 20_000
-    # Deviation of a share of 0.5: sqrt(0.25 / 20000) = 0.0035.
-    np.testing.assert_allclose(shares, probabilities, atol=4 * 0.0035)
+    frequencies = np.bincount(actions, minlength=4) / 20_000
+    # Standard deviation of a frequency of 0.5: sqrt(0.25 / 20000) = 0.0035.
+    np.testing.assert_allclose(frequencies, probabilities, atol=4 * 0.0035)
 
 
-def test_gaussian_has_its_mean_and_deviation() -> None:
+def test_gaussian_has_its_mean_and_standard_deviation() -> None:
     sampler = action_sampler(TorchDiagGaussian)
     assert sampler is not None
     given = torch.tensor([1.0, -2.0, 0.0, float(np.log(3.0))]).expand(20_000, -1)
     actions = sampler(given, np.random.default_rng(0))[Columns.ACTIONS]
-    # Deviations of the means: 1 / sqrt(20000) = 0.007 and 3 times that.
+    # Standard deviations of the means: 1 / sqrt(20000) = 0.007, and 3 x 0.007 = 0.021.
     np.testing.assert_allclose(actions.mean(0), [1.0, -2.0], atol=0.08)
     np.testing.assert_allclose(actions.std(0), [1.0, 3.0], rtol=0.03)
 

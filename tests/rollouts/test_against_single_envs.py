@@ -1,7 +1,6 @@
 """VectorEnvRunner against a slow loop over single environments: NEXT_STEP, SAME_STEP, halves.
 
-The loop knows soft terminations, rewards of their own to learn from and stacked frames, which
-RLlib's runner does not.
+Unlike RLlib's runner, the loop supports soft terminations, learning rewards and stacked frames.
 """
 
 from dataclasses import dataclass, field
@@ -20,12 +19,13 @@ from rlssl.connectors.frame_stack import stack_windows
 from rlssl.errors import EnvironmentFaultError
 from rlssl.registry import register_env
 from rlssl.rollouts import VectorEnvRunner
+from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv
 from tests.rollouts.counting import COUNTING, CountingEnv, make_config, make_runner
 
-SAME_STEP, ALONE = "rollouts-test/same-step", "rollouts-test/alone"
+SAME_STEP, ASYNC = "rollouts-test/same-step", "rollouts-test/async"
 
-#: Id of the environment, and whether the runner halves them.
-KINDS = {"next step": (COUNTING, False), "same step": (SAME_STEP, False), "halves": (ALONE, True)}
+#: Id of the environment, and whether the runner uses double buffering.
+KINDS = {"next step": (COUNTING, False), "same step": (SAME_STEP, False), "halves": (ASYNC, True)}
 
 
 def vector(
@@ -36,22 +36,22 @@ def vector(
     return cls(makers, autoreset_mode=mode)
 
 
-class Alone(SyncVectorEnv):
-    """Steps when it is waited for; nothing else may be asked of it before."""
+class StepsAsync(SyncVectorEnv):
+    """Steps in ``step_wait``; refuses all other calls before it."""
 
     actions: Any = None
 
     def step_async(self, actions: Any) -> None:
-        assert self.actions is None, "a step is under way"
+        assert self.actions is None, "a step is pending"
         self.actions = np.copy(actions)
 
     def step_wait(self) -> Any:
-        assert self.actions is not None, "no step is under way"
+        assert self.actions is not None, "no step is pending"
         actions, self.actions = self.actions, None
         return self.step(actions)
 
     def reset(self, **kwargs: Any) -> Any:
-        assert self.actions is None, "a step is under way"
+        assert self.actions is None, "a step is pending"
         return super().reset(**kwargs)
 
 
@@ -61,15 +61,15 @@ register_env(
     make_vec=lambda config, n: vector(config, n, SyncVectorEnv, AutoresetMode.SAME_STEP),
 )
 register_env(
-    ALONE,
+    ASYNC,
     CountingEnv,
-    make_vec=lambda config, n: vector(config, n, Alone, AutoresetMode.NEXT_STEP),
+    make_vec=lambda config, n: vector(config, n, StepsAsync, AutoresetMode.NEXT_STEP),
 )
 
 
 @dataclass
 class Learned:
-    """A learning episode as the slow loop saw it."""
+    """A learning episode of the slow loop."""
 
     observations: list[np.ndarray]
     actions: list[int] = field(default_factory=list)
@@ -83,7 +83,7 @@ def act(module: Any, observations: list[np.ndarray], frames: int) -> int:
     padded = [observations[0]] * (frames - 1) + observations
     stacked = stack_windows(np.stack(padded[-frames:]), frames, 0)
     batch = {Columns.OBS: torch.from_numpy(stacked)}
-    return int(module._forward_exploration(batch)[Columns.ACTIONS][0])
+    return int(module.forward_exploration(batch)[Columns.ACTIONS][0])
 
 
 def play(env: gym.Env, module: Any, steps: int, frames: int) -> list[Learned]:
@@ -168,9 +168,9 @@ def test_chunks_are_those_of_single_environments(
     config.vectorize, config.double_buffering = "native", halved or None
     runner = make_runner(VectorEnvRunner, config)
     samples = [runner.sample(num_timesteps=count) for count in fragments]
-    assert len(runner._env_batches) == 1 + halved
+    assert isinstance(runner.env.unwrapped, DoubleBufferedVectorEnv) == halved
     steps = [sum(map(len, sample)) for sample in samples]
-    # Whole vector steps: the last one may bring more than were asked for.
+    # The last vector step may give more agent steps than requested.
     assert all(0 <= n - count < num_envs for n, count in zip(steps, fragments, strict=True))
     slots = collect(samples, num_envs, frames)
     total = sum(steps)
@@ -180,7 +180,7 @@ def test_chunks_are_those_of_single_environments(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_are_those_of_whole_games(kind: str) -> None:
+def test_scores_are_those_of_whole_episodes(kind: str) -> None:
     env_id, halved = KINDS[kind]
     options = {"lengths": [[3, 2]], "soft": [1], "clip": 1.0}
     config = make_config({"id": env_id, **options}, num_envs=2)
@@ -188,17 +188,17 @@ def test_scores_are_those_of_whole_games(kind: str) -> None:
     runner = make_runner(VectorEnvRunner, config)
     runner.sample(num_timesteps=20)
     series = {k: v.peek() for k, v in runner.get_metrics()["rlssl_episodes"].items()}
-    # 1 + 2 + 3, then 1 + 2, in both environments; clipping and lost lives change no score.
+    # 1 + 2 + 3, then 1 + 2, in both environments. Clipping and soft terminations change no score.
     assert series["return"] == [6.0, 6.0, 3.0, 3.0, 6.0, 6.0, 3.0, 3.0]
     assert series["length"] == [3, 3, 2, 2, 3, 3, 2, 2]
-    # Environment 0 tells whether it won: at the even games.
+    # Only environment 0 has a success: 1 in even episodes, 0 in odd ones.
     assert [s for s in series["success"] if not np.isnan(s)] == [1.0, 0.0, 1.0, 0.0]
-    # Agent steps in order: three rounds of two, in which the games of the third end one by one.
+    # Agent steps count one by one, so no two episodes end at the same offset.
     assert series["offset"] == sorted(set(series["offset"]))
 
 
-def test_halves_are_waited_for_when_games_are_asked_for() -> None:
-    config = make_config({"id": ALONE, "lengths": [[2], [5]]}, num_envs=4)
+def test_pending_steps_are_finished_when_episodes_are_requested() -> None:
+    config = make_config({"id": ASYNC, "lengths": [[2], [5]]}, num_envs=4)
     config.vectorize, config.double_buffering = "native", True
     runner = make_runner(VectorEnvRunner, config)
     for _ in range(3):
@@ -206,22 +206,22 @@ def test_halves_are_waited_for_when_games_are_asked_for() -> None:
         assert len(chunks) == 3 and all(chunk.is_done for chunk in chunks)
 
 
-def test_a_failure_in_one_half_restarts_both_and_counts_what_was_lost() -> None:
-    env = {"id": ALONE, "lengths": [[9]], "fail": (3, 0, 4)}
+def test_a_failure_in_one_half_restarts_both_and_counts_the_lost_steps() -> None:
+    env = {"id": ASYNC, "lengths": [[9]], "fail": (3, 0, 4)}
     config = make_config(env, num_envs=4)
     config.vectorize, config.double_buffering = "native", True
     runner = make_runner(VectorEnvRunner, config)
     chunks = runner.sample(num_timesteps=200)
     metrics = runner.get_metrics()
     counts = {k: v.peek() for k, v in metrics["faults"].items()}
-    # All four games were under way; the new environments have other seeds, and do not fail.
+    # All four episodes are dropped. The new environments have other seeds and do not fail.
     assert counts == {"env_crashes": 1, "episodes_dropped": 4}
     assert sum(map(len, chunks)) == metrics["num_env_steps_sampled"].peek() == 200
-    # The 4 steps that each of the four had taken are in no chunk.
+    # No chunk has the 4 steps of each of these episodes.
     assert all(chunk.get_observations(0)[0] != 3 for chunk in chunks)
 
 
-def test_what_a_game_ended_with_is_checked_where_a_reset_follows_at_once() -> None:
+def test_final_observations_of_same_step_autoreset_are_checked() -> None:
     class EndsWithNan(CountingEnv):
         def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
             observation, *rest = super().step(action)
@@ -240,14 +240,14 @@ def test_what_a_game_ended_with_is_checked_where_a_reset_follows_at_once() -> No
         runner.sample(num_timesteps=100)
 
 
-def test_double_buffering_of_what_cannot_step_by_itself_is_refused() -> None:
+def test_double_buffering_of_environments_that_cannot_step_asynchronously_is_refused() -> None:
     config = make_config({"id": COUNTING}, num_envs=2)
     config.double_buffering = True
     with pytest.raises(Exception, match="vectorize to async"):
         make_runner(VectorEnvRunner, config)
 
 
-def test_halves_of_processes_give_what_one_vector_environment_gives() -> None:
+def test_halves_of_processes_return_the_same_as_one_vector_environment() -> None:
     samples = []
     for double_buffering in (False, True):
         config = make_config({"id": COUNTING, "lengths": [[3, 1], [4]]}, num_envs=3)

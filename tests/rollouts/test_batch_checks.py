@@ -1,4 +1,4 @@
-"""What observations and rewards must be while sampling."""
+"""Checks of observations and rewards while sampling."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def test_observations_must_have_the_structure_of_their_space(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_the_slot_of_a_number_that_is_not_finite_is_found(value: float) -> None:
+def test_the_slot_of_a_nonfinite_number_is_found(value: float) -> None:
     check = BatchCheck(gym.spaces.Dict(frame=FRAME, inner=gym.spaces.Tuple([VECTOR])))
     batch: dict[str, Any] = {
         "frame": np.zeros((3, 3, 4, 4), np.uint8),
@@ -55,7 +55,7 @@ def test_the_slot_of_a_number_that_is_not_finite_is_found(value: float) -> None:
 
 
 @pytest.mark.parametrize("reward, is_fine", [(1e19, True), (-1e19, True), (1.1e20, False)])
-def test_finite_rewards_may_be_large_but_not_absurd(reward: float, is_fine: bool) -> None:
+def test_finite_rewards_have_a_maximum(reward: float, is_fine: bool) -> None:
     check = BatchCheck(VECTOR)
     observations, rewards = np.zeros((2, 2), np.float32), np.array([0.0, reward])
     assert check.is_healthy(observations, rewards) is is_fine

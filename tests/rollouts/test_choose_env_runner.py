@@ -1,4 +1,4 @@
-"""Which runner a config gets, and why."""
+"""The choice of the runner for a config, and its reason."""
 
 import logging
 from typing import Any
@@ -31,7 +31,7 @@ def nothing(*args: Any, **kwargs: Any) -> list:
     ],
     ids=["plain", "results", "sample end"],
 )
-def test_what_it_can_serve_gets_the_vectorised_runner(config: PPOConfig) -> None:
+def test_supported_configs_get_the_vectorized_runner(config: PPOConfig) -> None:
     assert choose_env_runner(config) == (VectorEnvRunner, None)
 
 
@@ -48,7 +48,7 @@ def test_what_it_can_serve_gets_the_vectorised_runner(config: PPOConfig) -> None
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_it_cannot_serve_gets_the_stock_runner(config: PPOConfig, reason: str) -> None:
+def test_unsupported_configs_get_the_stock_runner(config: PPOConfig, reason: str) -> None:
     assert choose_env_runner(config) == (StockEnvRunner, reason)
 
 

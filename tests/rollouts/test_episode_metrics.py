@@ -1,4 +1,4 @@
-"""EpisodeLog and the reading of infos, by hand."""
+"""EpisodeLog and the reading of infos, with numbers computed by hand."""
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ SECOND = np.array([False, True])
 ALL = slice(0, 2)
 
 
-def test_games_are_scored_by_the_steps_taken_and_not_by_resets() -> None:
+def test_episodes_are_scored_by_their_steps_and_not_by_resets() -> None:
     log = EpisodeLog(2)
     log.step(np.array([1.0, 10.0]), BOTH, ALL, 2)
     log.step(np.array([2.0, 20.0]), BOTH, ALL, 2)
@@ -23,9 +23,9 @@ def test_games_are_scored_by_the_steps_taken_and_not_by_resets() -> None:
     log.step(np.array([4.0, 40.0]), BOTH, ALL, 2)
     log.finish(0, 0.0)
     log.finish(1, math.nan)
-    games = [(g.episode_return, g.length, g.offset) for g in log.drain()]
+    episodes = [(e.episode_return, e.length, e.offset) for e in log.drain()]
     # Agent steps in order: 0 1 | 0 1 | 1 | 0 1, so the ends are the third, sixth and seventh.
-    assert games == [(3.0, 2, 3), (4.0, 1, 6), (100.0, 4, 7)]
+    assert episodes == [(3.0, 2, 3), (4.0, 1, 6), (100.0, 4, 7)]
     assert log.drain() == []
 
 
@@ -38,8 +38,8 @@ def test_offsets_count_from_the_last_drain_and_lost_steps_do_not_count() -> None
     log.restart(2, lost_steps=4)
     log.step(np.array([5.0, 6.0]), BOTH, ALL, 2)
     log.finish(1, 1.0)
-    (game,) = log.drain()
-    assert (game.episode_return, game.length, game.offset) == (6.0, 1, 2)
+    (episode,) = log.drain()
+    assert (episode.episode_return, episode.length, episode.offset) == (6.0, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_vector_infos_without_a_mask_hold_for_all() -> None:
     assert vector_info({}, "soft_terminated", 2) is None
 
 
-def test_infos_of_the_steps_that_ended_games_lie_apart_where_a_reset_followed_at_once() -> None:
+def test_same_step_autoreset_puts_the_infos_of_last_steps_in_final_info() -> None:
     infos: dict[str, Any] = {
-        # Of the reset of environment 0, and of the step of environment 1.
+        # From the reset of environment 0, and from the step of environment 1.
         "lives": np.array([5, 2]),
         "final_info": {"lives": np.array([0, 0]), "_lives": np.array([True, False])},
         "_final_info": np.array([True, False]),

@@ -10,12 +10,12 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(300)]
 
-#: Seconds from the trial's start to its end, the processes that it starts included.
+#: Seconds from the start of the trial to its end, including the start of its processes.
 LIMIT_S = 60
 
 
 def train(env_runners: int, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Trains PPO on a faulty CartPole whose copies are fine for their first 40 steps."""
+    """Trains PPO on a faulty CartPole whose copies have no fault in their first 40 steps."""
     settings = {"env.after": 40, "training.train_batch_size_per_learner": 512, **options}
     command = [sys.executable, "-m", "rlssl.cli", "train", "ppo", "faulty/CartPole-v1"]
     command += ["--env-runners", str(env_runners), "--stop", "env_steps=4000"]
@@ -41,7 +41,7 @@ def assert_counted(cwd: Path, counters: set[str]) -> None:
 
 
 @pytest.mark.parametrize("env_runners", [0, 2])
-def test_faults_now_and_then_cost_their_episodes_and_are_counted(
+def test_occasional_faults_drop_their_episodes_and_are_counted(
     env_runners: int, tmp_path: Path
 ) -> None:
     kinds = ("crash_in_reset", "crash_in_step", "nan_observation", "huge_reward")
@@ -50,14 +50,14 @@ def test_faults_now_and_then_cost_their_episodes_and_are_counted(
     assert_counted(tmp_path, {"env_crashes", "bad_observations", "bad_rewards"})
 
 
-def test_stalls_now_and_then_do_too(tmp_path: Path) -> None:
+def test_occasional_timeouts_are_counted_too(tmp_path: Path) -> None:
     options = {"env.stall": 0.0005, "env_step_timeout_s": 1}
     done = train(2, tmp_path, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_counted(tmp_path, {"env_timeouts"})
 
 
-STALL = {"env.stall": 1.0, "env.after": 3, "env_step_timeout_s": 20}
+TIMEOUT = {"env.stall": 1.0, "env.after": 3, "env_step_timeout_s": 20}
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ STALL = {"env.stall": 1.0, "env.after": 3, "env_step_timeout_s": 20}
         (0, {"env.crash_in_step": 1.0}, " failed in step(): InjectedFaultError: injected crash in"),
         (2, {"env.crash_in_step": 1.0}, " failed in step(): InjectedFaultError: injected crash in"),
         (0, {"env.nan_reward": 1.0}, ": step() gave a reward of nan"),
-        (2, STALL, " timed out in step() after 10 s (env_step_timeout_s)"),
+        (2, TIMEOUT, " timed out in step() after 10 s (env_step_timeout_s)"),
     ],
 )
-def test_faults_that_never_end_fail_the_run_in_the_environments_words(
+def test_repeated_faults_fail_the_run_with_the_environments_error(
     env_runners: int, options: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
     done = train(env_runners, tmp_path, **options)
@@ -80,11 +80,11 @@ def test_faults_that_never_end_fail_the_run_in_the_environments_words(
     (started,) = tmp_path.glob("results/*/*/trial.json")
     errors = started.with_name("error.txt")
     assert errors.stat().st_mtime - started.stat().st_mtime < LIMIT_S
-    # Nobody has tried again.
+    # The trial was not retried.
     assert errors.read_text().count("Failure #") == 1
 
 
-def test_remote_environments_that_cannot_be_built_fail_the_run_in_their_words(
+def test_remote_environments_that_cannot_be_built_fail_the_run_with_their_error(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "lonely.py").write_text(

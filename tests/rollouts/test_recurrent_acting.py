@@ -1,4 +1,4 @@
-"""A recurrent module's state: carried, stored and reset as RLlib's runner does."""
+"""The state of a recurrent module is kept, stored and reset as in RLlib's runner."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.rollouts.counting import COUNTING, ForcedModule, make_config, make_ru
 
 
 class RememberingModule(ForcedModule):
-    """Its action depends on everything that it has seen in the episode."""
+    """Its action depends on all observations of the episode."""
 
     def get_initial_state(self) -> dict[str, np.ndarray]:
         return {"h": np.full(4, 0.25, np.float32)}
@@ -42,7 +42,7 @@ def runner_of(cls: type, num_envs: int, lengths: list[list[int]]) -> Any:
 
 
 def first_state(runner: Any, chunk: Any) -> np.ndarray:
-    """What the Learner's connector begins the first sequence of a chunk with."""
+    """The state that the Learner's connector gives to the first sequence of a chunk."""
     batch: dict[str, Any] = {}
     connector = AddStatesFromEpisodesToBatch(as_learner_connector=True)
     connector(rl_module=runner.module, batch=batch, episodes=[chunk], shared_data={})
@@ -55,7 +55,7 @@ def test_states_equal_rllibs_across_fragments(fragments: list[int]) -> None:
     ours, rllibs = (runner_of(cls, 3, [[3, 9], [12]]) for cls in (VectorEnvRunner, StockEnvRunner))
     ended_with: dict[str, np.ndarray] = {}
     for count in fragments:
-        # Greedy: the two runners draw different random numbers.
+        # Without exploration, because the two runners draw different random numbers.
         mine, theirs = (r.sample(num_timesteps=count, explore=False) for r in (ours, rllibs))
         assert len(mine) == len(theirs)
         for a, b in zip(mine, theirs, strict=True):
@@ -65,7 +65,7 @@ def test_states_equal_rllibs_across_fragments(fragments: list[int]) -> None:
                 given, expected = (x.get_extra_model_outputs(key) for x in (a, b))
                 given, expected = (x["h"] if isinstance(x, dict) else x for x in (given, expected))
                 np.testing.assert_allclose(given, np.reshape(expected, given.shape), rtol=1e-6)
-        # A Learner goes on from where the chunk before ended.
+        # A Learner continues from the last state of the chunk before.
         for chunk in mine:
             begins_with = ours.module.get_initial_state()["h"]
             if chunk.t_started:

@@ -1,4 +1,4 @@
-"""A runner that is captured and restored goes on as if nothing had happened."""
+"""A captured and restored runner continues as if it had not been interrupted."""
 
 import random
 from pathlib import Path
@@ -67,7 +67,7 @@ def scores(runner: Any) -> list[tuple[float, ...]]:
         ("dmc/cartpole-swingup", {}),
     ],
 )
-def test_restored_runner_samples_what_the_captured_one_would(
+def test_restored_runner_samples_the_same_as_the_captured_one(
     env: str, options: dict[str, Any]
 ) -> None:
     runner = runner_of(env, **options)
@@ -89,7 +89,7 @@ def test_restored_runner_samples_what_the_captured_one_would(
 
 
 class Incomplete(gym.Env, EzPickle):
-    """Pickles as it was built: its copy would begin anew without a word."""
+    """Pickles its arguments only: a copy would silently start from the beginning."""
 
     observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
     action_space = gym.spaces.Discrete(2)
@@ -112,31 +112,31 @@ register_env("env-state-test/incomplete", Incomplete)
 
 
 @pytest.mark.parametrize(
-    "env, vectorize, words",
+    "env, vectorize, reason",
     [
-        ("env-state-test/incomplete", "sync", "Incomplete pickles as it was built"),
-        ("CartPole-v1", "async", "processes of their own"),
+        ("env-state-test/incomplete", "sync", "Incomplete pickles its arguments"),
+        ("CartPole-v1", "async", "other processes"),
         ("atari/Pong", "native", "cannot pickle"),
     ],
 )
-def test_what_cannot_be_kept_says_why_and_how_many_episodes_it_costs(
-    env: str, vectorize: str, words: str
+def test_a_state_that_cannot_be_saved_has_a_reason_and_its_open_episodes(
+    env: str, vectorize: str, reason: str
 ) -> None:
     runner = runner_of(env, vectorize=vectorize)
     runner.sample(num_timesteps=12)
     state = capture(runner, LIMIT)
     runner.stop()
-    assert state.sampling is None and words in state.reason
+    assert state.sampling is None and reason in state.reason
     assert state.open_episodes == 3
 
 
-def test_environments_that_start_over_get_seeds_of_their_own_each_time() -> None:
+def test_environments_that_start_again_get_new_seeds_each_time() -> None:
     seeds = []
     state = None
     for _ in range(3):
         runner = runner_of("env-state-test/incomplete", vectorize="sync")
         if state is not None:
-            assert words_in(restore(runner, state))
+            assert "pickles its arguments" in restore(runner, state)
         runner.sample(num_timesteps=6)
         seeds += [runner.env.envs[slot].unwrapped.seeds[0] for slot in range(3)]
         state = capture(runner, LIMIT)
@@ -144,11 +144,7 @@ def test_environments_that_start_over_get_seeds_of_their_own_each_time() -> None
     assert len(set(seeds)) == 9
 
 
-def words_in(reason: str) -> bool:
-    return "pickles as it was built" in reason
-
-
-def test_a_state_above_the_limit_is_not_kept() -> None:
+def test_a_state_above_the_limit_is_not_saved() -> None:
     runner = runner_of("CartPole-v1")
     runner.sample(num_timesteps=12)
     size = len(capture(runner, LIMIT).sampling or b"")
@@ -158,7 +154,7 @@ def test_a_state_above_the_limit_is_not_kept() -> None:
     runner.stop()
 
 
-def test_only_rows_in_use_are_kept() -> None:
+def test_only_used_rows_are_saved() -> None:
     runner = runner_of("minatar/Breakout")
     runner.sample(num_timesteps=3 * 400)
     # 3 environments x 2 rows of 4 x 10 x 10 bytes; 512 rows are allocated: 614,400 bytes.
@@ -174,7 +170,7 @@ def test_a_runner_that_has_not_sampled_has_no_open_episode() -> None:
     runner.stop()
 
 
-def test_what_is_drawn_inside_is_as_if_it_had_not_been() -> None:
+def test_draws_inside_do_not_change_the_generators() -> None:
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(torch.rand(()))
 
@@ -186,23 +182,23 @@ def test_what_is_drawn_inside_is_as_if_it_had_not_been() -> None:
     assert draw() == expected
 
 
-#: Attributes that do not change while a runner samples, or that RLlib saves, or that start anew.
+#: Attributes that do not change while a runner samples, that RLlib saves, or that are not needed.
 CONSTANT_OR_SAVED_ELSEWHERE = {
     "_callbacks",
     "_device",
     "_env_runner_state_server",
     "_env_to_module",
     "_half_batch_checks",  # from the environments
-    "_final_error",  # a runner that gave up makes no checkpoint
-    "_inference_s",  # logged at once, as are the two below
+    "_final_error",  # a runner with a final error makes no checkpoint
+    "_inference_s",  # logged in the same call, like _seconds and _num_env_calls
     "_isolated",  # from the environment
-    "_ledger",  # its counts are in RLlib's metrics; faults in a row are forgiven
+    "_ledger",  # its counts are in RLlib's metrics; consecutive faults restart at 0
     "_module_to_env",
     "_metrics_num_env_steps_sampled",
     "_metrics_num_try_env_step",
     "_zero_rewards",
     "_num_env_calls",
-    "_numpy_policy",  # made at every call
+    "_numpy_policy",  # built in every call
     "_resets_at_once",  # from the environment
     "_replaced",  # within one step
     "_samplers",
@@ -231,12 +227,12 @@ CONSTANT_OR_SAVED_ELSEWHERE = {
 
 
 @pytest.mark.parametrize("cls", [VectorEnvRunner, StockEnvRunner])
-def test_nobody_adds_to_a_runner_what_a_checkpoint_forgets(cls: Any) -> None:
+def test_every_attribute_of_a_runner_is_saved_or_listed_here(cls: Any) -> None:
     runner = runner_of("CartPole-v1", cls=cls, frame_stack=2)
     runner.sample(num_timesteps=20)
     runner.get_metrics()
     unknown = vars(runner).keys() - set(SAMPLING_ATTRIBUTES) - CONSTANT_OR_SAVED_ELSEWHERE
-    assert not unknown, "carry it in SAMPLING_ATTRIBUTES, or say here why not"
+    assert not unknown, "add it to SAMPLING_ATTRIBUTES, or list it here with the reason"
     runner.stop()
 
 

@@ -71,7 +71,7 @@ def _value(stats: Any) -> Any:
 )
 @pytest.mark.parametrize("explore", [False, True])
 def test_chunks_equal_the_stock_runners_across_fragments(options: dict, explore: bool) -> None:
-    # A longer lookback than a nested observation has keys: RLlib's buffers count those.
+    # The lookback is longer than the number of keys, because RLlib's buffers count the keys.
     env = counting(lengths=UNEVEN, **options)
     ours, stock = both(env, num_envs=3, episode_lookback_horizon=3)
     assert_same_fragments(ours, stock, [7, 1, 20, 3, 64], explore=explore)
@@ -110,23 +110,23 @@ def test_metrics_equal_the_stock_runners_over_several_reports() -> None:
         assert {"num_env_steps_sampled", "episode_return_mean", "num_episodes"} < expected.keys()
 
 
-def test_whole_games_are_logged_with_the_step_they_ended_at() -> None:
+def test_whole_episodes_are_logged_with_the_step_at_which_they_ended() -> None:
     runner = make_runner(VectorEnvRunner, make_config(counting(lengths=[[2, 3]]), num_envs=1))
     runner.sample(num_timesteps=4)
     series = {k: v.peek() for k, v in runner.get_metrics()["rlssl_episodes"].items()}
-    # The first game of 2 steps: 1 + 2; it terminated, which counts as a success.
+    # The first episode has 2 steps: 1 + 2. It terminated, which counts as a success.
     assert series == {"return": [3.0], "length": [2], "success": [1.0], "offset": [2]}
     runner.sample(num_timesteps=2)
     series = {k: v.peek() for k, v in runner.get_metrics()["rlssl_episodes"].items()}
-    # The second, of 3 steps, had 2 of them before the report: 1 + 2 + 3. Truncated: no success.
+    # The second episode has 3 steps, 2 of them before the report: 1 + 2 + 3. Truncated: no success.
     assert series == {"return": [6.0], "length": [3], "success": [0.0], "offset": [1]}
 
 
-def test_success_is_unknown_where_the_environment_does_not_tell() -> None:
+def test_success_is_nan_if_the_environment_does_not_say() -> None:
     runner = make_runner(VectorEnvRunner, make_config(counting(lengths=[[2]]), num_envs=2))
     runner.sample(num_timesteps=4)
     success = runner.get_metrics()["rlssl_episodes"]["success"].peek()
-    # Only slot 0 tells.
+    # Only slot 0 says whether it succeeded.
     assert success[0] == 1.0
     assert np.isnan(success[1])
 
@@ -171,7 +171,7 @@ def test_random_actions_are_seeded_and_have_no_outputs_of_the_module() -> None:
     assert first[0].extra_model_outputs.keys() == {"weights_seq_no"}
 
 
-def test_a_random_fragment_can_be_followed_by_the_policys() -> None:
+def test_a_fragment_of_the_policy_can_follow_a_random_one() -> None:
     runner = make_runner(VectorEnvRunner, make_config(counting(lengths=[[9]]), num_envs=2))
     runner.sample(num_timesteps=6, random_actions=True)
     chunk = runner.sample(num_timesteps=6)[0]
@@ -179,14 +179,17 @@ def test_a_random_fragment_can_be_followed_by_the_policys() -> None:
     assert chunk.get_extra_model_outputs(Columns.ACTION_LOGP).shape == (3,)
 
 
-@pytest.mark.parametrize("normalize, expected", [(True, [-2.0, 6.0]), (False, [-1.0, 5.0])])
-def test_actions_reach_the_environment_inside_its_space(normalize: bool, expected: list) -> None:
+@pytest.mark.parametrize("normalize", [True, False])
+def test_actions_reach_the_environment_inside_its_space(normalize: bool) -> None:
     config = make_config(counting(continuous=True), num_envs=1)
     config = config.environment(normalize_actions=normalize, clip_actions=True)
-    runner = make_runner(VectorEnvRunner, config)
-    runner.sample(num_timesteps=1)
-    # Box(-2, 6), normalised: -1 -> -2 and 5 -> 18, clipped to 6. Not normalised: inside already.
-    np.testing.assert_allclose(runner._to_env(np.array([[-1.0, 5.0]], np.float32)), [expected])
+    (chunk,) = make_runner(VectorEnvRunner, config).sample(num_timesteps=2)
+    actions = chunk.get_actions()
+    assert (np.abs(actions) <= 1).all() and len(np.unique(actions)) > 1
+    # Box(-2, 6): normalized, -1 -> -2 and 1 -> 6, so a -> 2 + 4 a. Not normalized: unchanged.
+    expected = 2 + 4 * actions if normalize else actions
+    # The environment observes the sum of its last action.
+    np.testing.assert_allclose(chunk.get_observations()[1:, 3], expected.sum(1), rtol=1e-6)
 
 
 def test_chunks_own_their_arrays_even_if_the_environment_reuses_its_own() -> None:
@@ -197,7 +200,7 @@ def test_chunks_own_their_arrays_even_if_the_environment_reuses_its_own() -> Non
     stock = make_runner(StockEnvRunner, make_config(counting(lengths=UNEVEN), num_envs=3))
     ids: dict[str, str] = {}
     samples = [[r.sample(num_timesteps=n) for n in (20, 20, 20)] for r in (ours, stock)]
-    # Compared only now: the later fragments must not have overwritten the earlier.
+    # Compared at the end, because later fragments must not overwrite earlier ones.
     for actual, expected in zip(*samples, strict=True):
         assert_same_chunks(actual, expected, ids)
     arrays = [c.observations.data for sample in samples[0] for c in sample]
@@ -205,11 +208,16 @@ def test_chunks_own_their_arrays_even_if_the_environment_reuses_its_own() -> Non
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])
-def test_chunks_share_no_memory_with_the_runner(num_envs: int) -> None:
-    runner = make_runner(VectorEnvRunner, make_config(counting(lengths=UNEVEN), num_envs=num_envs))
-    chunks = runner.sample(num_timesteps=20)
-    (rows,) = runner._env_batches[0].fragment._observations._leaves
-    assert not any(np.shares_memory(chunk.observations.data, rows) for chunk in chunks)
+def test_writing_into_chunks_does_not_change_the_next_fragment(num_envs: int) -> None:
+    config = make_config(counting(lengths=UNEVEN), num_envs=num_envs)
+    written, untouched = (make_runner(VectorEnvRunner, config) for _ in range(2))
+    ids: dict[str, str] = {}
+    for _ in range(3):
+        chunks, expected = written.sample(num_timesteps=20), untouched.sample(num_timesteps=20)
+        assert_same_chunks(chunks, expected, ids)
+        for chunk in chunks:
+            for buffer in (chunk.observations, chunk.actions, chunk.rewards):
+                buffer.data[:] = 0
 
 
 def rejoin(samples: list[list[SingleAgentEpisode]]) -> dict[str, list[SingleAgentEpisode]]:
@@ -223,7 +231,7 @@ def rejoin(samples: list[list[SingleAgentEpisode]]) -> dict[str, list[SingleAgen
     return episodes
 
 
-def test_soft_terminations_close_the_learning_episode_and_not_the_game() -> None:
+def test_soft_terminations_close_the_learning_episode_only() -> None:
     env = counting(lengths=[[5, 4]], soft=[2, 5])
     runner = make_runner(VectorEnvRunner, make_config(env, num_envs=1))
     samples = [runner.sample(num_timesteps=n) for n in (1, 3, 5)]
@@ -236,8 +244,8 @@ def test_soft_terminations_close_the_learning_episode_and_not_the_game() -> None
         )
         for chunks in rejoin(samples).values()
     ]
-    # Game 1: lives end at t = 2 and (with the game, which terminates) at t = 5. Game 2: at t = 2;
-    # its end at t = 4 is a truncation. The first observation's t is that of the last life's end.
+    # Learning episodes end at t = 2 and t = 5 of episode 1, which terminates, and at t = 2 and
+    # t = 4 of episode 2, which is truncated. The next one begins at the t of that end.
     assert episodes == [
         ([1.0, 2.0], True, False, 0.0),
         ([3.0, 4.0, 5.0], True, False, 2.0),
@@ -250,18 +258,18 @@ def test_soft_terminations_close_the_learning_episode_and_not_the_game() -> None
     assert metrics["num_episodes"].peek() == 2
 
 
-def test_a_chunk_does_not_look_back_into_the_life_before() -> None:
+def test_a_chunk_does_not_look_back_into_the_learning_episode_before() -> None:
     env = counting(lengths=[[9]], soft=[2])
     config = make_config(env, num_envs=1).env_runners(episode_lookback_horizon=3)
     runner = make_runner(VectorEnvRunner, config)
     runner.sample(num_timesteps=3)
     (chunk,) = runner.sample(num_timesteps=3)
-    # The life began at t = 2, so only t = 2 lies between its start and the cut at t = 3.
+    # The learning episode began at t = 2: only t = 2 lies between its start and the cut at t = 3.
     assert chunk.observations.data[:, 2].tolist() == [2.0, 3.0, 4.0, 5.0, 6.0]
     assert (chunk.t_started, chunk.observations.lookback, chunk.rewards.lookback) == (1, 1, 1)
 
 
-def test_learning_rewards_stay_out_of_the_score() -> None:
+def test_learning_rewards_do_not_change_the_score() -> None:
     env = counting(lengths=[[4]], clip=1.5)
     runner = make_runner(VectorEnvRunner, make_config(env, num_envs=1))
     (episode,) = runner.sample(num_episodes=1)
@@ -271,7 +279,7 @@ def test_learning_rewards_stay_out_of_the_score() -> None:
 
 
 def naive_stacks(episode: list[SingleAgentEpisode], frame_stack: int) -> np.ndarray:
-    """What the policy saw in one episode, from its single frames alone: [T, frame_stack * 4]."""
+    """The policy's inputs in one episode, computed from single frames: [T, frame_stack * 4]."""
     frames = np.concatenate([chunk.get_observations()[:-1] for chunk in episode])
     padded = np.concatenate([frames[:1]] * (frame_stack - 1) + [frames])
     return np.stack([padded[t : t + frame_stack].reshape(-1) for t in range(len(frames))])
@@ -286,7 +294,7 @@ def test_policy_and_learner_see_stacks_that_begin_with_each_episode(frame_stack:
     module = ForcedModule(action_space=gym.spaces.Discrete(3))
     for chunks in rejoin(samples).values():
         stacks = naive_stacks(chunks, frame_stack)
-        forced = module._forward({Columns.OBS: torch.from_numpy(stacks)})
+        forced = module.forward_inference({Columns.OBS: torch.from_numpy(stacks)})
         actual = [c.get_extra_model_outputs(Columns.ACTION_DIST_INPUTS) for c in chunks]
         np.testing.assert_allclose(
             np.concatenate(actual), forced[Columns.ACTION_DIST_INPUTS], atol=1e-4
@@ -307,17 +315,17 @@ def test_stacking_in_the_stock_runner_gives_the_same_actions(frame_stack: int) -
             np.testing.assert_array_equal(a.get_observations(), e.get_observations())
 
 
-def test_chunks_carry_the_frames_that_their_first_stack_needs() -> None:
+def test_chunks_include_the_frames_of_their_first_stack() -> None:
     runner = make_runner(VectorEnvRunner, make_config(counting(lengths=[[9]]), 1, frame_stack=4))
     chunks = [runner.sample(num_timesteps=2)[0] for _ in range(3)]
-    # Column 2 is t. Before the first chunk there is nothing: its first frame, t = 0, is repeated.
+    # Column 2 is t. Before the first chunk, the first frame (t = 0) is repeated.
     assert [c.observations.data[:, 2].tolist() for c in chunks] == [
         [0, 0, 0, 0, 1, 2],
         [0, 0, 1, 2, 3, 4],
         [1, 2, 3, 4, 5, 6],
     ]
     assert [c.observations.lookback for c in chunks] == [3, 3, 3]
-    # Actions are never made up.
+    # Actions are not padded.
     assert [c.actions.lookback for c in chunks] == [0, 2, 3]
 
 
@@ -332,15 +340,15 @@ def test_rllib_can_append_its_phantom_row_without_touching_the_next_fragment() -
     assert all(0.0 not in chunk.rewards.data for chunk in following)
 
 
-def test_evaluation_runners_ask_for_the_evaluation_split() -> None:
+def test_evaluation_runners_build_the_evaluation_split() -> None:
     seen = []
 
     def make(config: dict[str, Any]) -> CountingEnv:
         seen.append(config)
         return CountingEnv(config)
 
-    register_env("rollouts-test/spying", make)
-    config = make_config({"id": "rollouts-test/spying"}, num_envs=1)
+    register_env("rollouts-test/recording", make)
+    config = make_config({"id": "rollouts-test/recording"}, num_envs=1)
     config.in_evaluation = True
     make_runner(VectorEnvRunner, config)
     # RLlib adds a million to the seed, 0 here, of runners that evaluate.
