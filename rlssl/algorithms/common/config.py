@@ -138,14 +138,14 @@ class BaseConfig(AlgorithmConfig):
         self.delay_between_env_runner_restarts_s = 1.0
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Completes a config of an earlier version, which lacks settings or has None for them."""
+        """Completes a config of an earlier version: missing settings, old spellings of words."""
         self.__dict__.update(state)
         types_of = self.settings_class.types()
         for name, default in self.settings_class().defaults().items():
-            attribute = attribute_of(name)
-            is_unset = self.__dict__.get(attribute) is None and default is not None
-            if attribute not in self.__dict__ or (is_unset and not may_be_none(types_of[name])):
-                self.__dict__[attribute] = default
+            value = state.get(attribute_of(name), default)
+            if value is None and not may_be_none(types_of[name]):
+                value = default
+            self.__dict__[attribute_of(name)] = _in_todays_words(value)
 
     @classmethod
     def training_arguments(cls) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class BaseConfig(AlgorithmConfig):
 
     def set_setting(self, name: str, value: Any) -> None:
         """Sets one training setting; a word of an earlier version gets today's spelling."""
-        setattr(self, attribute_of(name), current_value(value) if isinstance(value, str) else value)
+        setattr(self, attribute_of(name), _in_todays_words(value))
 
     def environment(self, env: Any = NotProvided, **kwargs: Any) -> Self:
         """RLlib's ``environment()``; ``env`` may also be ``{"id": ..., **options}``.
@@ -438,6 +438,10 @@ class BaseConfig(AlgorithmConfig):
         if size and str(self.env).startswith("dmc-pixels/"):
             self.env_config = {"size": round(size * 100 / 84), **self.env_settings}
             del self.env_config["id"]
+
+
+def _in_todays_words(value: Any) -> Any:
+    return current_value(value) if isinstance(value, str) else value
 
 
 def attribute_of(setting: str) -> str:

@@ -83,8 +83,16 @@ def test_config_of_an_earlier_version_is_completed() -> None:
     del state["worker_timeout_s"]
     old = rlssl.A3CConfig.__new__(rlssl.A3CConfig)
     old.__setstate__(state)
-    # None was no value of optimizer_epsilon, and is one of grad_clip.
+    # None is no value of optimizer_epsilon today, but it is one of grad_clip.
     assert (old.optimizer_epsilon, old.grad_clip, old.worker_timeout_s) == (1e-5, None, 120.0)
+
+
+def test_words_of_an_earlier_version_get_todays_spelling() -> None:
+    config = rlssl.RainbowConfig().training(noise="factorised")
+    assert config.noise == "factorized"
+    old = rlssl.RainbowConfig.__new__(rlssl.RainbowConfig)
+    old.__setstate__({**vars(config), "noise": "factorised"})
+    assert old.noise == "factorized"
 
 
 def literal_defaults(path: Path, names: set[str]) -> Iterator[str]:
