@@ -1,6 +1,6 @@
-"""The environment suites that come with rlssl, registered through the door a user's own go through.
+"""The environment suites of rlssl, registered in the same way as a user's own environments.
 
-Only names are registered here; a suite is imported when one of its environments is built.
+This module registers names only; a suite is imported when one of its environments is built.
 """
 
 from rlssl.registry import register_env, register_env_option

@@ -1,31 +1,31 @@
 """Atari 2600 games on ale-py's C++ vector environment, as ``atari/<Game>``: ``atari/MsPacman``.
 
-Games are named as in ``ALE/MsPacman-v5``. Observations: uint8 [1, 84, 84], one frame, grey.
-By default the protocol of the Atari 100k literature: no sticky actions, minimal actions, up to 29
-no-ops after a reset, the maximum of the last two of four frames, no fire on reset.
+Games are named as in ``ALE/MsPacman-v5``. Observations: uint8 [1, 84, 84], one gray frame. The
+defaults are the protocol of the Atari 100k literature: no sticky actions, the minimal action set,
+up to 29 no-ops after a reset, the maximum of the last two of four frames, no fire on reset.
 
 Options, ``env: {id: atari/Pong, img_size: 42}``:
 
 - ``img_size``: pixels; one integer, or [height, width]; >= 1; default 84.
 - ``grayscale``: default true. False: RGB, uint8 [3, height, width].
-- ``frame_skip``: frames an action is repeated for; >= 1; default 4.
+- ``frame_skip``: frames for which an action is repeated; >= 1; default 4.
 - ``max_pool``: an observation is the maximum of the last two frames, against flicker; default true.
-- ``noop_max``: at a reset fewer than so many no-ops are played, at random; >= 0; default 30.
-- ``sticky_actions``: chance, each frame, that the action before is repeated instead; [0, 1];
-  default 0. Machado et al. (2018, arXiv:1709.06009) advise 0.25.
-- ``full_action_space``: all 18 actions instead of those that do something; default false.
-- ``use_fire_reset``: FIRE is pressed at every reset, where the game has it; default false.
-- ``life_loss_terminal``: in training, a lost life is a soft termination (below); default true.
-- ``clip_rewards``: in training, the Learner is given rewards clipped to [-1, 1]; default true.
-- ``max_frames``: a game is truncated after so many frames, no-ops not counted; >= 1;
-  default 108000, 30 minutes.
-- ``num_threads``: of one vector environment; >= 1; default 1.
+- ``noop_max``: after a reset a random number of no-ops below this is played; >= 0; default 30.
+- ``sticky_actions``: probability in each frame that the previous action is repeated instead;
+  [0, 1]; default 0. Machado et al. (2018, arXiv:1709.06009) recommend 0.25.
+- ``full_action_space``: all 18 actions instead of those that have an effect; default false.
+- ``use_fire_reset``: FIRE is pressed after every reset, if the game has it; default false.
+- ``life_loss_terminal``: in training, a lost life is a soft termination (see below); default true.
+- ``clip_rewards``: in training, the Learner gets rewards clipped to [-1, 1]; default true.
+- ``max_frames``: frames after which a game is truncated, without no-ops; >= 1; default 108000,
+  which is 30 minutes.
+- ``num_threads``: threads of one vector environment; >= 1; default 1.
 - ``render_mode``: ``rgb_array`` or null, the default. Single games only; see `AtariGame.render`.
 
-Rewards are the game's own, never clipped, and an episode is the whole game, whatever the options
-and the split. In training, infos say besides what to learn from (see VectorEnvRunner):
-``soft_terminated`` where a life was lost and the game goes on, and ``learning_reward``. Both splits
-give ``lives`` and ``episode_frame_number``, in which no-ops count.
+With all options and in both splits, rewards are those of the game, never clipped, and an episode is
+the whole game. In training, infos also contain what to learn from (see VectorEnvRunner):
+``soft_terminated``, if a life was lost and the game continues, and ``learning_reward``. In both
+splits, infos contain ``lives`` and ``episode_frame_number``, which includes no-ops.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,27 +47,27 @@ from rlssl.errors import SpecError, unknown_name
 
 PREFIX = "atari/"
 
-#: Name of a game -> of its ROM. Those that ale-py registers: the others need two players.
+#: Name of a game -> name of its ROM, for the games that ale-py registers; others need two players.
 GAMES = {
     rom_id_to_name(rom): rom
     for rom in sorted(roms.get_all_rom_ids())
     if f"ALE/{rom_id_to_name(rom)}-v5" in gym.registry
 }
 
-#: What networks are given at once in the literature, unless `model.frame_stack` says otherwise.
+#: Frames in a stack in the literature; used unless `model.frame_stack` is set.
 SUGGESTED_FRAME_STACK = 4
 
-#: Seeds of the emulator are C++ ints.
+#: Number of seeds; the emulator's seeds are C++ ints.
 NUM_SEEDS = 2**31
 
 
 def ids() -> list[str]:
-    """Lists the ids of the games that ale-py brings along."""
+    """Lists the ids of the games that ale-py contains."""
     return [f"{PREFIX}{game}" for game in GAMES]
 
 
 def make(config: Mapping[str, Any]) -> "AtariGame":
-    """Builds a single game, for evaluation and video; its frames are those of `make_vec`.
+    """Builds a single game, for evaluation and video, with the same frames as `make_vec`.
 
     Raises:
         UnknownNameError: There is no such game.
@@ -77,7 +77,7 @@ def make(config: Mapping[str, Any]) -> "AtariGame":
 
 
 def make_vec(config: Mapping[str, Any], num_envs: int) -> "AtariGames":
-    """Builds ``num_envs`` copies of a game in C++; raises what `make` raises."""
+    """Builds ``num_envs`` copies of a game in C++; raises the errors of `make`."""
     options = _options(config)
     return AtariGames(_rom(config), num_envs, options, training=config.get("split") == "train")
 
@@ -97,7 +97,7 @@ def _options(config: Mapping[str, Any]) -> "Options":
 
 @dataclass(frozen=True)
 class Options:
-    """The options of the module, checked."""
+    """The options of this module, checked."""
 
     img_size: int | Sequence[int] = 84
     grayscale: bool = True
@@ -114,10 +114,10 @@ class Options:
     render_mode: str | None = None
 
     def __post_init__(self) -> None:
-        """Checks each option by itself.
+        """Checks each option.
 
         Raises:
-            SpecError: One has the wrong type, or is out of range.
+            SpecError: An option has the wrong type or is out of range.
         """
         for field in fields(self):
             value = getattr(self, field.name)
@@ -138,7 +138,7 @@ class Options:
         chance = self.sticky_actions
         number = isinstance(chance, int | float) and not isinstance(chance, bool)
         fits = number and 0 <= chance <= 1
-        _require(fits, "sticky_actions", "a probability, in [0, 1], as 0.25", chance)
+        _require(fits, "sticky_actions", "a probability in [0, 1], such as 0.25", chance)
         fits = self.render_mode in (None, "rgb_array")
         _require(fits, "render_mode", "rgb_array or null", self.render_mode)
 
@@ -155,9 +155,9 @@ class Options:
     def emulator(self, **changes: Any) -> dict[str, Any]:
         """Returns the arguments of ale-py's vector environment.
 
-        Lives, clipping and stacking are not left to ale-py. Its ``episodic_life`` resets the game
-        at every life. Its ``life_loss_info`` calls lost lives ``terminated`` too, and a game that
-        is cut off as a life is lost neither truncated nor different from one that goes on.
+        ale-py does not handle lives, clipping and stacking. Its ``episodic_life`` resets the game
+        at every lost life. Its ``life_loss_info`` reports lost lives as ``terminated``, and a game
+        that is cut off when a life is lost is not reported as truncated.
         """
         height, width = self.size
         return {
@@ -190,16 +190,16 @@ def _is_integer(value: Any, low: int) -> bool:
 
 
 class _Emulator(AtariVectorEnv):
-    """ale-py's vector environment, minding its own metadata."""
+    """ale-py's vector environment, with its own ``metadata``."""
 
     def __init__(self, rom: str, num_envs: int, **arguments: Any) -> None:
-        # ale-py writes into this dict: without it, into that of gymnasium's class, shared by all.
+        # ale-py writes into this dict. Without it, ale-py would write into gymnasium's class.
         self.metadata = {}
         super().__init__(rom, num_envs, **arguments)
 
 
 class AtariGames(gym.vector.VectorEnv):
-    """N copies of a game in C++, with lives and rewards as the module says."""
+    """N copies of a game in C++; the module describes lives and rewards."""
 
     def __init__(self, rom: str, num_envs: int, options: Options, *, training: bool) -> None:
         """Loads the games.
@@ -208,7 +208,7 @@ class AtariGames(gym.vector.VectorEnv):
             rom: A value of `GAMES`.
             num_envs: N.
             options: See the module.
-            training: Whether infos say what to learn from.
+            training: Whether infos contain what to learn from.
         """
         self._emulator: _Emulator | None = _Emulator(rom, num_envs, **options.emulator())
         self.num_envs = num_envs
@@ -225,7 +225,7 @@ class AtariGames(gym.vector.VectorEnv):
         self._splits_at_lives = training and options.life_loss_terminal
         self._clips = training and options.clip_rewards
         self._lives = np.zeros(num_envs, np.int32)
-        # Whose next step will be the reset of an autoreset.
+        # [N], bool: games whose next step is an autoreset.
         self._over = np.zeros(num_envs, np.bool_)
 
     def reset(
@@ -237,10 +237,10 @@ class AtariGames(gym.vector.VectorEnv):
         """Starts new games.
 
         Args:
-            seed: Game i is seeded with ``seed + i``, or with ``seed[i]``; modulo 2**31, of which
-                ale-py takes no more. None: games go on drawing from the seed before.
-            options: May hold ``reset_mask``, [N], bool: whom to reset. A sequence of seeds has one
-                for each of them.
+            seed: Game i is seeded with ``seed + i`` or ``seed[i]``, modulo 2**31, which is
+                ale-py's limit. None: games continue their random streams.
+            options: May contain ``reset_mask``, [N], bool: the games to reset. A sequence of seeds
+                then has one seed for each of these games.
         """
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_))
         seeds = _seeds(seed, int(np.sum(mask)))
@@ -253,28 +253,28 @@ class AtariGames(gym.vector.VectorEnv):
     def step(
         self, actions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Steps every game; one that is over is reset instead.
+        """Steps every game; a game that is over is reset instead.
 
         Raises:
-            ValueError: ``actions`` is not [N], or holds something else than actions.
+            ValueError: ``actions`` is not [N], or contains an invalid action.
         """
         self.step_async(actions)
         return self.step_wait()
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Begins to step every game, in ale-py's threads; errors as in ``step``."""
+        """Begins a step of every game in ale-py's threads; raises the errors of ``step``."""
         self._running().send(self._checked(actions))
 
     def step_wait(
         self,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Waits for the step that was begun, and returns what ``step`` does."""
+        """Waits for the pending step, and returns what ``step`` does."""
         observations, rewards, terminated, truncated, infos = self._running().recv()
         rewards = rewards.astype(np.float64)
         over = terminated | truncated
         extra = {}
         if self._splits_at_lives:
-            # With 0 lives left a game that is not over is about to be, in some games.
+            # Some games continue for a few steps after the last life: no soft termination.
             lost = (infos["lives"] < self._lives) & (infos["lives"] > 0)
             extra["soft_terminated"] = lost & ~over & ~self._over
         if self._clips:
@@ -293,7 +293,7 @@ class AtariGames(gym.vector.VectorEnv):
         return self._emulator
 
     def _checked(self, actions: Any) -> np.ndarray:
-        # ale-py waits for ever for the game that an unknown action has stopped.
+        # An invalid action stops a game of ale-py, which then waits forever.
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs,) or actions.dtype not in (np.int32, np.int64):
             raise ValueError(
@@ -304,9 +304,9 @@ class AtariGames(gym.vector.VectorEnv):
         return actions
 
     def _frames(self, observations: np.ndarray) -> np.ndarray:
-        """Brings ale-py's [N, 1, H, W] or [N, 1, H, W, 3] to [N, C, H, W].
+        """Converts ale-py's [N, 1, H, W] or [N, 1, H, W, 3] to [N, C, H, W].
 
-        No copy is needed: ale-py gives each step an array of its own.
+        No copy is needed, because ale-py returns a new array in each step.
         """
         if self._grayscale:
             return observations
@@ -317,7 +317,7 @@ class AtariGames(gym.vector.VectorEnv):
 
 
 def _seeds(seed: int | Sequence[int | None] | np.ndarray | None, count: int) -> np.ndarray | None:
-    """Returns ``count`` seeds that ale-py can take, -1 where there is none; None: none at all."""
+    """Returns ``count`` seeds for ale-py, -1 for no seed; None if ``seed`` is None."""
     if seed is None:
         return None
     given: list[int | None]
@@ -331,7 +331,7 @@ def _seeds(seed: int | Sequence[int | None] | np.ndarray | None, count: int) -> 
 
 
 class AtariGame(gym.Env[np.ndarray, Any]):
-    """One game, on the same emulator as `AtariGames` and with the same frames."""
+    """One game, with the same emulator and the same frames as `AtariGames`."""
 
     def __init__(self, rom: str, options: Options, *, training: bool) -> None:
         """Loads the game.
@@ -339,7 +339,7 @@ class AtariGame(gym.Env[np.ndarray, Any]):
         Args:
             rom: A value of `GAMES`.
             options: See the module.
-            training: Whether infos say what to learn from.
+            training: Whether infos contain what to learn from.
         """
         self._game = AtariGames(rom, 1, options, training=training)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": 60 / options.frame_skip}
@@ -348,7 +348,7 @@ class AtariGame(gym.Env[np.ndarray, Any]):
         self.suggested_frame_stack = SUGGESTED_FRAME_STACK
         self.observation_space = self._game.single_observation_space
         self.action_space = self._game.single_action_space
-        # ale-py shows the screen only through observations: a second emulator plays the same game.
+        # ale-py returns the screen only as observations, so a second emulator plays the same game.
         self._screen = _screen(rom, options) if options.render_mode else None
         self._picture: np.ndarray | None = None
         self._seeded, self._over = False, True
@@ -356,10 +356,10 @@ class AtariGame(gym.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts a game at once, also in the middle of another.
+        """Starts a game, also in the middle of another game.
 
-        With a seed the game depends on nothing before; without, no-ops and sticky actions are drawn
-        on from the seed before.
+        With a seed, the game does not depend on earlier games. Without a seed, the random stream of
+        no-ops and sticky actions continues.
         """
         super().reset(seed=seed)
         if seed is None and not self._seeded:
@@ -376,8 +376,8 @@ class AtariGame(gym.Env[np.ndarray, Any]):
         """Takes a step.
 
         Raises:
-            gymnasium.error.ResetNeeded: The game is over, or has not begun.
-            ValueError: There is no such action.
+            gymnasium.error.ResetNeeded: The game is over or has not begun.
+            ValueError: The action is invalid.
         """
         if self._over:
             raise gym.error.ResetNeeded("the game is over or has not begun; call reset().")
@@ -395,9 +395,9 @@ class AtariGame(gym.Env[np.ndarray, Any]):
         )
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
-        """Returns the screen: uint8 [210, 160, 3] (a few games: another height), pooled.
+        """Returns the screen: uint8 [210, 160, 3] (some games have another height), max-pooled.
 
-        None without ``render_mode: rgb_array``, with which a game takes twice the time.
+        Returns None without ``render_mode: rgb_array``, which makes a game twice as slow.
         """
         return self._picture
 
@@ -412,7 +412,7 @@ def _scalars(infos: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _screen(rom: str, options: Options) -> _Emulator:
-    """Builds a game whose observations are its screen, in colour and unscaled."""
+    """Builds a game whose observations are its screen, in color and unscaled."""
     console = ale_py.ALEInterface()
     path = roms.get_rom_path(rom)
     assert path is not None  # for mypy

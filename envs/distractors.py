@@ -1,18 +1,17 @@
-"""Noise beside the observations of any environment of vectors: ``env: {distractors: {dims: 30}}``.
+"""Noise appended to vector observations of any environment: ``env: {distractors: {dims: 30}}``.
 
-The noise says nothing of the state and does not depend on the actions. Options:
+The noise does not depend on the state or the actions. Options:
 
-- ``dims``: numbers that are appended to the observation; >= 1; required.
-- ``kind``: ``iid``, drawn anew at every step, or ``correlated``, a random walk that is drawn back
-  to 0 (an autoregressive process), so that tomorrow's noise can be told from today's. Default
-  ``iid``.
-- ``scale``: deviation of each number at every step, units of the observation; > 0; default 1.
-- ``correlation``: of a number with itself an agent step later; in (0, 1); ``correlated`` alone;
-  default 0.95.
-- ``info_state``: ``info["state"]`` is the observation without the noise; default false.
+- ``dims``: number of noise values that are appended to the observation; >= 1; required.
+- ``kind``: ``iid``, new noise in every step, or ``correlated``, an autoregressive process with mean
+  0, whose next values can be predicted from the present ones. Default ``iid``.
+- ``scale``: standard deviation of each value, in units of the observation; > 0; default 1.
+- ``correlation``: correlation of a value with itself one agent step later; in (0, 1); only for
+  ``correlated``; default 0.95.
+- ``info_state``: whether ``info["state"]`` is the observation without noise; default false.
 
-The noise of an episode depends on the seed of its reset alone, and is the same for one environment
-and for one of a vector environment, whatever the environment itself draws.
+The noise of an episode depends only on the seed of its reset. It is the same in a single
+environment and in a vector environment, and does not depend on the environment's random numbers.
 """
 
 import math
@@ -35,10 +34,10 @@ DEFAULTS: dict[str, Any] = {
     "info_state": False,
 }
 
-# Steps of noise that are drawn at once.
+# Steps of noise that are drawn in one call.
 _BLOCK = 64
 
-# So that noise and environment, seeded alike, draw different numbers.
+# Part of the noise's seed, so that noise and environment draw different numbers.
 _STREAM = 0xD157
 
 
@@ -63,15 +62,15 @@ def wrap(env: gym.Env, options: Any, config: Mapping[str, Any]) -> gym.Env:
 def wrap_vec(
     vector: gym.vector.VectorEnv, options: Any, config: Mapping[str, Any]
 ) -> gym.vector.VectorEnv:
-    """As `wrap`, for a suite's own vector environment."""
+    """Like `wrap`, for the vector environment of a suite."""
     return DistractedVectorEnv(vector, _parse(options), config.get("seed"))
 
 
 class Noise:
-    """The noise of N environments, each with a generator of its own."""
+    """The noise of N environments, each with its own generator."""
 
     def __init__(self, num_envs: int, options: Mapping[str, Any], seed: int | None) -> None:
-        """Seeds environment i with ``seed + i``; with None, differently every time."""
+        """Seeds environment i with ``seed + i``; None gives other seeds each time."""
         dims = options["dims"]
         self._scale = options["scale"]
         self._rho = options["correlation"] if options["kind"] == "correlated" else 0.0
@@ -83,33 +82,33 @@ class Noise:
             self.seed([seed + i for i in range(num_envs)])
 
     def seed(self, seeds: Sequence[int | None]) -> None:
-        """Starts streams anew; with None, goes on with the one there is."""
+        """Starts new random streams; a stream whose seed is None continues."""
         for i, seed in enumerate(seeds):
             if seed is not None:
                 self._rngs[i] = np.random.default_rng([_STREAM, int(seed)])
                 self._next[i] = _BLOCK
 
     def start(self, which: np.ndarray) -> None:
-        """The first noise of an episode, for the environments that ``which`` [N] marks."""
+        """Draws the first noise of an episode for the environments of a mask, [N], bool."""
         self._now[which] = self._draw(which)
 
     def step(self, which: np.ndarray) -> None:
-        """The noise of the next step, for the environments that ``which`` [N] marks."""
+        """Draws the noise of the next step for the environments of a mask, [N], bool."""
         new = self._draw(which)
         self._now[which] = self._rho * self._now[which] + math.sqrt(1 - self._rho**2) * new
 
     def append_to(self, observations: np.ndarray) -> np.ndarray:
-        """[N, n] to [N, n + dims], of the same dtype."""
+        """Appends the noise of all environments: [N, n] to [N, n + dims], same dtype."""
         noise = (self._scale * self._now).astype(observations.dtype)
         return np.concatenate([observations, noise], axis=1)
 
     def append_to_one(self, observation: np.ndarray, index: int) -> np.ndarray:
-        """[n] of environment ``index`` to [n + dims]."""
+        """Appends the noise of environment ``index``: [n] to [n + dims]."""
         noise = (self._scale * self._now[index]).astype(observation.dtype)
         return np.concatenate([observation, noise])
 
     def _draw(self, which: np.ndarray) -> np.ndarray:
-        """[number marked, dims], standard normal; each environment's come from its own stream."""
+        """Standard normal numbers from each masked environment's stream: [number masked, dims]."""
         for i in np.flatnonzero(which & (self._next == _BLOCK)):
             self._drawn[i] = self._rngs[i].standard_normal(self._drawn.shape[1:])
             self._next[i] = 0
@@ -120,13 +119,13 @@ class Noise:
 
 
 class DistractedEnv(gym.Wrapper):
-    """An environment with noise beside its observations."""
+    """An environment with noise appended to its observations."""
 
     def __init__(self, env: gym.Env, options: Mapping[str, Any], seed: int | None) -> None:
-        """Wraps; all options are given, see the module.
+        """Wraps an environment. ``options`` has all options of the module.
 
         Raises:
-            SpecError: The observations are no vectors of floats.
+            SpecError: The observations are not vectors of floats.
         """
         super().__init__(env)
         self.observation_space = _larger(env.observation_space, options["dims"])
@@ -136,34 +135,34 @@ class DistractedEnv(gym.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Starts an episode, and with a seed the noise."""
+        """Starts an episode; a seed also seeds the noise."""
         observation, info = self.env.reset(seed=seed, options=options)
         self._noise.seed([seed])
         self._noise.start(_ONE)
-        return self._seen(observation, info), info
+        return self._with_noise(observation, info), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Takes a step."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._noise.step(_ONE)
-        return self._seen(observation, info), reward, terminated, truncated, info
+        return self._with_noise(observation, info), reward, terminated, truncated, info
 
-    def _seen(self, observation: Any, info: dict[str, Any]) -> np.ndarray:
+    def _with_noise(self, observation: Any, info: dict[str, Any]) -> np.ndarray:
         if self._info_state:
             info["state"] = observation
         return self._noise.append_to_one(np.asarray(observation), 0)
 
 
 class DistractedVectorEnv(gym.vector.VectorWrapper):
-    """A vector environment with noise beside its observations."""
+    """A vector environment with noise appended to its observations."""
 
     def __init__(
         self, env: gym.vector.VectorEnv, options: Mapping[str, Any], seed: int | None
     ) -> None:
-        """Wraps; all options are given, see the module.
+        """Wraps an environment. ``options`` has all options of the module.
 
         Raises:
-            SpecError: The observations are no vectors of floats.
+            SpecError: The observations are not vectors of floats.
         """
         super().__init__(env)
         self.single_observation_space = _larger(env.single_observation_space, options["dims"])
@@ -181,8 +180,8 @@ class DistractedVectorEnv(gym.vector.VectorWrapper):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
-        """Starts episodes, and with seeds the noise; of a ``reset_mask`` only those it marks."""
-        inner: Any = self.env  # gymnasium's base class declares one seed alone
+        """Starts episodes, only those of a ``reset_mask`` if given; seeds also seed the noise."""
+        inner: Any = self.env  # gymnasium's base class declares a single seed
         observations, infos = inner.reset(seed=seed, options=options)
         which = np.asarray((options or {}).get("reset_mask", self._everyone), np.bool_)
         if seed is not None:
@@ -190,7 +189,7 @@ class DistractedVectorEnv(gym.vector.VectorWrapper):
             self._noise.seed([one if which[i] else None for i, one in enumerate(many)])
         self._noise.start(which)
         self._ended[which] = False
-        return self._seen(observations, infos), infos
+        return self._with_noise(observations, infos), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Takes a step in every environment."""
@@ -204,7 +203,7 @@ class DistractedVectorEnv(gym.vector.VectorWrapper):
             self._noise.step(~self._ended)
             self._noise.start(self._ended)
             self._ended = ended
-        return self._seen(observations, infos), rewards, terminated, truncated, infos
+        return self._with_noise(observations, infos), rewards, terminated, truncated, infos
 
     def _append_to_final(self, infos: dict[str, Any], ended: np.ndarray) -> None:
         final = infos.get("final_obs")
@@ -215,7 +214,7 @@ class DistractedVectorEnv(gym.vector.VectorWrapper):
             larger[i] = self._noise.append_to_one(np.asarray(final[i]), int(i))
         infos["final_obs"] = larger
 
-    def _seen(self, observations: Any, infos: dict[str, Any]) -> np.ndarray:
+    def _with_noise(self, observations: Any, infos: dict[str, Any]) -> np.ndarray:
         if self._info_state:
             infos["state"] = np.array(observations)
             infos["_state"] = self._everyone.copy()
@@ -229,8 +228,8 @@ def _larger(space: gym.Space, dims: int) -> Box:
     is_floating = isinstance(space, Box) and np.issubdtype(space.dtype, np.floating)
     if not is_floating or len(space.shape or ()) != 1:
         raise SpecError(
-            f"env.distractors needs observations that are vectors of floats; got {space}. Leave it "
-            "out, or wrap the environment (gymnasium's FlattenObservation)."
+            f"env.distractors needs observations that are vectors of floats; got {space}. Remove "
+            "it, or wrap the environment (gymnasium's FlattenObservation)."
         )
     assert isinstance(space, Box)  # for mypy
     unbounded = np.full(dims, np.inf, space.dtype)
@@ -244,7 +243,7 @@ def _larger(space: gym.Space, dims: int) -> Box:
 def _parse(options: Any) -> dict[str, Any]:
     if not isinstance(options, Mapping):
         raise SpecError(
-            f"env.distractors must be options, as {{dims: 30, kind: iid}}; got {options!r}."
+            f"env.distractors must be options, such as {{dims: 30, kind: iid}}; got {options!r}."
         )
     for key in options.keys() - {"dims", *DEFAULTS}:
         guess = suggest(str(key), ["dims", *DEFAULTS])
@@ -262,7 +261,9 @@ def _parse(options: Any) -> dict[str, Any]:
         raise SpecError(f"env.distractors.scale must be a number > 0; got {given['scale']!r}.")
     correlation = given["correlation"]
     if "correlation" in options and kind != "correlated":
-        raise SpecError("env.distractors.correlation is of kind: correlated alone; leave it out.")
+        raise SpecError(
+            "env.distractors.correlation needs kind: correlated; remove it or set kind."
+        )
     if not _is_number(correlation) or not 0 < correlation < 1:
         raise SpecError(f"env.distractors.correlation must be in (0, 1); got {correlation!r}.")
     if not isinstance(given["info_state"], bool):

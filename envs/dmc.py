@@ -1,28 +1,28 @@
 """The DeepMind Control Suite (Tassa et al. 2018, arXiv:1801.00690), from states and from pixels.
 
-``dmc/<domain>-<task>``, as ``dmc/ball_in_cup-catch``: float32 [n], the task's observations in their
-order, flat. ``dmc-pixels/<domain>-<task>``: uint8 [3, height, width], RGB. Actions: float32 [m] in
-[-1, 1], scaled to the bounds of the task's actuators (lqr has none: there they are as they are).
+``dmc/<domain>-<task>``, such as ``dmc/ball_in_cup-catch``: float32 [n], the task's observations,
+flattened in their order. ``dmc-pixels/<domain>-<task>``: uint8 [3, height, width], RGB. Actions:
+float32 [m] in [-1, 1], scaled to the bounds of the actuators (lqr has no bounds: not scaled).
 
 Options, ``env: {id: dmc-pixels/cheetah-run, size: 100}``:
 
-- ``action_repeat``: frames an agent step; >= 1; rewards are summed. Default, by CURL's table
+- ``action_repeat``: frames per agent step; >= 1; rewards are summed. Default, from CURL's table
   (Laskin et al. 2020, arXiv:2004.04136, table 3): 8 for cartpole-swingup, 2 for finger-spin and
   walker-walk, else 4.
-- ``camera``: number of the model's camera; -1 is the free one. Default 0; 2 for quadruped, as DrQ's
-  code has it.
-- ``size``: pixels, a number or [height, width]; default 84. For a state environment, as ``camera``
-  and ``render_quality``, of what ``render()`` returns.
-- ``render_quality``: ``full`` is what dm_control draws; ``fast`` (default), on a processor forty to
-  seventy times faster, has no anti-aliasing, shadows, reflections, and fewer faces to round things.
-  Floors come out brighter where much of them is lit by lights that cast shadows: the mean
-  difference is 1 of 255 for acrobot, cartpole, cheetah, hopper and manipulator, 5 to 10 for most
-  others, 10 to 20 for dog, fish and pendulum, and 25 to 35 for point_mass, reacher and swimmer.
-- ``info_state``: for pixels only: ``info["state"]`` is what the state environment would observe;
+- ``camera``: number of the model's camera; -1 is the free camera. Default 0; 2 for quadruped, as in
+  DrQ's code.
+- ``size``: pixels, a number or [height, width]; default 84. In a state environment ``size``,
+  ``camera`` and ``render_quality`` apply to ``render()``.
+- ``render_quality``: ``full`` is dm_control's rendering. ``fast`` (default) is 40 to 70 times as
+  fast on a CPU: it has no anti-aliasing, shadows or reflections, and fewer faces on round objects.
+  Floors are brighter if lights that cast shadows light much of them. The mean difference is 1 of
+  255 for acrobot, cartpole, cheetah, hopper and manipulator, 5 to 10 for most others, 10 to 20 for
+  dog, fish and pendulum, and 25 to 35 for point_mass, reacher and swimmer.
+- ``info_state``: for pixels only: ``info["state"]`` is the observation of the state environment;
   default false.
 
-An episode lasts 1,000 frames: it is truncated, never terminated. ``info["discount"]`` is the
-suite's own: 1, and 0 where a lqr task ends early because it is solved.
+An episode has 1,000 frames: it is truncated, never terminated. ``info["discount"]`` is the suite's
+discount: 1, or 0 if a lqr task ends early because it is solved.
 """
 
 import atexit
@@ -42,10 +42,10 @@ from rlssl.errors import SpecError, did_you_mean, unknown_name
 
 logger = logging.getLogger(__name__)
 
-#: Frames an episode, in the suite's own count.
+#: Frames per episode, as the suite counts them.
 EPISODE_FRAMES = 1000
 
-#: What `suite.ALL_TASKS` says, which takes seconds to import, and fails where MUJOCO_GL is wrong.
+#: The tasks of `suite.ALL_TASKS`, whose import takes seconds and fails if MUJOCO_GL is wrong.
 TASKS = {
     "acrobot": ("swingup", "swingup_sparse"),
     "ball_in_cup": ("catch",),
@@ -75,8 +75,7 @@ TASKS = {
     "walker": ("stand", "walk", "run"),
 }
 
-#: Frames that networks are given at once in the literature, unless `model.frame_stack` says
-#: otherwise.
+#: Frames in a stack in the literature; used unless `model.frame_stack` is set.
 SUGGESTED_FRAME_STACK = 3
 
 ACTION_REPEAT = {"cartpole-swingup": 8, "finger-spin": 2, "walker-walk": 2}
@@ -114,7 +113,7 @@ def make_pixels(config: Mapping[str, Any]) -> gym.Env:
 
     Raises:
         UnknownNameError: There is no such task.
-        SpecError: An option is unknown or out of range, or nothing can be rendered here.
+        SpecError: An option is unknown or out of range, or rendering fails on this machine.
     """
     name = config["id"].removeprefix("dmc-pixels/")
     return PixelSuiteEnv(name, **_options(config, name, pixel_ids(), info_state=False))
@@ -123,7 +122,7 @@ def make_pixels(config: Mapping[str, Any]) -> gym.Env:
 def _options(
     config: Mapping[str, Any], name: str, ids: list[str], **more_defaults: Any
 ) -> dict[str, Any]:
-    """Returns the arguments of the environment: defaults of the task, then what the user wrote."""
+    """Returns the arguments of the environment: the task's defaults and the user's options."""
     if config["id"] not in ids:
         hint = "`rlssl list envs` shows all 51 tasks."
         raise unknown_name("environment", config["id"], ids, hint)
@@ -162,7 +161,7 @@ def _is_count(value: Any) -> bool:
 
 
 class SuiteEnv(gym.Env):
-    """A task of the suite, observed as a flat state."""
+    """A task of the suite whose observations are flat states."""
 
     def __init__(
         self,
@@ -183,7 +182,7 @@ class SuiteEnv(gym.Env):
             render_quality: See the module.
         """
         domain, _, task = name.partition("-")
-        # lqr draws its model's springs when it is loaded: every copy must be the same task.
+        # lqr draws the springs of its model when it is loaded: all copies must be the same task.
         self._env = _suite().load(domain, task, {"random": 0})
         self._env.task.random.seed()
         self.action_repeat = action_repeat
@@ -198,15 +197,22 @@ class SuiteEnv(gym.Env):
         self._fast = render_quality == "fast"
         self._camera: Any = None
         _prepare_rendering(self._env.physics, size, fast=self._fast)
-        # Its reset uploads the terrain to the renderer.
+        # The reset of this task uploads the terrain to the renderer.
         self._draws_at_reset = name == "quadruped-escape"
+
+    @property
+    def physics(self) -> Any:
+        """dm_control's simulation of the task."""
+        return self._env.physics
 
     def _set_spaces(self) -> None:
         bounds = self._env.action_spec()
-        limited = np.abs(bounds.maximum) < 1e10  # what MuJoCo says for infinity
+        limited = np.abs(bounds.maximum) < 1e10  # MuJoCo uses 1e10 for infinity
         low = np.where(limited, bounds.minimum, -1.0)
         high = np.where(limited, bounds.maximum, 1.0)
-        self._action_centre, self._action_radius = (low + high) / 2, (high - low) / 2
+        # This spelling is in pickles of earlier versions.
+        self._action_centre = (low + high) / 2  # codespell:ignore centre
+        self._action_radius = (high - low) / 2
         self.action_space = Box(-1, 1, bounds.shape, np.float32)
         length = sum(int(np.prod(part.shape)) for part in self._env.observation_spec().values())
         self.observation_space = Box(-np.inf, np.inf, (length,), np.float32)
@@ -214,10 +220,10 @@ class SuiteEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts an episode: with a seed, the one that dm_control starts from it."""
+        """Starts an episode; with a seed, the same episode as dm_control with this seed."""
         super().reset(seed=seed)
         if seed is not None:
-            # RandomState takes 32 bits; gymnasium's seeds may be longer.
+            # RandomState takes 32 bits, but gymnasium's seeds may be longer.
             short = seed if seed < 2**32 else int(self.np_random.integers(2**32))
             self._env.task.random.seed(short)
         self._frames_left = EPISODE_FRAMES
@@ -227,14 +233,15 @@ class SuiteEnv(gym.Env):
         return self._observe(self._env.reset().observation, info), info
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Takes ``action_repeat`` frames with one action, or as many as the episode has left.
+        """Repeats one action for ``action_repeat`` frames, or until the episode ends.
 
         Raises:
             gymnasium.error.ResetNeeded: The episode is over.
         """
         if self._frames_left == 0:
-            raise gym.error.ResetNeeded("the episode is over, or none was started: call reset().")
-        control = self._action_centre + self._action_radius * np.asarray(action, np.float64)
+            raise gym.error.ResetNeeded("the episode is over, or has not begun: call reset().")
+        center = self._action_centre  # codespell:ignore centre
+        control = center + self._action_radius * np.asarray(action, np.float64)
         reward = 0.0
         for _ in range(min(self.action_repeat, self._frames_left)):
             frame = self._env.step(control)
@@ -248,31 +255,31 @@ class SuiteEnv(gym.Env):
         return observation, float(reward), False, self._frames_left == 0, info
 
     def _observe(self, parts: Mapping[str, Any], info: dict[str, Any]) -> np.ndarray:
-        """Returns what the agent sees of the present state; may add to ``info``."""
+        """Returns the observation of the current state; may add to ``info``."""
         return _flat(parts)
 
     def render(self) -> np.ndarray:  # type: ignore[override]
         """Returns the frame, uint8 [height, width, 3].
 
         Raises:
-            SpecError: Nothing can be rendered here.
+            SpecError: Rendering fails on this machine.
         """
         if self._camera is None:
             self._open_camera()
         flags = {"shadow": False, "reflection": False} if self._fast else None
-        # A view of the camera's only buffer, bottom row first.
+        # A copy, because the camera returns a view of its only buffer.
         return self._camera.render(render_flag_overrides=flags).copy()
 
     def _open_camera(self) -> None:
-        """Opens the renderer: not before the first frame, for it does not survive a fork.
+        """Opens the renderer, at the first frame only, because it does not survive a fork.
 
-        The camera is kept; Physics.render would make one for each frame.
+        The camera is reused; Physics.render would build one for each frame.
         """
         from dm_control.mujoco.engine import Camera
         from mujoco import FatalError
         from OpenGL.error import Error  # type: ignore[import-untyped]
 
-        physics = self._env.physics
+        physics = self.physics
         try:
             self._camera = Camera(physics, *self._size, camera_id=self._camera_number)
         except (RuntimeError, FatalError, Error) as error:
@@ -282,11 +289,11 @@ class SuiteEnv(gym.Env):
         """Frees the renderer and the physics; may be called again."""
         self._frames_left = 0
         self._camera = None
-        self._env.physics.free()
+        self.physics.free()
 
 
 class PixelSuiteEnv(SuiteEnv):
-    """A task of the suite, observed through its camera."""
+    """A task of the suite whose observations are camera images."""
 
     def __init__(self, name: str, *, info_state: bool, **options: Any) -> None:
         """Loads the task.
@@ -294,7 +301,7 @@ class PixelSuiteEnv(SuiteEnv):
         Args:
             name: ``domain-task``.
             info_state: See the module.
-            **options: Those of `SuiteEnv`.
+            **options: Options of `SuiteEnv`.
         """
         super().__init__(name, **options)
         self._info_state = info_state
@@ -308,7 +315,7 @@ class PixelSuiteEnv(SuiteEnv):
 
 
 def _flat(parts: Mapping[str, Any]) -> np.ndarray:
-    """[n], float32; some observations are single numbers."""
+    """Flattens observations to [n], float32; some parts are single numbers."""
     return np.concatenate([np.ravel(part) for part in parts.values()]).astype(np.float32)
 
 
@@ -320,9 +327,9 @@ def _camera_number(camera: Any, physics: Any) -> int:
 
 
 def _prepare_rendering(physics: Any, size: tuple[int, int], *, fast: bool) -> None:
-    """Sets what the renderer reads once, when it is opened.
+    """Sets the quality settings, which the renderer reads once when it is opened.
 
-    Where there is no GPU the processor draws, and nearly all of its time goes into these.
+    Without a GPU these settings determine almost all of the rendering time.
     """
     buffer = physics.model.ptr.vis.global_
     if not fast:
@@ -337,13 +344,13 @@ def _prepare_rendering(physics: Any, size: tuple[int, int], *, fast: bool) -> No
 
 @functools.cache
 def _suite() -> Any:
-    """Imports the suite, which opens the renderer's library that MUJOCO_GL names.
+    """Imports the suite, which opens the rendering library that MUJOCO_GL names.
 
     Raises:
-        SpecError: MUJOCO_GL names none, or one that does not work here.
+        SpecError: MUJOCO_GL names no library, or one that does not work on this machine.
     """
-    # Mesa draws with a thread a core, which slows pictures this small, and after a fork
-    # (vectorize: async) waits for threads that are gone. It reads this when dm_control is imported.
+    # Mesa renders with one thread per core, which slows down small images. After a fork (vectorize:
+    # async) it would wait for missing threads. It reads this when dm_control is imported.
     os.environ.setdefault("LP_NUM_THREADS", "0")
     try:
         from dm_control import suite
@@ -351,30 +358,30 @@ def _suite() -> Any:
         suite.ALL_TASKS  # noqa: B018 - loaded at first use (rlssl.system.lazy_imports)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise _cannot_render(error) from error
-    _choose_egl_device()
+    choose_egl_device()
     return suite
 
 
 def _cannot_render(error: Exception) -> SpecError:
-    words = f"{type(error).__name__}: {error}".removesuffix(".")
+    reason = f"{type(error).__name__}: {error}".removesuffix(".")
     wanted = os.environ.get("MUJOCO_GL", "")
     chosen = getattr(sys.modules.get("dm_control._render"), "BACKEND", None) or "none"
     return SpecError(
-        f"dm_control cannot render with MUJOCO_GL={wanted!r} (its renderer: {chosen}): {words}. "
-        "It is read once, when dm_control or ray.rllib is first imported: without a display set "
-        "MUJOCO_GL=egl before Python starts, or import rlssl first. EGL needs Mesa or a GPU's "
-        "driver (on Debian: apt-get install libegl1 libgl1-mesa-dri). For states "
-        "MUJOCO_GL=disabled does too, but for quadruped-escape."
+        f"dm_control cannot render with MUJOCO_GL={wanted!r} (its renderer: {chosen}): {reason}. "
+        "The variable is read once, when dm_control or ray.rllib is first imported: without a "
+        "display, set MUJOCO_GL=egl before Python starts, or import rlssl first. EGL needs Mesa or "
+        "a GPU's driver (on Debian: apt-get install libegl1 libgl1-mesa-dri). MUJOCO_GL=disabled "
+        "works for states, except for quadruped-escape."
     )
 
 
-def _choose_egl_device() -> None:
-    """Has this process render on the first of the GPUs that it was given.
+def choose_egl_device() -> None:
+    """Lets this process render on the first of its visible GPUs.
 
-    The display was opened when dm_control was loaded, on the machine's first GPU: so it is opened
-    again. The variable is set only meanwhile, because
-    processes that start from here inherit it and have GPUs of their own. Where none are visible,
-    as in an actor that asked for none, or they are named by UUID, the display stays as it is.
+    dm_control opened the display on the machine's first GPU when it was imported, so the display is
+    opened again. The environment variable is set only during this call, because child processes
+    inherit it but have other GPUs. If no GPU is visible, or GPUs are named by UUID, the display
+    does not change.
     """
     from dm_control import _render
 

@@ -1,18 +1,18 @@
-"""Environments that fail on purpose, to see what training makes of it: ``faulty/<any id>``.
+"""Environments that fail on purpose, to test how training handles it: ``faulty/<any id>``.
 
-Options, ``env: {id: faulty/CartPole-v1, crash_in_step: 0.001}``; all others are the environment's
-own. Each of the first seven is the chance of one fault in one call, in [0, 1], default 0:
+Options, ``env: {id: faulty/CartPole-v1, crash_in_step: 0.001}``; other options go to the wrapped
+environment. Each kind of fault is an option: its probability in one call, in [0, 1], default 0.
 
 - ``crash_in_reset``, ``crash_in_step``: raises `InjectedFaultError`.
-- ``stall``: sleeps for ``stall_s`` seconds, default 3600, before the step.
-- ``wrong_shape``, ``wrong_dtype``, ``nan_observation``: of what ``reset`` and ``step`` return.
-- ``nan_reward``, ``huge_reward``: the step is worth nan, or 1e30.
-- ``after``: steps that each copy takes without a fault at first; default 0. Three and more let the
-  preflight pass, which takes three steps.
-- ``fault_seed``: of the chances, together with the seed that the copy is reset with; default 0.
+- ``stall``: sleeps for ``stall_s`` seconds, default 3600, before the step, so it times out.
+- ``wrong_shape``, ``wrong_dtype``, ``nan_observation``: spoils the observation of reset or step.
+- ``nan_reward``, ``huge_reward``: the reward is nan, or 1e30.
+- ``after``: first steps of each copy without faults; default 0. With 3 or more the preflight
+  passes, because it takes three steps.
+- ``fault_seed``: seed of the faults, together with the seed of the reset; default 0.
 
-The same options make a wrapper of any gymnasium environment: ``FaultyEnv(env, nan_reward=0.1)``.
-What rlssl does about each fault is said in docs/faults.md.
+The same options are arguments of a wrapper for any gymnasium environment:
+``FaultyEnv(env, nan_reward=0.1)``. docs/faults.md describes how rlssl handles each fault.
 """
 
 import time
@@ -28,7 +28,7 @@ from gymnasium.utils import RecordConstructorArgs
 from rlssl.environments import env_options, make_env
 from rlssl.errors import SpecError, UnknownNameError
 
-#: The faults, each an option that takes its chance.
+#: The faults; each is an option with its probability.
 FAULTS = (
     "crash_in_reset",
     "crash_in_step",
@@ -47,19 +47,19 @@ HUGE_REWARD = 1e30
 
 
 class InjectedFaultError(RuntimeError):
-    """The crash that was asked for."""
+    """An injected crash."""
 
 
 def ids() -> list[str]:
-    """Gives one example: every id works behind the prefix."""
+    """Lists one example; any id may follow the prefix."""
     return [f"{_PREFIX}CartPole-v1"]
 
 
 def make(config: Mapping[str, Any]) -> gym.Env:
-    """Builds the environment named behind the prefix, with faults.
+    """Builds the environment whose id follows the prefix, with faults.
 
     Raises:
-        SpecError: An option is out of range, or what `rlssl.environments.building.make_env` raises.
+        SpecError: An option is out of range. The errors of `make_env` are raised too.
     """
     options = env_options(config)
     faults = {key: options.pop(key) for key in _OPTIONS if key in options}
@@ -73,7 +73,7 @@ def make(config: Mapping[str, Any]) -> gym.Env:
 
 
 class FaultyEnv(gym.Wrapper, RecordConstructorArgs):
-    """Makes faults of the options' kinds at random, the same ones for the same seeds."""
+    """Adds random faults to an environment; equal seeds give equal faults."""
 
     def __init__(
         self,
@@ -83,36 +83,36 @@ class FaultyEnv(gym.Wrapper, RecordConstructorArgs):
         after: int = 0,
         fault_seed: int = 0,
         seed: int | None = None,
-        **chances: float,
+        **probabilities: float,
     ) -> None:
         """Wraps an environment.
 
         Args:
-            env: What works.
-            stall_s: Seconds that a stall lasts; >= 0.
-            after: Steps without faults at first; >= 0.
-            fault_seed: Of the chances; >= 0.
-            seed: What ``fault_seed`` is combined with until a reset brings a seed; >= 0.
-            **chances: Names from `FAULTS` with the chance of each; in [0, 1].
+            env: The environment.
+            stall_s: Seconds that ``stall`` sleeps; >= 0.
+            after: Number of first steps without faults; >= 0.
+            fault_seed: Seed of the faults; >= 0.
+            seed: Combined with ``fault_seed`` until a reset with a seed; >= 0.
+            **probabilities: Name from `FAULTS` -> probability in one call; in [0, 1].
 
         Raises:
-            SpecError: Naming the option.
+            SpecError: An option is unknown or out of range.
         """
         options: dict[str, Any] = {"stall_s": stall_s, "after": after, "fault_seed": fault_seed}
-        options |= {"seed": seed, **chances}
+        options |= {"seed": seed, **probabilities}
         RecordConstructorArgs.__init__(self, **options)
         super().__init__(env)
         for key, value in {"stall_s": stall_s, "after": after, "fault_seed": fault_seed}.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
                 raise SpecError(f"env.{key} must be a number >= 0; got {value!r}.")
-        for key, chance in chances.items():
+        for key, probability in probabilities.items():
             if key not in FAULTS:
                 raise SpecError(f"unknown fault {key!r}; known: {', '.join(FAULTS)}.")
-            if isinstance(chance, bool) or not isinstance(chance, int | float):
-                raise SpecError(f"env.{key} must be a number in [0, 1]; got {chance!r}.")
-            if not 0 <= chance <= 1:
-                raise SpecError(f"env.{key} must be in [0, 1]; got {chance!r}.")
-        self._chances = {key: chances.get(key, 0.0) for key in FAULTS}
+            if isinstance(probability, bool) or not isinstance(probability, int | float):
+                raise SpecError(f"env.{key} must be a number in [0, 1]; got {probability!r}.")
+            if not 0 <= probability <= 1:
+                raise SpecError(f"env.{key} must be in [0, 1]; got {probability!r}.")
+        self._chances = {key: probabilities.get(key, 0.0) for key in FAULTS}
         self._stall_s, self._after, self._fault_seed = stall_s, after, fault_seed
         self._steps = 0
         self._seed_faults(seed)
@@ -120,16 +120,16 @@ class FaultyEnv(gym.Wrapper, RecordConstructorArgs):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Resets, or fails to."""
+        """Resets, or injects a fault."""
         if seed is not None:
             self._seed_faults(seed)
         if self._happens("crash_in_reset"):
             raise InjectedFaultError(f"injected crash in reset after {self._steps} steps")
         observation, info = self.env.reset(seed=seed, options=options)
-        return self._spoiled(observation), info
+        return self._with_faults(observation), info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Steps, or fails to."""
+        """Steps, or injects a fault."""
         self._steps += 1
         if self._happens("stall"):
             time.sleep(self._stall_s)
@@ -140,22 +140,22 @@ class FaultyEnv(gym.Wrapper, RecordConstructorArgs):
             reward = float("nan")
         if self._happens("huge_reward"):
             reward = HUGE_REWARD
-        return self._spoiled(observation), reward, terminated, truncated, info
+        return self._with_faults(observation), reward, terminated, truncated, info
 
     def _seed_faults(self, seed: int | None) -> None:
         own = () if seed is None else (seed,)
         self._random = np.random.default_rng((self._fault_seed, *own))
 
     def _happens(self, fault: str) -> bool:
-        # Drawn for every fault, so that the chance of one moves no other.
+        # Drawn for every fault, so that one probability does not change the other faults.
         drawn = self._random.random() < self._chances[fault]
         return bool(drawn) and self._steps > self._after
 
-    def _spoiled(self, observation: Any) -> Any:
+    def _with_faults(self, observation: Any) -> Any:
         if self._happens("wrong_shape"):
             observation = tree.map_structure(lambda x: np.append(x, x), observation)
         if self._happens("wrong_dtype"):
-            observation = tree.map_structure(_of_another_dtype, observation)
+            observation = tree.map_structure(_with_other_dtype, observation)
         if self._happens("nan_observation"):
             observation = self._with_nan(observation, self.observation_space)
         return observation
@@ -168,10 +168,10 @@ class FaultyEnv(gym.Wrapper, RecordConstructorArgs):
             return tuple(self._with_nan(*pair) for pair in pairs)
         if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
             return np.full_like(observation, np.nan)
-        # There is no nan among integers.
+        # Integers cannot be nan.
         return observation
 
 
-def _of_another_dtype(leaf: Any) -> Any:
+def _with_other_dtype(leaf: Any) -> Any:
     array = np.asarray(leaf)
     return array.astype(np.float64 if array.dtype != np.float64 else np.float32)

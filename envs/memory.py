@@ -1,12 +1,13 @@
-"""A task that only a memory solves, as ``memory/cue``.
+"""A task that needs memory, as ``memory/cue``.
 
-The first observation shows a cue; ``delay`` steps later a signal asks for it, and the action taken
-then, a number in [0, num_cues), is right if it names the cue. A right one is worth 1, everything
-else 0, and the episode ends. Earlier actions do nothing. Without a memory, chance: 1 / num_cues.
+The first observation shows a cue. ``delay`` steps later a signal asks for it: the action of this
+step, a number in [0, num_cues), is correct if it equals the cue. The reward of a correct action is
+1, all other rewards are 0, and the episode ends. Earlier actions have no effect. The mean return
+without memory is 1 / num_cues.
 
-Observations: float32 [num_cues + 1 + num_distractors]: the cue one-hot, in the first step alone;
-the signal, 1 in the last step alone; distractors, drawn from a standard normal distribution in
-every step. ``info["success"]`` of the last step says whether the choice was right.
+Observations: float32 [num_cues + 1 + num_distractors]: the one-hot cue, in the first step only; the
+signal, 1 in the last step only; distractors, from a standard normal distribution in every step.
+``info["success"]`` of the last step says whether the action was correct.
 
 Options, ``env: {id: memory/cue, delay: 20}``:
 
@@ -26,9 +27,9 @@ from gymnasium.spaces import Box, Discrete
 from rlssl.environments import known_env_options, require_whole_numbers
 from rlssl.errors import unknown_name
 
-#: Option -> default, and the least that it may be.
+#: Option -> default, and option -> minimum.
 OPTIONS = {"num_cues": 4, "delay": 10, "num_distractors": 0}
-_LEAST = {"num_cues": 2, "delay": 1, "num_distractors": 0}
+_MINIMUM = {"num_cues": 2, "delay": 1, "num_distractors": 0}
 
 
 def ids() -> list[str]:
@@ -46,15 +47,15 @@ def make(config: Mapping[str, Any]) -> gym.Env:
     if config["id"] not in ids():
         raise unknown_name("environment", config["id"], ids())
     options = known_env_options(config, OPTIONS)
-    require_whole_numbers(options, _LEAST)
+    require_whole_numbers(options, _MINIMUM)
     return CueEnv(**options)
 
 
 class CueEnv(gym.Env):
-    """See the module."""
+    """The task of this module."""
 
     def __init__(self, *, num_cues: int, delay: int, num_distractors: int) -> None:
-        """Creates the task; see the module for the options."""
+        """Builds the task; see the module for the options."""
         self._num_cues, self._delay, self._num_distractors = num_cues, delay, num_distractors
         self._cue = self._time = 0
         low = np.zeros(num_cues + 1 + num_distractors, np.float32)
@@ -72,11 +73,11 @@ class CueEnv(gym.Env):
         return self._observation(), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Waits, or judges the choice where the signal has been shown."""
+        """Takes a step; if the signal is shown, checks the action and ends the episode."""
         if self._time == self._delay:
-            right = int(action) == self._cue
+            is_correct = int(action) == self._cue
             self._time += 1
-            return self._observation(), float(right), True, False, {"success": right}
+            return self._observation(), float(is_correct), True, False, {"success": is_correct}
         self._time += 1
         return self._observation(), 0.0, False, False, {}
 

@@ -5,13 +5,13 @@ Observations: uint8 [C, 10, 10], 0 or 1, with C = 4 to 10 planes by game.
 
 Options, ``env: {id: minatar/Breakout, sticky_action_prob: 0.1}``:
 
-- ``sticky_action_prob``: chance that the last action is repeated instead; [0, 1]; default 0.1, as
-  in MinAtar.
-- ``difficulty_ramping``: the game gets harder as it goes on; default true, as in MinAtar.
-- ``minimal_action_set``: only the actions that do something in the game; default true. False: all
+- ``sticky_action_prob``: probability that the last action is repeated instead; [0, 1]; default
+  0.1, as in MinAtar.
+- ``difficulty_ramping``: whether the game gets harder over time; default true, as in MinAtar.
+- ``minimal_action_set``: only the actions that have an effect in the game; default true. False: all
   six.
-- ``max_episode_steps``: truncation, in agent steps; default 5000. Null: none, as in MinAtar, where
-  an episode of Breakout lasts as long as the ball is not lost.
+- ``max_episode_steps``: agent steps after which an episode is truncated; default 5000. Null: no
+  truncation, as in MinAtar, where an episode of Breakout lasts until the ball is lost.
 """
 
 from collections.abc import Mapping
@@ -67,7 +67,7 @@ def make(config: Mapping[str, Any]) -> gym.Env:
 
 
 class MinAtarEnv(gym.Env):
-    """One game of MinAtar with planes first, and resets that are reproducible."""
+    """One game of MinAtar with channels first and reproducible resets."""
 
     def __init__(
         self,
@@ -77,10 +77,10 @@ class MinAtarEnv(gym.Env):
         difficulty_ramping: bool,
         minimal_action_set: bool,
     ) -> None:
-        """Creates the game.
+        """Builds the game.
 
         Args:
-            game: MinAtar's own name, as ``space_invaders``.
+            game: MinAtar's name, such as ``space_invaders``.
             sticky_action_prob: See the module.
             difficulty_ramping: See the module.
             minimal_action_set: See the module.
@@ -100,15 +100,15 @@ class MinAtarEnv(gym.Env):
         """Starts an episode."""
         super().reset(seed=seed)
         if seed is not None:
-            # RandomState takes 32 bits; gymnasium's seeds may be longer.
+            # RandomState takes 32 bits, but gymnasium's seeds may be longer.
             self._game.seed(int(self.np_random.integers(2**32)))
         self._game.reset()
-        # MinAtar keeps it across episodes, so that a seeded episode would depend on the one before.
+        # MinAtar does not reset this, so a seeded episode would depend on the one before.
         self._game.last_action = 0
         return self._observe(), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Takes a step; a game of MinAtar is never truncated by itself."""
+        """Takes a step; MinAtar itself never truncates a game."""
         reward, terminated = self._game.act(self._actions[int(action)])
         return self._observe(), float(reward), bool(terminated), False, {}
 

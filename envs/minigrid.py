@@ -3,14 +3,14 @@
 Options, ``env: {id: MiniGrid-DoorKey-6x6-v0, observation: grid}``:
 
 - ``observation``: ``grid`` (default), one-hot planes of the agent's partial view, uint8 [20, 7, 7];
-  ``flat``, the same as a vector, uint8 [980]; ``pixels``, the view drawn in RGB, uint8 [3, 56, 56].
-- ``tile_size``: pixels a cell with ``pixels``; >= 1; default 8.
-- everything else goes to ``gymnasium.make``: ``max_steps``, ``agent_view_size``, ``size``, ...
+  ``flat``, the same planes as a vector, uint8 [980]; ``pixels``, the RGB view, uint8 [3, 56, 56].
+- ``tile_size``: pixels per cell with ``pixels``; >= 1; default 8.
+- all other options go to ``gymnasium.make``: ``max_steps``, ``agent_view_size``, ``size``, ...
 
-Every view is egocentric (the agent looks up from the middle of the bottom row) and row 0 is the top
-row. The mission's text is not part of the observation: BabyAI levels whose mission varies (most
-``GoTo...`` and ``Pickup...``) cannot be solved beyond chance without it. ``info["success"]`` comes
-with the last step: terminated with a reward > 0.
+Every view is egocentric: the agent looks up from the middle of the bottom row; row 0 is the top.
+The text of the mission is not observed, so BabyAI levels with varying missions (most ``GoTo...``
+and ``Pickup...``) cannot be solved better than by chance. ``info["success"]`` of the last step says
+whether the episode terminated with a reward > 0.
 """
 
 import functools
@@ -27,7 +27,7 @@ from gymnasium.utils import RecordConstructorArgs
 from rlssl.environments import env_options
 from rlssl.errors import SpecError, did_you_mean
 
-# pygame greets every process on stdout, and the tables that rlssl prints go there.
+# pygame prints a greeting to stdout, where rlssl prints its tables.
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
 import minigrid  # noqa: F401  (registers its ids with gymnasium)
@@ -37,7 +37,7 @@ from minigrid.core.constants import (
     STATE_TO_IDX,
 )
 
-#: Planes of a grid observation, in this order: 11 objects, 6 colours, 3 door states.
+#: Planes of a grid observation, in this order: 11 objects, 6 colors, 3 door states.
 PLANES = (len(OBJECT_TO_IDX), len(COLOR_TO_IDX), len(STATE_TO_IDX))
 
 OBSERVATIONS = ("grid", "flat", "pixels")
@@ -45,7 +45,7 @@ OBSERVATIONS = ("grid", "flat", "pixels")
 
 def minigrid_ids() -> list[str]:
     """Lists the ids of MiniGrid."""
-    # The wheel lacks the images from which the WFC levels are drawn: their reset fails.
+    # The reset of the WFC levels fails, because the wheel lacks their images.
     return [name for name in _ids("MiniGrid-") if not name.startswith("MiniGrid-WFC-")]
 
 
@@ -62,7 +62,7 @@ def make(config: Mapping[str, Any]) -> gym.Env:
     """Builds a MiniGrid environment with one of the observations of this module.
 
     Raises:
-        SpecError: ``observation`` or ``tile_size`` has a value that means nothing.
+        SpecError: ``observation`` or ``tile_size`` has a wrong value.
         gymnasium.error.UnregisteredEnv: There is no such id.
     """
     options = env_options(config)
@@ -78,19 +78,21 @@ def _check(observation: Any = "grid", tile_size: Any = None) -> None:
             f"{did_you_mean(str(observation), OBSERVATIONS) or '.'}"
         )
     if tile_size is not None and observation != "pixels":
-        raise SpecError(f"env.tile_size is for observation: pixels; got {observation!r}.")
+        raise SpecError(
+            f"env.tile_size needs observation: pixels; got observation: {observation!r}."
+        )
     if tile_size is not None and (not isinstance(tile_size, int) or tile_size < 1):
         raise SpecError(f"env.tile_size must be an integer >= 1; got {tile_size!r}.")
 
 
 class PartialView(gym.Wrapper, RecordConstructorArgs):
-    """Replaces MiniGrid's dict by one array, and says at the end whether the task was solved."""
+    """Replaces MiniGrid's dict by one array, and reports whether the task was solved."""
 
     def __init__(self, env: gym.Env, observation: str = "grid", tile_size: int = 8) -> None:
         """Wraps any environment of MiniGrid.
 
         Args:
-            env: With MiniGrid's own observation dict.
+            env: An environment with MiniGrid's observation dict.
             observation: See the module.
             tile_size: See the module.
         """
@@ -119,7 +121,7 @@ class PartialView(gym.Wrapper, RecordConstructorArgs):
         return self._view(observed), info
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Takes a step; ``info["success"]`` comes with the last one of an episode."""
+        """Takes a step; the last step of an episode has ``info["success"]``."""
         observed, reward, terminated, truncated, info = self.env.step(action)
         if terminated or truncated:
             info["success"] = bool(terminated and float(reward) > 0)
@@ -127,10 +129,10 @@ class PartialView(gym.Wrapper, RecordConstructorArgs):
 
 
 def _plane_offsets(size: int) -> np.ndarray:
-    """[size, size, 3], where the value 0 of each number of MiniGrid's image has its bit.
+    """Index of the bit for value 0 of each number in MiniGrid's image: [size, size, 3].
 
-    The image is [column, row, (object, colour, state)], the planes are [20, row, column]; a value
-    v has its bit v planes, of ``size * size`` bits, further on.
+    The image is [column, row, (object, color, state)]; the planes are [20, row, column]. The bit of
+    value v is v planes, of ``size * size`` bits each, after the bit of value 0.
     """
     first_plane = np.cumsum([0, *PLANES[:-1]])
     column, row, part = np.ogrid[:size, :size, :3]
@@ -138,7 +140,7 @@ def _plane_offsets(size: int) -> np.ndarray:
 
 
 def _bits(offsets: np.ndarray, observed: dict[str, Any]) -> np.ndarray:
-    """[20 * size * size], the bits of MiniGrid's OneHotPartialObsWrapper without its loop."""
+    """The bits of MiniGrid's OneHotPartialObsWrapper, without its loop: [20 * size * size]."""
     plane = offsets.shape[0] * offsets.shape[1]
     bits = np.zeros(sum(PLANES) * plane, np.uint8)
     bits[offsets + observed["image"].astype(np.intp) * plane] = 1
@@ -146,6 +148,6 @@ def _bits(offsets: np.ndarray, observed: dict[str, Any]) -> np.ndarray:
 
 
 def _draw(env: Any, tile_size: int, observed: dict[str, Any]) -> np.ndarray:
-    """[3, side, side], the view as MiniGrid draws it; what was observed is drawn from its state."""
+    """The view as MiniGrid draws it from the environment's state: [3, side, side]."""
     frame = env.get_frame(tile_size=tile_size, agent_pov=True)
     return np.ascontiguousarray(frame.transpose(2, 0, 1))

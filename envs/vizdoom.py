@@ -1,19 +1,19 @@
 """ViZDoom (Kempka et al. 2016, arXiv:1605.02097) as ``vizdoom/MyWayHome``.
 
-A maze of nine rooms and corridors with a vest in one of them; finding it is worth 1 and ends the
-episode, everything else is worth 0. Prepared as for ICM's agent (Pathak et al. 2017,
-arXiv:1705.05363): actions are nothing, forward, turn right and turn left; observations are grey
-frames, uint8 [1, 42, 42], to be stacked by 4; an episode is truncated after 2,100 frames. Of the
-end itself there is no picture: the frame before is shown again. ``info["success"]`` comes with the
-last step.
+A maze of nine rooms and corridors with a vest in one of them. Finding the vest has reward 1 and
+ends the episode; all other rewards are 0. The settings are those of ICM's agent (Pathak et al.
+2017, arXiv:1705.05363): the actions are no action, forward, turn right and turn left; observations
+are gray frames, uint8 [1, 42, 42], in stacks of 4; an episode is truncated after 2,100 frames. The
+final state has no picture, so the last observation repeats the frame before. The last step has
+``info["success"]``.
 
 Options, ``env: {id: vizdoom/MyWayHome, start: sparse}``:
 
-- ``start``: ``dense`` (default), at one of the map's 17 points, drawn in every episode, as the
-  scenario has it; ``sparse``, in the western dead end; ``very_sparse``, in the southern one, the
-  farthest from the vest. The direction is always drawn. `START_POINTS` says which is where.
-- ``action_repeat``: frames an action lasts; >= 1; default 4.
-- ``size``: pixels of a side; >= 1; default 42.
+- ``start``: ``dense`` (default), one of the map's 17 points, drawn in every episode, as in the
+  scenario; ``sparse``, the western dead end; ``very_sparse``, the southern dead end, which is the
+  farthest from the vest. The direction is always random. `START_POINTS` has the coordinates.
+- ``action_repeat``: frames per action; >= 1; default 4.
+- ``size``: height and width in pixels; >= 1; default 42.
 """
 
 import math
@@ -30,18 +30,18 @@ from gymnasium.spaces import Box, Discrete
 from rlssl.environments import known_env_options, require_whole_numbers
 from rlssl.errors import SpecError, did_you_mean, unknown_name
 
-#: Map units. The published starts are fixed, too, and named after the map's points 10 and 15. None:
-#: any of the 17 points.
+#: Start -> position in map units; None means any of the 17 points. The fixed starts are those that
+#: were published: points 10 and 15 of the map.
 START_POINTS: Mapping[str, tuple[float, float] | None] = {
     "dense": None,
     "sparse": (240.0, -176.0),
     "very_sparse": (543.986, -672.089),
 }
 
-#: Frames of an episode at most; a second has 35.
+#: Maximum number of frames of an episode; a second has 35.
 MAX_FRAMES = 2_100
 
-#: What an action presses, of the scenario's buttons.
+#: Action -> button of the scenario that it presses.
 ACTIONS = (
     None,
     vizdoom.Button.MOVE_FORWARD,
@@ -60,13 +60,13 @@ _POSITION = (
     vizdoom.GameVariable.ANGLE,
 )
 
-#: Of red, green and blue in a grey pixel (ITU-R BT.601).
+#: Weights of red, green and blue in a gray pixel (ITU-R BT.601).
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
-#: Draws of a start, each with a chance of 1 in 17, after which the map must be another.
+#: Draws of a start without success, each with probability 1/17, after which the map must be wrong.
 _MAX_DRAWS = 2_000
 
-#: Map units by which a player may stand beside a point.
+#: Maximum distance of a player from its start point, in map units.
 _TOLERANCE = 1.0
 
 
@@ -95,10 +95,10 @@ def make(config: Mapping[str, Any]) -> gym.Env:
 
 
 class MyWayHome(gym.Env):
-    """See the module."""
+    """The maze of this module."""
 
     def __init__(self, *, start: str, action_repeat: int, size: int) -> None:
-        """Prepares the maze; the game begins with the first reset. See the module for options."""
+        """Prepares the maze; the first reset starts the game. See the module for options."""
         self.action_repeat = action_repeat
         self.suggested_frame_stack = SUGGESTED_FRAME_STACK
         self.observation_space = Box(0, 255, (1, size, size), np.uint8)
@@ -116,10 +116,10 @@ class MyWayHome(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts an episode: draws starts until one is where it is wanted.
+        """Starts an episode: draws starts until one is at the wanted point.
 
         Raises:
-            RuntimeError: None was, after many draws: the map is not the one known here.
+            RuntimeError: No start was there after many draws, so the map is another one.
         """
         super().reset(seed=seed)
         for _ in range(_MAX_DRAWS):
@@ -137,7 +137,7 @@ class MyWayHome(gym.Env):
         """Presses a button for ``action_repeat`` frames."""
         reward = self._game.make_action(self._presses[int(action)], self.action_repeat)
         self._steps += 1
-        # The game itself knows no limit.
+        # The game itself has no time limit.
         terminated = bool(self._game.is_episode_finished())
         truncated = not terminated and self._steps >= self._max_steps
         info = {"success": terminated} if terminated or truncated else {}
@@ -148,7 +148,7 @@ class MyWayHome(gym.Env):
         self._game.close()
 
     def position(self) -> tuple[float, float, float]:
-        """Where the player is: x and y in map units, direction in degrees, east is 0."""
+        """The player's position, x and y in map units, and direction in degrees (east is 0)."""
         x, y, angle = map(self._game.get_game_variable, _POSITION)
         return x, y, angle
 
@@ -167,17 +167,17 @@ class MyWayHome(gym.Env):
     def _observe(self) -> np.ndarray:
         state = self._game.get_state()
         if state is not None:
-            grey = state.screen_buffer @ _LUMINANCE
-            small = self._rows @ grey @ self._columns
+            gray = state.screen_buffer @ _LUMINANCE
+            small = self._rows @ gray @ self._columns
             self._frame = np.rint(small).astype(np.uint8)[np.newaxis]
         return self._frame
 
 
 def _game() -> vizdoom.DoomGame:
-    """The scenario, not running yet."""
+    """Builds the scenario, which is not running yet."""
     game = vizdoom.DoomGame()
     game.load_config(str(Path(vizdoom.scenarios_path) / "my_way_home.cfg"))
-    # Else the engine leaves its settings in the current folder.
+    # Otherwise the engine writes its settings into the current folder.
     game.set_doom_config_path(os.devnull)
     game.set_window_visible(False)
     game.set_screen_resolution(vizdoom.ScreenResolution.RES_160X120)
@@ -188,10 +188,10 @@ def _game() -> vizdoom.DoomGame:
 
 
 def _resizing(source: int, target: int) -> np.ndarray:
-    """[target, source], by which a column of pixels is multiplied: bilinear, with antialiasing."""
+    """The matrix [target, source] that resizes a column of pixels: bilinear with antialiasing."""
     scale = max(1.0, source / target)
     centers = (np.arange(target)[:, np.newaxis] + 0.5) * source / target
     distance = np.abs(np.arange(source) + 0.5 - centers) / scale
     weights = np.clip(1.0 - distance, 0.0, None)
-    normalised: np.ndarray = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
-    return normalised
+    normalized: np.ndarray = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return normalized

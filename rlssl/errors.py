@@ -165,8 +165,8 @@ def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:
         prefix: Added before each known word: ``training.``.
 
     Example:
-        >>> suggest("sise", ["size", "camera"])
-        "; did you mean 'size'?"
+        >>> suggest("camer", ["size", "camera"])
+        "; did you mean 'camera'?"
         >>> suggest("qqq", ["size", "camera"], prefix="env.")
         '; known: env.camera, env.size.'
     """

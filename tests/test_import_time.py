@@ -1,4 +1,4 @@
-"""`import rlssl` and `rlssl --help` answer at once; public names come when asked for."""
+"""`import rlssl` and `rlssl --help` are fast; public names are imported on first use."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 import rlssl
 
-# Importing any of these takes longer than the whole budget, or is on the way to it.
+# Importing any of these packages takes longer than the whole time limit, or almost as long.
 HEAVY = {"gymnasium", "matplotlib", "numpy", "pydantic", "ray", "torch"}
 
 IMPORT = "import rlssl, rlssl.registry"
@@ -23,7 +23,7 @@ def test_it_takes_less_than_a_second(code: str) -> None:
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
         return time.perf_counter() - begin
 
-    # The best of three: a machine that is busy with something else proves nothing.
+    # The best of three, because the machine may be busy with something else.
     assert min(seconds() for _ in range(3)) < 1.0
 
 
@@ -37,7 +37,7 @@ def test_nothing_heavy_is_imported(code: str) -> None:
     assert HEAVY & {name.split(".")[0] for name in modules} == set()
 
 
-def test_rllib_comes_without_the_tasks_of_dm_control_which_come_when_used() -> None:
+def test_rllib_does_not_import_the_tasks_of_dm_control_until_they_are_used() -> None:
     code = """
 import sys
 import rlssl, rlssl.algorithms.ppo.ppo
@@ -57,7 +57,7 @@ def test_every_public_name_can_be_imported(name: str) -> None:
     assert name in dir(rlssl)
 
 
-def test_an_algorithm_that_is_not_there_says_which_are() -> None:
+def test_an_unknown_algorithm_lists_the_known_ones() -> None:
     with pytest.raises(AttributeError) as caught:
         _ = rlssl.DreamerConfig
     assert str(caught.value) == (

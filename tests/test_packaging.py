@@ -1,4 +1,4 @@
-"""What is installed is what the repository holds, at the versions that were tested."""
+"""Installed packages have the content of the repository and the tested versions."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 
 
 def name_of(requirement: str) -> str:
-    """``ray[rllib]==2.60.*`` -> ``ray``, spelt as package indexes do."""
+    """``ray[rllib]==2.60.*`` -> ``ray``, spelled as package indexes do."""
     found = re.match(r"[\w.-]+", requirement)
     assert found is not None, requirement
     return re.sub(r"[-_.]+", "-", found.group()).lower()
@@ -36,14 +36,14 @@ def test_every_direct_dependency_is_pinned_to_the_tested_version() -> None:
     assert not missing
 
 
-def test_the_extra_all_holds_every_extra_a_user_may_want() -> None:
+def test_the_extra_all_has_every_extra_for_users() -> None:
     (everything,) = EXTRAS["all"]
     named = everything.removeprefix("rlssl[").removesuffix("]").split(",")
     assert set(named) == EXTRAS.keys() - {"all", "dev", "bench"}
 
 
 @pytest.mark.parametrize("tool", ["ruff", "mypy"])
-def test_tools_that_judge_the_code_have_one_version(tool: str) -> None:
+def test_tools_that_check_the_code_have_one_version(tool: str) -> None:
     assert f"{tool}=={pins()[tool]}" in EXTRAS["dev"]
 
 
@@ -62,7 +62,7 @@ def test_the_built_in_environments_are_a_plug_in() -> None:
 @pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.timeout(300)
-def test_a_wheel_holds_every_module_and_every_sweep(tmp_path: Path) -> None:
+def test_a_wheel_has_every_module_and_every_sweep(tmp_path: Path) -> None:
     source, wheels = tmp_path / "source", tmp_path / "wheels"
     shutil.copytree(
         ROOT,

@@ -1,4 +1,4 @@
-"""A policy on its own: acts like the module it came from, saved, loaded, evaluated."""
+"""A policy acts like its module, and can be saved, loaded and evaluated."""
 
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def test_loaded_policy_acts_like_the_saved_one(
     assert loaded.action_space == action_space
 
 
-def test_saved_policy_holds_no_pickle(tmp_path: Path) -> None:
+def test_saved_policy_has_no_pickle(tmp_path: Path) -> None:
     make_policy(*SPACES["vector-discrete"]).save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "policy.json",
@@ -180,7 +180,7 @@ def test_evaluation_ends_when_the_environment_times_out() -> None:
         evaluate_policy(policy, env, seeds=[0], explore=False, step_timeout_s=0.5)
 
 
-def test_slots_deal_in_turn() -> None:
+def test_seeds_are_dealt_to_slots_in_turn() -> None:
     assert slots(range(10)) == [[0, 8], [1, 9], [2], [3], [4], [5], [6], [7]]
     assert slots([5]) == [[5]]
 

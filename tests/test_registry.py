@@ -45,7 +45,7 @@ def _tables() -> Iterator[None]:
 
 @pytest.fixture
 def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WriteModule]:
-    """Writes a module onto the path; it is forgotten after the test."""
+    """Writes a module onto the path; it is removed after the test."""
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
 
@@ -60,7 +60,7 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wr
 
 
 class Countdown(gym.Env):
-    """Observes the steps that are left, 2 to 0, and pays 1 for each."""
+    """Observes the remaining steps, 2 to 0; each step has reward 1."""
 
     observation_space = Box(0, 2, (1,), np.float32)
     action_space = Discrete(2)
@@ -205,7 +205,7 @@ def test_exact_name_wins_over_families_and_longer_families_over_shorter() -> Non
     assert made == ["exact", "long", "short", "instead of gymnasium's"]
 
 
-def test_gymnasium_id_is_made_by_gymnasium_with_its_options_and_nothing_around() -> None:
+def test_gymnasium_id_is_built_by_gymnasium_with_its_options_and_without_wrappers() -> None:
     env: Any = make_env({"id": "CartPole-v1", "sutton_barto_reward": True}, split="eval", seed=3)
     layers = []
     while env is not env.unwrapped:
@@ -309,7 +309,7 @@ def test_vector_environment_resets_in_the_step_after_the_last(
     assert rewards == [1, 1, 0]
 
 
-def test_copies_are_made_with_seeds_of_their_own() -> None:
+def test_copies_are_built_with_their_own_seeds() -> None:
     register_env("test/countdown", Countdown)
     vector: Any = make_vector_env({"id": "test/countdown"}, num_envs=3, seed=10, worker_index=1)
     assert [env.config["seed"] for env in vector.envs] == [10, 11, 12]
@@ -358,7 +358,7 @@ def test_gymnasium_vector_environment_with_other_spaces_is_not_used(
     assert "Other-v0: vectorize is sync, not native: single_observation_space is" in caplog.text
 
 
-def test_make_vec_that_does_not_reset_by_itself_is_refused() -> None:
+def test_make_vec_without_autoreset_is_refused() -> None:
     def disabled(config: dict[str, Any], num_envs: int) -> Any:
         makers = [lambda: Countdown(config)] * num_envs
         return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
@@ -409,13 +409,13 @@ def test_installed_plugins_are_found_by_their_entry_points_once(
     assert asked == ["rlssl.plugins"]
 
 
-def test_plugin_that_fails_is_named_with_its_own_words(write_module: WriteModule) -> None:
-    write_module("broken_plugin", "raise RuntimeError('no licence file')\n")
-    with pytest.raises(PluginError, match=r"'broken_plugin'.*RuntimeError: no licence file"):
+def test_plugin_that_fails_is_named_with_its_error(write_module: WriteModule) -> None:
+    write_module("broken_plugin", "raise RuntimeError('no license file')\n")
+    with pytest.raises(PluginError, match=r"'broken_plugin'.*RuntimeError: no license file"):
         load_plugins(["broken_plugin"])
 
 
-def test_plugin_that_is_not_there_is_told_from_one_that_misses_something(
+def test_missing_plugin_has_another_error_than_a_plugin_that_misses_something(
     write_module: WriteModule,
 ) -> None:
     write_module("needy_plugin", "import no_such_library\n")
@@ -428,7 +428,7 @@ def test_plugin_that_is_not_there_is_told_from_one_that_misses_something(
         load_plugins(["fine_plugin.py"])
 
 
-def test_what_plugins_register_is_not_shipped_and_what_a_script_registers_is(
+def test_only_registrations_of_a_script_are_shipped(
     write_module: WriteModule,
 ) -> None:
     write_module(

@@ -7,7 +7,7 @@ import pytest
 from rlssl.schedules import check_schedule, value_at
 
 
-def test_points_are_interpolated_and_held_beyond_the_ends() -> None:
+def test_points_are_interpolated_and_constant_beyond_the_ends() -> None:
     schedule = [[100, 1.0], [300, 0.5]]
     # Halfway between 100 and 300: 0.75.
     assert [value_at(schedule, t) for t in (0, 100, 200, 300, 999)] == [1.0, 1.0, 0.75, 0.5, 0.5]

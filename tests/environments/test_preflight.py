@@ -16,7 +16,7 @@ from rlssl.plugins import load_plugins
 from rlssl.registry import ENVIRONMENTS, register_env
 
 load_plugins(["rlssl_envs"])
-# Registered by a string: the suites, not what other tests define.
+# Entries that are strings: those of the suites, not those of other tests.
 REGISTERED = [name for name, entry in ENVIRONMENTS.items() if isinstance(entry.make, str)]
 
 
@@ -64,7 +64,7 @@ def test_registered_environment_repeats_itself_with_a_seed(name: str) -> None:
 def test_every_listed_environment_passes_preflight() -> None:
     failures = {}
     for row in list_environments():
-        # Not what is not installed, nor what other tests registered.
+        # Without suites that are not installed, and without environments of other tests.
         if row["note"] or row["id"] in ENVIRONMENTS:
             continue
         try:
@@ -82,7 +82,7 @@ def _tables() -> Iterator[None]:
 
 
 class Fine(gym.Env):
-    """Passes; the classes below break one thing each."""
+    """Passes the preflight; each of the classes below breaks one rule."""
 
     observation_space: Any = Box(-1, 1, (2,), np.float32)
     action_space: Any = Discrete(2)
@@ -116,7 +116,7 @@ class RaisesInStep(Fine):
         return 1 / 0
 
 
-class ResetReturnsObservationAlone(Fine):
+class ResetReturnsOnlyObservation(Fine):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         return self.observe()
 
@@ -201,7 +201,7 @@ class HasNoActionSpace(Fine):
         (RaisesInMake, "failed in make(): OSError: no display"),
         (RaisesInReset, "failed in reset(): KeyError: 'level'"),
         (RaisesInStep, "failed in step(): ZeroDivisionError: division by zero"),
-        (ResetReturnsObservationAlone, "reset() must return (observation, info)"),
+        (ResetReturnsOnlyObservation, "reset() must return (observation, info)"),
         (StepReturnsFour, "step() must return (observation, reward, terminated, truncated, info)"),
         (RewardIsNan, "the reward must be a finite number; got nan"),
         (RewardIsAnArray, "the reward must be a finite number; got array([1.])"),

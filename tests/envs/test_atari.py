@@ -1,4 +1,4 @@
-"""Atari against ale-py's own vector environment, and what lives, clips and caps make of a game."""
+"""Atari against ale-py's own vector environment; lives, clipping and frame limits of a game."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def ids() -> list[str]:
 
 
 def ale(rom: str, num_envs: int, **arguments: Any) -> AtariVectorEnv:
-    """ale-py's own environment, as the literature has it."""
+    """ale-py's own environment, with the settings of the literature."""
     usual = {"stack_num": 1, "use_fire_reset": False, "reward_clipping": False, "num_threads": 1}
     return AtariVectorEnv(rom, num_envs, **{**usual, **arguments})
 
@@ -37,7 +37,7 @@ def random_actions(env: Any, num_steps: int, num_envs: int = 1) -> np.ndarray:
 
 
 def play(env: Any, actions: np.ndarray, seed: int | None = None) -> dict[str, np.ndarray]:
-    """Plays on after every end; what came back at each step, the first reset left out."""
+    """Plays, also past the end of a game; returns the results of each step."""
     rows: dict[str, list] = {key: [] for key in ("frame", "reward", "end", "soft", "clipped")}
     env.reset(seed=seed)
     end = False
@@ -92,7 +92,7 @@ def test_option_reaches_ale_py(options: dict[str, Any], arguments: dict[str, Any
         np.testing.assert_array_equal(ours.step(actions[0])[0], theirs.step(actions)[0][0])
 
 
-def test_colours_come_first() -> None:
+def test_channels_come_first() -> None:
     theirs = ale("breakout", 2, grayscale=False)
     ours = make_vector_env({**BREAKOUT, "grayscale": False}, num_envs=2)
     assert ours.single_observation_space.shape == (3, 84, 84)
@@ -104,7 +104,7 @@ def test_colours_come_first() -> None:
         )
 
 
-def test_single_game_is_the_vector_environments() -> None:
+def test_a_single_game_equals_that_of_the_vector_environment() -> None:
     vector, single = make_vector_env(BREAKOUT, num_envs=1), make_env(BREAKOUT)
     assert single.observation_space == vector.single_observation_space
     assert single.action_space == vector.single_action_space
@@ -129,7 +129,7 @@ def test_seeded_game_does_not_depend_on_the_games_before() -> None:
     np.testing.assert_array_equal(play(env, actions, seed=3)["frame"], first)
 
 
-def test_seeds_are_one_a_game_and_may_be_as_long_as_gymnasiums() -> None:
+def test_each_game_has_a_seed_which_may_have_more_than_31_bits() -> None:
     env = {**INVADERS, "noop_max": 300}  # so that equal numbers of no-ops are unlikely
     vector: Any = make_vector_env(env, num_envs=2)
     # 2 ** 40 modulo 2 ** 31 is 0: ale-py takes 31 bits.
@@ -143,17 +143,17 @@ def test_seeds_are_one_a_game_and_may_be_as_long_as_gymnasiums() -> None:
         vector.reset(seed=-1)
 
 
-def test_lost_life_ends_learning_and_not_the_game() -> None:
+def test_lost_life_ends_the_learning_episode_and_not_the_game() -> None:
     config = make_config(INVADERS, num_envs=1)
     config.vectorize = "native"
     runner = make_runner(VectorEnvRunner, config)
     chunks = runner.sample(num_timesteps=1200, random_actions=True)
     finished = runner.get_metrics()["rlssl_episodes"]
 
-    # The same actions on ale-py's own, which knows nothing of lives and clips nothing.
+    # The same actions on ale-py's own environment, without soft terminations and clipping.
     theirs = ale("space_invaders", 1)
     frame: Any
-    frame, infos = theirs.reset(seed=runner._seed)
+    frame, infos = theirs.reset(seed=runner.env_seed)
     lives, scores, lengths, lost = [int(infos["lives"][0])], [0.0], [0], 0
     for chunk in chunks:
         observations, rewards = chunk.get_observations(), chunk.get_rewards()
@@ -174,14 +174,14 @@ def test_lost_life_ends_learning_and_not_the_game() -> None:
                 lengths.append(0)
                 lives.append(int(infos["lives"][0]))
 
-    # Three lives a game, two of them followed by another; the last game goes on.
+    # Each game has three lives, so two soft terminations; the last game is not finished.
     assert len(scores) >= 3 and 0 <= lost - 2 * (len(scores) - 1) <= 2
     assert finished["return"].peek() == scores[:-1]
     assert finished["length"].peek() == lengths[:-1]
-    assert all(score % 5 == 0 and score > 0 for score in scores[:-1])  # an invader is worth 5 to 30
+    assert all(score % 5 == 0 and score > 0 for score in scores[:-1])  # an invader scores 5 to 30
 
 
-# At first sight of 0 lives Frogger goes on for a while: neither lost life nor game over.
+# Frogger continues for some steps with 0 lives, without a lost life and without a game over.
 @pytest.mark.parametrize(("game", "rom"), [("Breakout", "breakout"), ("Frogger", "frogger")])
 def test_soft_terminations_are_those_that_ale_py_reports(game: str, rom: str) -> None:
     theirs = ale(rom, 2, life_loss_info=True)
@@ -200,7 +200,7 @@ def test_soft_terminations_are_those_that_ale_py_reports(game: str, rom: str) ->
 
 
 def first_lost_life(frame_skip: int) -> int:
-    """Frames from the reset with seed 0 to the step that loses the first life, included."""
+    """Frames from the reset with seed 0 to the step that loses the first life, inclusive."""
     env = make_env({**BREAKOUT, "frame_skip": frame_skip})
     env.reset(seed=0)
     for t in range(1, 1000):
@@ -209,7 +209,7 @@ def first_lost_life(frame_skip: int) -> int:
     raise AssertionError
 
 
-def test_cap_is_a_truncation_even_as_a_life_is_lost() -> None:
+def test_frame_limit_is_a_truncation_even_if_a_life_is_lost() -> None:
     frames = first_lost_life(4)
     vector = make_vector_env({**BREAKOUT, "max_frames": frames}, num_envs=1)
     fire = np.array([1])
@@ -222,7 +222,7 @@ def test_cap_is_a_truncation_even_as_a_life_is_lost() -> None:
     assert (terminated[0], truncated[0]) == (False, True)
     assert infos["lives"][0] == 4 and not infos["soft_terminated"][0]
     assert infos["episode_frame_number"][0] - start == frames
-    # The step after is the reset; had the game won extra lives, none would be lost by it.
+    # The next step is the reset. Even after extra lives it is no lost life.
     vector._lives[:] = 9  # type: ignore[attr-defined]
     *_, terminated, truncated, infos = vector.step(fire)
     assert infos["lives"][0] == 5
@@ -230,11 +230,11 @@ def test_cap_is_a_truncation_even_as_a_life_is_lost() -> None:
 
 
 @pytest.mark.slow
-def test_game_is_cut_off_after_108000_frames_unless_told_otherwise() -> None:
+def test_game_is_truncated_after_108000_frames_by_default() -> None:
     env = make_env(BREAKOUT)
     env.reset(seed=0)
     steps, ended = 0, False
-    while not ended:  # the ball is never served
+    while not ended:  # without FIRE the game waits for the ball
         *_, terminated, truncated, _ = env.step(0)
         steps, ended = steps + 1, terminated or truncated
     assert (steps, terminated, truncated) == (27_000, False, True)
@@ -256,14 +256,14 @@ def test_evaluation_has_whole_games_and_true_rewards_only() -> None:
     ("option", "key"),
     [("life_loss_terminal", "soft_terminated"), ("clip_rewards", "learning_reward")],
 )
-def test_what_is_switched_off_is_not_said(option: str, key: str) -> None:
+def test_infos_without_an_option_lack_its_key(option: str, key: str) -> None:
     env = make_env({**BREAKOUT, option: False})
     env.reset(seed=0)
     left = {"soft_terminated", "learning_reward"} - {key}
     assert env.step(0)[-1].keys() == {"lives", "episode_frame_number"} | left
 
 
-def test_masked_reset_leaves_the_other_games_alone() -> None:
+def test_masked_reset_does_not_change_the_other_games() -> None:
     vector: Any = make_vector_env(BREAKOUT, num_envs=2)
     single = make_env(BREAKOUT)
     vector.reset(seed=0)
@@ -280,7 +280,7 @@ def test_masked_reset_leaves_the_other_games_alone() -> None:
         assert infos["soft_terminated"][1] == info["soft_terminated"]
 
 
-def test_frames_that_were_given_out_stay_as_they_are() -> None:
+def test_returned_frames_do_not_change_later() -> None:
     vector = make_vector_env(BREAKOUT, num_envs=2)
     given = [vector.reset(seed=0)[0]]
     given += [vector.step(actions)[0] for actions in random_actions(vector, 50, 2)]
@@ -292,7 +292,7 @@ def test_frames_that_were_given_out_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("repeat", [1, 4])
-def test_action_is_repeated_for_as_many_frames_as_an_agent_step_counts(repeat: int) -> None:
+def test_action_is_repeated_for_the_frames_of_an_agent_step(repeat: int) -> None:
     env = {**INVADERS, "frame_skip": repeat}
     assert preflight(env).action_repeat == repeat
     single = make_env(env)
@@ -307,8 +307,8 @@ def test_preflight_learns_the_spaces() -> None:
 
 
 @pytest.mark.parametrize("sticky_actions", [0.0, 0.25])
-def test_picture_is_the_screen_of_the_same_game(sticky_actions: float) -> None:
-    # An observation as large as the screen, and in colour, is the screen.
+def test_rendered_picture_is_the_screen_of_the_same_game(sticky_actions: float) -> None:
+    # A color observation of the screen's size is the screen.
     size = {"img_size": [210, 160], "grayscale": False}
     shown = {"render_mode": "rgb_array", "sticky_actions": sticky_actions}
     env = make_env({**BREAKOUT, **size, **shown})
@@ -325,13 +325,13 @@ def test_picture_is_the_screen_of_the_same_game(sticky_actions: float) -> None:
     assert ends >= 1
 
 
-def test_there_is_no_picture_unless_asked_for() -> None:
+def test_there_is_no_picture_without_render_mode() -> None:
     env = make_env(BREAKOUT)
     env.reset(seed=0)
     assert env.render() is None
 
 
-def test_game_that_is_over_waits_for_its_reset() -> None:
+def test_game_that_is_over_needs_a_reset() -> None:
     env = make_env({**BREAKOUT, "max_frames": 4})
     with pytest.raises(gym.error.ResetNeeded, match="call reset"):
         env.step(0)
@@ -344,7 +344,7 @@ def test_game_that_is_over_waits_for_its_reset() -> None:
 
 
 @pytest.mark.parametrize("action", [-1, 4, [0, 0], 0.5])
-def test_unknown_action_is_refused_where_ale_py_would_hang(action: Any) -> None:
+def test_invalid_action_is_refused_because_ale_py_would_hang(action: Any) -> None:
     vector = make_vector_env(BREAKOUT, num_envs=1)
     vector.reset(seed=0)
     with pytest.raises(ValueError, match="actions must be"):
@@ -352,9 +352,10 @@ def test_unknown_action_is_refused_where_ale_py_would_hang(action: Any) -> None:
     vector.step(np.array([3]))
 
 
-def test_metadata_of_other_vector_environments_stays_theirs(
+def test_metadata_of_other_vector_environments_does_not_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Empty, because the environments of ale-py in this file have written into it.
     monkeypatch.setattr(gym.vector.VectorEnv, "metadata", {})
     assert make_vector_env(BREAKOUT, num_envs=1).metadata.keys() == {"autoreset_mode"}
     assert gym.vector.VectorEnv.metadata == {}
@@ -382,7 +383,7 @@ def test_bad_option_is_refused_with_its_value(options: dict[str, Any], message: 
 @pytest.mark.parametrize(
     ("name", "guess"), [("atari/Breakot", "Breakout"), ("atari/ms_pacman", "MsPacman")]
 )
-def test_unknown_game_is_answered_with_the_closest(name: str, guess: str) -> None:
+def test_unknown_game_gets_a_suggestion(name: str, guess: str) -> None:
     for build in (make_env, lambda env: make_vector_env(env, num_envs=1)):
         with pytest.raises(UnknownNameError, match=f"did you mean 'atari/{guess}'"):
             build({"id": name})

@@ -1,4 +1,4 @@
-"""Distractors: what they add, how they are seeded, and that they refuse what they cannot serve."""
+"""Distractors: the noise that they add, its seeds, and the refusal of unsupported spaces."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +37,7 @@ def noise_of(env: Mapping[str, Any], steps: int = 4000, seed: int = 0) -> np.nda
     return play(make_env(env), steps, seed)[:, 4:]
 
 
-def test_state_stays_and_noise_follows_it() -> None:
+def test_noise_is_appended_to_the_unchanged_state() -> None:
     clean, seen = play(make_env(CARTPOLE), 50), play(make_env(noisy()), 50)
     assert seen.shape == (51, 4 + DIMS) and seen.dtype == np.float32
     np.testing.assert_array_equal(seen[:, :4], clean)
@@ -48,7 +48,7 @@ def test_state_stays_and_noise_follows_it() -> None:
 
 def test_iid_noise_is_standard_and_independent_of_the_step_before() -> None:
     noise = noise_of(noisy())
-    # 120,030 numbers: deviations of the mean and of a correlation are about 0.003.
+    # 120,030 numbers: standard deviations of the mean and of a correlation are about 0.003.
     assert abs(noise.mean()) < 0.02 and noise.std() == pytest.approx(1.0, abs=0.02)
     assert abs(lag_correlation(noise)) < 0.02
 
@@ -57,14 +57,14 @@ def lag_correlation(noise: np.ndarray) -> float:
     return float(np.corrcoef(noise[:-1].ravel(), noise[1:].ravel())[0, 1])
 
 
-def test_correlated_noise_is_stationary_and_remembers() -> None:
+def test_correlated_noise_is_stationary_and_correlated() -> None:
     env = gym.make("MountainCar-v0", max_episode_steps=5000)  # one long episode
     options = {"dims": DIMS, "kind": "correlated", "scale": 3.0, "correlation": 0.9}
     rows = play(distractors.wrap(env, options, {}), 4000)[:, 2:]
     # An effective number of 4,000 * 30 * (1 - 0.9) / (1 + 0.9) = 6,316 numbers.
     assert rows.std() == pytest.approx(3.0, rel=0.05)
     assert lag_correlation(rows) == pytest.approx(0.9, abs=0.02)
-    # The first observation has the same deviation: the process starts stationary.
+    # The first observation has the same standard deviation: the process starts stationary.
     first = np.stack([make_reset(options, seed) for seed in range(100)])
     assert first.std() == pytest.approx(3.0, rel=0.05)
 
@@ -75,19 +75,19 @@ def make_reset(options: dict[str, Any], seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["iid", "correlated"])
-def test_noise_depends_on_the_seed_alone(kind: str) -> None:
+def test_noise_depends_on_the_seed_only(kind: str) -> None:
     first, again = noise_of(noisy(kind=kind), 20, 3), noise_of(noisy(kind=kind), 20, 3)
     other = noise_of(noisy(kind=kind), 20, 4)
     np.testing.assert_array_equal(first, again)
     assert not np.isclose(first, other).any(axis=0).all()
-    # A later reset with the same seed starts the same noise, whatever was drawn before.
+    # A later reset with the same seed starts the same noise again.
     env = make_env(noisy(kind=kind))
     play(env, 30, seed=9)
     np.testing.assert_array_equal(play(env, 20, seed=3)[:, 4:], first)
 
 
 class _Still(gym.Env):
-    """A state that stays; episodes end when they are told to."""
+    """The state is constant; episodes end at given steps."""
 
     observation_space = gym.spaces.Box(-1, 1, (4,), np.float32)
     action_space = gym.spaces.Discrete(2)
@@ -158,7 +158,7 @@ def test_info_state_is_the_observation_without_noise() -> None:
     np.testing.assert_array_equal(infos["state"], seen[:, :4])
 
 
-def test_null_asks_for_none() -> None:
+def test_null_adds_no_noise() -> None:
     assert make_env({**CARTPOLE, "distractors": None}).observation_space.shape == (4,)
 
 
@@ -171,7 +171,7 @@ register_env("test_distractors/pixels", lambda config: _Pixels())
 
 
 @pytest.mark.parametrize("name", ["test_distractors/pixels", "FrozenLake-v1"])
-def test_what_is_no_vector_is_refused_by_the_preflight(name: str) -> None:
+def test_other_observations_than_vectors_are_refused_by_the_preflight(name: str) -> None:
     with pytest.raises(SpecError, match="needs observations that are vectors of floats; got"):
         preflight({"id": name, "distractors": {"dims": 3}})
 

@@ -19,8 +19,8 @@ from rlssl.plugins import load_plugins
 load_plugins(["rlssl_envs"])
 
 TASKS = [f"{domain}-{task}" for domain, task in suite.ALL_TASKS]
-# Between them: scalar observations, bounds other than -1 and 1, no bounds, a camera of their own,
-# and a reset that draws.
+# They include scalar observations, bounds other than -1 and 1, no bounds, another default camera,
+# and a reset that renders.
 HANDFUL = ["ball_in_cup-catch", "walker-walk", "quadruped-escape", "lqr-lqr_2_1"]
 
 
@@ -39,7 +39,7 @@ def build() -> Iterator[Any]:
 
 
 def episode(env: gym.Env, steps: int, seed: int | None) -> list[Any]:
-    """Everything that an episode of fixed actions shows."""
+    """All observations and pictures of an episode with fixed actions."""
     rng = np.random.default_rng(7)
     seen: list[Any] = [env.reset(seed=seed)[0]]
     for _ in range(steps):
@@ -87,13 +87,13 @@ def test_state_is_the_flat_observation_of_dm_control(build: Any, task: str) -> N
     np.testing.assert_array_equal(observation, expected.astype(np.float32))
     bounds = reference.action_spec()
     low, high = bounds.minimum, bounds.maximum
-    if domain == "lqr":  # MuJoCo says 1e10 where there is no bound
+    if domain == "lqr":  # MuJoCo uses 1e10 for no bound
         low, high = -np.ones_like(low), np.ones_like(high)
     for share in (0.0, 0.25, 1.0):  # of the way from the lower to the upper bound
         action = np.full(bounds.shape, 2 * share - 1, np.float32)
         frame = reference.step(low + share * (high - low))
         observation, reward, *_ = env.step(action)
-        # The same numbers but for the rounding of the scaled action, 1e-16, which physics magnifies
+        # The same numbers except for the rounding of the scaled action, 1e-16, which physics magnifies
         np.testing.assert_allclose(observation, frame.observation["observations"], 1e-5, 1e-6)
         assert reward == pytest.approx(frame.reward, rel=1e-5, abs=1e-9)
 
@@ -127,15 +127,15 @@ def test_episode_is_truncated_at_1000_frames_and_never_terminated(
         assert ends == [(False, False)] * (steps - 1) + [(False, True)]
         with pytest.raises(gym.error.ResetNeeded):
             env.step(env.action_space.sample())
-        # An episode broken off does not shorten the next.
+        # An unfinished episode does not shorten the next one.
         env.reset()
         env.step(env.action_space.sample())
         env.reset()
 
 
 def test_rewards_stop_at_the_end_of_an_episode(build: Any) -> None:
-    # cartpole-balance pays at most 1 a frame and close to 1 in its first: 3 x 400 frames would be
-    # more than 1000, the last step has 200.
+    # cartpole-balance has a reward of at most 1 per frame, and close to 1 in the first frames. Of
+    # the 1000 frames, the third step of 400 has only 200.
     env = build("dmc/cartpole-balance", action_repeat=400)
     env.reset(seed=0)
     rewards = [env.step(np.zeros(1, np.float32))[1] for _ in range(3)]
@@ -146,7 +146,7 @@ def test_rewards_stop_at_the_end_of_an_episode(build: Any) -> None:
 def test_solved_lqr_ends_as_truncated_with_the_discount_of_the_suite(build: Any) -> None:
     env = build("dmc/lqr-lqr_2_1", action_repeat=4)
     env.reset(seed=0)
-    physics = env.unwrapped._env.physics
+    physics = env.unwrapped.physics
     assert env.step(np.zeros(1, np.float32))[4]["discount"] == 1.0
     physics.data.qpos[:] = physics.data.qvel[:] = 0
     physics.forward()
@@ -155,13 +155,13 @@ def test_solved_lqr_ends_as_truncated_with_the_discount_of_the_suite(build: Any)
 
 
 @pytest.mark.parametrize("name", ["dmc/reacher-easy", "dmc-pixels/reacher-easy"])
-def test_seeded_episode_depends_on_its_seed_alone(build: Any, name: str) -> None:
+def test_seeded_episode_depends_on_its_seed_only(build: Any, name: str) -> None:
     env, other = build(name), build(name)
     first = episode(env, 3, seed=5)
     unseeded = episode(env, 3, seed=None)
     assert not equal(first, unseeded)
     assert equal(first, episode(env, 3, seed=5))
-    # What follows without a seed continues the same stream.
+    # Episodes without a seed continue the random stream.
     assert equal(unseeded, episode(env, 3, seed=None))
     assert equal(first, episode(other, 3, seed=5))
     assert not equal(first, episode(other, 3, seed=6))
@@ -176,7 +176,7 @@ def test_fresh_environments_differ_and_long_seeds_are_taken(build: Any) -> None:
 
 
 def test_lqr_copies_are_the_same_system(build: Any) -> None:
-    # Its springs are drawn when it is loaded.
+    # The springs are drawn when the task is loaded.
     first, second = build("dmc/lqr-lqr_6_2"), build("dmc/lqr-lqr_6_2")
     assert equal(episode(first, 2, seed=0), episode(second, 2, seed=0))
 
@@ -199,7 +199,7 @@ def test_frames_are_bytes_with_channels_first(
     assert observation in env.observation_space and observation.flags.c_contiguous
     assert info == {}
     np.testing.assert_array_equal(observation, env.render().transpose(2, 0, 1))
-    # Neither is a view of the renderer's buffer.
+    # Neither of them is a view of the renderer's buffer.
     picture = env.render()
     kept = observation.copy(), picture.copy()
     env.step(np.ones(1, np.float32))
@@ -208,7 +208,7 @@ def test_frames_are_bytes_with_channels_first(
 
 
 @pytest.mark.parametrize("size", [84, [700, 60]])  # dm_control's own buffer is 480 high
-def test_full_quality_is_what_dm_control_draws(build: Any, size: Any) -> None:
+def test_full_quality_equals_dm_controls_rendering(build: Any, size: Any) -> None:
     env = build("dmc-pixels/quadruped-walk", render_quality="full", size=size)
     height, width = (size, size) if isinstance(size, int) else size
     observation, _ = env.reset(seed=2)
@@ -216,14 +216,14 @@ def test_full_quality_is_what_dm_control_draws(build: Any, size: Any) -> None:
     reference.physics.model.ptr.vis.global_.offheight = 700
     reference.task.random.seed(2)
     reference.reset()
-    drawn = reference.physics.render(height, width, camera_id=2)  # DrQ's camera for it
+    drawn = reference.physics.render(height, width, camera_id=2)  # DrQ's camera for this task
     np.testing.assert_array_equal(observation, drawn.transpose(2, 0, 1))
     reference.physics.free()
 
 
-def test_fast_renderer_is_opened_small_and_plain(build: Any) -> None:
+def test_fast_renderer_has_the_image_size_and_the_lowest_quality(build: Any) -> None:
     env = build("dmc-pixels/cartpole-swingup", size=[48, 64])
-    opened = env.unwrapped._env.physics.contexts.mujoco.ptr  # what MuJoCo took over at the opening
+    opened = env.unwrapped.physics.contexts.mujoco.ptr  # the settings that MuJoCo has read
     assert (opened.offHeight, opened.offWidth) == (48, 64)
     assert (opened.offSamples, opened.shadowSize) == (0, 0)
 
@@ -236,7 +236,7 @@ def test_fast_frames_stay_close_to_full_ones(build: Any) -> None:
     assert 0 < max(apart) < 2  # of 255; measured: 1.3 to 1.4
 
 
-def test_camera_is_the_one_asked_for(build: Any) -> None:
+def test_camera_is_the_requested_one(build: Any) -> None:
     views = [
         build("dmc-pixels/walker-walk", **option).reset(seed=0)[0]
         for option in ({}, {"camera": 0}, {"camera": 1}, {"camera": -1})
@@ -246,7 +246,7 @@ def test_camera_is_the_one_asked_for(build: Any) -> None:
     assert not np.array_equal(views[0], views[3])
 
 
-def test_info_has_the_state_behind_the_pixels_when_asked(build: Any) -> None:
+def test_info_has_the_state_if_requested(build: Any) -> None:
     pixels = build("dmc-pixels/cartpole-swingup", info_state=True)
     plain = build("dmc-pixels/cartpole-swingup")
     states = build("dmc/cartpole-swingup")
@@ -270,7 +270,7 @@ def test_renderers_in_one_process_do_not_mix(build: Any) -> None:
 def test_closing_frees_the_renderer_and_may_be_repeated(build: Any) -> None:
     env = build("dmc-pixels/cartpole-swingup")
     env.reset(seed=0)
-    physics = env.unwrapped._env.physics
+    physics = env.unwrapped.physics
     assert physics._contexts is not None
     env.close()
     assert physics._contexts is None
@@ -280,7 +280,7 @@ def test_closing_frees_the_renderer_and_may_be_repeated(build: Any) -> None:
 def test_state_environment_opens_no_renderer_until_it_renders(build: Any) -> None:
     env = build("dmc/cartpole-swingup", size=[32, 40])
     env.reset(seed=0)
-    assert env.unwrapped._env.physics._contexts is None
+    assert env.unwrapped.physics._contexts is None
     assert env.render().shape == (32, 40, 3)
 
 
@@ -331,7 +331,7 @@ def test_bad_option_is_refused_with_its_value(options: dict[str, Any], message: 
         make_env({"id": "dmc-pixels/cartpole-swingup", **options})
 
 
-def test_state_environment_knows_no_info_state() -> None:
+def test_state_environment_has_no_option_info_state() -> None:
     with pytest.raises(SpecError, match=r"unknown option env.info_state of dmc/cheetah-run"):
         make_env({"id": "dmc/cheetah-run", "info_state": True})
 
@@ -344,13 +344,13 @@ def test_state_environment_knows_no_info_state() -> None:
         ("dmc/ball-in-cup-catch", "dmc/ball_in_cup-catch"),
     ],
 )
-def test_unknown_task_is_answered_with_the_closest(name: str, closest: str) -> None:
+def test_unknown_task_gets_a_suggestion(name: str, closest: str) -> None:
     with pytest.raises(UnknownNameError, match=f"did you mean '{closest}'"):
         make_env({"id": name})
 
 
 def run_alone(code: str, **variables: str) -> str:
-    """Runs a program of its own, because a process chooses its renderer once; returns stdout."""
+    """Runs a new process, because a process chooses its renderer once; returns its stdout."""
     ours = ("MUJOCO_EGL_DEVICE_ID", "LP_NUM_THREADS")
     environment = {k: v for k, v in os.environ.items() if k not in ours}
     done = subprocess.run(
@@ -369,7 +369,7 @@ def run_alone(code: str, **variables: str) -> str:
     ("variable", "cause"),
     [
         ({"MUJOCO_GL": "disabled"}, "No OpenGL rendering backend"),
-        # EGL's library without a driver behind it
+        # EGL's library without a driver
         ({"MUJOCO_GL": "egl", "__EGL_VENDOR_LIBRARY_FILENAMES": "/none"}, "Cannot initialize"),
     ],
 )
@@ -387,16 +387,16 @@ def test_impossible_rendering_is_a_spec_error_with_the_fix(
     assert cause in message and "apt-get install libegl1 libgl1-mesa-dri" in message
 
 
-def test_process_renders_on_its_first_gpu_and_keeps_that_to_itself() -> None:
-    # RLlib alone imports dm_control first. Device 0 of EGL is Mesa's where there is no GPU.
+def test_process_renders_on_its_first_gpu_and_child_processes_do_not_inherit_it() -> None:
+    # Here RLlib imports dm_control first. Without a GPU, device 0 of EGL is Mesa's.
     lines = run_alone(
         "import os, ray.rllib.env\n"
         "from dm_control._render.pyopengl import egl_renderer\n"
         "asked, create = [], egl_renderer.create_initialized_headless_egl_display\n"
-        "def spy():\n"
+        "def record():\n"
         "    asked.append(os.environ['MUJOCO_EGL_DEVICE_ID'])\n"
         "    return create()\n"
-        "egl_renderer.create_initialized_headless_egl_display = spy\n"
+        "egl_renderer.create_initialized_headless_egl_display = record\n"
         "from rlssl.environments import make_env\n"
         "make_env({'id': 'dmc-pixels/cartpole-swingup'}).reset()\n"
         "print(asked, 'MUJOCO_EGL_DEVICE_ID' in os.environ)",
@@ -409,8 +409,8 @@ def test_process_renders_on_its_first_gpu_and_keeps_that_to_itself() -> None:
 @pytest.mark.parametrize(
     "before",
     [
-        "make_env(env).reset()",  # this process has a renderer already
-        "import ray.rllib.env",  # which imports dm_control before we can say how Mesa is to draw
+        "make_env(env).reset()",  # this process already has a renderer
+        "import ray.rllib.env",  # imports dm_control before rlssl can configure Mesa
     ],
 )
 def test_forked_environments_render(before: str) -> None:
@@ -428,7 +428,7 @@ def test_forked_environments_render(before: str) -> None:
 
 
 @pytest.mark.parametrize("visible", ["", "99", "GPU-0123"])
-def test_process_without_a_gpu_that_egl_sees_renders_all_the_same(
+def test_process_without_a_gpu_that_egl_sees_still_renders(
     visible: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dm_control._render.pyopengl import egl_renderer
@@ -436,7 +436,7 @@ def test_process_without_a_gpu_that_egl_sees_renders_all_the_same(
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     before = egl_renderer.EGL_DISPLAY
-    dmc._choose_egl_device()
+    dmc.choose_egl_device()
     assert egl_renderer.EGL_DISPLAY is before
 
 

@@ -1,4 +1,4 @@
-"""Faults on demand: what each option does, and that seeds repeat it."""
+"""Injected faults: the effect of each option, and equal faults for equal seeds."""
 
 import time
 from typing import Any
@@ -35,7 +35,7 @@ def happened(env: gym.Env, fault: str) -> bool:
 
 
 @pytest.mark.parametrize("fault", sorted(set(FAULTS) - {"crash_in_reset"}))
-def test_each_fault_happens_where_it_is_asked_for_and_not_before(fault: str) -> None:
+def test_each_fault_happens_in_its_call_and_not_before(fault: str) -> None:
     env = faulty(**{fault: 1.0}, after=2, stall_s=0.06)
     env.reset(seed=0)
     assert [happened(env, fault) for _ in range(4)] == [False, False, True, True]
@@ -58,14 +58,14 @@ def crashes(env: gym.Env, seed: int, steps: int = 200) -> list[int]:
     return [step for step in range(steps) if happened(env, "crash_in_step")]
 
 
-def test_chances_are_met_and_repeat_with_their_seeds() -> None:
+def test_faults_have_their_probability_and_repeat_with_their_seeds() -> None:
     first = crashes(faulty(crash_in_step=0.2), seed=3)
-    # 40 expected; the deviation is 5.7.
+    # 40 expected; the standard deviation is 5.7.
     assert 20 < len(first) < 60
     assert crashes(faulty(crash_in_step=0.2), seed=3) == first
     assert crashes(faulty(crash_in_step=0.2), seed=4) != first
     assert crashes(faulty(crash_in_step=0.2, fault_seed=1), seed=3) != first
-    # The chance of one fault does not move another.
+    # The probability of one fault does not change another fault.
     assert crashes(faulty(crash_in_step=0.2, nan_reward=0.5), seed=3) == first
 
 
@@ -89,7 +89,7 @@ def test_bad_options_name_the_key_and_the_value(options: dict[str, Any], words: 
 
 
 @pytest.mark.parametrize("name", ["faulty/", "faulty/faulty/CartPole-v1", "faulty/CartPoll-v1"])
-def test_the_id_behind_the_prefix_must_be_an_environments(name: str) -> None:
+def test_the_prefix_needs_the_id_of_an_environment(name: str) -> None:
     with pytest.raises(SpecError, match="CartPole-v1"):
         make_env({"id": name})
 
@@ -104,7 +104,7 @@ def test_the_id_behind_the_prefix_must_be_an_environments(name: str) -> None:
         ("nan_reward", "the reward must be a finite number; got nan"),
     ],
 )
-def test_the_preflight_tells_what_fails_at_once(fault: str, words: str) -> None:
+def test_the_preflight_shows_the_fault(fault: str, words: str) -> None:
     env = {"id": "faulty/CartPole-v1", fault: 1.0}
     with pytest.raises(PreflightError, match=words):
         preflight(env)

@@ -1,4 +1,4 @@
-"""memory/cue: what it shows, what it asks for, and what it is worth."""
+"""memory/cue: its observations, its question and its rewards."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def test_is_a_gymnasium_environment() -> None:
     check_env(make(num_distractors=2), skip_render_check=True)
 
 
-def test_cue_is_shown_once_and_asked_for_after_the_delay() -> None:
+def test_cue_is_shown_once_and_the_signal_comes_after_the_delay() -> None:
     env = make(num_cues=3, delay=2)
     observation, _ = env.reset(seed=0)
     shown = [observation]
@@ -49,12 +49,12 @@ def test_cues_are_equally_likely_and_seeded() -> None:
     env = make()
     env.reset(seed=3)
     cues = [int(env.reset()[0].argmax()) for _ in range(2000)]
-    # Binomial: 500 +- 19; four deviations.
+    # Binomial: 500 +- 19; four standard deviations.
     assert all(abs(count - 500) < 78 for count in np.bincount(cues, minlength=4))
     np.testing.assert_array_equal(env.reset(seed=7)[0], make().reset(seed=7)[0])
 
 
-def test_distractors_are_drawn_anew_in_every_step() -> None:
+def test_every_step_has_new_distractors() -> None:
     env = make(num_distractors=1000, delay=1)
     first, _ = env.reset(seed=0)
     second, *_ = env.step(0)

@@ -57,7 +57,7 @@ def test_seeded_episode_does_not_depend_on_the_one_before() -> None:
     env = make_env({"id": "minatar/Breakout", "sticky_action_prob": 1.0})
     first, _ = env.reset(seed=5)
     quiet = [env.step(2)[0] for _ in range(3)]
-    # With certainty sticky, and no action yet, "right" never gets through: the paddle stays.
+    # With sticky probability 1 and no action before, "right" is never executed: the paddle stays.
     assert all(observation[0, 9, 4] for observation in quiet)
     unwrapped: Any = env.unwrapped
     unwrapped._game.last_action = 3
@@ -74,11 +74,11 @@ def test_seed_of_more_than_32_bits_is_taken() -> None:
 
 @pytest.mark.parametrize(("option", "limit"), [({}, 5000), ({"max_episode_steps": 7}, 7)])
 def test_episode_is_truncated_at_the_limit(option: dict[str, Any], limit: int) -> None:
-    env = make_env({"id": "minatar/Freeway", **option})  # ends by itself after 2500 frames
+    env = make_env({"id": "minatar/Freeway", **option})  # terminates after 2500 frames
     assert env.get_wrapper_attr("_max_episode_steps") == limit
 
 
-def test_episode_has_no_limit_when_told_so() -> None:
+def test_episode_without_a_limit_is_not_wrapped() -> None:
     env = make_env({"id": "minatar/Freeway", "max_episode_steps": None})
     assert not env.has_wrapper_attr("_max_episode_steps")
 
@@ -96,6 +96,6 @@ def test_bad_option_is_refused_with_its_value(options: dict[str, Any], message: 
         make_env({"id": "minatar/Breakout", **options})
 
 
-def test_unknown_game_is_answered_with_the_closest() -> None:
+def test_unknown_game_gets_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'minatar/Breakout'"):
         make_env({"id": "minatar/Breakot"})

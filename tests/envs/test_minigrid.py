@@ -13,13 +13,13 @@ load_plugins(["rlssl_envs"])
 LEFT, RIGHT, FORWARD = 0, 1, 2
 
 
-def test_grid_observation_shows_the_goal_where_it_is_seen_from_the_agent() -> None:
+def test_grid_observation_shows_the_goal_relative_to_the_agent() -> None:
     observation, _ = make_env({"id": "MiniGrid-Empty-5x5-v0"}).reset(seed=0)
     # The agent, at (1, 1) and facing right, stands in column 3 of the bottom row, 6. The goal, at
     # (3, 3), is 2 cells ahead (row 6 - 2 = 4) and 2 cells to its right (column 3 + 2 = 5).
-    # Planes: 8 = goal; 11 + 1 = 12, green; 17 + 0 = 17, state "open", which means nothing here.
+    # Planes: 8 = goal; 11 + 1 = 12, green; 17 + 0 = 17, state "open", which has no meaning here.
     assert np.flatnonzero(observation[:, 4, 5]).tolist() == [8, 12, 17]
-    # Behind its back there is nothing to see in this view; on its left, at (1, 0), a grey wall:
+    # The view shows nothing behind the agent; on its left, at (1, 0), is a gray wall:
     # planes 2 and 11 + 5 = 16.
     assert np.flatnonzero(observation[:, 6, 2]).tolist() == [2, 16, 17]
 
@@ -34,13 +34,13 @@ def test_planes_are_those_of_minigrids_own_one_hot_wrapper() -> None:
     for action in np.random.default_rng(0).integers(7, size=60):
         pairs.append((ours.step(action)[0], theirs.step(action)[0]["image"]))
     for own, reference in pairs:
-        # Theirs is [column, row, plane].
+        # MiniGrid's planes are [column, row, plane].
         np.testing.assert_array_equal(own, reference.transpose(2, 1, 0))
-    # Each of the 49 cells has one object, one colour and one state: 3 * 49 = 147.
+    # Each of the 49 cells has one object, one color and one state: 3 * 49 = 147.
     assert pairs[-1][0].sum() == 147
 
 
-def test_flat_observation_is_the_grid_in_a_row() -> None:
+def test_flat_observation_is_the_flattened_grid() -> None:
     grid, _ = make_env({"id": "MiniGrid-DoorKey-6x6-v0"}).reset(seed=1)
     env = make_env({"id": "MiniGrid-DoorKey-6x6-v0", "observation": "flat"})
     flat, _ = env.reset(seed=1)
@@ -57,7 +57,7 @@ def test_pixels_have_channels_first_and_tile_size_pixels_a_cell(
     assert observation.shape == env.observation_space.shape == (3, side, side)
     tile = side // 7
     # The middle of the goal's cell, row 4 and column 5: pure green, lightened by MiniGrid's
-    # highlight of what is seen, c + 0.3 * (255 - c): 0 -> 76, 255 -> 255.
+    # highlight of visible cells, c + 0.3 * (255 - c): 0 -> 76, 255 -> 255.
     row, column = 4 * tile + tile // 2, 5 * tile + tile // 2
     assert observation[:, row, column].tolist() == [76, 255, 76]
 
@@ -75,7 +75,7 @@ def test_solved_episode_ends_with_success_and_minigrids_reward() -> None:
     assert (terminated, truncated, info) == (True, False, {"success": True})
 
 
-def test_episode_that_runs_out_of_time_is_no_success() -> None:
+def test_truncated_episode_is_no_success() -> None:
     env = make_env({"id": "MiniGrid-Empty-5x5-v0", "max_steps": 2})
     env.reset(seed=0)
     assert env.step(LEFT)[4] == {}
@@ -112,7 +112,7 @@ def test_success_is_one_array_in_a_vector_environment() -> None:
     ("options", "message"),
     [
         ({"observation": "gird"}, r"env.observation must be one of .*'gird'; did you mean 'grid'"),
-        ({"tile_size": 4}, "env.tile_size is for observation: pixels"),
+        ({"tile_size": 4}, "env.tile_size needs observation: pixels"),
         ({"observation": "pixels", "tile_size": 0}, "env.tile_size must be an integer >= 1; got 0"),
     ],
 )
@@ -121,7 +121,7 @@ def test_bad_option_is_refused_with_its_value(options: dict[str, Any], message: 
         make_env({"id": "MiniGrid-Empty-5x5-v0", **options})
 
 
-def test_misspelt_level_is_answered_with_the_closest() -> None:
+def test_misspelled_level_gets_a_suggestion() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'MiniGrid-DoorKey-6x6-v0'"):
         make_env({"id": "MiniGrid-DorKey-6x6-v0"})
     with pytest.raises(UnknownNameError, match="did you mean 'BabyAI-GoToLocal-v0'"):

@@ -1,4 +1,4 @@
-"""vizdoom/MyWayHome: where it starts, what it shows, what it is worth, and how it ends."""
+"""vizdoom/MyWayHome: starts, observations, rewards and ends of episodes."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ WAY_HOME += [(1040, -62), (1040, -170), (1040, -352)]
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Builds mazes, whose processes end with the test."""
-    # The engine leaves an empty folder where it is started.
+    # The engine leaves an empty folder in the current folder.
     monkeypatch.chdir(tmp_path)
     made: list[gym.Env] = []
 
@@ -62,7 +62,7 @@ def test_is_a_gymnasium_environment_prepared_as_for_icms_agent(make: Make) -> No
     "start, point",
     [("sparse", (240.0, -176.0)), ("very_sparse", (543.986, -672.089))],
 )
-def test_every_episode_starts_at_the_wanted_point_in_a_drawn_direction(
+def test_every_episode_starts_at_the_wanted_point_in_a_random_direction(
     make: Make, start: str, point: tuple[float, float]
 ) -> None:
     env = make(start=start)
@@ -78,7 +78,7 @@ def test_dense_starts_are_all_over_the_map(make: Make) -> None:
     assert len(points) == 17
 
 
-def test_episodes_follow_from_the_seed_alone(make: Make) -> None:
+def test_episodes_depend_on_the_seed_only(make: Make) -> None:
     def played(env: Any) -> list[np.ndarray]:
         frames = [env.reset(seed=3)[0]]
         frames += [env.step(action)[0] for action in (FORWARD, LEFT, FORWARD, FORWARD)]
@@ -91,7 +91,7 @@ def test_episodes_follow_from_the_seed_alone(make: Make) -> None:
     assert (env.reset(seed=4)[0] != first[0]).any()
 
 
-def test_finding_the_vest_ends_the_episode_and_is_worth_one(make: Make) -> None:
+def test_finding_the_vest_ends_the_episode_with_reward_1(make: Make) -> None:
     env = make(start="sparse")
     env.reset(seed=0)
     rewards, steps = 0.0, 0
@@ -128,7 +128,7 @@ def test_time_is_up_after_2100_frames_which_is_no_end_of_the_task(
             assert (reward, terminated, truncated, info) == (0.0, False, False, {})
         observation, reward, terminated, truncated, info = env.step(NOTHING)
         assert (reward, terminated, truncated, info) == (0.0, False, True, {"success": False})
-        # There is a last picture, for the value that a truncated episode ends with.
+        # A truncated episode has a last picture, which its value needs.
         assert observation.max() > 0
 
 
@@ -149,14 +149,14 @@ def test_actions_move_and_turn_the_player(make: Make) -> None:
     assert moved[0] * math.cos(heading) + moved[1] * math.sin(heading) > 0.99 * math.hypot(*moved)
 
 
-def test_frames_are_grey_and_resized_with_antialiasing(make: Make) -> None:
+def test_frames_are_gray_and_resized_with_antialiasing(make: Make) -> None:
     env = make(size=30)
     observed, _ = env.reset(seed=0)
     screen = env._game.get_state().screen_buffer
     assert screen.shape == (120, 160, 3)
-    grey = 0.299 * screen[..., 0] + 0.587 * screen[..., 1] + 0.114 * screen[..., 2]
+    gray = 0.299 * screen[..., 0] + 0.587 * screen[..., 1] + 0.114 * screen[..., 2]
     expected = torch.nn.functional.interpolate(
-        torch.tensor(grey)[None, None], (30, 30), mode="bilinear", antialias=True
+        torch.tensor(gray)[None, None], (30, 30), mode="bilinear", antialias=True
     )
     # Rounded, of 255.
     assert np.abs(observed[0].astype(float) - expected[0, 0].numpy()).max() <= 0.51
@@ -171,7 +171,7 @@ def test_frame_is_not_written_to_by_the_next_step(make: Make) -> None:
     np.testing.assert_array_equal(first, kept)
 
 
-def test_map_without_the_wanted_point_is_an_error(
+def test_map_without_the_start_point_is_an_error(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = resolve("rlssl_envs.vizdoom:make").__globals__

@@ -1,4 +1,4 @@
-"""The private names of RLlib that the runners rely on exist, and mean what they are taken for."""
+"""The private names of RLlib that the runners use exist and have the expected meaning."""
 
 import inspect
 from typing import Any
@@ -45,7 +45,7 @@ def test_remote_results_come_through_the_managers_method() -> None:
         assert f"self.{env_runner.FETCH_RESULT}(" in inspect.getsource(caller)
 
 
-def test_errors_of_remote_results_are_shown_once_however_often_that_was_asked(
+def test_errors_of_remote_results_are_reported_once_even_if_watched_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     good, bad = ResultOrError(result=1), ResultOrError(error=ValueError("gone"))
@@ -62,7 +62,7 @@ def test_errors_of_remote_results_are_shown_once_however_often_that_was_asked(
     assert seen == [bad.get()]
 
 
-def test_sampling_takes_the_arguments_that_ours_takes() -> None:
+def test_rllibs_sample_has_the_same_arguments_as_ours() -> None:
     arguments = inspect.signature(SingleAgentEnvRunner._sample).parameters
     assert list(arguments)[1:] == [
         "num_timesteps",
@@ -87,7 +87,7 @@ def test_episode_callbacks_exist_as_methods_and_as_settings(name: str) -> None:
     assert hasattr(PPOConfig(), f"callbacks_{name}")
 
 
-def test_phantom_rows_are_announced_under_the_key() -> None:
+def test_phantom_rows_set_the_key() -> None:
     shared: dict = {}
     episode = SingleAgentEpisode(
         observations=[0, 1], actions=[0], rewards=[0.0], len_lookback_buffer=0
@@ -98,7 +98,7 @@ def test_phantom_rows_are_announced_under_the_key() -> None:
     assert shared[env_runner.PHANTOM_ROW_KEY] is True
 
 
-def test_an_episode_built_without_the_constructor_is_what_the_constructor_builds() -> None:
+def test_an_episode_built_without_the_constructor_equals_one_built_with_it() -> None:
     box = gym.spaces.Box(0, 1, (2,))
     discrete: gym.Space = gym.spaces.Discrete(3)
     reward_space = gym.spaces.Box(-np.inf, np.inf, shape=(), dtype=np.float32)
@@ -150,7 +150,7 @@ def assert_alike(ours: Any, theirs: Any) -> None:
 @pytest.mark.parametrize(
     "how", [{"reduce": "item_series"}, {"reduce": "min", "window": 2}, {"window": 2}], ids=str
 )
-def test_values_logged_at_once_are_those_logged_one_by_one(how: dict[str, Any]) -> None:
+def test_values_logged_in_one_call_equal_values_logged_one_by_one(how: dict[str, Any]) -> None:
     one_by_one, at_once = MetricsLogger(), MetricsLogger()
     for value in (3.0, 1.0, 2.0):
         one_by_one.log_value(("a", "b"), value, **how)

@@ -1,4 +1,4 @@
-"""Private names of ray: this fails, naming the name, when ray renames one."""
+"""Private names of ray. If ray renames one, a test fails and shows the name."""
 
 import inspect
 

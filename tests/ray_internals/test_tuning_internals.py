@@ -1,4 +1,4 @@
-"""Private names of Tune: this fails, naming the name, when ray renames one."""
+"""Private names of Tune. If ray renames one, a test fails and shows the name."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +12,11 @@ from rlssl.ray_internals import tuning
 
 class Untrained(Trainable):
     def _setup_logdir(self) -> None:
-        """Tune's own asks a running Ray for the folder."""
+        """Does nothing; Tune's method needs a running Ray."""
 
 
 class StubAnalysis:
-    """What a ResultGrid needs of an ExperimentAnalysis: here without any trial."""
+    """The part of an ExperimentAnalysis that a ResultGrid uses, without trials."""
 
     def __init__(self) -> None:
         self.trials: list[Any] = []

@@ -1,4 +1,4 @@
-"""The allocator's settings hold where they can, and leave a user's own alone."""
+"""The allocator's settings are applied where possible, and never replace a user's settings."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import torch
 
 from tests.algorithms.bench import Bench, small_ppo
 
-# Page faults of 5 updates on 64 stacks of Atari frames, after 5 others.
+# Page faults of 5 updates on 64 stacks of Atari frames, after 5 warm-up updates.
 FAULTS = """
 import resource, torch
 from rlssl.system.allocator import keep_memory
@@ -38,7 +38,7 @@ def run(**environment: str) -> tuple[str, int]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's mallopt")
-def test_freed_memory_is_kept_unless_the_user_says_otherwise() -> None:
+def test_freed_memory_is_kept_unless_the_user_has_other_settings() -> None:
     holds, faults = run()
     assert holds == "True"
     for own in ({"RLSSL_KEEP_MEMORY": "0"}, {"MALLOC_TOP_PAD_": "131072"}):
@@ -47,20 +47,18 @@ def test_freed_memory_is_kept_unless_the_user_says_otherwise() -> None:
         assert faults < 0.1 * without
 
 
-def test_runners_and_learners_set_it_wherever_they_are_built(
+def test_runners_and_learners_apply_the_settings_when_they_are_built(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[str] = []
-    for module in ("rollouts.registered_envs", "algorithms.gradient_updates"):
+    for module in ("rollouts.base_env_runner", "algorithms.common.learner"):
         monkeypatch.setattr(f"rlssl.{module}.keep_memory", partial(calls.append, module))
     Bench(small_ppo())
-    assert calls == ["rollouts.registered_envs", "algorithms.gradient_updates"]
+    assert calls == ["rollouts.base_env_runner", "algorithms.common.learner"]
 
 
 @pytest.mark.parametrize("switch", ["", "0"])
-def test_learners_do_not_fill_what_they_compute(
-    switch: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_learners_do_not_fill_new_tensors(switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     monkeypatch.setenv("RLSSL_KEEP_MEMORY", switch)
     Bench(small_ppo())

@@ -1,4 +1,4 @@
-"""Numbers below the normal ones: zero while a Learner computes, as they were before and after."""
+"""Denormal floats are zero while a Learner computes, and unchanged before and after."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,32 +14,32 @@ from tests.algorithms.bench import Bench, small_ppo
 from tests.algorithms.off_policy.actor_critic.actor_critic_bench import ActorCriticBench, small_sac
 
 
-def is_lost() -> bool:
-    # Compared as an integer: a comparison of floats takes it for zero, too.
+def is_zero() -> bool:
+    # Compared as an integer, because a comparison of floats also treats it as zero.
     return int((torch.tensor([1e-40]) * 1.0).view(torch.int32)) == 0
 
 
 @pytest.fixture(autouse=True)
-def skips_where_the_processor_cannot() -> None:
+def skips_on_processors_without_the_mode() -> None:
     if not torch.set_flush_denormal(True):
-        pytest.skip("this processor keeps denormal numbers")
+        pytest.skip("this processor cannot flush denormal floats")
     torch.set_flush_denormal(False)
 
 
-def test_they_are_zero_within_alone() -> None:
-    assert not is_lost()
+def test_denormals_are_zero_inside_only() -> None:
+    assert not is_zero()
     with pytest.raises(KeyError), denormals_are_zero():
-        assert is_lost()
+        assert is_zero()
         raise KeyError
-    assert not is_lost()
+    assert not is_zero()
 
 
-def test_who_has_none_anyway_goes_on_without() -> None:
+def test_a_process_that_already_flushes_denormals_continues_to() -> None:
     torch.set_flush_denormal(True)
     try:
         with denormals_are_zero():
-            assert is_lost()
-        assert is_lost()
+            assert is_zero()
+        assert is_zero()
     finally:
         torch.set_flush_denormal(False)
 
@@ -66,27 +66,27 @@ def update_a3c() -> None:
     [
         (update_ppo, 4),
         (update_sac, 2),
-        # The gradient, and the step with it.
+        # The gradient, and the optimizer step.
         (update_a3c, 2),
     ],
 )
-def test_learners_update_without_them(
+def test_learners_update_without_denormals(
     update: Callable[[], None], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost: list[bool] = []
+    zero: list[bool] = []
     clip = BaseLearner._clip
 
     def watched(self: BaseLearner, parameters: Mapping[str, Any]) -> bool:
-        lost.append(is_lost())
+        zero.append(is_zero())
         return clip(self, parameters)
 
     def watched_backward(self: A3CTorchLearner, rows: Mapping[str, Any]) -> None:
-        lost.append(is_lost())
+        zero.append(is_zero())
         backward(self, rows)
 
     backward = A3CTorchLearner._backward
     monkeypatch.setattr(BaseLearner, "_clip", watched)
     monkeypatch.setattr(A3CTorchLearner, "_backward", watched_backward)
     update()
-    assert len(lost) >= expected and all(lost)
-    assert not is_lost()
+    assert len(zero) >= expected and all(zero)
+    assert not is_zero()
