@@ -93,7 +93,7 @@ def test_state_is_the_flat_observation_of_dm_control(build: Any, task: str) -> N
         action = np.full(bounds.shape, 2 * share - 1, np.float32)
         frame = reference.step(low + share * (high - low))
         observation, reward, *_ = env.step(action)
-        # The same numbers except for the rounding of the scaled action, 1e-16, which physics magnifies
+        # Equal except for the rounding of the scaled action, 1e-16, which physics magnifies
         np.testing.assert_allclose(observation, frame.observation["observations"], 1e-5, 1e-6)
         assert reward == pytest.approx(frame.reward, rel=1e-5, abs=1e-9)
 
