@@ -179,7 +179,7 @@ def test_other_observations_than_vectors_are_refused_by_the_preflight(name: str)
 @pytest.mark.parametrize(
     "options, message",
     [
-        (30, "env.distractors must be options, as {dims: 30, kind: iid}; got 30"),
+        (30, "env.distractors must be options, such as {dims: 30, kind: iid}; got 30"),
         ({}, "env.distractors needs dims, as {dims: 30}; got {}"),
         ({"dim": 3}, "unknown option env.distractors.dim; did you mean 'dims'?"),
         ({"dims": 0}, "env.distractors.dims must be an integer >= 1; got 0"),
@@ -187,7 +187,7 @@ def test_other_observations_than_vectors_are_refused_by_the_preflight(name: str)
         ({"dims": True}, "env.distractors.dims must be an integer >= 1; got True"),
         ({"dims": 3, "kind": "ii"}, "must be iid or correlated; got 'ii'; did you mean 'iid'?"),
         ({"dims": 3, "scale": 0}, "env.distractors.scale must be a number > 0; got 0"),
-        ({"dims": 3, "correlation": 0.5}, "is of kind: correlated alone; leave it out"),
+        ({"dims": 3, "correlation": 0.5}, "needs kind: correlated; remove it or set kind"),
         (
             {"dims": 3, "kind": "correlated", "correlation": 1.0},
             "env.distractors.correlation must be in (0, 1); got 1.0",
