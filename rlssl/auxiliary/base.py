@@ -80,7 +80,13 @@ class AuxiliaryLossConfig:
 
 
 class ChunkInfo(NamedTuple):
-    """A piece of an episode in a training batch."""
+    """A piece of an episode in a training batch.
+
+    Example:
+        >>> chunk = ChunkInfo("a", num_rows=4, first_step=8, is_done=True)
+        >>> chunk.first_step + chunk.num_rows  # the length of the episode
+        12
+    """
 
     episode_id: str
     num_rows: int

@@ -41,7 +41,16 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class Encoder(nn.Module):
-    """Base of the built-in encoders. A registered encoder may be any module with ``output_dim``."""
+    """Base of the built-in encoders. A registered encoder may be any module with ``output_dim``.
+
+    Example:
+        >>> class Mean(Encoder):
+        ...     output_dim = 1
+        ...     def forward(self, obs):
+        ...         return obs.float().mean(dim=1, keepdim=True)
+        >>> Mean()(torch.tensor([[1, 3]]))
+        tensor([[2.]])
+    """
 
     #: D of the latents [N, D] that ``forward`` returns.
     output_dim: int
