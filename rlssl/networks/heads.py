@@ -28,8 +28,8 @@ def linear_head(in_dim: int, out_dim: int, gain: float) -> nn.Linear:
 class GaussianHead(nn.Module):
     """A Gaussian whose mean depends on the latent and whose standard deviation does not.
 
-    ``log_std`` is one learned number per dimension of the action. It starts at 0, so the standard
-    deviation starts at 1.
+    ``log_std`` is one learned number per dimension of the action. It starts at 0, that is, at a
+    standard deviation of 1.
 
     Example:
         >>> output = GaussianHead(8, action_dim=2)(torch.ones(4, 8))

@@ -150,7 +150,7 @@ def test_plugins_of_a_trusted_policy_are_imported(export: Path, trace: Path) -> 
     del sys.modules["not_yours"]
 
 
-def test_module_of_a_foreign_policys_environment_is_not_imported(export: Path, trace: Path) -> None:
+def test_module_of_the_environment_of_a_foreign_policy_stays_out(export: Path, trace: Path) -> None:
     put_plugin(export, trace)
     rewrite_settings(export, plugins=[], env={"id": "not_yours:X-v0"})
     result = CliRunner().invoke(main, ["evaluate", str(export)])

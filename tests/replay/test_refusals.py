@@ -25,7 +25,10 @@ def buffer() -> PrioritizedReplayBuffer:
         ({"capacity": 2**31}, r"capacity must be .* < 2\*\*31"),
         ({"frame_stack": 0}, "frame_stack must be >= 1; got 0"),
         ({"observation_space": gym.spaces.Discrete(3)}, "frame_stack > 1 needs a Box"),
-        ({"observation_space": gym.spaces.Text(3), "frame_stack": 1}, "observation_space holds Te"),
+        (
+            {"observation_space": gym.spaces.Text(3), "frame_stack": 1},
+            "observation_space holds Text",
+        ),
         ({"observation_space": gym.spaces.Dict({}), "frame_stack": 1}, "there is nothing to store"),
         ({"action_space": gym.spaces.Text(3)}, "action_space holds Text"),
     ],
