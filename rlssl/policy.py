@@ -119,7 +119,7 @@ class Policy:
         except Exception as error:  # the files may contain anything
             reason = f"{type(error).__name__}: {error}"
             raise SpecError(
-                f"the policy in {folder} cannot be read; export it again: {reason}"
+                f"the policy in {folder} cannot be read: {reason}; export it again."
             ) from error
         return cls(module, settings)
 

@@ -32,9 +32,7 @@ def record(folder: Path) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(f"{folder.resolve()}\n")
     except OSError as error:
-        logger.warning(
-            "%s cannot be recorded as yours; resume will need --trust: %s", folder, error
-        )
+        logger.warning("%s cannot be recorded as yours; resume needs --trust: %s", folder, error)
 
 
 def accept(folder: Path) -> None:
