@@ -97,7 +97,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "control": (
         (*TRAIN, "--aux", "icm:isolated=true"),
         2,
-        ("auxiliary.icm.isolated", "declares"),
+        ("auxiliary.icm.isolated", "its controls: none"),
     ),
     "secret": ((*TRAIN, "--set", "env.api_key=abc"), 2, ("env.api_key", "environment variable")),
     # files
