@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from ray.rllib.core.learner.learner import Learner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
@@ -16,7 +15,7 @@ class Bench:
         config.validate()
         self.config = config
         self.runner = config.env_runner_cls(config=config, worker_index=0, num_workers=0)
-        self.learner: Learner = config.build_learner(spaces=self.runner.get_spaces())
+        self.learner: Any = config.build_learner(spaces=self.runner.get_spaces())
         self.learner.build()
         self.env_steps = 0
 
@@ -29,13 +28,7 @@ class Bench:
 
     def batch(self, episodes: list[SingleAgentEpisode]) -> dict[str, Any]:
         """The train batch that the Learner's connectors make of the episodes."""
-        return self.learner._learner_connector(
-            rl_module=self.learner.module,
-            batch={},
-            episodes=episodes,
-            shared_data={},
-            metrics=self.learner.metrics,
-        )["default_policy"]
+        return self.learner.run_pipeline(episodes)
 
     def update(self, episodes: list[SingleAgentEpisode]) -> dict[str, Any]:
         self.env_steps += sum(len(episode) for episode in episodes)

@@ -1,4 +1,4 @@
-"""A3C: workers send gradients, the driver applies each as it comes; A2C is the same in step."""
+"""A3C: the driver applies each worker's gradient on arrival; A2C: it applies their mean."""
 
 import functools
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from rlssl.rollouts.stock_env_runner import StockEnvRunner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 from rlssl.schedules import Schedule, check_schedule
 
-#: Lifetime counts beside the other `faults` of a result.
+#: Lifetime counts that are added to the `faults` of a result.
 COUNTERS = (*POOL_COUNTERS, "stale_gradients")
 
 #: Key of the state in RLlib's checkpoint.
@@ -35,7 +35,16 @@ _STATE = "rlssl_a3c"
 
 
 class A3CConfig(BaseConfig, AlgorithmConfig):
-    """Configures A3C and A2C; ``num_env_runners`` is the number of workers, 0: one in process.
+    """Configures A3C and A2C; ``num_env_runners`` is the number of workers.
+
+    With 0 workers, one worker runs in the trial's process.
+
+    Example:
+        >>> import rlssl
+        >>> config = rlssl.A3CConfig().environment("CartPole-v1").env_runners(num_env_runners=3)
+        >>> config = config.training(entropy_coeff_per_worker=[0.01, 0.1])
+        >>> [config.entropy_coeff_of(worker) for worker in (1, 2, 3)]
+        [0.01, 0.1, 0.01]
 
     Source:
         Mnih et al. 2016, arXiv:1602.01783.
@@ -53,7 +62,7 @@ class A3CConfig(BaseConfig, AlgorithmConfig):
         super().__init__(algo_class=algo_class or A3C)
         self.num_env_runners = 0
         self.num_envs_per_env_runner = 4
-        # Agent steps of an environment in a gradient.
+        # Agent steps of each environment in a gradient.
         self.rollout_fragment_length = 20
         self.grad_clip_by = "global_norm"
         self.set_defaults()
@@ -62,16 +71,16 @@ class A3CConfig(BaseConfig, AlgorithmConfig):
 
     @property
     def network_settings(self) -> dict[str, Any]:
-        """The networks are PPO's, without a KL penalty."""
+        """The networks are those of PPO, without a KL penalty."""
         return {"kl_coeff": 0.0}
 
     def entropy_coeff_of(self, worker_index: int) -> Schedule:
-        """The entropy coefficient of a worker; 0 is the one in process."""
+        """The entropy coefficient of a worker; index 0 is the worker in the trial's process."""
         if not self.entropy_coeff_per_worker:
             common: Schedule = self.entropy_coeff
             return common
-        own = self.entropy_coeff_per_worker
-        return own[max(0, worker_index - 1) % len(own)]
+        per_worker = self.entropy_coeff_per_worker
+        return per_worker[max(0, worker_index - 1) % len(per_worker)]
 
     def check_training(self) -> None:
         """Checks the training settings.
@@ -83,7 +92,7 @@ class A3CConfig(BaseConfig, AlgorithmConfig):
         if self.synchronous and self.optimizer_state == "per_worker":
             raise SpecError(
                 "training.optimizer_state=per_worker needs synchronous=false: the mean of all "
-                "workers' gradients belongs to none of them."
+                "workers' gradients belongs to no single worker."
             )
         if self.num_learners:
             raise SpecError(
@@ -97,10 +106,10 @@ class A3CConfig(BaseConfig, AlgorithmConfig):
                 raise SpecError(str(error)) from error
 
     def validate(self) -> None:
-        """As for every config; the EnvRunner becomes a worker.
+        """Validates as every config, and sets the EnvRunner class to that of a worker.
 
         Raises:
-            SpecError: Where settings contradict, or the environment cannot be used.
+            SpecError: If settings contradict, or if the environment cannot be used.
         """
         from rlssl.algorithms.a3c.worker import StockWorker, VectorWorker
 
@@ -116,8 +125,8 @@ class A3CConfig(BaseConfig, AlgorithmConfig):
 class A3C(BaseAlgorithm, Algorithm):
     """Applies workers' gradients in the trial's process.
 
-    An agent step counts when the reply that it came with is heard, whether its gradient is then
-    applied or dropped; what a worker sampled before it died is counted nowhere.
+    Agent steps are counted when their reply arrives, even if its gradient is then dropped. Steps
+    that a worker sampled before it died are not counted.
     """
 
     @classmethod
@@ -126,19 +135,20 @@ class A3C(BaseAlgorithm, Algorithm):
         return A3CConfig()
 
     def setup(self, config: Any) -> None:
-        """Builds the Algorithm; workers are asked for nothing yet."""
-        #: Agent steps of all replies that were heard; the number of updates made.
+        """Builds the Algorithm; sends no request to workers yet."""
+        #: Agent steps of all replies, and the number of updates.
         self.agent_steps = self.version = 0
-        # Lifetime counts of the run before a resume.
+        # Lifetime counts from before the last restore.
         self._counts_before: dict[str, int] = {}
         self._reports: list[Any] = []
         super().setup(config)
         self.staleness = StalenessLog(self.config.max_staleness)
         (result,) = self.learner_group.foreach_learner(_itself)
-        self._learner = result.get()
+        #: The Learner that applies gradients; in this process.
+        self.learner = result.get()
         self.pool: WorkerPool | None = None
         if not self.config.num_env_runners:
-            self.env_runner.attach(self._learner)
+            self.env_runner.attach(self.learner)
             return
         manager = actor_manager(self.env_runner_group)
         self.pool = WorkerPool(
@@ -149,15 +159,15 @@ class A3C(BaseAlgorithm, Algorithm):
         )
 
     def training_step(self) -> None:
-        """Hears workers until the iteration has its agent steps."""
+        """Applies gradients until the iteration has its agent steps."""
         goal = self.agent_steps + self.config.agent_steps_per_iteration
         while self.agent_steps < goal:
             if self.pool is None:
-                self._learn_here()
+                self._learn_in_process()
             elif self.config.synchronous:
-                self._learn_together(self.pool, goal)
+                self._learn_synchronously(self.pool, goal)
             else:
-                self._learn_from_whoever_comes(self.pool, goal)
+                self._learn_asynchronously(self.pool, goal)
         self._collect_metrics()
 
     @property
@@ -166,7 +176,7 @@ class A3C(BaseAlgorithm, Algorithm):
         return self.agent_steps
 
     def step(self) -> dict[str, Any]:
-        """One iteration, with what became of the gradients."""
+        """One iteration; adds updates, staleness, live workers and faults to the result."""
         results = super().step()
         results["updates"] = self.version
         results["staleness"] = self.staleness.drain()
@@ -182,7 +192,7 @@ class A3C(BaseAlgorithm, Algorithm):
         return {key: now.get(key, 0) + self._counts_before.get(key, 0) for key in COUNTERS}
 
     def restore_env_runners(self, env_runner_group: Any) -> list[int]:
-        """Leaves workers alone, which RLlib would wait for; `WorkerPool` admits them again."""
+        """Skips the workers: RLlib would wait for them, and `WorkerPool` readmits them itself."""
         if env_runner_group is self.env_runner_group:
             return []
         restored: list[int] = super().restore_env_runners(env_runner_group)
@@ -190,96 +200,97 @@ class A3C(BaseAlgorithm, Algorithm):
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """RLlib's state, and the counts of steps, updates and faults."""
-        own = {"agent_steps": self.agent_steps, "version": self.version, "counts": self.counts()}
-        return {**super().get_state(*args, **kwargs), _STATE: own}
+        counts = {"agent_steps": self.agent_steps, "version": self.version, "counts": self.counts()}
+        return {**super().get_state(*args, **kwargs), _STATE: counts}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores what ``get_state`` gave; gradients that are under way are not heard."""
+        """Restores what ``get_state`` gave; ignores gradients that workers are computing now."""
         super().set_state(state)
         if self.pool is not None:
             self.pool.forget()
         if _STATE not in state:
             return
-        own = state[_STATE]
-        self.agent_steps, self.version = own["agent_steps"], own["version"]
+        saved = state[_STATE]
+        self.agent_steps, self.version = saved["agent_steps"], saved["version"]
         self._counts_before = {}
         now = self.counts()
-        self._counts_before = {key: own["counts"].get(key, 0) - now[key] for key in COUNTERS}
+        self._counts_before = {key: saved["counts"].get(key, 0) - now[key] for key in COUNTERS}
 
-    def _learn_here(self) -> None:
-        """The worker in this process: its gradient is where it is needed."""
+    def _learn_in_process(self) -> None:
+        """One update with the worker in this process, which shares the Learner's buffers."""
         self.env_runner._weights_seq_no = self.version
         steps = self.env_runner.compute(self.agent_steps)
         self.agent_steps += steps
         if self.staleness.admits(pulled=self.version, now=self.version):
             self._apply(0, steps)
 
-    def _learn_from_whoever_comes(self, pool: WorkerPool, goal: int) -> None:
-        """A3C: applies what has come, each sender being answered at once."""
+    def _learn_asynchronously(self, pool: WorkerPool, goal: int) -> None:
+        """A3C: applies each gradient that has arrived, and sends its worker the new weights."""
         for index in pool.idle():
             self._ask(pool, index, goal)
         for index, reply in pool.wait():
-            self._hear(reply)
+            self._count_reply(reply)
             if self.staleness.admits(pulled=reply.version, now=self.version):
-                self._learner.flat.take(reply.gradient)
+                self.learner.flat.take(reply.gradient)
                 if not self._apply(index, reply.agent_steps):
                     pool.restart(index)
                     continue
             self._ask(pool, index, goal)
 
-    def _learn_together(self, pool: WorkerPool, goal: int) -> None:
-        """A2C: one step with the mean gradient of all workers that lived to send one."""
+    def _learn_synchronously(self, pool: WorkerPool, goal: int) -> None:
+        """A2C: one step with the mean gradient of all workers that send one."""
         while pool.awaited():
             pool.wait()
-        asked = pool.idle()
-        if asked:
+        idle = pool.idle()
+        if idle:
             parameters = ray.put(self._parameters())
-            for index in asked:
+            for index in idle:
                 self._ask(pool, index, goal, parameters)
         replies: list[Reply] = []
         while True:
             for index, reply in pool.wait():
-                self._hear(reply)
+                self._count_reply(reply)
                 if not self.staleness.admits(pulled=reply.version, now=self.version):
                     continue
                 if np.isfinite(reply.gradient).all():
                     replies.append(reply)
                     continue
                 pool.restart(index)
-                self._learner.note_nonfinite()
+                self.learner.note_nonfinite()
             if not pool.busy():
                 break
         if replies:
-            self._learner.flat.take_mean([reply.gradient for reply in replies])
+            self.learner.flat.take_mean([reply.gradient for reply in replies])
             self._apply(-1, sum(reply.agent_steps for reply in replies))
 
     def _ask(self, pool: WorkerPool, index: int, goal: int, parameters: Any = None) -> None:
-        # What is under way may end the iteration: its replies bring the metrics.
+        # Replies that may end the iteration must bring metrics.
         expected = len(pool.alive()) if self.config.synchronous else 1 + len(pool.busy())
-        # A fragment may be longer by a vector step at most.
+        # A fragment may be longer by at most one vector step.
         fragment = self.config.get_rollout_fragment_length(index) + 1
-        under_way = fragment * self.config.num_envs_per_env_runner * expected
+        pending_steps = fragment * self.config.num_envs_per_env_runner * expected
         pool.ask(
             index,
             self._parameters() if parameters is None else parameters,
             version=self.version,
             agent_steps=self.agent_steps,
-            report=self.agent_steps + under_way >= goal,
-            statistics=self._learner.statistics() if pool.is_newcomer(index) else None,
+            report=self.agent_steps + pending_steps >= goal,
+            statistics=self.learner.statistics() if pool.is_newcomer(index) else None,
         )
 
     def _parameters(self) -> np.ndarray:
-        parameters: np.ndarray = self._learner.flat.values.cpu().numpy()
+        parameters: np.ndarray = self.learner.flat.values.cpu().numpy()
         return parameters
 
-    def _hear(self, reply: Reply) -> None:
+    def _count_reply(self, reply: Reply) -> None:
+        """Counts a reply's agent steps, and keeps its report."""
         self.agent_steps += reply.agent_steps
         if reply.report is not None:
             self._reports.append(reply.report)
-            self._learner.set_statistics(reply.report.statistics)
+            self.learner.set_statistics(reply.report.statistics)
 
     def _apply(self, worker: int, steps: int) -> bool:
-        if not self._learner.apply(worker=worker, agent_steps=self.agent_steps, num_steps=steps):
+        if not self.learner.apply(worker=worker, agent_steps=self.agent_steps, num_steps=steps):
             return False
         self.version += 1
         return True
@@ -292,7 +303,7 @@ class A3C(BaseAlgorithm, Algorithm):
             runners = [self.env_runner.get_metrics()]
         if runners:
             self.metrics.aggregate(runners, key=ENV_RUNNER_RESULTS)
-        self.metrics.aggregate([self._learner.report(), *learners], key=LEARNER_RESULTS)
+        self.metrics.aggregate([self.learner.report(), *learners], key=LEARNER_RESULTS)
 
     def _compile_iteration_results(
         self, *, train_results: Mapping[str, Any], eval_results: Mapping[str, Any]
@@ -300,9 +311,9 @@ class A3C(BaseAlgorithm, Algorithm):
         results: dict[str, Any] = super()._compile_iteration_results(
             train_results=train_results, eval_results=eval_results
         )
-        # RLlib adds up what reports say; here every reply is counted.
-        of_runners = results.setdefault(ENV_RUNNER_RESULTS, {})
-        of_runners[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.agent_steps
+        # RLlib sums only the steps in reports; self.agent_steps has those of every reply.
+        runner_results = results.setdefault(ENV_RUNNER_RESULTS, {})
+        runner_results[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.agent_steps
         results[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.agent_steps
         return results
 

@@ -1,4 +1,4 @@
-"""The actor-critic loss, its gradient in one buffer, and the step that any gradient makes."""
+"""A3C's Learner: computes gradients of the actor-critic loss, and applies gradients of workers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,18 +34,18 @@ from rlssl.losses import value_loss
 from rlssl.schedules import value_at
 from rlssl.system.denormals import denormals_are_zero
 
-#: Between an optimiser's name and its worker, where each worker has statistics of its own.
-_OF_WORKER = "/worker_"
+#: In an optimizer's name, between the group and the worker whose statistics the optimizer keeps.
+_WORKER_SUFFIX = "/worker_"
 
 
 class A3CTorchLearner(OnPolicyLearner):
-    """A worker's half computes gradients, the driver's half applies them; both are one class.
+    """Workers use it to compute gradients (`compute`), and the driver to apply them (`apply`).
 
     Source:
         Mnih et al. 2016, arXiv:1602.01783, algorithm S3. Differs: see PAPERS.md.
     """
 
-    #: Whose gradients it computes; decides which of several entropy coefficients holds.
+    #: The worker that computes gradients with it; chooses one of several entropy coefficients.
     worker_index = 0
     flat: FlatModule
 
@@ -53,18 +53,18 @@ class A3CTorchLearner(OnPolicyLearner):
         """Builds as the bases do."""
         if self._is_built:
             return
-        # Applied since the last report: gradients, and the agent steps behind them.
+        # Gradients applied since the last report, and their agent steps.
         self._num_applied = self._steps_applied = 0
-        # What the last gradient was computed of, where that was here.
-        self._minibatch: Mapping[str, Any] = {}
+        # Rows of the last gradient that this Learner computed.
+        self.last_minibatch: Mapping[str, Any] = {}
         super().build()
 
     def configure_optimizers_for_module(
         self, module_id: str, config: AlgorithmConfig | None = None
     ) -> None:
-        """Lays the parameters out in one buffer, each group with an optimiser, or one a worker."""
+        """Moves parameters into one buffer; registers an optimizer per group (and per worker)."""
         if hasattr(self, "flat"):
-            # Asked for again by a checkpoint of a run with more workers.
+            # RLlib calls this again to restore a checkpoint of a run with more workers.
             return
         config = config or self.config
         module = self.rl_module
@@ -76,7 +76,7 @@ class A3CTorchLearner(OnPolicyLearner):
         self.flat = FlatModule(groups, frozen)
         self._optimizers: dict[int, list[Optimizer]] = {}
         for worker in self._owners(config):
-            suffix = "" if worker < 0 else f"{_OF_WORKER}{worker}"
+            suffix = "" if worker < 0 else f"{_WORKER_SUFFIX}{worker}"
             self._optimizers[worker] = []
             for name, parameter in self.flat.groups.items():
                 optimizer = make_optimizer(config, parameter)
@@ -94,7 +94,7 @@ class A3CTorchLearner(OnPolicyLearner):
 
         Args:
             episodes: The fragment's chunks.
-            agent_steps: Of all workers, this fragment included.
+            agent_steps: Agent steps of all workers, including this fragment.
         """
         self.set_clock(agent_steps)
         batch = self._make_batch_if_necessary(TrainingData(episodes=list(episodes)))
@@ -103,18 +103,18 @@ class A3CTorchLearner(OnPolicyLearner):
 
     @denormals_are_zero()
     def apply(self, *, worker: int, agent_steps: int, num_steps: int) -> bool:
-        """Clips what is in ``flat.gradient`` and steps with it, unless it is not finite.
+        """Clips the gradient in ``flat.gradient`` and takes a step, if the gradient is finite.
 
         Args:
-            worker: Whose it is.
-            agent_steps: Of all workers, those behind this gradient included.
-            num_steps: Agent steps behind this gradient.
+            worker: The worker that computed the gradient.
+            agent_steps: Agent steps of all workers, including those of this gradient.
+            num_steps: Agent steps of this gradient.
 
         Returns:
-            Whether it was applied.
+            Whether the step was taken.
 
         Raises:
-            NonFiniteUpdateError: After ``max_nonfinite_updates`` in a row were not.
+            NonFiniteUpdateError: After ``max_nonfinite_updates`` nonfinite gradients in a row.
         """
         self.set_clock(agent_steps)
         if not self._step(worker):
@@ -125,29 +125,29 @@ class A3CTorchLearner(OnPolicyLearner):
         return True
 
     def set_clock(self, agent_steps: int) -> None:
-        """Brings learning rates and coefficients to where the run is."""
+        """Sets learning rates and coefficients to the current step of the run."""
         self.before_gradient_based_update(timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: agent_steps})
 
     def note_nonfinite(self) -> None:
-        """Counts a gradient that is left out because it is not finite.
+        """Counts a gradient that is skipped because it is not finite.
 
         Raises:
             NonFiniteUpdateError: After ``max_nonfinite_updates`` in a row.
         """
-        if self._minibatch:
-            self._skip_update()
+        if self.last_minibatch:
+            self._count_skipped_update()
             return
         self.num_nonfinite_updates += 1
         self.metrics.log_value(("faults", "nonfinite_updates"), 1, reduce="lifetime_sum")
         if self.num_nonfinite_updates >= self.config.max_nonfinite_updates:
             raise NonFiniteUpdateError(
                 f"{self.num_nonfinite_updates} gradients in a row were not finite, though their "
-                "workers were started again; lower the learning rate, clip gradients "
+                "workers were restarted; lower the learning rate, clip gradients "
                 "(training.grad_clip) or look for infinite observations and rewards."
             )
 
     def statistics(self) -> dict[str, np.ndarray]:
-        """The module's buffers: running means and the like, which no gradient moves."""
+        """The module's buffers, for example running means; gradients do not change them."""
         buffers = self.rl_module.named_buffers()
         return {name: buffer.detach().cpu().numpy().copy() for name, buffer in buffers}
 
@@ -159,10 +159,10 @@ class A3CTorchLearner(OnPolicyLearner):
             buffers[name].copy_(torch.as_tensor(np.array(value)))
 
     def report(self) -> ResultDict:
-        """What was logged since the last call, reduced."""
+        """The metrics since the last call, reduced."""
         self._log_update(self._steps_applied, 1, self._num_applied)
         self._num_applied = self._steps_applied = 0
-        if self._minibatch:
+        if self.last_minibatch:
             self.after_gradient_based_update(timesteps={})
         return self.metrics.reduce()
 
@@ -187,7 +187,7 @@ class A3CTorchLearner(OnPolicyLearner):
         return actor + config.vf_loss_coeff * critic - entropy_coeff * entropy
 
     def take_step(self, rows: Mapping[str, Any]) -> None:
-        """One gradient and one step with it, for ``Learner.update``."""
+        """Computes and applies one gradient, for ``Learner.update``."""
         self._backward(rows)
         self._step(self.worker_index)
 
@@ -195,8 +195,8 @@ class A3CTorchLearner(OnPolicyLearner):
         fwd_out = self.rl_module._forward_train(rows)
         loss = self.compute_loss(rows, fwd_out)
         self.record({self.TOTAL_LOSS_KEY: loss.detach()})
-        self._minibatch = rows
-        # Parameters that the loss does not reach have gradients of zeros.
+        self.last_minibatch = rows
+        # Parameters that the loss does not reach keep a gradient of zero.
         self.flat.gradient.zero_()
         loss.backward()
 
@@ -205,18 +205,18 @@ class A3CTorchLearner(OnPolicyLearner):
             self.note_nonfinite()
             return False
         self.num_nonfinite_updates = 0
-        own = worker if worker in self._optimizers else next(iter(self._optimizers))
-        for optimizer in self._optimizers[own]:
+        owner = worker if worker in self._optimizers else next(iter(self._optimizers))
+        for optimizer in self._optimizers[owner]:
             optimizer.step()
         for part in self.stateful_parts():
             part.after_update()
         return True
 
     def _owners(self, config: AlgorithmConfig) -> list[int]:
-        """The workers with optimiser statistics of their own; [-1]: all share them."""
+        """The workers that have their own optimizer statistics; [-1]: all workers share them."""
         if config.optimizer_state == "shared":
             return [-1]
         return list(range(1, config.num_env_runners + 1)) or [0]
 
-    def _own_setting(self, optimizer_name: str, key: str) -> float | None:
-        return super()._own_setting(optimizer_name.partition(_OF_WORKER)[0], key)
+    def _setting_of_loss(self, optimizer_name: str, key: str) -> float | None:
+        return super()._setting_of_loss(optimizer_name.partition(_WORKER_SUFFIX)[0], key)

@@ -1,7 +1,7 @@
-"""A module's parameters as one buffer and their gradients as another.
+"""A module's parameters in one buffer, and their gradients in another.
 
-So a pull, a gradient on its way and an optimiser's step are one operation each, however many layers
-there are.
+So copying weights, sending a gradient and an optimizer step are one operation each, for any number
+of layers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from rlssl.errors import SpecError
 
 
 class FlatModule:
-    """Moves parameters into one buffer, of which each is a view from now on.
+    """Moves parameters into one buffer; each parameter becomes a view of it.
 
-    Trainable parameters come first, group by group; those that take no gradient (slow copies)
-    follow, because whoever computes a loss needs them, too.
+    Trainable parameters come first, group by group. Parameters without gradients (target networks)
+    follow, because the workers need them for the loss.
 
     Args:
-        groups: Name -> the trainable parameters that share an optimiser.
-        frozen: The others.
+        groups: Name -> the trainable parameters that share an optimizer.
+        frozen: All other parameters.
 
     Raises:
         SpecError: If parameters differ in dtype or device.
@@ -37,7 +37,7 @@ class FlatModule:
             raise SpecError(f"A3C needs parameters of one dtype on one device; got {kinds}.")
         #: [P], all parameters.
         self.values = torch.cat([parameter.detach().reshape(-1) for parameter in every])
-        #: [G], gradients of the trainable ones; G <= P.
+        #: [G], gradients of the trainable parameters; G <= P.
         self.gradient = torch.zeros_like(self.values[: sum(p.numel() for p in trained)])
         offset = 0
         for parameter in every:
@@ -46,7 +46,7 @@ class FlatModule:
             if offset < len(self.gradient):
                 parameter.grad = self.gradient[part].view(parameter.shape)
             offset = part.stop
-        #: Name -> one parameter that stands for the group; its data and gradient are views, too.
+        #: Name -> one flat parameter for the group; its data and gradient are views, too.
         self.groups: dict[str, nn.Parameter] = {}
         offset = 0
         for name, group in groups.items():
@@ -56,15 +56,15 @@ class FlatModule:
             offset = part.stop
 
     def pull(self, values: np.ndarray) -> None:
-        """Takes over [P] parameters."""
+        """Copies [P] parameters into the buffer."""
         _copy(self.values, values)
 
     def take(self, gradient: np.ndarray) -> None:
-        """Takes over a [G] gradient."""
+        """Copies a [G] gradient into the buffer."""
         _copy(self.gradient, gradient)
 
     def take_mean(self, gradients: Sequence[np.ndarray]) -> None:
-        """Takes over the mean of [G] gradients."""
+        """Copies the mean of [G] gradients into the buffer."""
         total = gradients[0].copy()
         for gradient in gradients[1:]:
             total += gradient
@@ -73,7 +73,7 @@ class FlatModule:
 
 def _copy(target: Tensor, source: np.ndarray) -> None:
     if target.device.type == "cpu":
-        # Arrays that came by Ray are read-only, which torch warns about.
+        # Arrays from Ray are read-only; torch.from_numpy would warn about that.
         np.copyto(target.numpy(), source)
     else:
         target.copy_(torch.from_numpy(np.array(source)))

@@ -10,7 +10,7 @@ from rlssl.schedules import value_at
 
 
 def make_optimizer(config: Any, parameter: nn.Parameter) -> Optimizer:
-    """The optimizer that a config asks for, on one flat parameter."""
+    """The optimizer that a config selects, for one flat parameter."""
     epsilon = config.optimizer_epsilon
     if config.optimizer == "adam":
         return EagerAdam([parameter], eps=epsilon)

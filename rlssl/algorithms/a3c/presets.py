@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-#: Atari by the original's appendix: 16 workers of one game each, 5 steps a gradient.
+#: Atari as in the original's appendix: 16 workers with one environment each, 5 steps a gradient.
 _ATARI: Mapping[str, Any] = {
     "model": {"encoder": "nature", "frame_stack": 4, "shared_encoder": True},
     "env_runners": {"num_envs": 1, "fragment_length": 5},
@@ -21,9 +21,9 @@ _ATARI: Mapping[str, Any] = {
     },
 }
 
-#: ICM's own agent by its code's `constants.py`: 20 workers of one game of 42x42 grey frames, a
-#: memory, and Adam with statistics of each worker's own. The loss is a mean, as there, but without
-#: the code's factor 20, so that the norm of 40 seldom cuts.
+#: The agent of ICM's code (`constants.py`): 20 workers with one environment of 42x42 gray frames
+#: each, an LSTM, and Adam with separate statistics for each worker. The loss is a mean as in that
+#: code, but without its factor of 20. So the gradient norm seldom exceeds the limit of 40.
 _ICM: Mapping[str, Any] = {
     "model": {
         "encoder": "icm",
@@ -49,9 +49,9 @@ _ICM: Mapping[str, Any] = {
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {"a3c_atari": _ATARI, "icm": _ICM}
 
-#: Whether gradients wait for each other.
+#: Asynchronous (A3C) or synchronous (A2C) gradients.
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "a3c": {"training": {"synchronous": False}},
-    # One step by the mean of all gradients: there are no statistics of one worker's own.
+    # The mean of all gradients belongs to no single worker, so workers share the statistics.
     "a2c": {"training": {"synchronous": True, "optimizer_state": "shared"}},
 }

@@ -25,12 +25,12 @@ class A3CSettings(TrainingSettings):
     )
     optimizer_state: Literal["shared", "per_worker"] = setting(
         "shared",
-        "``shared``: all workers share the optimizer's running statistics. ``per_worker``: each "
-        "worker's gradients have their own statistics.",
+        "``shared``: one set of optimizer statistics for all workers. ``per_worker``: a separate "
+        "set for each worker.",
     )
     optimizer_epsilon: float = setting(
         1e-5,
-        "Added inside RMSProp's root, or Adam's epsilon; > 0. The original's 0.1 belongs to "
+        "The epsilon inside RMSProp's root, or Adam's epsilon; > 0. The original uses 0.1 for "
         "gradients that are summed over a fragment.",
         above=0,
     )
@@ -39,8 +39,8 @@ class A3CSettings(TrainingSettings):
     )
     max_staleness: int | None = setting(
         None,
-        "A gradient is dropped and counted if more updates than this were made since its worker "
-        "pulled the weights; None: no gradient is dropped.",
+        "Largest number of updates between a worker's pull of the weights and the use of its "
+        "gradient. Older gradients are dropped and counted. None: no limit.",
         low=0,
     )
     gamma: float = setting(0.99, "Discount per agent step; in [0, 1].", low=0, high=1)

@@ -1,21 +1,21 @@
-"""How old the parameters were that a gradient was computed with."""
+"""Staleness of gradients: the age of the parameters that they were computed with."""
 
 import math
 from collections import Counter
 from typing import Any
 
-#: Lower ends of the histogram's bars; each reaches to below the next, the last one has no end.
+#: Lower ends of the histogram's bars; the last bar has no upper end.
 BARS = (0, 1, 2, 3, 5, 9, 17, 33)
 
 
 class StalenessLog:
     """Decides whether a gradient is too old, and keeps the histogram.
 
-    Staleness is the number of updates between a worker's pull of parameters and the moment when
-    its gradient would be applied.
+    Staleness is the number of updates between a worker's pull of the parameters and the
+    application of its gradient.
 
     Args:
-        limit: Largest staleness that is applied; None: any.
+        limit: Largest staleness of a gradient that is applied; None: no limit.
     """
 
     def __init__(self, limit: int | None) -> None:
@@ -25,11 +25,11 @@ class StalenessLog:
         self._seen: Counter[int] = Counter()
 
     def admits(self, *, pulled: int, now: int) -> bool:
-        """Counts a gradient; whether it may be applied.
+        """Counts a gradient, and returns whether it may be applied.
 
         Args:
-            pulled: Version of the parameters that it was computed with.
-            now: Version of the parameters that it would be applied to.
+            pulled: Version of the parameters that the gradient was computed with.
+            now: Version of the parameters that the gradient would change.
         """
         staleness = now - pulled
         self._seen[staleness] += 1
@@ -42,8 +42,8 @@ class StalenessLog:
         """Mean, largest value and histogram of all gradients since the last call.
 
         Returns:
-            ``mean`` and ``max``, updates (nan where there was no gradient); ``histogram``: bar
-            ("3-4", "33+") -> number of gradients, dropped ones included.
+            ``mean`` and ``max``, updates (nan without gradients); ``histogram``: bar ("3-4",
+            "33+") -> number of gradients, including dropped ones.
         """
         seen, self._seen = self._seen, Counter()
         count = seen.total()

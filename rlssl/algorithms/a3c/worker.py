@@ -1,4 +1,4 @@
-"""A worker: an EnvRunner that learns from what it samples, and sends the gradient."""
+"""A worker: an EnvRunner that computes the gradient of the fragments that it samples."""
 
 import uuid
 from collections.abc import Mapping
@@ -17,28 +17,28 @@ from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 
 
 class Report(NamedTuple):
-    """What a worker tells beside gradients, about once an iteration."""
+    """What a worker sends besides gradients, about once an iteration."""
 
     #: RLlib's metrics of the EnvRunner and of the Learner.
     runner: Any
     learner: Any
-    #: Name -> array: the running statistics of the module.
+    #: Name -> array: the module's running statistics.
     statistics: Mapping[str, np.ndarray]
 
 
 class BaseWorker(GuardedEnvRunner):
-    """Adds a Learner to an EnvRunner: it acts with the parameters that it computes gradients of.
+    """Adds a Learner to an EnvRunner; both use the same parameters.
 
-    A remote worker has a Learner of its own. The one in the trial's process (``env_runners: 0``)
-    is given the driver's, so that nothing is copied.
+    A remote worker builds its Learner. The worker in the trial's process (``env_runners: 0``) uses
+    the driver's Learner, so that nothing is copied.
     """
 
     learner: A3CTorchLearner
 
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
-        """As for the EnvRunner."""
+        """Builds the EnvRunner, and the Learner of a remote worker."""
         super().__init__(config=config, **kwargs)
-        #: Of this process; a worker that was started again has another.
+        #: Id of this process; it changes when the worker is restarted.
         self.incarnation = uuid.uuid4().hex
         self._sequence = 0
         if self.worker_index:
@@ -53,7 +53,7 @@ class BaseWorker(GuardedEnvRunner):
         )
 
     def hello(self) -> str:
-        """Who is there: the incarnation."""
+        """The incarnation; answering shows that the worker is available."""
         return self.incarnation
 
     def gradient(
@@ -69,10 +69,10 @@ class BaseWorker(GuardedEnvRunner):
 
         Args:
             parameters: [P], float32; see `FlatModule`.
-            version: Number of updates that they come from.
-            agent_steps: Of all workers, for schedules.
+            version: Number of updates that the parameters have had.
+            agent_steps: Agent steps of all workers, for schedules.
             report: Whether to send metrics and statistics.
-            statistics: The module's running statistics, for a worker that is new.
+            statistics: The module's running statistics, for a new worker.
         """
         self.learner.flat.pull(parameters)
         if statistics is not None:
@@ -80,7 +80,7 @@ class BaseWorker(GuardedEnvRunner):
         self._weights_seq_no = version
         steps = self.compute(agent_steps)
         for part in self.learner.stateful_parts():
-            # For what is drawn anew with every update; slow copies come with the next pull.
+            # Advances random draws; target networks arrive with the next pull.
             part.after_update()
         self._sequence += 1
         return Reply(
@@ -96,7 +96,7 @@ class BaseWorker(GuardedEnvRunner):
         """Samples a fragment and leaves its gradient in the Learner's buffer.
 
         Args:
-            agent_steps: Of all workers before this fragment.
+            agent_steps: Agent steps of all workers before this fragment.
 
         Returns:
             Agent steps of the fragment.
@@ -115,7 +115,7 @@ class BaseWorker(GuardedEnvRunner):
         config = self.config.copy(copy_frozen=False)
         config.learners(num_learners=0, num_gpus_per_learner=0)
         if config.seed is not None:
-            # Else all workers would draw the same augmentations.
+            # With equal seeds, all workers would draw the same augmentations.
             config.debugging(seed=config.seed + self.worker_index)
         learner: A3CTorchLearner = config.build_learner(spaces=self.get_spaces())
         learner.build()
@@ -131,7 +131,7 @@ class StockWorker(BaseWorker, StockEnvRunner):
 
 
 def share_memory(module: nn.Module, source: nn.Module) -> bool:
-    """Makes a module's parameters and buffers those of ``source``; False across devices."""
+    """Makes a module share the parameters and buffers of ``source``; False across devices."""
     theirs = {**dict(source.named_parameters()), **dict(source.named_buffers())}
     ours = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     if any(theirs[name].device != tensor.device for name, tensor in ours.items()):

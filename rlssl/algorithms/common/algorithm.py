@@ -1,4 +1,4 @@
-"""What every rlssl Algorithm adds to RLlib's results: env steps, scores, seeded evaluation."""
+"""The base of every Algorithm: adds env steps, scores and seeded evaluation to RLlib's results."""
 
 import math
 from collections import deque
@@ -31,8 +31,8 @@ class BaseAlgorithm(Algorithm):
     """Puts env_steps, agent_steps, scores, aux metrics, faults and evaluation on top of results.
 
     ``episodes`` lists the episodes that ended in this iteration, each
-    ``[env_steps, return, length, success]``: unclipped extrinsic return of the whole game, length
-    in agent steps, success 0, 1 or nan.
+    ``[env_steps, return, length, success]``: the unclipped extrinsic return (of all lives, where a
+    game has several), the length in agent steps, and success as 0, 1 or nan.
     """
 
     def setup(self, config: Any) -> None:
@@ -47,7 +47,7 @@ class BaseAlgorithm(Algorithm):
 
     @property
     def work_done(self) -> int:
-        """Grows while an iteration gets on, in any unit; 0: it cannot be told from outside."""
+        """Grows during an iteration, in any unit; always 0: progress cannot be observed."""
         return 0
 
     def step(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class BaseAlgorithm(Algorithm):
         return results
 
     def evaluate_seeded(self) -> dict[str, float]:
-        """Returns of the configured number of episodes on environments of their own."""
+        """Scores of the configured number of episodes, played in separate environments."""
         policy = Policy.from_algorithm(self)
         records = evaluate_policy(
             policy,
@@ -97,24 +97,24 @@ class BaseAlgorithm(Algorithm):
         """Restores what ``get_state`` gave."""
         super().set_state(state)
         if _STATE in state:
-            own = state[_STATE]
-            self._env_steps = own["env_steps"]
-            self._recent_returns = deque(own["returns"], maxlen=EPISODE_WINDOW)
-            self._recent_successes = deque(own["successes"], maxlen=EPISODE_WINDOW)
-            self._recent_intrinsic = deque(own["intrinsic"], maxlen=EPISODE_WINDOW)
-            self._last_evaluation = own["evaluation"]
+            records = state[_STATE]
+            self._env_steps = records["env_steps"]
+            self._recent_returns = deque(records["returns"], maxlen=EPISODE_WINDOW)
+            self._recent_successes = deque(records["successes"], maxlen=EPISODE_WINDOW)
+            self._recent_intrinsic = deque(records["intrinsic"], maxlen=EPISODE_WINDOW)
+            self._last_evaluation = records["evaluation"]
 
     def _pop_episodes(self, results: dict[str, Any], env_steps_before: int) -> list[list[float]]:
-        """The iteration's episodes in the order of their ends."""
+        """The episodes of this iteration, ordered by when they ended."""
         records = results.get(ENV_RUNNER_RESULTS, {}).pop(EPISODES_KEY, None)
         if not records:
             return []
-        # RLlib unwraps a series of one.
+        # RLlib gives a scalar where a series has one element.
         columns = [np.atleast_1d(records[key]) for key in ("offset", "return", "length", "success")]
-        # A runner knows its own steps alone; the others have made about as many meanwhile.
+        # A runner counts only its own steps; the others made about the same number meanwhile.
         scale = (self.config.action_repeat or 1) * max(1, self.config.num_env_runners)
         episodes = []
-        # By their ends alone: among those that end together, an order by score would favour some.
+        # Only by when they ended: sorting ties by score would bias the recent returns.
         rows = sorted(zip(*columns, strict=True), key=lambda row: row[0])
         for offset, score, length, success in rows:
             env_steps = min(self._env_steps, env_steps_before + int(offset * scale))

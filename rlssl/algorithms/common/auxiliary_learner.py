@@ -1,4 +1,4 @@
-"""What every rlssl Learner adds to the RL loss: auxiliary losses, their heads and schedules."""
+"""Adds auxiliary losses to the RL loss, with optimizers for their heads, and schedules."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -21,13 +21,13 @@ from rlssl.batches import take_rows, valid_rows
 from rlssl.networks.augmentation import AUGMENTED_OBS, Augmentation
 from rlssl.schedules import value_at
 
-#: Name of the optimizer of a loss's own heads, after the prefix.
+#: Prefix of the name of the optimizer that trains a loss's heads; the loss's name follows.
 AUXILIARY_OPTIMIZER = "auxiliary_"
 
 #: Columns of the RL forward pass that losses reading OBS may reuse.
-_OF_RL_LOSS = frozenset({AUGMENTED_OBS, RL_LATENTS})
+_REUSED_COLUMNS = frozenset({AUGMENTED_OBS, RL_LATENTS})
 
-#: Beside the names of losses: where it is logged how the latents are spread.
+#: Key of the statistics of latents in the metrics, beside the names of losses.
 LATENTS = "latents"
 
 
@@ -44,17 +44,17 @@ class AuxiliaryLearner(BaseLearner):
             return
         self.env_steps = 0
         self._checked_losses: set[str] = set()
-        # Loss -> the columns it saw last and the names it gave, since the last report.
+        # Loss -> its latest columns and the names of its terms, since the last report.
         self._seen_by: dict[str, tuple[Mapping[str, Any], Set[str]]] = {}
         super().build()
 
     def configure_optimizers_for_module(
         self, module_id: str, config: AlgorithmConfig | None = None
     ) -> None:
-        """One Adam for the RL parameters, one for each loss's own heads.
+        """Registers one Adam for the RL parameters, and one for the heads of each loss.
 
-        Separate optimizers make norm clipping and learning rates separate, so that a loss cannot
-        change the RL step except through the encoder's gradient.
+        Separate optimizers have separate learning rates and norm clipping. So a loss changes the
+        RL step only through the encoder's gradient.
         """
         module = self.rl_module
         heads = {name: trainable(loss) for name, loss in module.auxiliary.items()}
@@ -65,7 +65,7 @@ class AuxiliaryLearner(BaseLearner):
         self.register_adams(groups, eps=(config or self.config).adam_epsilon)
 
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Brings schedules to the current env steps, so that a resumed run continues them."""
+        """Sets schedules to the current env steps, so that a resumed run continues them."""
         super().before_gradient_based_update(timesteps=timesteps)
         agent_steps = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME) or 0
         self.env_steps = agent_steps * (self.config.action_repeat or 1)
@@ -78,7 +78,7 @@ class AuxiliaryLearner(BaseLearner):
         """The algorithm's own loss, a scalar.
 
         Args:
-            batch: Columns of a minibatch, with what the forward pass made of the observations.
+            batch: Columns of a minibatch, with reused columns of the forward pass.
             fwd_out: What the module's ``_forward_train`` returned.
         """
         raise NotImplementedError
@@ -91,33 +91,33 @@ class AuxiliaryLearner(BaseLearner):
         batch: dict[str, Any],
         fwd_out: dict[str, Any],
     ) -> Tensor:
-        """RLlib's hook; rlssl has one module and one config."""
+        """RLlib's hook; calls `compute_loss`, since rlssl has one module and one config."""
         del module_id, config
         return self.compute_loss(batch, fwd_out)
 
     def compute_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
         """The RL loss plus the weighted auxiliary losses."""
-        batch = {**batch, **{key: fwd_out[key] for key in _OF_RL_LOSS & fwd_out.keys()}}
+        batch = {**batch, **{key: fwd_out[key] for key in _REUSED_COLUMNS & fwd_out.keys()}}
         rl_loss = self.compute_rl_loss(batch, fwd_out)
         return self.combine(rl_loss, self.compute_auxiliary_loss(batch), batch)
 
     def combine(self, rl_loss: Tensor, auxiliary: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        """The loss whose gradient is taken, of two scalars; their sum."""
+        """The sum of the RL loss and the auxiliary loss; a subclass may weigh them."""
         del batch
         return self.isolate(rl_loss) + auxiliary
 
     def isolate(self, rl_loss: Tensor) -> Tensor:
-        """The RL loss as it is; without a gradient by the encoder where a loss is ``isolated``."""
+        """The RL loss; its gradient skips the encoder where an auxiliary loss is ``isolated``."""
         if not self.isolates:
             return rl_loss
         return without_gradient(rl_loss, trainable(self.rl_module.encoder))
 
     @functools.cached_property
     def isolates(self) -> bool:
-        """Whether a loss is ``isolated``; then losses share no pass with the RL loss.
+        """Whether an auxiliary loss is ``isolated``; then losses share no pass with the RL loss.
 
-        In the sum of two gradients by what they share, what is taken away of one is not exactly
-        what it put in: the passes behind it round, in bfloat16 to two digits.
+        With a shared pass, the RL gradient would not cancel exactly: sums of gradients are rounded
+        (in bfloat16 to about two digits) on their way through the encoder.
         """
         losses = self.rl_module.auxiliary.values()
         return any(getattr(loss.config, "isolated", False) for loss in losses)
@@ -144,20 +144,20 @@ class AuxiliaryLearner(BaseLearner):
 
     @functools.cached_property
     def _columns_of_losses(self) -> frozenset[str]:
-        """What is read of a batch for the losses."""
+        """All columns of a batch that the losses may read."""
         read = (loss.reads for loss in self.rl_module.auxiliary.values())
-        return frozenset({Columns.OBS, Columns.ACTIONS}.union(_OF_RL_LOSS, *read))
+        return frozenset({Columns.OBS, Columns.ACTIONS}.union(_REUSED_COLUMNS, *read))
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Logs the losses' metrics, and how the encoder's latents are spread.
+        """Logs the losses' metrics and the statistics of latents, for the last minibatch.
 
-        Both of the last minibatch: once a report, since some of them take as long as an update.
+        This happens once a report, because some of these metrics cost as much as an update.
         """
         super().after_gradient_based_update(timesteps=timesteps)
         module = self.rl_module
         if not len(module.auxiliary):
             return
-        rows = take_rows(valid_rows(self._minibatch)[Columns.OBS], slice(NUM_ROWS))
+        rows = take_rows(valid_rows(self.last_minibatch)[Columns.OBS], slice(NUM_ROWS))
         with torch.no_grad():
             found = {name: self._metrics_of(name, *seen) for name, seen in self._seen_by.items()}
             found[LATENTS] = latent_statistics(module.encoder(rows))
@@ -167,9 +167,9 @@ class AuxiliaryLearner(BaseLearner):
                 self.metrics.log_value((DEFAULT_MODULE_ID, "aux", name, key), value, window=1)
 
     def grad_clip_of(self, optimizer_name: str) -> float | None:
-        """The loss's own for its heads, else the algorithm's."""
-        own = self._own_setting(optimizer_name, "grad_clip")
-        return self.config.grad_clip if own is None else own
+        """The limit of the loss for its heads; the algorithm's for all other parameters."""
+        of_loss = self._setting_of_loss(optimizer_name, "grad_clip")
+        return self.config.grad_clip if of_loss is None else of_loss
 
     def stateful_parts(self) -> list[AuxiliaryLoss | Augmentation]:
         """The losses, and the augmentation if any."""
@@ -181,7 +181,7 @@ class AuxiliaryLearner(BaseLearner):
         losses = loss.losses(rows)
         means = {key: per_sample_mean(name, key, value) for key, value in losses.items()}
         self.record({key: mean.detach() for key, mean in means.items()}, "aux", name)
-        # Not the RL loss's graph.
+        # RL_LATENTS would keep the graph of the RL loss alive.
         kept = {key: value for key, value in rows.items() if key != RL_LATENTS}
         self._seen_by[name] = kept, means.keys()
         return functools.reduce(torch.add, means.values())
@@ -197,8 +197,8 @@ class AuxiliaryLearner(BaseLearner):
     def _check_reach(
         self, name: str, loss: AuxiliaryLoss, mean: Tensor, encoder: nn.Module, num_rows: int
     ) -> None:
-        """Once per loss: its gradient moves the encoder exactly if it says so."""
-        # One row may be too few for a loss that compares rows.
+        """Checks once per loss whether its gradient moves the encoder as ``trains`` declares."""
+        # A loss that compares rows may have no gradient for a single row.
         if name in self._checked_losses or num_rows < 2:
             return
         self._checked_losses.add(name)
@@ -211,10 +211,11 @@ class AuxiliaryLearner(BaseLearner):
             )
 
     def _learning_rate(self, optimizer_name: str) -> float:
-        own = self._own_setting(optimizer_name, "lr")
-        return value_at(self.config.lr if own is None else own, self.env_steps)
+        of_loss = self._setting_of_loss(optimizer_name, "lr")
+        return value_at(self.config.lr if of_loss is None else of_loss, self.env_steps)
 
-    def _own_setting(self, optimizer_name: str, key: str) -> float | None:
+    def _setting_of_loss(self, optimizer_name: str, key: str) -> float | None:
+        """A loss's own setting, if the optimizer trains its heads and the setting is given."""
         losses = self.rl_module.auxiliary
         name = optimizer_name.removeprefix(AUXILIARY_OPTIMIZER)
         return getattr(losses[name].config, key) if name in losses else None
@@ -227,7 +228,7 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
 
 @contextmanager
 def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Within it no graph leads to trainable parameters whose gradients nobody needs."""
+    """A context in which no gradients of these parameters are computed."""
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
@@ -241,29 +242,29 @@ def columns_read(name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> dic
     """The columns that ``loss`` declares.
 
     Raises:
-        ValueError: Where the batch has no such column.
+        ValueError: If the batch lacks one of them.
     """
     if missing := loss.reads - rows.keys():
         raise ValueError(
             f"loss '{name}' reads {sorted(missing)}, which the batch lacks; it has {sorted(rows)}."
         )
-    # What the RL loss made of the observations belongs to them.
-    made = _OF_RL_LOSS & rows.keys() if Columns.OBS in loss.reads else frozenset()
-    return {key: rows[key] for key in loss.reads | made}
+    # A loss that reads observations may also reuse views and latents of them.
+    reused = _REUSED_COLUMNS & rows.keys() if Columns.OBS in loss.reads else frozenset()
+    return {key: rows[key] for key in loss.reads | reused}
 
 
 def without_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """``loss``, whose gradient by ``parameters`` is taken away; that by all others stays.
+    """``loss`` with its gradient with respect to ``parameters`` cancelled; others are unchanged.
 
-    It costs one more backward pass. What is left is the rounding error of their sum with other
-    gradients.
+    It costs one more backward pass. If other losses add gradients to ``parameters``, a rounding
+    error of the sum remains.
     """
     if not loss.requires_grad or not parameters:
         return loss
     gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
-            # 0, with the opposite gradient.
+            # Adds 0 to the value, and the opposite gradient.
             loss = loss + ((parameter.detach() - parameter) * gradient).sum()
     return loss
 
@@ -283,7 +284,7 @@ def per_sample_mean(name: str, key: str, losses: Tensor) -> Tensor:
 
 
 def reaches_any(loss: Tensor, parameters: list[nn.Parameter]) -> bool:
-    """Whether the gradient of ``loss`` by one of ``parameters`` is not zero."""
+    """Whether the gradient of ``loss`` is nonzero for at least one of ``parameters``."""
     if not loss.requires_grad or not parameters:
         return False
     gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)

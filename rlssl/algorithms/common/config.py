@@ -40,7 +40,7 @@ class ModelSettings:
     frame_stack: int | None = None
     # Whether actor and critic share the encoder; None: yes for images, no for everything else.
     shared_encoder: bool | None = None
-    # How the RL loss's images are augmented: "shift", {"crop": {"size": 84}}, ...; None: not.
+    # Augmentation of the RL loss's images: "shift", {"crop": {"size": 84}}, ...; None: no change.
     augmentation: str | Mapping[str, Any] | None = None
     # Floats in which the encoder computes: "float32" or "bfloat16"; None: float32.
     precision: str | None = None
@@ -56,7 +56,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 class _ModelBuilder(dict):
-    """RLlib's old-stack model dict, callable: the name is taken there, and `.model()` is ours."""
+    """RLlib's old-stack ``model`` dict, but callable: RLlib uses the same name as `.model()`."""
 
     def __init__(self, build: Callable[..., Any]) -> None:
         super().__init__(MODEL_DEFAULTS)
@@ -69,13 +69,13 @@ class _ModelBuilder(dict):
 class BaseConfig(AlgorithmConfig):
     """Environments by registered id, auxiliary losses, networks and plug-ins.
 
-    A subclass names its ``settings_class`` and calls ``set_defaults()`` in ``__init__``. It comes
-    before an RLlib config class in the list of bases.
+    A subclass sets ``settings_class`` and calls ``set_defaults()`` in ``__init__``. In a list of
+    base classes, this class comes before an RLlib config class.
     """
 
     #: The name in `rlssl.registry.ALGORITHMS`.
     algorithm_name: ClassVar[str]
-    #: Whether `model.lstm` is known to its module and its Learner.
+    #: Whether the module and the Learner support `model.lstm`.
     may_be_recurrent: ClassVar[bool] = False
     #: Named partial specs, e.g. {"td3": {"training": {...}}}; see `rlssl.experiment.spec.loading`.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -83,13 +83,13 @@ class BaseConfig(AlgorithmConfig):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: The training settings with their defaults.
     settings_class: ClassVar[type[TrainingSettings]] = TrainingSettings
-    #: "module:attribute" of the RLModule and of the Learner: both need torch, which reading a spec
-    #: does not.
+    #: "module:attribute" of the RLModule and of the Learner. They are imported late, because
+    #: reading a spec should not import torch.
     module_class: ClassVar[str]
     learner_class_name: ClassVar[str]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Gives a config with settings the ``training`` method that takes them."""
+        """Adds a ``training`` method that takes the fields of ``settings_class``."""
         super().__init_subclass__(**kwargs)
         if "settings_class" in vars(cls):
             cls.training = builder(cls.settings_class)
@@ -99,20 +99,20 @@ class BaseConfig(AlgorithmConfig):
         for name, value in self.settings_class().defaults().items():
             setattr(self, attribute_of(name), value)
         self.network: dict[str, Any] = dataclasses.asdict(ModelSettings())
-        # Frames in a stack, and names of attributes, that were filled in for the environment.
+        # What `adapt_to` set for the environment: frames in a stack, and names of attributes.
         self.suggested_frame_stack = 1
         self.adapted: list[str] = []
         self.auxiliary_losses: dict[str, Any] = {}
         self.plugin_modules: tuple[str, ...] = ()
-        # What the running program registered itself, as it is, for the other processes.
+        # Objects that this program registered itself; other processes register them, too.
         self.registrations: dict[str, dict[str, Any]] = {}
         self.vectorize = "native"
-        # Whether half of the environments steps while the policy runs on the other half; None:
-        # where they step by themselves.
+        # Whether half of the environments step while the policy runs on the other half; None: yes
+        # if the environments step in their own threads or processes.
         self.double_buffering: bool | None = None
         # Environment frames per agent step; found by the preflight.
         self.action_repeat: int | None = None
-        # Not named evaluation_*: RLlib hands such attributes to its own `evaluation()`.
+        # Not named evaluation_*: RLlib passes such attributes to its own `evaluation()`.
         self.seeded_evaluation: dict[str, Any] = {
             "every_env_steps": None,
             "episodes": 10,
@@ -123,29 +123,29 @@ class BaseConfig(AlgorithmConfig):
         self.watchdog_s = 300.0
         # Seconds that one step or reset of an environment may take; see docs/faults.md.
         self.env_step_timeout_s = 30.0
-        # Whether checkpoints hold the replay buffer, where there is one.
+        # Whether checkpoints hold the replay buffer, if the algorithm has one.
         self.checkpoint_replay = True
-        # Where the run ends, for what is annealed over all of it; None: not known.
+        # Env steps at which the run ends, for values annealed over the whole run; None: unknown.
         self.total_env_steps: int | None = None
         # Updates in a row with a non-finite gradient before the run fails.
         self.max_nonfinite_updates = 10
-        # Where the last such batch is saved then; None: the current folder.
+        # Folder where the last such batch is saved; None: the current folder.
         self.run_folder: str | None = None
-        # Else RLlib drops without a word what a slow runner brings after a minute; the watchdog and
-        # env_step_timeout_s bound the time instead.
+        # By default, RLlib silently drops samples that arrive after a minute. Here the watchdog
+        # and env_step_timeout_s bound the time instead.
         self.sample_timeout_s = None
-        # Stock RLlib waits a minute before it restarts a crashed runner; nobody wants to.
+        # RLlib's default is to wait a minute before it restarts a crashed runner.
         self.delay_between_env_runner_restarts_s = 1.0
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Completes a config of an earlier version: missing settings, old spellings of words."""
+        """Restores a config; completes one of an earlier version and updates its spellings."""
         self.__dict__.update(state)
         types_of = self.settings_class.types()
         for name, default in self.settings_class().defaults().items():
             value = state.get(attribute_of(name), default)
             if value is None and not may_be_none(types_of[name]):
                 value = default
-            self.__dict__[attribute_of(name)] = _in_todays_words(value)
+            self.__dict__[attribute_of(name)] = _current_spelling(value)
 
     @classmethod
     def training_arguments(cls) -> dict[str, Any]:
@@ -153,21 +153,21 @@ class BaseConfig(AlgorithmConfig):
         return cls.settings_class.arguments()
 
     def set_training(self, given: Mapping[str, Any]) -> Self:
-        """Sets training settings; what rlssl does not know goes on to RLlib's ``training()``."""
+        """Sets training settings; passes all others on to RLlib's ``training()``."""
         given = {name: value for name, value in given.items() if value is not NotProvided}
-        own = given.keys() & self.training_arguments().keys()
-        for name in own:
+        known = given.keys() & self.training_arguments().keys()
+        for name in known:
             self.set_setting(name, given[name])
-        return super().training(**{name: given[name] for name in given.keys() - own})
+        return super().training(**{name: given[name] for name in given.keys() - known})
 
     def set_setting(self, name: str, value: Any) -> None:
-        """Sets one training setting; a word of an earlier version gets today's spelling."""
-        setattr(self, attribute_of(name), _in_todays_words(value))
+        """Sets one training setting; also accepts a value's spelling of an earlier version."""
+        setattr(self, attribute_of(name), _current_spelling(value))
 
     def environment(self, env: Any = NotProvided, **kwargs: Any) -> Self:
         """RLlib's ``environment()``; ``env`` may also be ``{"id": ..., **options}``.
 
-        A class, and a name that ``ray.tune.register_env`` knows, are registered with rlssl, too.
+        A class, or a name known to ``ray.tune.register_env``, is also registered with rlssl.
         """
         if isinstance(env, Mapping):
             if "id" not in env:
@@ -182,7 +182,7 @@ class BaseConfig(AlgorithmConfig):
             creator = tune_environment(env)
             if creator is not None:
                 register_env(env, creator)
-        # What was found out about another environment does not hold for this one.
+        # Values that `adapt_to` set for another environment do not hold for this one.
         self.action_repeat = None
         for key in self.adapted:
             setattr(self, key, None)
@@ -193,7 +193,7 @@ class BaseConfig(AlgorithmConfig):
         return self
 
     def auxiliary(self, **losses: Any) -> Self:
-        """Adds auxiliary losses: ``.auxiliary(icm={"coeff": 1.0})``; replaces those set before.
+        """Sets the auxiliary losses: ``.auxiliary(icm={"coeff": 1.0})``; replaces earlier ones.
 
         Raises:
             SpecError: For an unknown loss or option, or a bad value.
@@ -206,7 +206,7 @@ class BaseConfig(AlgorithmConfig):
 
     @property
     def model(self) -> Any:
-        """``.model(encoder=...)`` sets the networks; its keys are ``ModelSettings``'s."""
+        """``.model(encoder=...)`` sets the networks; its keys are the fields of `ModelSettings`."""
         return _ModelBuilder(self._set_network)
 
     def plugins(self, modules: Sequence[str]) -> Self:
@@ -216,20 +216,20 @@ class BaseConfig(AlgorithmConfig):
         return self
 
     def load_extensions(self) -> None:
-        """Registers in this process what the config may name; EnvRunners and Learners call it."""
+        """Makes all names in the config known to this process; EnvRunners and Learners call it."""
         load_plugins(self.plugin_modules)
         restore_registrations(self.registrations)
 
     def vectorization(
         self, vectorize: str | None = None, *, double_buffering: bool | None = None
     ) -> Self:
-        """How environments are vectorised.
+        """Sets how a runner steps its environments.
 
         Args:
             vectorize: ``native``, ``sync`` or ``async``.
-            double_buffering: Whether one half of a runner's environments steps while the policy
-                runs on the observations of the other half. Needs environments that step by
-                themselves: Atari's, or ``async``. Until set, where they do.
+            double_buffering: Whether one half of a runner's environments step while the policy
+                runs on the observations of the other half. Needs environments that step in their
+                own threads or processes: Atari's, or ``async``. None: on for these.
         """
         if vectorize is not None:
             if vectorize not in ("native", "sync", "async"):
@@ -240,10 +240,10 @@ class BaseConfig(AlgorithmConfig):
         return self
 
     def connectors(self, *, env_to_module: Sequence[str] = (), learner: Sequence[str] = ()) -> Self:
-        """Adds users' own ConnectorV2 pieces, named as ``"module:attribute"``.
+        """Adds ConnectorV2 pieces of the user, named as ``"module:attribute"``.
 
         Args:
-            env_to_module: Pieces before the RLModule; they make the stock EnvRunner sample.
+            env_to_module: Pieces before the RLModule. With them, RLlib's own EnvRunner samples.
             learner: Pieces before the defaults of the Learner's pipeline.
         """
         if env_to_module:
@@ -261,13 +261,13 @@ class BaseConfig(AlgorithmConfig):
         checkpoint_replay: bool | None = None,
         total_env_steps: int | None = None,
     ) -> Self:
-        """Limits on standing still, and what a run is told of itself.
+        """Sets timeouts, the content of checkpoints, and the length of the run.
 
         Args:
             watchdog_s: Seconds without new env steps after which a trial fails; None: 300.
             env_step_timeout_s: Seconds that one step or reset may take; None: 30.
-            checkpoint_replay: Whether checkpoints hold the replay buffer; None: they do.
-            total_env_steps: Where the run ends; what is annealed over the run takes it from here.
+            checkpoint_replay: Whether checkpoints hold the replay buffer; None: yes.
+            total_env_steps: Env steps at which the run ends, for values annealed over the run.
         """
         if checkpoint_replay is not None:
             self.checkpoint_replay = checkpoint_replay
@@ -292,10 +292,10 @@ class BaseConfig(AlgorithmConfig):
 
         Args:
             every_env_steps: Environment frames between evaluations; None: never.
-            episodes: How many; episode k runs with seed k.
+            episodes: Number of episodes; episode k runs with seed k.
             explore: Whether actions are sampled instead of the policy's mode.
             env: Options that differ from the training environment's.
-            **kwargs: RLlib's own evaluation settings, which work as they do there.
+            **kwargs: RLlib's own evaluation settings; they work as in RLlib.
         """
         given = {
             "every_env_steps": every_env_steps,
@@ -309,25 +309,25 @@ class BaseConfig(AlgorithmConfig):
 
     @property
     def env_settings(self) -> dict[str, Any]:
-        """The environment as ``{"id": ..., **options}``."""
+        """The training environment as ``{"id": ..., **options}``."""
         return {"id": self.env, **self.env_config}
 
     @property
     def evaluation_env_settings(self) -> dict[str, Any]:
-        """The environment that evaluation builds."""
+        """The evaluation environment as ``{"id": ..., **options}``."""
         return {**self.env_settings, **self.seeded_evaluation["env"]}
 
     @property
     def frame_stack(self) -> int:
-        """Frames a stacked observation holds."""
+        """Number of frames in a stacked observation."""
         return int(self.network["frame_stack"] or self.suggested_frame_stack)
 
     @property
     def module_settings(self) -> dict[str, Any]:
-        """What the RLModule is built from, beside the spaces."""
+        """All settings that the RLModule is built from, besides the spaces."""
         losses = options_for(self.auxiliary_losses, str(self.env))
-        own = {"frame_stack": self.frame_stack, "auxiliary": losses, "seed": self.seed}
-        return {**self.network, **own, **self.network_settings}
+        derived = {"frame_stack": self.frame_stack, "auxiliary": losses, "seed": self.seed}
+        return {**self.network, **derived, **self.network_settings}
 
     @property
     def network_settings(self) -> dict[str, Any]:
@@ -346,10 +346,10 @@ class BaseConfig(AlgorithmConfig):
         return learner_class
 
     def adapt_to(self, spaces: EnvSpaces | None) -> None:
-        """Fills in what is left to the environment: action repeat, frame stack, some defaults.
+        """Sets what depends on the environment: action repeat, frame stack, some defaults.
 
         Args:
-            spaces: Of ``preflight``; None: not known, as of a task with vector observations.
+            spaces: From ``preflight``; None: unknown, treated as vector observations.
         """
         self.action_repeat = spaces.action_repeat if spaces else 1
         self.suggested_frame_stack = spaces.frame_stack if spaces else 1
@@ -364,12 +364,12 @@ class BaseConfig(AlgorithmConfig):
         """Checks the config and builds, resets and steps the environment once.
 
         Raises:
-            SpecError: Where the environment cannot be built or used, or settings contradict.
+            SpecError: If the environment cannot be built or used, or if settings contradict.
             ValueError: For everything that RLlib refuses.
         """
         self.load_extensions()
         self.registrations = local_registrations()
-        # RLlib would advise every user, once, to go back to the old API stack.
+        # Marks a message as logged: RLlib would advise to return to the old API stack.
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")
         if self.action_repeat is None:
             known = EnvSpaces(self.observation_space, self.action_space)
@@ -379,7 +379,7 @@ class BaseConfig(AlgorithmConfig):
         self.check_training()
         super().validate()
         self._refuse_unsupported()
-        # Anew each time: a callback may have been added since the last.
+        # Chosen at every call: a callback may have been added since the last one.
         if vars(self)["env_runner_cls"] in (None, VectorEnvRunner, StockEnvRunner):
             runner_class, _ = choose_env_runner(self)
             self.env_runner_cls = runner_class
@@ -394,7 +394,7 @@ class BaseConfig(AlgorithmConfig):
         self.settings_class.check({name: getattr(self, attribute_of(name)) for name in names})
 
     def _refuse_unsupported(self) -> None:
-        """Raises for settings that RLlib takes and that would be ignored here."""
+        """Raises for settings that RLlib accepts but that rlssl would ignore."""
         pieces = custom_connectors(self)
         if pieces and self.seeded_evaluation["every_env_steps"]:
             raise SpecError(f"evaluation.every_env_steps does not work with {pieces} yet.")
@@ -403,9 +403,9 @@ class BaseConfig(AlgorithmConfig):
         for name, options in self.auxiliary_losses.items():
             if options.get("augmentation_only") and self.network["augmentation"] is None:
                 raise SpecError(
-                    f"auxiliary.{name}.augmentation_only=True compares with what augments the RL "
-                    "loss's observations, which nothing does: set model.augmentation (shift, "
-                    "crop), or leave it out."
+                    f"auxiliary.{name}.augmentation_only=True needs an augmentation of the RL "
+                    "loss's observations, and there is none: set model.augmentation (shift, crop), "
+                    "or leave augmentation_only out."
                 )
         if self.grad_clip_by != "global_norm":
             raise SpecError(f"grad_clip_by='{self.grad_clip_by}' is not supported: global_norm is.")
@@ -425,32 +425,32 @@ class BaseConfig(AlgorithmConfig):
         lstm = LSTMConfig.parse(self.network["lstm"])
         if lstm and not self.may_be_recurrent:
             raise SpecError(
-                f"model.lstm needs an on-policy algorithm, as PPO; {self.algorithm_name} learns "
-                "from replayed steps without the states that they were taken in. Leave it out."
+                f"model.lstm needs an on-policy algorithm (ppo, a3c); {self.algorithm_name} learns "
+                "from replayed steps, whose LSTM states are not stored. Leave model.lstm out."
             )
         self.network["lstm"] = lstm and lstm.options()
         self._fit_rendering_to_crop()
         return self
 
     def _fit_rendering_to_crop(self) -> None:
-        """Renders dm_control larger where a crop follows, as CURL does: 100 pixels for 84."""
+        """Renders dm_control larger if a crop follows: 100 pixels for a crop of 84, as in CURL."""
         size = crop_size(self.network["augmentation"])
         if size and str(self.env).startswith("dmc-pixels/"):
             self.env_config = {"size": round(size * 100 / 84), **self.env_settings}
             del self.env_config["id"]
 
 
-def _in_todays_words(value: Any) -> Any:
+def _current_spelling(value: Any) -> Any:
     return current_value(value) if isinstance(value, str) else value
 
 
 def attribute_of(setting: str) -> str:
-    """The attribute of RLlib's config that holds a training setting."""
+    """The name of the config's attribute that holds a training setting."""
     return BATCH_SIZE_ATTRIBUTE if setting == "train_batch_size_per_learner" else setting
 
 
 def _env_to_module_pieces(names: Sequence[str], env: Any, spaces: Any, device: Any) -> list[Any]:
-    """Called by RLlib; module-level, so that a config with pieces pickles."""
+    """Called by RLlib; a module-level function, so that the config can be pickled."""
     del env, spaces, device
     return [resolve(name)() for name in names]
 

@@ -1,7 +1,7 @@
 """Several Learners on one model: the same weights at the start, the same mean gradient every step.
 
-RLlib wraps modules in torch's DistributedDataParallel, which fails as soon as a parameter gets no
-gradient, or is used outside ``forward``, as every auxiliary head is. Here nothing is wrapped.
+RLlib wraps modules in torch's DistributedDataParallel. That fails if a parameter gets no gradient
+or is used outside ``forward``, as auxiliary heads are. rlssl does not wrap modules.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from rlssl.peers import Peers, RowRange
 
 @contextlib.contextmanager
 def _exchange() -> Iterator[None]:
-    """Says of torch's error what it most often means: the others' process is gone, not ours."""
+    """Turns an error of torch into a PeersLostError: usually another Learner's process died."""
     try:
         yield
     except RuntimeError as error:
@@ -52,7 +52,7 @@ class TorchPeers(Peers):
 
     @_exchange()
     def gather_objects(self, value: Any) -> list[Any]:
-        """See ``Peers``. What is gathered is pickled: small things alone."""
+        """See ``Peers``. Values are pickled, so they should be small."""
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
@@ -67,10 +67,10 @@ class TorchPeers(Peers):
 
     @_exchange()
     def gather_counts(self, num: int) -> list[int]:
-        """Every Learner's number, by rank."""
-        own = torch.tensor([num], device=_device())
-        counts = [torch.empty_like(own) for _ in range(self.size)]
-        dist.all_gather(counts, own)
+        """The ``num`` of every Learner, by rank."""
+        mine = torch.tensor([num], device=_device())
+        counts = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(counts, mine)
         return [int(count) for count in counts]
 
 
@@ -80,7 +80,7 @@ def broadcast_state(module: nn.Module) -> None:
     """Gives every Learner the first one's parameters, buffers and extra states."""
     state = module.state_dict()
     for key, value in state.items():
-        # NCCL takes tensors on the GPU alone; extra states are not.
+        # NCCL needs tensors on the GPU, and extra states are on the CPU.
         sent = value.to(_device(), copy=True).contiguous()
         dist.broadcast(sent, src=0)
         state[key] = sent.to(value.device)
@@ -92,7 +92,7 @@ def broadcast_state(module: nn.Module) -> None:
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replaces every gradient by its mean over the Learners, in one all-reduce.
 
-    A gradient that a Learner lacks counts as zero there; one that all lack becomes zero, too.
+    A missing gradient counts as zero, also if all Learners lack it.
     """
     by_dtype: dict[torch.dtype, list[nn.Parameter]] = {}
     for parameter in parameters:
@@ -107,6 +107,6 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def _device() -> torch.device:
-    """Where tensors of the process group must be."""
+    """The device that tensors of the process group must be on."""
     is_nccl = dist.get_backend() == "nccl"
     return torch.device("cuda", torch.cuda.current_device()) if is_nccl else torch.device("cpu")

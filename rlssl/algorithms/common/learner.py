@@ -1,7 +1,7 @@
 """The Learner's update: minibatches, gradients, clipping, the guard against NaN, the step.
 
-RLlib's own loop slices every minibatch through three classes, logs after each, and puts networks
-into training mode again and again, which for small networks takes as long as the gradients do.
+RLlib's own loop passes every minibatch through three classes, logs after each, and sets the
+training mode each time. For small networks that takes as long as the gradients do.
 """
 
 import itertools
@@ -15,6 +15,7 @@ from ray.rllib.connectors.common.numpy_to_tensor import NumpyToTensor
 from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import (
     MODULE_TRAIN_BATCH_SIZE_MEAN,
     NUM_ENV_STEPS_TRAINED,
@@ -35,28 +36,28 @@ from rlssl.peers import ALONE, Peers
 from rlssl.system.allocator import keep_memory, leave_unfilled
 from rlssl.system.denormals import denormals_are_zero
 
-#: Key of a Learner's metrics: gradient steps since the result before.
+#: Key of a Learner's metrics: gradient steps since the last result.
 NUM_GRADIENT_STEPS = "num_gradient_steps"
 
 
 class BaseLearner(TorchLearner):
-    """A Learner of one module, alone or one of several.
+    """A Learner of one module, single or one of several.
 
-    A subclass gives the loss (``compute_loss``), the Adams (``register_adams``), the
-    limit of each one's gradient norm (``grad_clip_of``), and the module's parts that draw at random
-    (``stateful_parts``).
+    A subclass defines the loss (``compute_loss``), the Adams (``register_adams``), the limit of
+    each optimizer's gradient norm (``grad_clip_of``), and the module's parts that change with each
+    update (``stateful_parts``).
     """
 
     def build(self) -> None:
-        """Loads plug-ins first: the module names losses and encoders that they register."""
+        """Loads plug-ins, which register losses and encoders, and then builds the module."""
         if self._is_built:
             return
         keep_memory()
         leave_unfilled()
         self.config.load_extensions()
         self.num_nonfinite_updates = 0
-        # What the last minibatch gave, logged once an update.
-        self._latest: dict[tuple[str, ...], Any] = {}
+        #: Key -> metric of the last minibatch; logged once an update.
+        self.latest_metrics: dict[tuple[str, ...], Any] = {}
         super().build()
         self.peers = self._join_peers()
         pin_transfers(self._learner_connector, self.device)
@@ -64,6 +65,18 @@ class BaseLearner(TorchLearner):
 
     def extend_pipeline(self, pipeline: Any) -> None:
         """Adds the algorithm's pieces to RLlib's Learner connector pipeline."""
+
+    def run_pipeline(self, episodes: Sequence[SingleAgentEpisode]) -> dict[str, Any]:
+        """The columns that the connector pipeline makes of episodes."""
+        batch: dict[str, Any] = self._learner_connector(
+            rl_module=self.module,
+            batch={},
+            episodes=list(episodes),
+            shared_data={},
+            metrics=self.metrics,
+        )
+        columns: dict[str, Any] = batch[DEFAULT_MODULE_ID]
+        return columns
 
     def compute_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
         """The loss whose gradient is taken, a scalar."""
@@ -74,12 +87,12 @@ class BaseLearner(TorchLearner):
         raise NotImplementedError
 
     def stateful_parts(self) -> list[Any]:
-        """Parts of the module with ``peers``, and ``after_update()`` behind every step."""
+        """Parts of the module with ``peers`` and ``after_update()``, called after every step."""
         raise NotImplementedError
 
     @property
     def rl_module(self) -> Any:
-        """The module that learns."""
+        """The module that this Learner trains."""
         return self.module[DEFAULT_MODULE_ID].unwrapped()
 
     @denormals_are_zero()
@@ -92,14 +105,14 @@ class BaseLearner(TorchLearner):
         training_data: TrainingData | None = None,
         **data: Any,
     ) -> ResultDict:
-        """Updates on a batch, as RLlib's ``Learner.update``; see ``minibatches`` for its parts.
+        """Updates on a batch, as RLlib's ``Learner.update``; see `minibatches` for the splitting.
 
         Args:
             timesteps: Has ``NUM_ENV_STEPS_SAMPLED_LIFETIME``.
             num_epochs: Passes over the batch; None: 1.
             minibatch_size: Rows; None: the whole batch.
-            training_data: What to learn from, unless ``data`` has ``episodes`` or ``batch``.
-            **data: Those; and what else RLlib passes, which has no effect here.
+            training_data: The data; None: ``data`` has ``episodes`` or ``batch``.
+            **data: ``episodes`` or ``batch``; other arguments of RLlib have no effect here.
         """
         known = {field.name for field in fields(TrainingData)} & data.keys()
         training_data = training_data or TrainingData(**{key: data[key] for key in known})
@@ -126,18 +139,18 @@ class BaseLearner(TorchLearner):
         fwd_out = self.rl_module._forward_train(rows)
         loss = self.compute_loss(rows, fwd_out)
         self.record({self.TOTAL_LOSS_KEY: loss.detach()})
-        self._minibatch = rows
-        self._settle(self.optimizer_step(loss, list(self._parameters)))
+        self.last_minibatch = rows
+        self._finish_step(self.optimizer_step(loss, list(self._parameters)))
 
     def record(self, values: Mapping[str, Any], *key: str) -> None:
-        """Keeps metrics of a minibatch; those of an update's last one are logged.
+        """Keeps metrics of a minibatch; those of the last minibatch of an update are logged.
 
         Args:
             values: Name -> scalar, without a graph.
-            *key: Under which the names stand.
+            *key: Keys of nested dicts, above the names.
         """
         for name, value in values.items():
-            self._latest[(*key, name)] = value
+            self.latest_metrics[(*key, name)] = value
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replaces gradients by their means over the Learners, if there are several."""
@@ -149,14 +162,14 @@ class BaseLearner(TorchLearner):
             parameter.grad = as_laid_out(parameter, parameter.grad)
 
     def optimizer_step(self, loss: Tensor, optimizers: Sequence[str]) -> bool:
-        """A step of some optimizers, of their own parameters alone.
+        """A step of some optimizers; other parameters get no gradient.
 
         Args:
             loss: A scalar; without a graph no parameter moves.
             optimizers: Names.
 
         Returns:
-            False where a gradient is not finite: then there is no step.
+            False if a gradient is not finite; then there is no step.
         """
         names = [name for name in optimizers if self._parameters[name]]
         parameters = [p for name in names for p in self._parameters[name]]
@@ -182,63 +195,65 @@ class BaseLearner(TorchLearner):
         """Registers an Adam for each list of parameters that is not empty.
 
         Args:
-            parameters: By the optimizers' names.
+            parameters: Optimizer -> its parameters.
             eps: Adam's epsilon.
-            options: Further options of Adams by name, as torch's Adam takes them.
+            options: Optimizer -> further options of torch's Adam.
         """
         self._parameters = dict(parameters)
-        for name, own in parameters.items():
-            if not own:
+        for name, group in parameters.items():
+            if not group:
                 continue
             settings = {"eps": eps, **(options or {}).get(name, {})}
             self.register_optimizer(
                 module_id=DEFAULT_MODULE_ID,
                 optimizer_name=name,
-                optimizer=EagerAdam(own, **settings),
-                params=own,
+                optimizer=EagerAdam(group, **settings),
+                params=group,
             )
         self._adams = dict(self.get_optimizers_for_module(DEFAULT_MODULE_ID))
 
     def _clip(self, parameters: Mapping[str, Sequence[nn.Parameter]]) -> bool:
-        """Clips each optimizer's gradients and keeps their norms; False: one is not finite."""
+        """Clips each optimizer's gradients and records the norms; False: one is not finite."""
         gradients = {
-            name: [p.grad for p in own if p.grad is not None] for name, own in parameters.items()
+            name: [p.grad for p in group if p.grad is not None]
+            for name, group in parameters.items()
         }
         norms = clip_gradients(gradients, self.grad_clip_of)
         self.record({f"gradients_{name}_global_norm": norm for name, norm in norms.items()})
         return all(map(math.isfinite, norms.values()))
 
-    def _settle(self, is_done: bool) -> None:
-        """Tells the module's parts of an update, or counts one that was left out.
+    def _finish_step(self, is_finite: bool) -> None:
+        """Calls ``after_update()`` of the module's parts, or counts a skipped update.
 
         Raises:
-            NonFiniteUpdateError: After ``max_nonfinite_updates`` of those in a row.
+            NonFiniteUpdateError: After ``max_nonfinite_updates`` skipped updates in a row.
         """
-        if not is_done:
-            self._skip_update()
+        if not is_finite:
+            self._count_skipped_update()
             return
         self.num_nonfinite_updates = 0
         for part in self.stateful_parts():
             part.after_update()
 
-    def _skip_update(self) -> None:
+    def _count_skipped_update(self) -> None:
         self.num_nonfinite_updates += 1
         self.metrics.log_value(("faults", "nonfinite_updates"), 1, reduce="lifetime_sum")
         if self.num_nonfinite_updates < self.config.max_nonfinite_updates:
             return
-        path = save_batch(self._minibatch, self.config.run_folder)
-        columns = nonfinite_columns(self._minibatch) or "none of its columns, so the weights"
+        path = save_batch(self.last_minibatch, self.config.run_folder)
+        columns = nonfinite_columns(self.last_minibatch) or "none of its columns, so the weights"
         raise NonFiniteUpdateError(
             f"{self.num_nonfinite_updates} updates in a row had a gradient that is not finite; "
             "lower the learning rate, clip gradients (training.grad_clip) or look for infinite "
-            f"observations and rewards. Not finite in the last batch: {columns}. It is in {path}"
+            f"observations and rewards. Not finite in the last batch: {columns}. The batch is in "
+            f"{path}"
         )
 
     def _log_update(self, num_rows: int, num_epochs: int, num_steps: int) -> None:
-        """Logs what the last minibatch gave, and RLlib's counts of an update."""
-        for key, value in self._latest.items():
+        """Logs the metrics of the last minibatch, and RLlib's counts of an update."""
+        for key, value in self.latest_metrics.items():
             self.metrics.log_value((DEFAULT_MODULE_ID, *key), value, window=1)
-        self._latest.clear()
+        self.latest_metrics.clear()
         trained = num_rows * num_epochs
         self.metrics.log_value((DEFAULT_MODULE_ID, NUM_GRADIENT_STEPS), num_steps, window=1)
         one, every = DEFAULT_MODULE_ID, ALL_MODULES
@@ -255,7 +270,7 @@ class BaseLearner(TorchLearner):
             )
 
     def _join_peers(self) -> Peers:
-        """Meets the other Learners: the first one's weights become everyone's."""
+        """Connects to the other Learners; all take the first Learner's weights."""
         if self.config.num_learners <= 1:
             return ALONE
         peers = TorchPeers()
@@ -265,7 +280,7 @@ class BaseLearner(TorchLearner):
         return peers
 
     def _make_modules_ddp_if_necessary(self) -> None:
-        """Wraps nothing: see `rlssl.algorithms.common.distributed`."""
+        """Does not wrap the module; see `rlssl.algorithms.common.distributed`."""
 
 
 @torch.no_grad()
@@ -274,14 +289,14 @@ def clip_gradients(
 ) -> dict[str, float]:
     """Clips the global norm of each group of gradients, unless one is not finite.
 
-    It waits for the device once, for all norms.
+    It synchronizes with the device only once, for all norms.
 
     Args:
         gradients: Groups by name; changed in place.
         limit_of: Name -> largest norm; None: no clipping.
 
     Returns:
-        Name -> norm before, for groups that are not empty.
+        Name -> norm before clipping, for groups that are not empty.
     """
     every = [gradient for group in gradients.values() for gradient in group]
     if not every:
@@ -296,7 +311,7 @@ def clip_gradients(
         for name, norm in norms.items():
             limit = limit_of(name)
             if limit is not None and norm + 1e-6 > limit:
-                # As torch's clip_grad_norm_.
+                # The same formula as torch's clip_grad_norm_.
                 torch._foreach_mul_(gradients[name], limit / (norm + 1e-6))
     return norms
 
@@ -310,9 +325,9 @@ def as_laid_out(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
 
 
 def pin_transfers(pipeline: Any, device: Any) -> None:
-    """Copies batches to a GPU from pinned memory, so that the copy overlaps; uint8 stays uint8."""
+    """Copies batches to a GPU from pinned memory, which overlaps with work; uint8 stays uint8."""
     if torch.device(device).type != "cuda":
         return
     pinned = NumpyToTensor(pin_memory=True, device=device)
     pipeline.insert_after(NumpyToTensor, pinned)
-    pipeline.remove(NumpyToTensor)  # the first one
+    pipeline.remove(NumpyToTensor)  # removes only the first

@@ -1,4 +1,4 @@
-"""The column MEAN_ACTION: what a policy does on average, as some auxiliary losses compare it."""
+"""The column MEAN_ACTION: a policy's mean actions, which some auxiliary losses read."""
 
 from typing import Any
 
@@ -14,22 +14,22 @@ from rlssl.networks.action_encoding import encode_action
 
 @torch.no_grad()
 def mean_actions(module: Any, obs: Any) -> Tensor:
-    """[N, A] float, coded as ``encode_action`` codes actions; nothing is drawn.
+    """[N, A] float, encoded as by ``encode_action``; draws no random numbers.
 
-    Continuous policies: their mean, or deterministic action. Policies over discrete actions: the
-    probabilities. Modules that learn the values of actions: one-hot the best one. A module may
-    have a method ``mean_actions(obs)`` of its own, which is then asked.
+    Continuous policies: the mean or the deterministic action. Discrete policies: the action
+    probabilities. Modules with action values: the best action, one-hot. A module may also define
+    its own ``mean_actions(obs)``.
 
     Args:
         module: An RLModule that learns.
         obs: [N, ...], raw stacked observations.
 
     Raises:
-        SpecError: If the module remembers earlier observations, which a batch of rows has not.
+        SpecError: If the module is recurrent: a batch of rows has no earlier observations.
     """
-    own = getattr(module, "mean_actions", None)
-    if own is not None:
-        given: Tensor = own(obs)
+    own_method = getattr(module, "mean_actions", None)
+    if own_method is not None:
+        given: Tensor = own_method(obs)
         return given
     if callable(getattr(module, "values", None)):
         best = module.values(module.head(module.encoder(obs))).argmax(dim=1)

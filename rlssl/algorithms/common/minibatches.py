@@ -19,19 +19,19 @@ def minibatches(
     minibatch_size: int | None,
     peers: Peers = ALONE,
 ) -> Iterator[dict[str, Any]]:
-    """Splits each epoch into the number of minibatches that comes nearest to the wanted size.
+    """Splits each epoch into minibatches of about the wanted size.
 
-    Their sizes differ by one row at most. Where a batch is a little larger than asked for, RLlib
-    would add a minibatch and fill it up with rows that were used already.
+    The sizes differ by one row at most. For a batch that is slightly too large, RLlib would add
+    a minibatch and fill it with rows that were used already.
 
-    Rows of sequences (a column ``SEQUENCE_BEGINS``) stay together, in their order: the sizes then
-    differ by a sequence or so, and no minibatch has less than one.
+    With a column ``SEQUENCE_BEGINS``, the rows of a sequence stay together, in their order. Then
+    sizes differ by about a sequence, and each minibatch has one sequence or more.
 
     Args:
         rows: Columns of [N, ...] tensors, nested or not.
         num_epochs: Passes over the rows.
-        minibatch_size: Rows; None: all of them, in their order.
-        peers: The Learners that share the batch; all make the same number of minibatches.
+        minibatch_size: Rows; None: the whole batch, in its order.
+        peers: The Learners that share the batch; all get the same number of minibatches.
     """
     num_rows = len(rows[Columns.REWARDS])
     count = 1
@@ -55,7 +55,7 @@ def minibatches(
 
 
 def split_sequences(starts: Tensor, num_rows: int, count: int) -> tuple[Tensor, ...]:
-    """Deals sequences in random order to parts with as many rows as can be equal.
+    """Splits sequences, in random order, into parts of about equal numbers of rows.
 
     Args:
         starts: [S], the first row of each sequence, ascending; S >= count.
@@ -63,17 +63,18 @@ def split_sequences(starts: Tensor, num_rows: int, count: int) -> tuple[Tensor, 
         count: Number of parts.
 
     Returns:
-        Row numbers, those of a sequence behind each other; every part has a sequence at least.
+        The row numbers of each part. The rows of a sequence are consecutive, and each part has at
+        least one sequence.
     """
     lengths = torch.diff(starts, append=torch.tensor([num_rows]))
     order = torch.randperm(len(starts))
     lengths, starts = lengths[order], starts[order]
     ends = lengths.cumsum(0)
-    # Row i of the new order is so many rows behind where its sequence lay before.
+    # Each row of the new order is shifted by the old start of its sequence minus the new start.
     rows = torch.arange(num_rows) + (starts - (ends - lengths)).repeat_interleave(lengths)
     middles = ends.double() - 0.5 * lengths
     bounds = torch.searchsorted(middles, torch.arange(1, count) * num_rows / count)
-    # Each part has one sequence; what is left of the bounds moves no further than that allows.
+    # Clamps the bounds, so that each part keeps at least one sequence.
     number = torch.arange(1, count)
     bounds = number + (bounds - number).cummax(0).values.clamp(0, len(starts) - count)
     return torch.tensor_split(rows, ends[bounds - 1])

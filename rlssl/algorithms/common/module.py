@@ -1,4 +1,4 @@
-"""What the RLModule of every algorithm has."""
+"""The base of every algorithm's RLModule."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from rlssl.old_names import renamed_state
 
 
 class BaseModule(TorchRLModule, InferenceOnlyAPI):
-    """An encoder, what augments its observations, and the auxiliary losses that train it."""
+    """Has an encoder, an augmentation of its observations, and auxiliary losses."""
 
     encoder: Encoder
     # No defaults here: a class attribute would hide what nn.Module registers.
@@ -20,5 +20,5 @@ class BaseModule(TorchRLModule, InferenceOnlyAPI):
     auxiliary: nn.ModuleDict
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Sets the weights, also those of a checkpoint of an earlier version."""
+        """Sets the weights, also from a checkpoint of an earlier version."""
         super().set_state(renamed_state(state))

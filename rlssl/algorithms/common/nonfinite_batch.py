@@ -1,4 +1,4 @@
-"""Keeps a batch that no finite gradient came out of, for whoever looks for the reason."""
+"""Saves a batch whose gradient was not finite, so that the cause can be found."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-#: Name of the file, with the process that wrote it: several Learners may share a folder.
+#: Name of the file, with the id of its process: several Learners may share a folder.
 FILE_NAME = "nonfinite_batch-{}.npz"
 
-#: Kinds of numpy's dtypes: truth values, integers, floating and complex numbers.
+#: Kinds of numpy's dtypes: booleans, integers, floating and complex numbers.
 _NUMBERS = "biufc"
 
 
@@ -20,8 +20,8 @@ def save_batch(batch: Mapping[str, Any], folder: str | Path | None) -> Path:
 
     Args:
         batch: Columns: tensors, arrays, numbers, and dicts or sequences of them. Nested columns
-            are joined by "/" ("default_policy/obs"). What is no number is left out.
-        folder: Where to; None: the current folder.
+            are joined by "/" ("default_policy/obs"). Values that are not numbers are left out.
+        folder: The target folder; None: the current one.
 
     Returns:
         The absolute path. The file appears whole or not at all.
@@ -37,7 +37,7 @@ def save_batch(batch: Mapping[str, Any], folder: str | Path | None) -> Path:
 
 
 def nonfinite_columns(batch: Mapping[str, Any]) -> list[str]:
-    """The columns that hold NaN or infinity themselves: the reason, where there are any."""
+    """The columns that hold NaN or infinity."""
     return [
         name
         for name, array in _arrays("", batch)
@@ -61,6 +61,6 @@ def _arrays(name: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
 def _as_array(value: Any) -> np.ndarray:
     if not isinstance(value, torch.Tensor):
         return np.asarray(value)
-    # numpy knows no bfloat16.
+    # numpy has no bfloat16.
     tensor = value.detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()

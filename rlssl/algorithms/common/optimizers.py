@@ -1,4 +1,4 @@
-"""Adam without what torch.optim does around it, which small networks spend more time on."""
+"""Adam and RMSProp without the overhead of torch.optim, which dominates for small networks."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -10,10 +10,10 @@ from torch.optim import Adam, Optimizer
 
 
 class EagerAdam(Adam):
-    """torch.optim.Adam with ``fused=True``, bit for bit, for parameters of one device and type.
+    """torch.optim.Adam with ``fused=True``, bit for bit, for parameters of one device and dtype.
 
-    torch wraps these methods to keep its compiler away from them, and imports the compiler for it,
-    which takes most of a second a process; and it sorts the tensors anew in every step.
+    torch wraps these methods to exclude them from its compiler. For that it imports the compiler,
+    which takes most of a second per process. It also sorts the tensors in every step.
     """
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], **options: Any) -> None:
@@ -27,19 +27,19 @@ class EagerAdam(Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """As torch.optim.Adam's."""
+        """As ``torch.optim.Adam.step``."""
         moved = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
         if closure is not None or any(p not in self.state for group in moved for p in group):
-            # The first step makes the moments.
+            # torch's own step creates the moments at the first call.
             return _STEP(self, closure)
         for group, parameters in zip(self.param_groups, moved, strict=True):
             if parameters:
-                self._move(group, parameters)
+                self._step_group(group, parameters)
         return None
 
-    def _move(self, group: dict[str, Any], parameters: list[torch.Tensor]) -> None:
+    def _step_group(self, group: dict[str, Any], parameters: list[torch.Tensor]) -> None:
         states = [self.state[parameter] for parameter in parameters]
-        steps = _count_step(states, are_all=len(parameters) == len(group["params"]))
+        steps = _count_step(states, is_whole_group=len(parameters) == len(group["params"]))
         beta1, beta2 = group["betas"]
         torch._fused_adam_(
             parameters,
@@ -58,20 +58,22 @@ class EagerAdam(Adam):
         )
 
 
-def _count_step(states: list[dict[str, torch.Tensor]], *, are_all: bool) -> list[torch.Tensor]:
-    """Counts a step of some parameters, by one counter where all of a group have made as many."""
-    count = states[0]["step"]
-    if are_all and any(state["step"] is not count for state in states):
-        are_all = all(bool(state["step"] == count) for state in states)
-    if are_all:
+def _count_step(
+    states: list[dict[str, torch.Tensor]], *, is_whole_group: bool
+) -> list[torch.Tensor]:
+    """Counts a step; the parameters share one counter if a whole group has the same count."""
+    count, is_shared = states[0]["step"], is_whole_group
+    if is_shared and any(state["step"] is not count for state in states):
+        is_shared = all(bool(state["step"] == count) for state in states)
+    if is_shared:
         count += 1
     for state in states:
-        state["step"] = count if are_all else state["step"] + 1
+        state["step"] = count if is_shared else state["step"] + 1
     return [state["step"] for state in states]
 
 
 _STEP = inspect.unwrap(Adam.step)
-# torch.optim wraps the steps of other classes into a call of its profiler, at their first use.
+# Without this mark, torch.optim would wrap the step in a call of its profiler.
 EagerAdam.step.hooked = True  # type: ignore[attr-defined]
 
 
@@ -79,19 +81,19 @@ class RMSProp(Optimizer):
     """RMSProp without momentum, epsilon inside the root.
 
     ``g = alpha * g + (1 - alpha) * d^2``, ``theta = theta - lr * d / sqrt(g + epsilon)``.
-    torch's RMSprop adds epsilon to the root, which for an epsilon of 0.1 is another algorithm.
+    torch's RMSprop adds epsilon outside the root. For an epsilon of 0.1 the steps differ a lot.
 
     Args:
-        parameters: What is optimised.
+        parameters: The parameters to optimize.
         lr: Learning rate; > 0.
-        alpha: How much of ``g`` is kept each step; in [0, 1).
+        alpha: Share of ``g`` that is kept each step; in [0, 1).
         epsilon: > 0, squared units of the gradient.
 
     Source:
         Mnih et al. 2016, arXiv:1602.01783, section 4 and eq. S2, S3.
     """
 
-    # torch wraps these to keep its compiler away, and imports the compiler for it.
+    # See `EagerAdam`: torch's wrappers would import its compiler.
     add_param_group = inspect.unwrap(Optimizer.add_param_group)
     zero_grad = inspect.unwrap(Optimizer.zero_grad)
     state_dict = inspect.unwrap(Optimizer.state_dict)

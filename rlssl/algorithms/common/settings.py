@@ -1,8 +1,8 @@
-"""Training settings: one frozen dataclass an algorithm, and what is derived from it.
+"""Training settings: one frozen dataclass per algorithm, and everything derived from it.
 
 A field is the only place of a setting's default, range and meaning. The arguments of
-``.training()``, the checks of a spec, the tables in the docs and what the networks are built from
-all come from the fields.
+``.training()``, the checks of a spec, the tables in the docs and the network settings all come
+from the fields.
 """
 
 import copy
@@ -31,15 +31,15 @@ class ByInput(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What is known of a setting besides its default and its type."""
+    """Describes a setting; its field has the default and the type."""
 
     # Meaning and unit, in one or two sentences.
     meaning: str
-    # The value must be >= low, > above and <= high; None: no bound. For numbers.
+    # Bounds of numbers: the value must be >= low, > above and <= high; None: no bound.
     low: float | None = None
     above: float | None = None
     high: float | None = None
-    # Whether the networks are built from it.
+    # Whether the networks need it.
     is_for_networks: bool = False
     # Whether it is an argument of ``.training()``.
     is_argument: bool = True
@@ -61,7 +61,7 @@ def setting(default: Any, meaning: str, **description: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
-    """What ``.training()`` sets, for one algorithm.
+    """The settings of an algorithm's ``.training()``.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class TrainingSettings:
 
     @classmethod
     def for_networks(cls) -> list[str]:
-        """The settings that the networks are built from."""
+        """The settings that the networks need."""
         return [name for name, it in cls.descriptions().items() if it.is_for_networks]
 
     def defaults(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class TrainingSettings:
 
     @classmethod
     def check(cls, values: Mapping[str, Any]) -> None:
-        """Checks words, sizes, schedules and ranges; None is not checked.
+        """Checks choices, sizes, schedules and ranges; None is not checked.
 
         Raises:
             SpecError: Naming the key and the value.
@@ -148,21 +148,21 @@ def builder(settings_class: type[TrainingSettings]) -> Callable[..., Any]:
             "",
             "Args:",
             *lines,
-            "    **rllib: What RLlib itself passes when it copies a config.",
+            "    **rllib: Further arguments that RLlib passes when it copies a config.",
         ]
     )
     return training
 
 
 def may_be_none(annotation: Any) -> bool:
-    """Whether None is a value that a setting of this type may have."""
+    """Whether a setting of this type may have the value None."""
     return type(None) in typing.get_args(annotation)
 
 
 def _check(key: str, value: Any, annotation: Any, description: Description) -> None:
-    if words := _words(annotation):
-        if value not in words:
-            raise SpecError(f"{key} must be one of {list(words)}; got {value!r}.")
+    if choices := _choices(annotation):
+        if value not in choices:
+            raise SpecError(f"{key} must be one of {list(choices)}; got {value!r}.")
     elif annotation in (Schedule, Schedule | None):
         _check_schedule(key, value)
     elif annotation == list[int]:
@@ -172,12 +172,12 @@ def _check(key: str, value: Any, annotation: Any, description: Description) -> N
         _check_range(key, value, description)
 
 
-def _words(annotation: Any) -> tuple[str, ...]:
-    """The words that a setting may have; () where it is not a word."""
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """The values of a ``Literal`` type; () for other types."""
     if typing.get_origin(annotation) is Literal:
         return typing.get_args(annotation)
     if typing.get_origin(annotation) is types.UnionType:
-        return _words(typing.get_args(annotation)[0])
+        return _choices(typing.get_args(annotation)[0])
     return ()
 
 

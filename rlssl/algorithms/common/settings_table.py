@@ -1,6 +1,6 @@
 """Writes the tables of training settings into the docs: ``make docs-tables``.
 
-A page has the two marker lines, and the table between them is made from the algorithm's settings.
+Each page has two marker lines; the table between them is generated from the algorithm's settings.
 """
 
 import re
@@ -28,7 +28,7 @@ def settings_table(settings_class: type[TrainingSettings]) -> str:
 
 
 def with_table(page: str, table: str) -> str:
-    """The text of a page with the table between its markers.
+    """The page's text with the table between its markers.
 
     Raises:
         ValueError: If the page lacks the markers.

@@ -1,4 +1,4 @@
-"""DDPG on a replay of single frames, with TD3's and DrQ-v2's changes as switches."""
+"""DDPG with auxiliary losses; settings switch on the changes of TD3 and DrQ-v2."""
 
 from typing import Any, ClassVar
 
@@ -14,6 +14,14 @@ from rlssl.schedules import Schedule, value_at
 
 class DDPGConfig(OffPolicyActorCriticConfig):
     """Configures DDPG; see `DDPGSettings` for the training settings.
+
+    Example:
+        >>> import rlssl
+        >>> config = rlssl.DDPGConfig()
+        >>> config.effective_exploration_std  # Gaussian noise
+        0.1
+        >>> config.training(exploration="ornstein_uhlenbeck").effective_exploration_std
+        1.0
 
     Source:
         Lillicrap et al. 2015, arXiv:1509.02971; Fujimoto et al. 2018, arXiv:1802.09477; Yarats et
@@ -45,22 +53,22 @@ class DDPGConfig(OffPolicyActorCriticConfig):
 
     @property
     def effective_exploration_std(self) -> Schedule:
-        """``exploration_std``, or what stands for it where it is None."""
+        """``exploration_std``, or its default if it is None."""
         if self.exploration_std is not None:
             return self.exploration_std
         return EXPLORATION_STD[self.exploration]
 
     @property
     def effective_target_noise_std(self) -> Schedule:
-        """``target_noise_std``, or what stands for it where it is None."""
-        own = self.target_noise_std
-        return self.effective_exploration_std if own is None else own
+        """``target_noise_std``, or the noise of exploration if it is None."""
+        given = self.target_noise_std
+        return self.effective_exploration_std if given is None else given
 
     @property
     def network_settings(self) -> dict[str, Any]:
-        """Also the noise, whose default depends on its kind."""
-        own = {"exploration_std": self.effective_exploration_std}
-        return {**super().network_settings, **own}
+        """The training settings of the networks; the noise depends on ``exploration``."""
+        derived = {"exploration_std": self.effective_exploration_std}
+        return {**super().network_settings, **derived}
 
 
 class DDPG(OffPolicyAlgorithm):
@@ -71,7 +79,7 @@ class DDPG(OffPolicyAlgorithm):
         """The defaults."""
         return DDPGConfig()
 
-    def own_results(self) -> dict[str, Any]:
-        """Adds the size of the noise."""
+    def extra_results(self) -> dict[str, Any]:
+        """Adds the standard deviation of the noise."""
         std = value_at(self.config.effective_exploration_std, self.replay_env_steps)
-        return {**super().own_results(), "exploration_std": std}
+        return {**super().extra_results(), "exploration_std": std}

@@ -1,4 +1,4 @@
-"""DDPG's targets, and the loss of its actor; TD3's and DrQ-v2's by its switches."""
+"""DDPG's targets and the loss of its actor; settings switch to those of TD3 and DrQ-v2."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,8 @@ from rlssl.losses import (
 )
 from rlssl.schedules import value_at
 
-#: Key of a metric: the share of the actor's actions, in [0, 1], whose size is above ``SATURATED``.
+#: Key of a metric, and its threshold: the share, in [0, 1], of action components of the actor whose
+#: size is above ``SATURATED``.
 SATURATED_ACTIONS, SATURATED = "saturated_actions", 0.97
 
 
@@ -31,11 +32,11 @@ class DDPGTorchLearner(OffPolicyActorCriticLearner):
         al. 2021, arXiv:2107.09645. Differs: see PAPERS.md.
     """
 
-    #: [N, A], of the actor's last step, without noise.
-    _chosen: Tensor | None = None
+    #: [N, A], the actor's actions in its last step, without noise.
+    _latest_actions: Tensor | None = None
 
     def targets(self, batch: Mapping[str, Any], features: Any, target_features: Any) -> Tensor:
-        """The least of the slow critics' values at the target policy's actions, smoothed."""
+        """Targets from the smallest target critic's value of the smoothed target actions."""
         module: Any = self.rl_module
         actions = module.target_actions(features, target_features)
         actions = self._smoothed(actions)
@@ -44,11 +45,11 @@ class DDPGTorchLearner(OffPolicyActorCriticLearner):
         return td3_target(total_rewards(batch), batch[DISCOUNTS], values[0], others)
 
     def actor_losses(self, features: Any, critic_latents: Tensor) -> dict[str, Tensor]:
-        """The actor's: minus the critic's value at its actions."""
+        """The actor's loss: minus the critic's value of its actions, and a penalty if set."""
         module: Any = self.rl_module
         pre_tanh = module.actor.before_tanh(module.actor_latents(features))
         actions = pre_tanh.tanh()
-        self._chosen = actions.detach()
+        self._latest_actions = actions.detach()
         if self.config.actor_noise:
             actions = self._smoothed(actions, straight_through=True)
         if self.config.actor_critics == "first":
@@ -62,11 +63,11 @@ class DDPGTorchLearner(OffPolicyActorCriticLearner):
         return {ACTOR: loss}
 
     def metrics_of_last_update(self) -> dict[str, Tensor]:
-        """Adds the share of the actor's actions at a bound, once it has learned."""
+        """Adds the share of saturated actions, after the actor's first step."""
         metrics = super().metrics_of_last_update()
-        if self._chosen is None:
+        if self._latest_actions is None:
             return metrics
-        saturated = (self._chosen.abs() > SATURATED).float().mean()
+        saturated = (self._latest_actions.abs() > SATURATED).float().mean()
         return {**metrics, SATURATED_ACTIONS: saturated}
 
     def _smoothed(self, actions: Tensor, *, straight_through: bool = False) -> Tensor:

@@ -11,12 +11,12 @@ from rlssl.algorithms.off_policy.actor_critic.module import OffPolicyActorCritic
 from rlssl.exploration import GaussianNoise, OrnsteinUhlenbeckNoise, add_noise
 from rlssl.networks.actors import DeterministicActor
 
-#: Key of the state of exploration: a walk for each environment.
+#: Key of the exploration's state: the Ornstein-Uhlenbeck process of each environment.
 _WALK = "walk"
 
 
 class DDPGModule(OffPolicyActorCriticModule):
-    """A deterministic actor and its critics, with what only the Learner needs beside them.
+    """A deterministic actor; in a Learner also the critics and target networks.
 
     Settings (``model_config``): those of ``OffPolicyActorCriticModule``; final_bound, target_actor,
     exploration, exploration_std, exploration_clip, ou_theta, ou_sigma, ou_dt.
@@ -25,7 +25,7 @@ class DDPGModule(OffPolicyActorCriticModule):
     algorithm_name = "ddpg"
 
     def build_actor(self, latent_dim: int) -> nn.Module:
-        """The layers behind the actor's encoder."""
+        """The layers after the actor's encoder."""
         return DeterministicActor(
             latent_dim,
             self.action_dim,
@@ -35,42 +35,42 @@ class DDPGModule(OffPolicyActorCriticModule):
         )
 
     def target_parts(self) -> dict[str, nn.Module]:
-        """The actor, where targets are of a slow copy of it."""
+        """The actor and its encoder, if there is a target actor."""
         if not self.model_config["target_actor"]:
             return {}
         return {"actor": self.actor, "actor_encoder": self.actor_encoder}
 
     def get_initial_state(self) -> dict[str, Any]:
-        """Of an Ornstein-Uhlenbeck walk: where it is, at 0 when an episode begins."""
-        walks = self.model_config["exploration"] == "ornstein_uhlenbeck"
-        if not walks or not self.inference_only:
+        """The Ornstein-Uhlenbeck process, which starts each episode at 0; else {}."""
+        has_process = self.model_config["exploration"] == "ornstein_uhlenbeck"
+        if not has_process or not self.inference_only:
             return {}
         return {_WALK: np.zeros(self.action_space.shape, np.float32)}
 
     def target_actions(self, features: Any, target_features: Any) -> Tensor:
-        """[N, A], the slow actor's; the actor's own where there is none."""
+        """[N, A], actions of the target actor, or of the online actor if there is none."""
         if not self.model_config["target_actor"]:
             actions: Tensor = self.actor(self.actor_latents(features))
             return actions
         return self._target("actor")(self._target("actor_encoder")(target_features))
 
     def best_actions(self, latents: Tensor) -> Tensor:
-        """[N, A], without noise."""
+        """[N, A], the actor's actions without noise."""
         actions: Tensor = self.actor(latents)
         return actions
 
     def explore(
         self, latents: Tensor, t: int | None, state: Mapping[str, Tensor] | None
     ) -> tuple[Tensor, Mapping[str, Tensor] | None]:
-        """Adds noise; without a state every step of a walk is a first one."""
+        """Adds noise; without a state, an Ornstein-Uhlenbeck process restarts at every step."""
         best = self.best_actions(latents).cpu().numpy()
         if self.model_config["exploration"] == "gaussian":
-            noise = self._gaussian(len(best), t)
+            noise = self._gaussian_noise(len(best), t)
         else:
-            noise, state = self._walked(len(best), t, state)
+            noise, state = self._ornstein_uhlenbeck_noise(len(best), t, state)
         return torch.from_numpy(add_noise(best, noise)), state
 
-    def _gaussian(self, num: int, t: int | None) -> np.ndarray:
+    def _gaussian_noise(self, num: int, t: int | None) -> np.ndarray:
         source = GaussianNoise(
             num,
             self.action_dim,
@@ -80,7 +80,7 @@ class DDPGModule(OffPolicyActorCriticModule):
         )
         return source.sample()
 
-    def _walked(
+    def _ornstein_uhlenbeck_noise(
         self, num: int, t: int | None, state: Mapping[str, Tensor] | None
     ) -> tuple[np.ndarray, Mapping[str, Tensor] | None]:
         settings = self.model_config
@@ -104,5 +104,5 @@ class DDPGModule(OffPolicyActorCriticModule):
 
 
 def _seed() -> int:
-    """Of this step's noise, by torch's global generator."""
+    """The seed of this step's noise, from torch's global generator."""
     return int(torch.randint(2**62, ()))

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-#: The critics read observations as they are: each has all its layers to itself.
+#: The critics read observations directly, so that they share no layer.
 _PLAIN: Mapping[str, Any] = {"encoder": "mlp", "encoder_config": {"hidden": []}}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    # Lillicrap et al. 2015, vectors: the first layer of 400 sees observations alone.
+    # Lillicrap et al. 2015, vectors: the first layer of 400 units reads only observations.
     "lillicrap": {
         "model": {"encoder": "mlp", "encoder_config": {"hidden": [400], "activation": "relu"}},
         "training": {
@@ -22,7 +22,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "exploration": "ornstein_uhlenbeck",
         },
     },
-    # Fujimoto et al. 2018, published code; 1,000 random steps where that has 25,000.
+    # Fujimoto et al. 2018, published code, but with 1,000 random steps instead of 25,000.
     "td3": {
         "model": _PLAIN,
         "training": {
@@ -68,7 +68,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "actor_update_every_updates": 1,
             "target_update_every_updates": 1,
             "updates_per_agent_step": 0.5,
-            # 4,000 frames of seed at an action repeat of 2.
+            # 4,000 seed frames at an action repeat of 2.
             "random_agent_steps": 2_000,
             "learning_starts_agent_steps": 2_000,
             "replay_capacity": 1_000_000,
@@ -76,7 +76,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-#: Of ``drq_v2``: over how many env steps the noise falls.
+#: For ``drq_v2``: the number of env steps over which the noise falls.
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "easy": {"training": {"exploration_std": [[0, 1.0], [100_000, 0.1]]}},
     "medium": {"training": {"exploration_std": [[0, 1.0], [500_000, 0.1]]}},

@@ -13,7 +13,7 @@ from rlssl.algorithms.off_policy.actor_critic.settings import (
 )
 from rlssl.schedules import Schedule
 
-#: ``exploration_std`` where it is None, by ``exploration``.
+#: ``exploration`` -> the default of ``exploration_std``.
 EXPLORATION_STD = {"gaussian": 0.1, "ornstein_uhlenbeck": 1.0}
 
 
@@ -24,14 +24,14 @@ class DDPGSettings(OffPolicyActorCriticSettings):
     num_critics: int = setting(1, NUM_CRITICS, low=1, is_for_networks=True)
     final_bound: float | None = setting(
         None,
-        "The last layers of actor and critics start uniform in +- this bound; None: as the other "
-        "layers.",
+        "Initial weights of the last layers of actor and critics are uniform in +- this bound; "
+        "None: as in the other layers.",
         above=0,
         is_for_networks=True,
     )
     target_actor: bool = setting(
         True,
-        "Whether targets use the actions of a target actor, or of the online actor.",
+        "Whether targets use actions of a target actor. False: of the online actor.",
         is_for_networks=True,
     )
     exploration: Literal["gaussian", "ornstein_uhlenbeck"] = setting(
@@ -50,7 +50,7 @@ class DDPGSettings(OffPolicyActorCriticSettings):
     )
     ou_theta: float = setting(
         0.15,
-        "Pull of an Ornstein-Uhlenbeck process towards 0 per unit of time; in (0, 2 / ou_dt).",
+        "Rate at which an Ornstein-Uhlenbeck process returns to 0; in (0, 2 / ou_dt).",
         is_for_networks=True,
     )
     ou_sigma: float = setting(
@@ -62,17 +62,19 @@ class DDPGSettings(OffPolicyActorCriticSettings):
     ou_dt: float = setting(1.0, "Time between two agent steps; > 0.", above=0, is_for_networks=True)
     target_noise_std: Schedule | None = setting(
         0.0,
-        "Standard deviation of the noise on the target's action over env steps; 0: no noise; None: "
-        "as ``exploration_std``.",
+        "Standard deviation of the noise on target actions over env steps; 0: no noise. None: "
+        "``exploration_std``.",
     )
-    target_noise_clip: float = setting(0.5, "Largest noise on the target's action; > 0.", above=0)
-    actor_noise: bool = setting(False, "Whether the actor learns from actions with the same noise.")
+    target_noise_clip: float = setting(0.5, "Largest noise on target actions; > 0.", above=0)
+    actor_noise: bool = setting(
+        False, "Whether actions in the actor's loss get the same noise as target actions."
+    )
     actor_critics: Literal["first", "min"] = setting(
-        "first", "Whether the actor climbs the ``first`` critic, or the ``min`` of all critics."
+        "first", "Whether the actor maximizes the ``first`` critic, or the ``min`` of all critics."
     )
     saturation_penalty: float = setting(
         0.0,
-        "Weight, in the actor's loss, of the mean square of actions before their tanh; units of "
-        "the return; >= 0. The penalty keeps actions off their bounds, where learning stops.",
+        "Weight in the actor's loss of the mean square of actions before the tanh; units of the "
+        "return; >= 0. The penalty keeps actions away from their bounds, where gradients vanish.",
         low=0,
     )

@@ -1,4 +1,4 @@
-"""What all algorithms that learn from a replay buffer do in an iteration."""
+"""The base of all Algorithms with a replay buffer: sampling, storing and updates."""
 
 import contextlib
 import logging
@@ -42,18 +42,18 @@ _STATE, REPLAY_FOLDER = "rlssl_off_policy", "replay"
 
 
 class OffPolicyAlgorithm(BaseAlgorithm):
-    """Samples a fragment, stores it, makes the updates that are due, sends the weights; again.
+    """Repeats rounds: sample a fragment, store it, make the updates that are due, send weights.
 
-    One iteration is as many of these rounds as ``agent_steps_per_iteration`` take: RLlib's own work
-    for a result takes as long as several updates of a small network. The replay is in this process,
-    whatever the number of runners and Learners; it is saved beside RLlib's state.
+    An iteration has several rounds, until ``agent_steps_per_iteration`` is reached. A result costs
+    RLlib as much time as several updates of a small network. The replay buffer is in this process,
+    for any number of runners and Learners. It is saved beside RLlib's state.
     """
 
     def setup(self, config: Any) -> None:
-        """Builds the Algorithm with an empty replay.
+        """Builds the Algorithm with an empty replay buffer.
 
         Raises:
-            MemoryError: If the replay would take too large a share of the node's memory.
+            MemoryError: If the replay buffer needs too large a share of the node's memory.
         """
         super().setup(config)
         self.update_ratio = UpdateRatio(
@@ -79,13 +79,13 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         self._collect_metrics()
 
     def step(self) -> dict[str, Any]:
-        """One iteration, with what the replay and the updates are at."""
+        """One iteration; adds `extra_results` to the result."""
         results = super().step()
-        results.update(self.own_results())
+        results.update(self.extra_results())
         return results
 
-    def own_results(self) -> dict[str, Any]:
-        """Keys at the top of every result: updates so far, and the replay."""
+    def extra_results(self) -> dict[str, Any]:
+        """More keys at the top of a result: the number of updates, and the replay buffer."""
         return {
             "updates": self.update_ratio.num_updates,
             "replay": {"size": len(self.replay), "beta": self._beta()},
@@ -98,7 +98,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
 
     @property
     def replay_env_steps(self) -> int:
-        """Env steps that went into the replay, from the run's start."""
+        """Env steps stored in the replay buffer since the start of the run."""
         return self.update_ratio.agent_steps * (self.config.action_repeat or 1)
 
     def save_to_path(
@@ -109,9 +109,9 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         filesystem: Any = None,
         use_msgpack: bool = False,
     ) -> str:
-        """RLlib's checkpoint and, in a folder beside its state, the replay."""
+        """Saves RLlib's checkpoint and, in a folder of it, the replay buffer."""
         if self._prefetcher is not None:
-            # What was drawn ahead is not saved: the restored run draws it again.
+            # Prefetched batches are not saved: the restored run draws them again.
             self._prefetcher.flush()
         saved: str = super().save_to_path(
             path, state=state, filesystem=filesystem, use_msgpack=use_msgpack
@@ -123,7 +123,10 @@ class OffPolicyAlgorithm(BaseAlgorithm):
     def restore_from_path(
         self, path: str | Path, *, component: str | None = None, **kwargs: Any
     ) -> None:
-        """Restores RLlib's checkpoint, and the replay; without one, learning starts anew."""
+        """Restores RLlib's checkpoint and the replay buffer.
+
+        If the checkpoint has no replay buffer, the run first collects steps again.
+        """
         super().restore_from_path(path, component=component, **kwargs)
         if component is not None:
             return
@@ -133,11 +136,11 @@ class OffPolicyAlgorithm(BaseAlgorithm):
                 self.replay.restore(folder)
                 return
         logger.warning(
-            "%s holds no replay: updates go on when %d agent steps are collected.",
+            "%s holds no replay buffer: updates continue after %d more agent steps.",
             path,
             self.config.learning_starts_agent_steps,
         )
-        self.update_ratio.begin_anew(self.config.learning_starts_agent_steps)
+        self.update_ratio.pause(self.config.learning_starts_agent_steps)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """RLlib's state and the counts of steps and updates."""
@@ -150,8 +153,8 @@ class OffPolicyAlgorithm(BaseAlgorithm):
             self.update_ratio.set_state(state[_STATE])
 
     def cleanup(self) -> None:
-        """Ends the thread that draws ahead, and RLlib's processes."""
-        # Of what was not built to its end, nothing may be there.
+        """Stops the prefetching thread and RLlib's processes."""
+        # If `setup` failed, the attribute may be missing.
         prefetcher: Prefetcher[dict[str, Any]] | None = vars(self).get("_prefetcher")
         if prefetcher is not None:
             prefetcher.close()
@@ -190,12 +193,12 @@ class OffPolicyAlgorithm(BaseAlgorithm):
             self.update_ratio.count_steps(sum(len(episode) for episode in episodes))
 
     def _intrinsic_rewards(self, episodes: Sequence[SingleAgentEpisode]) -> list[np.ndarray]:
-        """By the Learners, each of which takes every so-manieth chunk."""
+        """Intrinsic rewards of each chunk; Learner k of n handles chunks k, k + n, k + 2n, ..."""
         size = max(1, self.config.num_learners)
         parts = [list(episodes[rank::size]) for rank in range(size)]
         rewards: list[np.ndarray] = [np.zeros(0, np.float32)] * len(episodes)
-        for rank, given in self._on_learners(_intrinsic_rewards, parts=parts):
-            rewards[rank::size] = given
+        for rank, of_part in self._on_learners(_intrinsic_rewards, parts=parts):
+            rewards[rank::size] = of_part
         return rewards
 
     def _update(self) -> None:
@@ -209,7 +212,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         self.update_ratio.count_update()
         if isinstance(self.replay, PrioritizedReplayBuffer):
             errors = np.concatenate([part for _, part in sorted(parts, key=_rank)])
-            # Of an update that was skipped because of them.
+            # An update is skipped if errors are not finite; those rows keep their priorities.
             finite = np.isfinite(errors)
             with self._while_changing():
                 self.replay.update_priorities(batch[INDICES][finite], errors[finite])
@@ -236,7 +239,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         )
 
     def _send_weights(self) -> None:
-        """The Learner's weights to whoever samples, before it samples again."""
+        """Sends the Learner's weights to the EnvRunners, for their next fragment."""
         if not self.config.num_env_runners and self.learner_group.is_local:
             self._on_learners(_copy_weights, runner=self.env_runner)
             return
@@ -250,7 +253,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         if not self.config.num_env_runners:
             self.env_runner.set_state(sent)
             return
-        # A runner knows its own steps alone; exploration is scheduled by everyone's.
+        # Exploration is scheduled by the steps of all runners, and each counts only its own.
         sent[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.update_ratio.agent_steps
         self.env_runner_group.foreach_env_runner(
             "set_state",
@@ -260,7 +263,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         )
 
     def _on_learners(self, function: Any, **kwargs: Any) -> list[tuple[int, Any]]:
-        """Calls a function on every Learner; its results with the Learners' ranks."""
+        """Calls a function on every Learner; the function returns a rank and a result."""
         results = list(self.learner_group.foreach_learner(function, **kwargs))
         for result in results:
             if not result.ok:
@@ -289,17 +292,17 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         self._seconds[timer] = self._seconds.get(timer, 0.0) + spent
 
     def _while_changing(self) -> contextlib.AbstractContextManager[None]:
-        """Inside, nobody draws ahead: what batches have seen does not depend on timing."""
+        """A context without prefetching, so that the content of batches is deterministic."""
         return contextlib.nullcontext() if self._prefetcher is None else self._prefetcher.paused()
 
 
 def make_replay(config: Any, observation_space: gym.Space, action_space: gym.Space) -> ReplayBuffer:
-    """The empty replay of an off-policy config.
+    """An empty replay buffer for an off-policy config.
 
     Args:
-        config: Adapted to the environment.
-        observation_space: Of one environment and one frame.
-        action_space: Of one environment.
+        config: A config that is adapted to the environment.
+        observation_space: The space of one environment and one frame.
+        action_space: The space of one environment.
     """
     settings = config.replay_settings
     options: dict[str, Any] = {
@@ -340,7 +343,7 @@ def _report(learner: Any) -> tuple[int, Any]:
 
 @torch.no_grad()
 def _copy_weights(learner: Learner, runner: Any) -> tuple[int, None]:
-    """In one process, without a state in between: a tenth of the time."""
+    """Copies weights within one process, which takes a tenth of the time of a state dict."""
     source: nn.Module = learner.module[DEFAULT_MODULE_ID].unwrapped()
     parameters, buffers = dict(source.named_parameters()), dict(source.named_buffers())
     copies = list(runner.module.named_parameters())

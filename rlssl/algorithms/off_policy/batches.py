@@ -1,4 +1,4 @@
-"""Batches of a replay as a Learner takes them: n steps for the RL loss, one for the others."""
+"""Batches of a replay buffer: n-step columns for the RL loss, one-step columns for other losses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,15 +9,15 @@ from torch import Tensor
 
 from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer
 
-#: Columns of a replay's batch beside RLlib's; see `ReplayBuffer.sample`.
+#: Columns of a batch of the replay buffer besides RLlib's; see `ReplayBuffer.sample`.
 WEIGHTS, INDICES, DISCOUNTS = "weights", "indices", "discounts"
 INTRINSIC_REWARDS = "intrinsic_rewards"
 
-#: Key of the columns that auxiliary losses see instead of the RL loss's.
+#: Key of the columns that auxiliary losses read instead of the RL loss's columns.
 AUXILIARY_COLUMNS = "auxiliary"
 
-#: Columns whose meaning depends on the number of steps.
-_OF_N_STEPS = frozenset(
+#: Columns whose meaning depends on ``n_step``.
+_N_STEP_COLUMNS = frozenset(
     {Columns.NEXT_OBS, Columns.REWARDS, Columns.TERMINATEDS, Columns.TRUNCATEDS}
 )
 
@@ -35,51 +35,51 @@ def draw(
     """Draws a batch.
 
     Args:
-        replay: Not empty.
+        replay: A replay buffer that is not empty.
         batch_size: Rows.
         n_step: Steps of the RL loss.
-        gamma: Discount of a step.
-        beta: Exponent of the importance weights, where draws follow priorities.
-        reads: Columns that the auxiliary losses read; none: there are no losses.
-        uniform_for_auxiliary: Whether these are given rows of their own, drawn uniformly.
+        gamma: Discount per step.
+        beta: Exponent of the importance weights, if draws follow priorities.
+        reads: Columns that the auxiliary losses read; empty without losses.
+        uniform_for_auxiliary: Whether auxiliary losses get separate rows, drawn uniformly.
 
     Returns:
-        The replay's arrays, without what nobody reads. ``AUXILIARY_COLUMNS`` holds what the losses
-        see of single steps: of the same rows where ``n_step`` > 1, or of their own.
+        The arrays of the replay buffer. ``AUXILIARY_COLUMNS``, if present, holds one-step columns
+        for the auxiliary losses: of the same rows if ``n_step`` > 1, or of separate rows.
     """
     batch = replay.sample(batch_size, n_step=n_step, gamma=gamma, beta=beta)
     if reads and uniform_for_auxiliary:
         single = sample_uniformly(replay, batch_size, gamma)
         batch[AUXILIARY_COLUMNS] = {key: single[key] for key in (*reads, *_ALWAYS) if key in single}
-    elif n_step > 1 and reads & _OF_N_STEPS:
+    elif n_step > 1 and reads & _N_STEP_COLUMNS:
         single = replay.gather(batch[INDICES], gamma=gamma)
-        batch[AUXILIARY_COLUMNS] = {key: single[key] for key in reads & _OF_N_STEPS}
+        batch[AUXILIARY_COLUMNS] = {key: single[key] for key in reads & _N_STEP_COLUMNS}
     return batch
 
 
-#: What a batch of one's own has besides the columns that are read: its number of rows.
+#: Columns that separate rows always have, even if no loss reads them.
 _ALWAYS = (Columns.OBS, Columns.ACTIONS)
 
 
 def sample_uniformly(replay: ReplayBuffer, batch_size: int, gamma: float) -> dict[str, Any]:
-    """Single steps, each as likely as another."""
+    """Draws single steps with equal probabilities."""
     if isinstance(replay, PrioritizedReplayBuffer):
         return replay.sample(batch_size, gamma=gamma, uniform=True)
     return replay.sample(batch_size, gamma=gamma)
 
 
 def total_rewards(batch: Mapping[str, Any]) -> Tensor:
-    """[N], the rewards that the RL loss learns from: extrinsic plus intrinsic ones."""
+    """[N], the rewards of the RL loss: extrinsic plus intrinsic rewards."""
     rewards: Tensor = batch[Columns.REWARDS]
     intrinsic = batch.get(INTRINSIC_REWARDS)
     return rewards if intrinsic is None else rewards + intrinsic
 
 
 def weighted_mean(losses: Tensor, batch: Mapping[str, Any]) -> Tensor:
-    """The mean over the valid rows of [N] losses times the rows' importance weights."""
+    """The mean over valid rows of the [N] losses times their importance weights."""
     weighted = losses * batch[WEIGHTS]
     mask = batch.get(Columns.LOSS_MASK)
     if mask is None:
         return weighted.mean()
-    # Not a product: what is masked may be nan.
+    # A product with the mask would keep NaN of invalid rows.
     return torch.where(mask, weighted, 0.0).sum() / mask.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""What the configs of all algorithms that learn from a replay buffer share."""
+"""The base of the configs of all algorithms with a replay buffer."""
 
 from typing import Any
 
@@ -17,22 +17,22 @@ from rlssl.ray_internals.env_runner import custom_connectors
 from rlssl.registry import AUXILIARY_LOSSES
 from rlssl.replay import check_memory, estimate_bytes
 
-#: Vector steps of a fragment where `env_runners.fragment_length` is left to the algorithm.
+#: Vector steps of a fragment if `env_runners.fragment_length` is not set.
 VECTOR_STEPS = 4
 
 
 class OffPolicyConfig(BaseConfig, AlgorithmConfig):
-    """Replay, learning starts, updates per agent step and target networks."""
+    """Configures the replay buffer, the start of learning and the updates per agent step."""
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
         self.num_env_runners = 0
-        # RLlib's 200 vector steps would be many updates behind the policy; see VECTOR_STEPS.
+        # With RLlib's 200 vector steps, the acting policy would be many updates old.
         self.rollout_fragment_length = "auto"
         self.grad_clip_by = "global_norm"
 
     def set_setting(self, name: str, value: Any) -> None:
-        """Sets one training setting; options of ``replay`` are laid over those set before."""
+        """Sets one training setting; options of ``replay`` update those that were set before."""
         if name == "replay":
             value = {**self.replay, **value}
             parse_replay(value)
@@ -45,13 +45,13 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
 
     @property
     def beta_anneal_env_steps(self) -> int:
-        """Env steps until ``beta_end``."""
-        own = self.replay_settings.beta_anneal_env_steps
-        return own or self.total_env_steps or DEFAULT_ANNEAL_ENV_STEPS
+        """Env steps until the exponent of the importance weights reaches ``beta_end``."""
+        given = self.replay_settings.beta_anneal_env_steps
+        return given or self.total_env_steps or DEFAULT_ANNEAL_ENV_STEPS
 
     @property
     def gives_intrinsic_rewards(self) -> bool:
-        """Whether one of the auxiliary losses does."""
+        """Whether one of the auxiliary losses gives intrinsic rewards."""
         base = AuxiliaryLoss.intrinsic_reward
         return any(
             AUXILIARY_LOSSES[name].intrinsic_reward is not base for name in self.auxiliary_losses
@@ -59,20 +59,20 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
 
     @property
     def network_settings(self) -> dict[str, Any]:
-        """Also the frames per agent step, for schedules."""
+        """The training settings of the networks, and the action repeat for schedules."""
         return {**super().network_settings, "action_repeat": self.action_repeat or 1}
 
     def get_rollout_fragment_length(self, worker_index: int = 0) -> int:
-        """Vector steps between two updates; few, so that the policy that acts is fresh."""
+        """Vector steps of a fragment; few by default, so that the acting policy is recent."""
         del worker_index
-        own = self.rollout_fragment_length
-        return VECTOR_STEPS if own == "auto" else int(own)
+        given = self.rollout_fragment_length
+        return VECTOR_STEPS if given == "auto" else int(given)
 
     def adapt_to(self, spaces: EnvSpaces | None) -> None:
-        """As for every algorithm; refuses a replay that memory has no room for.
+        """Adapts as every config, and checks that the replay buffer fits into memory.
 
         Raises:
-            SpecError: With its size and the memory's.
+            SpecError: With the sizes of the replay buffer and of the memory.
         """
         super().adapt_to(spaces)
         if spaces is None or spaces.observation_space is None or spaces.action_space is None:
@@ -95,7 +95,7 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
             raise SpecError(f"training.replay: {error}") from error
 
     def check_training(self) -> None:
-        """Checks what all algorithms with a replay share.
+        """Checks the training settings, including the replay buffer's.
 
         Raises:
             SpecError: Naming the key and the value.
@@ -112,21 +112,22 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         super()._refuse_unsupported()
         num_envs = self.num_envs_per_env_runner * max(1, self.num_env_runners)
         is_short = num_envs < self.num_learners or self.get_rollout_fragment_length() < 2
-        # RLlib's config for its own evaluation, whose fragments are of one step, learns nothing.
+        # RLlib's config for its own evaluation has fragments of one step, and does not learn.
         is_short = is_short and not self.in_evaluation
         if self.gives_intrinsic_rewards and self.num_learners > 1 and is_short:
-            # A vector step may be the reset of an autoreset, which gives no chunk.
+            # One vector step is too few: a step that resets the environment gives no chunk.
             raise SpecError(
-                f"intrinsic rewards by {self.num_learners} Learners need a chunk for each in every "
-                f"fragment: as many environments (got {num_envs}) and 2 vector steps or more (got "
-                f"{self.get_rollout_fragment_length()}). Raise env_runners.num_envs and "
-                "env_runners.fragment_length, or lower resources.learners."
+                f"with intrinsic rewards and {self.num_learners} Learners, every fragment needs a "
+                f"chunk for each Learner: at least {self.num_learners} environments (got "
+                f"{num_envs}) and 2 vector steps (got {self.get_rollout_fragment_length()}). Raise "
+                "env_runners.num_envs and env_runners.fragment_length, or lower "
+                "resources.learners."
             )
         pieces = custom_connectors(self)
         if self._learner_connector is not None:
             pieces.append("learner_connector")
         if pieces:
             raise SpecError(
-                f"{pieces} of your own have no effect on what a replay gives; leave them out, or "
+                f"your {pieces} have no effect on batches of a replay buffer; leave them out, or "
                 "change observations in a wrapper of the environment."
             )

@@ -1,4 +1,4 @@
-"""A Learner that is fed with batches of a replay, many between two results."""
+"""The base of all Learners with a replay buffer: many updates between two results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,25 +23,25 @@ from rlssl.system.denormals import denormals_are_zero
 
 
 class OffPolicyLearner(AuxiliaryLearner):
-    """One update a batch; what was learned from each row goes back as its TD error.
+    """Makes one update per batch, and returns TD errors for the priorities of its rows.
 
-    Subclasses implement ``compute_rl_loss``, which sets ``td_errors``, [N], of the RL loss alone.
-    Their modules give ``stateful_parts()``: target networks, generators of noise.
+    Subclasses implement ``compute_rl_loss``, which also sets ``td_errors``, [N], without auxiliary
+    losses. Their modules have ``stateful_parts()``: target networks, generators of noise.
     """
 
-    #: [N], >= 0, of the last batch; without a graph.
+    #: [N], >= 0, sizes of the last batch's TD errors; without a graph.
     td_errors: Tensor
 
     def build(self) -> None:
         """Builds as the bases do."""
         if self._is_built:
             return
-        # Agent steps that the schedules stand at, and rows since the last report.
+        # Agent steps at the last change of schedules; rows and updates since the last report.
         self._agent_steps, self._num_rows, self._num_steps = -1, 0, 0
         super().build()
 
     def extend_pipeline(self, pipeline: Any) -> None:
-        """The pipeline serves `intrinsic_rewards` alone: batches come ready from the replay."""
+        """Adds pieces for `intrinsic_rewards`; batches of the replay buffer need no pipeline."""
         reads = {column for loss in self.rl_module.auxiliary.values() for column in loss.reads}
         pipeline.prepend(RecordChunks())
         pipeline.insert_before(
@@ -58,8 +58,8 @@ class OffPolicyLearner(AuxiliaryLearner):
         """One gradient step.
 
         Args:
-            batch: Arrays [N, ...] of a replay, nested or not.
-            agent_steps: Sampled so far by all runners, for the schedules.
+            batch: Arrays [N, ...] of a replay buffer, nested or not.
+            agent_steps: Agent steps of all runners so far, for the schedules.
 
         Returns:
             [N], TD errors, for the priorities of the rows.
@@ -79,13 +79,13 @@ class OffPolicyLearner(AuxiliaryLearner):
         return errors
 
     def update_on_part(self, batch: Mapping[str, Any], *, agent_steps: int) -> np.ndarray:
-        """As `update_on`, on this Learner's share of a batch that all Learners get."""
+        """As `update_on`, for this Learner's part of a batch that all Learners get."""
         size = len(batch[Columns.REWARDS]) // self.peers.size
-        own = slice(self.peers.rank * size, (self.peers.rank + 1) * size)
-        return self.update_on(take_rows(batch, own), agent_steps=agent_steps)
+        part = slice(self.peers.rank * size, (self.peers.rank + 1) * size)
+        return self.update_on(take_rows(batch, part), agent_steps=agent_steps)
 
     def report(self) -> ResultDict:
-        """What the updates since the last report logged."""
+        """The metrics of the updates since the last report."""
         if self._num_steps:
             self.record(self.metrics_of_last_update())
             self._log_update(self._num_rows, 1, self._num_steps)
@@ -95,50 +95,44 @@ class OffPolicyLearner(AuxiliaryLearner):
         return self.metrics.reduce()
 
     def metrics_of_last_update(self) -> dict[str, Tensor]:
-        """What is worked out for reports alone; without a graph."""
+        """Metrics that are computed only for reports; without a graph."""
         return {}
 
     def intrinsic_rewards(self, episodes: Sequence[SingleAgentEpisode]) -> list[np.ndarray]:
-        """What the auxiliary losses add to the rewards of new chunks, by today's weights.
+        """The weighted intrinsic rewards of new chunks, by the current weights.
 
-        Weighted; where a loss clips the sum of rewards, what is left of it after the clip.
+        If a loss clips the total reward: the clipped total minus the extrinsic reward.
 
         Args:
-            episodes: This Learner's chunks, each new; numpy-backed.
+            episodes: This Learner's new chunks; numpy-backed.
 
         Returns:
             [T] float32 for each chunk.
         """
-        batch = self._learner_connector(
-            rl_module=self.module,
-            batch={},
-            episodes=list(episodes),
-            shared_data={},
-            metrics=self.metrics,
-        )[DEFAULT_MODULE_ID]
+        batch = self.run_pipeline(episodes)
         bonus = (batch[TOTAL_REWARDS] - batch[Columns.REWARDS]).float().cpu().numpy()
         return np.split(bonus, np.cumsum([len(episode) for episode in episodes])[:-1])
 
     def compute_auxiliary_loss(self, batch: Mapping[str, Any]) -> Tensor:
-        """As for every Learner, of single steps where the RL loss sees several.
+        """The weighted sum of auxiliary losses, of one-step columns if there are any.
 
         Args:
-            batch: With ``AUXILIARY_COLUMNS``, where the losses read others than the RL loss.
+            batch: Columns; ``AUXILIARY_COLUMNS`` replaces those that the losses read differently.
         """
-        own = batch.get(AUXILIARY_COLUMNS)
-        if own is not None:
-            # Rows of their own, or the RL loss's rows with other columns.
-            batch = own if Columns.OBS in own else {**batch, **own}
+        columns = batch.get(AUXILIARY_COLUMNS)
+        if columns is not None:
+            # Separate rows have observations; else only some columns of the same rows differ.
+            batch = columns if Columns.OBS in columns else {**batch, **columns}
         return super().compute_auxiliary_loss(batch)
 
     def stateful_parts(self) -> list[Any]:
-        """The losses, the augmentations, and what the algorithm's module names."""
+        """The losses, the augmentations, and the stateful parts of the algorithm's module."""
         parts: list[Any] = [*super().stateful_parts(), *self.rl_module.stateful_parts()]
         return parts
 
 
 class _AddFullMask(ConnectorV2):
-    """All rows are valid: chunks for a replay have no phantom rows."""
+    """Marks all rows as valid: chunks for a replay buffer have no phantom rows."""
 
     def __call__(self, *, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         """Adds LOSS_MASK."""

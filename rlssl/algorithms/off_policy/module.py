@@ -1,4 +1,4 @@
-"""What the modules of all algorithms that learn from a replay buffer share."""
+"""The base of the modules of all algorithms with a replay buffer."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from rlssl.schedules import value_at
 
 
 class OffPolicyModule(BaseModule):
-    """Views of observations, auxiliary losses, schedules of acting.
+    """Builds augmentations and auxiliary losses, and evaluates schedules for acting.
 
     Settings (``model_config``): those of ``.model()``; action_repeat.
     """
@@ -22,17 +22,17 @@ class OffPolicyModule(BaseModule):
     next_augmentation: Augmentation | None
 
     def build_views_and_losses(self, key_encoder: Encoder | None = None) -> None:
-        """Builds what only the Learner needs, beside the algorithm's own.
+        """Builds the augmentations and the auxiliary losses, which only the Learner needs.
 
         Args:
-            key_encoder: A slow copy of the encoder, where the algorithm keeps one.
+            key_encoder: The algorithm's target encoder, if it has one.
         """
         self.augmentation = build_views(self, "augmentation")
         self.next_augmentation = build_views(self, "next_augmentation")
         self.auxiliary = build_losses(self, key_encoder)
 
     def scheduled(self, key: str, t: int | None) -> float:
-        """A setting after ``t`` agent steps; None: the last of the schedule."""
+        """The value of a setting after ``t`` agent steps; None: the schedule's last value."""
         schedule = self.model_config[key]
         if isinstance(schedule, int | float):
             return float(schedule)
@@ -42,7 +42,7 @@ class OffPolicyModule(BaseModule):
 
 
 def acting_observations(batch: dict[str, Any]) -> Any:
-    """[N, ...], leaf by leaf; of a policy with a state, the one step that the axis of time has."""
+    """[N, ...], leaf by leaf; for a policy with a state, drops the time axis of length 1."""
     obs = batch[Columns.OBS]
     if Columns.STATE_IN not in batch:
         return obs

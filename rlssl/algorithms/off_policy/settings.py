@@ -19,18 +19,18 @@ REPLAY = "Options of the replay buffer: the fields of ``ReplaySettings``."
 LEARNING_STARTS = "Agent steps before the first update."
 UPDATES_PER_AGENT_STEP = "Updates per agent step after that."
 TARGET_UPDATE = "Updates between two changes of the target networks."
-AGENT_STEPS_PER_ITERATION = "Least number of agent steps of one result."
+AGENT_STEPS_PER_ITERATION = "Minimum number of agent steps per result."
 
 
 @dataclasses.dataclass(frozen=True)
 class ReplaySettings:
-    """``training.replay``: how the replay buffer draws, and where its frames are."""
+    """``training.replay``: how the replay buffer draws batches and stores frames."""
 
     # Whether batches are drawn in proportion to priorities.
     prioritized: bool = True
-    # Exponent of the priorities; in [0, 1]; 0: uniform. Rainbow's 0.5.
+    # Exponent of the priorities; in [0, 1]; 0: uniform. 0.5 as in Rainbow.
     alpha: float = 0.5
-    # Exponent of the importance weights at the start and at the end; >= 0; Rainbow's 0.4 and 1.
+    # Exponent of the importance weights at the start and the end; >= 0. 0.4 and 1 as in Rainbow.
     beta_start: float = 0.4
     beta_end: float = 1.0
     # Env steps until beta_end; > 0; None: stop.env_steps, or 1,000,000 without it.
@@ -42,7 +42,7 @@ class ReplaySettings:
     # Batches that a background thread draws ahead; 0: none. Prefetched batches use priorities
     # that are this many updates old.
     prefetch: int = 0
-    # Whether auxiliary losses get a batch of their own, drawn uniformly.
+    # Whether auxiliary losses get a separate batch, drawn uniformly.
     uniform_for_auxiliary: bool = False
 
     def __post_init__(self) -> None:

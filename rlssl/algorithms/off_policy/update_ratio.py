@@ -1,13 +1,14 @@
-"""How many updates are due after how many agent steps."""
+"""The ratio of updates to agent steps."""
 
 from collections.abc import Mapping
 
 
 class UpdateRatio:
-    """Counts agent steps and updates: so many a step, from the start of learning on.
+    """Counts agent steps and updates, and computes how many updates are due.
 
     After s agent steps, ``floor(updates_per_agent_step * max(0, s - starts_at))`` updates have been
-    due, in whatever portions the steps came. Steps before the start are not made up for.
+    due in total, however the steps are split into fragments. Steps before the start of learning
+    cause no updates.
     """
 
     def __init__(self, *, starts_at: int, updates_per_agent_step: float) -> None:
@@ -19,11 +20,11 @@ class UpdateRatio:
         """
         self.starts_at, self.updates_per_agent_step = starts_at, updates_per_agent_step
         self.agent_steps = self.num_updates = 0
-        # Steps that count, and updates made for them.
+        # Steps since the start of learning, and updates made for them.
         self._counted = self._made = 0
 
     def count_steps(self, num: int) -> None:
-        """Takes ``num`` >= 0 new agent steps into account."""
+        """Counts ``num`` >= 0 new agent steps."""
         before = max(self.agent_steps, self.starts_at)
         self.agent_steps += num
         self._counted += max(0, self.agent_steps - before)
@@ -35,13 +36,13 @@ class UpdateRatio:
         return int(self._counted * self.updates_per_agent_step + 1e-9) - self._made
 
     def count_update(self) -> None:
-        """Takes one update into account."""
+        """Counts one update."""
         self.num_updates += 1
         self._made += 1
 
-    def begin_anew(self, steps_without_updates: int) -> None:
-        """Makes no update for so many steps from now on: what there was to learn from is gone."""
-        self.starts_at = self.agent_steps + steps_without_updates
+    def pause(self, num_agent_steps: int) -> None:
+        """Makes no updates during the next agent steps; called when the replay buffer is lost."""
+        self.starts_at = self.agent_steps + num_agent_steps
 
     def get_state(self) -> dict[str, int]:
         """All counts."""

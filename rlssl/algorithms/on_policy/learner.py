@@ -1,4 +1,4 @@
-"""What the Learners of PPO and A3C share: from chunks of episodes to a batch with advantages."""
+"""The base of PPO's and A3C's Learners: turns episode chunks into a batch with advantages."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ from rlssl.connectors.stack_observations import AddStackedObservations
 
 
 class OnPolicyLearner(AuxiliaryLearner):
-    """Learns from the chunks of episodes that the current policy has sampled.
+    """Learns from chunks of episodes that the current policy sampled.
 
-    The batch has stacked observations, recurrent states where the module is recurrent, intrinsic
+    The batch has stacked observations, recurrent states if the module is recurrent, intrinsic
     rewards, and advantages.
     """
 
     def extend_pipeline(self, pipeline: Any) -> None:
-        """Adds what on-policy learning from chunks of episodes needs."""
+        """Adds the pieces that on-policy learning from episode chunks needs."""
         pipeline.prepend(AddOneTsToEpisodesAndTruncate())
         pipeline.prepend(RecordChunks())
         module = self.rl_module
@@ -52,5 +52,5 @@ class OnPolicyLearner(AuxiliaryLearner):
 
     @classmethod
     def rl_module_required_apis(cls) -> list[type]:
-        """The interfaces a PPO module implements."""
+        """The interfaces that the module must implement."""
         return [ValueFunctionAPI]

@@ -1,4 +1,4 @@
-"""PPO's networks: an encoder, or one each, under a policy head and a value head."""
+"""The networks of PPO and A3C: a policy head and a value head on one encoder, or on one each."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,20 +29,20 @@ from rlssl.networks.layers.numpy_forward import numpy_forward, reads_vectors, wi
 from rlssl.networks.recurrent import LSTM, STATE_KEYS, LSTMConfig
 from rlssl.networks.rl_encoder import build_rl_encoder
 
-#: Before the keys of the critic's state, where it has a memory of its own.
+#: Prefix of the keys of the critic's state, if the critic has its own LSTM.
 _CRITIC = "critic_"
 
 
 class ActorCriticModule(BaseModule, ValueFunctionAPI):
-    """Actor and critic, with the auxiliary losses beside them where it learns.
+    """Actor and critic; in a Learner also the auxiliary losses.
 
     Settings (``model_config``): encoder, encoder_config, shared_encoder, augmentation, precision,
     lstm, auxiliary, seed, and kl_coeff, the KL penalty's initial coefficient.
 
-    With ``lstm``, a memory follows the encoder: one under both heads where they share the encoder,
-    else one each. Acting, it takes OBS [B, T, ...] and STATE_IN, and gives STATE_OUT, both with the
-    critic's part. Learning, it takes rows [N, ...] with STATE_IN before each of them, and
-    ``SEQUENCE_BEGINS``; without that, every row is a sequence of its own.
+    With ``lstm``, an LSTM follows the encoder: one for both heads if they share the encoder, else
+    one for each head. For acting, the module takes OBS [B, T, ...] and STATE_IN, and returns
+    STATE_OUT; both states include the critic's. For learning, it takes rows [N, ...], the STATE_IN
+    of each row, and ``SEQUENCE_BEGINS``; without that column, every row is a separate sequence.
     """
 
     def setup(self) -> None:
@@ -75,12 +75,12 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
         self.action_dist_cls = action_distribution(self.action_space)
 
     def get_non_inference_attributes(self) -> list[str]:
-        """What only the Learner needs; of a recurrent critic, the state while acting, too."""
+        """The attributes that only the Learner needs; a recurrent critic also runs in acting."""
         critic = [] if self.lstm else ["critic_encoder"]
         return [*critic, "vf", "kl_coeff", "augmentation", "auxiliary"]
 
     def get_initial_state(self) -> dict[str, np.ndarray]:
-        """The state before an episode's first step: zeros, [H] each; {} without a memory."""
+        """The state before an episode's first step: zeros, [H] each; {} without an LSTM."""
         state: dict[str, np.ndarray] = {}
         for lstm, prefix in ((self.lstm, ""), (self.critic_lstm, _CRITIC)):
             if lstm is not None:
@@ -88,20 +88,20 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
         return state
 
     def compute_values(self, batch: dict[str, Any], embeddings: Tensor | None = None) -> Tensor:
-        """[N], the critic's values, in units of the (possibly augmented) return.
+        """[N], the critic's values, in units of the return that includes intrinsic rewards.
 
-        Of the observations as the policy saw them, where they were augmented.
+        If observations are augmented, the critic reads the same augmented views as the policy.
         """
         if embeddings is None:
             latents = self._critic_encoder(batch.get(AUGMENTED_OBS, batch[Columns.OBS]))
             prefix = "" if self.critic_lstm is None else _CRITIC
-            embeddings = _remember(self.critic_lstm or self.lstm, latents, batch, prefix)
+            embeddings = _through_lstm(self.critic_lstm or self.lstm, latents, batch, prefix)
         return self.vf(embeddings).squeeze(-1)
 
     def numpy_policy(self, num_rows: int) -> Callable[[np.ndarray], np.ndarray] | None:
-        """From vectors [N, D] to ACTION_DIST_INPUTS, as `_forward`, where numpy is faster.
+        """A numpy function from vectors [N, D] to ACTION_DIST_INPUTS, the same as `_forward`.
 
-        Good until weights are set again; None where it is not faster, or not the same.
+        It is valid until weights are set again. None if numpy is not faster, or cannot compute it.
         """
         encoder, head = self.encoder, self.pi
         if (
@@ -125,7 +125,7 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
         return {Columns.ACTION_DIST_INPUTS: self.pi(self.encoder(batch[Columns.OBS]))}
 
     def _forward_recurrent(self, batch: dict[str, Any], lstm: LSTM) -> dict[str, Any]:
-        """Acting, over [B, T, ...]; the critic's memory goes on by the same steps."""
+        """The forward pass for acting, over [B, T, ...]; also advances the critic's LSTM."""
         observations, state = batch[Columns.OBS], batch[Columns.STATE_IN]
         shape = tree.flatten(observations)[0].shape[:2]
         rows = tree.map_structure(lambda leaf: leaf.flatten(0, 1), observations)
@@ -142,7 +142,7 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
         if self.augmentation is not None:
             obs = out[AUGMENTED_OBS] = self.augmentation(obs)
         latents = out[RL_LATENTS] = self.encoder(obs)
-        hidden = _remember(self.lstm, latents, batch, "")
+        hidden = _through_lstm(self.lstm, latents, batch, "")
         out[Columns.ACTION_DIST_INPUTS] = self.pi(hidden)
         if not hasattr(self, "critic_encoder"):
             out[Columns.EMBEDDINGS] = hidden
@@ -157,8 +157,10 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
         return build_rl_encoder(self.observation_space, self.model_config)
 
 
-def _remember(lstm: LSTM | None, latents: Tensor, rows: Mapping[str, Any], prefix: str) -> Tensor:
-    """From latents [N, D] of a batch of rows to what the heads read, [N, H]."""
+def _through_lstm(
+    lstm: LSTM | None, latents: Tensor, rows: Mapping[str, Any], prefix: str
+) -> Tensor:
+    """The heads' inputs [N, H], from the latents [N, D] of a batch of rows."""
     if lstm is None:
         return latents
     states = _part(rows[Columns.STATE_IN], prefix)
@@ -174,7 +176,7 @@ def _prefixed(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def policy_head(latent_dim: int, action_space: gym.Space) -> nn.Module:
-    """From a latent [N, latent_dim] to the inputs of ``action_distribution``.
+    """A layer from latents [N, latent_dim] to the inputs of ``action_distribution``.
 
     Raises:
         SpecError: For anything but Discrete or MultiDiscrete from 0, or a 1-D floating Box.

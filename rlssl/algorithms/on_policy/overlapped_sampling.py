@@ -12,39 +12,39 @@ _TAG = "overlap"
 
 
 class OverlappedSampling:
-    """Has every remote EnvRunner sample a fragment before the last ones are learned from.
+    """Lets every remote EnvRunner sample its next fragment during the Learner's update.
 
-    Weights that are sent meanwhile arrive behind the fragment under way, so that it is sampled by
-    the policy of one update before.
+    Weights that are sent meanwhile arrive after the fragment in progress. So that fragment comes
+    from a policy that is one update old.
     """
 
     def __init__(self, group: EnvRunnerGroup) -> None:
-        """Starts nothing yet; ``group`` has remote EnvRunners."""
+        """Starts no sampling yet; ``group`` has remote EnvRunners."""
         self._group = group
 
     def begin(self) -> None:
-        """Asks every EnvRunner for a fragment that has none under way."""
+        """Requests a fragment from every EnvRunner that has no request in progress."""
         self._group.foreach_env_runner_async(_sample, tag=_TAG)
 
-    def see_weights_taken(self) -> None:
-        """Waits until the weights sent last have arrived: RLlib sends no others before it knows."""
+    def wait_for_weights(self) -> None:
+        """Waits until the last weights have arrived: until then, RLlib would send no new ones."""
         self._group.fetch_ready_async_reqs(tags=[WEIGHTS_TAG], timeout_seconds=None)
 
     def collect(self, num_steps: int) -> tuple[list[SingleAgentEpisode], list[Any]]:
-        """Waits for fragments, and asks for more until there are enough.
+        """Waits for fragments, and requests more until there are enough.
 
         Args:
             num_steps: Agent steps wanted; whole fragments are returned, so there may be more.
 
         Returns:
-            Chunks of episodes and the metrics of EnvRunners; fewer steps, or none, where no
-            EnvRunner is left.
+            Chunks of episodes and the metrics of EnvRunners; fewer steps, or none, if no EnvRunner
+            is left.
         """
         episodes: list[SingleAgentEpisode] = []
         metrics: list[Any] = []
         while sum(map(len, episodes)) < num_steps and self._group.num_healthy_remote_workers():
             self.begin()
-            # All of them: one that were asked again too soon would miss the weights on their way.
+            # Waits for all: a runner with an early second request would miss the next weights.
             while self._group.num_in_flight_async_reqs(_TAG):
                 results = self._group.fetch_ready_async_reqs(tags=[_TAG], timeout_seconds=None)
                 for _, (sampled, logged) in results:

@@ -1,4 +1,4 @@
-"""Proximal policy optimisation on RLlib's PPO, with auxiliary losses."""
+"""Proximal policy optimization on RLlib's PPO, with auxiliary losses."""
 
 from typing import Any, ClassVar
 
@@ -24,6 +24,12 @@ from rlssl.errors import SpecError
 class PPOConfig(BaseConfig, rllib_ppo.PPOConfig):
     """Configures PPO; see `PPOSettings` for the training settings.
 
+    Example:
+        >>> import rlssl
+        >>> config = rlssl.PPOConfig().environment("CartPole-v1").training(clip_param=0.1)
+        >>> config.learners(num_learners=2).total_train_batch_size  # 2 * 1,024 agent steps
+        2048
+
     Source:
         Schulman et al. 2017, arXiv:1707.06347.
     """
@@ -41,7 +47,7 @@ class PPOConfig(BaseConfig, rllib_ppo.PPOConfig):
         super().__init__(algo_class=algo_class or PPO)
         self.num_env_runners = 0
         self.num_envs_per_env_runner = 8
-        # RLlib's own KL loss and value clamp; the Learner here has neither.
+        # Turns off RLlib's own KL loss and value clamp, which this Learner does not have.
         self.use_kl_loss = False
         self.vf_clip_param = None
         self.set_defaults()
@@ -61,7 +67,7 @@ class PPOConfig(BaseConfig, rllib_ppo.PPOConfig):
         if self.overlap_sampling and not self.num_env_runners and not self.in_evaluation:
             raise SpecError(
                 "training.overlap_sampling needs remote EnvRunners; set resources.env_runners to "
-                "1 or more, or leave it out."
+                "1 or more, or leave overlap_sampling out."
             )
         ignored = {"use_kl_loss": False, "vf_clip_param": None, "use_gae": True, "use_critic": True}
         for key, only in ignored.items():
@@ -105,7 +111,7 @@ class PPO(BaseAlgorithm, rllib_ppo.PPO):
             )
             self.metrics.aggregate(learned, key=LEARNER_RESULTS)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            self._overlapped.see_weights_taken()
+            self._overlapped.wait_for_weights()
             self.env_runner_group.sync_weights(
                 from_worker_or_learner_group=self.learner_group,
                 policies=[DEFAULT_MODULE_ID],

@@ -15,7 +15,7 @@ from rlssl.algorithms.on_policy.learner import OnPolicyLearner
 from rlssl.losses import clipped_surrogate, value_loss
 from rlssl.schedules import value_at
 
-#: Keeps the penalty's coefficient where it can come back from: halved for long, it would be 0.
+#: Bounds of the penalty's coefficient: if it were halved too often, it would become 0 for good.
 KL_COEFF_BOUNDS = (1e-4, 1e4)
 
 
@@ -30,8 +30,8 @@ class PPOTorchLearner(OnPolicyLearner):
         """Builds as the bases do."""
         if self._is_built:
             return
-        #: KL of every minibatch of the current update; the last epoch's mean adapts the penalty.
-        self._minibatch_kls: list[Tensor] = []
+        #: KL of each minibatch of the current update; the last epoch's mean adapts the penalty.
+        self.minibatch_kls: list[Tensor] = []
         super().build()
 
     def compute_rl_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
@@ -51,7 +51,7 @@ class PPOTorchLearner(OnPolicyLearner):
         critic = value_loss(values, batch[Postprocessing.VALUE_TARGETS]).mean()
         entropy = policy.entropy().mean()
         kl = old_policy.kl(policy).mean()
-        self._minibatch_kls.append(kl.detach())
+        self.minibatch_kls.append(kl.detach())
 
         entropy_coeff = value_at(config.entropy_coeff, self.env_steps)
         loss = surrogate + config.vf_loss_coeff * critic - entropy_coeff * entropy
@@ -71,33 +71,33 @@ class PPOTorchLearner(OnPolicyLearner):
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Starts a new record of KLs."""
         super().before_gradient_based_update(timesteps=timesteps)
-        self._minibatch_kls.clear()
+        self.minibatch_kls.clear()
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Adapts the KL penalty's coefficient to the last epoch's mean KL."""
         super().after_gradient_based_update(timesteps=timesteps)
         if self.config.variant == "clip":
             return
-        per_epoch = len(self._minibatch_kls) // self.config.num_epochs
-        kl = float(self.peers.mean(torch.stack(self._minibatch_kls[-per_epoch:]).mean()))
+        per_epoch = len(self.minibatch_kls) // self.config.num_epochs
+        kl = float(self.peers.mean(torch.stack(self.minibatch_kls[-per_epoch:]).mean()))
         kl_coeff = self.rl_module.kl_coeff
         kl_coeff.mul_(kl_coefficient_factor(kl, self.config.kl_target)).clamp_(*KL_COEFF_BOUNDS)
         self.metrics.log_value((DEFAULT_MODULE_ID, "kl_coeff"), kl_coeff.item(), window=1)
 
 
 def kl_coefficient_factor(kl: float, target: float) -> float:
-    """What the adaptive-KL rule multiplies the penalty's coefficient by.
+    """The factor by which the adaptive-KL rule changes the penalty's coefficient.
 
     Args:
         kl: KL(old policy, new policy) after the update, nats.
-        target: The KL aimed at, nats.
+        target: Target KL, nats.
 
     Returns:
-        2 where ``kl > 1.5 * target``, 0.5 where ``kl < target / 1.5``, else 1.
+        2 if ``kl > 1.5 * target``, 0.5 if ``kl < target / 1.5``, else 1.
 
     Source:
-        Schulman et al. 2017, arXiv:1707.06347, section 4. RLlib's thresholds are 2 and 0.5, its
-        factors 1.5 and 0.5.
+        Schulman et al. 2017, arXiv:1707.06347, section 4. RLlib has thresholds of 2 and 0.5, and
+        factors of 1.5 and 0.5.
     """
     if kl > 1.5 * target:
         return 2.0

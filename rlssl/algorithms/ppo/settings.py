@@ -9,14 +9,14 @@ from rlssl.schedules import Schedule
 
 @dataclasses.dataclass(frozen=True)
 class PPOSettings(TrainingSettings):
-    """Vectors: more passes over a batch. Frames: the published Atari baselines, with few passes."""
+    """Vectors: more passes over a batch. Frames: the settings of published Atari baselines."""
 
     variant: Literal["clip", "adaptive_kl", "both"] = setting(
         "clip", "The surrogate: ``clip`` (the paper's eq. 7), ``adaptive_kl`` (eq. 8) or ``both``."
     )
     lr: Schedule = setting(ByInput(1e-3, 2.5e-4), "Learning rate of Adam; > 0.")
     adam_epsilon: float = setting(
-        1e-5, "Adam's epsilon; > 0. 1e-5 is the published baselines' value.", above=0
+        1e-5, "Adam's epsilon; > 0. Published baselines use 1e-5.", above=0
     )
     gamma: float = setting(0.99, "Discount per agent step; in [0, 1].", low=0, high=1)
     lambda_: float = setting(0.95, "GAE's lambda; in [0, 1].", low=0, high=1)
@@ -25,8 +25,8 @@ class PPOSettings(TrainingSettings):
     )
     minibatch_size: int = setting(
         ByInput(128, 256),
-        "Agent steps of a gradient step. If it does not divide the batch, minibatches are equal "
-        "parts of about this size.",
+        "Agent steps of a gradient step. If this number does not divide the batch, minibatches are "
+        "equal parts of about this size.",
         above=0,
     )
     num_epochs: int = setting(ByInput(10, 4), "Passes over the batch.", above=0)
@@ -34,9 +34,9 @@ class PPOSettings(TrainingSettings):
         ByInput(0.2, 0.1), "Largest rewarded change of the probability ratio; > 0.", above=0
     )
     kl_coeff: float = setting(
-        1.0, "First coefficient of the KL penalty.", above=0, is_for_networks=True
+        1.0, "Initial coefficient of the KL penalty.", above=0, is_for_networks=True
     )
-    kl_target: float = setting(0.01, "KL of an update that the coefficient aims at, nats.", above=0)
+    kl_target: float = setting(0.01, "Target KL of an update, nats.", above=0)
     vf_loss_coeff: float = setting(0.5, "Weight of ``0.5 (V - R)^2``.", low=0)
     entropy_coeff: Schedule = setting(ByInput(0.0, 0.01), "Weight of the entropy bonus, per nat.")
     normalize_advantages: bool = setting(

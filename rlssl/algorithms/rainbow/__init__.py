@@ -1,1 +1,1 @@
-"""Rainbow, and DQN in every step between."""
+"""Rainbow, and every variant between DQN and Rainbow."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-#: Atari by the Rainbow paper: 200 M frames, exploration by noise alone.
+#: Atari as in the Rainbow paper: 200 M frames, exploration only by noisy layers.
 _RAINBOW: Mapping[str, Any] = {
     "model": {"encoder": "nature", "frame_stack": 4},
     "training": {
@@ -18,7 +18,7 @@ _RAINBOW: Mapping[str, Any] = {
         "v_min": -10.0,
         "v_max": 10.0,
         "replay_capacity": 1_000_000,
-        # 80 k frames; an update every 4 agent steps, a new target every 32 k frames.
+        # 80 k frames; an update every 4 agent steps; a new target network every 32 k frames.
         "learning_starts_agent_steps": 20_000,
         "updates_per_agent_step": 0.25,
         "target_update_every_updates": 2_000,
@@ -26,7 +26,7 @@ _RAINBOW: Mapping[str, Any] = {
     },
 }
 
-#: Nature DQN's update with none of Rainbow's parts; what it has in common with them is as above.
+#: The update of Nature DQN, without Rainbow's parts; other settings keep their defaults.
 _DQN: Mapping[str, Any] = {
     "training": {
         "double": False,
@@ -38,7 +38,7 @@ _DQN: Mapping[str, Any] = {
     }
 }
 
-#: Rainbow on 100 k agent steps of Atari, as Kaixhin's code has it.
+#: Rainbow on 100 k agent steps of Atari, as in Kaixhin's code.
 _DATA_EFFICIENT: Mapping[str, Any] = {
     "model": {"encoder": "data_efficient", "frame_stack": 4},
     "env_runners": {"num_envs": 1, "fragment_length": 1},
@@ -68,7 +68,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-#: Of ``data_efficient``: whose code; of ``curl_atari100k``: what its code does besides the paper.
+#: For ``data_efficient``: whose code it follows (``kaixhin``, ``dopamine``). For
+#: ``curl_atari100k``: ``code`` follows the published code where it differs from the paper.
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "kaixhin": _DATA_EFFICIENT,
     "dopamine": {

@@ -1,4 +1,4 @@
-"""Rainbow on a replay of single frames, each of its parts a switch, with auxiliary losses."""
+"""Rainbow with auxiliary losses; each part of Rainbow can be switched off."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -15,6 +15,12 @@ from rlssl.schedules import Schedule, value_at
 
 class RainbowConfig(OffPolicyConfig):
     """Configures Rainbow; see `RainbowSettings` for the training settings.
+
+    Example:
+        >>> import rlssl
+        >>> config = rlssl.RainbowConfig().training(gamma=0.5, reward_bound=3.0)
+        >>> config.support_bounds  # +- reward_bound / (1 - gamma)
+        (-6.0, 6.0)
 
     Source:
         Hessel et al. 2018, arXiv:1710.02298.
@@ -49,29 +55,29 @@ class RainbowConfig(OffPolicyConfig):
 
     @property
     def effective_epsilon(self) -> Schedule:
-        """``epsilon``, or what stands for it where it is None."""
+        """``epsilon``, or its default if it is None."""
         by_input = self.epsilon_with_noise if self.noisy else self.epsilon_without_noise
-        return next(given for given in (self.epsilon, by_input, 0.0) if given is not None)
+        return next(value for value in (self.epsilon, by_input, 0.0) if value is not None)
 
     @property
     def support_bounds(self) -> tuple[float, float]:
-        """``v_min`` and ``v_max``, or what stands for them.
+        """``v_min`` and ``v_max``, or their defaults if they are None.
 
         Raises:
-            SpecError: If they depend on a horizon that has no end.
+            SpecError: If the defaults are infinite, because gamma is 1.
         """
         if self.gamma >= 1 and (self.v_min is None or self.v_max is None):
-            raise SpecError("training.v_min and training.v_max must be set where gamma is 1.")
+            raise SpecError("training.v_min and training.v_max must be set if gamma is 1.")
         low, high = self.v_min, self.v_max
         bound = self.reward_bound / (1 - self.gamma) if self.gamma < 1 else 0.0
         return -bound if low is None else low, bound if high is None else high
 
     @property
     def network_settings(self) -> dict[str, Any]:
-        """Also the support and epsilon, whose defaults depend on other settings."""
+        """The training settings of the networks; support and epsilon depend on others."""
         v_min, v_max = self.support_bounds
-        own = {"v_min": v_min, "v_max": v_max, "epsilon": self.effective_epsilon}
-        return {**super().network_settings, **own}
+        derived = {"v_min": v_min, "v_max": v_max, "epsilon": self.effective_epsilon}
+        return {**super().network_settings, **derived}
 
 
 class Rainbow(OffPolicyAlgorithm):
@@ -82,10 +88,10 @@ class Rainbow(OffPolicyAlgorithm):
         """The defaults."""
         return RainbowConfig()
 
-    def own_results(self) -> dict[str, Any]:
+    def extra_results(self) -> dict[str, Any]:
         """Adds the share of random actions."""
         epsilon = value_at(self.config.effective_epsilon, self.replay_env_steps)
-        return {**super().own_results(), "epsilon": epsilon}
+        return {**super().extra_results(), "epsilon": epsilon}
 
 
 def _values(schedule: Schedule) -> list[float]:

@@ -1,4 +1,4 @@
-"""Rainbow's loss: a distribution of returns, or a value, moved to its Bellman target."""
+"""Rainbow's loss: moves the distribution of returns, or the value, to its Bellman target."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from rlssl.algorithms.rainbow.rainbow_module import NEXT_CHOICE, NEXT_TARGET, ON
 from rlssl.losses import c51_loss, c51_project, double_q_target, huber_loss
 from rlssl.losses.value_based import select_action_values
 
-#: Keys of the metrics, as PPO's stand at ``learners/default_policy``.
+#: Keys of the metrics.
 LOSS, TD_ERROR_MEAN, Q_MEAN = "loss", "td_error_mean", "q_mean"
 
 
@@ -25,22 +25,22 @@ class RainbowTorchLearner(OffPolicyLearner):
     """
 
     def compute_rl_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
-        """The rows' losses times their importance weights, averaged."""
+        """The mean over rows of the loss times the importance weight; sets ``td_errors``."""
         online = fwd_out[ONLINE]
         if self.config.distributional:
             losses, self.td_errors = self._distributional(batch, fwd_out)
         else:
-            losses, self.td_errors = self._plain(batch, fwd_out)
+            losses, self.td_errors = self._scalar(batch, fwd_out)
         self._latest_values = online.detach(), batch[Columns.ACTIONS]
         loss = weighted_mean(losses, batch)
         self.record({LOSS: loss.detach()})
         return loss
 
     def combine(self, rl_loss: Tensor, auxiliary: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        """Their sum.
+        """The sum of both losses.
 
-        With ``auxiliary_in_priorities``, as a published code has it, the auxiliary loss counts as a
-        part of every row's loss: it gets the rows' importance weights, and enters priorities.
+        With ``auxiliary_in_priorities``, the auxiliary loss is a part of each row's loss, as in
+        CURL's code: it gets the rows' importance weights, and is added to the priorities.
         """
         if not self.config.auxiliary_in_priorities:
             return super().combine(rl_loss, auxiliary, batch)
@@ -49,7 +49,7 @@ class RainbowTorchLearner(OffPolicyLearner):
 
     @torch.no_grad()
     def metrics_of_last_update(self) -> dict[str, Tensor]:
-        """Means over the batch of the priorities and of the taken actions' values."""
+        """Means over the batch of the priorities and of the values of the taken actions."""
         online, actions = self._latest_values
         taken = select_action_values(self.rl_module.values(online), actions)
         return {TD_ERROR_MEAN: self.td_errors.mean(), Q_MEAN: taken.mean()}
@@ -66,11 +66,13 @@ class RainbowTorchLearner(OffPolicyLearner):
         losses = c51_loss(fwd_out[ONLINE], batch[Columns.ACTIONS], target)
         priorities = losses.detach()
         if self.config.priority == "kl":
-            # Rounding may leave it a little below 0.
+            # Rounding may make the divergence slightly negative.
             priorities = (priorities - torch.special.entr(target).sum(dim=1)).clamp(min=0.0)
         return losses, priorities
 
-    def _plain(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    def _scalar(
+        self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
         """[N] losses, squared units of the return, and [N] sizes of the TD errors."""
         values = select_action_values(fwd_out[ONLINE], batch[Columns.ACTIONS])
         targets = double_q_target(

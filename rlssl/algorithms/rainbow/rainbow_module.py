@@ -1,4 +1,4 @@
-"""Rainbow's networks: an encoder under a head of values, a slow copy of both, and how they act."""
+"""Rainbow's networks: an encoder, a head of action values, their target network, and acting."""
 
 import functools
 from collections.abc import Mapping
@@ -23,20 +23,21 @@ from rlssl.networks.rl_encoder import build_rl_encoder
 from rlssl.networks.target_networks import TargetNetwork
 from rlssl.networks.update_rng import UpdateRNG
 
-#: What `_forward_train` gives: values [N, A], or logits of their distributions [N, A, atoms], of
-#: the observations; values [N, A] by which the next action is chosen; and what it is valued by.
+#: Outputs of `_forward_train`. ``ONLINE``: values [N, A] of the observations, or logits [N, A,
+#: atoms]. ``NEXT_CHOICE``: values [N, A] that choose the next action. ``NEXT_TARGET``: the target
+#: network's values or logits, which evaluate that action.
 ONLINE, NEXT_CHOICE, NEXT_TARGET = "online", "next_choice", "next_target"
 
-#: Seed of an environment's noise where its episode has just begun.
-_BEGINS = 0
+#: The noise seed in an environment's state at the start of an episode.
+_EPISODE_STARTS = 0
 
 
 class RainbowModule(OffPolicyModule):
-    """A Q-network, with its target and the auxiliary losses beside it where it learns.
+    """A Q-network; in a Learner also its target network and the auxiliary losses.
 
     Settings (``model_config``): those of ``.model()``; double, dueling, distributional, noisy,
     num_atoms, v_min, v_max, head_hidden, sigma0, noise, bias_sigma_fan, target_tau,
-    target_update_every_updates; and of acting: exploration, epsilon, temperature, noise_redraw,
+    target_update_every_updates; for acting: exploration, epsilon, temperature, noise_redraw,
     eval_epsilon, action_repeat.
     """
 
@@ -48,24 +49,27 @@ class RainbowModule(OffPolicyModule):
         self.head = self._build_head()
         support = torch.linspace(settings["v_min"], settings["v_max"], settings["num_atoms"])
         self.register_buffer("support", support)
-        self._noisy = list(noisy_layers(self.head))
+        #: Noisy layers of the online head; `target_noisy` has those of the target network.
+        self.online_noisy = list(noisy_layers(self.head))
         self.auxiliary = nn.ModuleDict()
         self.augmentation = self.next_augmentation = None
         if not self.inference_only:
             self._build_for_learning()
 
     def get_non_inference_attributes(self) -> list[str]:
-        """What only the Learner needs."""
-        own = ["target", "noise_rng", "target_noise_rng", "augmentation", "next_augmentation"]
-        return [*own, "auxiliary"]
+        """The attributes that only the Learner needs."""
+        names = ["target", "noise_rng", "target_noise_rng", "augmentation", "next_augmentation"]
+        return [*names, "auxiliary"]
 
     def get_initial_state(self) -> dict[str, Any]:
-        """Of acting with noise of an episode's own: the seed of the noise."""
-        per_episode = self.model_config["noise_redraw"] == "episode" and self._noisy
-        return {"noise_seed": np.int64(_BEGINS)} if per_episode and self.inference_only else {}
+        """The seed of the noise, if the noise for acting changes with every episode; else {}."""
+        per_episode = self.model_config["noise_redraw"] == "episode" and self.online_noisy
+        if not per_episode or not self.inference_only:
+            return {}
+        return {"noise_seed": np.int64(_EPISODE_STARTS)}
 
     def stateful_parts(self) -> list[Any]:
-        """What the Learner tells of every update."""
+        """The parts whose ``after_update()`` the Learner calls."""
         parts = [self.target, self.noise_rng, self.target_noise_rng, self.next_augmentation]
         return [part for part in parts if part is not None]
 
@@ -76,7 +80,7 @@ class RainbowModule(OffPolicyModule):
         return expected_values(outputs.softmax(dim=-1), self.support)
 
     def epsilon_at(self, t: int | None) -> float:
-        """Share of random actions after ``t`` agent steps; None: the last of the schedule."""
+        """Share of random actions after ``t`` agent steps; None: the schedule's last value."""
         return self.scheduled("epsilon", t)
 
     def _build_head(self) -> QHead:
@@ -104,10 +108,10 @@ class RainbowModule(OffPolicyModule):
         online = nn.ModuleDict({"encoder": self.encoder, "head": self.head})
         tau, every = settings["target_tau"], settings["target_update_every_updates"]
         self.target = TargetNetwork(online, tau=tau, every_updates=None if tau else every)
-        self._target_noisy = list(noisy_layers(self.target))
+        self.target_noisy = list(noisy_layers(self.target))
         self.noise_rng, self.target_noise_rng = (
-            UpdateRNG(seed("noise")) if self._noisy else None,
-            UpdateRNG(seed("target_noise")) if self._noisy else None,
+            UpdateRNG(seed("noise")) if self.online_noisy else None,
+            UpdateRNG(seed("target_noise")) if self.online_noisy else None,
         )
         self.build_views_and_losses()
 
@@ -133,12 +137,12 @@ class RainbowModule(OffPolicyModule):
         if self.noise_rng is None or self.target_noise_rng is None:
             return
         self._use_noise(True)
-        reset(self._noisy, self.noise_rng.generator())
-        reset(self._target_noisy, self.target_noise_rng.generator())
+        redraw_noise(self.online_noisy, self.noise_rng.generator())
+        redraw_noise(self.target_noisy, self.target_noise_rng.generator())
 
     def _forward_inference(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         self._use_noise(False)
-        values = self._act_on(batch)
+        values = self.acting_values(batch)
         epsilon = self.model_config["eval_epsilon"]
         return self._with_state(batch, self._choose(values, epsilon, None))
 
@@ -150,16 +154,17 @@ class RainbowModule(OffPolicyModule):
         temperature = None
         if self.model_config["exploration"] == "boltzmann":
             temperature = self.scheduled("temperature", t)
-        values = self._act_on(batch)
+        values = self.acting_values(batch)
         actions = self._choose(values, self.scheduled("epsilon", t), temperature)
         return self._with_state(batch, actions, state)
 
     @torch.no_grad()
-    def _act_on(self, batch: dict[str, Any]) -> Tensor:
+    def acting_values(self, batch: dict[str, Any]) -> Tensor:
+        """[N, A], action values of the observations, with the noise that is set now."""
         return self.values(self.head(self.encoder(acting_observations(batch))))
 
     def _choose(self, values: Tensor, epsilon: float, temperature: float | None) -> Any:
-        """[N], int64. Chance comes from torch's global generator."""
+        """[N], int64; random choices are seeded by torch's global generator."""
         if temperature is None and epsilon == 0.0:
             return values.argmax(dim=1)
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
@@ -181,28 +186,28 @@ class RainbowModule(OffPolicyModule):
         return {Columns.ACTIONS: actions[:, None], Columns.STATE_OUT: {"noise_seed": state}}
 
     def _redraw_for_acting(self, state: Mapping[str, Tensor] | None) -> Tensor | None:
-        """New noise: of every step, or by the seed of the episodes under way.
+        """Draws new noise: at every step, or from the seed of the current episodes.
 
-        All environments of a runner share their noise: whoever begins an episode renews it.
+        All environments of a runner share the noise. A new episode in any of them changes it.
         """
-        if not self._noisy:
+        if not self.online_noisy:
             return None
         if state is None:
-            reset(self._noisy, torch.default_generator)
+            redraw_noise(self.online_noisy, torch.default_generator)
             return None
         seeds = state["noise_seed"]
-        if bool((seeds == _BEGINS).any()):
+        if bool((seeds == _EPISODE_STARTS).any()):
             seeds = torch.full_like(seeds, int(torch.randint(1, 2**31, ())))
-        reset(self._noisy, torch.Generator().manual_seed(int(seeds[0])))
+        redraw_noise(self.online_noisy, torch.Generator().manual_seed(int(seeds[0])))
         return seeds
 
     def _use_noise(self, use_noise: bool) -> None:
-        for layer in self._noisy:
+        for layer in self.online_noisy:
             layer.use_noise = use_noise
 
 
-def reset(layers: list[NoisyLinear], generator: torch.Generator) -> None:
-    """Draws the noise of layers anew, one after the other."""
+def redraw_noise(layers: list[NoisyLinear], generator: torch.Generator) -> None:
+    """Draws new noise for each layer, in order."""
     for layer in layers:
         layer.reset_noise(generator)
 
@@ -215,7 +220,7 @@ def check_actions(space: gym.Space) -> int:
     """
     if not isinstance(space, gym.spaces.Discrete) or space.start != 0:
         raise SpecError(
-            f"Rainbow needs Discrete actions that count from 0; got {space}. Discretise or shift "
+            f"Rainbow needs Discrete actions that count from 0; got {space}. Discretize or shift "
             "them in a wrapper of the environment, or choose an algorithm for continuous actions."
         )
     return int(space.n)

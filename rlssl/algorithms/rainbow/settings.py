@@ -13,13 +13,14 @@ from rlssl.schedules import Schedule
 class RainbowSettings(shared.OffPolicySettings):
     """Frames: as published for Atari, with a replay buffer that fits most nodes.
 
-    Vectors: noise that is small enough to balance a pole is too small to discover that the pole can
-    be balanced, so exploration starts with epsilon.
+    Vectors: exploration starts with epsilon. On CartPole, noise that is small enough to balance
+    the pole is too small to find out how.
     """
 
     double: bool = setting(
         True,
-        "Whether the online network chooses the next action that the target network values.",
+        "Whether the online network chooses the next action, which the target network evaluates. "
+        "False: the target network does both.",
         is_for_networks=True,
     )
     dueling: bool = setting(
@@ -42,8 +43,8 @@ class RainbowSettings(shared.OffPolicySettings):
     )
     priority: Literal["kl", "cross_entropy"] = setting(
         "kl",
-        "With ``distributional``: ``kl``, the divergence from the target (the paper), or "
-        "``cross_entropy``, which is larger by the target's entropy (published codes).",
+        "With ``distributional``: ``kl``, the KL divergence from the target (the paper), or "
+        "``cross_entropy``, which adds the target's entropy (published codes).",
     )
     num_atoms: int = setting(
         ByInput(101, 51), "Atoms of a distribution; >= 2.", low=2, is_for_networks=True
@@ -54,7 +55,9 @@ class RainbowSettings(shared.OffPolicySettings):
     v_max: float | None = setting(
         ByInput(None, 10.0), "Return of the last atom; None: ``reward_bound / (1 - gamma)``."
     )
-    reward_bound: float = setting(1.0, "Largest usual size of a reward; > 0.", above=0)
+    reward_bound: float = setting(
+        1.0, "Largest typical absolute reward; > 0; sets ``v_min`` and ``v_max``.", above=0
+    )
     head_hidden: list[int] = setting(
         ByInput([128], [512]), "Features of the hidden layers of each stream.", is_for_networks=True
     )
@@ -108,16 +111,16 @@ class RainbowSettings(shared.OffPolicySettings):
     )
     target_tau: float | None = setting(
         None,
-        "The target network moves by this share of the weights after every update; None: it is "
-        "copied every ``target_update_every_updates``.",
+        "Share by which the target network moves towards the online network after every update. "
+        "None: it is copied every ``target_update_every_updates``.",
         above=0,
         high=1,
         is_for_networks=True,
     )
     auxiliary_in_priorities: bool = setting(
         False,
-        "Whether the auxiliary loss is weighted and enters the priorities as a part of each row's "
-        "loss.",
+        "Whether the auxiliary loss is a part of each row's loss: it gets the importance weights "
+        "and is added to the priorities.",
     )
     agent_steps_per_iteration: int = setting(
         ByInput(1_000, 250), shared.AGENT_STEPS_PER_ITERATION, above=0

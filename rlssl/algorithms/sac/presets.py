@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-#: SAC from pixels by Yarats et al. 2019 and CURL's code: what the two have in common.
+#: SAC from pixels: the settings that Yarats et al. 2019 and CURL's code share.
 _PIXELS: Mapping[str, Any] = {
     "model": {"encoder": "curl", "frame_stack": 3},
     "env_runners": {"num_envs": 1, "fragment_length": 1},
@@ -32,7 +32,7 @@ _PIXELS: Mapping[str, Any] = {
 }
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    # CURL's code, `scripts/run.sh`; the paper's table has batches of 512.
+    # CURL's code, `scripts/run.sh`. The paper has batches of 512.
     "curl": {
         **_PIXELS,
         "model": {**_PIXELS["model"], "augmentation": {"crop": {"size": 84}}},
@@ -43,7 +43,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "sac_ae": _PIXELS,
 }
 
-#: Of ``curl``: what its code does besides the paper.
+#: For ``curl``: where the published code and the paper differ.
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "code": {"auxiliary": {"curl": {"double_encoder_step": True}}},
     "paper": {"training": {"train_batch_size_per_learner": 512}},

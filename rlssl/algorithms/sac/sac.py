@@ -1,4 +1,4 @@
-"""SAC on a replay of single frames, from vectors and from pixels, with auxiliary losses."""
+"""SAC from vectors and from pixels, with auxiliary losses."""
 
 from typing import ClassVar
 
@@ -13,6 +13,13 @@ from rlssl.errors import SpecError
 
 class SACConfig(OffPolicyActorCriticConfig):
     """Configures SAC; see `SACSettings` for the training settings.
+
+    Example:
+        >>> import rlssl
+        >>> config = rlssl.SACConfig().training(replay={"prioritized": True, "alpha": 0.6})
+        >>> config = config.experiment(total_env_steps=50_000)
+        >>> config.replay_settings.alpha, config.beta_anneal_env_steps
+        (0.6, 50000)
 
     Source:
         Haarnoja et al. 2018, arXiv:1812.05905.
@@ -39,7 +46,7 @@ class SACConfig(OffPolicyActorCriticConfig):
             raise SpecError(f"training.alpha_beta1 must be in [0, 1); got {self.alpha_beta1}.")
         bounds = self.log_std_bounds
         if bounds is not None and (len(bounds) != 2 or not bounds[0] < bounds[1]):
-            raise SpecError(f"training.log_std_bounds must be two that ascend; got {bounds}.")
+            raise SpecError(f"training.log_std_bounds must be two ascending numbers; got {bounds}.")
 
 
 class SAC(OffPolicyAlgorithm):

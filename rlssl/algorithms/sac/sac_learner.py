@@ -32,13 +32,13 @@ class SACTorchLearner(OffPolicyActorCriticLearner):
     """
 
     def more_optimizers(self) -> dict[str, tuple[list[nn.Parameter], dict[str, Any]]]:
-        """The temperature's."""
+        """The temperature's optimizer, if the temperature is learned."""
         if not self.config.learn_alpha:
             return {}
         return {ALPHA: ([self.rl_module.log_alpha], {"betas": (self.config.alpha_beta1, 0.999)})}
 
     def targets(self, batch: Mapping[str, Any], features: Any, target_features: Any) -> Tensor:
-        """Soft values of the online policy's actions, by the slow critics."""
+        """Targets from the target critics' soft values of the online policy's actions."""
         module: Any = self.rl_module
         mean, log_std = module.actor(module.actor_latents(features))
         noise = module.update_rng.normal(mean)
@@ -54,7 +54,7 @@ class SACTorchLearner(OffPolicyActorCriticLearner):
         )
 
     def actor_losses(self, features: Any, critic_latents: Tensor) -> dict[str, Tensor]:
-        """The actor's, and the temperature's by the same actions."""
+        """The actor's loss, and the temperature's loss for the same actions."""
         module: Any = self.rl_module
         mean, log_std = module.actor(module.actor_latents(features))
         noise = module.update_rng.normal(mean)
@@ -73,9 +73,9 @@ class SACTorchLearner(OffPolicyActorCriticLearner):
 
     @property
     def target_entropy(self) -> float:
-        """Nats."""
-        own: float | None = self.config.target_entropy
-        return -float(self.rl_module.action_dim) if own is None else own
+        """The target entropy, nats; by default minus the number of action dimensions."""
+        given: float | None = self.config.target_entropy
+        return -float(self.rl_module.action_dim) if given is None else given
 
     @torch.no_grad()
     def metrics_of_last_update(self) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""SAC's networks: a squashed Gaussian, and a temperature."""
+"""SAC's networks: a squashed Gaussian actor, and a temperature."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from rlssl.networks.actors import SquashedGaussianActor
 
 
 class SACModule(OffPolicyActorCriticModule):
-    """Actor, critics and temperature, with what only the Learner needs beside them.
+    """A squashed Gaussian actor; in a Learner also the critics and the temperature.
 
     Settings (``model_config``): those of ``OffPolicyActorCriticModule``; initial_alpha,
     log_std_bounds, log_std_mode.
@@ -27,7 +27,7 @@ class SACModule(OffPolicyActorCriticModule):
             self.log_alpha = nn.Parameter(torch.tensor(math.log(alpha)))
 
     def build_actor(self, latent_dim: int) -> nn.Module:
-        """The layers behind the actor's encoder."""
+        """The layers after the actor's encoder."""
         low, high = self.model_config["log_std_bounds"]
         return SquashedGaussianActor(
             latent_dim,
@@ -39,18 +39,18 @@ class SACModule(OffPolicyActorCriticModule):
         )
 
     def get_non_inference_attributes(self) -> list[str]:
-        """What only the Learner needs."""
+        """The attributes that only the Learner needs."""
         return [*super().get_non_inference_attributes(), "log_alpha"]
 
     def best_actions(self, latents: Tensor) -> Tensor:
-        """[N, A], of the Gaussian's mean."""
+        """[N, A], the tanh of the Gaussian's mean."""
         mean: Tensor = self.actor(latents)[0]
         return mean.tanh()
 
     def explore(
         self, latents: Tensor, t: int | None, state: Mapping[str, Tensor] | None
     ) -> tuple[Tensor, Mapping[str, Tensor] | None]:
-        """Draws from the policy."""
+        """Draws actions from the policy."""
         del t
         mean, log_std = self.actor(latents)
         return torch.addcmul(mean, log_std.exp(), torch.randn_like(mean)).tanh(), state

@@ -23,7 +23,7 @@ class SACSettings(OffPolicyActorCriticSettings):
         is_for_networks=True,
     )
     learn_alpha: bool = setting(
-        True, "Whether the temperature is learned from the policy's entropy, or constant."
+        True, "Whether the temperature is learned (so that the entropy meets its target)."
     )
     alpha_lr: Schedule | None = setting(
         None, "Learning rate of the temperature's logarithm; None: ``lr``."
@@ -34,7 +34,7 @@ class SACSettings(OffPolicyActorCriticSettings):
     )
     log_std_bounds: list[float] = setting(
         ByInput([-20.0, 2.0], [-10.0, 2.0]),
-        "Least and largest logarithm of the standard deviation before the tanh, nats.",
+        "Smallest and largest logarithm of the standard deviation before the tanh, nats.",
         is_for_networks=True,
     )
     log_std_mode: Literal["clamp", "tanh"] = setting(

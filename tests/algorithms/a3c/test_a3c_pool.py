@@ -1,20 +1,17 @@
-"""The pool of workers against a Ray that does what each test says."""
+"""The pool of workers with a simulated Ray, whose answers each test sets."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
-from rlssl.algorithms.a3c import pool as pool_module
 from rlssl.algorithms.a3c.pool import MAX_FAILURES_IN_A_ROW, Reply, WorkerPool
 from rlssl.errors import EnvironmentFaultError, TrainingTimeoutError
 
 
 class Call:
-    """A method of a fake actor: what it is asked becomes a request, answered later."""
+    """A method of a simulated actor: a call becomes a request, which is answered later."""
 
     def __init__(self, name: str, actor: "Actor") -> None:
         self.name, self.actor = name, actor
@@ -26,7 +23,7 @@ class Call:
 
 
 class Request:
-    """Answered as soon as ``answer`` is set, an exception being raised."""
+    """Ready as soon as ``answer`` is set; an exception is raised."""
 
     def __init__(self, name: str, actor: "Actor") -> None:
         self.name, self.actor = name, actor
@@ -34,7 +31,7 @@ class Request:
 
 
 class Actor:
-    """Keeps what it was asked."""
+    """Keeps its requests."""
 
     def __init__(self) -> None:
         self.asked: list[Request] = []
@@ -46,7 +43,7 @@ class Actor:
 
 
 class Clock:
-    """A time that passes when it is told to, or when somebody waits."""
+    """A simulated `time`: it advances when a test sets it, or when the pool waits."""
 
     now = 100.0
 
@@ -57,31 +54,31 @@ class Clock:
         self.now += seconds
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
-    """Replaces Ray and the time in the pool."""
-    time = Clock()
+class SimulatedRay:
+    """The functions of Ray that the pool uses; waiting advances the clock."""
 
-    def wait(requests: list[Request], num_returns: int, timeout: float) -> Any:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def wait(self, requests: list[Request], num_returns: int, timeout: float) -> Any:
         ready = [request for request in requests if request.answer is not None]
         if not ready:
-            time.sleep(timeout)
+            self.clock.sleep(timeout)
         return ready, []
 
-    def get(request: Request) -> Any:
+    def get(self, request: Request) -> Any:
         if isinstance(request.answer, BaseException):
             raise request.answer
         return request.answer
 
-    def kill(actor: Actor, no_restart: bool) -> None:
+    def kill(self, actor: Actor, no_restart: bool) -> None:
         assert not no_restart
         actor.kills += 1
 
-    monkeypatch.setattr(ray, "wait", wait)
-    monkeypatch.setattr(ray, "get", get)
-    monkeypatch.setattr(ray, "kill", kill)
-    monkeypatch.setattr(pool_module, "time", time)
-    yield time
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 def reply(incarnation: str, sequence: int) -> Reply:
@@ -89,16 +86,21 @@ def reply(incarnation: str, sequence: int) -> Reply:
 
 
 def meet(pool: WorkerPool, actor: Actor, incarnation: str) -> None:
-    """Lets the actor answer its greeting."""
+    """Lets the actor answer `hello`."""
     pool.wait()
     assert actor.asked[-1].name == "hello"
     actor.answer(incarnation)
     pool.wait()
 
 
-def a_pool(*actors: Actor, silence_s: float = 1e9) -> WorkerPool:
-    members = dict(enumerate(actors, start=1))
-    return WorkerPool(members, timeout_s=10.0, silence_s=silence_s)
+def a_pool(clock: Clock, *actors: Actor, silence_s: float = 1e9) -> WorkerPool:
+    return WorkerPool(
+        dict(enumerate(actors, start=1)),
+        timeout_s=10.0,
+        silence_s=silence_s,
+        remote=SimulatedRay(clock),
+        clock=clock,
+    )
 
 
 def died() -> ActorDiedError:
@@ -109,36 +111,38 @@ def raised(cause: Exception) -> RayTaskError:
     return RayTaskError("gradient", "the traceback", cause)
 
 
-def test_worker_is_asked_once_it_has_said_hello(clock: Clock) -> None:
+def test_worker_is_idle_after_its_hello(clock: Clock) -> None:
     actor = Actor()
-    pool = a_pool(actor)
+    pool = a_pool(clock, actor)
     assert pool.idle() == [] == pool.alive() and pool.awaited() == [1]
     meet(pool, actor, "A")
     assert pool.idle() == [1] and pool.is_newcomer(1) and pool.awaited() == []
     pool.ask(1, np.zeros(1))
     assert pool.busy() == [1] and pool.idle() == []
     actor.answer(reply("A", 1))
-    ((index, heard),) = pool.wait()
-    assert index == 1 and heard.agent_steps == 7
+    ((index, received),) = pool.wait()
+    assert index == 1 and received.agent_steps == 7
     assert pool.idle() == [1] and not pool.is_newcomer(1)
     assert not any(pool.counts.values())
 
 
-def test_reply_that_was_heard_is_a_duplicate(clock: Clock) -> None:
+def test_repeated_reply_is_dropped_and_counted(clock: Clock) -> None:
     actor = Actor()
-    pool = a_pool(actor)
+    pool = a_pool(clock, actor)
     meet(pool, actor, "A")
-    for sequence, is_news in ((1, True), (1, False), (2, True), (1, False)):
+    for sequence, is_new in ((1, True), (1, False), (2, True), (1, False)):
         pool.ask(1, np.zeros(1))
         actor.answer(reply("A", sequence))
-        assert bool(pool.wait()) == is_news
+        assert bool(pool.wait()) == is_new
     assert pool.counts["duplicate_gradients"] == 2
     assert pool.counts["worker_restarts"] == 0
 
 
-def test_new_incarnation_is_one_restart_and_the_old_one_is_not_heard_again(clock: Clock) -> None:
+def test_new_incarnation_is_one_restart_and_replies_of_the_old_one_are_dropped(
+    clock: Clock,
+) -> None:
     actor = Actor()
-    pool = a_pool(actor)
+    pool = a_pool(clock, actor)
     meet(pool, actor, "A")
     pool.ask(1, np.zeros(1))
     actor.answer(died())
@@ -150,7 +154,7 @@ def test_new_incarnation_is_one_restart_and_the_old_one_is_not_heard_again(clock
     actor.answer(reply("A", 99))
     assert pool.wait() == []
     pool.ask(1, np.zeros(1))
-    # Sequences start anew.
+    # The count of replies starts again in a new incarnation.
     actor.answer(reply("B", 1))
     assert len(pool.wait()) == 1
     assert pool.counts == {
@@ -161,9 +165,9 @@ def test_new_incarnation_is_one_restart_and_the_old_one_is_not_heard_again(clock
     }
 
 
-def test_incarnation_that_changes_between_two_replies_counts_too(clock: Clock) -> None:
+def test_incarnation_that_changes_between_two_replies_is_a_restart(clock: Clock) -> None:
     actor = Actor()
-    pool = a_pool(actor)
+    pool = a_pool(clock, actor)
     meet(pool, actor, "A")
     for incarnation in ("A", "B", "C", "B"):
         pool.ask(1, np.zeros(1))
@@ -175,7 +179,7 @@ def test_incarnation_that_changes_between_two_replies_counts_too(clock: Clock) -
 
 def test_hanging_worker_is_killed_after_the_timeout_and_admitted_again(clock: Clock) -> None:
     hanging, well = Actor(), Actor()
-    pool = a_pool(hanging, well)
+    pool = a_pool(clock, hanging, well)
     pool.wait()
     hanging.answer("A")
     well.answer("W")
@@ -185,13 +189,13 @@ def test_hanging_worker_is_killed_after_the_timeout_and_admitted_again(clock: Cl
     for sequence in range(1, 13):
         pool.ask(2, np.zeros(1))
         well.answer(reply("W", sequence))
-        # The others go on meanwhile.
+        # The other worker continues meanwhile.
         assert [index for index, _ in pool.wait()] == [2]
         assert hanging.kills == (clock.now - begin > 10.0)
         clock.now += 1.0
     assert pool.counts["worker_hangs"] == 1 and pool.alive() == [2]
     pool.wait()
-    # Killed, and not dead yet: its old self is not taken for a new one.
+    # The killed process is still alive: its answer must not admit the worker.
     assert hanging.asked[-1].name == "hello"
     hanging.answer("A")
     pool.wait()
@@ -201,9 +205,9 @@ def test_hanging_worker_is_killed_after_the_timeout_and_admitted_again(clock: Cl
     assert pool.alive() == [1, 2] and pool.counts["worker_restarts"] == 1
 
 
-def test_worker_that_raises_is_started_again_and_given_up_in_the_end(clock: Clock) -> None:
+def test_worker_that_raises_is_restarted_and_at_last_abandoned(clock: Clock) -> None:
     bad, well = Actor(), Actor()
-    pool = a_pool(bad, well)
+    pool = a_pool(clock, bad, well)
     pool.wait()
     well.answer("W")
     pool.wait()
@@ -225,9 +229,9 @@ def test_worker_that_raises_is_started_again_and_given_up_in_the_end(clock: Cloc
     assert len(pool.wait()) == 1  # training goes on
 
 
-def test_last_worker_given_up_ends_the_run_in_its_words(clock: Clock) -> None:
+def test_error_names_the_cause_when_the_last_worker_is_abandoned(clock: Clock) -> None:
     actor = Actor()
-    pool = a_pool(actor)
+    pool = a_pool(clock, actor)
     with pytest.raises(RuntimeError, match="ZeroDivisionError: by its own code"):
         for attempt in range(MAX_FAILURES_IN_A_ROW):
             meet(pool, actor, str(attempt))
@@ -237,9 +241,9 @@ def test_last_worker_given_up_ends_the_run_in_its_words(clock: Clock) -> None:
             clock.now += 1
 
 
-def test_environment_that_was_given_up_ends_the_run(clock: Clock) -> None:
+def test_environment_fault_ends_the_run(clock: Clock) -> None:
     actor = Actor()
-    pool = a_pool(actor, Actor())
+    pool = a_pool(clock, actor, Actor())
     meet(pool, actor, "A")
     pool.ask(1, np.zeros(1))
     actor.answer(raised(EnvironmentFaultError("the robot fell over")))
@@ -247,23 +251,25 @@ def test_environment_that_was_given_up_ends_the_run(clock: Clock) -> None:
         pool.wait()
 
 
-def test_worker_on_its_way_back_is_waited_for_but_not_for_ever(clock: Clock) -> None:
+def test_unavailable_worker_is_waited_for_until_the_watchdog_limit(clock: Clock) -> None:
     actor = Actor()
-    pool = a_pool(actor, silence_s=60.0)
+    pool = a_pool(clock, actor, silence_s=60.0)
     meet(pool, actor, "A")
     pool.ask(1, np.zeros(1))
     actor.answer(died())
     pool.wait()
-    with pytest.raises(TrainingTimeoutError, match=r"60 s \(watchdog_s\); 0 of 1 are there"):
+    with pytest.raises(
+        TrainingTimeoutError, match=r"60 s \(watchdog_s\); 0 of 1 workers are available"
+    ):
         for _ in range(1000):
             actor.answer(ActorUnavailableError("restarting", None))
             pool.wait()
     assert clock.now > 150
 
 
-def test_gradients_under_way_are_not_heard_after_parameters_were_set_anew(clock: Clock) -> None:
+def test_pending_gradients_are_ignored_after_forget(clock: Clock) -> None:
     actor = Actor()
-    pool = a_pool(actor)
+    pool = a_pool(clock, actor)
     meet(pool, actor, "A")
     pool.ask(1, np.zeros(1))
     pool.forget()

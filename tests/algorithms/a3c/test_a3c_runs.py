@@ -65,7 +65,7 @@ def record(algorithm: A3C) -> list[tuple[float, int, Reply]]:
 
 def adam_steps(algorithm: A3C) -> int:
     """How often the optimiser itself says that it stepped."""
-    ((_, optimizer),) = algorithm._learner.get_optimizers_for_module("default_policy")
+    ((_, optimizer),) = algorithm.learner.get_optimizers_for_module("default_policy")
     (state,) = optimizer.state.values()
     return int(state["step"])
 
@@ -217,7 +217,7 @@ def test_nan_is_dropped_counted_and_its_worker_started_again(synchronous: bool) 
         while result["faults"]["worker_restarts"] < 1 and time.monotonic() < until:
             result = algorithm.train()
         updates = adam_steps(algorithm)
-        values = algorithm._learner.flat.values
+        values = algorithm.learner.flat.values
     finally:
         algorithm.stop()
     assert result["faults"]["nonfinite_updates"] == 1 == len(spoiled)
@@ -255,14 +255,14 @@ def test_run_in_process_goes_on_bit_for_bit(tmp_path: Path) -> None:
         whole.train()
         checkpoint.save(whole, tmp_path, whole.agent_steps)
         results = [whole.train() for _ in range(2)]
-        ends.append((results[-1]["env_steps"], whole._learner.flat.values.clone()))
+        ends.append((results[-1]["env_steps"], whole.learner.flat.values.clone()))
     finally:
         whole.stop()
     resumed = built(config.copy())
     try:
         checkpoint.restore(resumed, checkpoint.check(tmp_path))
         results = [resumed.train() for _ in range(2)]
-        ends.append((results[-1]["env_steps"], resumed._learner.flat.values.clone()))
+        ends.append((results[-1]["env_steps"], resumed.learner.flat.values.clone()))
     finally:
         resumed.stop()
     assert ends[0][0] == ends[1][0]
@@ -276,7 +276,7 @@ def test_checkpoint_of_two_workers_carries_counts_and_optimiser_on(tmp_path: Pat
         first.train()
         checkpoint.save(first, tmp_path, first.agent_steps)
         steps, version = first.agent_steps, first.version
-        values = first._learner.flat.values.clone()
+        values = first.learner.flat.values.clone()
         states = [o.state_dict()["state"] for o in optimizers(first)]
         policy = Policy.load(tmp_path / POLICY_FOLDER)
     finally:
@@ -285,7 +285,7 @@ def test_checkpoint_of_two_workers_carries_counts_and_optimiser_on(tmp_path: Pat
     try:
         checkpoint.restore(second, checkpoint.check(tmp_path))
         assert (second.agent_steps, second.version) == (steps, version)
-        assert torch.equal(second._learner.flat.values, values)
+        assert torch.equal(second.learner.flat.values, values)
         restored = [o.state_dict()["state"] for o in optimizers(second)]
         for one, other in zip(states, restored, strict=True):
             assert torch.equal(one[0]["exp_avg_sq"], other[0]["exp_avg_sq"])
@@ -299,7 +299,7 @@ def test_checkpoint_of_two_workers_carries_counts_and_optimiser_on(tmp_path: Pat
 
 
 def optimizers(algorithm: A3C) -> list[Any]:
-    return [o for _, o in algorithm._learner.get_optimizers_for_module("default_policy")]
+    return [o for _, o in algorithm.learner.get_optimizers_for_module("default_policy")]
 
 
 def test_rllibs_own_evaluation_uses_plain_runners() -> None:
@@ -319,13 +319,13 @@ def test_running_statistics_reach_the_driver_and_a_new_worker() -> None:
     try:
         algorithm.train()
         count = "auxiliary.icm.normalizer.moments.count"
-        known = int(algorithm._learner.statistics()[count])
+        known = int(algorithm.learner.statistics()[count])
         assert known > 0
         os.kill(pid_of(algorithm, 1), signal.SIGKILL)
         result = algorithm.train()
         while result["faults"]["worker_restarts"] < 1:
             result = algorithm.train()
         # The new one goes on from there, and does not begin with nothing.
-        assert int(algorithm._learner.statistics()[count]) > known
+        assert int(algorithm.learner.statistics()[count]) > known
     finally:
         algorithm.stop()

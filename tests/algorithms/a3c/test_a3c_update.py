@@ -177,7 +177,7 @@ def test_worker_acts_with_the_parameters_of_the_last_update() -> None:
         assert parameter.data_ptr() == theirs.data_ptr()
     observations = np.zeros((2, 4), np.float32)
     acting = bench.runner.module.numpy_policy(2)(observations)
-    learning = bench.module._forward({Columns.OBS: torch.as_tensor(observations)})
+    learning = bench.module.forward_inference({Columns.OBS: torch.as_tensor(observations)})
     np.testing.assert_allclose(acting, learning["action_dist_inputs"].detach(), atol=1e-6)
 
 
@@ -227,7 +227,7 @@ def test_entropy_coefficients_go_round_the_workers() -> None:
     bench.learner.worker_index = 2
     bench.learner.compute(bench.sample(50), agent_steps=50)
     # Half of 0.2 at 50 of 100 env steps.
-    latest = bench.learner._latest[("entropy_coeff",)]
+    latest = bench.learner.latest_metrics[("entropy_coeff",)]
     assert latest == pytest.approx(0.1)
 
 
@@ -236,7 +236,7 @@ def test_report_says_how_the_latents_of_the_last_fragment_are_spread() -> None:
     steps = bench.runner.compute(0)
     assert bench.learner.apply(worker=0, agent_steps=steps, num_steps=steps)
     found = bench.learner.report()["default_policy"]["aux"]["latents"]
-    rows = bench.learner._minibatch[Columns.OBS]
+    rows = bench.learner.last_minibatch[Columns.OBS]
     expected = latent_statistics(bench.module.encoder(rows))
     assert found.keys() == expected.keys()
     for key, value in expected.items():

@@ -89,7 +89,7 @@ def test_workers_have_adam_statistics_of_their_own() -> None:
     try:
         result = algorithm.train()
         result = algorithm.train()
-        learner = algorithm._learner
+        learner = algorithm.learner
         names = {name for name, _ in learner.get_optimizers_for_module("default_policy")}
         counts = [
             int(state["step"])

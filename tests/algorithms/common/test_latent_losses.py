@@ -178,8 +178,9 @@ def test_augmentation_alone_needs_an_augmentation() -> None:
     with pytest.raises(SpecError) as error:
         config.validate()
     assert str(error.value) == (
-        "auxiliary.curl.augmentation_only=True compares with what augments the RL loss's "
-        "observations, which nothing does: set model.augmentation (shift, crop), or leave it out."
+        "auxiliary.curl.augmentation_only=True needs an augmentation of the RL loss's "
+        "observations, and there is none: set model.augmentation (shift, crop), or leave "
+        "augmentation_only out."
     )
 
 
@@ -190,6 +191,6 @@ def test_isolated_encoder_needs_the_joint_step(small: Callable[..., Any]) -> Non
     with pytest.raises(SpecError) as error:
         config.validate()
     assert str(error.value) == (
-        "auxiliary.deepmdp.isolated needs training.auxiliary_step: joint, whose one step leaves "
-        "the RL loss's gradient out; got 'separate'."
+        "auxiliary.deepmdp.isolated needs training.auxiliary_step: joint, in which one step can "
+        "leave out the RL loss's gradient; got 'separate'."
     )

@@ -22,8 +22,8 @@ def module_of(**training: Any) -> DDPGModule:
 
 def deviations(module: DDPGModule, t: int | None = 0) -> np.ndarray:
     batch = {Columns.OBS: OBS}
-    explored = module._forward_exploration(batch, t=t)[Columns.ACTIONS]
-    return (explored - module._forward_inference(batch)[Columns.ACTIONS]).numpy()
+    explored = module.forward_exploration(batch, t=t)[Columns.ACTIONS]
+    return (explored - module.forward_inference(batch)[Columns.ACTIONS]).numpy()
 
 
 def test_gaussian_noise_follows_env_steps() -> None:
@@ -40,7 +40,7 @@ def test_gaussian_noise_follows_env_steps() -> None:
 def test_noise_is_clipped_and_actions_stay_in_bounds() -> None:
     assert np.abs(deviations(module_of(exploration_clip=0.05))).max() == pytest.approx(0.05)
     module = module_of(exploration_std=5.0)
-    actions = module._forward_exploration({Columns.OBS: OBS}, t=0)[Columns.ACTIONS]
+    actions = module.forward_exploration({Columns.OBS: OBS}, t=0)[Columns.ACTIONS]
     assert actions.min() == -1.0 and actions.max() == 1.0
 
 
@@ -87,7 +87,7 @@ def test_walk_takes_its_options_and_a_factor() -> None:
 
 def test_evaluation_has_no_noise_and_a_walk_needs_no_state_to_act() -> None:
     module = module_of(exploration="ornstein_uhlenbeck")
-    best = module._forward_inference({Columns.OBS: OBS})[Columns.ACTIONS]
+    best = module.forward_inference({Columns.OBS: OBS})[Columns.ACTIONS]
     assert bool((best == best[0]).all())
     # One step from 0.
     assert deviations(module).std() == pytest.approx(0.2, rel=0.03)

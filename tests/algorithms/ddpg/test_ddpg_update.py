@@ -8,7 +8,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.algorithms.ddpg.ddpg_learner import SATURATED_ACTIONS
+from rlssl.algorithms.ddpg.ddpg_learner import SATURATED_ACTIONS, DDPGTorchLearner
 from rlssl.algorithms.ddpg.presets import PRESETS
 from rlssl.batches import to_tensors
 from rlssl.errors import SpecError
@@ -17,6 +17,8 @@ from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     ActorCriticBench,
     apart,
     assert_same_networks,
+    learner_by_hand,
+    same_numbers,
     small_ddpg,
 )
 from tests.algorithms.rainbow.rainbow_bench import CPU
@@ -88,18 +90,6 @@ def test_updates_are_those_of_a_plain_transcription(td3: bool) -> None:
     assert_same_networks(module, nets, slow)
 
 
-def module_by_hand(noise: float) -> Any:
-    """Networks that give numbers that are known."""
-    return SimpleNamespace(
-        target_actions=lambda features, target_features: torch.tensor([[0.0], [0.9]]),
-        draws=SimpleNamespace(normal=lambda like: torch.full_like(like, noise)),
-        # The value of an action is ten times the action, by the first critic one more.
-        target_values=lambda features, actions: torch.stack(
-            [10 * actions[:, 0] + 1, 10 * actions[:, 0]]
-        ),
-    )
-
-
 @pytest.mark.parametrize(
     "noise, expected",
     [
@@ -109,22 +99,25 @@ def module_by_hand(noise: float) -> Any:
         (9.0, [5.5, 6.5]),
     ],
 )
-def test_td3s_target_by_hand(
-    noise: float, expected: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench = ActorCriticBench(small_ddpg(**TD3))
-    monkeypatch.setattr(type(bench.learner), "rl_module", module_by_hand(noise))
+def test_td3s_target_by_hand(noise: float, expected: list[float]) -> None:
+    learner = learner_by_hand(
+        DDPGTorchLearner,
+        small_ddpg(**TD3),
+        target_actions=lambda features, target_features: torch.tensor([[0.0], [0.9]]),
+        update_rng=same_numbers(noise),
+        # The value of an action is ten times the action; the first critic adds 1.
+        target_values=lambda features, actions: torch.stack(
+            [10 * actions[:, 0] + 1, 10 * actions[:, 0]]
+        ),
+    )
     batch = {
         Columns.REWARDS: torch.tensor([3.0, 4.0]),
         "discounts": torch.tensor([0.5, 0.25]),
     }
-    given = bench.learner.targets(batch, None, None)
-    assert given.tolist() == pytest.approx(expected)
+    assert learner.targets(batch, None, None).tolist() == pytest.approx(expected)
 
 
-def test_drq_v2s_actor_climbs_the_least_critic_at_a_noisy_action(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_drq_v2s_actor_maximizes_the_smallest_critic_at_a_noisy_action() -> None:
     config = small_ddpg(
         num_critics=2,
         actor_noise=True,
@@ -133,16 +126,16 @@ def test_drq_v2s_actor_climbs_the_least_critic_at_a_noisy_action(
         target_noise_std=None,
         target_noise_clip=0.3,
     )
-    bench = ActorCriticBench(config)
     pre_tanh = torch.tensor([[0.0], [0.9]]).atanh().requires_grad_()
-    module = SimpleNamespace(
+    learner = learner_by_hand(
+        DDPGTorchLearner,
+        config,
         actor=SimpleNamespace(before_tanh=lambda latents: pre_tanh),
         actor_latents=lambda features: features,
-        draws=SimpleNamespace(normal=lambda like: torch.full_like(like, 0.4)),
+        update_rng=same_numbers(0.4),
         critic=lambda latents, actions: torch.stack([2 * actions[:, 0], 5 * actions[:, 0]]),
     )
-    monkeypatch.setattr(type(bench.learner), "rl_module", module)
-    (loss,) = bench.learner.actor_losses(None, torch.zeros(2, 1)).values()
+    (loss,) = learner.actor_losses(None, torch.zeros(2, 1)).values()
     # 0.5 * 0.4 = 0.2: actions 0.2 and, at the bound, 1; least values 0.4 and 2.
     assert loss.item() == pytest.approx(-1.2)
     (slope,) = torch.autograd.grad(loss, pre_tanh)

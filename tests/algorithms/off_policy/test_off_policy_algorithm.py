@@ -36,9 +36,9 @@ def test_number_of_updates_is_exact_whatever_the_number_of_runners(num_runners: 
     try:
         results = [algorithm.train() for _ in range(2)]
         taken = algorithm.learner_group.foreach_learner(
-            lambda learner: learner.module["default_policy"].unwrapped().target._num_updates
+            lambda learner: learner.rl_module.target.get_extra_state()
         )
-        made = next(iter(taken)).get()
+        made = int(next(iter(taken)).get())
         sent = algorithm.env_runner_group.foreach_env_runner(
             lambda runner: runner.module.get_state(), local_env_runner=num_runners == 0
         )

@@ -66,6 +66,6 @@ def test_without_its_replay_a_restored_run_collects_first_and_makes_up_for_nothi
 ) -> None:
     clock = UpdateRatio(starts_at=8, updates_per_agent_step=ratio)
     before = run(clock, [20])
-    clock.begin_anew(8)
+    clock.pause(8)
     assert run(clock, [8]) == before
     assert run(clock, [4]) == before + int(4 * ratio)

@@ -140,7 +140,7 @@ def advantages_of(rewards: np.ndarray, values: np.ndarray, terminated: bool) -> 
 
 
 def logps_of(module: Any, rows: dict[str, Any]) -> Tensor:
-    outputs = module._forward_train(rows)[Columns.ACTION_DIST_INPUTS]
+    outputs = module.forward_train(rows)[Columns.ACTION_DIST_INPUTS]
     return module.action_dist_cls.from_logits(outputs).logp(rows[Columns.ACTIONS])
 
 
@@ -208,10 +208,10 @@ def test_minibatches_of_whole_sequences_say_what_acting_said(minibatch_size: int
     for rows in seen:
         logps = logps_of(bench.module, rows)
         torch.testing.assert_close(logps, rows[Columns.ACTION_LOGP], atol=1e-5, rtol=0)
-    forward = bench.module._forward_train(seen[0])
+    forward = bench.module.forward_train(seen[0])
     bench.learner.compute_rl_loss(seen[0], forward)
     # Nothing was updated: the policy is that of acting time.
-    assert bench.learner._latest[("mean_kl",)].item() == pytest.approx(0.0, abs=1e-6)
+    assert bench.learner.latest_metrics[("mean_kl",)].item() == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["two memories", "one memory"])

@@ -165,7 +165,7 @@ def test_runner_is_chosen_anew_when_a_callback_is_added() -> None:
 def test_minibatches_hold_valid_rows_alone() -> None:
     bench = Bench(small_ppo(num_epochs=3, minibatch_size=16))
     bench.update(bench.sample())
-    assert len(bench.learner._minibatch_kls) == 3 * round(bench.env_steps / 16)
+    assert len(bench.learner.minibatch_kls) == 3 * round(bench.env_steps / 16)
 
 
 def test_shared_encoder_is_one_and_separate_ones_are_two() -> None:

@@ -30,16 +30,16 @@ def share_of_zeros(actions: torch.Tensor) -> float:
 
 
 def greedy(module: RainbowModule) -> int:
-    return int(module._forward_inference({Columns.OBS: OBS[:1]})[Columns.ACTIONS])
+    return int(module.forward_inference({Columns.OBS: OBS[:1]})[Columns.ACTIONS])
 
 
 def test_noise_of_acting_is_new_every_step_and_evaluation_has_none() -> None:
     module = module_of()
     values = []
-    for forward in (module._forward_exploration, module._forward_inference):
+    for forward in (module.forward_exploration, module.forward_inference):
         for _ in range(2):
             forward({Columns.OBS: OBS[:1]})
-            values.append(module._act_on({Columns.OBS: OBS[:1]}))
+            values.append(module.acting_values({Columns.OBS: OBS[:1]}))
     assert not torch.equal(values[0], values[1])
     assert torch.equal(values[2], values[3])
     assert not any(torch.equal(values[2], noisy) for noisy in values[:2])
@@ -50,7 +50,7 @@ def test_epsilon_follows_env_steps() -> None:
     module.model_config["action_repeat"] = 4
     best = greedy(module)
     for t, epsilon in ((0, 1.0), (10, 0.6), (25, 0.0), (1000, 0.0)):
-        actions = module._forward_exploration({Columns.OBS: OBS}, t=t)[Columns.ACTIONS]
+        actions = module.forward_exploration({Columns.OBS: OBS}, t=t)[Columns.ACTIONS]
         other = float((actions != best).float().mean())
         # Half of the random actions are the best one. Deviation of the share: 0.008 at most.
         assert other == pytest.approx(epsilon / 2, abs=0.04), t
@@ -58,7 +58,7 @@ def test_epsilon_follows_env_steps() -> None:
 
 def test_evaluation_has_an_epsilon_of_its_own() -> None:
     module = module_of(noisy=False, eval_epsilon=0.5)
-    actions = module._forward_inference({Columns.OBS: OBS})[Columns.ACTIONS]
+    actions = module.forward_inference({Columns.OBS: OBS})[Columns.ACTIONS]
     assert min(share_of_zeros(actions), 1 - share_of_zeros(actions)) == pytest.approx(
         0.25, abs=0.04
     )
@@ -69,8 +69,8 @@ def test_boltzmann_draws_by_the_values() -> None:
     with torch.no_grad():
         for parameter in module.head.parameters():
             parameter.mul_(20.0)
-    values = module._act_on({Columns.OBS: OBS[:1]})
-    actions = module._forward_exploration({Columns.OBS: OBS}, t=0)[Columns.ACTIONS]
+    values = module.acting_values({Columns.OBS: OBS[:1]})
+    actions = module.forward_exploration({Columns.OBS: OBS}, t=0)[Columns.ACTIONS]
     expected = float((values / 0.05).softmax(dim=1)[0, 0])
     assert 0.0 < expected < 1.0
     assert share_of_zeros(actions) == pytest.approx(expected, abs=0.04)
@@ -81,7 +81,7 @@ def test_noise_of_an_episode_stays_until_the_next_begins() -> None:
     runner, noises, ends = bench.runner, [], []
     for _ in range(400):
         episodes = runner.sample(num_timesteps=2, random_actions=False)
-        noises.append(runner.module._noisy[0].noise_values.clone())
+        noises.append(runner.module.online_noisy[0].noise_values.clone())
         ends.append(any(episode.is_done for episode in episodes))
     same = [torch.equal(one, other) for one, other in itertools.pairwise(noises)]
     assert any(ends) and not all(same)
@@ -95,11 +95,11 @@ def test_noise_of_an_episode_survives_new_weights() -> None:
     module = module_of(noise_redraw="episode")
     state = {"noise_seed": torch.tensor([11, 11])}
     batch = {Columns.OBS: OBS[:2, None], Columns.STATE_IN: state}
-    module._forward_exploration(batch, t=0)
-    before = module._noisy[0].noise_values.clone()
+    module.forward_exploration(batch, t=0)
+    before = module.online_noisy[0].noise_values.clone()
     module.set_state({**module.get_state(), "head.actions.0.noise_values": 0 * before.numpy()})
-    out = module._forward_exploration(batch, t=0)
-    assert torch.equal(module._noisy[0].noise_values, before)
+    out = module.forward_exploration(batch, t=0)
+    assert torch.equal(module.online_noisy[0].noise_values, before)
     assert out[Columns.STATE_OUT]["noise_seed"].tolist() == [11, 11]
     assert out[Columns.ACTIONS].shape == (2, 1)
 
@@ -136,7 +136,7 @@ def test_policy_acts_as_the_runner_does_and_survives_saving(tmp_path: Path) -> N
         assert action == loaded.act(obs)
         assert spaces["action_space"].contains(action)
         batch = {Columns.OBS: torch.from_numpy(obs)[None]}
-        assert action == int(bench.runner.module._forward_inference(batch)[Columns.ACTIONS])
+        assert action == int(bench.runner.module.forward_inference(batch)[Columns.ACTIONS])
     assert {int(policy.act(np.zeros(4, np.float32), explore=True)) for _ in range(200)} == {0, 1}
 
 

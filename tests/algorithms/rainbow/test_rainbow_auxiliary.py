@@ -81,6 +81,6 @@ def test_images_are_augmented_independently_before_and_after_the_step() -> None:
     seen = bench.module.augmentation(batch[Columns.OBS])
     after = bench.module.next_augmentation(batch[Columns.NEXT_OBS])
     assert not torch.equal(seen, after)
-    out = bench.module._forward_train(batch)
+    out = bench.module.forward_train(batch)
     assert torch.equal(out["augmented_obs"], seen)
     bench.update(bench.sample())

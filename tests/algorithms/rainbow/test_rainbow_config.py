@@ -128,7 +128,7 @@ def test_random_actions_depend_on_observations_and_noise() -> None:
     [
         ({"n_step": 0}, "training.n_step must be > 0; got 0."),
         ({"gamma": 1.5}, "training.gamma must be >= 0 and <= 1; got 1.5."),
-        ({"gamma": 1.0}, "training.v_min and training.v_max must be set where gamma is 1."),
+        ({"gamma": 1.0}, "training.v_min and training.v_max must be set if gamma is 1."),
         ({"v_min": 5.0, "v_max": 5.0}, "training.v_min must be < v_max; got 5.0 and 5.0."),
         ({"num_atoms": 1}, "training.num_atoms must be >= 2; got 1."),
         ({"td_loss": "l1"}, "training.td_loss must be one of ['huber', 'mse']; got 'l1'."),
@@ -163,7 +163,9 @@ def test_connectors_of_ones_own_are_refused() -> None:
 def test_every_learner_must_have_a_chunk_to_reward() -> None:
     for runners in ({"num_envs_per_env_runner": 1}, {"rollout_fragment_length": 1}):
         config = small_rainbow().auxiliary(icm={}).learners(num_learners=2).env_runners(**runners)
-        with pytest.raises(SpecError, match="intrinsic rewards by 2 Learners need a chunk"):
+        with pytest.raises(
+            SpecError, match="with intrinsic rewards and 2 Learners, every fragment needs a chunk"
+        ):
             config.validate()
         config.auxiliary(curl={}).validate()
 

@@ -1,7 +1,6 @@
 """Rainbow's loss by hand: targets, the choice of the next action, weights, masks, priorities."""
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -49,11 +48,10 @@ def test_squared_error_by_hand(plain: RainbowBench) -> None:
     assert plain.learner.td_errors.tolist() == [3.0, 0.5]
 
 
-def test_huber_error_by_hand(plain: RainbowBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = SimpleNamespace(distributional=False, td_loss="huber")
-    monkeypatch.setattr(plain, "config", config)
+def test_huber_error_by_hand() -> None:
+    bench = RainbowBench(small_rainbow(distributional=False, td_loss="huber"))
     # Row 1: 3 - 0.5 = 2.5. Row 2 as above.
-    assert loss_of(plain, a_batch(), PLAIN).item() == pytest.approx((2.5 + 0.0625) / 2)
+    assert loss_of(bench, a_batch(), PLAIN).item() == pytest.approx((2.5 + 0.0625) / 2)
 
 
 def test_intrinsic_rewards_are_added_to_the_target(plain: RainbowBench) -> None:
@@ -95,7 +93,7 @@ def test_distributional_loss_by_hand(priority: Any) -> None:
 
 def forward(bench: RainbowBench) -> tuple[dict[str, Any], dict[str, Tensor]]:
     batch = bench.batch(bench.sample())
-    return batch, bench.module._forward_train(batch)
+    return batch, bench.module.forward_train(batch)
 
 
 @pytest.mark.parametrize("double", [True, False])
@@ -115,14 +113,14 @@ def test_who_chooses_the_next_action(double: bool) -> None:
 def test_noise_of_an_update_is_its_own_and_the_targets_another() -> None:
     bench = RainbowBench(small_rainbow(target_update_every_updates=10**6))
     batch, first = forward(bench)
-    noise = [layer.noise_values for layer in bench.module._noisy]
-    target_noise = [layer.noise_values for layer in bench.module._target_noisy]
+    noise = [layer.noise_values for layer in bench.module.online_noisy]
+    target_noise = [layer.noise_values for layer in bench.module.target_noisy]
     assert noise and not any(map(torch.equal, noise, target_noise))
-    again = bench.module._forward_train(batch)
+    again = bench.module.forward_train(batch)
     torch.testing.assert_close(first, again)
     for draws in (bench.module.noise_rng, bench.module.target_noise_rng):
         draws.after_update()
-    other = bench.module._forward_train(batch)
+    other = bench.module.forward_train(batch)
     for key in (ONLINE, NEXT_CHOICE, NEXT_TARGET):
         assert not torch.allclose(first[key], other[key]), key
 
@@ -158,7 +156,7 @@ def test_every_part_can_be_switched_by_itself(off: dict[str, Any]) -> None:
     bench = RainbowBench(small_rainbow(**off))
     module = bench.module
     assert (module.head.state is not None) == off.get("dueling", True)
-    assert bool(module._noisy) == off.get("noisy", True)
+    assert bool(module.online_noisy) == off.get("noisy", True)
     prioritized = off.get("replay", {}).get("prioritized", True)
     assert bench.replay.kind == ("prioritized" if prioritized else "uniform")
     batch, out = forward(bench)
@@ -198,7 +196,7 @@ def test_published_leak_adds_the_auxiliary_loss_to_every_priority_and_weight() -
         batch["weights"][:] = 0.5
         bench.learner.update_on(batch, agent_steps=64)
         benches.append(bench)
-        losses.append(bench.learner._latest)
+        losses.append(bench.learner.latest_metrics)
     curl = float(losses[0]["aux", "curl", "info_nce"])
     assert curl > 1.0
     difference = benches[1].learner.td_errors - benches[0].learner.td_errors

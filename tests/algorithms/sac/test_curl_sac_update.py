@@ -152,7 +152,7 @@ def test_updates_are_those_of_the_published_order(monkeypatch: pytest.MonkeyPatc
         noises = [torch.randn(32, 2, generator=generator) for _ in range(2)]
         learner.update_on(drawn, agent_steps=64)
         keys = [("critic_loss",), *([("actor_loss",)] if acts else []), ("aux", "curl", "info_nce")]
-        losses = [float(learner._latest[key]) for key in keys]
+        losses = [float(learner.latest_metrics[key]) for key in keys]
         assert losses == pytest.approx(plain.update(batch, crops, noises, acts=acts), rel=1e-5)
     for name in NAMES:
         assert_same_state(getattr(module, name), plain.nets[name])

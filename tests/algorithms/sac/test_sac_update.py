@@ -1,7 +1,6 @@
 """SAC's update: against a plain transcription, and by hand."""
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,14 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
+from rlssl.algorithms.sac.sac_learner import SACTorchLearner
 from rlssl.batches import to_tensors
 from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     ActorCriticBench,
     apart,
     assert_same_networks,
+    learner_by_hand,
+    same_numbers,
     small_sac,
 )
 from tests.algorithms.rainbow.rainbow_bench import CPU
@@ -104,49 +106,44 @@ def two_rows(**columns: Any) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module")
-def by_hand() -> Any:
-    """A Learner whose networks give numbers that are known."""
-    bench = ActorCriticBench(small_sac(initial_alpha=0.5))
-    module: Any = SimpleNamespace(
+def sac_by_hand() -> Any:
+    """A Learner whose networks return known numbers."""
+    return learner_by_hand(
+        SACTorchLearner,
+        small_sac(initial_alpha=0.5),
         action_dim=1,
         log_alpha=torch.tensor(math.log(0.5), requires_grad=True),
         actor=lambda latents: (torch.zeros(2, 1), torch.zeros(2, 1)),
         actor_latents=lambda features: features,
-        draws=SimpleNamespace(normal=lambda like: torch.zeros_like(like)),
+        update_rng=same_numbers(0.0),
         target_values=lambda features, actions: torch.tensor([[4.0, 9.0], [6.0, 9.0]]),
         critic=lambda latents, actions: torch.tensor([[4.0, 1.0], [3.0, 2.0]]),
     )
-    return bench, module
 
 
 #: log N(0; 0, 1): the tanh's slope is 1 there.
 LOGP = -0.5 * math.log(2 * math.pi)
 
 
-def test_target_by_hand(by_hand: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench, module = by_hand
-    monkeypatch.setattr(type(bench.learner), "rl_module", module)
-    given = bench.learner.targets(two_rows(), None, None)
+def test_target_by_hand() -> None:
+    learner = sac_by_hand()
+    targets = learner.targets(two_rows(), None, None)
     # 1 + 0.5 * (min(4, 6) - 0.5 * logp); the second row ended.
-    assert given.tolist() == pytest.approx([1 + 0.5 * (4 - 0.5 * LOGP), 2.0])
+    assert targets.tolist() == pytest.approx([1 + 0.5 * (4 - 0.5 * LOGP), 2.0])
     bonus = two_rows(intrinsic_rewards=torch.tensor([10.0, 0.0]))
-    assert bench.learner.targets(bonus, None, None).tolist()[0] == pytest.approx(
+    assert learner.targets(bonus, None, None).tolist()[0] == pytest.approx(
         11 + 0.5 * (4 - 0.5 * LOGP)
     )
 
 
-def test_losses_of_actor_and_temperature_by_hand(
-    by_hand: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench, module = by_hand
-    monkeypatch.setattr(type(bench.learner), "rl_module", module)
-    losses = bench.learner.actor_losses(None, torch.zeros(2, 1))
+def test_losses_of_actor_and_temperature_by_hand() -> None:
+    learner = sac_by_hand()
+    losses = learner.actor_losses(None, torch.zeros(2, 1))
     # Mean of 0.5 * logp - 3 and 0.5 * logp - 1.
     assert losses["actor"].item() == pytest.approx(0.5 * LOGP - 2.0)
     # -0.5 * (logp + (-1)), whose slope by log alpha is itself: the entropy, 0.92, is above -1.
     assert losses["alpha"].item() == pytest.approx(-0.5 * (LOGP - 1.0))
-    (slope,) = torch.autograd.grad(losses["alpha"], module.log_alpha)
+    (slope,) = torch.autograd.grad(losses["alpha"], learner.rl_module.log_alpha)
     assert slope.item() == pytest.approx(-0.5 * (LOGP - 1.0)) and slope > 0
 
 

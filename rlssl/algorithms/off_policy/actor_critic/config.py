@@ -1,4 +1,4 @@
-"""What the configs of SAC and DDPG share: an actor that learns through its critic."""
+"""The base of the configs of SAC and DDPG."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,15 +10,15 @@ from rlssl.algorithms.off_policy.config import OffPolicyConfig
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
 
-#: Options of losses, the `auxiliary_step` that each needs, and why.
+#: Options of losses, the `auxiliary_step` that each needs, and the reason.
 _STEPS_NEEDED = (
-    ("double_encoder_step", "separate", "where the encoder's step for the loss is its own"),
-    ("isolated", "joint", "whose one step leaves the RL loss's gradient out"),
+    ("double_encoder_step", "separate", "in which the encoder has its own step for the loss"),
+    ("isolated", "joint", "in which one step can leave out the RL loss's gradient"),
 )
 
 
 class OffPolicyActorCriticConfig(OffPolicyConfig):
-    """What the configs of SAC and DDPG share besides their settings."""
+    """Configures off-policy actor-critic algorithms, which need bounded continuous actions."""
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
@@ -26,17 +26,17 @@ class OffPolicyActorCriticConfig(OffPolicyConfig):
         self.set_defaults()
 
     def adapt_to(self, spaces: EnvSpaces | None) -> None:
-        """As for every off-policy algorithm; refuses other actions than bounded vectors.
+        """Adapts as every off-policy config, and checks that actions are bounded vectors.
 
         Raises:
-            SpecError: With the space and the fix.
+            SpecError: If not, with the space and the fix.
         """
         super().adapt_to(spaces)
         if spaces is not None and spaces.action_space is not None:
             check_actions(spaces.action_space, self.algorithm_name)
 
     def check_training(self) -> None:
-        """Checks ranges.
+        """Checks the training settings.
 
         Raises:
             SpecError: Naming the key and the value.
@@ -46,10 +46,10 @@ class OffPolicyActorCriticConfig(OffPolicyConfig):
 
     def _check_auxiliary_step(self) -> None:
         for key, needed, why in _STEPS_NEEDED:
-            asked = [name for name, own in self.auxiliary_losses.items() if _option(own, key)]
-            if asked and self.auxiliary_step != needed:
+            users = [name for name, loss in self.auxiliary_losses.items() if _option(loss, key)]
+            if users and self.auxiliary_step != needed:
                 raise SpecError(
-                    f"auxiliary.{asked[0]}.{key} needs training.auxiliary_step: {needed}, {why}; "
+                    f"auxiliary.{users[0]}.{key} needs training.auxiliary_step: {needed}, {why}; "
                     f"got {self.auxiliary_step!r}."
                 )
 
@@ -57,13 +57,13 @@ class OffPolicyActorCriticConfig(OffPolicyConfig):
         super()._refuse_unsupported()
         if not self.normalize_actions:
             raise SpecError(
-                f"{self.algorithm_name} acts in [-1, 1], which normalize_actions=True maps to the "
-                "environment's bounds; leave it at that."
+                f"{self.algorithm_name} acts in [-1, 1], and normalize_actions=True maps actions "
+                "to the environment's bounds; set normalize_actions=True."
             )
 
 
 def check_actions(space: gym.Space, algorithm: str) -> int:
-    """The number of features of an action.
+    """The number of dimensions of an action.
 
     Raises:
         SpecError: For anything but a bounded, floating Box of one dimension.
@@ -79,12 +79,12 @@ def check_actions(space: gym.Space, algorithm: str) -> int:
         )
     if not space.is_bounded():
         raise SpecError(
-            f"algorithm '{algorithm}' needs actions with finite bounds, to which it scales its "
-            f"own; got {space}. Give the Box bounds in a wrapper (gymnasium's RescaleAction)."
+            f"algorithm '{algorithm}' needs actions with finite bounds, because it scales actions "
+            f"to them; got {space}. Set the bounds in a wrapper (gymnasium's RescaleAction)."
         )
     return int(space.shape[0])
 
 
 def _option(options: Any, key: str) -> Any:
-    """Of a loss, as a mapping or as its config; None where it is not given."""
+    """An option of a loss, whose options are a mapping or a config; None if it is not set."""
     return options.get(key) if isinstance(options, Mapping) else getattr(options, key, None)

@@ -1,4 +1,4 @@
-"""The update that SAC and DDPG share: critics, actor, slow copies, auxiliary losses."""
+"""The update that SAC and DDPG share: critics, actor, target networks, auxiliary losses."""
 
 import functools
 from collections.abc import Mapping
@@ -17,25 +17,24 @@ from rlssl.losses import critic_loss
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.schedules import value_at
 
-#: Names of optimizers: of the critics and their encoder, of the actor, and of the encoder's steps
-#: for auxiliary losses where they are separate.
+#: Names of optimizers: for the critics and their encoder, for the actor, and for the encoder in
+#: separate steps of auxiliary losses.
 CRITIC, ACTOR, ENCODER = "critic", "actor", "encoder"
 
 #: Keys of the metrics.
-CRITIC_LOSS, ACTOR_LOSS, Q_MEAN, TD_ERROR_MEAN = (
-    *("critic_loss", "actor_loss", "q_mean", "td_error_mean"),
-)
+CRITIC_LOSS, ACTOR_LOSS = "critic_loss", "actor_loss"
+Q_MEAN, TD_ERROR_MEAN = "q_mean", "td_error_mean"
 
-#: Key of a pass's observations after the step, as the targets see them.
+#: Key of the augmented next observations, which the targets read.
 _NEXT_VIEW = "next_view"
 
 
 class OffPolicyActorCriticLearner(OffPolicyLearner):
-    """A step of the critics, every so often one of the actor and of the slow copies.
+    """Updates the critics, and less often the actor and the target networks.
 
-    The order is that of CURL's code: critics (with the auxiliary losses, where ``auxiliary_step``
-    is ``joint``), actor, slow copies, auxiliary losses (where it is ``separate``). A subclass gives
-    ``targets`` and ``actor_losses``.
+    The order is that of CURL's code: critics (with the auxiliary losses, if ``auxiliary_step`` is
+    ``joint``), actor, target networks, auxiliary losses (if it is ``separate``). A subclass
+    defines ``targets`` and ``actor_losses``.
 
     Source:
         Lillicrap et al. 2015, arXiv:1509.02971; Yarats et al. 2019, arXiv:1910.01741; Laskin et al.
@@ -43,31 +42,31 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
     """
 
     def targets(self, batch: Mapping[str, Any], features: Any, target_features: Any) -> Tensor:
-        """[N], what the critics' values are moved to; called without gradients.
+        """[N], the targets of the critics' values; called without gradients.
 
         Args:
-            batch: Of the replay.
-            features: Of the observations after the step, from the module's ``features``.
-            target_features: The same observations, from the module's ``target_features``.
+            batch: A batch of the replay buffer.
+            features: The module's ``features`` of the next observations.
+            target_features: The module's ``target_features`` of the next observations.
         """
         raise NotImplementedError
 
     def actor_losses(self, features: Any, critic_latents: Tensor) -> dict[str, Tensor]:
-        """Optimizer -> scalar; each one's parameters are reached by its own loss alone.
+        """Optimizer -> scalar loss; each loss reaches only the parameters of its optimizer.
 
         Args:
-            features: Of the observations.
-            critic_latents: [N, D], of the same, without a graph.
+            features: The module's ``features`` of the observations.
+            critic_latents: [N, D], the critics' latents of the observations, without a graph.
         """
         raise NotImplementedError
 
     def configure_optimizers_for_module(
         self, module_id: str, config: AlgorithmConfig | None = None
     ) -> None:
-        """An Adam for the critics, for the actor, for each loss's heads, and what is needed else.
+        """Registers Adams for the critics, the actor, each loss's heads, and `more_optimizers`.
 
-        With separate steps for auxiliary losses the encoder has an Adam of its own for them, beside
-        the critics', as published.
+        With separate steps for auxiliary losses, the encoder has a second Adam for these steps, as
+        in CURL's code.
         """
         config = config or self.config
         module = self.rl_module
@@ -84,28 +83,28 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
             groups[ENCODER] = encoder
             self._heads = [ENCODER, *self._heads]
         options: dict[str, dict[str, Any]] = {CRITIC: {"weight_decay": config.critic_weight_decay}}
-        for name, (parameters, own) in self.more_optimizers().items():
-            groups[name], options[name] = parameters, own
+        for name, (parameters, adam_options) in self.more_optimizers().items():
+            groups[name], options[name] = parameters, adam_options
         self.register_adams(groups, eps=config.adam_epsilon, options=options)
 
     def more_optimizers(self) -> dict[str, tuple[list[nn.Parameter], dict[str, Any]]]:
-        """Name -> parameters and Adam's options, of what else learns."""
+        """Name -> parameters and Adam's options, for further parameters of an algorithm."""
         return {}
 
     def take_step(self, rows: Mapping[str, Any]) -> None:
         """One update, in the published order."""
         module: Any = self.rl_module
-        self._minibatch = rows
-        batch = self._seen(rows)
+        self.last_minibatch = rows
+        batch = self._with_views(rows)
         try:
-            done = self._update_networks(module, batch)
+            is_finite = self._update_networks(module, batch)
         finally:
             if module.shares_features:
                 module.encoder.forget()
-        self._settle(done)
+        self._finish_step(is_finite)
 
     def compute_rl_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
-        """The critics' loss: squared errors, summed over the critics; sets ``td_errors``."""
+        """The sum of the critics' squared errors, averaged over rows; sets ``td_errors``."""
         values, targets = fwd_out["values"], fwd_out["targets"]
         loss = weighted_mean(critic_loss(values, targets), batch)
         with torch.no_grad():
@@ -115,11 +114,11 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
         return loss
 
     def metrics_of_last_update(self) -> dict[str, Tensor]:
-        """Means over the batch: of the critics' values, and of the sizes of their errors."""
+        """Means over the batch of the critics' values and of the sizes of their errors."""
         return {TD_ERROR_MEAN: self.td_errors.mean(), Q_MEAN: self._latest_values.mean()}
 
-    def _seen(self, rows: Mapping[str, Any]) -> dict[str, Any]:
-        """The batch, with the views of its observations that the RL losses see."""
+    def _with_views(self, rows: Mapping[str, Any]) -> dict[str, Any]:
+        """The batch with the augmented views of its observations that the RL losses read."""
         module = self.rl_module
         batch = {**rows, _NEXT_VIEW: rows[Columns.NEXT_OBS]}
         if module.augmentation is not None and module.next_augmentation is not None:
@@ -128,7 +127,7 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
         return batch
 
     def _update_networks(self, module: Any, batch: dict[str, Any]) -> bool:
-        """False where a gradient was not finite; what follows it is left out."""
+        """Makes all steps of an update; stops and returns False at a nonfinite gradient."""
         config = self.config
         module.update_rng.begin()
         count = module.update_rng.num_updates + 1
@@ -139,7 +138,7 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
             return False
         acts = count % config.actor_update_every_updates == 0
         if module.shares_features:
-            # The weights have changed.
+            # The kept features are out of date: the weights have changed.
             module.encoder.forget()
             if acts and not config.reuse_features:
                 features = self._features_after_step(module, batch, obs)
@@ -170,9 +169,9 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
         return self.combine(loss, auxiliary, batch)
 
     def _features_after_step(self, module: Any, batch: dict[str, Any], obs: Any) -> Tensor:
-        """Of the convolutions as the critics' step left them."""
+        """Features of the convolutions after the critics' step."""
         if self._separate and AUGMENTED_OBS in batch:
-            # With a graph: what a loss sees of the same views is computed already.
+            # Keeps the graph, so that a loss can reuse the features of the same views.
             return module.encoder.keep(obs)
         with torch.no_grad():
             return module.features(obs)
@@ -192,8 +191,7 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
             return value_at(self.config.actor_lr, self.env_steps)
         rate = super()._learning_rate(optimizer_name)
         if optimizer_name == ENCODER and self._doubles:
-            # Two Adams that see the same gradients hold the same moments: their two steps are one
-            # of twice the size.
+            # In CURL's code two Adams make the same step, which equals one step of twice the size.
             return 2.0 * rate
         return rate
 

@@ -1,4 +1,4 @@
-"""The networks that SAC and DDPG share: who owns what, and what is a copy of what."""
+"""The networks that SAC and DDPG share: encoders, critics and target networks."""
 
 import functools
 from collections.abc import Mapping
@@ -21,45 +21,45 @@ from rlssl.networks.target_networks import TargetNetworks
 from rlssl.networks.update_rng import UpdateRNG
 from rlssl.peers import ALONE, Peers
 
-#: Of the encoder of vectors where nothing else is asked for.
+#: Default options of the encoder for vectors.
 _VECTOR_ENCODER = {"hidden": [256], "activation": "relu"}
 
 
 class SharedUpdateRNG(UpdateRNG):
-    """Draws of an update, the same for one Learner and for several with a part of it each."""
+    """Random numbers of an update, the same for one Learner and for several that share a batch."""
 
     #: The Learners that share the batch; set by the Learner.
     peers: Peers = ALONE
 
-    _of_this_update: torch.Generator | None = None
+    _generator: torch.Generator | None = None
 
     def begin(self) -> None:
-        """Starts the draws of an update, again where an update was given up."""
-        self._of_this_update = None
+        """Starts the random numbers of an update, also after an update that was skipped."""
+        self._generator = None
 
     def normal(self, like: Tensor) -> Tensor:
-        """The update's next standard normal numbers, [N, A] like ``like``."""
-        if self._of_this_update is None:
-            self._of_this_update = self.generator()
+        """The update's next standard normal numbers, [N, A], the shape of ``like``."""
+        if self._generator is None:
+            self._generator = self.generator()
         first, total = self.peers.rows(len(like))
-        drawn = torch.randn(total, like.shape[1], generator=self._of_this_update)
+        drawn = torch.randn(total, like.shape[1], generator=self._generator)
         return drawn[first : first + len(like)].to(like.device)
 
 
 class OffPolicyActorCriticModule(OffPolicyModule):
-    """An encoder that belongs to the critics, an actor, and slow copies of what targets need.
+    """Critics with an encoder, an actor, and target networks.
 
-    With convolutions in the encoder, the actor reads their features, through which its gradient
-    does not pass, and has the layers behind them to itself. Else it has an encoder of its own,
-    built alike; with ``shared_encoder`` it reads the critics' latents.
+    If the encoder has convolutions, the actor reads their features, without a gradient, and has
+    separate layers after them. Otherwise the actor has a separate encoder of the same kind. With
+    ``shared_encoder``, the actor reads the critics' latents.
 
-    A subclass gives ``build_actor``, ``best_actions``, ``explore`` and ``build_target``.
+    A subclass defines ``build_actor``, ``best_actions`` and ``explore``.
 
     Settings (``model_config``): those of ``.model()``; critic_hidden, actor_hidden, num_critics,
     network_init, tau, encoder_tau, target_encoder, random_agent_steps, action_repeat.
     """
 
-    #: In messages.
+    #: The algorithm's name in messages.
     algorithm_name: str
 
     def setup(self) -> None:
@@ -78,11 +78,11 @@ class OffPolicyActorCriticModule(OffPolicyModule):
             del encoder.projection
 
     def build_actor(self, latent_dim: int) -> nn.Module:
-        """The layers behind the actor's encoder."""
+        """The layers after the actor's encoder."""
         raise NotImplementedError
 
     def target_parts(self) -> dict[str, nn.Module]:
-        """Networks of whose slow copies targets are made, besides the critics and the encoder."""
+        """Name -> further networks, besides critics and encoder, that need target networks."""
         return {}
 
     def best_actions(self, latents: Tensor) -> Tensor:
@@ -95,24 +95,24 @@ class OffPolicyActorCriticModule(OffPolicyModule):
         """Actions [N, A] in [-1, 1], drawn from torch's global generator, and the next state.
 
         Args:
-            latents: [N, D], of the actor's encoder.
-            t: Agent steps of all runners; None: not known.
-            state: Of the exploration, in whoever keeps one.
+            latents: [N, D], from the actor's encoder.
+            t: Agent steps of all runners; None: unknown.
+            state: State of the exploration, if it has one.
         """
         raise NotImplementedError
 
     def get_non_inference_attributes(self) -> list[str]:
-        """What only the Learner needs."""
-        own = ["critic", "target", "update_rng", "augmentation", "next_augmentation", "auxiliary"]
-        return [*own, "encoder.projection" if self.shares_features else "encoder"]
+        """The attributes that only the Learner needs."""
+        names = ["critic", "target", "update_rng", "augmentation", "next_augmentation", "auxiliary"]
+        return [*names, "encoder.projection" if self.shares_features else "encoder"]
 
     def stateful_parts(self) -> list[Any]:
-        """What the Learner tells of every update."""
+        """The parts whose ``after_update()`` the Learner calls."""
         parts = [self.update_rng, self.next_augmentation]
         return [part for part in parts if part is not None]
 
     def as_read(self, views: Tensor) -> Tensor:
-        """Views of images in the memory format of the convolutions, for all passes over them."""
+        """Views of images in the memory format of the convolutions, converted only once."""
         if not self._encoder_settings["encoder_config"].get("channels_last"):
             return views
         is_first = self.encoder.layout == "CHW"
@@ -121,29 +121,34 @@ class OffPolicyActorCriticModule(OffPolicyModule):
         )
 
     def features(self, obs: Any) -> Any:
-        """What actor and critics both read: the convolutions' output, or the observations."""
+        """The input of actor and critics: the convolutions' output, or else the observations."""
         return self.encoder.features(obs) if self.shares_features else obs
 
     def target_features(self, obs: Any, features: Any) -> Any:
-        """As ``features``, for the targets; ``features`` are those of the learning network."""
+        """As ``features``, but from the target encoder if there is one.
+
+        Args:
+            obs: [N, ...], observations.
+            features: The online encoder's features of them, returned without a target encoder.
+        """
         if not self.shares_features or not self.has_target_encoder:
             return features
         return self._target("encoder").features(obs)
 
     def critic_latents(self, features: Any) -> Tensor:
-        """[N, D], what the critics read."""
+        """[N, D], the critics' latents."""
         if self.shares_features:
             return self.encoder.projection(features)
         return self.encoder(features)
 
     def actor_latents(self, features: Any) -> Tensor:
-        """[N, D], what the actor reads; no gradient passes beyond its own encoder."""
+        """[N, D], the actor's latents; its gradient does not reach the critics' encoder."""
         if self.shares_features:
             features = features.detach()
         return self.actor_encoder(features)
 
     def target_values(self, target_features: Any, actions: Tensor) -> Tensor:
-        """[C, N], the slow critics' values."""
+        """[C, N], the target critics' values."""
         if not self.has_target_encoder:
             encode = self._target("projection") if self.shares_features else self.encoder
         else:
@@ -160,7 +165,7 @@ class OffPolicyActorCriticModule(OffPolicyModule):
         if settings["encoder"] is None and are_frames(self.observation_space):
             settings["encoder"] = "curl"
         if settings["encoder"] == "curl":
-            # 7 % off an update of 84 x 84 x 9 pixels, batch 128, on a CPU.
+            # Saves 7 % of an update on a CPU (84 x 84 x 9 pixels, batch of 128).
             settings["encoder_config"] = {"channels_last": True, **settings["encoder_config"]}
         is_vector = len(getattr(self.observation_space, "shape", None) or ()) == 1
         if settings["encoder"] in (None, "mlp") and is_vector:
@@ -173,8 +178,8 @@ class OffPolicyActorCriticModule(OffPolicyModule):
         split = share_convolutions(encoder)
         if shared is False and split is not encoder:
             raise SpecError(
-                "model.shared_encoder: false: an encoder with convolutions belongs to the critics "
-                "and the actor reads its features; leave it out."
+                "model.shared_encoder: false does not work with convolutions: the critics train "
+                "them, and the actor reads their features; leave shared_encoder out."
             )
         if shared is True and split is encoder:
             return SharedEncoder(encoder, nn.Sequential(), encoder.output_dim)
@@ -189,7 +194,7 @@ class OffPolicyActorCriticModule(OffPolicyModule):
             return Trunk(self.encoder.feature_dim)
         like: Any = self._build_encoder()
         projection = like.projection
-        # An nn.Sequential says nothing of its output.
+        # An nn.Sequential has no output_dim.
         projection.output_dim = like.output_dim
         return projection
 
@@ -229,8 +234,8 @@ class OffPolicyActorCriticModule(OffPolicyModule):
         for name, loss in self.auxiliary.items():
             if loss.trains == "encoder":
                 raise SpecError(
-                    f"loss '{name}' trains the encoder, but the critics read observations without "
-                    "one: give it layers, as model: {encoder_config: {hidden: [256]}}."
+                    f"loss '{name}' trains the encoder, but this encoder has no layers; add "
+                    "layers, for example model: {encoder_config: {hidden: [256]}}."
                 )
 
     def _forward_inference(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -262,7 +267,7 @@ class OffPolicyActorCriticModule(OffPolicyModule):
 
 
 class _Same(nn.Identity):
-    """The latents as they are."""
+    """Returns the latents unchanged."""
 
     def __init__(self, output_dim: int) -> None:
         super().__init__()

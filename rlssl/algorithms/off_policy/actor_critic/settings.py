@@ -8,7 +8,7 @@ from rlssl.algorithms.common.settings import ByInput, setting
 from rlssl.algorithms.off_policy import settings as shared
 from rlssl.schedules import Schedule
 
-NUM_CRITICS = "Critics; targets take the least of their values; >= 1."
+NUM_CRITICS = "Number of critics; targets use the smallest of their values; >= 1."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,37 +26,38 @@ class OffPolicyActorCriticSettings(shared.OffPolicySettings):
     grad_clip: float | None = setting(None, shared.GRAD_CLIP, above=0)
     critic_hidden: list[int] = setting(
         ByInput([256], [1024, 1024]),
-        "Features of the critics' hidden layers behind the encoder.",
+        "Features of the critics' hidden layers after the encoder.",
         is_for_networks=True,
     )
     actor_hidden: list[int] = setting(
         ByInput([256], [1024, 1024]),
-        "Features of the actor's hidden layers behind its encoder.",
+        "Features of the actor's hidden layers after its encoder.",
         is_for_networks=True,
     )
     network_init: Literal["fan_in", "orthogonal"] = setting(
         "fan_in",
-        "Initial weights behind the encoders: ``fan_in`` (torch's) or ``orthogonal`` (SAC-AE's).",
+        "Initial weights after the encoders: ``fan_in`` (torch's) or ``orthogonal`` (SAC-AE's).",
         is_for_networks=True,
     )
     tau: float = setting(
         ByInput(0.005, 0.01),
-        "Share of the online critics that the target critics take over in a change; in (0, 1].",
+        "Step size of the target critics: they move by this share towards the online critics at "
+        "each change; in (0, 1].",
         above=0,
         high=1,
         is_for_networks=True,
     )
     encoder_tau: float | None = setting(
         ByInput(None, 0.05),
-        "The same share for the target encoder; None: ``tau``.",
+        "As ``tau``, for the target encoder; None: ``tau``.",
         above=0,
         high=1,
         is_for_networks=True,
     )
     target_encoder: bool = setting(
         True,
-        "Whether the target critics have a target encoder (of images: target convolutions), or "
-        "read the online encoder's features.",
+        "Whether the target critics read a target encoder (for images: target convolutions), or "
+        "the online encoder.",
         is_for_networks=True,
     )
     actor_update_every_updates: int = setting(
@@ -71,13 +72,13 @@ class OffPolicyActorCriticSettings(shared.OffPolicySettings):
     )
     reuse_features: bool = setting(
         False,
-        "Whether the actor learns from the features that the convolutions gave before the critics' "
-        "step, as in DrQ-v2. False: the features are computed again.",
+        "Whether the actor's step reuses the features from before the critics' step, as in "
+        "DrQ-v2. False: the features are computed again.",
     )
     auxiliary_step: Literal["joint", "separate"] = setting(
         "joint",
-        "``joint``: auxiliary losses are added to the critics' loss. ``separate``: they have their "
-        "own step at the end of an update, as in CURL's code.",
+        "``joint``: auxiliary losses are added to the critics' loss. ``separate``: auxiliary "
+        "losses have their own step at the end of an update, as in CURL's code.",
     )
     replay: Mapping[str, Any] = setting({"prioritized": False}, shared.REPLAY)
     learning_starts_agent_steps: int = setting(1_000, shared.LEARNING_STARTS, low=0)

@@ -1,6 +1,7 @@
 """SAC's and DDPG's Learners, runners and replays without Ray's processes."""
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -40,6 +41,24 @@ class ActorCriticBench(RainbowBench):
         self.learner.update_on(self.draw(**options), agent_steps=self.env_steps)
         after = self.module.state_dict()
         return {key for key, value in before.items() if not value.equal(after[key])}
+
+
+def learner_by_hand(learner_class: Any, config: Any, **module: Any) -> Any:
+    """A Learner whose networks are functions with known results, for its losses and targets."""
+
+    class LearnerByHand(learner_class):
+        rl_module = SimpleNamespace(**module)
+
+        def __init__(self) -> None:
+            self.config, self.env_steps = config, 0
+            self.latest_metrics: dict[Any, Any] = {}
+
+    return LearnerByHand()
+
+
+def same_numbers(value: float) -> Any:
+    """A random number generator that always returns ``value``."""
+    return SimpleNamespace(normal=lambda like: torch.full_like(like, value))
 
 
 def apart(module: Any) -> tuple[nn.ModuleDict, nn.ModuleDict]:

@@ -337,9 +337,9 @@ def test_convolutions_stay_in_common_through_checkpoint_and_export(
     loaded = Policy.load(policy.save(tmp_path))
     image = torch.randint(0, 255, (3, 16, 16), dtype=torch.uint8).numpy()
     batch = {Columns.OBS: torch.from_numpy(image)[None]}
-    expected = bench.module._forward_inference(batch)[Columns.ACTIONS]
+    expected = bench.module.forward_inference(batch)[Columns.ACTIONS]
     restored = other.module
-    assert torch.equal(restored._forward_inference(batch)[Columns.ACTIONS], expected)
+    assert torch.equal(restored.forward_inference(batch)[Columns.ACTIONS], expected)
     # Bounds of +-2.
     np.testing.assert_allclose(policy.act(image), 2 * expected[0].numpy(), rtol=1e-5)
     np.testing.assert_array_equal(loaded.act(image), policy.act(image))
@@ -357,14 +357,14 @@ def test_first_actions_are_random_then_the_policys(small: Small) -> None:
     bench = ActorCriticBench(small(random_agent_steps=100))
     module = bench.runner.module
     batch = {Columns.OBS: torch.zeros(4000, 3)}
-    random = module._forward_exploration(batch, t=99)[Columns.ACTIONS]
+    random = module.forward_exploration(batch, t=99)[Columns.ACTIONS]
     # Uniform in +-1: mean 0, variance 1/3; deviations of the estimates 0.009 and 0.005.
     assert float(random.mean()) == pytest.approx(0.0, abs=0.04)
     assert float(random.var()) == pytest.approx(1 / 3, abs=0.02)
     assert random.abs().max() <= 1.0
-    own = module._forward_exploration(batch, t=100)[Columns.ACTIONS]
+    own = module.forward_exploration(batch, t=100)[Columns.ACTIONS]
     assert abs(float(own.var()) - 1 / 3) > 0.02
-    best = module._forward_inference(batch)[Columns.ACTIONS]
+    best = module.forward_inference(batch)[Columns.ACTIONS]
     assert bool((best == best[0]).all())
 
 

@@ -140,7 +140,7 @@ def test_bad_settings_name_key_value_and_fix(
     [
         (small_sac, {"initial_alpha": 0.0}, "training.initial_alpha must be > 0; got 0.0."),
         (small_sac, {"alpha_beta1": 1.0}, "training.alpha_beta1 must be in [0, 1); got 1.0."),
-        (small_sac, {"log_std_bounds": [2.0, 1.0]}, "log_std_bounds must be two that ascend"),
+        (small_sac, {"log_std_bounds": [2.0, 1.0]}, "log_std_bounds must be two ascending numbers"),
         (small_sac, {"log_std_mode": "no"}, "log_std_mode must be one of ['clamp', 'tanh']"),
         (small_ddpg, {"exploration": "no"}, "must be one of ['gaussian', 'ornstein_uhlenbeck']"),
         (small_ddpg, {"exploration_std": -1.0}, "training.exploration_std must be finite and >= 0"),
