@@ -27,7 +27,7 @@ class Bench:
         return self.runner.sample(num_timesteps=steps, random_actions=False)
 
     def batch(self, episodes: list[SingleAgentEpisode]) -> dict[str, Any]:
-        """The train batch that the Learner's connectors make of the episodes."""
+        """The batch that the Learner's connectors make of episodes."""
         return self.learner.run_pipeline(episodes)
 
     def update(self, episodes: list[SingleAgentEpisode]) -> dict[str, Any]:

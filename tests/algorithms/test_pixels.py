@@ -1,4 +1,4 @@
-"""PPO on images: defaults by the observations, augmented inputs, crops in acting, precision."""
+"""PPO on images: defaults by kind of observations, augmentation, crops in acting, precision."""
 
 from typing import Any
 
@@ -54,12 +54,12 @@ def pixels(augmentation: Any = None, **network: Any) -> PPOConfig:
     return config.model(encoder_config={}, augmentation=augmentation, **network)
 
 
-def test_defaults_are_those_of_the_observations() -> None:
+def test_defaults_depend_on_the_kind_of_observations() -> None:
     config = PPOConfig().environment("CartPole-v1")
     config.validate()
     assert (config.lr, config.num_epochs, config.minibatch_size) == (1e-3, 10, 128)
     assert (config.clip_param, config.entropy_coeff, config.frame_stack) == (0.2, 0.0, 1)
-    # Another environment: nothing is left of the first one's.
+    # With another environment, the defaults of the first one are gone.
     config.environment("test/Noise")
     config.validate()
     assert (config.lr, config.num_epochs, config.minibatch_size) == (2.5e-4, 4, 256)
@@ -67,7 +67,7 @@ def test_defaults_are_those_of_the_observations() -> None:
     assert config.action_repeat == 4
 
 
-def test_what_the_user_sets_stays() -> None:
+def test_settings_of_the_user_stay() -> None:
     config = PPOConfig().environment("test/Noise").training(lr=0.5, entropy_coeff=0.0)
     config.model(frame_stack=3)
     config.validate()
@@ -95,7 +95,7 @@ def test_variant_of_curl_is_the_published_one_of_the_suite(env: str, variant: st
     assert config.module_settings["auxiliary"]["curl"]["variant"] == "dmc"
 
 
-def test_dm_control_is_rendered_larger_where_a_crop_follows() -> None:
+def test_dm_control_is_rendered_larger_if_a_crop_follows() -> None:
     def size(**env: Any) -> Any:
         return PPOConfig().environment({"id": "dmc-pixels/cheetah-run", **env})
 
@@ -108,7 +108,7 @@ def test_dm_control_is_rendered_larger_where_a_crop_follows() -> None:
 
 
 class _Spy(AuxiliaryLoss):
-    """Keeps what it is given."""
+    """A loss that keeps its inputs."""
 
     reads = frozenset({Columns.OBS})
     trains = "none"
@@ -122,14 +122,14 @@ register_auxiliary_loss("test_spy")(_Spy)
 
 
 @pytest.mark.parametrize("shared_encoder", [True, False])
-def test_rl_loss_sees_augmented_frames_and_losses_both(shared_encoder: bool) -> None:
+def test_rl_loss_reads_augmented_frames_and_losses_read_both(shared_encoder: bool) -> None:
     config = pixels(CROP, shared_encoder=shared_encoder).auxiliary(test_spy={})
     bench = Bench(config)
     batch = bench.batch(bench.sample())
     fwd_out = bench.module.forward_train(batch)
     augmented = fwd_out[AUGMENTED_OBS]
     assert augmented.shape[1:] == (2, 40, 40) and augmented.dtype == torch.uint8
-    # The middle of a crop is the crop: networks given it see what the RL loss saw.
+    # The center of a crop is the crop itself, so the networks read what the RL loss read.
     values = bench.module.compute_values({Columns.OBS: augmented})
     given = {**batch, AUGMENTED_OBS: augmented}
     embeddings = fwd_out.get(Columns.EMBEDDINGS)
@@ -142,7 +142,7 @@ def test_rl_loss_sees_augmented_frames_and_losses_both(shared_encoder: bool) -> 
     assert torch.equal(seen[AUGMENTED_OBS], augmented)
 
 
-def test_acting_and_advantages_see_the_middle() -> None:
+def test_acting_and_advantages_read_the_center_crop() -> None:
     bench = Bench(pixels(CROP))
     obs = bench.batch(bench.sample())[Columns.OBS]
     middle = obs[:, :, 2:42, 2:42]
@@ -153,7 +153,7 @@ def test_acting_and_advantages_see_the_middle() -> None:
     assert not any("augmentation" in key for key in bench.runner.module.state_dict())
 
 
-def test_every_update_draws_anew_and_a_restored_one_goes_on() -> None:
+def test_every_update_draws_new_crops_and_a_restored_run_continues() -> None:
     trained = Bench(pixels("shift"))
     trained.update(trained.sample())
     restored = Bench(pixels("shift").debugging(seed=5))
@@ -184,7 +184,7 @@ def test_precision_is_refused_by_key_and_value() -> None:
         pixels(precision="float16")
 
 
-def test_transfers_to_a_gpu_are_pinned_and_others_are_not() -> None:
+def test_only_transfers_to_a_gpu_are_pinned() -> None:
     for device, pinned in (("cpu", False), ("cuda", True)):
         pipeline = LearnerConnectorPipeline(connectors=[NumpyToTensor()])
         pin_transfers(pipeline, device)
@@ -194,7 +194,7 @@ def test_transfers_to_a_gpu_are_pinned_and_others_are_not() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_updates_on_a_gpu_take_uint8_and_agree_with_the_processor(precision: str) -> None:
+def test_updates_on_a_gpu_take_uint8_and_agree_with_the_cpu(precision: str) -> None:
     on_cpu = Bench(pixels("shift").auxiliary(curl={}))
     on_gpu = Bench(pixels("shift", precision=precision).learners(num_gpus_per_learner=1))
     episodes = on_gpu.sample()

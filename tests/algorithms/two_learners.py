@@ -1,4 +1,4 @@
-"""Two Learners, in a group of gloo's, on halves of the batches that one has as a whole."""
+"""Two Learners (gloo) with halves of the batches that a single Learner has as a whole."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +31,7 @@ def learn_alone_and_in_two(folder: Path, cases: Iterable[str], config_of: Config
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """As many threads of torch as each of the two has: more would round sums in another order."""
+    """One torch thread, as each of two Learners has: more threads would sum in another order."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -50,7 +50,7 @@ def _one(config: Any, folder: Path, case: str) -> None:
 
 
 def results(folder: Path, case: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The one's, the first's and the second's: ``state`` of the module, ``errors`` by row."""
+    """Results of the single, first and second Learner: ``state`` of the module, ``errors``."""
     one, first, second = (
         torch.load(folder / f"{case}-{name}.pt", weights_only=False) for name in ("one", "0", "1")
     )
@@ -58,7 +58,7 @@ def results(folder: Path, case: str) -> tuple[dict[str, Any], dict[str, Any], di
 
 
 def assert_same_weights(folder: Path, case: str) -> None:
-    """Those of two are the same to the bit, and within 1e-5 those of one."""
+    """The weights of two Learners are identical, and equal those of one within 1e-5."""
     one, first, second = (given["state"] for given in results(folder, case))
     for key, value in one.items():
         torch.testing.assert_close(first[key], value, rtol=0, atol=1e-5, msg=key)

@@ -5,7 +5,7 @@ import pytest
 import rlssl
 from tests.learning.training import best_return
 
-# Minutes each: half an hour on a busy machine is no failure.
+# Each takes minutes; on a busy machine, up to half an hour is fine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.usefixtures("own_ray")]
 
 

@@ -1,4 +1,4 @@
-"""PPO+CURL on small rendered frames: views are told apart, latents do not collapse."""
+"""PPO+CURL on small rendered frames: CURL matches views, and latents do not collapse."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 
 import rlssl
 
-# Minutes each: a third of an hour on a busy machine is no failure.
+# Each takes minutes; on a busy machine, up to a third of an hour is fine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ENV = {"id": "dmc-pixels/cheetah-run", "size": 42}
@@ -46,5 +46,5 @@ def test_accuracy_rises_above_a_half_and_the_rank_does_not_collapse(seed: int) -
 
 def test_accuracy_stays_at_chance_with_shuffled_positives() -> None:
     metrics = train(0, iterations=32, shuffled_positives=True)
-    # Ten minibatches: the deviation of their mean is sqrt(1/64 * 63/64 / 640) = 0.005.
+    # Ten minibatches: the standard error of their mean is sqrt(1/64 * 63/64 / 640) = 0.005.
     assert mean(metrics[-10:], "accuracy") < 1 / MINIBATCH + 4 * 0.005

@@ -7,10 +7,10 @@ import pytest
 
 from tests.learning.training import final_score
 
-# Minutes each: an hour on a busy machine is no failure.
+# Each takes minutes; on a busy machine, up to an hour is fine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-#: The presets' agents, smaller: for minutes on a processor.
+#: Smaller agents than the presets', which train in minutes on a CPU.
 SMALL_ENCODER = {"num_layers": 2, "num_filters": 16}
 SMALL_TRAINING = {
     "critic_hidden": [256, 256],
@@ -53,7 +53,7 @@ AGENTS: Mapping[str, Mapping[str, Any]] = {
 
 # Measured: see docs/sac.md.
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_state_suffices_to_swing_a_pole_up_within_100_000_env_steps(seed: int) -> None:
+def test_sac_swings_a_pole_up_from_the_state_within_100_000_env_steps(seed: int) -> None:
     document = {"algorithm": "sac", "env": "dmc/cartpole-swingup"}
     assert final_score(document, seed, env_steps=100_000, episodes=10) > 700
 

@@ -1,4 +1,4 @@
-"""A cue remembered for ten steps: with an LSTM it is, without one it cannot be."""
+"""A cue must be remembered for ten steps: this works only with an LSTM."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ import rlssl
 from rlssl.evaluation import evaluate_policy, summarize
 from rlssl.policy import Policy
 
-# Half a minute each on a quiet core: a quarter of an hour on a busy machine is no failure.
+# Each takes half a minute on an idle core; on a busy machine, up to a quarter of an hour is fine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-#: Four cues: without a memory, one choice in four is right.
+#: Four cues: without an LSTM, one choice in four is right.
 CHANCE = 0.25
 
 
 def success_after(config: Any, env_steps: int) -> float:
-    """The share of 200 greedy evaluation episodes in which the cue is named."""
+    """The share of 200 greedy evaluation episodes whose last action is the cue."""
     algorithm = config.build_algo()
     try:
         result = algorithm.train()
@@ -39,7 +39,7 @@ def ppo(seed: int, lstm: dict[str, int] | None) -> rlssl.PPOConfig:
 
 
 def a3c(seed: int, lstm: dict[str, int] | None) -> rlssl.A3CConfig:
-    """A3C in process; settings from seeds 100 to 106. At a constant rate it may forget again."""
+    """A3C in process; tuned on seeds 100 to 106. With a constant rate it may forget again."""
     return (
         rlssl.A3CConfig()
         .environment("memory/cue")
@@ -66,6 +66,6 @@ def test_an_lstm_remembers_the_cue(agent: Any, seed: int, env_steps: int) -> Non
 
 
 @pytest.mark.parametrize(("agent", "seed", "env_steps"), RUNS)
-def test_without_a_memory_it_stays_at_chance(agent: Any, seed: int, env_steps: int) -> None:
-    # Four deviations of 200 fair draws: 4 * sqrt(0.25 * 0.75 / 200) = 0.12.
+def test_without_an_lstm_the_score_stays_at_chance(agent: Any, seed: int, env_steps: int) -> None:
+    # Four standard errors of 200 draws: 4 * sqrt(0.25 * 0.75 / 200) = 0.12.
     assert abs(success_after(agent(seed, None), env_steps) - CHANCE) < 0.13

@@ -4,7 +4,7 @@ import pytest
 
 from tests.learning.training import final_score
 
-# Minutes each: an hour on a busy machine is no failure.
+# Each takes minutes; on a busy machine, up to an hour is fine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SEEDS = (0, 1, 2)

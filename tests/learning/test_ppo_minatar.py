@@ -4,7 +4,7 @@ import pytest
 
 import rlssl
 
-# Minutes each: a third of an hour on a busy machine is no failure.
+# Each takes minutes; on a busy machine, up to a third of an hour is fine.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 

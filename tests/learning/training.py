@@ -1,4 +1,4 @@
-"""Trains until it is good enough, or for as long as it may."""
+"""Trains until a score is reached, or until the env steps are used up."""
 
 import statistics
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from rlssl.policy import Policy
 
 
 def best_return(config: Any, *, env_steps: int, enough: float) -> float:
-    """The best mean of 20 episodes within so many env steps; ends where it is ``enough``."""
+    """The best mean of 20 episodes within the env steps; stops early when it is ``enough``."""
     algorithm = config.build_algo()
     best = 0.0
     try:
@@ -25,7 +25,7 @@ def best_return(config: Any, *, env_steps: int, enough: float) -> float:
 
 
 def final_score(document: Mapping[str, Any], seed: int, *, env_steps: int, episodes: int) -> float:
-    """Mean return of so many episodes without exploration, by what so many env steps taught."""
+    """Mean return of evaluation episodes without exploration, after training for env steps."""
     config = build_config(load_spec({**document, "seed": seed}))
     algorithm = config.build_algo()
     try:

@@ -20,7 +20,7 @@ class A3CBench(Bench):
 
 
 def small_a3c(env: Any = "CartPole-v1", **training: Any) -> A3CConfig:
-    """A3C with two environments, 16 features, and Adam, whose moments tests look at."""
+    """A3C with two environments, 16 features, and Adam, whose moments tests inspect."""
     return (
         A3CConfig()
         .environment(env)

@@ -49,7 +49,7 @@ def built(config: A3CConfig) -> A3C:
 
 
 def record(algorithm: A3C) -> list[tuple[float, int, Reply]]:
-    """Every reply from now on that the pool lets through, with its time and worker."""
+    """Records each reply that the pool returns from now on, with its time and worker."""
     assert algorithm.pool is not None
     heard: list[tuple[float, int, Reply]] = []
     wait = algorithm.pool.wait
@@ -64,7 +64,7 @@ def record(algorithm: A3C) -> list[tuple[float, int, Reply]]:
 
 
 def adam_steps(algorithm: A3C) -> int:
-    """How often the optimiser itself says that it stepped."""
+    """The number of steps in the optimizer's own state."""
     ((_, optimizer),) = algorithm.learner.get_optimizers_for_module("default_policy")
     (state,) = optimizer.state.values()
     return int(state["step"])
@@ -94,7 +94,7 @@ def test_every_reply_counts_once(num_workers: int, synchronous: bool) -> None:
     last = results[-1]
     assert last["updates"] == updates > 0
     for number, result in enumerate(results, start=1):
-        # Fragments of 2 environments and 16 steps; the iteration ends with the one that reaches it.
+        # A fragment has 2 environments x 16 steps; the one that reaches the goal is the last.
         assert result["agent_steps"] >= 200 * number
         assert result["agent_steps"] < 200 * number + 34 * number * max(1, num_workers)
     if num_workers:
@@ -112,7 +112,7 @@ def set_slowness(runner: Any, slowness: int) -> None:
 
 
 def rates_of_the_others(synchronous: bool) -> dict[int, float]:
-    """Fragments a second that workers 1 and 2 deliver, by how slow the third one is.
+    """Fragments per second of workers 1 and 2, for each slowness of worker 3.
 
     In turns, so that a machine that is busy for a while slows both alike.
     """
@@ -141,7 +141,7 @@ def rates_of_the_others(synchronous: bool) -> dict[int, float]:
     return {slowness: counts[slowness] / seconds[slowness] for slowness in counts}
 
 
-def test_nobody_waits_for_a_slow_worker_unless_synchronous() -> None:
+def test_only_synchronous_training_waits_for_a_slow_worker() -> None:
     apart = rates_of_the_others(synchronous=False)
     assert apart[10] >= 0.85 * apart[1]
     in_step = rates_of_the_others(synchronous=True)
@@ -149,7 +149,7 @@ def test_nobody_waits_for_a_slow_worker_unless_synchronous() -> None:
 
 
 @pytest.mark.ci
-def test_ten_kills_cost_nothing_but_what_was_under_way() -> None:
+def test_ten_kills_lose_only_pending_fragments() -> None:
     algorithm = built(small_a3c().env_runners(num_env_runners=2))
     try:
         heard = record(algorithm)
@@ -158,7 +158,7 @@ def test_ten_kills_cost_nothing_but_what_was_under_way() -> None:
         for kill in range(1, 11):
             os.kill(pid_of(algorithm, 1 + kill % 2), signal.SIGKILL)
             until = time.monotonic() + 90
-            # The other one goes on meanwhile.
+            # The other worker continues meanwhile.
             while algorithm.pool.counts["worker_restarts"] < kill and time.monotonic() < until:
                 result = algorithm.train()
             assert result["faults"]["worker_restarts"] == kill
@@ -174,7 +174,7 @@ def test_ten_kills_cost_nothing_but_what_was_under_way() -> None:
     assert result["faults"]["duplicate_gradients"] == 0
 
 
-def test_worker_that_stands_still_is_replaced_in_time() -> None:
+def test_hanging_worker_is_replaced_after_the_timeout() -> None:
     algorithm = built(small_a3c(worker_timeout_s=3.0).env_runners(num_env_runners=2))
     try:
         algorithm.train()
@@ -191,7 +191,7 @@ def test_worker_that_stands_still_is_replaced_in_time() -> None:
 
 
 @pytest.mark.parametrize("synchronous", [False, True])
-def test_nan_is_dropped_counted_and_its_worker_started_again(synchronous: bool) -> None:
+def test_nan_gradient_is_dropped_and_counted_and_its_worker_restarted(synchronous: bool) -> None:
     algorithm = built(small_a3c(synchronous=synchronous).env_runners(num_env_runners=2))
     try:
         algorithm.train()
@@ -222,7 +222,7 @@ def test_nan_is_dropped_counted_and_its_worker_started_again(synchronous: bool) 
         algorithm.stop()
     assert result["faults"]["nonfinite_updates"] == 1 == len(spoiled)
     assert result["faults"]["worker_restarts"] == 1
-    # Counted, though not learned from.
+    # The steps count although their gradients were dropped.
     assert result["agent_steps"] - steps == sum(reply.agent_steps for _, _, reply in heard)
     assert bool(torch.isfinite(values).all())
     if not synchronous:
@@ -245,7 +245,7 @@ def test_stale_gradients_are_dropped_and_counted() -> None:
 
 
 @pytest.mark.ci
-def test_run_in_process_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_restored_run_in_process_continues_bit_for_bit(tmp_path: Path) -> None:
     config = small_a3c(optimizer="rmsprop", lr=[[0, 1e-2], [2000, 0.0]]).auxiliary(
         icm={"intrinsic_coeff": 0.1}
     )
@@ -269,7 +269,7 @@ def test_run_in_process_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert torch.equal(ends[0][1], ends[1][1])
 
 
-def test_checkpoint_of_two_workers_carries_counts_and_optimiser_on(tmp_path: Path) -> None:
+def test_checkpoint_of_two_workers_restores_counts_and_optimizer(tmp_path: Path) -> None:
     config = small_a3c().auxiliary(curl={}).env_runners(num_env_runners=2)
     first = built(config.copy())
     try:
@@ -325,7 +325,7 @@ def test_running_statistics_reach_the_driver_and_a_new_worker() -> None:
         result = algorithm.train()
         while result["faults"]["worker_restarts"] < 1:
             result = algorithm.train()
-        # The new one goes on from there, and does not begin with nothing.
+        # The new worker continues from the driver's statistics, not from zero.
         assert int(algorithm.learner.statistics()[count]) > known
     finally:
         algorithm.stop()

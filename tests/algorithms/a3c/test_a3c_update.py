@@ -1,4 +1,4 @@
-"""One update of A3C against one written by hand; optimisers, staleness, entropy by arithmetic."""
+"""A3C's update against a handwritten one; optimizers, staleness and entropy by hand."""
 
 import copy
 import math
@@ -20,7 +20,7 @@ from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
 
 
 def record_samples(bench: A3CBench) -> list[dict[str, np.ndarray]]:
-    """Has the runner keep a copy of what it samples, before connectors change it."""
+    """Makes the runner keep a copy of its samples, before connectors change them."""
     kept: list[dict[str, np.ndarray]] = []
     sample = bench.runner.sample
 
@@ -60,7 +60,7 @@ def loss_by_hand(module: Any, chunks: list[dict[str, np.ndarray]], config: Any) 
 
 
 @pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
-def test_one_worker_in_step_makes_the_update_of_a2c_written_by_hand(optimizer: str) -> None:
+def test_one_synchronous_worker_makes_the_handwritten_a2c_update(optimizer: str) -> None:
     bench = A3CBench(
         small_a3c(
             synchronous=True,
@@ -97,11 +97,11 @@ def test_one_worker_in_step_makes_the_update_of_a2c_written_by_hand(optimizer: s
         for (name, ours), theirs in zip(
             bench.module.named_parameters(), module.parameters(), strict=True
         ):
-            # Sums in another order: a few units in the last place of float32.
+            # Sums in a different order differ by a few units in the last place of float32.
             torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5, msg=name)
 
 
-def test_rmsprop_has_epsilon_within_the_root() -> None:
+def test_rmsprop_adds_epsilon_inside_the_root() -> None:
     parameter = nn.Parameter(torch.tensor([1.0]))
     optimizer = RMSProp([parameter], lr=0.1, alpha=0.9, epsilon=0.5)
     parameter.grad = torch.tensor([2.0])
@@ -115,7 +115,7 @@ def test_rmsprop_has_epsilon_within_the_root() -> None:
 
 
 @pytest.mark.parametrize("optimizer_state", ["shared", "per_worker"])
-def test_statistics_are_shared_or_each_workers_own(optimizer_state: str) -> None:
+def test_optimizer_statistics_are_shared_or_per_worker(optimizer_state: str) -> None:
     config = small_a3c(
         optimizer="rmsprop",
         optimizer_state=optimizer_state,
@@ -144,13 +144,13 @@ def test_statistics_are_shared_or_each_workers_own(optimizer_state: str) -> None
     assert len(learner.get_optimizers_for_module("default_policy")) == numbers[optimizer_state]
 
 
-def test_flat_buffers_are_the_parameters_and_the_gradients_themselves() -> None:
+def test_parameters_and_gradients_are_views_of_the_flat_buffers() -> None:
     layer: Any = nn.Linear(2, 1)
     slow: Any = nn.Linear(2, 1).requires_grad_(False)
     before = [p.detach().clone() for p in (layer.weight, layer.bias, slow.weight, slow.bias)]
     flat = FlatModule({"a": [layer.weight], "b": [layer.bias]}, list(slow.parameters()))
     assert torch.equal(flat.values, torch.cat([p.reshape(-1) for p in before]))
-    # Trainable: 2 weights and a bias, of 6 values in all.
+    # Trainable: 2 weights and a bias, out of 6 values in total.
     assert flat.gradient.shape == (3,)
     flat.pull(np.arange(6, dtype=np.float32))
     assert layer.weight.tolist() == [[0.0, 1.0]] and layer.bias.tolist() == [2.0]
@@ -162,7 +162,7 @@ def test_flat_buffers_are_the_parameters_and_the_gradients_themselves() -> None:
     assert layer.weight.grad.tolist() == [[2.0, 2.0]]
 
 
-def test_parameters_of_two_types_are_refused() -> None:
+def test_parameters_of_two_dtypes_are_refused() -> None:
     layers: list[Any] = [nn.Linear(2, 1), nn.Linear(2, 1).double()]
     with pytest.raises(SpecError, match="parameters of one dtype"):
         FlatModule({"a": [layer.weight for layer in layers]}, [])
@@ -200,7 +200,7 @@ def test_nonfinite_gradient_changes_nothing_and_ten_in_a_row_end_the_run() -> No
             learner.apply(worker=1, agent_steps=0, num_steps=1)
 
 
-def test_staleness_is_counted_in_updates_and_too_old_ones_dropped() -> None:
+def test_staleness_is_counted_in_updates_and_old_gradients_are_dropped() -> None:
     log = StalenessLog(limit=3)
     # Pulled at versions 5, 5, 4 and 0; applied at 5, 6, 7 and 8: 0, 1, 3 and 8 updates later.
     pairs = [(5, 5), (5, 6), (4, 7), (0, 8)]
@@ -219,19 +219,19 @@ def test_staleness_without_a_limit_drops_nothing() -> None:
     assert StalenessLog(limit=None).admits(pulled=0, now=10**6)
 
 
-def test_entropy_coefficients_go_round_the_workers() -> None:
+def test_entropy_coefficients_repeat_over_the_workers() -> None:
     config = small_a3c(entropy_coeff_per_worker=[0.1, [[0, 0.2], [100, 0.0]]])
     assert [config.entropy_coeff_of(i) for i in (0, 1, 3)] == [0.1, 0.1, 0.1]
     assert config.entropy_coeff_of(2) == config.entropy_coeff_of(4) == [[0, 0.2], [100, 0.0]]
     bench = A3CBench(config)
     bench.learner.worker_index = 2
     bench.learner.compute(bench.sample(50), agent_steps=50)
-    # Half of 0.2 at 50 of 100 env steps.
+    # The schedule is at half of 0.2 after 50 of 100 env steps.
     latest = bench.learner.latest_metrics[("entropy_coeff",)]
     assert latest == pytest.approx(0.1)
 
 
-def test_report_says_how_the_latents_of_the_last_fragment_are_spread() -> None:
+def test_report_has_latent_statistics_of_the_last_fragment() -> None:
     bench = A3CBench(small_a3c().auxiliary(icm={}))
     steps = bench.runner.compute(0)
     assert bench.learner.apply(worker=0, agent_steps=steps, num_steps=steps)

@@ -1,4 +1,4 @@
-"""ICM's own agent, preset ``icm`` of A3C: what it is made of, and that all of it learns."""
+"""The agent of the ICM paper (preset ``icm`` of A3C): its parts, and that each part learns."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.algorithms.a3c.a3c_bench import A3CBench
 
 
 class Game(gym.Env):
-    """Grey frames of the published size; the brightness says how often action 1 was taken."""
+    """Gray frames of the published size; the brightness counts how often action 1 was taken."""
 
     observation_space = gym.spaces.Box(0, 255, (1, 42, 42), np.uint8)
     action_space = gym.spaces.Discrete(4)
@@ -43,7 +43,7 @@ register_env("test/Game", Game)
 
 
 def agent(**sections: Any) -> Any:
-    """The preset's config; ``sections`` are those of a spec."""
+    """The preset's config; ``sections`` override it, as in a spec."""
     document = {"algorithm": "a3c", "preset": "icm", "env": {"id": "test/Game"}, **sections}
     return build_config(load_spec(document))
 
@@ -55,9 +55,9 @@ def test_agent_is_the_published_one() -> None:
     bench = A3CBench(agent(resources={"env_runners": 0}))
     sizes = {name: tuple(p.shape) for name, p in bench.module.named_parameters()}
     convolutions = [size for name, size in sizes.items() if len(size) == 4]
-    # Of the policy and of curiosity: 4 stacked frames, 32 features, four times 3x3.
+    # Encoders of the policy and of curiosity: 4 stacked frames, 32 features, four 3x3 convolutions.
     assert convolutions == 2 * [(32, 4, 3, 3), *3 * [(32, 32, 3, 3)]]
-    # Four gates of 256 cells over the 288 features that 42x42 pixels leave.
+    # Four gates of 256 cells; 42x42 pixels give 288 features.
     assert (1024, 288) in sizes.values() and (1024, 256) in sizes.values()
     loss = bench.module.auxiliary["icm"]
     assert (loss.config.variant, loss.config.intrinsic_coeff) == ("pathak", 0.01)
@@ -77,13 +77,13 @@ def test_every_part_of_the_agent_learns_within_three_updates() -> None:
     still = [n for n, p in bench.module.named_parameters() if torch.equal(p, before[n])]
     assert still == []
     report = bench.learner.report()["default_policy"]
-    # log 4, of the policy and of the inverse model, nearly as at the start.
+    # log 4, for the policy and the inverse model: both are still close to uniform.
     assert float(report["entropy"].peek()) == pytest.approx(np.log(4), abs=0.05)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_ray")
-def test_workers_have_adam_statistics_of_their_own() -> None:
+def test_each_worker_has_its_own_adam_statistics() -> None:
     training = {"agent_steps_per_iteration": 200}
     algorithm = agent(resources={"env_runners": 2}, training=training).build_algo()
     try:

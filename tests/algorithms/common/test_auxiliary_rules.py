@@ -1,4 +1,4 @@
-"""The rules every auxiliary loss keeps, over the registry of losses."""
+"""Rules for every auxiliary loss, over the registry of losses."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
 )
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
 
-#: Algorithm -> from losses to a small config, and to a Learner of one.
+#: Algorithm -> functions from losses to a small config, and from a config to its bench.
 ALGORITHMS: dict[str, tuple[Callable[[], Any], Callable[[Any], Bench]]] = {
     "a3c": (small_a3c, A3CBench),
     "ppo": (small_ppo, Bench),
@@ -35,7 +35,7 @@ ALGORITHMS: dict[str, tuple[Callable[[], Any], Callable[[Any], Bench]]] = {
     "ddpg": (small_ddpg, ActorCriticBench),
 }
 
-#: Options under which a loss is tested besides its defaults.
+#: Options that are tested besides a loss's defaults.
 EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "bisimulation": [
         {"variant": "paper", "transition": "probabilistic"},
@@ -63,7 +63,7 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
 
 
 def is_fast(algorithm: str, name: str, options: dict[str, Any]) -> bool:
-    """PPO with everything, SAC with every loss, every algorithm with CURL and ICM."""
+    """PPO with all losses and options, SAC with all losses, other algorithms with CURL and ICM."""
     return algorithm == "ppo" or (not options and (algorithm == "sac" or name in ("curl", "icm")))
 
 
@@ -131,8 +131,8 @@ def without_losses(algorithm: str) -> dict[str, Tensor]:
 
 
 def trained_state(algorithm: str, losses: dict[str, Any]) -> dict[str, Tensor]:
-    """What is not the losses' own, after two updates."""
-    # Building the Learner seeds every global generator; what follows draws from them.
+    """The state without the losses' parameters, after two updates."""
+    # Building the Learner seeds all global generators, which later code draws from.
     bench = bench_of(algorithm, losses)
     for _ in range(2):
         bench.update(bench.sample())
@@ -155,7 +155,7 @@ def test_masked_rows_are_never_seen(algorithm: str, name: str, options: dict[str
 
 
 @pytest.mark.parametrize("algorithm, name, options", CASES)
-def test_weights_of_a_loss_stay_with_the_learner(
+def test_weights_of_a_loss_are_only_in_the_learner(
     algorithm: str, name: str, options: dict[str, Any]
 ) -> None:
     bench = built(algorithm, name, tuple(options.items()))
@@ -254,7 +254,7 @@ def test_reduced_loss_is_refused() -> None:
         bench.update(bench.sample())
 
 
-def test_key_given_as_loss_and_as_metric_is_refused() -> None:
+def test_key_of_both_a_loss_and_a_metric_is_refused() -> None:
     bench = Bench(small_ppo().auxiliary(test_two_names={}))
     with pytest.raises(ValueError, match="gives \\['norm'\\] as a loss and as a metric"):
         bench.update(bench.sample())
@@ -266,7 +266,7 @@ def test_non_finite_updates_are_skipped_and_counted_then_fail(tmp_path: Path) ->
     bench = Bench(config)
     before = {key: value.clone() for key, value in bench.module.state_dict().items()}
     result = bench.update(bench.sample())
-    # Each minibatch of about 32 rows was one update; all were skipped.
+    # Each minibatch of about 32 rows is one update; all are skipped.
     assert result["faults"]["nonfinite_updates"].peek() == round(bench.env_steps / 32)
     assert all(torch.equal(value, before[key]) for key, value in bench.module.state_dict().items())
     with pytest.raises(NonFiniteUpdateError, match="10 updates in a row") as error:

@@ -1,4 +1,4 @@
-"""Several Learners: one and two agree, and two stay the same, in real process groups (gloo)."""
+"""One and two Learners agree, and two stay identical, in real process groups (gloo)."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tests.algorithms.bench import Bench, small_ppo
 MODULE = "default_policy"
 ROWS = 32
 
-#: Name -> environment, losses, and what else `.model()` is told.
+#: Name -> environment, losses, and further arguments of `.model()`.
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "icm": ("CartPole-v1", {"icm": {}}, {}),
     "icm-shared": ("CartPole-v1", {"icm": {"features": "shared"}}, {}),
@@ -42,7 +42,7 @@ def config_of(case: str) -> PPOConfig:
 
 
 def update(bench: Bench, batch: dict[str, Any], rows: slice) -> None:
-    """One update on some rows of a finished batch: the advantages are given."""
+    """One update on some rows of a complete batch, which has advantages already."""
     kept = {key: value for key, value in batch.items() if isinstance(value, Tensor | dict)}
     bench.learner.take_step(take_rows(kept, rows))
 
@@ -56,7 +56,7 @@ def one_of_two(rank: int, folder: str) -> None:
         config = config_of(case)
         config.validate()
         config.num_learners = 2
-        # Other weights than the first one's, until it is met.
+        # The weights differ from the first Learner's until both connect.
         bench = Bench(config.debugging(seed=rank))
         for batch in torch.load(f"{folder}/{case}-batches.pt"):
             update(bench, batch, half)
@@ -66,7 +66,7 @@ def one_of_two(rank: int, folder: str) -> None:
 
 
 def collectives(rank: int) -> dict[str, Any]:
-    """What the pieces give by themselves, of uneven parts."""
+    """Results of the single functions, for parts of different sizes."""
     peers = TorchPeers()
     mine = torch.arange(3.0)[: 1 + rank] + 10 * rank  # [0] and [10, 11]
     layers = nn.Linear(2, 1)
@@ -74,7 +74,7 @@ def collectives(rank: int) -> dict[str, Any]:
     average_gradients(layers.parameters())
     broadcast_state(layers)
     scale = DiscountedReturnScale(gamma=0.5)
-    # An episode in two parts, the second with the first Learner.
+    # An episode in two chunks; the first Learner has the second chunk.
     chunk = ChunkInfo("a", 1, 1, True) if rank == 0 else ChunkInfo("a", 2, 0, False)
     scale(torch.tensor([1.0]) if rank == 0 else torch.tensor([4.0, 2.0]), [chunk], peers)
     return {
@@ -99,7 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         batches = [take_rows(batch, slice(ROWS)) for batch in batches]
         for batch in batches:
             if SEQUENCE_BEGINS in batch:
-                # Learners share whole sequences: one begins where the second one's half does.
+                # Learners split whole sequences: a sequence begins at the second Learner's half.
                 batch[SEQUENCE_BEGINS][ROWS // 2] = True
             update(bench, batch, slice(None))
         torch.save(batches, path / f"{case}-batches.pt")
@@ -138,7 +138,7 @@ def test_collectives_by_hand(folder: Path) -> None:
         assert result["none"].shape == (0, 2)
         assert result["mean"].tolist() == [1.5, 3.0]
         assert result["objects"] == [{"rank": 0}, {"rank": 1}]
-        # The first Learner has no gradient: half of the second's; nobody has one for the bias.
+        # The first Learner lacks gradients: the mean is half of the second's. Both lack the bias's.
         assert result["gradients"][0].tolist() == [[2.0, 2.0]]
         assert result["gradients"][1].tolist() == [0.0]
         # Returns 4, 0.5 * 4 + 2 = 4, 0.5 * 4 + 1 = 3: mean 11 / 3.
@@ -165,7 +165,7 @@ def test_a_run_with_two_learners_keeps_them_identical(variant: str) -> None:
     assert first.keys() == second.keys()
     for key, value in first.items():
         np.testing.assert_array_equal(value, second[key], err_msg=key)
-    # Per Learner 64 rows an update; an episode may be longer than a fragment.
+    # Each Learner has 64 rows per update; an episode may be longer than a fragment.
     assert results[-1]["agent_steps"] >= 3 * 2 * 64
     assert np.isfinite(results[-1]["intrinsic_return_mean"])
     assert {"curl", "icm"} <= results[-1]["aux"].keys()

@@ -1,4 +1,4 @@
-"""What the latent losses ask of every Learner: the mean action, isolation, company."""
+"""What latent losses need from a Learner: mean actions, isolation, combined losses."""
 
 from collections.abc import Callable
 from typing import Any
@@ -47,7 +47,7 @@ def test_mean_action_of_continuous_ppo_is_the_mean_within_the_bounds() -> None:
     torch.testing.assert_close(mean_actions(bench.module, obs), expected)
 
 
-def test_mean_action_of_rainbow_is_its_best() -> None:
+def test_mean_action_of_rainbow_is_its_best_action() -> None:
     bench = RainbowBench(small_rainbow().auxiliary(bisimulation=PAPER))
     obs = bench.batch(bench.sample())[Columns.OBS]
     module = bench.module
@@ -58,7 +58,7 @@ def test_mean_action_of_rainbow_is_its_best() -> None:
     assert torch.equal(found, torch.eye(2)[best])
 
 
-def test_module_may_say_its_mean_action_itself() -> None:
+def test_module_may_define_its_mean_action() -> None:
     class Own:
         def mean_actions(self, obs: torch.Tensor) -> torch.Tensor:
             return obs + 1.0
@@ -66,7 +66,7 @@ def test_module_may_say_its_mean_action_itself() -> None:
     assert mean_actions(Own(), torch.zeros(2, 1)).tolist() == [[1.0], [1.0]]
 
 
-def test_gradient_that_is_taken_away_leaves_the_others() -> None:
+def test_cancelled_gradient_leaves_other_gradients() -> None:
     x, y = (torch.tensor([2.0], requires_grad=True) for _ in range(2))
     loss = without_gradient((x * y).sum(), [x])
     assert loss.item() == 4.0
@@ -96,7 +96,7 @@ ISOLATED: dict[str, tuple[Callable[[Any], Bench], Callable[[], Any]]] = {
 
 @pytest.mark.parametrize("name", ["bisimulation", "curl", "deepmdp"])
 @pytest.mark.parametrize("algorithm", ISOLATED)
-def test_isolated_encoder_learns_from_the_losses_alone(algorithm: str, name: str) -> None:
+def test_isolated_encoder_learns_only_from_the_losses(algorithm: str, name: str) -> None:
     moved = {}
     for isolated in (True, False):
         bench_of, small = ISOLATED[algorithm]
@@ -110,7 +110,7 @@ def test_isolated_encoder_learns_from_the_losses_alone(algorithm: str, name: str
         ]
         moved[isolated] = max(change)
         assert not all(map(torch.equal, list(head_of(bench.module)), heads))
-    # The loss has no weight, so that nothing is left to move the encoder.
+    # The loss has coefficient 0, so the encoder must not change.
     assert moved[True] == 0.0 < moved[False]
 
 
@@ -118,15 +118,15 @@ def test_isolated_encoder_learns_from_the_losses_alone(algorithm: str, name: str
 @pytest.mark.parametrize(
     "bench_of, small", [(Bench, small_ppo), (ActorCriticBench, small_sac)], ids=["ppo", "sac"]
 )
-def test_isolated_encoder_sees_nothing_of_a_large_rl_loss_in_low_precision(
+def test_isolated_encoder_gets_no_rounding_error_of_a_large_rl_loss(
     bench_of: Callable[[Any], Bench],
     small: Callable[..., Any],
     loss: str,
     augmentation: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # A pass over the encoder that both losses share rounds the sum of their gradients: 2^-8 of the
-    # larger one is left.
+    # In a shared pass, bfloat16 would round the sum of both gradients, with an error of 2^-8 of the
+    # larger one.
     def first_gradients(scale: float) -> list[torch.Tensor]:
         config = on_pixels(small("test/dot"), augmentation=augmentation)
         bench = bench_of(config.model(precision="bfloat16").auxiliary(**{loss: {"isolated": True}}))
@@ -156,7 +156,7 @@ def head_of(module: Any) -> list[torch.Tensor]:
     return [parameter.detach() for parameter in getattr(module, name).parameters()]
 
 
-def test_augmentation_alone_trains_as_without_the_loss_bit_for_bit() -> None:
+def test_augmentation_only_trains_as_without_the_loss_bit_for_bit() -> None:
     states, starts = [], []
     for losses in ({}, {"curl": {"augmentation_only": True}}):
         config = on_pixels(small_sac("test/dot"), augmentation=CROPPED).auxiliary(**losses)
@@ -173,7 +173,7 @@ def test_augmentation_alone_trains_as_without_the_loss_bit_for_bit() -> None:
         assert torch.equal(value, states[1][key]), key
 
 
-def test_augmentation_alone_needs_an_augmentation() -> None:
+def test_augmentation_only_needs_an_augmentation() -> None:
     config = on_pixels(small_sac("test/dot")).auxiliary(curl={"augmentation_only": True})
     with pytest.raises(SpecError) as error:
         config.validate()

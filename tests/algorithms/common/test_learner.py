@@ -1,4 +1,4 @@
-"""Gradients are clipped as torch clips them, group by group, unless one is not finite."""
+"""Gradients are clipped as in torch, group by group, unless one is not finite."""
 
 import math
 
@@ -31,7 +31,7 @@ def test_each_group_is_clipped_by_its_own_norm_as_torch_does() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_nothing_is_clipped_where_one_is_not_finite(value: float) -> None:
+def test_nothing_is_clipped_if_one_gradient_is_not_finite(value: float) -> None:
     gradients = drawn()
     gradients["small"][1][2] = value
     before = [gradient.clone() for gradient in gradients["clipped"]]

@@ -1,4 +1,4 @@
-"""Minibatches: every row once an epoch, sizes as near to the wanted one as they can be equal."""
+"""Minibatches: every row once an epoch, in equal parts of about the wanted size."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def rows(num: int) -> dict[str, object]:
     "num_rows, size, sizes",
     [
         (1024, 256, [256] * 4),
-        # Three rows more are no fifth minibatch; 131 more are one.
+        # Three more rows do not make a fifth minibatch; 131 more do.
         (1027, 256, [257, 257, 257, 256]),
         (1155, 256, [231] * 5),
         (10, 256, [10]),
@@ -41,7 +41,7 @@ def test_each_epoch_holds_every_row_once(num_rows: int, size: int | None, sizes:
 
 
 class _Uneven(Peers):
-    """One of two Learners that have 389 rows together."""
+    """One of two Learners that have 389 rows in total."""
 
     size = 2
 
@@ -49,12 +49,12 @@ class _Uneven(Peers):
         return 0, 389
 
     def gather_objects(self, value: int) -> list[int]:
-        # The other one has 5 sequences.
+        # The other Learner has 5 sequences.
         return [value, 5]
 
 
-def test_learners_with_uneven_parts_make_equally_many_minibatches() -> None:
-    # 389 / 2 / 128 = 1.52: two each; by themselves 191 and 198 rows would be one and two.
+def test_learners_with_uneven_parts_make_the_same_number_of_minibatches() -> None:
+    # 389 / 2 / 128 = 1.52: two each. Separately, 191 and 198 rows would be one and two.
     for own in (191, 198):
         parts = minibatches(rows(own), num_epochs=1, minibatch_size=128, peers=_Uneven())
         assert len(list(parts)) == 2
@@ -69,9 +69,9 @@ def sequences(lengths: list[int]) -> dict[str, object]:
 @pytest.mark.parametrize(
     "lengths, size, sizes",
     [
-        # 200 rows in four parts of 50, each a sequence of 20 at most away from it.
+        # 200 rows in four parts of 50; each size differs by at most a sequence of 20.
         ([20, 3, 17, 9, 1] * 4, 50, [50] * 4),
-        # As many parts as sequences at most, and none is empty.
+        # There are no more parts than sequences, and no part is empty.
         ([20, 20, 20], 8, [20] * 3),
         ([90, 1, 1, 1, 1], 20, None),
         ([20], 8, [20]),
@@ -100,7 +100,7 @@ def test_sequences_stay_whole_and_in_order(
             assert begins[0]
             steps = part[Columns.REWARDS].diff()
             assert (steps[~begins[1:]] == 1).all()
-            # No sequence is cut: what follows its last row begins another.
+            # No sequence is cut: after its last row, another one begins.
             followed = torch.cat([begins[1:], torch.tensor([True])])
             ends = part[Columns.REWARDS][followed] + 1
             starts = torch.tensor([0, *lengths]).cumsum(0)
@@ -109,7 +109,7 @@ def test_sequences_stay_whole_and_in_order(
         assert any(not torch.equal(orders[0], other) for other in orders[1:])
 
 
-def test_learners_make_no_more_minibatches_than_the_one_with_fewest_sequences_has() -> None:
+def test_number_of_minibatches_is_limited_by_the_learner_with_fewest_sequences() -> None:
     # 389 / 2 / 20 = 9.7 by rows; the other Learner has 5 sequences.
     parts = minibatches(sequences([20] * 9), num_epochs=1, minibatch_size=20, peers=_Uneven())
     assert len(list(parts)) == 5

@@ -1,4 +1,4 @@
-"""A batch that no finite gradient came out of is kept where it can be looked at."""
+"""A batch whose gradient was not finite is saved for inspection."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ BATCH = {
 }
 
 
-def test_batch_comes_back_as_it_was_without_pickles(tmp_path: Path) -> None:
+def test_saved_batch_loads_unchanged_without_pickle(tmp_path: Path) -> None:
     path = save_batch(BATCH, tmp_path / "trial")
     assert path.is_absolute() and path.parent == (tmp_path / "trial").resolve()
     with np.load(path, allow_pickle=False) as saved:
@@ -39,7 +39,7 @@ def test_columns_that_are_not_finite_are_named() -> None:
     assert nonfinite_columns(BATCH) == ["rewards", "nested/position"]
 
 
-def test_nothing_half_written_stays_behind(tmp_path: Path) -> None:
+def test_no_partial_file_is_left(tmp_path: Path) -> None:
     save_batch(BATCH, tmp_path)
     save_batch(BATCH, tmp_path)
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]

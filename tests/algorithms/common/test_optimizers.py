@@ -1,4 +1,4 @@
-"""EagerAdam is torch's Adam, bit for bit, and leaves the compiler where it is."""
+"""EagerAdam equals torch's Adam, bit for bit, and does not import the compiler."""
 
 import functools
 import subprocess
@@ -42,7 +42,7 @@ def test_it_steps_as_torchs_adam(weight_decay: float, lagging_step: int | None) 
             optimizer.zero_grad()
             layer(torch.randn(8, 4)).square().mean().backward()
             if step == lagging_step:
-                # What no loss reached stays.
+                # A parameter without a gradient does not change.
                 layer.bias.grad = None
             optimizer.step()
         weights.append(torch.cat([layer.weight.detach().flatten(), layer.bias.detach()]))
@@ -50,7 +50,7 @@ def test_it_steps_as_torchs_adam(weight_decay: float, lagging_step: int | None) 
 
 
 def test_it_loads_no_compiler() -> None:
-    # Fails where a torch has moved its wrappers: then this class has lost its reason.
+    # If torch changes its wrappers, this test fails, and EagerAdam may no longer be needed.
     command = [sys.executable, "-c", WITHOUT_COMPILER]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     assert result.stdout.strip() == "False"

@@ -33,7 +33,7 @@ class Small(TrainingSettings):
 VALUES: dict[str, Any] = {"rate": 0.5, "sizes": [8], "kind": "plain", "share": None, "hidden": 3}
 
 
-def test_defaults_by_input_are_open_until_the_input_is_known() -> None:
+def test_defaults_by_input_are_none_until_the_input_is_known() -> None:
     assert Small().defaults() == {**VALUES, "rate": None}
     assert Small().by_input("frames") == {"rate": 0.25}
     assert Small().for_input("frames") == Small(rate=0.25)
@@ -61,7 +61,7 @@ def test_bad_values_name_key_and_bound(wrong: dict[str, Any], message: str) -> N
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_builder_takes_every_setting_and_says_what_it_means(algorithm: str) -> None:
+def test_builder_takes_and_documents_every_setting(algorithm: str) -> None:
     config_class = ALGORITHMS[algorithm]
     parameters = inspect.signature(config_class.training).parameters
     arguments = config_class.settings_class.arguments()
@@ -83,7 +83,7 @@ def test_config_of_an_earlier_version_is_completed() -> None:
     del state["worker_timeout_s"]
     old = rlssl.A3CConfig.__new__(rlssl.A3CConfig)
     old.__setstate__(state)
-    # None is no value of optimizer_epsilon today, but it is one of grad_clip.
+    # None is not allowed for optimizer_epsilon, but it is for grad_clip.
     assert (old.optimizer_epsilon, old.grad_clip, old.worker_timeout_s) == (1e-5, None, 120.0)
 
 
@@ -96,7 +96,7 @@ def test_words_of_an_earlier_version_get_todays_spelling() -> None:
 
 
 def literal_defaults(path: Path, names: set[str]) -> Iterator[str]:
-    """Where a file gives one of the names a constant that is not None."""
+    """Places where a file assigns a constant other than None to one of the names."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         found: list[tuple[str, ast.expr | None]] = []
         line = getattr(node, "lineno", 0)
@@ -130,7 +130,7 @@ def _is_literal(value: ast.expr | None) -> bool:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_each_default_stands_in_the_settings_and_nowhere_else(algorithm: str) -> None:
+def test_each_default_is_only_in_the_settings(algorithm: str) -> None:
     names = {attribute_of(name) for name in ALGORITHMS[algorithm].settings_class.types()}
     folders = [ROOT / "algorithms" / folder for folder in (algorithm, *SHARED)]
     files = [path for folder in (*folders, ROOT / "networks") for path in folder.rglob("*.py")]
@@ -141,7 +141,7 @@ def test_each_default_stands_in_the_settings_and_nowhere_else(algorithm: str) ->
 
 def test_the_search_for_literal_defaults_finds_them(tmp_path: Path) -> None:
     settings = ROOT / "algorithms" / "ppo" / "settings.py"
-    assert list(literal_defaults(settings, {"gamma"})) == []  # a call, no literal
+    assert list(literal_defaults(settings, {"gamma"})) == []  # a call is not a literal
     code = tmp_path / "code.py"
     code.write_text(
         "class A:\n    tau: float = 0.5\n"
@@ -153,7 +153,7 @@ def test_the_search_for_literal_defaults_finds_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_page_has_todays_table_of_settings(algorithm: str) -> None:
+def test_page_has_the_current_table_of_settings(algorithm: str) -> None:
     page = (DOCS / f"{algorithm}.md").read_text(encoding="utf-8")
     table = settings_table(ALGORITHMS[algorithm].settings_class)
     assert page == with_table(page, table), "run: make docs-tables"

@@ -1,4 +1,4 @@
-"""What the RL loss encoded is not encoded again for auxiliary losses, and nothing else changes."""
+"""Auxiliary losses reuse the RL loss's latents, with the same results."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
 
 MASKED = {"mask_terminals": True}
 CASES: dict[str, tuple[Callable[[], Bench], int]] = {
-    # ... and how many passes less there are than without, of the gradient steps of an update.
+    # Case -> bench, and the number of encoder passes that sharing saves in an update.
     "ppo": (lambda: Bench(small_ppo().auxiliary(deepmdp=MASKED)), 4),
     "ppo-recurrent": (
         lambda: Bench(small_ppo().model(lstm={"hidden": 8}).auxiliary(deepmdp={})),
@@ -46,12 +46,12 @@ CASES: dict[str, tuple[Callable[[], Bench], int]] = {
         0,
     ),
     "sac": (lambda: ActorCriticBench(small_sac().auxiliary(deepmdp={})), 2),
-    # The critics' step comes between the two passes.
+    # Nothing to share: the critics' step is between the two passes.
     "sac-separate": (
         lambda: ActorCriticBench(small_sac(auxiliary_step="separate").auxiliary(deepmdp={})),
         0,
     ),
-    # The RL loss's gradient by the encoder is taken away, which takes a pass of its own.
+    # Nothing to share: an isolated loss needs its own pass.
     "ddpg-isolated": (
         lambda: ActorCriticBench(small_ddpg().auxiliary(deepmdp={"isolated": True})),
         0,
@@ -65,7 +65,7 @@ def encode_again(self: AuxiliaryLoss, batch: dict[str, Any], column: str = Colum
 
 
 def updated(build: Callable[[], Bench]) -> tuple[dict[str, Tensor], int]:
-    """The state after an update, and how often the encoder was called for it."""
+    """The state after an update, and the number of encoder calls."""
     bench = build()
     episodes = bench.sample()
     calls: list[None] = []
@@ -75,7 +75,7 @@ def updated(build: Callable[[], Bench]) -> tuple[dict[str, Tensor], int]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_sharing_saves_a_pass_a_step_and_changes_nothing(
+def test_sharing_saves_encoder_passes_and_changes_nothing(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build, saved = CASES[case]
@@ -87,7 +87,7 @@ def test_sharing_saves_a_pass_a_step_and_changes_nothing(
         torch.testing.assert_close(ours[key], value, rtol=1e-4, atol=1e-5, msg=key)
 
 
-def test_padding_is_taken_out_of_shared_latents_too() -> None:
+def test_padding_is_removed_from_shared_latents() -> None:
     bench = Bench(small_ppo().auxiliary(deepmdp={}))
     batch = bench.batch(bench.sample())
     mask = torch.arange(len(batch[Columns.ACTIONS])) % 3 > 0
@@ -102,7 +102,7 @@ def test_padding_is_taken_out_of_shared_latents_too() -> None:
         torch.testing.assert_close(shared, plain)
 
 
-def test_latents_are_the_rl_loss_s_of_what_it_saw_alone() -> None:
+def test_latents_are_reused_only_for_the_rl_losss_own_view() -> None:
     bench = Bench(small_ppo().auxiliary(deepmdp={}))
     loss = bench.module.auxiliary["deepmdp"]
     batch = bench.batch(bench.sample())

@@ -1,4 +1,4 @@
-"""The noise on DDPG's actions, as it arrives in the replay and in the environment."""
+"""The noise on DDPG's actions, in the replay buffer and in the environment."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ OBS = torch.zeros(20_000, 3)
 
 
 def module_of(**training: Any) -> DDPGModule:
-    """The module as an EnvRunner has it."""
+    """The module of an EnvRunner."""
     module: DDPGModule = ActorCriticBench(small_ddpg(**training)).runner.module
     torch.manual_seed(3)
     return module
@@ -32,7 +32,7 @@ def test_gaussian_noise_follows_env_steps() -> None:
     # 12 agent steps are 48 env steps: 0.2 - 0.15 * 0.48.
     for t, std in ((0, 0.2), (12, 0.128), (25, 0.05), (1000, 0.05), (None, 0.05)):
         noise = deviations(module, t)
-        # Deviations of the estimates: 0.005 of the deviation, 0.007 of the mean.
+        # Standard errors: 0.005 for the standard deviation, 0.007 for the mean.
         assert noise.std() == pytest.approx(std, rel=0.03), t
         assert noise.mean() == pytest.approx(0.0, abs=0.006), t
 
@@ -45,7 +45,7 @@ def test_noise_is_clipped_and_actions_stay_in_bounds() -> None:
 
 
 def walk_of_runner(**training: Any) -> np.ndarray:
-    """Noise [T, N] that a runner's episodes of 200 steps hold, from their starts."""
+    """[T, N], the noise in a runner's episodes of 200 steps, from their starts."""
     bench = ActorCriticBench(
         small_ddpg(exploration="ornstein_uhlenbeck", **training).env_runners(
             num_envs_per_env_runner=50
@@ -62,13 +62,13 @@ def walk_of_runner(**training: Any) -> np.ndarray:
     return np.stack([episode.get_actions() for episode in whole], axis=1)[:, :, 0]
 
 
-def test_statistics_of_the_walk_reach_the_runner() -> None:
+def test_runner_has_the_variance_of_an_ornstein_uhlenbeck_process() -> None:
     noise = walk_of_runner()
-    # It begins at 0 with every episode: after t steps the variance is
-    # 0.2^2 * (1 - 0.85^(2 t)) / (1 - 0.85^2), which ends at 0.144.
+    # The process starts at 0 in every episode: after t steps the variance is
+    # 0.2^2 * (1 - 0.85^(2 t)) / (1 - 0.85^2), which converges to 0.144.
     for t in (1, 2, 5, 100):
         expected = 0.04 * (1 - 0.85 ** (2 * t)) / (1 - 0.85**2)
-        # 100 walks: the estimate of a variance deviates by 14 %.
+        # With 100 processes, the standard error of a variance is 14 %.
         assert noise[t - 1].var() == pytest.approx(expected, rel=0.5), t
     late = noise[30:]
     assert late.var() == pytest.approx(0.144, rel=0.1)
@@ -78,16 +78,16 @@ def test_statistics_of_the_walk_reach_the_runner() -> None:
         assert correlation == pytest.approx(0.85**lag, abs=0.03), lag
 
 
-def test_walk_takes_its_options_and_a_factor() -> None:
+def test_ornstein_uhlenbeck_process_has_options_and_a_factor() -> None:
     noise = walk_of_runner(ou_theta=0.5, ou_sigma=0.1, exploration_std=2.0)[30:]
     # 2^2 * 0.1^2 / (1 - 0.5^2).
     assert noise.var() == pytest.approx(4 * 0.01 / 0.75, rel=0.1)
     assert (noise[1:] * noise[:-1]).mean() / (noise**2).mean() == pytest.approx(0.5, abs=0.03)
 
 
-def test_evaluation_has_no_noise_and_a_walk_needs_no_state_to_act() -> None:
+def test_evaluation_has_no_noise_and_a_process_can_act_without_state() -> None:
     module = module_of(exploration="ornstein_uhlenbeck")
     best = module.forward_inference({Columns.OBS: OBS})[Columns.ACTIONS]
     assert bool((best == best[0]).all())
-    # One step from 0.
+    # One step of the process from 0.
     assert deviations(module).std() == pytest.approx(0.2, rel=0.03)

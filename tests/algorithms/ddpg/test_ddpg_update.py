@@ -1,4 +1,4 @@
-"""DDPG's update, and TD3's and DrQ-v2's: against plain transcriptions, and by hand."""
+"""The updates of DDPG, TD3 and DrQ-v2, against plain reference code and by hand."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +33,7 @@ TD3 = {
 
 
 def q(nets: Any, index: int, obs: Tensor, actions: Tensor) -> Tensor:
-    """One critic, one matrix after the other."""
+    """One critic's values, layer by layer."""
     x = torch.cat([nets["encoder"](obs), actions], dim=1)
     layers = list(nets["critic"].layers)
     for layer in layers:
@@ -74,7 +74,7 @@ def plain(nets: Any, slow: Any, batches: Any, noises: Any, *, td3: bool) -> None
 
 
 @pytest.mark.parametrize("td3", [False, True], ids=["ddpg", "td3"])
-def test_updates_are_those_of_a_plain_transcription(td3: bool) -> None:
+def test_updates_equal_plain_reference_code(td3: bool) -> None:
     bench = ActorCriticBench(small_ddpg(**(TD3 if td3 else {})))
     bench.add(bench.sample())
     module = bench.module
@@ -136,21 +136,21 @@ def test_drq_v2s_actor_maximizes_the_smallest_critic_at_a_noisy_action() -> None
         critic=lambda latents, actions: torch.stack([2 * actions[:, 0], 5 * actions[:, 0]]),
     )
     (loss,) = learner.actor_losses(None, torch.zeros(2, 1)).values()
-    # 0.5 * 0.4 = 0.2: actions 0.2 and, at the bound, 1; least values 0.4 and 2.
+    # 0.5 * 0.4 = 0.2: actions 0.2 and, at the bound, 1; smallest values 0.4 and 2.
     assert loss.item() == pytest.approx(-1.2)
     (slope,) = torch.autograd.grad(loss, pre_tanh)
-    # Half of -2 each, times the tanh's slope: the bound lets the gradient through.
+    # Half of -2 each, times the tanh's slope: the gradient passes the clipping at the bound.
     assert slope.flatten().tolist() == pytest.approx([-1.0, -(1 - 0.9**2)])
 
 
-def test_first_critic_alone_is_the_first_of_all() -> None:
+def test_first_critic_equals_the_first_of_all_critics() -> None:
     module = ActorCriticBench(small_ddpg(num_critics=2)).module
     latents, actions = torch.randn(5, 16), torch.randn(5, 1)
     first = module.critic(latents, actions)[0]
     torch.testing.assert_close(module.critic.first(latents, actions), first)
 
 
-def test_weight_decay_pulls_the_critics_and_not_the_actor() -> None:
+def test_weight_decay_applies_to_the_critics_but_not_the_actor() -> None:
     bench = ActorCriticBench(small_ddpg(critic_weight_decay=0.5, actor_lr=1e-4))
     optimizers = dict(bench.learner.get_optimizers_for_module("default_policy"))
     assert optimizers["critic"].param_groups[0]["weight_decay"] == 0.5
@@ -161,8 +161,8 @@ def test_weight_decay_pulls_the_critics_and_not_the_actor() -> None:
     assert optimizers["actor"].param_groups[0]["lr"] == 1e-4
 
 
-def test_a_saturated_actor_comes_back_by_the_penalty_alone() -> None:
-    # The tanh of 30 is 1, and its slope 0, to the last bit.
+def test_saturated_actor_recovers_only_with_the_penalty() -> None:
+    # In float32, the tanh of 30 is exactly 1, and its slope exactly 0.
     saturated, learned = {}, {}
     for weight in (0.0, 1e-3):
         bench = ActorCriticBench(small_ddpg(saturation_penalty=weight))
@@ -183,13 +183,13 @@ def test_saturated_actions_are_counted() -> None:
     bench.add(bench.sample())
     rows = len(bench.draw()[Columns.REWARDS])
     actor = bench.module.actor
-    # Half of the actions beyond 0.97, where the tanh of 2.09 is.
+    # Half of the actions are above 0.97, the tanh of 2.09.
     pre_tanh = torch.tensor([2.0, -2.2]).repeat(rows // 2)[:, None].requires_grad_()
     actor.before_tanh = lambda latents: pre_tanh + 0.0 * actor.layers(latents)
     bench.learner.update_on(bench.draw(), agent_steps=64)
     assert bench.learner.metrics_of_last_update()[SATURATED_ACTIONS].item() == 0.5
 
 
-def test_a_negative_penalty_is_refused() -> None:
+def test_negative_penalty_is_refused() -> None:
     with pytest.raises(SpecError, match=r"training.saturation_penalty must be >= 0; got -1"):
         small_ddpg(saturation_penalty=-1.0).validate()

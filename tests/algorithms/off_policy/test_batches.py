@@ -1,4 +1,4 @@
-"""What reaches the losses from the replay: several steps for the RL loss, one for the others."""
+"""Batches of the replay buffer: n-step columns for the RL loss, one-step for other losses."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ READS = frozenset({Columns.OBS, Columns.NEXT_OBS, Columns.ACTIONS, Columns.REWAR
 
 
 def filled(kind: type[ReplayBuffer] = PrioritizedReplayBuffer) -> ReplayBuffer:
-    """20 steps: step t observes t, then t + 1, and gives reward 100 + t."""
+    """20 steps: step t goes from observation t to t + 1, with reward 100 + t."""
     replay = kind(100, VECTOR, ACTIONS, seed=0)
     replay.add([vector_chunk(0, range(100, 120), terminated=True)])
     return replay
@@ -32,7 +32,7 @@ def test_auxiliary_losses_see_single_steps_of_the_same_rows() -> None:
     t = batch[Columns.OBS][:, 0]
     np.testing.assert_array_equal(single[Columns.NEXT_OBS][:, 0], t + 1)
     np.testing.assert_array_equal(single[Columns.REWARDS], 100 + t)
-    # The RL loss: three steps, fewer at the end. Inside, r = 100 + t + 0.5 (101 + t) + ...
+    # The RL loss: three steps, or fewer at the end. Before, r = 100 + t + 0.5 (101 + t) + ...
     inside = t < 18
     np.testing.assert_array_equal(batch[Columns.NEXT_OBS][inside, 0], t[inside] + 3)
     expected = (100 + t) + 0.5 * (101 + t) + 0.25 * (102 + t)
@@ -43,11 +43,11 @@ def test_auxiliary_losses_see_single_steps_of_the_same_rows() -> None:
 @pytest.mark.parametrize(
     "options", [{"n_step": 1}, {"reads": frozenset({Columns.OBS})}, {"reads": frozenset()}]
 )
-def test_nothing_more_is_gathered_than_is_read(options: dict[str, Any]) -> None:
+def test_only_columns_that_are_read_are_gathered(options: dict[str, Any]) -> None:
     assert AUXILIARY_COLUMNS not in draw_from(filled(), **options)
 
 
-def test_columns_for_the_losses_change_nothing_of_what_is_drawn() -> None:
+def test_columns_for_the_losses_do_not_change_the_draws() -> None:
     one, other = filled(), filled()
     for _ in range(3):
         first = draw_from(one)
@@ -56,9 +56,9 @@ def test_columns_for_the_losses_change_nothing_of_what_is_drawn() -> None:
 
 
 @pytest.mark.parametrize("kind", [ReplayBuffer, PrioritizedReplayBuffer])
-def test_rows_of_their_own_are_drawn_uniformly(kind: type[ReplayBuffer]) -> None:
+def test_separate_rows_for_losses_are_drawn_uniformly(kind: type[ReplayBuffer]) -> None:
     replay = filled(kind)
-    # One step has nearly all the priority.
+    # One step has almost all of the priority.
     replay.update_priorities(np.arange(20), np.where(np.arange(20) == 4, 1e6, 1e-6))
     drawn, of_losses = [], []
     for _ in range(20):
@@ -69,7 +69,7 @@ def test_rows_of_their_own_are_drawn_uniformly(kind: type[ReplayBuffer]) -> None
         np.testing.assert_array_equal(single[Columns.NEXT_OBS], single[Columns.OBS] + 1)
         of_losses += single[Columns.OBS][:, 0].tolist()
     counts = np.bincount(np.array(of_losses, int), minlength=20)
-    # 1280 draws, 64 a step; deviation 7.8.
+    # 1280 draws, 64 per step; standard deviation 7.8.
     assert counts.min() > 64 - 5 * 7.8 and counts.max() < 64 + 5 * 7.8
     if kind is PrioritizedReplayBuffer:
         assert drawn.count(4.0) > 0.99 * len(drawn)

@@ -1,4 +1,4 @@
-"""The frame of off-policy algorithms in whole runs: counts, weights, replay, several processes."""
+"""Off-policy algorithms in whole runs: counts, weights, replay buffer, several processes."""
 
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def test_number_of_updates_is_exact_whatever_the_number_of_runners(num_runners: 
     finally:
         algorithm.stop()
     for iteration, result in enumerate(results, start=1):
-        # Rounds of 4 steps of 2 environments, and at most one round too many for each iteration.
+        # A round has 4 steps of 2 environments; each iteration has at most one round too many.
         assert (
             200 * iteration <= result["agent_steps"] < (200 + 8 * max(1, num_runners)) * iteration
         )
@@ -70,12 +70,12 @@ def test_runners_explore_by_everyones_steps() -> None:
         )
     finally:
         algorithm.stop()
-    # What was sent with the last weights, in whole steps of each runner.
+    # The number was sent with the last weights; each runner scales it in whole steps.
     assert seen == [result["agent_steps"] // 2 * 2] * 2
     assert result["epsilon"] == pytest.approx(1 - result["env_steps"] / 10_000)
 
 
-def test_results_tell_of_updates_replay_and_losses() -> None:
+def test_results_have_updates_replay_and_losses() -> None:
     algorithm = built(config_of(replay={"beta_anneal_env_steps": 1000}).auxiliary(icm={}))
     try:
         first, second = algorithm.train(), algorithm.train()
@@ -93,7 +93,7 @@ def test_results_tell_of_updates_replay_and_losses() -> None:
 
 
 @pytest.mark.parametrize("num_learners", [1, 2])
-def test_remote_learners_give_priorities_back(num_learners: int) -> None:
+def test_remote_learners_return_priorities(num_learners: int) -> None:
     losses: dict[str, Any] = {"icm": {}, "curl": {}}
     config = config_of(train_batch_size_per_learner=16).auxiliary(**losses)
     algorithm = built(config.learners(num_learners=num_learners))
@@ -115,7 +115,7 @@ def test_remote_learners_give_priorities_back(num_learners: int) -> None:
 
 
 @pytest.mark.parametrize("depth", [0, 2])
-def test_two_runs_are_the_same_with_and_without_a_thread_that_draws_ahead(depth: int) -> None:
+def test_two_runs_are_identical_with_and_without_prefetching(depth: int) -> None:
     losses = []
     for _ in range(2):
         algorithm = built(config_of(replay={"prefetch": depth}))
@@ -126,7 +126,7 @@ def test_two_runs_are_the_same_with_and_without_a_thread_that_draws_ahead(depth:
     assert losses[0] == losses[1]
 
 
-def test_checkpoint_without_a_replay_learns_again_when_there_is_something_to_draw(
+def test_checkpoint_without_replay_learns_again_after_collecting_steps(
     tmp_path: Path,
 ) -> None:
     config = config_of().experiment(checkpoint_replay=False)

@@ -1,4 +1,4 @@
-"""How many updates are due: exactly so many a step, whatever portions the steps come in."""
+"""The number of due updates is exact, however the steps are split into fragments."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from rlssl.algorithms.off_policy.update_ratio import UpdateRatio
 
 
 def run(clock: UpdateRatio, portions: list[int]) -> int:
-    """Counts the portions, and makes what is due after each."""
+    """Counts each fragment's steps, and makes the updates that are due after it."""
     for num in portions:
         clock.count_steps(num)
         for _ in range(clock.num_due):
@@ -30,17 +30,17 @@ def test_updates_by_hand() -> None:
     starts_at=st.integers(0, 200),
     ratio=st.sampled_from([0.0, 0.1, 0.25, 0.29, 1.0, 2.0]),
 )
-def test_number_depends_on_the_sum_of_the_steps_alone(
+def test_number_depends_only_on_the_sum_of_the_steps(
     portions: list[int], starts_at: int, ratio: float
 ) -> None:
     clock = UpdateRatio(starts_at=starts_at, updates_per_agent_step=ratio)
     counted = max(0, sum(portions) - starts_at)
-    # In hundredths, which are whole numbers.
+    # Computed in hundredths, which are integers.
     assert run(clock, portions) == round(ratio * 100) * counted // 100
 
 
-def test_rounding_takes_no_update_away() -> None:
-    # In floating point 0.29 * 100 is 28.999999999999996.
+def test_rounding_loses_no_update() -> None:
+    # In floating point, 0.29 * 100 is 28.999999999999996.
     assert run(UpdateRatio(starts_at=0, updates_per_agent_step=0.29), [100]) == 29
 
 
@@ -49,7 +49,7 @@ def test_number_does_not_drift_over_a_long_run() -> None:
     assert run(clock, [7] * 100_000) == 70_000
 
 
-def test_restored_clock_goes_on() -> None:
+def test_restored_counts_continue() -> None:
     whole = UpdateRatio(starts_at=5, updates_per_agent_step=0.3)
     run(whole, [7, 7, 7, 7])
     first = UpdateRatio(starts_at=5, updates_per_agent_step=0.3)
@@ -61,7 +61,7 @@ def test_restored_clock_goes_on() -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.25, 2.0])
-def test_without_its_replay_a_restored_run_collects_first_and_makes_up_for_nothing(
+def test_restored_run_without_replay_first_collects_steps_that_cause_no_updates(
     ratio: float,
 ) -> None:
     clock = UpdateRatio(starts_at=8, updates_per_agent_step=ratio)

@@ -1,4 +1,4 @@
-"""PPO that samples while it updates: the same counts, one update of lag, numpy without copies."""
+"""Sampling during updates: the same counts, a lag of one update, no copies of arrays."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def config(num_env_runners: int, **training: Any) -> rlssl.PPOConfig:
     )
 
 
-def test_it_needs_remote_env_runners() -> None:
+def test_overlapped_sampling_needs_remote_env_runners() -> None:
     with pytest.raises(SpecError, match=r"resources\.env_runners to 1 or more"):
         config(0, overlap_sampling=True).validate()
 
@@ -31,7 +31,7 @@ def test_it_needs_remote_env_runners() -> None:
 @pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.parametrize("overlap_sampling", [False, True])
-def test_the_next_batch_comes_from_the_weights_of_one_update_before(
+def test_the_next_batch_comes_from_weights_that_are_one_update_old(
     overlap_sampling: bool,
 ) -> None:
     algorithm = config(2, overlap_sampling=overlap_sampling).build_algo()
@@ -40,10 +40,10 @@ def test_the_next_batch_comes_from_the_weights_of_one_update_before(
     finally:
         algorithm.stop()
     steps = np.diff([0, *(result["agent_steps"] for result in results)])
-    # Whole vector steps of 2 runners x 2 environments; those that reset one count less.
+    # Whole vector steps of 2 runners x 2 environments; a step that resets one counts one less.
     assert all(128 <= count < 132 for count in steps)
     lags = [result[LEARNER_RESULTS][DEFAULT_MODULE_ID][LAG] for result in results]
-    # The metric counts the update that learns from the batch, too.
+    # The metric also counts the update that learns from the batch.
     expected = [1, 2, 2, 2] if overlap_sampling else [1, 1, 1, 1]
     np.testing.assert_allclose(lags, expected)
 
@@ -57,7 +57,7 @@ def test_remote_chunks_are_views_of_the_object_store() -> None:
             lambda runner: runner.sample(num_timesteps=2048), local_env_runner=False
         )
         longest = max(episodes, key=len)
-        # What Ray had to copy could be written to.
+        # Copies would be writable; views of the object store are not.
         assert not longest.observations.data.flags.writeable
     finally:
         algorithm.stop()

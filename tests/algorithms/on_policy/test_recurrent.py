@@ -1,4 +1,4 @@
-"""PPO and A3C with an LSTM: states, values, sequences, against a loop over single steps."""
+"""PPO and A3C with an LSTM: states, values and sequences against a loop over single steps."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,9 +25,9 @@ from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
 from tests.algorithms.bench import Bench, small_ppo
 from tests.rollouts.counting import COUNTING
 
-#: Steps of each slot's episodes, in turn; every second one is truncated.
+#: Lengths of each slot's episodes, in turn; every second episode is truncated.
 LENGTHS = [[3, 9], [20, 6], [5]]
-#: Agent steps of the fragments: most cut every slot's episode in its middle.
+#: Agent steps of the fragments: most end in the middle of every slot's episode.
 FRAGMENTS = (12, 18, 40)
 GAMMA, LAMBDA = 0.99, 0.95
 
@@ -42,17 +42,17 @@ def counting(soft: tuple[int, ...] = (), **options: Any) -> dict[str, Any]:
 
 
 def decided(bench: Bench) -> Bench:
-    """Gives the Learner and the runner weights with which every step depends on those before."""
+    """Sets weights of Learner and runner so that every step depends on earlier steps."""
     torch.manual_seed(5)
     for name, parameter in bench.module.named_parameters():
-        # Observations of the counting environment are large.
+        # The counting environment has large observations.
         nn.init.normal_(parameter, std=0.05 if name.startswith("encoder") else 0.7)
     bench.runner.module.load_state_dict(bench.module.state_dict(), strict=False)
     return bench
 
 
 class Reference:
-    """What an actor and a critic with these weights say, one step after the other.
+    """The outputs of actor and critic with these weights, computed step by step.
 
     It remembers the state of every unfinished episode, as the slowest of runners would.
     """
@@ -78,7 +78,7 @@ class Reference:
         return np.array(logps), np.array(values)
 
     def terms(self, episode: Any, config: Any) -> list[Tensor]:
-        """A3C's loss of every step of a chunk; no gradient goes from one sequence to the next."""
+        """A3C's loss of each step of a chunk; gradients do not pass between sequences."""
         states = self.before(episode)
         actions, rewards = episode.get_actions(), episode.get_rewards()
         policies, values = [], []
@@ -110,7 +110,7 @@ class Reference:
         return [(zeros, zeros), (zeros, zeros)]
 
     def step(self, obs: Tensor, states: list[Any]) -> tuple[list[Tensor], list[Any]]:
-        """The outputs of the actor's memory and the critic's, and the states after them."""
+        """The outputs of the actor's and the critic's LSTM, and the states after them."""
         after = [one_step(self.module.lstm, self.module.encoder(obs), states[0])]
         if self.module.critic_lstm is None:
             after *= 2
@@ -184,12 +184,12 @@ def test_batch_equals_a_loop_over_single_steps(
             batch[Postprocessing.ADVANTAGES], np.concatenate(advantages), atol=1e-3, rtol=1e-5
         )
         np.testing.assert_array_equal(batch[SEQUENCE_BEGINS], np.concatenate(begins))
-        # It would be noticed: without the states, other probabilities.
+        # Check of the test: without the states, the probabilities differ.
         nothing = {key: torch.zeros_like(x) for key, x in batch[Columns.STATE_IN].items()}
         forgetful = logps_of(bench.module, {**batch, Columns.STATE_IN: nothing})
         missed = max(missed, (forgetful - logps_now).abs().max().item())
     assert missed > 0.05
-    # Chunks that go on from the fragment before, and chunks of all kinds.
+    # There are chunks that continue an earlier fragment, and chunks of all kinds.
     assert (True, "terminated") in kinds
     assert {kind for _, kind in kinds} == {"middle", "terminated", "truncated"}
 
@@ -199,7 +199,9 @@ def no_pieces(*args: Any, **kwargs: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("minibatch_size", [8, 16])
-def test_minibatches_of_whole_sequences_say_what_acting_said(minibatch_size: int) -> None:
+def test_minibatches_of_sequences_give_the_probabilities_of_acting(
+    minibatch_size: int,
+) -> None:
     bench = decided(Bench(recurrent_ppo(counting((2,)), minibatch_size=minibatch_size)))
     seen = []
     bench.learner.take_step = lambda rows: seen.append(rows)
@@ -210,7 +212,7 @@ def test_minibatches_of_whole_sequences_say_what_acting_said(minibatch_size: int
         torch.testing.assert_close(logps, rows[Columns.ACTION_LOGP], atol=1e-5, rtol=0)
     forward = bench.module.forward_train(seen[0])
     bench.learner.compute_rl_loss(seen[0], forward)
-    # Nothing was updated: the policy is that of acting time.
+    # There was no update, so the policy is the same as in acting.
     assert bench.learner.latest_metrics[("mean_kl",)].item() == pytest.approx(0.0, abs=1e-6)
 
 
@@ -219,7 +221,7 @@ def test_gradients_of_a3c_are_those_of_a_loop_over_single_steps(shared: bool) ->
     config = small_a3c(counting(), entropy_coeff=0.02, lr=1e-2).model(
         shared_encoder=shared, lstm={"hidden": 6, "sequence_length": 4}
     )
-    # Fragments of 6 vector steps: more than a sequence, and most cut an episode in its middle.
+    # Fragments of 6 vector steps are longer than a sequence, and most end in mid-episode.
     config.env_runners(num_envs_per_env_runner=3, rollout_fragment_length=6)
     bench = decided(A3CBench(config))
     assert type(bench.runner).__name__ == "VectorWorker"
@@ -247,10 +249,10 @@ def test_gradients_of_a3c_are_those_of_a_loop_over_single_steps(shared: bool) ->
         before = bench.learner.flat.values.clone()
         assert bench.learner.apply(worker=0, agent_steps=agent_steps, num_steps=steps)
         assert not torch.equal(before, bench.learner.flat.values)
-    assert reference.states  # episodes went on from fragment to fragment
+    assert reference.states  # episodes continued across fragments
 
 
-def test_episodes_shared_out_to_two_learners_keep_their_states() -> None:
+def test_episodes_split_between_two_learners_keep_their_states() -> None:
     bench = decided(Bench(recurrent_ppo(counting())))
     for episodes in fragments(bench):
         lookback = bench.config.episode_lookback_horizon
@@ -286,7 +288,9 @@ def test_phantom_rows_may_hold_anything_but_the_last_observation_and_state() -> 
 
 
 @pytest.mark.parametrize("losses", [{"icm": {}}, {"curl": {}}, {"icm": {"features": "shared"}}])
-def test_auxiliary_losses_keep_to_the_encoder_and_to_rule_two(losses: dict[str, Any]) -> None:
+def test_losses_change_only_the_encoder_and_nothing_at_coefficient_0(
+    losses: dict[str, Any],
+) -> None:
     def states(**chosen: Any) -> dict[str, Tensor]:
         bench = Bench(recurrent_ppo("CartPole-v1", shared=True).auxiliary(**chosen))
         for _ in range(2):
@@ -300,12 +304,12 @@ def test_auxiliary_losses_keep_to_the_encoder_and_to_rule_two(losses: dict[str, 
     for key, value in without.items():
         assert torch.equal(value, idle[key]), key
     changed = {key for key, value in without.items() if not torch.equal(value, used[key])}
-    # An ICM with features of its own gives a reward alone, which its clip at 1 takes away here.
+    # An ICM with its own features gives only a reward, which the clip at 1 removes here.
     moves = losses != {"icm": {}}
     assert any(key.startswith("encoder") for key in changed) == moves
 
 
-def test_policy_alone_acts_as_the_runner_does_and_forgets_at_a_reset(tmp_path: Any) -> None:
+def test_loaded_policy_acts_as_the_runner_and_forgets_at_a_reset(tmp_path: Any) -> None:
     bench = decided(Bench(recurrent_ppo(counting())))
     episodes = bench.runner.sample(num_episodes=3, explore=False)
     space, actions = bench.runner.get_spaces()["__env_single__"]
@@ -326,7 +330,7 @@ def test_policy_alone_acts_as_the_runner_does_and_forgets_at_a_reset(tmp_path: A
         played.append([int(policy.act(obs)) for obs in episode.get_observations()[:-1]])
         assert played[-1] == episode.get_actions().tolist()
     assert len({tuple(chosen) for chosen in played}) > 1
-    # Without the reset, the third episode would have been another.
+    # Without the reset, the third episode would have been different.
     third = episodes[2].get_observations()[:-1]
     hidden = policy._state["hidden"]
     policy.act(third[0])
@@ -335,7 +339,7 @@ def test_policy_alone_acts_as_the_runner_does_and_forgets_at_a_reset(tmp_path: A
     assert policy._state is None
 
 
-def test_images_and_mappings_are_remembered_too() -> None:
+def test_images_and_mappings_work_with_an_lstm() -> None:
     for env, network in (("minatar/Breakout", {}), (counting(nested=True), {})):
         config = recurrent_ppo(env).model(encoder_config={}, shared_encoder=None, **network)
         bench = Bench(config)
@@ -346,18 +350,18 @@ def test_images_and_mappings_are_remembered_too() -> None:
         bench.update(bench.sample(32))
 
 
-def test_vectorised_runner_serves_it() -> None:
+def test_vectorized_runner_samples_with_an_lstm() -> None:
     config = recurrent_ppo("CartPole-v1")
     config.validate()
     assert config.env_runner_cls is VectorEnvRunner
 
 
-def test_off_policy_algorithms_refuse_it() -> None:
+def test_off_policy_algorithms_refuse_an_lstm() -> None:
     with pytest.raises(SpecError, match=r"model\.lstm needs an on-policy .*; rainbow learns"):
         RainbowConfig().model(lstm={})
 
 
-def test_without_a_memory_nothing_is_added() -> None:
+def test_without_an_lstm_nothing_is_added() -> None:
     bench = Bench(small_ppo())
     assert not bench.module.is_stateful()
     batch = bench.batch(bench.sample())

@@ -1,4 +1,4 @@
-"""PPO: the batch it learns from, the loss, the KL rule, the counts."""
+"""PPO: its batch, loss, KL rule and counts."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from tests.algorithms.bench import Bench, small_ppo
 
 
 def raw_episodes(bench: Bench, episodes: list[Any]) -> list[dict[str, np.ndarray]]:
-    """Copies of what the episodes hold, before the connectors extend them."""
+    """Copies of the episodes' data, before connectors extend it."""
     return [
         {
             "obs": np.array(episode.get_observations()),
@@ -34,7 +34,7 @@ def raw_episodes(bench: Bench, episodes: list[Any]) -> list[dict[str, np.ndarray
 
 
 def rows_by_observation(batch: dict[str, Any]) -> dict[bytes, int]:
-    """The batch is shuffled: finds a row by its observation."""
+    """The index of an observation's row; the batch is shuffled."""
     return {row.numpy().tobytes(): index for index, row in enumerate(batch[Columns.OBS])}
 
 
@@ -105,7 +105,7 @@ def test_first_minibatch_has_ratio_one_and_no_kl() -> None:
     critic = 0.5 * (values - batch[Postprocessing.VALUE_TARGETS]).square().mean()
     probabilities = forward[Columns.ACTION_DIST_INPUTS].softmax(-1)
     entropy = -(probabilities * probabilities.log()).sum(-1).mean()
-    # Ratio 1 everywhere: the surrogate is minus the mean advantage, 0 after normalisation.
+    # All ratios are 1: the surrogate is minus the mean advantage, 0 after normalization.
     expected = 0.0 + 0.5 * critic - 0.1 * entropy
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
 
@@ -125,14 +125,14 @@ def test_kl_penalty_adapts_and_is_checkpointed() -> None:
     assert bench.module.state_dict()["kl_coeff"].item() == 2.0
 
 
-def test_kl_penalty_can_come_back_from_a_long_lull() -> None:
+def test_kl_penalty_recovers_after_many_halvings() -> None:
     bench = Bench(small_ppo(variant="adaptive_kl", kl_target=1e9))
     bench.module.kl_coeff.fill_(1e-4)
     bench.update(bench.sample())
     assert bench.module.kl_coeff.item() == pytest.approx(1e-4)
 
 
-def test_clip_variant_leaves_the_kl_coefficient_alone() -> None:
+def test_clip_variant_does_not_change_the_kl_coefficient() -> None:
     bench = Bench(small_ppo(variant="clip", kl_target=1e-9))
     bench.update(bench.sample())
     assert bench.module.kl_coeff.item() == 1.0
@@ -153,7 +153,7 @@ def test_setting_that_would_be_ignored_is_refused(setting: str, value: Any) -> N
         config.validate()
 
 
-def test_runner_is_chosen_anew_when_a_callback_is_added() -> None:
+def test_runner_is_chosen_again_when_a_callback_is_added() -> None:
     config = small_ppo()
     config.validate()
     assert config.env_runner_cls is VectorEnvRunner
@@ -162,7 +162,7 @@ def test_runner_is_chosen_anew_when_a_callback_is_added() -> None:
     assert config.env_runner_cls is StockEnvRunner
 
 
-def test_minibatches_hold_valid_rows_alone() -> None:
+def test_minibatches_hold_only_valid_rows() -> None:
     bench = Bench(small_ppo(num_epochs=3, minibatch_size=16))
     bench.update(bench.sample())
     assert len(bench.learner.minibatch_kls) == 3 * round(bench.env_steps / 16)
@@ -184,7 +184,7 @@ def test_update_moves_policy_and_critic() -> None:
 
 
 def test_config_survives_rllibs_round_trip_through_a_dict() -> None:
-    # So Tune hands a config to an Algorithm.
+    # Tune passes a config to an Algorithm in this way.
     config = (
         small_ppo({"id": "CartPole-v1", "max_episode_steps": 30}, variant="both")
         .auxiliary(icm={"coeff": 0.5})
@@ -199,7 +199,7 @@ def test_config_survives_rllibs_round_trip_through_a_dict() -> None:
 
 
 class OneStep(gym.Env):
-    """Ends at once."""
+    """An environment whose episodes end at once."""
 
     observation_space = gym.spaces.Box(0, 1, (4,), np.float32)
     action_space = gym.spaces.Discrete(2)
@@ -251,7 +251,7 @@ def test_bad_settings_name_key_and_value(training: dict[str, Any], message: str)
 
 
 def test_one_step_advantage_by_hand() -> None:
-    # delta = 1 + 0.9 * 2 - 0.5 = 2.3; ended, so the advantage is delta.
+    # delta = 1 + 0.9 * 2 - 0.5 = 2.3; the episode ended, so the advantage is delta.
     one = np.array([1.0])
     advantage = generalized_advantage(
         one, 0.5 * one, 2 * one, 0 * one, one, gamma=0.9, lambda_=0.95

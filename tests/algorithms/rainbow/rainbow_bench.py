@@ -1,4 +1,4 @@
-"""A Rainbow Learner, a runner and a replay without Ray's processes."""
+"""A Learner, a runner and a replay buffer of Rainbow, without Ray's processes."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 class RainbowBench(Bench):
-    """As `Bench`, with a replay between runner and Learner."""
+    """As `Bench`, with a replay buffer."""
 
     learner: RainbowTorchLearner
 
@@ -31,7 +31,7 @@ class RainbowBench(Bench):
         )
 
     def add(self, episodes: list[SingleAgentEpisode]) -> None:
-        """Stores chunks, with intrinsic rewards where a loss gives them."""
+        """Stores chunks, with intrinsic rewards if a loss gives them."""
         intrinsic = None
         if self.config.gives_intrinsic_rewards:
             intrinsic = self.learner.intrinsic_rewards(episodes)
@@ -51,7 +51,7 @@ class RainbowBench(Bench):
         return draw(self.replay, size, **{**settings, **options})
 
     def batch(self, episodes: list[SingleAgentEpisode]) -> dict[str, Any]:
-        """The columns that auxiliary losses see of a batch after the episodes were stored."""
+        """The columns that auxiliary losses read, after storing the episodes."""
         self.add(episodes)
         batch = to_tensors(self.draw(), CPU)
         own = batch.pop(AUXILIARY_COLUMNS, {})
@@ -65,7 +65,7 @@ class RainbowBench(Bench):
         return self.learner.report()
 
     def update_once(self) -> np.ndarray:
-        """One update on a drawn batch; the TD errors, which become priorities."""
+        """One update on a drawn batch; returns the TD errors, which become priorities."""
         batch = self.draw()
         errors = self.learner.update_on(batch, agent_steps=self.env_steps)
         self.replay.update_priorities(batch["indices"], np.nan_to_num(errors))

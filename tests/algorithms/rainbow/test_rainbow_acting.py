@@ -1,4 +1,4 @@
-"""How Rainbow acts: its noise, its chance, and the policy on its own."""
+"""How Rainbow acts: noise, random actions, and the saved policy."""
 
 import itertools
 from pathlib import Path
@@ -19,7 +19,7 @@ OBS = torch.tensor([[0.1, -0.2, 0.3, -0.4]] * 4000)
 
 
 def module_of(**training: Any) -> RainbowModule:
-    """The module as an EnvRunner has it, with values that tell the actions apart."""
+    """The module of an EnvRunner, with action values that differ."""
     module: RainbowModule = RainbowBench(small_rainbow(**training)).runner.module
     torch.manual_seed(3)
     return module
@@ -33,7 +33,7 @@ def greedy(module: RainbowModule) -> int:
     return int(module.forward_inference({Columns.OBS: OBS[:1]})[Columns.ACTIONS])
 
 
-def test_noise_of_acting_is_new_every_step_and_evaluation_has_none() -> None:
+def test_noise_for_acting_is_new_every_step_and_evaluation_has_none() -> None:
     module = module_of()
     values = []
     for forward in (module.forward_exploration, module.forward_inference):
@@ -52,11 +52,11 @@ def test_epsilon_follows_env_steps() -> None:
     for t, epsilon in ((0, 1.0), (10, 0.6), (25, 0.0), (1000, 0.0)):
         actions = module.forward_exploration({Columns.OBS: OBS}, t=t)[Columns.ACTIONS]
         other = float((actions != best).float().mean())
-        # Half of the random actions are the best one. Deviation of the share: 0.008 at most.
+        # Half of the random actions are the best one. Standard error of the share: at most 0.008.
         assert other == pytest.approx(epsilon / 2, abs=0.04), t
 
 
-def test_evaluation_has_an_epsilon_of_its_own() -> None:
+def test_evaluation_has_its_own_epsilon() -> None:
     module = module_of(noisy=False, eval_epsilon=0.5)
     actions = module.forward_inference({Columns.OBS: OBS})[Columns.ACTIONS]
     assert min(share_of_zeros(actions), 1 - share_of_zeros(actions)) == pytest.approx(
@@ -64,7 +64,7 @@ def test_evaluation_has_an_epsilon_of_its_own() -> None:
     )
 
 
-def test_boltzmann_draws_by_the_values() -> None:
+def test_boltzmann_draws_in_proportion_to_exponentials_of_values() -> None:
     module = module_of(noisy=False, exploration="boltzmann", temperature=0.05, epsilon=0.0)
     with torch.no_grad():
         for parameter in module.head.parameters():
@@ -85,7 +85,7 @@ def test_noise_of_an_episode_stays_until_the_next_begins() -> None:
         ends.append(any(episode.is_done for episode in episodes))
     same = [torch.equal(one, other) for one, other in itertools.pairwise(noises)]
     assert any(ends) and not all(same)
-    # The step after the one that ends an episode is the reset of an autoreset.
+    # After an episode ends, the next step is the autoreset.
     for index, is_same in enumerate(same):
         if not any(ends[max(0, index - 1) : index + 2]):
             assert is_same, index
@@ -104,14 +104,14 @@ def test_noise_of_an_episode_survives_new_weights() -> None:
     assert out[Columns.ACTIONS].shape == (2, 1)
 
 
-def test_runner_and_learner_hold_the_same_values_and_nothing_of_the_target() -> None:
+def test_runner_has_the_learners_values_but_no_target_network() -> None:
     bench = RainbowBench(small_rainbow().auxiliary(curl={}))
     keys = set(bench.runner.module.state_dict())
     assert not any(key.startswith(("target", "auxiliary", "noise")) for key in keys)
     assert keys == set(bench.module.get_state(inference_only=True))
 
 
-def test_policy_acts_as_the_runner_does_and_survives_saving(tmp_path: Path) -> None:
+def test_policy_acts_as_the_runner_also_after_saving(tmp_path: Path) -> None:
     bench = RainbowBench(small_rainbow(eval_epsilon=0.0))
     spaces = {
         "observation_space": gym.spaces.Box(-np.inf, np.inf, (4,), np.float32),

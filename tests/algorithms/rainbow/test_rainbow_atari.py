@@ -1,4 +1,4 @@
-"""The presets for Atari train on frames as they are stored, stacked and augmented there."""
+"""The presets for Atari train on stored frames, with stacking and augmentation."""
 
 from typing import Any
 

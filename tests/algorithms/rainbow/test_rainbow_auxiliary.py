@@ -1,4 +1,4 @@
-"""Auxiliary losses on Rainbow: single steps for them, and rewards as of the time of storing."""
+"""Auxiliary losses with Rainbow: one-step columns, and rewards computed when steps are stored."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from rlssl.batches import to_tensors
 from tests.algorithms.rainbow.rainbow_bench import CPU, RainbowBench, small_rainbow
 
 
-def test_icm_sees_the_next_step_whatever_the_rl_loss_sees() -> None:
+def test_icm_reads_the_next_step_for_any_n_step() -> None:
     bench = RainbowBench(small_rainbow(n_step=3).auxiliary(icm={}))
     bench.add(bench.sample())
     batch = to_tensors(bench.draw(), CPU)
@@ -22,7 +22,7 @@ def test_icm_sees_the_next_step_whatever_the_rl_loss_sees() -> None:
     assert given.item() == pytest.approx(expected.item())
 
 
-def test_intrinsic_reward_is_of_the_weights_at_the_time_of_storing_and_summed_per_n_step() -> None:
+def test_intrinsic_reward_is_computed_at_storing_and_summed_over_n_steps() -> None:
     losses = {"icm": {"intrinsic_coeff": 0.5, "reward_clip": None}}
     bench = RainbowBench(small_rainbow(n_step=3, gamma=0.5).auxiliary(**losses))
     episodes = bench.sample(40)
@@ -46,7 +46,7 @@ def test_intrinsic_reward_is_of_the_weights_at_the_time_of_storing_and_summed_pe
     given = batch["intrinsic_rewards"]
     wanted = [expected[row.tobytes()] for row in batch[Columns.OBS]]
     np.testing.assert_allclose(given, wanted, rtol=1e-3, atol=1e-6)
-    # Rewards stay extrinsic: 1 + 0.5 + 0.25, or less at an end.
+    # Rewards stay extrinsic: 1 + 0.5 + 0.25, or fewer terms at an episode's end.
     assert set(np.round(batch[Columns.REWARDS], 4)) <= {1.0, 1.5, 1.75}
 
 
@@ -57,7 +57,7 @@ def test_pathaks_clip_bounds_the_sum_of_every_step() -> None:
     np.testing.assert_allclose(batch[Columns.REWARDS] + batch["intrinsic_rewards"], 1.0)
 
 
-def test_uniform_rows_of_the_losses_are_others_than_the_rl_losss() -> None:
+def test_uniform_rows_of_the_losses_differ_from_the_rl_losss_rows() -> None:
     config = small_rainbow(replay={"uniform_for_auxiliary": True}).auxiliary(curl={})
     bench = RainbowBench(config)
     bench.add(bench.sample())

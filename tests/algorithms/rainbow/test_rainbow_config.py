@@ -1,4 +1,4 @@
-"""Rainbow's settings: presets, ranges, defaults by the observations, memory."""
+"""Rainbow's settings: presets, ranges, defaults by kind of observations, memory."""
 
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def test_encoder_of_the_data_efficient_networks() -> None:
     assert dopamine.get_rollout_fragment_length() == 1
 
 
-def test_file_wins_over_preset_inside_the_replays_options() -> None:
+def test_spec_file_overrides_single_replay_options_of_a_preset() -> None:
     config = config_of(
         preset="rainbow", training={"replay": {"alpha": 0.7}, "replay_capacity": 1000}
     )
@@ -98,7 +98,7 @@ def test_checkpoint_and_stop_reach_the_config() -> None:
     assert RainbowConfig().checkpoint_replay is True
 
 
-def test_fragments_are_short_unless_asked_for_otherwise() -> None:
+def test_fragments_are_short_by_default() -> None:
     config = small_rainbow()
     assert config.get_rollout_fragment_length() == 4
     assert config.env_runners(rollout_fragment_length=9).get_rollout_fragment_length() == 9
@@ -111,7 +111,7 @@ def test_support_comes_from_reward_and_horizon() -> None:
     assert small_rainbow(v_min=0.0).support_bounds == pytest.approx((0.0, 100.0))
 
 
-def test_random_actions_depend_on_observations_and_noise() -> None:
+def test_default_epsilon_depends_on_observations_and_noise() -> None:
     frames = {"replay_capacity": 1000}
     assert config_of(training=frames).effective_epsilon == 0.0
     without = config_of(training={**frames, "noisy": False}).effective_epsilon
@@ -148,19 +148,19 @@ def test_bad_settings_name_key_value_and_fix(training: dict[str, Any], message: 
     assert message in str(error.value)
 
 
-def test_replay_that_memory_has_no_room_for_is_refused_before_anything_starts() -> None:
+def test_replay_that_is_too_large_for_memory_is_refused_before_anything_starts() -> None:
     config = small_rainbow(replay_capacity=2 * 10**9, replay={"max_memory_share": 0.1})
     with pytest.raises(SpecError, match=r"training\.replay: .*GiB.*lower training.replay_capacity"):
         config.validate()
 
 
-def test_connectors_of_ones_own_are_refused() -> None:
+def test_custom_connectors_are_refused() -> None:
     config = small_rainbow().env_runners(env_to_module_connector=lambda *_: [])
     with pytest.raises(SpecError, match="have no effect on what a replay gives"):
         config.validate()
 
 
-def test_every_learner_must_have_a_chunk_to_reward() -> None:
+def test_every_learner_must_get_a_chunk_for_intrinsic_rewards() -> None:
     for runners in ({"num_envs_per_env_runner": 1}, {"rollout_fragment_length": 1}):
         config = small_rainbow().auxiliary(icm={}).learners(num_learners=2).env_runners(**runners)
         with pytest.raises(

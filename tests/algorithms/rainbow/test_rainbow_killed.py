@@ -1,4 +1,4 @@
-"""A run that SIGKILL ends resumes with its replay, and makes the updates it would have made."""
+"""A run that is killed (SIGKILL) resumes with its replay buffer and makes the same updates."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def compared(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_killed_run_goes_on_as_the_uninterrupted_one_does(tmp_path: Path) -> None:
+def test_killed_run_continues_as_the_uninterrupted_run(tmp_path: Path) -> None:
     rlssl(*COMMAND, "--name", "whole", cwd=tmp_path)
     log = results(only_trial(tmp_path / "results" / "whole"))
     whole = {row["env_steps"]: compared(row) for row in log if row["updates"]}
@@ -47,7 +47,7 @@ def test_killed_run_goes_on_as_the_uninterrupted_one_does(tmp_path: Path) -> Non
     assert list(trial.glob("checkpoint_*/algorithm/replay/replay.json"))
     resumed = [row for row in results(trial) if row["env_steps_at_start"] > 0]
     assert len(resumed) > 5
-    # The first is the first iteration after the checkpoint: its updates are the next ones.
+    # The first result is the first iteration after the checkpoint; its updates follow directly.
     for row in resumed:
         assert compared(row) == whole[row["env_steps"]]
     assert resumed[-1]["env_steps"] == max(whole)

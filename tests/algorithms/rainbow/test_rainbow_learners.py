@@ -1,4 +1,4 @@
-"""Two Learners on half of every batch give the weights of one on the whole, in gloo's groups."""
+"""Two Learners with half of each batch get the weights of one with the whole batch (gloo)."""
 
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,14 @@ def config_of(case: str) -> RainbowConfig:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one Learner gave, and two."""
+    """A folder with the results of one Learner and of two."""
     path = tmp_path_factory.mktemp("learners")
     learn_alone_and_in_two(path, CASES, config_of)
     return path
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_weights_and_td_errors_are_those_of_one(folder: Path, case: str) -> None:
+def test_two_learners_get_the_weights_and_td_errors_of_one(folder: Path, case: str) -> None:
     assert_same_weights(folder, case)
     one, first, second = (given["errors"] for given in results(folder, case))
     for whole, left, right in zip(one, first, second, strict=True):

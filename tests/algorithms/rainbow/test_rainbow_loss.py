@@ -18,7 +18,7 @@ def loss_of(bench: RainbowBench, batch: dict[str, Any], outputs: dict[str, Tenso
 
 
 def a_batch(**columns: Any) -> dict[str, Any]:
-    """Two rows; the second one ended."""
+    """Two rows; the episode of the second row ended."""
     return {
         Columns.ACTIONS: torch.tensor([0, 1]),
         Columns.REWARDS: torch.tensor([1.0, 2.0]),
@@ -60,10 +60,10 @@ def test_intrinsic_rewards_are_added_to_the_target(plain: RainbowBench) -> None:
     assert plain.learner.td_errors.tolist() == [5.0, 0.5]
 
 
-def test_masked_rows_count_for_nothing(plain: RainbowBench) -> None:
+def test_masked_rows_are_ignored(plain: RainbowBench) -> None:
     batch = a_batch(loss_mask=torch.tensor([False, True]))
     batch[Columns.REWARDS] = torch.tensor([math.nan, 2.0])
-    # Row 2 alone: 0.125 * 0.5.
+    # Only row 2: 0.125 * 0.5.
     assert loss_of(plain, batch, PLAIN).item() == pytest.approx(0.0625)
 
 
@@ -82,8 +82,8 @@ def test_distributional_loss_by_hand(priority: Any) -> None:
     batch = a_batch()
     batch[Columns.REWARDS] = torch.tensor([0.25, 2.0])
     loss = loss_of(bench, batch, outputs)
-    # Row 1: return 2 for sure moves to 0.25 + 0.5 * 2 = 1.25: 0.75 on 1, 0.25 on 2. Row 2: 2 for
-    # sure. Against uniform predictions the cross-entropy is log 3, whatever the target.
+    # Row 1: a certain return of 2 gives 0.25 + 0.5 * 2 = 1.25: 0.75 on 1, 0.25 on 2. Row 2: surely
+    # 2. With uniform predictions the cross-entropy is log 3 for every target.
     assert loss.item() == pytest.approx(log(3) * (1 + 0.5) / 2, rel=1e-5)
     entropy = -(0.75 * log(0.75) + 0.25 * log(0.25))
     lower = [entropy, 0.0] if priority == "kl" else [0.0, 0.0]
@@ -97,7 +97,7 @@ def forward(bench: RainbowBench) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize("double", [True, False])
-def test_who_chooses_the_next_action(double: bool) -> None:
+def test_next_action_is_chosen_by_the_online_or_the_target_network(double: bool) -> None:
     bench = RainbowBench(small_rainbow(double=double, noisy=False))
     with torch.no_grad():
         for parameter in bench.module.head.parameters():
@@ -110,7 +110,7 @@ def test_who_chooses_the_next_action(double: bool) -> None:
     torch.testing.assert_close(out[NEXT_CHOICE], online if double else target)
 
 
-def test_noise_of_an_update_is_its_own_and_the_targets_another() -> None:
+def test_noise_differs_between_updates_and_between_online_and_target_network() -> None:
     bench = RainbowBench(small_rainbow(target_update_every_updates=10**6))
     batch, first = forward(bench)
     noise = [layer.noise_values for layer in bench.module.online_noisy]
@@ -125,7 +125,7 @@ def test_noise_of_an_update_is_its_own_and_the_targets_another() -> None:
         assert not torch.allclose(first[key], other[key]), key
 
 
-def test_gradient_reaches_the_online_network_alone() -> None:
+def test_gradient_reaches_only_the_online_network() -> None:
     bench = RainbowBench(small_rainbow())
     bench.update(bench.sample())
     module = bench.module
@@ -152,7 +152,7 @@ SWITCHED_OFF: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("off", SWITCHED_OFF, ids=str)
-def test_every_part_can_be_switched_by_itself(off: dict[str, Any]) -> None:
+def test_every_part_can_be_switched_off_separately(off: dict[str, Any]) -> None:
     bench = RainbowBench(small_rainbow(**off))
     module = bench.module
     assert (module.head.state is not None) == off.get("dueling", True)
@@ -176,7 +176,7 @@ def test_every_part_can_be_switched_by_itself(off: dict[str, Any]) -> None:
         assert np.isfinite(result[key].peek())
 
 
-def test_priorities_are_of_the_rl_loss_alone() -> None:
+def test_priorities_exclude_auxiliary_losses() -> None:
     errors = []
     for losses in ({}, {"curl": {"coeff": 100.0}}):
         bench = RainbowBench(small_rainbow().auxiliary(**losses))
@@ -185,7 +185,7 @@ def test_priorities_are_of_the_rl_loss_alone() -> None:
     np.testing.assert_array_equal(errors[0], errors[1])
 
 
-def test_published_leak_adds_the_auxiliary_loss_to_every_priority_and_weight() -> None:
+def test_auxiliary_in_priorities_adds_the_loss_to_priorities_and_weights_it() -> None:
     benches, losses = [], []
     for leak in (False, True):
         # Building seeds the global generators, from which the runner draws.
@@ -201,12 +201,12 @@ def test_published_leak_adds_the_auxiliary_loss_to_every_priority_and_weight() -
     assert curl > 1.0
     difference = benches[1].learner.td_errors - benches[0].learner.td_errors
     np.testing.assert_allclose(difference, 2 * curl, rtol=1e-4)
-    # Weighted: half of the auxiliary loss is missing from the total.
+    # The importance weights halve the auxiliary loss in the total.
     totals = [float(latest[("total_loss",)]) for latest in losses]
     assert totals[0] - totals[1] == pytest.approx(curl, rel=1e-4)
 
 
-def test_update_that_is_not_finite_is_skipped_and_leaves_priorities_alone() -> None:
+def test_nonfinite_update_is_skipped_and_keeps_priorities() -> None:
     bench = RainbowBench(small_rainbow())
     bench.add(bench.sample())
     batch = bench.draw()

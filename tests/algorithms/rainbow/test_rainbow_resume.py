@@ -1,4 +1,4 @@
-"""Some iterations, a checkpoint and some more are the run that was never interrupted."""
+"""A run that is saved and resumed equals the uninterrupted run."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def config_of(case: dict[str, Any]) -> RainbowConfig:
     training = {
         "agent_steps_per_iteration": 120,
         "target_update_every_updates": 7,
-        # Wraps around before the run ends.
+        # The ring buffer wraps around before the run ends.
         "replay_capacity": 300,
         "lr": [[0, 1e-3], [2000, 0.0]],
         **case.pop("training", {}),
@@ -78,7 +78,7 @@ def metrics_of(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         pytest.param({"num_env_runners": 1}, id="remote runner"),
     ],
 )
-def test_continuation_is_the_uninterrupted_run(case: dict[str, Any], tmp_path: Path) -> None:
+def test_resumed_run_equals_the_uninterrupted_run(case: dict[str, Any], tmp_path: Path) -> None:
     first = built(case)
     for _ in range(2):
         saved = first.train()
@@ -100,7 +100,7 @@ def test_continuation_is_the_uninterrupted_run(case: dict[str, Any], tmp_path: P
     assert_same_batch(batch, batch_again)
 
 
-def test_saving_changes_nothing_of_what_follows(tmp_path: Path) -> None:
+def test_saving_does_not_change_the_rest_of_the_run(tmp_path: Path) -> None:
     rows = []
     for saves in (False, True):
         algorithm = built({})

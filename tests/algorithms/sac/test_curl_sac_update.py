@@ -1,4 +1,4 @@
-"""SAC's whole update on crops with CURL: against a plain transcription of the published order."""
+"""SAC's whole update on crops with CURL, against plain code in the published order."""
 
 import copy
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ NAMES = ("encoder", "critic", "actor_encoder", "actor")
 
 
 def encode(encoder: Any, head: Any, crops: Tensor, detach: bool = False) -> Tensor:
-    """One layer after the other, channels first; ``detach``: nothing reaches the convolutions."""
+    """Layer by layer, channels first; ``detach``: no gradient reaches the convolutions."""
     x = crops.float() / 255.0
     for layer in encoder.body.modules():
         if isinstance(layer, nn.Conv2d):
@@ -54,7 +54,7 @@ def encode(encoder: Any, head: Any, crops: Tensor, detach: bool = False) -> Tens
 
 
 class PlainUpdate:
-    """CURL-SAC as published: an Adam each, two of them on the encoder for CURL's loss."""
+    """CURL-SAC as published: separate Adams, of which two train the encoder on CURL's loss."""
 
     def __init__(self, module: Any) -> None:
         parts = {name: getattr(module, name) for name in NAMES}
@@ -75,7 +75,7 @@ class PlainUpdate:
     def update(
         self, batch: Any, crops: Sequence[Tensor], noises: Sequence[Tensor], *, acts: bool
     ) -> list[float]:
-        """One update; its losses: critics, actor and CURL."""
+        """One update; returns the losses of critics, actor and CURL."""
         nets, slow, (now, after, positives) = self.nets, self.slow, crops
         with torch.no_grad():
             action, logp = self.act(after, noises[0])
@@ -110,7 +110,7 @@ class PlainUpdate:
     def values(
         self, nets: Any, crops: Tensor, actions: Tensor, detach: bool = False
     ) -> list[Tensor]:
-        """Each critic by itself."""
+        """The values of each critic separately."""
         latents = encode(nets["encoder"], nets["encoder"].projection, crops, detach)
         values, layers = [], list(nets["critic"].layers)
         for index in range(2):
@@ -122,7 +122,7 @@ class PlainUpdate:
         return values
 
     def step(self, loss: Tensor, *names: str) -> float:
-        """A step of some Adams; the loss."""
+        """A step of some Adams; returns the loss."""
         for adam in self.adams.values():
             adam.zero_grad()
         loss.backward()
@@ -131,15 +131,15 @@ class PlainUpdate:
         return loss.item()
 
 
-def test_updates_are_those_of_the_published_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    # So that the 32 crops go through the convolutions in pieces of 5, and of 2.
+def test_updates_equal_plain_code_in_the_published_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The limit makes the convolutions process the 32 crops in pieces of 5 and 2.
     monkeypatch.setattr(pixel_encoders, "_PIECE_PIXELS", 5 * CROP**2)
     config = on_pixels(small("test/dot", **SETTINGS), augmentation=CROPPED)
     bench = ActorCriticBench(config.auxiliary(curl={"variant": "dmc", "double_encoder_step": True}))
     bench.add(bench.sample())
     module, learner = bench.module, bench.learner
     with torch.no_grad():
-        # Targets that are not the online networks.
+        # Makes the target networks different from the online networks.
         for parameter in module.target.parameters():
             parameter.mul_(1.1)
     plain = PlainUpdate(module)
@@ -162,7 +162,7 @@ def test_updates_are_those_of_the_published_order(monkeypatch: pytest.MonkeyPatc
 
 
 def crops_of_next_update(module: Any, batch: Any) -> list[Tensor]:
-    """Of the observations, of those after the step, and of the observations again, as keys."""
+    """Crops of the observations, of the next observations, and of CURL's keys."""
     now = module.augmentation(batch[Columns.OBS])
     curl = module.auxiliary["curl"]
     positives = curl.views(batch[Columns.OBS], curl.update_rng.generator(), like=now)

@@ -1,4 +1,4 @@
-"""SAC's update: against a plain transcription, and by hand."""
+"""SAC's update, against plain reference code and by hand."""
 
 import math
 from typing import Any
@@ -23,7 +23,7 @@ from tests.algorithms.rainbow.rainbow_bench import CPU
 
 
 def critics(module: Any, obs: Tensor, actions: Tensor) -> list[Tensor]:
-    """Each critic by itself, one matrix after the other."""
+    """The values of each critic separately, layer by layer."""
     latent = module["encoder"](obs)
     values = []
     for index in range(2):
@@ -37,7 +37,7 @@ def critics(module: Any, obs: Tensor, actions: Tensor) -> list[Tensor]:
 
 
 def plain_sac(nets: nn.ModuleDict, slow: Any, log_alpha: Any, batches: Any, noises: Any) -> None:
-    """SAC as the papers write it: gamma 0.99, tau 0.005, Adam 1e-3, everything every update."""
+    """SAC as in the papers: gamma 0.99, tau 0.005, Adam 1e-3, all parts in every update."""
     adam = torch.optim.Adam
     online = [*nets["encoder"].parameters(), *nets["critic"].parameters()]
     policy = [*nets["actor_encoder"].parameters(), *nets["actor"].parameters()]
@@ -77,7 +77,7 @@ def plain_sac(nets: nn.ModuleDict, slow: Any, log_alpha: Any, batches: Any, nois
                     mine.copy_(0.995 * mine + 0.005 * theirs)
 
 
-def test_updates_are_those_of_a_plain_transcription() -> None:
+def test_updates_equal_plain_reference_code() -> None:
     bench = ActorCriticBench(small_sac(adam_epsilon=1e-8))
     bench.add(bench.sample())
     module = bench.module
@@ -97,7 +97,7 @@ def test_updates_are_those_of_a_plain_transcription() -> None:
 
 
 def two_rows(**columns: Any) -> dict[str, Any]:
-    """The second row ended."""
+    """Two rows; the episode of the second row ended."""
     return {
         Columns.REWARDS: torch.tensor([1.0, 2.0]),
         "discounts": torch.tensor([0.5, 0.0]),
@@ -121,7 +121,7 @@ def sac_by_hand() -> Any:
     )
 
 
-#: log N(0; 0, 1): the tanh's slope is 1 there.
+#: log N(0; 0, 1); no correction, because the slope of tanh is 1 at 0.
 LOGP = -0.5 * math.log(2 * math.pi)
 
 
@@ -141,13 +141,13 @@ def test_losses_of_actor_and_temperature_by_hand() -> None:
     losses = learner.actor_losses(None, torch.zeros(2, 1))
     # Mean of 0.5 * logp - 3 and 0.5 * logp - 1.
     assert losses["actor"].item() == pytest.approx(0.5 * LOGP - 2.0)
-    # -0.5 * (logp + (-1)), whose slope by log alpha is itself: the entropy, 0.92, is above -1.
+    # -0.5 * (logp + (-1)); its derivative by log alpha is the same. The entropy, 0.92, is above -1.
     assert losses["alpha"].item() == pytest.approx(-0.5 * (LOGP - 1.0))
     (slope,) = torch.autograd.grad(losses["alpha"], learner.rl_module.log_alpha)
     assert slope.item() == pytest.approx(-0.5 * (LOGP - 1.0)) and slope > 0
 
 
-def test_temperature_has_a_rate_and_a_momentum_of_its_own_and_may_stay() -> None:
+def test_temperature_has_its_own_learning_rate_and_beta1_and_may_be_constant() -> None:
     bench = ActorCriticBench(small_sac(alpha_lr=[[0, 1e-2], [128, 0.0]], alpha_beta1=0.5))
     bench.add(bench.sample())
     bench.update_once()
@@ -162,7 +162,7 @@ def test_temperature_has_a_rate_and_a_momentum_of_its_own_and_may_stay() -> None
     assert "alpha" not in dict(fixed.learner.get_optimizers_for_module("default_policy"))
 
 
-def test_wanted_entropy_may_be_given() -> None:
+def test_target_entropy_may_be_set() -> None:
     assert ActorCriticBench(small_sac(target_entropy=-3.0)).learner.target_entropy == -3.0
     assert ActorCriticBench(small_sac()).learner.target_entropy == -1.0
 

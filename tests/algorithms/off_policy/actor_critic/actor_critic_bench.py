@@ -1,4 +1,4 @@
-"""SAC's and DDPG's Learners, runners and replays without Ray's processes."""
+"""Learners, runners and replay buffers of SAC and DDPG, without Ray's processes."""
 
 import copy
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ from rlssl.algorithms.off_policy.actor_critic.learner import OffPolicyActorCriti
 from rlssl.algorithms.sac.sac import SACConfig
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench
 
-#: What a module of vectors learns with.
+#: The online networks of a module for vectors.
 NETWORKS = ("encoder", "critic", "actor_encoder", "actor")
 
 #: Sides of the images of `Dot`, and of the crops of `pixel_model`.
@@ -24,7 +24,7 @@ SIDE, CROP = 16, 12
 
 
 class ActorCriticBench(RainbowBench):
-    """As for Rainbow: a Learner, a runner, and a replay between them."""
+    """As `RainbowBench`: a Learner, a runner and a replay buffer."""
 
     learner: OffPolicyActorCriticLearner
 
@@ -62,7 +62,7 @@ def same_numbers(value: float) -> Any:
 
 
 def apart(module: Any) -> tuple[nn.ModuleDict, nn.ModuleDict]:
-    """Copies of a module's networks and slow ones, which are moved away from what they follow."""
+    """Copies of a module's online and target networks, after its targets were changed."""
     with torch.no_grad():
         for parameter in module.target.parameters():
             parameter.mul_(1.1)
@@ -71,7 +71,7 @@ def apart(module: Any) -> tuple[nn.ModuleDict, nn.ModuleDict]:
 
 
 def assert_same_networks(module: Any, nets: nn.ModuleDict, slow: nn.ModuleDict) -> None:
-    """Within 1e-5 the networks and slow networks of a module are those of a transcription."""
+    """Asserts that online and target networks equal those of a reference, within 1e-5."""
     pairs = [(getattr(module, name), nets[name]) for name in NETWORKS]
     for learned, plain in [*pairs, (module.target.target, slow)]:
         state = learned.state_dict()
@@ -80,7 +80,7 @@ def assert_same_networks(module: Any, nets: nn.ModuleDict, slow: nn.ModuleDict) 
 
 
 class Dot(gym.Env):
-    """A bright dot that actions push over a shaded image; the reward is its height."""
+    """A bright dot that actions move over a shaded image; the reward is the dot's height."""
 
     observation_space = gym.spaces.Box(0, 255, (3, SIDE, SIDE), np.uint8)
     action_space = gym.spaces.Box(-2.0, 2.0, (2,), np.float32)
@@ -136,7 +136,7 @@ def small(config: Any, env: Any, training: dict[str, Any]) -> Any:
 
 
 def on_pixels(config: Any, *, augmentation: Any = None, **encoder_config: Any) -> Any:
-    """The config with two small convolutions; of `Dot`."""
+    """The config with two small convolutions, for `Dot`."""
     options = {"num_layers": 2, "num_filters": 4, "feature_dim": 8, **encoder_config}
     return config.model(encoder="curl", encoder_config=options, augmentation=augmentation)
 

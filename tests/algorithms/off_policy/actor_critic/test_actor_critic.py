@@ -1,4 +1,4 @@
-"""What SAC and DDPG share: who learns from what, slow copies, acting, auxiliary losses."""
+"""What SAC and DDPG share: which loss trains which network, target networks, acting."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,7 @@ def pixel_bench(small: Small, augmentation: Any = CROPPED, **training: Any) -> A
 
 
 def watch_steps(bench: ActorCriticBench) -> list[tuple[list[str], set[str]]]:
-    """Fills up with each optimizer step's names, and the keys of the state that it changed."""
+    """A list that gets, for each optimizer step, its optimizers and the state keys it changed."""
     steps: list[tuple[list[str], set[str]]] = []
     optimizer_step = bench.learner.optimizer_step
 
@@ -57,7 +57,7 @@ def prefixes(keys: set[str], depth: int = 1) -> set[str]:
 
 
 @BOTH
-def test_an_actors_step_leaves_convolutions_and_moves_its_own_layers(small: Small) -> None:
+def test_actor_step_changes_its_own_layers_but_no_convolution(small: Small) -> None:
     bench = pixel_bench(small, actor_update_every_updates=1)
     assert isinstance(bench.module.encoder, SharedEncoder)
     steps = watch_steps(bench)
@@ -66,7 +66,7 @@ def test_an_actors_step_leaves_convolutions_and_moves_its_own_layers(small: Smal
     assert names[0] == "actor"
     assert {"encoder.body", "encoder.projection", "critic.layers"} <= prefixes(of_critics, 2)
     assert prefixes(of_critics) == {"encoder", "critic"}
-    # The linear layer and the LayerNorm behind the convolutions, and the policy.
+    # The linear layer and the LayerNorm after the convolutions, and the policy.
     own = {"actor_encoder.0.weight", "actor_encoder.1.weight", "actor.layers.0.weight"}
     assert own <= of_actor
     assert prefixes(of_actor) - {"log_alpha"} == {"actor_encoder", "actor"}
@@ -76,7 +76,7 @@ def test_an_actors_step_leaves_convolutions_and_moves_its_own_layers(small: Smal
 def test_actor_and_critics_read_the_same_convolutions(small: Small) -> None:
     module = pixel_bench(small).module
     convolutions = [key for key in module.state_dict() if "encoder.body" in key]
-    # Once, beside the slow copy's: 2 layers with biases each.
+    # Once, besides those of the target network: 2 layers with a bias each.
     assert len(convolutions) == 2 * 4
     obs = torch.randint(0, 255, (5, 3, 12, 12), dtype=torch.uint8)
     features = module.features(obs)
@@ -89,7 +89,7 @@ def test_actor_and_critics_read_the_same_convolutions(small: Small) -> None:
 
 
 @BOTH
-def test_vectors_have_an_encoder_of_the_actors_own(small: Small) -> None:
+def test_actor_has_its_own_encoder_for_vectors(small: Small) -> None:
     bench = ActorCriticBench(small())
     bench.add(bench.sample())
     steps = watch_steps(bench)
@@ -104,7 +104,7 @@ def test_vectors_have_an_encoder_of_the_actors_own(small: Small) -> None:
 
 
 @BOTH
-def test_slow_copies_follow_at_two_speeds_every_so_many_updates(small: Small) -> None:
+def test_target_networks_move_every_few_updates_by_two_taus(small: Small) -> None:
     bench = pixel_bench(
         small,
         tau=0.1,
@@ -126,14 +126,14 @@ def test_slow_copies_follow_at_two_speeds_every_so_many_updates(small: Small) ->
     assert bench.module.update_rng.num_updates == 6
 
 
-def test_slow_parts_need_a_speed_each() -> None:
+def test_each_target_network_needs_a_tau() -> None:
     online = torch.nn.ModuleDict({"one": torch.nn.Linear(1, 1)})
     for taus in ({}, {"one": 0.0}, {"one": 1.5}, {"one": 0.1, "two": 0.1}):
         with pytest.raises(ValueError, match="taus must give"):
             TargetNetworks(online, taus)
 
 
-def test_without_a_target_encoder_the_slow_critics_read_the_learning_convolutions() -> None:
+def test_without_a_target_encoder_target_critics_read_the_online_convolutions() -> None:
     bench = pixel_bench(small_ddpg, target_encoder=False, target_actor=False)
     module = bench.module
     assert set(module.target.target.keys()) == {"critic", "projection"}
@@ -153,7 +153,7 @@ def test_without_a_target_encoder_the_slow_critics_read_the_learning_convolution
 
 
 @BOTH
-def test_reused_features_are_those_of_before_the_critics_step(small: Small) -> None:
+def test_reused_features_are_from_before_the_critics_step(small: Small) -> None:
     seen: dict[bool, Any] = {}
     for reuse in (True, False):
         bench = pixel_bench(small, reuse_features=reuse)
@@ -170,7 +170,7 @@ def test_reused_features_are_those_of_before_the_critics_step(small: Small) -> N
         torch.testing.assert_close(seen[reuse], before if reuse else after)
 
 
-def test_curls_published_order_and_its_key_encoder() -> None:
+def test_order_of_steps_is_that_of_curls_code() -> None:
     bench = pixel_bench(small_sac, auxiliary={"curl": {}}, auxiliary_step="separate")
     module = bench.module
     curl = module.auxiliary["curl"]
@@ -199,7 +199,7 @@ def test_curls_published_order_and_its_key_encoder() -> None:
     bench.learner.update_on(drawn, agent_steps=64)
     assert happened == ["critic", "actor", "targets", "look", "encoder"]
     batch, weights = views[0]
-    # The anchor is what the critics saw; the loss looks at it after their step.
+    # The anchor is the critics' view; the loss encodes it after the critics' step.
     assert batch["augmented_obs"].shape == (32, 3, 12, 12)
     assert not any(map(torch.equal, weights, start))
     assert not any(map(torch.equal, weights, module.encoder.parameters()))
@@ -217,13 +217,13 @@ def test_three_crops_are_drawn_independently() -> None:
     assert query is seen[0]
     corners = [view[:, 0, 0, 0] for view in (*seen, key)]
     for index, one in enumerate(corners):
-        # 25 places: by chance 1 of 25 agree.
+        # There are 25 crop positions, so 1 in 25 agrees by chance.
         for other in corners[index + 1 :]:
             assert float((one == other).float().mean()) < 0.2
 
 
 @pytest.mark.parametrize("doubled", [False, True])
-def test_encoders_own_step_for_curl_is_one_adam_or_two(doubled: bool) -> None:
+def test_encoder_step_for_curl_equals_one_adam_or_two(doubled: bool) -> None:
     options = {"double_encoder_step": doubled}
     bench = pixel_bench(small_sac, auxiliary={"curl": options}, auxiliary_step="separate")
     module, optimizer_step = bench.module, bench.learner.optimizer_step
@@ -240,7 +240,7 @@ def test_encoders_own_step_for_curl_is_one_adam_or_two(doubled: bool) -> None:
             for adam, old, new in zip(adams, before, module.encoder.parameters(), strict=True):
                 (copy,) = adam.param_groups[0]["params"]
                 copy.data, copy.grad = old.clone(), new.grad.clone()
-                # Two optimizers with the same gradients hold the same moments.
+                # Two optimizers with the same gradients have the same moments.
                 state = {k: v.clone() for k, v in adam.state[copy].items()}
                 adam.step()
                 if doubled:
@@ -259,7 +259,7 @@ def test_encoders_own_step_for_curl_is_one_adam_or_two(doubled: bool) -> None:
     assert len(checked) == 3 * len(adams)
 
 
-def test_second_step_needs_a_step_of_its_own_and_a_target_encoder() -> None:
+def test_double_encoder_step_needs_a_separate_step_and_a_target_encoder() -> None:
     losses = {"curl": {"double_encoder_step": True}}
     with pytest.raises(SpecError, match=r"needs training\.auxiliary_step: separate"):
         on_pixels(small_sac("test/dot")).auxiliary(**losses).validate()
@@ -288,7 +288,7 @@ def test_zero_coefficient_equals_no_loss_on_pixels(
 
 @BOTH
 @pytest.mark.parametrize("step", ["joint", "separate"])
-def test_loss_of_the_encoder_moves_the_critics_encoder(small: Small, step: str) -> None:
+def test_auxiliary_loss_changes_the_critics_encoder(small: Small, step: str) -> None:
     cases: list[dict[str, Any]] = [{"curl": {}}, {}]
     with_loss, without = (
         pixel_bench(small, auxiliary=losses, auxiliary_step=step) for losses in cases
@@ -303,7 +303,7 @@ def test_loss_of_the_encoder_moves_the_critics_encoder(small: Small, step: str) 
 
 
 @BOTH
-def test_loss_of_the_encoder_is_refused_where_there_is_none(small: Small) -> None:
+def test_loss_that_trains_an_encoder_without_layers_is_refused(small: Small) -> None:
     config = small().model(encoder="mlp", encoder_config={"hidden": []})
     with pytest.raises(SpecError, match=r"'curl' trains the encoder, but .*hidden: \[256\]"):
         ActorCriticBench(config.auxiliary(curl={}))
@@ -313,9 +313,7 @@ def test_loss_of_the_encoder_is_refused_where_there_is_none(small: Small) -> Non
 
 
 @BOTH
-def test_convolutions_stay_in_common_through_checkpoint_and_export(
-    small: Small, tmp_path: Path
-) -> None:
+def test_convolutions_stay_shared_after_checkpoint_and_export(small: Small, tmp_path: Path) -> None:
     bench, other = (pixel_bench(small) for _ in range(2))
     bench.update_once()
     other.learner.set_state(bench.learner.get_state())
@@ -340,10 +338,10 @@ def test_convolutions_stay_in_common_through_checkpoint_and_export(
     expected = bench.module.forward_inference(batch)[Columns.ACTIONS]
     restored = other.module
     assert torch.equal(restored.forward_inference(batch)[Columns.ACTIONS], expected)
-    # Bounds of +-2.
+    # The environment's bounds are +-2.
     np.testing.assert_allclose(policy.act(image), 2 * expected[0].numpy(), rtol=1e-5)
     np.testing.assert_array_equal(loaded.act(image), policy.act(image))
-    # What the critics' step changes of the convolutions, the actor sees.
+    # The actor sees the change of the convolutions in the critics' step.
     before = restored.actor_latents(restored.features(batch[Columns.OBS][:, :, :12, :12]))
     with torch.no_grad():
         for parameter in restored.encoder.body.parameters():
@@ -353,12 +351,12 @@ def test_convolutions_stay_in_common_through_checkpoint_and_export(
 
 
 @BOTH
-def test_first_actions_are_random_then_the_policys(small: Small) -> None:
+def test_first_actions_are_random_and_later_ones_from_the_policy(small: Small) -> None:
     bench = ActorCriticBench(small(random_agent_steps=100))
     module = bench.runner.module
     batch = {Columns.OBS: torch.zeros(4000, 3)}
     random = module.forward_exploration(batch, t=99)[Columns.ACTIONS]
-    # Uniform in +-1: mean 0, variance 1/3; deviations of the estimates 0.009 and 0.005.
+    # Uniform in +-1: mean 0, variance 1/3; standard errors 0.009 and 0.005.
     assert float(random.mean()) == pytest.approx(0.0, abs=0.04)
     assert float(random.var()) == pytest.approx(1 / 3, abs=0.02)
     assert random.abs().max() <= 1.0
@@ -418,7 +416,7 @@ def test_priorities_are_the_mean_sizes_of_the_critics_errors(small: Small) -> No
 
 
 @BOTH
-def test_weights_of_rows_scale_the_critics_loss(small: Small) -> None:
+def test_importance_weights_scale_the_critics_loss(small: Small) -> None:
     bench = ActorCriticBench(small())
     values, targets = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([0.0, 2.0])
     batch = {"weights": torch.tensor([1.0, 0.5])}
@@ -430,7 +428,7 @@ def test_weights_of_rows_scale_the_critics_loss(small: Small) -> None:
 
 
 @BOTH
-def test_update_that_is_not_finite_changes_nothing(small: Small) -> None:
+def test_nonfinite_update_changes_nothing(small: Small) -> None:
     bench = ActorCriticBench(small())
     bench.add(bench.sample())
     batch, before = bench.draw(), bench.states()
@@ -443,7 +441,7 @@ def test_update_that_is_not_finite_changes_nothing(small: Small) -> None:
 
 
 @BOTH
-def test_encoders_with_other_layers_behind_their_convolutions(small: Small) -> None:
+def test_encoders_with_other_layers_after_their_convolutions(small: Small) -> None:
     for name, config in (
         ("small_cnn", {}),
         ("icm", {}),
@@ -468,6 +466,6 @@ def test_memory_format_of_the_images_changes_no_update(small: Small) -> None:
             bench.update_once()
         states.append(bench.states())
     for key, value in states[0].items():
-        # Weights that read maps have their shape.
+        # Weights of layers that read feature maps may have the maps' shape.
         other = states[1][key].reshape(value.shape)
         torch.testing.assert_close(other, value, rtol=0, atol=1e-4, msg=key)

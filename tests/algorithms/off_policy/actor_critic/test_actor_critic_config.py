@@ -1,4 +1,4 @@
-"""Settings of SAC and DDPG: presets, ranges, defaults by the observations."""
+"""Settings of SAC and DDPG: presets, ranges, defaults by kind of observations."""
 
 from typing import Any
 
@@ -80,7 +80,7 @@ def test_preset_of_curl_renders_100_pixels_for_crops_of_84() -> None:
 @pytest.mark.parametrize(
     "variant, steps", [("easy", 100_000), ("medium", 500_000), ("hard", 2_000_000)]
 )
-def test_noise_of_drq_v2_falls_over_the_tasks_steps(variant: str, steps: int) -> None:
+def test_noise_of_drq_v2_falls_over_the_steps_of_its_variant(variant: str, steps: int) -> None:
     config = config_of("ddpg", preset="drq_v2", variant=variant, **SMALL)
     assert config.effective_exploration_std == [[0, 1.0], [steps, 0.1]]
     assert config.effective_target_noise_std == config.effective_exploration_std
@@ -99,7 +99,7 @@ def test_defaults_depend_on_observations_and_draws_are_uniform() -> None:
 
 
 @pytest.mark.parametrize("config_class", [SACConfig, DDPGConfig])
-def test_arguments_are_ones_own_and_those_in_common(
+def test_arguments_are_the_algorithms_own_and_the_shared_ones(
     config_class: type[OffPolicyActorCriticConfig],
 ) -> None:
     arguments = config_class.training_arguments()
@@ -148,13 +148,13 @@ def test_bad_settings_name_key_value_and_fix(
         (small_ddpg, {"ou_theta": 3.0}, "training.ou_theta must be in (0, 2 / ou_dt); got 3.0"),
     ],
 )
-def test_bad_settings_of_ones_own(small: Any, training: dict[str, Any], message: str) -> None:
+def test_bad_settings_of_one_algorithm(small: Any, training: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError) as error:
         small(**training).validate()
     assert message in str(error.value)
 
 
-def test_actions_that_are_not_normalised_are_refused() -> None:
+def test_actions_that_are_not_normalized_are_refused() -> None:
     config = small_sac()
     config.normalize_actions = False
     with pytest.raises(SpecError, match=r"acts in \[-1, 1\]"):

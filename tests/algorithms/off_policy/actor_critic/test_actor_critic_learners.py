@@ -1,4 +1,4 @@
-"""Two Learners on half of every batch give the weights of one on the whole, in gloo's groups."""
+"""Two Learners with half of each batch get the weights of one with the whole batch (gloo)."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
 )
 from tests.algorithms.two_learners import assert_same_weights, learn_alone_and_in_two
 
-# Above what is left of gradients that cancel: Adam would divide rounding errors.
+# Larger than rounding errors of gradients that cancel, which Adam would amplify.
 _SEPARATE = {"auxiliary_step": "separate", "adam_epsilon": 1e-4}
 
 #: Name -> config without losses, and losses.
@@ -35,12 +35,12 @@ def config_of(case: str) -> Any:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one Learner gave, and two."""
+    """A folder with the results of one Learner and of two."""
     path = tmp_path_factory.mktemp("learners")
     learn_alone_and_in_two(path, CASES, config_of)
     return path
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_weights_are_those_of_one(folder: Path, case: str) -> None:
+def test_two_learners_get_the_weights_of_one(folder: Path, case: str) -> None:
     assert_same_weights(folder, case)

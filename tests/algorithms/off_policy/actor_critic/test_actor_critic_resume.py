@@ -1,4 +1,4 @@
-"""Whole runs of SAC and DDPG: resumed ones are the uninterrupted ones, remote runners, policies."""
+"""Whole runs of SAC and DDPG: resumed runs equal uninterrupted ones; remote runners; policies."""
 
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def metrics_of(algorithm: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_continuation_is_the_uninterrupted_run(case: str, tmp_path: Path) -> None:
+def test_resumed_run_equals_the_uninterrupted_run(case: str, tmp_path: Path) -> None:
     first = built(case)
     for _ in range(2):
         saved = first.train()
