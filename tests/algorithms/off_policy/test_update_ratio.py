@@ -7,36 +7,36 @@ from hypothesis import strategies as st
 from rlssl.algorithms.off_policy.update_ratio import UpdateRatio
 
 
-def run(clock: UpdateRatio, portions: list[int]) -> int:
+def run(update_ratio: UpdateRatio, fragments: list[int]) -> int:
     """Counts each fragment's steps, and makes the updates that are due after it."""
-    for num in portions:
-        clock.count_steps(num)
-        for _ in range(clock.num_due):
-            clock.count_update()
-    return clock.num_updates
+    for num in fragments:
+        update_ratio.count_steps(num)
+        for _ in range(update_ratio.num_due):
+            update_ratio.count_update()
+    return update_ratio.num_updates
 
 
 def test_updates_by_hand() -> None:
-    clock = UpdateRatio(starts_at=10, updates_per_agent_step=0.25)
+    update_ratio = UpdateRatio(starts_at=10, updates_per_agent_step=0.25)
     # 8 and 16 steps: 0 and 6 of them count. 6 / 4 is 1 update; 10 / 4 is 2; 11 / 4 is 2, too.
     expected = [(8, 0), (8, 1), (4, 2), (1, 2)]
     for num, updates in expected:
-        assert run(clock, [num]) == updates
-    assert clock.agent_steps == 21
+        assert run(update_ratio, [num]) == updates
+    assert update_ratio.agent_steps == 21
 
 
 @given(
-    portions=st.lists(st.integers(0, 50), max_size=30),
+    fragments=st.lists(st.integers(0, 50), max_size=30),
     starts_at=st.integers(0, 200),
     ratio=st.sampled_from([0.0, 0.1, 0.25, 0.29, 1.0, 2.0]),
 )
 def test_number_depends_only_on_the_sum_of_the_steps(
-    portions: list[int], starts_at: int, ratio: float
+    fragments: list[int], starts_at: int, ratio: float
 ) -> None:
-    clock = UpdateRatio(starts_at=starts_at, updates_per_agent_step=ratio)
-    counted = max(0, sum(portions) - starts_at)
+    update_ratio = UpdateRatio(starts_at=starts_at, updates_per_agent_step=ratio)
+    counted = max(0, sum(fragments) - starts_at)
     # Computed in hundredths, which are integers.
-    assert run(clock, portions) == round(ratio * 100) * counted // 100
+    assert run(update_ratio, fragments) == round(ratio * 100) * counted // 100
 
 
 def test_rounding_loses_no_update() -> None:
@@ -45,8 +45,8 @@ def test_rounding_loses_no_update() -> None:
 
 
 def test_number_does_not_drift_over_a_long_run() -> None:
-    clock = UpdateRatio(starts_at=0, updates_per_agent_step=0.1)
-    assert run(clock, [7] * 100_000) == 70_000
+    update_ratio = UpdateRatio(starts_at=0, updates_per_agent_step=0.1)
+    assert run(update_ratio, [7] * 100_000) == 70_000
 
 
 def test_restored_counts_continue() -> None:
@@ -64,8 +64,8 @@ def test_restored_counts_continue() -> None:
 def test_restored_run_without_replay_first_collects_steps_that_cause_no_updates(
     ratio: float,
 ) -> None:
-    clock = UpdateRatio(starts_at=8, updates_per_agent_step=ratio)
-    before = run(clock, [20])
-    clock.pause(8)
-    assert run(clock, [8]) == before
-    assert run(clock, [4]) == before + int(4 * ratio)
+    update_ratio = UpdateRatio(starts_at=8, updates_per_agent_step=ratio)
+    before = run(update_ratio, [20])
+    update_ratio.pause(8)
+    assert run(update_ratio, [8]) == before
+    assert run(update_ratio, [4]) == before + int(4 * ratio)
