@@ -87,7 +87,7 @@ def test_config_of_an_earlier_version_is_completed() -> None:
     assert (old.optimizer_epsilon, old.grad_clip, old.worker_timeout_s) == (1e-5, None, 120.0)
 
 
-def test_words_of_an_earlier_version_get_todays_spelling() -> None:
+def test_values_of_an_earlier_version_get_the_current_spelling() -> None:
     config = rlssl.RainbowConfig().training(noise="factorised")
     assert config.noise == "factorized"
     old = rlssl.RainbowConfig.__new__(rlssl.RainbowConfig)
