@@ -254,7 +254,7 @@ def columns_read(name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> dic
 
 
 def without_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """``loss`` with its gradient with respect to ``parameters`` cancelled; others are unchanged.
+    """``loss`` with its gradient with respect to ``parameters`` canceled; others are unchanged.
 
     It costs one more backward pass. If other losses add gradients to ``parameters``, a rounding
     error of the sum remains.

@@ -66,7 +66,7 @@ def test_module_may_define_its_mean_action() -> None:
     assert mean_actions(Own(), torch.zeros(2, 1)).tolist() == [[1.0], [1.0]]
 
 
-def test_cancelled_gradient_leaves_other_gradients() -> None:
+def test_canceled_gradient_leaves_other_gradients() -> None:
     x, y = (torch.tensor([2.0], requires_grad=True) for _ in range(2))
     loss = without_gradient((x * y).sum(), [x])
     assert loss.item() == 4.0
