@@ -41,12 +41,12 @@ class DeterministicActor(nn.Module):
         """Builds the layers.
 
         Args:
-            latent_dim: Features of a latent, or of an observation.
+            latent_dim: Size of the input: a latent, or an observation without an encoder.
             action_dim: A, features of an action.
             hidden: Features of each hidden layer.
             init: ``fan_in`` or ``orthogonal``; see ``ensemble.initialize``.
-            final_bound: The output layer is uniform in +-final_bound; Lillicrap: 3e-3; None: as
-                ``init``.
+            final_bound: Output weights are drawn from [-final_bound, final_bound]; 3e-3 in
+                Lillicrap et al. None: they are drawn as ``init`` says.
             activation: After every hidden layer; a key of ``encoders.ACTIVATIONS``.
 
         Raises:
@@ -100,13 +100,14 @@ class SquashedGaussianActor(nn.Module):
         """Builds the layers.
 
         Args:
-            latent_dim: Features of a latent, or of an observation.
+            latent_dim: Size of the input: a latent, or an observation without an encoder.
             action_dim: A, features of an action.
             hidden: Features of each hidden layer.
             log_std_bounds: Smallest and largest logarithm of the standard deviation, nats.
             log_std_mode: ``clamp`` or ``tanh``.
             init: ``fan_in`` or ``orthogonal``; see ``ensemble.initialize``.
-            final_bound: The output layer is uniform in +-final_bound; None: as ``init``.
+            final_bound: Output weights are drawn from [-final_bound, final_bound]. None: they
+                are drawn as ``init`` says.
             activation: After every hidden layer; a key of ``encoders.ACTIVATIONS``.
 
         Raises:

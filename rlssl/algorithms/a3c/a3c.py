@@ -155,7 +155,7 @@ class A3C(BaseAlgorithm, Algorithm):
             manager.actors(),
             timeout_s=self.config.worker_timeout_s,
             silence_s=self.config.watchdog_s,
-            on_admitted=functools.partial(manager.set_actor_state, healthy=True),
+            on_available=functools.partial(manager.set_actor_state, healthy=True),
         )
 
     def training_step(self) -> None:
@@ -239,7 +239,7 @@ class A3C(BaseAlgorithm, Algorithm):
 
     def _learn_synchronously(self, pool: WorkerPool, goal: int) -> None:
         """A2C: one step with the mean gradient of all workers that send one."""
-        while pool.awaited():
+        while pool.starting():
             pool.wait()
         idle = pool.idle()
         if idle:

@@ -35,12 +35,13 @@ _BUILD_FACTOR = 10
 class Reply(NamedTuple):
     """What a worker sends for one fragment."""
 
-    #: The worker's process id and the index of this reply.
+    #: Id of the worker's process; a restart changes it.
     incarnation: str
+    #: Index of this reply within the process.
     sequence: int
     #: Version of the parameters that the gradient was computed with.
     version: int
-    #: [G], float32.
+    #: [number of trainable parameters], float32, flat.
     gradient: np.ndarray
     #: Agent steps of the fragment.
     agent_steps: int
@@ -52,9 +53,10 @@ class Reply(NamedTuple):
 class _Member:
     actor: Any
     incarnation: str = ""
+    # Ids of earlier processes, whose replies are ignored.
     retired: set[str] = field(default_factory=set)
     last_sequence: int = -1
-    is_admitted: bool = False
+    is_available: bool = False
     # Requests sent to this incarnation.
     num_asked: int = 0
     request: Any = None
@@ -68,14 +70,14 @@ class WorkerPool:
     """Sends one request at a time to each worker, and survives the death of workers.
 
     A worker is an actor with ``hello() -> incarnation`` and ``gradient(...) -> Reply``. Ray
-    restarts it when it dies. A new incarnation counts as one restart. A reply that arrived before,
-    or that comes from an earlier incarnation, is dropped and counted.
+    restarts it when it dies. A new incarnation counts as one restart. A duplicate reply, or a reply
+    from a process that was replaced, is dropped and counted.
 
     Args:
         actors: Index -> handle.
-        timeout_s: Seconds that a reply may take; then the worker is killed and restarted.
-        silence_s: Seconds without any reply after which the run fails.
-        on_admitted: Called with a worker's index whenever the worker becomes available.
+        timeout_s: Seconds that one worker's reply may take; then it is killed and restarted.
+        silence_s: Seconds without a reply from any worker after which the run fails.
+        on_available: Called with a worker's index whenever the worker becomes available.
         remote: The module ``ray``, or a simulation with its ``wait``, ``get`` and ``kill``.
         clock: The module ``time``, or a simulation with its ``monotonic`` and ``sleep``.
     """
@@ -86,31 +88,31 @@ class WorkerPool:
         *,
         timeout_s: float,
         silence_s: float,
-        on_admitted: Callable[[int], None] = lambda index: None,
+        on_available: Callable[[int], None] = lambda index: None,
         remote: Any = ray,
         clock: Any = time,
     ) -> None:
         self.counts: Counter[str] = Counter(dict.fromkeys(POOL_COUNTERS, 0))
         self._members = {index: _Member(actor) for index, actor in actors.items()}
         self._timeout_s, self._silence_s = timeout_s, silence_s
-        self._on_admitted = on_admitted
+        self._on_available = on_available
         self._ray, self._clock = remote, clock
         # Seconds spent waiting since the last reply.
         self._silent_s = 0.0
 
     def idle(self) -> list[int]:
         """Workers that are available and have no request."""
-        return [i for i, one in self._members.items() if one.is_admitted and one.request is None]
+        return [i for i, one in self._members.items() if one.is_available and one.request is None]
 
     def busy(self) -> list[int]:
         """Workers that are computing a gradient."""
-        return [i for i, one in self._members.items() if one.is_admitted and one.request]
+        return [i for i, one in self._members.items() if one.is_available and one.request]
 
     def alive(self) -> list[int]:
         """Workers that are available."""
-        return [i for i, one in self._members.items() if one.is_admitted]
+        return [i for i, one in self._members.items() if one.is_available]
 
-    def awaited(self) -> list[int]:
+    def starting(self) -> list[int]:
         """Workers that have never been available, and are not abandoned."""
         new = (i for i, one in self._members.items() if not one.incarnation)
         return [index for index in new if self._members[index].abandoned_for is None]
@@ -124,7 +126,8 @@ class WorkerPool:
 
         Args:
             index: The worker's index.
-            parameters: [P] float32, or a reference to them; copied before this returns.
+            parameters: [all parameters] float32, flat, or a reference to them. The caller may
+                change them after this call.
             **options: Further arguments of the worker's ``gradient``.
         """
         member = self._members[index]
@@ -135,11 +138,11 @@ class WorkerPool:
     def forget(self) -> None:
         """Ignores all gradients that are being computed: the parameters were replaced."""
         for member in self._members.values():
-            if member.is_admitted:
+            if member.is_available:
                 member.request = None
 
     def wait(self, timeout_s: float = 1.0) -> list[tuple[int, Reply]]:
-        """Waits until something happens, which may be something other than a reply.
+        """Waits for a reply, a restart or the timeout; it may return no replies.
 
         Args:
             timeout_s: Longest wait, seconds.
@@ -148,12 +151,12 @@ class WorkerPool:
             Workers and their replies; each of these workers is idle now.
 
         Raises:
-            EnvironmentFaultError: If a worker's environment failed for good; other errors that a
-                restart cannot fix are raised, too.
+            EnvironmentFaultError: If a worker's environment failed permanently. Every error of
+                ``FINAL_ERRORS`` is raised.
             TrainingTimeoutError: If no worker has replied for too long.
             RuntimeError: If the last worker was abandoned.
         """
-        self._greet()
+        self._contact_unavailable()
         began = self._clock.monotonic()
         requests = {one.request: i for i, one in self._members.items() if one.request is not None}
         ready = self._ready(list(requests), timeout_s)
@@ -162,7 +165,7 @@ class WorkerPool:
             reply = self._receive(requests[request], request)
             if reply is not None:
                 replies.append((requests[request], reply))
-        self._drop_overdue(set(ready))
+        self._restart_overdue(set(ready))
         self._note_silence(bool(replies), self._clock.monotonic() - began)
         return replies
 
@@ -182,11 +185,11 @@ class WorkerPool:
             ready, _ = self._ray.wait(requests, num_returns=1, timeout=timeout_s)
         return list(ready)
 
-    def _greet(self) -> None:
+    def _contact_unavailable(self) -> None:
         """Sends `hello` to workers that are not available: at the start, and after failures."""
         now = self._clock.monotonic()
         for member in self._members.values():
-            is_absent = not member.is_admitted and member.abandoned_for is None
+            is_absent = not member.is_available and member.abandoned_for is None
             if is_absent and member.request is None and now >= member.next_try:
                 member.request = member.actor.hello.remote()
                 member.asked_at = now
@@ -197,10 +200,10 @@ class WorkerPool:
         try:
             answer = self._ray.get(request)
         except RayError as error:
-            self._lose(index, error)
+            self._handle_error(index, error)
             return None
-        if not member.is_admitted:
-            self._admit(index, answer)
+        if not member.is_available:
+            self._make_available(index, answer)
             return None
         if not self._is_new_reply(member, answer):
             self.counts["duplicate_gradients"] += 1
@@ -209,15 +212,15 @@ class WorkerPool:
         reply: Reply = answer
         return reply
 
-    def _admit(self, index: int, incarnation: str) -> None:
+    def _make_available(self, index: int, incarnation: str) -> None:
         member = self._members[index]
         if incarnation in member.retired:
             # The killed process is still alive.
             member.next_try = self._clock.monotonic() + RETRY_S
             return
         self._update_incarnation(member, incarnation)
-        member.is_admitted = True
-        self._on_admitted(index)
+        member.is_available = True
+        self._on_available(index)
 
     def _update_incarnation(self, member: _Member, incarnation: str) -> None:
         """Takes note of the process that answers; a new one counts as a restart."""
@@ -238,7 +241,7 @@ class WorkerPool:
         member.last_sequence = reply.sequence
         return True
 
-    def _lose(self, index: int, error: RayError) -> None:
+    def _handle_error(self, index: int, error: RayError) -> None:
         """Handles a request's error: the worker is not available until it answers again.
 
         Raises:
@@ -275,15 +278,16 @@ class WorkerPool:
             ) from cause
 
     def _dismiss(self, member: _Member) -> None:
-        member.request, member.is_admitted = None, False
+        member.request, member.is_available = None, False
         member.next_try = self._clock.monotonic() + RETRY_S
 
-    def _drop_overdue(self, just_heard: set[Any]) -> None:
+    def _restart_overdue(self, just_heard: set[Any]) -> None:
+        """Restarts workers whose reply takes too long."""
         now = self._clock.monotonic()
         for index, member in self._members.items():
             if member.request is None or member.request in just_heard:
                 continue
-            limit_s = self._timeout_s * (1 if member.is_admitted else _BUILD_FACTOR)
+            limit_s = self._timeout_s * (1 if member.is_available else _BUILD_FACTOR)
             if now - member.asked_at > limit_s:
                 self.counts["worker_hangs"] += 1
                 self.restart(index)

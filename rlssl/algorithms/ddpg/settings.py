@@ -1,6 +1,6 @@
 """DDPG's training settings: the only place of their defaults.
 
-Actions are in [-1, 1], and noise has the same units.
+Actions are in [-1, 1]. Noise is added on this scale.
 """
 
 import dataclasses
@@ -13,7 +13,8 @@ from rlssl.algorithms.off_policy.actor_critic.settings import (
 )
 from rlssl.schedules import Schedule
 
-#: ``exploration`` -> the default of ``exploration_std``.
+#: ``exploration`` -> the default of ``exploration_std``: a standard deviation, or a factor on the
+#: Ornstein-Uhlenbeck process.
 EXPLORATION_STD = {"gaussian": 0.1, "ornstein_uhlenbeck": 1.0}
 
 
@@ -31,7 +32,7 @@ class DDPGSettings(OffPolicyActorCriticSettings):
     )
     target_actor: bool = setting(
         True,
-        "Whether targets use actions of a target actor. False: of the online actor.",
+        "Whether targets use a target actor. False: targets use the online actor.",
         is_for_networks=True,
     )
     exploration: Literal["gaussian", "ornstein_uhlenbeck"] = setting(
@@ -41,12 +42,16 @@ class DDPGSettings(OffPolicyActorCriticSettings):
     )
     exploration_std: Schedule | None = setting(
         None,
-        "Standard deviation of Gaussian noise over env steps, or a factor on an Ornstein-Uhlenbeck "
-        "process; >= 0. None: 0.1, or the factor 1.",
+        "Standard deviation of Gaussian noise, or a factor on an Ornstein-Uhlenbeck process; >= 0; "
+        f"a schedule over env steps. None: {EXPLORATION_STD['gaussian']}, or the factor "
+        f"{EXPLORATION_STD['ornstein_uhlenbeck']}.",
         is_for_networks=True,
     )
     exploration_clip: float | None = setting(
-        None, "Largest noise; > 0; None: no limit.", above=0, is_for_networks=True
+        None,
+        "Noise is clipped to +- this value in each dimension; > 0; None: no limit.",
+        above=0,
+        is_for_networks=True,
     )
     ou_theta: float = setting(
         0.15,
@@ -62,10 +67,12 @@ class DDPGSettings(OffPolicyActorCriticSettings):
     ou_dt: float = setting(1.0, "Time between two agent steps; > 0.", above=0, is_for_networks=True)
     target_noise_std: Schedule | None = setting(
         0.0,
-        "Standard deviation of the noise on target actions over env steps; 0: no noise. None: "
-        "``exploration_std``.",
+        "Standard deviation of the noise on target actions, a schedule over env steps; 0: no "
+        "noise. None: ``exploration_std``.",
     )
-    target_noise_clip: float = setting(0.5, "Largest noise on target actions; > 0.", above=0)
+    target_noise_clip: float = setting(
+        0.5, "Noise on target actions is clipped to +- this value; > 0.", above=0
+    )
     actor_noise: bool = setting(
         False, "Whether actions in the actor's loss get the same noise as target actions."
     )
@@ -74,7 +81,7 @@ class DDPGSettings(OffPolicyActorCriticSettings):
     )
     saturation_penalty: float = setting(
         0.0,
-        "Weight in the actor's loss of the mean square of actions before the tanh; units of the "
-        "return; >= 0. The penalty keeps actions away from their bounds, where gradients vanish.",
+        "Weight of a penalty in the actor's loss: the mean square of actions before the tanh. It "
+        "keeps actions away from their bounds, where gradients vanish. Units of the return; >= 0.",
         low=0,
     )

@@ -9,7 +9,7 @@ from rlssl.schedules import Schedule
 
 @dataclasses.dataclass(frozen=True)
 class PPOSettings(TrainingSettings):
-    """Vectors: more passes over a batch. Frames: the settings of published Atari baselines."""
+    """PPO's settings. Images have the defaults of published Atari baselines (``ByInput``)."""
 
     variant: Literal["clip", "adaptive_kl", "both"] = setting(
         "clip", "The surrogate: ``clip`` (the paper's eq. 7), ``adaptive_kl`` (eq. 8) or ``both``."

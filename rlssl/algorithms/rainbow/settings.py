@@ -8,13 +8,18 @@ from rlssl.algorithms.common.settings import ByInput, setting
 from rlssl.algorithms.off_policy import settings as shared
 from rlssl.schedules import Schedule
 
+#: ``epsilon`` where it is None, with noisy layers. On CartPole noisy layers explore too little, so
+#: some random actions are added at first.
+EPSILON_WITH_NOISE = ByInput([[0, 1.0], [5_000, 0.01]], 0.0)
+#: The same without noisy layers.
+EPSILON_WITHOUT_NOISE = ByInput([[0, 1.0], [10_000, 0.05]], [[0, 1.0], [1_000_000, 0.01]])
+
 
 @dataclasses.dataclass(frozen=True)
 class RainbowSettings(shared.OffPolicySettings):
-    """Frames: as published for Atari, with a replay buffer that fits most nodes.
+    """Rainbow's settings. Defaults differ for vectors and for images (``ByInput``).
 
-    Vectors: exploration starts with epsilon. On CartPole, noise that is small enough to balance
-    the pole is too small to find out how.
+    Images: as published for Atari, with a replay buffer that fits most nodes.
     """
 
     double: bool = setting(
@@ -24,11 +29,11 @@ class RainbowSettings(shared.OffPolicySettings):
         is_for_networks=True,
     )
     dueling: bool = setting(
-        True, "Whether state and actions have separate streams.", is_for_networks=True
+        True, "Whether the head has separate value and advantage streams.", is_for_networks=True
     )
     distributional: bool = setting(
         True,
-        "Whether distributions of returns are learned (C51), or their means.",
+        "True: distributions of returns are learned (C51). False: their means (DQN).",
         is_for_networks=True,
     )
     noisy: bool = setting(True, "Whether the head's layers are noisy.", is_for_networks=True)
@@ -62,7 +67,7 @@ class RainbowSettings(shared.OffPolicySettings):
         ByInput([128], [512]), "Features of the hidden layers of each stream.", is_for_networks=True
     )
     sigma0: float = setting(
-        ByInput(0.1, 0.5), "Initial noise of noisy layers; > 0.", low=0, is_for_networks=True
+        ByInput(0.1, 0.5), "Initial noise of noisy layers; >= 0.", low=0, is_for_networks=True
     )
     noise: Literal["factorized", "independent"] = setting(
         "factorized",
@@ -78,22 +83,23 @@ class RainbowSettings(shared.OffPolicySettings):
         "step", "New noise for acting every ``step`` or every ``episode``.", is_for_networks=True
     )
     exploration: Literal["epsilon_greedy", "boltzmann"] = setting(
-        "epsilon_greedy", "``epsilon_greedy`` or ``boltzmann``.", is_for_networks=True
+        "epsilon_greedy",
+        "How actions are drawn from the values: ``epsilon_greedy`` or ``boltzmann``.",
+        is_for_networks=True,
     )
     epsilon: Schedule | None = setting(
         None,
-        "Share of random actions. None: with noisy layers [[0, 1], [5,000, 0.01]] on vectors and 0 "
-        "on frames; without them [[0, 1], [10,000, 0.05]] and [[0, 1], [1,000,000, 0.01]].",
+        "Share of random actions, a schedule over env steps. None: with noisy layers "
+        f"{EPSILON_WITH_NOISE.vectors} on vectors and {EPSILON_WITH_NOISE.frames} on frames; "
+        f"without noisy layers {EPSILON_WITHOUT_NOISE.vectors} on vectors and "
+        f"{EPSILON_WITHOUT_NOISE.frames} on frames.",
     )
+    # The two defaults of epsilon; users set epsilon itself.
     epsilon_with_noise: Schedule = setting(
-        ByInput([[0, 1.0], [5_000, 0.01]], 0.0),
-        "``epsilon`` with noisy layers.",
-        is_argument=False,
+        EPSILON_WITH_NOISE, "``epsilon`` with noisy layers.", is_argument=False
     )
     epsilon_without_noise: Schedule = setting(
-        ByInput([[0, 1.0], [10_000, 0.05]], [[0, 1.0], [1_000_000, 0.01]]),
-        "``epsilon`` without noisy layers.",
-        is_argument=False,
+        EPSILON_WITHOUT_NOISE, "``epsilon`` without noisy layers.", is_argument=False
     )
     temperature: Schedule = setting(
         1.0, "Temperature of ``boltzmann``; > 0, units of the return.", is_for_networks=True
@@ -119,8 +125,8 @@ class RainbowSettings(shared.OffPolicySettings):
     )
     auxiliary_in_priorities: bool = setting(
         False,
-        "Whether the auxiliary loss is a part of each row's loss: it gets the importance weights "
-        "and is added to the priorities.",
+        "Whether the auxiliary loss is a part of each transition's loss: it gets the importance "
+        "weights and is added to the priorities.",
     )
     agent_steps_per_iteration: int = setting(
         ByInput(1_000, 250), shared.AGENT_STEPS_PER_ITERATION, above=0

@@ -13,7 +13,7 @@ from rlssl.schedules import Schedule
 
 @dataclasses.dataclass(frozen=True)
 class SACSettings(OffPolicyActorCriticSettings):
-    """Vectors: the usual settings. Frames: those of CURL and SAC-AE."""
+    """SAC's settings. Images have the defaults of CURL and SAC-AE (``ByInput``)."""
 
     num_critics: int = setting(2, NUM_CRITICS, low=1, is_for_networks=True)
     initial_alpha: float = setting(

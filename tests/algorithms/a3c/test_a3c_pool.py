@@ -114,9 +114,9 @@ def raised(cause: Exception) -> RayTaskError:
 def test_worker_is_idle_after_its_hello(clock: Clock) -> None:
     actor = Actor()
     pool = a_pool(clock, actor)
-    assert pool.idle() == [] == pool.alive() and pool.awaited() == [1]
+    assert pool.idle() == [] == pool.alive() and pool.starting() == [1]
     meet(pool, actor, "A")
-    assert pool.idle() == [1] and pool.is_newcomer(1) and pool.awaited() == []
+    assert pool.idle() == [1] and pool.is_newcomer(1) and pool.starting() == []
     pool.ask(1, np.zeros(1))
     assert pool.busy() == [1] and pool.idle() == []
     actor.answer(reply("A", 1))

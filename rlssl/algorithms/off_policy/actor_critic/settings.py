@@ -13,7 +13,7 @@ NUM_CRITICS = "Number of critics; targets use the smallest of their values; >= 1
 
 @dataclasses.dataclass(frozen=True)
 class OffPolicyActorCriticSettings(shared.OffPolicySettings):
-    """Vectors: common settings of SAC and TD3. Frames: the networks of CURL and SAC-AE."""
+    """What SAC and DDPG share. Images have the networks of CURL and SAC-AE (``ByInput``)."""
 
     n_step: int = setting(1, shared.N_STEP, above=0)
     lr: Schedule = setting(ByInput(1e-3, 5e-4), shared.LR)
