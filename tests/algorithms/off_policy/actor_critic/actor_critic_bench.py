@@ -1,11 +1,13 @@
 """Learners, runners and replay buffers of SAC and DDPG, without Ray's processes."""
 
 import copy
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -142,3 +144,36 @@ def on_pixels(config: Any, *, augmentation: Any = None, **encoder_config: Any) -
 
 
 CROPPED = {"crop": {"size": CROP}}
+
+#: Runs a test for SAC and for DDPG.
+BOTH = pytest.mark.parametrize("small", [small_sac, small_ddpg], ids=["sac", "ddpg"])
+Small = Callable[..., Any]
+
+
+def pixel_bench(small: Small, augmentation: Any = CROPPED, **training: Any) -> ActorCriticBench:
+    losses = training.pop("auxiliary", {})
+    config = on_pixels(small("test/dot", **training), augmentation=augmentation)
+    bench = ActorCriticBench(config.auxiliary(**losses))
+    bench.add(bench.sample())
+    return bench
+
+
+def watch_steps(bench: ActorCriticBench) -> list[tuple[list[str], set[str]]]:
+    """A list that gets, for each optimizer step, its optimizers and the state keys it changed."""
+    steps: list[tuple[list[str], set[str]]] = []
+    optimizer_step = bench.learner.optimizer_step
+
+    def watched(loss: Any, optimizers: Any) -> bool:
+        before = bench.states()
+        done = optimizer_step(loss, optimizers)
+        after = bench.module.state_dict()
+        moved = {key for key, value in before.items() if not value.equal(after[key])}
+        steps.append((list(optimizers), moved))
+        return done
+
+    bench.learner.optimizer_step = watched  # type: ignore[method-assign]
+    return steps
+
+
+def prefixes(keys: set[str], depth: int = 1) -> set[str]:
+    return {".".join(key.split(".")[:depth]) for key in keys}

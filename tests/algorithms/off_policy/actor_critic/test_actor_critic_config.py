@@ -7,13 +7,23 @@ import numpy as np
 import pytest
 
 from rlssl.algorithms.ddpg.ddpg import DDPGConfig
-from rlssl.algorithms.off_policy.actor_critic.config import OffPolicyActorCriticConfig
+from rlssl.algorithms.off_policy.actor_critic.config import (
+    OffPolicyActorCriticConfig,
+    check_actions,
+)
 from rlssl.algorithms.sac.sac import SACConfig
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import load_spec, resolved_dict
-from tests.algorithms.off_policy.actor_critic.actor_critic_bench import small_ddpg, small_sac
+from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
+    BOTH,
+    ActorCriticBench,
+    Small,
+    on_pixels,
+    small_ddpg,
+    small_sac,
+)
 
 FRAME = EnvSpaces(
     gym.spaces.Box(0, 255, (3, 100, 100), np.uint8), gym.spaces.Box(-1, 1, (6,)), 2, 3
@@ -168,3 +178,32 @@ def test_config_survives_rllibs_copy(small: Any) -> None:
     copy = type(config)().update_from_dict(config.to_dict())
     for key in ("tau", "replay", "n_step", "auxiliary_losses", "critic_hidden", "lr"):
         assert getattr(copy, key) == getattr(config, key), key
+
+
+def test_double_encoder_step_needs_a_separate_step_and_a_target_encoder() -> None:
+    losses = {"curl": {"double_encoder_step": True}}
+    with pytest.raises(SpecError, match=r"needs training\.auxiliary_step: separate"):
+        on_pixels(small_sac("test/dot")).auxiliary(**losses).validate()
+    config = small_ddpg(target_encoder=False, auxiliary_step="separate").auxiliary(**losses)
+    with pytest.raises(SpecError, match="needs an algorithm whose target critic has an encoder"):
+        ActorCriticBench(config)
+
+
+@pytest.mark.parametrize(
+    "space, message",
+    [
+        (gym.spaces.Discrete(3), "got Discrete\\(3\\). Choose an algorithm for discrete actions"),
+        (gym.spaces.Box(-1, 1, (2, 2)), "a floating Box of one dimension; got Box.*Flatten"),
+        (gym.spaces.Box(0, 5, (2,), np.int64), "a floating Box of one dimension"),
+        (gym.spaces.Box(-np.inf, np.inf, (2,)), "needs actions with finite bounds"),
+    ],
+)
+def test_other_actions_are_refused(space: gym.Space, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        check_actions(space, "sac")
+
+
+@BOTH
+def test_discrete_actions_are_refused_before_anything_starts(small: Small) -> None:
+    with pytest.raises(SpecError, match="needs continuous actions"):
+        small("CartPole-v1").validate()
