@@ -156,7 +156,7 @@ def test_replay_that_is_too_large_for_memory_is_refused_before_anything_starts()
 
 def test_custom_connectors_are_refused() -> None:
     config = small_rainbow().env_runners(env_to_module_connector=lambda *_: [])
-    with pytest.raises(SpecError, match="have no effect on what a replay gives"):
+    with pytest.raises(SpecError, match="have no effect on batches of a replay buffer"):
         config.validate()
 
 

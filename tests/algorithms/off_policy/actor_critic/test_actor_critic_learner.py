@@ -83,13 +83,13 @@ def test_order_of_steps_is_that_of_curls_code() -> None:
     curl = module.auxiliary["curl"]
     assert curl.key_encoder is module.target.target["encoder"]
     assert curl.own_key_encoder is None
-    happened: list[str] = []
-    optimizer_step, move, losses = bench.learner.optimizer_step, module.target.move, curl.losses
+    events: list[str] = []
+    optimizer_step, losses = bench.learner.optimizer_step, curl.losses
     views: list[Any] = []
 
     def record(name: str, function: Any) -> Any:
         def called(*args: Any, **kwargs: Any) -> Any:
-            happened.append(args[1][0] if name == "step" else name)
+            events.append(args[1][0] if name == "step" else name)
             return function(*args, **kwargs)
 
         return called
@@ -99,12 +99,12 @@ def test_order_of_steps_is_that_of_curls_code() -> None:
         return losses(batch)
 
     bench.learner.optimizer_step = record("step", optimizer_step)  # type: ignore[method-assign]
-    module.target.move = record("targets", move)
+    module.target.polyak_update = record("targets", module.target.polyak_update)
     curl.losses = record("look", looked)
     drawn = bench.draw()
     start = [p.clone() for p in module.encoder.parameters()]
     bench.learner.update_on(drawn, agent_steps=64)
-    assert happened == ["critic", "actor", "targets", "look", "encoder"]
+    assert events == ["critic", "actor", "targets", "look", "encoder"]
     batch, weights = views[0]
     # The anchor is the critics' view; the loss encodes it after the critics' step.
     assert batch["augmented_obs"].shape == (32, 3, 12, 12)
