@@ -83,18 +83,6 @@ class AuxiliaryLearner(BaseLearner):
         """
         raise NotImplementedError
 
-    def compute_loss_for_module(
-        self,
-        *,
-        module_id: str,
-        config: AlgorithmConfig,
-        batch: dict[str, Any],
-        fwd_out: dict[str, Any],
-    ) -> Tensor:
-        """RLlib's hook; calls `compute_loss`, since rlssl has one module and one config."""
-        del module_id, config
-        return self.compute_loss(batch, fwd_out)
-
     def compute_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
         """The RL loss plus the weighted auxiliary losses."""
         batch = {**batch, **{key: fwd_out[key] for key in _REUSED_COLUMNS & fwd_out.keys()}}

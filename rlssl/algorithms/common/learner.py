@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.connectors.common.numpy_to_tensor import NumpyToTensor
 from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
@@ -81,6 +82,18 @@ class BaseLearner(TorchLearner):
     def compute_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
         """The loss whose gradient is taken, a scalar."""
         raise NotImplementedError
+
+    def compute_loss_for_module(
+        self,
+        *,
+        module_id: str,
+        config: AlgorithmConfig,
+        batch: dict[str, Any],
+        fwd_out: dict[str, Any],
+    ) -> Tensor:
+        """RLlib's hook; calls `compute_loss`, since rlssl has one module and one config."""
+        del module_id, config
+        return self.compute_loss(batch, fwd_out)
 
     def grad_clip_of(self, optimizer_name: str) -> float | None:
         """Largest global norm of an optimizer's gradients; None: no clipping."""
