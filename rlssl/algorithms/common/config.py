@@ -138,11 +138,18 @@ class BaseConfig(AlgorithmConfig):
         self.delay_between_env_runner_restarts_s = 1.0
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Restores a config; completes one of an earlier version and updates its spellings."""
+        """Unpickles, also a config of an earlier version."""
         self.__dict__.update(state)
+        self._complete_settings()
+
+    def _complete_settings(self) -> None:
+        """Sets what a config of an earlier version lacks, and today's spellings of words.
+
+        RLlib restores a config by writing into its ``__dict__``, so `validate` calls this, too.
+        """
         types_of = self.settings_class.types()
         for name, default in self.settings_class().defaults().items():
-            value = state.get(attribute_of(name), default)
+            value = self.__dict__.get(attribute_of(name), default)
             if value is None and not may_be_none(types_of[name]):
                 value = default
             self.__dict__[attribute_of(name)] = _current_spelling(value)
@@ -367,6 +374,7 @@ class BaseConfig(AlgorithmConfig):
             SpecError: If the environment cannot be built or used, or if settings contradict.
             ValueError: For everything that RLlib refuses.
         """
+        self._complete_settings()
         self.load_extensions()
         self.registrations = local_registrations()
         # Marks a message as logged: RLlib would advise to return to the old API stack.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 import rlssl
 from rlssl.algorithms.common.config import attribute_of
@@ -93,6 +94,13 @@ def test_values_of_an_earlier_version_get_the_current_spelling() -> None:
     old = rlssl.RainbowConfig.__new__(rlssl.RainbowConfig)
     old.__setstate__({**vars(config), "noise": "factorised"})
     assert old.noise == "factorized"
+
+
+def test_config_that_rllib_restores_is_completed_before_it_is_used() -> None:
+    state = rlssl.RainbowConfig().environment("CartPole-v1").get_state()
+    config = AlgorithmConfig.from_state({**state, "noise": "factorised"})
+    config.validate()
+    assert config.noise == "factorized"
 
 
 def literal_defaults(path: Path, names: set[str]) -> Iterator[str]:

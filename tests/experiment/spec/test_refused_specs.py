@@ -45,7 +45,7 @@ from tests.experiment.spec.specs import FULL, refused
             "unknown variant 'clipp' of algorithm 'ppo'; did you mean 'clip'?",
         ),
         ({"plugins": ["no_such_module"]}, "plugins: no module 'no_such_module' on the path"),
-        ({"connectors": {"learner": ["a"]}}, "connectors.learner: 'a' is not of the form"),
+        ({"connectors": {"learner": ["a"]}}, "connectors.learner: 'a' must have the form"),
         ({"stop": {"env_step": 1}}, "unknown stop metric 'env_step'; did you mean 'env_steps'?"),
     ],
 )
@@ -78,7 +78,7 @@ def test_unknown_names_are_refused_with_their_path_and_a_suggestion(
         ({"auxiliary": {"icm": {"coeff": -1}}}, "auxiliary.icm: coeff must be finite and >= 0; g"),
         ({"auxiliary": {"icm": 3}}, "auxiliary.icm must be a mapping; got 3."),
         ({"auxiliary": {"icm": {"isolated": "y"}}}, "auxiliary.icm.isolated must be true or false"),
-        ({"auxiliary": {"icm": {"isolated": True}}}, "auxiliary.icm.isolated: loss 'icm' declares"),
+        ({"auxiliary": {"icm": {"isolated": True}}}, "auxiliary.icm.isolated: loss 'icm' has no"),
         (
             {"env_runners": {"fragment_length": "autp"}},
             "env_runners.fragment_length must be a whole number or 'auto'; got 'autp'.",
