@@ -25,6 +25,8 @@ def own_ray() -> Iterator[None]:
     """A Ray of this machine alone for a file's tests, with CPUs for all that they start."""
     import ray
 
+    # A test of another file may have left a Ray that RLlib started for it.
+    ray.shutdown()
     ray.init("local", num_cpus=5, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

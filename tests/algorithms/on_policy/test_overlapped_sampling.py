@@ -30,6 +30,7 @@ def test_overlapped_sampling_needs_remote_env_runners() -> None:
 
 @pytest.mark.slow
 @pytest.mark.ci
+@pytest.mark.usefixtures("own_ray")
 @pytest.mark.parametrize("overlap_sampling", [False, True])
 def test_the_next_batch_comes_from_weights_that_are_one_update_old(
     overlap_sampling: bool,
@@ -50,6 +51,7 @@ def test_the_next_batch_comes_from_weights_that_are_one_update_old(
 
 @pytest.mark.slow
 @pytest.mark.ci
+@pytest.mark.usefixtures("own_ray")
 def test_remote_chunks_are_views_of_the_object_store() -> None:
     algorithm = config(1).build_algo()
     try:
