@@ -183,15 +183,16 @@ def _episode(
 
 
 def _state(observation: Any, info: Mapping[str, Any], source: str, env: gym.Env) -> np.ndarray:
+    # Copies, because an environment may change its arrays in place in the next step.
     if source == "info":
-        return np.ravel(np.asarray(info["state"], np.float64))
+        return np.array(info["state"], np.float64).ravel()
     space = env.observation_space
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         raise SpecError(
             f"--probe needs the state: the environment gives no info['state'], and {space} is not "
             "a vector space. Make its reset and step put a vector into info['state']."
         )
-    return np.asarray(observation, np.float64)
+    return np.array(observation, np.float64)
 
 
 def _evenly(num: int, most: int) -> np.ndarray:

@@ -86,6 +86,51 @@ class _Grid(gym.Env):
 register_env("test_probe/grid", lambda config: _Grid())
 
 
+class _Walk(gym.Env):
+    """A float64 state, moved by random steps: in place, or as a new array in each step."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, in_place: bool, in_info: bool) -> None:
+        self.in_place, self.in_info = in_place, in_info
+        self.state = np.zeros(3)
+
+    def _results(self) -> Any:
+        return self.state, {"state": self.state} if self.in_info else {}
+
+    def _move(self, change: np.ndarray) -> None:
+        if self.in_place:
+            self.state += change
+        else:
+            self.state = self.state + change
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self._move(self.np_random.normal(size=3) * 0.3 - self.state)
+        return self._results()
+
+    def step(self, action: Any) -> Any:
+        self._move(self.np_random.normal(size=3) * 0.3 - self.state / 2)
+        observation, info = self._results()
+        return observation, 0.0, False, False, info
+
+
+register_env("test_probe/walk", lambda config: _Walk(config["in_place"], config["in_info"]))
+
+
+@pytest.mark.parametrize("in_info", [False, True])
+def test_states_that_an_environment_changes_in_place_are_copied(in_info: bool) -> None:
+    walks = [{"id": "test_probe/walk", "in_place": i, "in_info": in_info} for i in (True, False)]
+    policy = policy_on(walks[1])
+    in_place, copied = (
+        probe(policy, env, seeds=range(6), explore=False, max_steps=100) for env in walks
+    )
+    assert in_place == copied
+    # Random features of a state keep it. Without a copy, all states of an episode are its last one.
+    assert in_place["r2_mean"] > 0.9
+
+
 def test_probe_without_a_state_names_what_is_missing() -> None:
     env = {"id": "test_probe/grid"}
     algorithm = small_ppo(env).model(encoder_config={}).build_algo()
