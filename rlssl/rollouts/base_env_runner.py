@@ -86,6 +86,30 @@ class BaseEnvRunner(SingleAgentEnvRunner):
         horizon = max(self.config.episode_lookback_horizon, self.settings.frame_stack - 1)
         self.config.episode_lookback_horizon = horizon
 
+    def _global_steps(self, steps: int) -> int:
+        """Agent steps of the run before an action: the clock of every schedule of exploration.
+
+        The clock counts the steps of all runners since the start of the run. It is exact with one
+        runner. With several, a runner knows only its own new steps. It assumes that the others
+        sample as fast, until the Algorithm sends the exact number. The clock stands still in
+        evaluation.
+
+        Args:
+            steps: Agent steps of this runner before the action, in this call of ``sample``.
+        """
+        return self.num_env_steps_sampled_lifetime + steps * self._num_sampling
+
+    @property
+    def _num_sampling(self) -> int:
+        """How many runners advance the clock."""
+        return 0 if self.config.in_evaluation else max(1, self.config.num_env_runners)
+
+    def _increase_sampled_metrics(self, num_steps: int, num_episodes_completed: int) -> int:
+        # RLlib's own loop also reads this number, at every action.
+        self.num_env_steps_sampled_lifetime = self._global_steps(num_steps)
+        counted: int = super()._increase_sampled_metrics(num_steps, num_episodes_completed)
+        return counted
+
     @property
     def env_seed(self) -> int | None:
         """Seed of the environments that are built or reset next.

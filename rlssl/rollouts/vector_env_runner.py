@@ -147,7 +147,7 @@ class VectorEnvRunner(GuardedEnvRunner):
                 num_finished += finished
             pending = sum(env_batch.expected for env_batch in self._env_batches)
             if steps + pending < wanted and num_finished < limit:
-                steps -= self._begin_step(env_batch, explore, random_actions, steps)
+                steps -= self._begin_step(env_batch, explore, random_actions, steps + pending)
         # A call that asks for whole episodes gets episodes from their first step.
         self._needs_initial_reset = num_episodes is not None
         episodes = self._cut_fragments(with_unfinished=num_timesteps is not None)
@@ -195,7 +195,7 @@ class VectorEnvRunner(GuardedEnvRunner):
             env_batch: The batch; it has no pending step.
             explore: Whether to sample actions; else the most likely actions are taken.
             random_actions: Whether to draw actions from the action space instead.
-            steps: Agent steps sampled so far in this call.
+            steps: Agent steps before this one in this call, with those of the pending step.
 
         Returns:
             Agent steps that were lost because the environments could not be stepped; usually 0.
@@ -259,7 +259,7 @@ class VectorEnvRunner(GuardedEnvRunner):
         Args:
             env_batch: The batch; its recurrent state moves on by a step.
             explore: Whether to sample actions; else the most likely actions are taken.
-            steps: Agent steps sampled so far in this call.
+            steps: Agent steps before this one in this call, with those of the pending step.
         """
         observations = env_batch.observations()
         begin = time.perf_counter()
@@ -327,11 +327,6 @@ class VectorEnvRunner(GuardedEnvRunner):
         if explore:
             return self.module.get_exploration_action_dist_cls()
         return self.module.get_inference_action_dist_cls()
-
-    def _global_steps(self, steps: int) -> int:
-        # RLlib's estimate of the agent steps of all runners, for modules that anneal exploration.
-        num_runners = self.config.num_env_runners or 1
-        return (self.num_env_steps_sampled_lifetime // num_runners + steps) * num_runners
 
     def _add_actions(self, outputs: dict[str, Any], explore: bool) -> dict[str, Any]:
         """Adds actions and their log-probabilities if the module gave distribution inputs only."""

@@ -171,6 +171,14 @@ class A3C(BaseAlgorithm, Algorithm):
         self._collect_metrics()
 
     @property
+    def clock(self) -> int:
+        """Agent steps of all workers since the start of the run."""
+        return self.agent_steps
+
+    def send_clock(self) -> None:
+        """Sends nothing: every request to a worker has the clock."""
+
+    @property
     def work_done(self) -> int:
         """Agent steps."""
         return self.agent_steps

@@ -103,6 +103,7 @@ class BaseWorker(GuardedEnvRunner):
         """
         if not self._shares_memory:
             copy_weights(self.learner.rl_module, self.module)
+        self.num_env_steps_sampled_lifetime = agent_steps
         episodes = self.sample()
         steps = sum(len(episode) for episode in episodes)
         self.learner.compute(episodes, agent_steps=agent_steps + steps)

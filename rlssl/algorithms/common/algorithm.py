@@ -1,8 +1,10 @@
 """The base of every Algorithm: adds env steps, scores and seeded evaluation to RLlib's results."""
 
+import functools
 import math
 from collections import deque
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,18 @@ class BaseAlgorithm(Algorithm):
     def work_done(self) -> int:
         """Grows during an iteration, in any unit; always 0: progress cannot be observed."""
         return 0
+
+    @property
+    def clock(self) -> int:
+        """Agent steps of all EnvRunners since the start of the run; every schedule follows it."""
+        key = (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
+        return int(self.metrics.peek(key, default=0))
+
+    def send_clock(self) -> None:
+        """Sends the clock to the EnvRunners, whose exploration follows it; waits for none."""
+        self.env_runner_group.foreach_env_runner(
+            functools.partial(_set_clock, agent_steps=self.clock), timeout_seconds=0.0
+        )
 
     def step(self) -> dict[str, Any]:
         """One training iteration, with rlssl's keys added to RLlib's result."""
@@ -103,6 +117,15 @@ class BaseAlgorithm(Algorithm):
             self._recent_successes = deque(records["successes"], maxlen=EPISODE_WINDOW)
             self._recent_intrinsic = deque(records["intrinsic"], maxlen=EPISODE_WINDOW)
             self._last_evaluation = records["evaluation"]
+        self.send_clock()
+
+    def restore_from_path(
+        self, path: str | Path, *, component: str | None = None, **kwargs: Any
+    ) -> None:
+        """Restores RLlib's checkpoint; the EnvRunners continue at the saved clock."""
+        super().restore_from_path(path, component=component, **kwargs)
+        # RLlib sends the count from before its metrics are restored.
+        self.send_clock()
 
     def _pop_episodes(self, results: dict[str, Any], env_steps_before: int) -> list[list[float]]:
         """The episodes of this iteration, ordered by when they ended."""
@@ -129,6 +152,10 @@ class BaseAlgorithm(Algorithm):
             "success_rate": _mean(self._recent_successes),
             "intrinsic_return_mean": _mean(self._recent_intrinsic),
         }
+
+
+def _set_clock(runner: Any, agent_steps: int) -> None:
+    runner.num_env_steps_sampled_lifetime = agent_steps
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -80,6 +80,6 @@ class DDPG(OffPolicyAlgorithm):
         return DDPGConfig()
 
     def extra_results(self) -> dict[str, Any]:
-        """Adds the standard deviation of the noise."""
-        std = value_at(self.config.effective_exploration_std, self.replay_env_steps)
+        """Adds the standard deviation of the noise, as at the latest action."""
+        std = value_at(self.config.effective_exploration_std, self.latest_action_env_steps)
         return {**super().extra_results(), "exploration_std": std}

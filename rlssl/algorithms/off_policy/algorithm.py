@@ -68,6 +68,8 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         self._prefetcher: Prefetcher[dict[str, Any]] | None = None
         if depth := self.config.replay_settings.prefetch:
             self._prefetcher = Prefetcher(self._draw, depth=depth)
+        # Agent steps before the latest action of the EnvRunners, as they counted.
+        self._latest_action_at = 0
         # Timer -> seconds in this iteration.
         self._seconds: dict[str, float] = {}
 
@@ -95,6 +97,16 @@ class OffPolicyAlgorithm(BaseAlgorithm):
     def work_done(self) -> int:
         """Agent steps and updates."""
         return self.update_ratio.agent_steps + self.update_ratio.num_updates
+
+    @property
+    def clock(self) -> int:
+        """Agent steps of all EnvRunners since the start of the run."""
+        return self.update_ratio.agent_steps
+
+    @property
+    def latest_action_env_steps(self) -> int:
+        """The clock of the latest action, env steps: exploration's schedules had this value."""
+        return self._latest_action_at * (self.config.action_repeat or 1)
 
     @property
     def replay_env_steps(self) -> int:
@@ -151,6 +163,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         super().set_state(state)
         if _STATE in state:
             self.update_ratio.set_state(state[_STATE])
+        self.send_clock()
 
     def cleanup(self) -> None:
         """Stops the prefetching thread and RLlib's processes."""
@@ -179,6 +192,9 @@ class OffPolicyAlgorithm(BaseAlgorithm):
                     self._update()
             with self._timed(SYNCH_WORKER_WEIGHTS_TIMER):
                 self._send_weights()
+        elif self.config.num_env_runners:
+            # Each runner knows only its own steps.
+            self.send_clock()
         return True
 
     def _store(self, episodes: Sequence[SingleAgentEpisode]) -> None:
@@ -253,8 +269,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         if not self.config.num_env_runners:
             self.env_runner.set_state(sent)
             return
-        # Exploration is scheduled by the steps of all runners, and each counts only its own.
-        sent[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.update_ratio.agent_steps
+        sent[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.clock
         self.env_runner_group.foreach_env_runner(
             "set_state",
             kwargs={"state": ray.put(sent)},
@@ -271,12 +286,15 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         return [result.get() for result in results]
 
     def _collect_metrics(self) -> None:
-        if self.config.num_env_runners:
-            sampled = self.env_runner_group.foreach_env_runner(
-                "get_metrics", local_env_runner=False
+        in_process = not self.config.num_env_runners
+        replies = list(
+            self.env_runner_group.foreach_env_runner(
+                _metrics_and_clock, local_env_runner=in_process
             )
-        else:
-            sampled = [self.env_runner.get_metrics()]
+        )
+        sampled = [metrics for metrics, _ in replies]
+        clocks = [clock for _, clock in replies if clock is not None]
+        self._latest_action_at = max(clocks, default=self._latest_action_at)
         self.metrics.aggregate(sampled, key=ENV_RUNNER_RESULTS)
         learned = [report for _, report in self._on_learners(_report)]
         self.metrics.aggregate(learned, key=LEARNER_RESULTS)
@@ -335,6 +353,10 @@ def _update_on_part(learner: Any, batch: Any, agent_steps: int) -> tuple[int, np
 
 def _intrinsic_rewards(learner: Any, parts: list[list[Any]]) -> tuple[int, list[np.ndarray]]:
     return learner.peers.rank, learner.intrinsic_rewards(parts[learner.peers.rank])
+
+
+def _metrics_and_clock(runner: Any) -> tuple[Any, int | None]:
+    return runner.get_metrics(), runner.module.latest_action_at
 
 
 def _report(learner: Any) -> tuple[int, Any]:

@@ -21,6 +21,9 @@ class OffPolicyModule(BaseModule):
     # No default here: a class attribute would hide what nn.Module registers.
     next_augmentation: Augmentation | None
 
+    #: Agent steps of the run before the latest exploring action; None: none was taken.
+    latest_action_at: int | None = None
+
     def build_views_and_losses(self, key_encoder: Encoder | None = None) -> None:
         """Builds the augmentations and the auxiliary losses, which only the Learner needs.
 
@@ -30,6 +33,11 @@ class OffPolicyModule(BaseModule):
         self.augmentation = build_views(self, "augmentation")
         self.next_augmentation = build_views(self, "next_augmentation")
         self.auxiliary = build_losses(self, key_encoder)
+
+    def note_action(self, t: int | None) -> None:
+        """Remembers the clock of an exploring action, for the metrics; see `latest_action_at`."""
+        if t is not None:
+            self.latest_action_at = t
 
     def scheduled(self, key: str, t: int | None) -> float:
         """The value of a setting after ``t`` agent steps; None: the schedule's last value."""

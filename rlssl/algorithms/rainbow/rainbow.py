@@ -89,8 +89,8 @@ class Rainbow(OffPolicyAlgorithm):
         return RainbowConfig()
 
     def extra_results(self) -> dict[str, Any]:
-        """Adds the share of random actions."""
-        epsilon = value_at(self.config.effective_epsilon, self.replay_env_steps)
+        """Adds the share of random actions, as at the latest action."""
+        epsilon = value_at(self.config.effective_epsilon, self.latest_action_env_steps)
         return {**super().extra_results(), "epsilon": epsilon}
 
 

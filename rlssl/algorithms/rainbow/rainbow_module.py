@@ -149,6 +149,7 @@ class RainbowModule(OffPolicyModule):
     def _forward_exploration(
         self, batch: dict[str, Any], t: int | None = None, **_: Any
     ) -> dict[str, Any]:
+        self.note_action(t)
         self._use_noise(True)
         state = self._redraw_for_acting(batch.get(Columns.STATE_IN))
         temperature = None

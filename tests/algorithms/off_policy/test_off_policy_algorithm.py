@@ -60,19 +60,77 @@ def test_number_of_updates_is_exact_whatever_the_number_of_runners(num_runners: 
                 np.testing.assert_array_equal(value, weights[key], err_msg=key)
 
 
-def test_runners_explore_by_everyones_steps() -> None:
-    config = config_of(noisy=False, epsilon=[[0, 1.0], [10_000, 0.0]])
+def clocks_of(algorithm: Any) -> list[int]:
+    """The agent steps that each EnvRunner believes the run has had."""
+    in_process = not algorithm.config.num_env_runners
+    return list(
+        algorithm.env_runner_group.foreach_env_runner(
+            lambda runner: runner._global_steps(0), local_env_runner=in_process
+        )
+    )
+
+
+@pytest.mark.parametrize("learning_starts", [101, 10**6], ids=["weights are sent", "none are sent"])
+def test_runners_explore_by_everyones_steps(learning_starts: int) -> None:
+    config = config_of(
+        noisy=False,
+        epsilon=[[0, 1.0], [10_000, 0.0]],
+        learning_starts_agent_steps=learning_starts,
+    )
     algorithm = built(config.env_runners(num_env_runners=2))
     try:
         result = algorithm.train()
-        seen = algorithm.env_runner_group.foreach_env_runner(
-            lambda runner: runner._global_steps(0), local_env_runner=False
-        )
+        seen = clocks_of(algorithm)
     finally:
         algorithm.stop()
-    # The number was sent with the last weights; each runner scales it in whole steps.
-    assert seen == [result["agent_steps"] // 2 * 2] * 2
-    assert result["epsilon"] == pytest.approx(1 - result["env_steps"] / 10_000)
+    assert seen == [result["agent_steps"]] * 2
+    # The last action was taken by 2 runners of 2 environments at once; an environment that was
+    # reset meanwhile took none.
+    before = (1 - result["epsilon"]) * 10_000
+    assert result["agent_steps"] - 4 <= before < result["agent_steps"]
+
+
+@pytest.mark.parametrize("num_learners", [0, 1])
+def test_epsilon_in_results_is_that_of_the_last_action(num_learners: int) -> None:
+    config = config_of(noisy=False, epsilon=[[0, 1.0], [300, 0.0]]).learners(
+        num_learners=num_learners
+    )
+    algorithm = built(config.env_runners(num_envs_per_env_runner=1))
+    try:
+        first, second = algorithm.train(), algorithm.train()
+        seen = clocks_of(algorithm)
+    finally:
+        algorithm.stop()
+    # The 200th action was taken after 199 agent steps: 1 - 199 / 300.
+    assert first["agent_steps"] == 200
+    assert first["epsilon"] == pytest.approx(101 / 300)
+    assert second["epsilon"] == 0.0
+    assert seen == [second["agent_steps"]]
+
+
+@pytest.mark.parametrize("num_runners", [0, 2])
+def test_clock_continues_after_a_restore(num_runners: int, tmp_path: Path) -> None:
+    config = config_of(noisy=False, epsilon=[[0, 1.0], [10_000, 0.0]])
+    algorithm = built(config.env_runners(num_env_runners=num_runners))
+    try:
+        saved = algorithm.train()["agent_steps"]
+        path = algorithm.save_to_path(str(tmp_path / "saved"))
+        algorithm.train()
+        algorithm.restore_from_path(path)
+        back = clocks_of(algorithm)
+    finally:
+        algorithm.stop()
+    again = built(config.copy(copy_frozen=False))
+    try:
+        again.restore_from_path(path)
+        restored = clocks_of(again)
+        result = again.train()
+        after = clocks_of(again)
+    finally:
+        again.stop()
+    assert back == restored == [saved] * max(1, num_runners)
+    assert after == [result["agent_steps"]] * max(1, num_runners)
+    assert result["agent_steps"] >= saved + 200
 
 
 def test_results_have_updates_replay_and_losses() -> None:

@@ -246,6 +246,7 @@ class OffPolicyActorCriticModule(OffPolicyModule):
     def _forward_exploration(
         self, batch: dict[str, Any], t: int | None = None, **_: Any
     ) -> dict[str, Any]:
+        self.note_action(t)
         state = batch.get(Columns.STATE_IN)
         with torch.no_grad():
             if t is not None and t < self.model_config["random_agent_steps"]:
