@@ -26,6 +26,7 @@ from torch import Tensor
 #: With a generator, actions are sampled; with None, the most likely actions are taken.
 ActionSampler = Callable[[Tensor, np.random.Generator | None], dict[str, np.ndarray]]
 
+_SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -60,7 +61,10 @@ def sample_categorical(
     if generator is not None:
         logp = logits.log_softmax(-1).numpy()
         # The largest of logp + Gumbel noise is a draw (Gumbel 1954); Gumbel is -log(exponential).
-        noise = np.log(generator.standard_exponential(inputs.shape, np.float32))
+        drawn = generator.standard_exponential(inputs.shape, np.float32)
+        # A float32 draw can be 0 (1 in 10 million). Its noise would be infinite: then the action
+        # would be chosen whatever its probability is.
+        noise = np.log(np.maximum(drawn, _SMALLEST_NORMAL, out=drawn), out=drawn)
         actions = (logp - noise).argmax(axis=-1).astype(np.int32)
         chosen = logp[np.arange(len(actions)), actions]
     else:

@@ -50,6 +50,33 @@ def test_large_logits_stay_finite() -> None:
     assert sampled[Columns.ACTIONS] == 0 and sampled[Columns.ACTION_LOGP] == 0.0
 
 
+class DrawsZeros:
+    """A generator whose exponential draws are 0 at chosen places, else 1."""
+
+    def __init__(self, zeros: list[tuple[int, int]], value: float = 0.0) -> None:
+        self.zeros, self.value = zeros, value
+
+    def standard_exponential(self, size: Any, dtype: Any) -> np.ndarray:
+        drawn = np.ones(size, dtype)
+        for place in self.zeros:
+            drawn[place] = self.value
+        return drawn
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-45])
+@pytest.mark.parametrize("masked", [-np.inf, -1e9, np.finfo(np.float32).min])
+def test_a_draw_of_zero_does_not_choose_an_impossible_action(value: float, masked: float) -> None:
+    sampler = action_sampler(TorchCategorical)
+    assert sampler is not None
+    logits = torch.tensor([[0.0, masked, 1.0], [masked, 0.0, masked]])
+    # The draw is 0 (or denormal) for the impossible action 1 and for the impossible action 2. The
+    # noise of the smallest normal number is 87.3, so -1e9 + 87.3 is still less than 0 and 1. All
+    # other draws are 1, whose noise is 0: the largest logits, actions 2 and 1, are chosen.
+    sampled = sampler(logits, DrawsZeros([(0, 1), (1, 2)], value))  # type: ignore[arg-type]
+    assert sampled[Columns.ACTIONS].tolist() == [2, 1]
+    assert np.isfinite(sampled[Columns.ACTION_LOGP]).all()
+
+
 def test_categories_have_the_frequencies_of_their_probabilities() -> None:
     sampler = action_sampler(TorchCategorical)
     assert sampler is not None
