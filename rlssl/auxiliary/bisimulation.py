@@ -28,15 +28,17 @@ class Bisimulation(LatentModelLoss):
     each row i::
 
         transition   = negative log-likelihood of sg(phi(s')) under P(phi(s), a)
-        reward       = (R(z') - r)^2                        z' drawn from P(phi(s), a)
+        reward       = (R(z') - r)^2        code            z' drawn from P(phi(s), a)
+                       (R(phi(s)) - r)^2    paper
         bisimulation = weight * (distance of the latents i and j
                                  - distance of the rewards - gamma * distance of the futures)^2
 
     The variant ``code`` compares each feature by smooth L1; it uses the rewards and actions of the
     batch. The variant ``paper`` (eq. 4) compares whole latents by their L1 distance. It uses the
-    rewards and Gaussians that the models predict for the policy's mean action, and compares the
-    Gaussians by their 2-Wasserstein distance. See ``rlssl.losses.bisimulation_loss``. The gradient
-    flows into both latents of a pair, not into the distances of rewards and futures.
+    rewards R(phi(s)) of the current latents, and the Gaussians P(phi(s), mean action of the
+    policy), which it compares by their 2-Wasserstein distance. See
+    ``rlssl.losses.bisimulation_loss``. The gradient flows into both latents of a pair, not into the
+    distances of rewards and futures.
 
     If all rewards are equal, equal latents are a solution: the latents collapse. For rewards that
     are nearly equal, ``normalize_rewards`` and ``latent_norm`` help.
@@ -90,7 +92,7 @@ class Bisimulation(LatentModelLoss):
         partners = self.draw_partners(batch, generator)
         encoded = self.transitions(batch, generator)
         mean, std = self.predict(encoded)
-        predicted = self.reward(self.sample(mean, std, generator))
+        predicted = self._predicted_reward(encoded, mean, std, generator)
         mean_action = batch[MEAN_ACTION] if self.config.variant == "paper" else None
         metric = self._metric(encoded, mean, std, mean_action, partners)
         return {
@@ -118,6 +120,19 @@ class Bisimulation(LatentModelLoss):
         _, total = self.peers.rows(num)
         return torch.randperm(total, generator=generator)
 
+    def _predicted_reward(
+        self,
+        encoded: Transitions,
+        mean: Tensor,
+        std: Tensor | None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """[N], the reward model's prediction, from the latent that the metric gives it."""
+        if self.config.variant == "code":
+            return self.reward(self.sample(mean, std, generator))
+        latent = encoded.latent if self.config.self_prediction else encoded.latent.detach()
+        return self.reward(latent)
+
     def _metric(
         self,
         encoded: Transitions,
@@ -131,8 +146,7 @@ class Bisimulation(LatentModelLoss):
         if mean_action is not None:
             with torch.no_grad():
                 mean, std = self.transition(encoded.latent, mean_action)
-                reward = self.reward(mean)
-                reward = reward.mean(dim=0) if reward.ndim == 2 else reward
+                reward = self.reward(encoded.latent)
         std = self.transition.comparable_std(mean, std)
         rows = encoded.with_future
         columns = {

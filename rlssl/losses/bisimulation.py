@@ -121,7 +121,7 @@ def bisimulation_loss(
     Args:
         latent_i: [N, D], latents of the first state of each pair.
         latent_j: [N, D], latents of the second state: a permutation of the batch.
-        reward_i: [N]. Replayed (``code``), or predicted for the policy's mean action (``paper``).
+        reward_i: [N]. Replayed (``code``), or predicted from the latent (``paper``).
         reward_j: [N].
         mean_i: [N, D], mean of the predicted next latent; [K, N, D] for an ensemble. The loss is
             averaged over K.

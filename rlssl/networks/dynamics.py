@@ -139,7 +139,8 @@ class TransitionModel(nn.Module):
 class RewardModel(nn.Module):
     """Predicts the reward: Linear, LayerNorm, ReLU, Linear.
 
-    In DBC, it reads a predicted next latent. In DeepMDP, it reads a latent and the action taken.
+    In DBC, it reads a predicted next latent (variant ``code``) or a latent (``paper``). In DeepMDP,
+    it reads a latent and the action taken.
 
     Source:
         Zhang et al. 2020, arXiv:2006.10742, published code (``sac_ae.py``, ``bisim_agent.py``).

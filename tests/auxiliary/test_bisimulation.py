@@ -97,6 +97,41 @@ def test_losses_by_hand(variant: str) -> None:
     )
 
 
+class FirstFeature(nn.Module):
+    """A reward model: a learned factor, 1, times the first feature of the latent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(()))
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return self.factor * latent[..., 0]
+
+
+def test_the_metric_of_paper_takes_the_reward_model_at_the_current_latents() -> None:
+    # Equation 4: ( |z_i - z_j|_1 - |R(z_i) - R(z_j)| - gamma * W2(P_i, P_j) )^2.
+    # Latents (0, 0, 0) and (3, 0.5, 0); R is the first feature: |z_i - z_j|_1 = 3.5 and
+    # |R(z_i) - R(z_j)| = 3. The model predicts equal futures, so W2 = 0.
+    # 0.5 * (3.5 - 3)^2 = 0.125. At the predicted next latents R would give 1 and 1:
+    # 0.5 * (3.5 - 0)^2 = 6.125.
+    loss = by_hand("paper")
+    loss.reward = FirstFeature()
+    found = loss.losses(HAND)
+    torch.testing.assert_close(found["bisimulation"], torch.full((2,), 0.125))
+    # R learns where it is used: (0 - 0)^2 = 0 and (3 - 2)^2 = 1 for the rewards 0 and 2.
+    torch.testing.assert_close(found["reward"], torch.tensor([0.0, 1.0]))
+
+
+@pytest.mark.parametrize("self_prediction", [True, False])
+def test_the_reward_loss_of_paper_trains_the_encoder_if_self_prediction_says_so(
+    self_prediction: bool,
+) -> None:
+    loss = dbc(encoder=Scaled(), variant="paper", self_prediction=self_prediction)
+    loss.losses(transitions())["reward"].sum().backward()
+    assert all(parameter.grad is not None for parameter in loss.reward.parameters())
+    assert (loss.encoder.scale.grad is not None) == self_prediction
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("variant", ["code", "paper"])
 def test_losses_equal_a_loop_over_rows(variant: str, kind: str) -> None:
@@ -117,7 +152,7 @@ def test_losses_equal_a_loop_over_rows(variant: str, kind: str) -> None:
         reward = pair[Columns.REWARDS]
         if variant == "paper":
             mean, std = loss.transition(latent, pair[MEAN_ACTION])
-            reward = loss.reward(mean).reshape(-1, 2).mean(0)
+            reward = loss.reward(latent)
         if kind == "deterministic":
             std = torch.zeros_like(mean)
         halves = [[None if x is None else x[..., [k], :] for x in (mean, std)] for k in (0, 1)]
