@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.auxiliary.latent_models import LatentModelConfig, LatentModelLoss, Transitions
-from rlssl.auxiliary.normalization import RunningMoments
+from rlssl.auxiliary.normalization import RunningMoments, divisor
 from rlssl.errors import SpecError
 from rlssl.losses import lipschitz_penalty
 from rlssl.networks.decoders import VectorDecoder, fitting_pixel_decoder, quantize_pixels
@@ -192,6 +192,6 @@ class Reconstruction(nn.Module):
         rows = observations.flatten(1).float()
         self._seen = peers.gather(rows)
         mean, variance = self.moments.mean, self.moments.variance
-        if not self.moments.count and len(self._seen):
+        if self.moments.count < 2 and len(self._seen):
             mean, variance = self._seen.mean(0), self._seen.var(0, correction=0)
-        return (rows - mean) / torch.where(variance > 0, variance, 1.0).sqrt()
+        return (rows - mean) / divisor(mean, variance)

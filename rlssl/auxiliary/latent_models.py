@@ -10,7 +10,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
-from rlssl.auxiliary.normalization import RunningMoments
+from rlssl.auxiliary.normalization import RunningMoments, divisor
 from rlssl.batches import take_rows
 from rlssl.losses import gaussian_nll
 from rlssl.networks.action_encoding import action_dim, encode_action
@@ -106,8 +106,8 @@ class LatentModelLoss(AuxiliaryLoss):
 
     Args:
         config: Options of the loss.
-        reward_reads_action: Whether the reward model reads (latent, action); else it reads the
-            predicted next latent.
+        reward_reads_action: Whether the reward model reads (latent, action); else it reads one
+            latent.
         size_order: ``ord`` of the norm that latent_norm "max" bounds; see torch's ``vector_norm``.
         **given: See `AuxiliaryLoss`.
     """
@@ -206,10 +206,10 @@ class LatentModelLoss(AuxiliaryLoss):
         if not self.config.normalize_rewards:
             return rewards
         self._rewards_seen = self.peers.gather(rewards)
-        variance = self.reward_moments.variance
-        if not self.reward_moments.count and len(self._rewards_seen):
-            variance = self._rewards_seen.var(correction=0)
-        return rewards / torch.where(variance > 0, variance, 1.0).sqrt()
+        mean, variance = self.reward_moments.mean, self.reward_moments.variance
+        if self.reward_moments.count < 2 and len(self._rewards_seen):
+            mean, variance = self._rewards_seen.mean(), self._rewards_seen.var(correction=0)
+        return rewards / divisor(mean, variance)
 
 
 class LatentNorm(nn.Module):

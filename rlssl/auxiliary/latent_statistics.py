@@ -93,8 +93,9 @@ def state_distances(states: np.ndarray) -> np.ndarray:
         array([2.])
     """
     states = np.asarray(states, np.float64)
-    std = states.std(axis=0)
-    return pair_distances(states[:, std > 0] / std[std > 0])
+    # Not std > 0: the std of equal numbers can be a rounding error instead of 0.
+    states = states[:, np.ptp(states, axis=0) > 0] if len(states) else states
+    return pair_distances(states / states.std(axis=0))
 
 
 def pair_distances(rows: np.ndarray) -> np.ndarray:

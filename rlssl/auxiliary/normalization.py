@@ -11,6 +11,32 @@ from rlssl.auxiliary.base import ChunkInfo
 from rlssl.peers import ALONE, Peers
 
 
+def known_std(mean: Tensor, variance: Tensor) -> Tensor:
+    """The standard deviation (std), or 0 where nothing is known about it.
+
+    The std of fewer than two rows is not known. Rows that are equal up to float32 rounding have no
+    std either: their variance is only rounding noise.
+
+    Example:
+        >>> mean = torch.tensor([1.0, 1000.0, 5.0])
+        >>> known_std(mean, torch.tensor([4.0, 1e-9, 0.0]))
+        tensor([2., 0., 0.])
+    """
+    std = variance.sqrt()
+    return torch.where(std > torch.finfo(torch.float32).eps * mean.abs(), std, 0.0)
+
+
+def divisor(mean: Tensor, variance: Tensor) -> Tensor:
+    """What rows are divided by: their std; 1 where it is not known (see ``known_std``).
+
+    Example:
+        >>> divisor(torch.tensor([1.0, 5.0]), torch.tensor([4.0, 0.0]))
+        tensor([2., 1.])
+    """
+    std = known_std(mean, variance)
+    return torch.where(std > 0, std, 1.0)
+
+
 class RunningMoments(nn.Module):
     """Mean and variance of each element over all rows so far.
 
@@ -77,8 +103,11 @@ class ObservationNormalizer(nn.Module):
             self.moments.update(observations)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """[N, ...] float32, mean 0 and std about 1; unchanged before the first `observe`."""
-        std = self.moments.variance.sqrt().mean()
+        """[N, ...] float32, mean 0 and std about 1; unchanged before the first `observe`.
+
+        After one row, its mean is subtracted, but nothing is divided.
+        """
+        std = known_std(self.moments.mean, self.moments.variance).mean()
         std = torch.where(std > 0, std, 1.0)
         return (observations.float() - self.moments.mean) / std
 
@@ -87,7 +116,8 @@ class DiscountedReturnScale(nn.Module):
     """Divides rewards by the running standard deviation (std) of their discounted return.
 
     The return ``return_t = gamma * return_{t-1} + reward_t`` is summed along each episode, across
-    batches. The std includes the current rows.
+    batches. The std includes the current rows. Rewards are not divided while the std is not known:
+    with fewer than two rows, or if all returns are equal.
 
     Source:
         Burda et al. 2018, published code (RewardForwardFilter). Differs: here the return starts at
@@ -111,7 +141,7 @@ class DiscountedReturnScale(nn.Module):
             peers: The Learners that share the batch.
         """
         self.moments.update(self._discounted_returns(rewards, chunks, peers))
-        return rewards / self.moments.variance.sqrt().clamp(min=1e-8)
+        return rewards / divisor(self.moments.mean, self.moments.variance)
 
     def _discounted_returns(
         self, rewards: Tensor, chunks: Sequence[ChunkInfo], peers: Peers

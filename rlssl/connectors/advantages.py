@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlssl.batches import take_rows
 from rlssl.connectors.intrinsic_reward import TOTAL_REWARDS
-from rlssl.losses.advantage import generalized_advantage
+from rlssl.losses.advantage import generalized_advantage, normalize_advantage
 from rlssl.peers import Peers
 
 #: Largest number of rows in a forward pass of the value function; limits memory for pixels.
@@ -77,8 +77,7 @@ class AddAdvantages(ConnectorV2):
     def _normalized(self, advantages: Tensor, mask: Tensor) -> Tensor:
         if not self.normalize:
             return advantages
-        valid = self.peers.gather(advantages[mask])
-        return (advantages - valid.mean()) / (valid.std() + 1e-8)
+        return normalize_advantage(advantages, self.peers.gather(advantages[mask]))
 
 
 def _slices(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

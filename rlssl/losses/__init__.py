@@ -4,7 +4,7 @@ No function here reads a network, a config or Ray. Results are not reduced: the 
 masks, weights and the mean in one place.
 """
 
-from rlssl.losses.advantage import generalized_advantage
+from rlssl.losses.advantage import generalized_advantage, normalize_advantage
 from rlssl.losses.bisimulation import bisimulation_loss, gaussian_nll, gaussian_w2
 from rlssl.losses.contrastive import bilinear_info_nce, info_nce
 from rlssl.losses.distributional import c51_loss, c51_project, expected_values
@@ -52,6 +52,7 @@ __all__ = [
     "info_nce",
     "inverse_dynamics_loss",
     "lipschitz_penalty",
+    "normalize_advantage",
     "saturation_penalty",
     "select_action_values",
     "smoothed_actions",

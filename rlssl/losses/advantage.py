@@ -81,6 +81,37 @@ def generalized_advantage(
     return advantages.numpy()  # type: ignore[return-value]
 
 
+def normalize_advantage(advantages: Tensor, everyone: Tensor) -> Tensor:
+    """Gives advantages the mean 0 and the standard deviation (std) 1.
+
+    ``(advantage - mean) / (std + 1e-8)``, with the std of a sample (divided by the number of rows
+    - 1). One row has no std: it is returned unchanged. If all rows are equal up to rounding, only
+    the mean is subtracted.
+
+    Args:
+        advantages: [M], the rows to normalize.
+        everyone: [N], the rows that give mean and std: of all Learners, without padding.
+
+    Returns:
+        [M].
+
+    Example:
+        Mean 3, std sqrt((4 + 0 + 4) / 2) = 2.
+
+        >>> import torch
+        >>> rows = torch.tensor([1.0, 3.0, 5.0])
+        >>> normalize_advantage(rows, rows)
+        tensor([-1.,  0.,  1.])
+        >>> normalize_advantage(rows[:1], rows[:1])
+        tensor([1.])
+    """
+    if len(everyone) < 2:
+        return advantages
+    mean, std = everyone.mean(), everyone.std()
+    is_spread = std > torch.finfo(std.dtype).eps * mean.abs()
+    return (advantages - mean) / torch.where(is_spread, std + 1e-8, 1.0)
+
+
 def _column(column: Any) -> Tensor:
     # torch.tensor copies: torch warns about the read-only arrays of Ray's object store.
     return column.detach().cpu() if isinstance(column, Tensor) else torch.tensor(column)

@@ -106,6 +106,19 @@ def test_burda_losses_and_reward_by_hand() -> None:
     torch.testing.assert_close(reward, torch.tensor([2.2857143, 0.2857143]))
 
 
+def test_the_first_reward_of_burda_is_not_divided_by_the_std_of_one_row() -> None:
+    # The forward error is (0 + 4 + 4) / 3 = 2.666667. It is the only return so far, and one row has
+    # no std. Then the second row's error of 1 / 3 makes the returns 2.666667 and
+    # 0.99 * 2.666667 + 0.333333 = 2.973333: half of their difference, 0.153333, is the std, and
+    # 0.333333 / 0.153333 = 2.173913.
+    icm = by_hand("burda")
+    rows = [{key: value[[row]] for key, value in HAND.items()} for row in (0, 1)]
+    first = icm.intrinsic_reward({**rows[0], "chunks": [ChunkInfo("a", 1, 0, False)]})
+    torch.testing.assert_close(first, torch.tensor([8 / 3]))
+    second = icm.intrinsic_reward({**rows[1], "chunks": [ChunkInfo("a", 1, 1, False)]})
+    torch.testing.assert_close(second, torch.tensor([2.173913]))
+
+
 @pytest.mark.parametrize("observations", SPACES)
 @pytest.mark.parametrize("actions", ACTIONS)
 @pytest.mark.parametrize("variant", ["pathak", "burda"])

@@ -154,3 +154,10 @@ def test_effective_rank_by_hand() -> None:
     assert effective_rank(torch.eye(4)).item() == pytest.approx(4.0)
     assert effective_rank(torch.diag(torch.tensor([3.0, 1.0]))).item() == pytest.approx(1.7547654)
     assert effective_rank(torch.full((3, 2), float("inf"))).isnan()
+
+
+def test_a_constant_element_with_a_rounded_mean_does_not_count() -> None:
+    # numpy's mean of ten 0.1 is not exactly 0.1, so that their std is 1e-17 instead of 0.
+    states = np.full((10, 2), 0.1)
+    states[:, 1] = np.arange(10)
+    np.testing.assert_allclose(state_distances(states), state_distances(states[:, 1:]))

@@ -1,6 +1,7 @@
 """Running statistics against numpy over all rows."""
 
 import numpy as np
+import pytest
 import torch
 
 from rlssl.auxiliary.base import ChunkInfo
@@ -32,6 +33,36 @@ def test_constant_observations_stay_finite() -> None:
     normalizer = ObservationNormalizer((2,), num_rows=10)
     normalizer.observe(torch.ones(4, 2))
     assert torch.equal(normalizer(torch.ones(1, 2)), torch.zeros(1, 2))
+
+
+def test_one_row_divides_nothing() -> None:
+    # The std of one return is not known: 3 stays 3. Then the returns are 3 and 0.5 * 3 + 2.5 = 4:
+    # std 0.5, so that 2.5 / 0.5 = 5.
+    scale = DiscountedReturnScale(gamma=0.5)
+    first = scale(torch.tensor([3.0]), [ChunkInfo("a", 1, 0, False)])
+    assert first.tolist() == [3.0]
+    assert scale(torch.tensor([2.5]), [ChunkInfo("a", 1, 1, False)]).tolist() == [5.0]
+    # One row of observations: only its mean is subtracted.
+    normalizer = ObservationNormalizer((2,), num_rows=100)
+    normalizer.observe(torch.tensor([[1.0, 200.0]]))
+    assert normalizer(torch.tensor([[2.0, 203.0]])).tolist() == [[1.0, 3.0]]
+
+
+@pytest.mark.parametrize("value", [0.1, 1e-3, 777.7, 1e6])
+def test_equal_returns_divide_nothing(value: float) -> None:
+    # Batches of different sizes: the running mean is rounded, and the variance is not exactly 0.
+    scale = DiscountedReturnScale(gamma=0.5)
+    for batch, size in enumerate((1, 3, 7, 10, 1)):
+        rewards = torch.full((size,), value)
+        chunks = [ChunkInfo(f"{batch}-{row}", 1, 0, True) for row in range(size)]
+        torch.testing.assert_close(scale(rewards, chunks), rewards)
+
+
+def test_elements_that_never_change_do_not_shrink_the_divisor_to_rounding_noise() -> None:
+    normalizer = ObservationNormalizer((2,), num_rows=100)
+    for size in (1, 3, 7, 10):
+        normalizer.observe(torch.full((size, 2), 0.1))
+    torch.testing.assert_close(normalizer(torch.tensor([[1.1, 0.1]])), torch.tensor([[1.0, 0.0]]))
 
 
 def test_discounted_return_continues_along_an_episode_across_calls() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import DTypeLike, NDArray
 
-from rlssl.losses import generalized_advantage
+from rlssl.losses import generalized_advantage, normalize_advantage
 
 
 def reference_advantage(
@@ -137,3 +137,25 @@ def test_bad_arguments_are_named() -> None:
         generalized_advantage(
             rewards, values, next_values, terminated, ended & False, gamma=0.9, lambda_=0.9
         )
+
+
+def test_normalized_advantages_have_mean_0_and_std_1_over_everyone() -> None:
+    # Mean 3, std sqrt((4 + 0 + 4) / (3 - 1)) = 2: (7 - 3) / 2 = 2.
+    everyone = torch.tensor([1.0, 3.0, 5.0])
+    found = normalize_advantage(torch.tensor([1.0, 7.0]), everyone)
+    torch.testing.assert_close(found, torch.tensor([-1.0, 2.0]))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -777.7])
+def test_one_advantage_is_left_as_it_is(value: float) -> None:
+    one = torch.tensor([value])
+    assert torch.equal(normalize_advantage(one, one), one)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -777.7, 1e6])
+@pytest.mark.parametrize("num", [2, 3, 1000])
+def test_equal_advantages_become_0(value: float, num: int) -> None:
+    # The mean may be rounded; the rounding error must not be divided by itself.
+    rows = torch.full((num,), value)
+    found = normalize_advantage(rows, rows)
+    torch.testing.assert_close(found, torch.zeros(num), rtol=0, atol=1e-6 * abs(value))

@@ -68,6 +68,16 @@ def test_batch_equals_a_slow_reference_episode_by_episode(normalize: bool) -> No
     np.testing.assert_allclose(batch[Postprocessing.ADVANTAGES], expected_advantages, atol=1e-4)
 
 
+def test_a_batch_of_one_row_keeps_its_advantage() -> None:
+    # One row has no standard deviation; torch's is nan.
+    found = []
+    for normalize in (True, False):
+        bench = Bench(small_ppo(normalize_advantages=normalize))
+        found.append(bench.batch(bench.sample(1))[Postprocessing.ADVANTAGES])
+    assert found[0].shape == (1,) and found[0].isfinite().all()
+    torch.testing.assert_close(found[0], found[1])
+
+
 def test_next_observation_is_the_episodes_own_never_a_reset() -> None:
     bench = Bench(small_ppo().auxiliary(icm={}))
     episodes = bench.sample(120)
