@@ -1,6 +1,7 @@
 """A trained policy without its algorithm: it acts, and it is saved and loaded without pickles."""
 
 import base64
+import functools
 import io
 import json
 import logging
@@ -23,12 +24,12 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from ray.rllib.utils.serialization import gym_space_from_dict, gym_space_to_dict
-from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
 from safetensors.torch import load_file, save_file
 
 from rlssl import trust
 from rlssl.connectors.frame_stack import FrameStack, stacked_space
 from rlssl.errors import SpecError
+from rlssl.networks.action_encoding import to_env_actions
 from rlssl.old_names import renamed_state
 from rlssl.plugins import load_plugins
 from rlssl.ray_internals.env_runner import custom_connectors
@@ -185,11 +186,15 @@ class Policy:
         if isinstance(self.action_space, gym.spaces.Discrete):
             # A scalar, because environments may use it as a key, and an array has no hash.
             return np.int64(action)
-        if self.settings["normalize_actions"]:
-            return unsquash_action(action, self.action_space)
-        if self.settings["clip_actions"]:
-            return clip_action(action, self.action_space)
-        return action
+        return self._to_env(action)
+
+    @functools.cached_property
+    def _to_env(self) -> Callable[[Any], Any]:
+        return to_env_actions(
+            self.action_space,
+            normalize=self.settings["normalize_actions"],
+            clip=self.settings["clip_actions"],
+        )
 
     def _recur(
         self, forward: Callable[[dict[str, Any]], dict[str, Any]], batch: dict[str, Any]

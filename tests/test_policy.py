@@ -200,3 +200,14 @@ def test_summary_by_hand() -> None:
 def test_folder_without_a_policy_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"has no policy\.json"):
         Policy.load(tmp_path)
+
+
+@pytest.mark.parametrize("normalize, clip", [(True, False), (False, True)])
+def test_actions_of_a_box_with_one_bound_are_in_the_space(normalize: bool, clip: bool) -> None:
+    space = gym.spaces.Box(np.array([0, -np.inf]), np.array([np.inf, np.inf]), dtype=np.float32)
+    policy = make_policy(SPACES["vector-continuous"][0], space)
+    policy.settings |= {"normalize_actions": normalize, "clip_actions": clip}
+    actions = np.stack([policy.act(np.zeros(3, np.float32), explore=True) for _ in range(50)])
+    assert all(space.contains(action) for action in actions)
+    # The bound is reached, and the element without a bound is not clipped.
+    assert (actions[:, 0] == 0).any() and (actions[:, 1] < 0).any()

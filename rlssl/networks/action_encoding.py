@@ -1,13 +1,114 @@
-"""Encodes actions as vectors for networks."""
+"""What the numbers of a policy's actions mean: for the environment, and as vectors for networks."""
+
+from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
+import tree
 from gymnasium import spaces
+from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space
 from torch import Tensor
 
 from rlssl.errors import SpecError
 from rlssl.networks.encoders import flat_dim, one_hot
+
+
+def bounded_sides(space: gym.spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+    """Which elements of a Box have a lower bound, and which have an upper bound: two bool arrays.
+
+    The largest finite number of float32 or of the space's dtype counts as no bound.
+
+    Example:
+        >>> largest = np.finfo(np.float32).max
+        >>> low, high = np.array([0.0, -largest]), np.array([np.inf, 1.0])
+        >>> [side.tolist() for side in bounded_sides(spaces.Box(low, high, dtype=np.float32))]
+        [[True, False], [False, True]]
+    """
+    largest = float(np.finfo(np.float32).max)
+    if np.issubdtype(space.dtype, np.floating):
+        largest = min(largest, float(np.finfo(space.dtype).max))
+    return space.low > -largest, space.high < largest
+
+
+def scaled_elements(space: gym.spaces.Box) -> np.ndarray:
+    """Which elements of a Box are scaled from [-1, 1] to their bounds: those with two bounds.
+
+    Returns:
+        Bool array of the shape of the space; False everywhere for a Box of integers.
+
+    Example:
+        >>> scaled_elements(spaces.Box(np.array([0.0, 0.0]), np.array([np.inf, 4.0])))
+        array([False,  True])
+    """
+    if not np.issubdtype(space.dtype, np.floating):
+        return np.zeros(space.shape, bool)
+    has_low, has_high = bounded_sides(space)
+    # The distance of two huge bounds can overflow.
+    with np.errstate(over="ignore"):
+        is_finite = np.isfinite(space.high - space.low)
+    both: np.ndarray = has_low & has_high & is_finite
+    return both
+
+
+def to_env_actions(space: gym.Space, *, normalize: bool, clip: bool) -> Callable[[Any], Any]:
+    """Returns a function that maps the policy's actions to a space.
+
+    Elements of a Box with two bounds are scaled from [-1, 1] to their bounds if ``normalize``.
+    Other elements are not scaled. Every element is clipped at the bounds that exist. RLlib's
+    NormalizeAndClipActions differs: it neither scales nor clips a Box that has an element without
+    a bound.
+
+    Args:
+        space: Action space of one environment.
+        normalize: Whether the policy's actions in [-1, 1] are scaled to the bounds of a Box.
+        clip: Whether actions outside the bounds are clipped, if they are not normalized.
+
+    Returns:
+        Maps [..., *shape] to the same shape. Actions of a Box get its dtype.
+
+    Example:
+        >>> steering = gym.spaces.Box(-10.0, 10.0, (1,), np.float32)
+        >>> to_env_actions(steering, normalize=True, clip=True)(np.array([[0.5]], np.float32))
+        array([[5.]], dtype=float32)
+        >>> force = gym.spaces.Box(0.0, np.inf, (1,), np.float32)
+        >>> to_env_actions(force, normalize=True, clip=True)(np.array([[0.5], [-3.0]], np.float32))
+        array([[0.5],
+               [0. ]], dtype=float32)
+    """
+    if not (normalize or clip):
+        return lambda actions: actions
+    if isinstance(space, spaces.Box):
+        return _to_box(space, normalize)
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = tree.map_structure(
+            lambda part: to_env_actions(part, normalize=normalize, clip=clip),
+            get_base_struct_from_space(space),
+        )
+        return lambda actions: tree.map_structure_up_to(
+            parts, lambda part, action: part(action), parts, actions
+        )
+    return lambda actions: actions
+
+
+def _to_box(space: gym.spaces.Box, normalize: bool) -> Callable[[Any], np.ndarray]:
+    low, high, dtype = space.low, space.high, space.dtype
+    if normalize and np.issubdtype(dtype, np.integer) and space.is_bounded():
+        # RLlib's convention: the policy chooses one of the numbers, counted from 0.
+        return lambda actions: np.clip(low + actions, low, high).astype(dtype, copy=False)
+    scaled = scaled_elements(space) if normalize else np.zeros(space.shape, bool)
+    if not scaled.any():
+        return lambda actions: np.clip(actions, low, high).astype(dtype, copy=False)
+    start, stop = np.where(scaled, low, dtype.type(-1)), np.where(scaled, high, dtype.type(1))
+    span, every = stop - start, bool(scaled.all())
+
+    def to_box(actions: Any) -> np.ndarray:
+        within = start + (actions + 1.0) * span / 2.0
+        mixed = within if every else np.where(scaled, within, actions)
+        return np.clip(mixed, low, high).astype(dtype, copy=False)
+
+    return to_box
 
 
 def action_dim(action_space: gym.Space) -> int:
@@ -24,9 +125,9 @@ def encode_action(action: Tensor, action_space: gym.Space) -> Tensor:
     """Encodes actions as input of forward models.
 
     Discrete: one-hot. MultiDiscrete: one-hot blocks side by side. MultiBinary: 0 or 1. Box:
-    unchanged, but clamped to [-1, 1] if the space is bounded. The clamp assumes normalized actions:
-    RLlib's policies give actions in [-1, 1], and RLlib rescales them to the bounds of the space. An
-    action outside [-1, 1] has the same effect as the bound.
+    clamped, because an action outside the bounds has the same effect as the bound. An element with
+    two bounds is clamped to [-1, 1]: policies give normalized actions, which ``to_box`` scales. An
+    element with one bound is clamped at this bound.
 
     Args:
         action: [N] for a Discrete (``start`` included), else [N, ...].
@@ -64,8 +165,14 @@ def check_action_space(space: gym.Space) -> None:
 
 def _flat_action(action: Tensor, space: gym.Space) -> Tensor:
     flat = action.reshape(action.shape[0], -1).float()
-    # As RLlib's unsquash_action, which rescales and clips only if every dimension is bounded.
-    return flat.clamp(-1.0, 1.0) if isinstance(space, spaces.Box) and space.is_bounded() else flat
+    if not isinstance(space, spaces.Box):
+        return flat
+    scaled = scaled_elements(space).reshape(-1)
+    if scaled.all():
+        return flat.clamp(-1.0, 1.0)
+    low = np.where(scaled, -1.0, space.low.reshape(-1))
+    high = np.where(scaled, 1.0, space.high.reshape(-1))
+    return flat.clamp(torch.as_tensor(low).to(flat), torch.as_tensor(high).to(flat))
 
 
 def inverse_target(action: Tensor, action_space: gym.Space) -> Tensor:

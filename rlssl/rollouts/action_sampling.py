@@ -6,21 +6,25 @@ those of RLlib's classes, but come from other random numbers.
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeGuard
+from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.distribution.torch.torch_distribution import (
     TorchCategorical,
     TorchDiagGaussian,
 )
-from ray.rllib.utils.spaces.space_utils import (
-    clip_action,
-    get_base_struct_from_space,
-    unsquash_action,
-)
 from torch import Tensor
+
+from rlssl.networks.action_encoding import to_env_actions
+
+__all__ = [
+    "ActionSampler",
+    "action_sampler",
+    "sample_categorical",
+    "sample_gaussian",
+    "to_env_actions",
+]
 
 #: Maps ``ACTION_DIST_INPUTS`` [N, D] to arrays: ACTIONS, ACTION_LOGP [N], ACTION_DIST_INPUTS.
 #: With a generator, actions are sampled; with None, the most likely actions are taken.
@@ -106,32 +110,3 @@ def sample_gaussian(inputs: Tensor, generator: np.random.Generator | None) -> di
         Columns.ACTION_LOGP: logp,
         Columns.ACTION_DIST_INPUTS: both,
     }
-
-
-def to_env_actions(space: gym.Space, *, normalize: bool, clip: bool) -> Callable[[Any], Any]:
-    """Returns a function that maps the policy's actions to a space; see NormalizeAndClipActions.
-
-    Args:
-        space: Action space of one environment.
-        normalize: Whether the policy's actions in [-1, 1] are scaled to the bounds of a Box.
-        clip: Whether actions outside the bounds are clipped, if they are not normalized.
-
-    Example:
-        >>> steering = gym.spaces.Box(-10.0, 10.0, (1,), np.float32)
-        >>> to_env_actions(steering, normalize=True, clip=True)(np.array([[0.5]], np.float32))
-        array([[5.]], dtype=float32)
-    """
-    if isinstance(space, gym.spaces.Discrete) or not (normalize or clip):
-        return lambda actions: actions
-    struct = get_base_struct_from_space(space)
-    if normalize and _is_bounded(space):
-        low, high, span = space.low, space.high, space.high - space.low
-        return lambda actions: np.clip(low + (actions + 1.0) * span / 2.0, low, high)
-    change = unsquash_action if normalize else clip_action
-    return lambda actions: change(actions, struct)
-
-
-def _is_bounded(space: gym.Space) -> TypeGuard[gym.spaces.Box]:
-    if not isinstance(space, gym.spaces.Box):
-        return False
-    return np.issubdtype(space.dtype, np.floating) and space.is_bounded()

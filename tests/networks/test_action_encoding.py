@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
 
-from rlssl.networks.action_encoding import action_dim, encode_action, inverse_target
+from rlssl.networks.action_encoding import (
+    action_dim,
+    encode_action,
+    inverse_target,
+    to_env_actions,
+)
 
 UNBOUNDED = spaces.Box(-np.inf, np.inf, (2,))
 
@@ -49,3 +55,91 @@ def test_unsupported_action_spaces_are_refused_with_the_fix(space: spaces.Space)
     ):
         with pytest.raises(ValueError, match=r"cannot be encoded; .* has Discrete"):
             call()
+
+
+RLLIB_SPACES = [
+    spaces.Discrete(3),
+    spaces.MultiDiscrete([2, 3]),
+    spaces.Box(np.array([-2, 0], np.float32), np.array([2, 10], np.float32)),
+    spaces.Box(-np.inf, np.inf, (2,)),
+    spaces.Box(3, 5, (2,), np.int64),
+]
+
+
+@pytest.mark.parametrize("normalize, clip", [(True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("space", RLLIB_SPACES, ids=str)
+def test_actions_of_spaces_with_all_bounds_or_none_are_rllibs(
+    space: spaces.Space, normalize: bool, clip: bool
+) -> None:
+    space.seed(0)
+    actions = np.stack([space.sample() for _ in range(20)])
+    if actions.dtype == np.int64 and isinstance(space, spaces.Box):
+        actions -= 3
+    elif isinstance(space, spaces.Box):
+        actions = 2 * np.random.default_rng(0).standard_normal((20, 2), dtype=np.float32)
+    expected = actions
+    if normalize:
+        expected = np.stack([unsquash_action(action, space) for action in actions])
+    elif clip:
+        expected = np.stack([clip_action(action, space) for action in actions])
+    actual = to_env_actions(space, normalize=normalize, clip=clip)(actions)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+    assert actual.dtype == expected.dtype
+
+
+LARGEST = {dtype: np.finfo(dtype).max for dtype in (np.float16, np.float32, np.float64)}
+
+
+@pytest.mark.parametrize("dtype", LARGEST)
+@pytest.mark.parametrize("normalize", [True, False])
+def test_every_action_is_in_the_space_and_clipped_at_the_bound_that_exists(
+    dtype: type, normalize: bool
+) -> None:
+    # Elements: [0, inf), (-inf, inf), (-inf, -1], [0.1, 10], and three whose bounds are the largest
+    # numbers: (-max, max), [2, max), (-max, 3].
+    largest = LARGEST[dtype]
+    low = np.array([0, -np.inf, -np.inf, 0.1, -largest, 2, -largest], dtype)
+    high = np.array([np.inf, np.inf, -1, 10, largest, largest, 3], dtype)
+    space = spaces.Box(low, high, dtype=dtype)
+    actions = 30 * np.random.default_rng(0).standard_normal((200, 7), dtype=np.float32)
+    actions[0] = [-3, -3, -3, -0.5, -3, -3, -3]
+    actions[1] = [5, 5, 5, 0.5, 5, 5, 5]
+    given = to_env_actions(space, normalize=normalize, clip=True)(actions)
+    assert given.dtype == dtype and all(space.contains(action) for action in given)
+    # With two bounds: 0.1 + 0.5 / 2 * 9.9 = 2.575 and 0.1 + 1.5 / 2 * 9.9 = 7.525 of [0.1, 10].
+    scaled = (2.575, 7.525) if normalize else (0.1, 0.5)
+    tolerance = 2 * float(np.finfo(dtype).eps) if dtype is np.float16 else 1e-6
+    np.testing.assert_allclose(given[0], [0, -3, -3, scaled[0], -3, 2, -3], rtol=tolerance)
+    np.testing.assert_allclose(given[1], [5, 5, -1, scaled[1], 5, 5, 3], rtol=tolerance)
+
+
+def test_float32s_largest_number_is_no_bound_of_a_float64_space() -> None:
+    largest = float(LARGEST[np.float32])
+    space = spaces.Box(-largest, largest, (2,), np.float64)
+    given = to_env_actions(space, normalize=True, clip=False)(np.array([[0.5, -7.0]], np.float32))
+    assert given.tolist() == [[0.5, -7.0]]
+
+
+def test_bounds_whose_distance_overflows_are_only_clipped() -> None:
+    space = spaces.Box(-3e38, 3e38, (1,), np.float32)
+    given = to_env_actions(space, normalize=True, clip=False)(np.array([[0.5]], np.float32))
+    assert given.tolist() == [[0.5]]
+
+
+def test_parts_of_dict_and_tuple_spaces_are_mapped() -> None:
+    space = spaces.Dict(
+        {"grip": spaces.Discrete(2), "move": spaces.Tuple([spaces.Box(0.0, np.inf, (1,))])}
+    )
+    actions = {"grip": np.array([1, 0]), "move": (np.array([[-2.0], [2.0]], np.float32),)}
+    given = to_env_actions(space, normalize=True, clip=False)(actions)
+    assert given["grip"].tolist() == [1, 0]
+    assert given["move"][0].tolist() == [[0.0], [2.0]]
+
+
+def test_encoded_actions_are_clamped_at_the_bounds_that_exist() -> None:
+    # [0, inf), (-inf, inf), and [0, 4], which is scaled from [-1, 1].
+    space = spaces.Box(np.array([0, -np.inf, 0]), np.array([np.inf, np.inf, 4]), dtype=np.float64)
+    action = torch.tensor([[-3.0, -3.0, -3.0], [3.0, 3.0, 0.5]])
+    expected = [[0.0, -3.0, -1.0], [3.0, 3.0, 0.5]]
+    assert encode_action(action, space).tolist() == expected
+    assert inverse_target(action, space).tolist() == expected

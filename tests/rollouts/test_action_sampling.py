@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -12,9 +11,8 @@ from ray.rllib.core.distribution.torch.torch_distribution import (
     TorchDiagGaussian,
     TorchSquashedGaussian,
 )
-from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
 
-from rlssl.rollouts.action_sampling import action_sampler, to_env_actions
+from rlssl.rollouts.action_sampling import action_sampler
 
 CASES = [(TorchCategorical, 5), (TorchDiagGaussian, 6)]
 
@@ -100,30 +98,3 @@ def test_gaussian_has_its_mean_and_standard_deviation() -> None:
 
 def test_other_distributions_have_no_sampler() -> None:
     assert action_sampler(TorchSquashedGaussian) is None
-
-
-SPACES = [
-    gym.spaces.Discrete(3),
-    gym.spaces.MultiDiscrete([2, 3]),
-    gym.spaces.Box(np.array([-2, 0], np.float32), np.array([2, 10], np.float32)),
-    gym.spaces.Box(-np.inf, np.inf, (2,)),
-]
-
-
-@pytest.mark.parametrize("normalize, clip", [(True, False), (False, True), (False, False)])
-@pytest.mark.parametrize("space", SPACES, ids=str)
-def test_actions_for_the_environment_are_rllibs(
-    space: gym.Space, normalize: bool, clip: bool
-) -> None:
-    space.seed(0)
-    actions = np.stack([space.sample() for _ in range(20)])
-    if isinstance(space, gym.spaces.Box):
-        actions = 2 * np.random.default_rng(0).standard_normal((20, 2), dtype=np.float32)
-    expected = actions
-    if normalize:
-        expected = np.stack([unsquash_action(action, space) for action in actions])
-    elif clip:
-        expected = np.stack([clip_action(action, space) for action in actions])
-    actual = to_env_actions(space, normalize=normalize, clip=clip)(actions)
-    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
-    assert actual.dtype == expected.dtype

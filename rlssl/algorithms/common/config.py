@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.models.catalog import MODEL_DEFAULTS
@@ -13,6 +14,7 @@ from ray.util.debug import log_once
 
 from rlssl.algorithms.common.settings import InputKind, TrainingSettings, builder, may_be_none
 from rlssl.auxiliary.building import options_for, parse_auxiliary
+from rlssl.connectors.env_actions import with_clipped_actions
 from rlssl.environments.preflight import EnvSpaces, preflight
 from rlssl.errors import SpecError
 from rlssl.networks.augmentation import parse_augmentation
@@ -346,6 +348,10 @@ class BaseConfig(AlgorithmConfig):
         return RLModuleSpec(
             module_class=resolve(self.module_class), model_config=self.module_settings
         )
+
+    def build_module_to_env_connector(self, env: Any = None, spaces: Any = None) -> ConnectorV2:
+        """RLlib's connectors, but actions are clipped at every bound that exists."""
+        return with_clipped_actions(super().build_module_to_env_connector(env, spaces))
 
     def get_default_learner_class(self) -> type[Learner]:
         """The algorithm's Learner."""

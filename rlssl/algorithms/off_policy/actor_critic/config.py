@@ -9,6 +9,7 @@ import numpy as np
 from rlssl.algorithms.off_policy.config import OffPolicyConfig
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
+from rlssl.networks.action_encoding import scaled_elements
 
 #: Options of losses, the `auxiliary_step` that each needs, and the reason.
 _STEPS_NEEDED = (
@@ -77,7 +78,7 @@ def check_actions(space: gym.Space, algorithm: str) -> int:
             f"algorithm '{algorithm}' needs continuous actions, a floating Box of one dimension; "
             f"got {space}. {fix}."
         )
-    if not space.is_bounded():
+    if not scaled_elements(space).all():
         raise SpecError(
             f"algorithm '{algorithm}' needs actions with finite bounds, because it scales actions "
             f"to them; got {space}. Set the bounds in a wrapper (gymnasium's RescaleAction)."

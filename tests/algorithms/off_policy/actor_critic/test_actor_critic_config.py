@@ -29,6 +29,8 @@ FRAME = EnvSpaces(
     gym.spaces.Box(0, 255, (3, 100, 100), np.uint8), gym.spaces.Box(-1, 1, (6,)), 2, 3
 )
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 def config_of(algorithm: str, **spec: Any) -> Any:
     """The config of a spec on pixels, adapted to its frames, and checked."""
@@ -196,6 +198,11 @@ def test_double_encoder_step_needs_a_separate_step_and_a_target_encoder() -> Non
         (gym.spaces.Box(-1, 1, (2, 2)), "a floating Box of one dimension; got Box.*Flatten"),
         (gym.spaces.Box(0, 5, (2,), np.int64), "a floating Box of one dimension"),
         (gym.spaces.Box(-np.inf, np.inf, (2,)), "needs actions with finite bounds"),
+        (gym.spaces.Box(0.0, np.inf, (2,)), "needs actions with finite bounds"),
+        (
+            gym.spaces.Box(-LARGEST, LARGEST, (2,), np.float32),
+            "needs actions with finite bounds",
+        ),
     ],
 )
 def test_other_actions_are_refused(space: gym.Space, message: str) -> None:
