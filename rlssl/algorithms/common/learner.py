@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from rlssl.algorithms.common.distributed import TorchPeers, average_gradients, broadcast_state
 from rlssl.algorithms.common.minibatches import minibatches
 from rlssl.algorithms.common.nonfinite_batch import nonfinite_columns, save_batch
-from rlssl.algorithms.common.optimizers import EagerAdam
+from rlssl.algorithms.common.optimizers import EagerAdam, as_laid_out
 from rlssl.errors import NonFiniteUpdateError
 from rlssl.peers import ALONE, Peers
 from rlssl.system.allocator import keep_memory, leave_unfilled
@@ -327,14 +327,6 @@ def clip_gradients(
                 # The same formula as torch's clip_grad_norm_.
                 torch._foreach_mul_(gradients[name], limit / (norm + 1e-6))
     return norms
-
-
-@torch.no_grad()
-def as_laid_out(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
-    """The gradient in the parameter's memory format: fused optimizers pair elements by address."""
-    if gradient is None or gradient.stride() == parameter.stride():
-        return gradient
-    return torch.empty_like(parameter).copy_(gradient)
 
 
 def pin_transfers(pipeline: Any, device: Any) -> None:
