@@ -1,5 +1,6 @@
 """The Learners that share a batch, as one Learner sees them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -35,6 +36,18 @@ class Peers:
     def gather_objects(self, value: Any) -> list[Any]:
         """The values of all Learners, by rank."""
         return [value]
+
+    def mean_counts(self, counts: Sequence[int]) -> list[float]:
+        """The mean over the Learners of each of this Learner's ``counts``, in one exchange.
+
+        A Learner that divides the sum of its rows by the mean number of rows gets a value whose
+        mean over the Learners is the mean over all rows.
+
+        Example:
+            >>> ALONE.mean_counts([64, 3])
+            [64.0, 3.0]
+        """
+        return [float(count) for count in counts]
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over the Learners of a tensor of equal shape; without gradients."""

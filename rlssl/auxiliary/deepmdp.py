@@ -97,7 +97,7 @@ class DeepMDP(LatentModelLoss):
             if self.config.decoder == "next_observation":
                 rows = encoded.with_future
                 latent = self.sample(mean, std, generator)[rows]
-                observation = batch[Columns.NEXT_OBS][rows]
+                observation = encoded.next_obs[rows]
             losses["reconstruction"] = self.reconstruction(
                 latent, observation, generator, self.peers
             )
@@ -186,12 +186,13 @@ class Reconstruction(nn.Module):
         if self.moments is None:
             images = observations.permute(0, 3, 1, 2) if self.layout == "HWC" else observations
             if self.largest == 255:
-                return quantize_pixels(images, generator=generator)
+                rows = peers.rows(len(images))
+                return quantize_pixels(images, generator=generator, rows=rows)
             scale = self.largest if 0 < self.largest < float("inf") else 1.0
             return images.float() / scale - 0.5
-        rows = observations.flatten(1).float()
-        self._seen = peers.gather(rows)
+        vectors = observations.flatten(1).float()
+        self._seen = peers.gather(vectors)
         mean, variance = self.moments.mean, self.moments.variance
         if self.moments.count < 2 and len(self._seen):
             mean, variance = self._seen.mean(0), self._seen.var(0, correction=0)
-        return (rows - mean) / divisor(mean, variance)
+        return (vectors - mean) / divisor(mean, variance)

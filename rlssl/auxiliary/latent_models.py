@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+import tree
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
@@ -97,6 +98,8 @@ class Transitions(NamedTuple):
     action: Tensor
     # [N], float; normalized if the config says so.
     reward: Tensor
+    # [N, ...], raw next observations; of other rows with `shuffled_positives`.
+    next_obs: Any
     # [M], indices of the rows that have a future: all, or those that do not terminate.
     with_future: Tensor
 
@@ -164,8 +167,7 @@ class LatentModelLoss(AuxiliaryLoss):
         """Encodes the observations, next observations and actions of a batch."""
         next_obs, rewards = batch[Columns.NEXT_OBS], batch[Columns.REWARDS].float()
         if self.config.shuffled_positives:
-            order = torch.randperm(len(rewards), generator=generator).to(rewards.device)
-            next_obs, rewards = take_rows(next_obs, order), rewards[order]
+            next_obs, rewards = self._shuffled(next_obs, rewards, generator)
         with torch.no_grad():
             next_latent = self.encode(next_obs)
         if self.own_encoder is None:
@@ -179,6 +181,7 @@ class LatentModelLoss(AuxiliaryLoss):
             next_latent,
             encode_action(batch[Columns.ACTIONS], self.action_space),
             self._normalized(rewards),
+            next_obs,
             rows if ends is None else rows[~ends.bool()],
         )
 
@@ -201,6 +204,16 @@ class LatentModelLoss(AuxiliaryLoss):
         """[N, D], next latents drawn from the prediction."""
         rows = self.peers.rows(mean.shape[-2])
         return self.transition.sample(mean, std, generator=generator, rows=rows)
+
+    def _shuffled(
+        self, next_obs: Any, rewards: Tensor, generator: torch.Generator
+    ) -> tuple[Any, Tensor]:
+        """Next observations and rewards of other rows, from the rows of all Learners."""
+        first, total = self.peers.rows(len(rewards))
+        order = torch.randperm(total, generator=generator)[first : first + len(rewards)]
+        order = order.to(rewards.device)
+        everyone = tree.map_structure(self.peers.gather, next_obs)
+        return take_rows(everyone, order), self.peers.gather(rewards)[order]
 
     def _normalized(self, rewards: Tensor) -> Tensor:
         if not self.config.normalize_rewards:

@@ -93,15 +93,17 @@ def to_env_actions(space: gym.Space, *, normalize: bool, clip: bool) -> Callable
 
 
 def _to_box(space: gym.spaces.Box, normalize: bool) -> Callable[[Any], np.ndarray]:
-    low, high, dtype = space.low, space.high, space.dtype
+    low, high, dtype = space.low, space.high, space.low.dtype
     if normalize and np.issubdtype(dtype, np.integer) and space.is_bounded():
         # RLlib's convention: the policy chooses one of the numbers, counted from 0.
         return lambda actions: np.clip(low + actions, low, high).astype(dtype, copy=False)
     scaled = scaled_elements(space) if normalize else np.zeros(space.shape, bool)
     if not scaled.any():
         return lambda actions: np.clip(actions, low, high).astype(dtype, copy=False)
-    start, stop = np.where(scaled, low, dtype.type(-1)), np.where(scaled, high, dtype.type(1))
-    span, every = stop - start, bool(scaled.all())
+    # Elements that are not scaled get other bounds here, because inf - inf is nan.
+    start = np.where(scaled, low, -1).astype(dtype)
+    span = np.where(scaled, high, 1).astype(dtype) - start
+    every = bool(scaled.all())
 
     def to_box(actions: Any) -> np.ndarray:
         within = start + (actions + 1.0) * span / 2.0

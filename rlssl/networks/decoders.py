@@ -9,6 +9,7 @@ from rlssl.errors import SpecError
 from rlssl.networks.encoders import check_size
 from rlssl.networks.layers.initialization import delta_orthogonal_, orthogonal_init
 from rlssl.networks.layers.linear import Linear
+from rlssl.peers import RowRange
 
 
 class VectorDecoder(nn.Module):
@@ -131,7 +132,11 @@ def fitting_pixel_decoder(latent_dim: int, image_shape: tuple[int, ...]) -> Pixe
 
 
 def quantize_pixels(
-    pixels: Tensor, *, bits: int = 5, generator: torch.Generator | None = None
+    pixels: Tensor,
+    *,
+    bits: int = 5,
+    generator: torch.Generator | None = None,
+    rows: RowRange | None = None,
 ) -> Tensor:
     """Reduces, dithers and centers the levels of images: the targets of a PixelDecoder.
 
@@ -141,6 +146,8 @@ def quantize_pixels(
         pixels: [N, ...], in [0, 255], any dtype.
         bits: The images get ``2^bits`` levels; from 1 to 8.
         generator: Draws the dither, on the generator's device; None: torch's global generator.
+        rows: (first, total) if these N images are a part of a larger batch. The dither is then
+            drawn for the whole batch, so that the Learners together draw that of one Learner.
 
     Returns:
         [N, ...], float, in [-0.5, 0.5).
@@ -155,5 +162,8 @@ def quantize_pixels(
         raise ValueError(f"bits must be in [1, 8]; got {bits}.")
     levels = (pixels.float() / 2 ** (8 - bits)).floor()
     device = pixels.device if generator is None else generator.device
-    dither = torch.rand(pixels.shape, generator=generator, device=device).to(pixels.device)
+    first, total = rows or (0, len(pixels))
+    shape = (total, *pixels.shape[1:])
+    dither = torch.rand(shape, generator=generator, device=device)[first : first + len(pixels)]
+    dither = dither.to(pixels.device)
     return (levels + dither) / 2**bits - 0.5

@@ -42,7 +42,9 @@ def one_thread() -> Iterator[None]:
 
 def _one(config: Any, folder: Path, case: str) -> None:
     bench = RainbowBench(config)
-    bench.add(bench.sample())
+    episodes = bench.sample()
+    torch.save(episodes, folder / f"{case}-episodes.pt")
+    bench.add(episodes)
     batches = [bench.draw() for _ in range(3)]
     errors = [bench.learner.update_on(batch, agent_steps=64) for batch in batches]
     torch.save(batches, folder / f"{case}-batches.pt")
@@ -74,6 +76,10 @@ def _one_of_two(rank: int, folder: str, cases: list[str], config_of: ConfigOf) -
         config.num_learners = 2
         bench = RainbowBench(config.debugging(seed=rank))
         errors = []
+        if config.gives_intrinsic_rewards:
+            # Running statistics see all rows: each Learner gets every second chunk.
+            episodes = torch.load(f"{folder}/{case}-episodes.pt", weights_only=False)
+            bench.learner.intrinsic_rewards(episodes[rank::2])
         for batch in torch.load(f"{folder}/{case}-batches.pt", weights_only=False):
             errors.append(bench.learner.update_on_part(batch, agent_steps=64))
         result = {"state": bench.module.state_dict(), "errors": errors}

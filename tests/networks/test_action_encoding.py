@@ -1,5 +1,7 @@
 """Encoded actions of every kind of space, and the targets of inverse models."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -87,19 +89,21 @@ def test_actions_of_spaces_with_all_bounds_or_none_are_rllibs(
     assert actual.dtype == expected.dtype
 
 
-LARGEST = {dtype: np.finfo(dtype).max for dtype in (np.float16, np.float32, np.float64)}
+LARGEST: dict[Any, float] = {
+    dtype: float(np.finfo(dtype).max) for dtype in (np.float16, np.float32, np.float64)
+}
 
 
 @pytest.mark.parametrize("dtype", LARGEST)
 @pytest.mark.parametrize("normalize", [True, False])
 def test_every_action_is_in_the_space_and_clipped_at_the_bound_that_exists(
-    dtype: type, normalize: bool
+    dtype: Any, normalize: bool
 ) -> None:
     # Elements: [0, inf), (-inf, inf), (-inf, -1], [0.1, 10], and three whose bounds are the largest
     # numbers: (-max, max), [2, max), (-max, 3].
     largest = LARGEST[dtype]
-    low = np.array([0, -np.inf, -np.inf, 0.1, -largest, 2, -largest], dtype)
-    high = np.array([np.inf, np.inf, -1, 10, largest, largest, 3], dtype)
+    low: np.ndarray = np.array([0, -np.inf, -np.inf, 0.1, -largest, 2, -largest], dtype)
+    high: np.ndarray = np.array([np.inf, np.inf, -1, 10, largest, largest, 3], dtype)
     space = spaces.Box(low, high, dtype=dtype)
     actions = 30 * np.random.default_rng(0).standard_normal((200, 7), dtype=np.float32)
     actions[0] = [-3, -3, -3, -0.5, -3, -3, -3]

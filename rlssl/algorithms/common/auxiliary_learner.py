@@ -19,6 +19,7 @@ from rlssl.auxiliary.base import MEAN_ACTION, RL_LATENTS, AuxiliaryLoss
 from rlssl.auxiliary.latent_statistics import NUM_ROWS, latent_statistics
 from rlssl.batches import take_rows, valid_rows
 from rlssl.networks.augmentation import AUGMENTED_OBS, Augmentation
+from rlssl.peers import ALONE, Peers
 from rlssl.schedules import value_at
 
 #: Prefix of the name of the optimizer that trains a loss's heads; the loss's name follows.
@@ -167,7 +168,7 @@ class AuxiliaryLearner(BaseLearner):
     def _mean_loss(self, name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> Tensor:
         """Averages each named loss over the rows, and logs the means."""
         losses = loss.losses(rows)
-        means = {key: per_sample_mean(name, key, value) for key, value in losses.items()}
+        means = per_sample_means(name, losses, self.peers)
         self.record({key: mean.detach() for key, mean in means.items()}, "aux", name)
         # RL_LATENTS would keep the graph of the RL loss alive.
         kept = {key: value for key, value in rows.items() if key != RL_LATENTS}
@@ -257,18 +258,36 @@ def without_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     return loss
 
 
-def per_sample_mean(name: str, key: str, losses: Tensor) -> Tensor:
-    """The mean of [N] losses; zero, connected to the graph, for no rows.
+def per_sample_means(
+    name: str, losses: Mapping[str, Tensor], peers: Peers = ALONE
+) -> dict[str, Tensor]:
+    """The mean of each named loss over its rows; zero, connected to the graph, for no rows.
+
+    Several Learners may have different numbers of rows, for example without terminal rows. Each
+    divides its sum by the mean number of rows. So the mean over the Learners, which the gradients
+    get, is the mean over all rows.
+
+    Args:
+        name: The auxiliary loss.
+        losses: Name -> [N], per-sample losses; N may differ between names and Learners.
+        peers: The Learners that share the batch.
 
     Raises:
-        ValueError: If ``losses`` is not [N].
+        ValueError: If losses are not [N].
     """
-    if losses.ndim != 1:
-        raise ValueError(
-            f"loss '{name}' gives '{key}' of shape {tuple(losses.shape)}; "
-            "it must be per-sample, [N]."
-        )
-    return losses.mean() if len(losses) else losses.sum()
+    for key, value in losses.items():
+        if value.ndim != 1:
+            raise ValueError(
+                f"loss '{name}' gives '{key}' of shape {tuple(value.shape)}; "
+                "it must be per-sample, [N]."
+            )
+    if peers.size == 1:
+        return {key: value.mean() if len(value) else value.sum() for key, value in losses.items()}
+    rows = peers.mean_counts([len(value) for value in losses.values()])
+    return {
+        key: value.sum() / (count or 1.0)
+        for (key, value), count in zip(losses.items(), rows, strict=True)
+    }
 
 
 def reaches_any(loss: Tensor, parameters: list[nn.Parameter]) -> bool:

@@ -5,7 +5,7 @@ or is used outside ``forward``, as auxiliary heads are. rlssl does not wrap modu
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -64,6 +64,12 @@ class TorchPeers(Peers):
         total = value.clone()
         dist.all_reduce(total)
         return total / self.size
+
+    def mean_counts(self, counts: Sequence[int]) -> list[float]:
+        """See ``Peers``."""
+        own = torch.tensor(counts, dtype=torch.float64, device=_device())
+        means: list[float] = self.mean(own).tolist()
+        return means
 
     @_exchange()
     def gather_counts(self, num: int) -> list[int]:

@@ -49,6 +49,8 @@ class BaseLearner(TorchLearner):
     update (``stateful_parts``).
     """
 
+    peers: Peers = ALONE
+
     def build(self) -> None:
         """Loads plug-ins, which register losses and encoders, and then builds the module."""
         if self._is_built:

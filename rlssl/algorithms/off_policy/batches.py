@@ -7,6 +7,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
+from rlssl.peers import ALONE, Peers
 from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer
 
 #: Columns of a batch of the replay buffer besides RLlib's; see `ReplayBuffer.sample`.
@@ -75,11 +76,15 @@ def total_rewards(batch: Mapping[str, Any]) -> Tensor:
     return rewards if intrinsic is None else rewards + intrinsic
 
 
-def weighted_mean(losses: Tensor, batch: Mapping[str, Any]) -> Tensor:
-    """The mean over valid rows of the [N] losses times their importance weights."""
+def weighted_mean(losses: Tensor, batch: Mapping[str, Any], peers: Peers = ALONE) -> Tensor:
+    """The mean over valid rows of the [N] losses times their importance weights.
+
+    With several Learners, the mean of their results is the mean over the valid rows of all.
+    """
     weighted = losses * batch[WEIGHTS]
     mask = batch.get(Columns.LOSS_MASK)
     if mask is None:
         return weighted.mean()
     # A product with the mask would keep NaN of invalid rows.
-    return torch.where(mask, weighted, 0.0).sum() / mask.sum().clamp(min=1)
+    (num_valid,) = peers.mean_counts([int(mask.sum())])
+    return torch.where(mask, weighted, 0.0).sum() / (num_valid or 1.0)

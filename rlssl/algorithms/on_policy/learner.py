@@ -50,6 +50,15 @@ class OnPolicyLearner(AuxiliaryLearner):
             )
         )
 
+    def weight_of_rows(self, num_rows: int) -> float:
+        """The weight of this Learner's mean over ``num_rows`` rows: 1 for a Learner alone.
+
+        Learners may have minibatches of different sizes. Their weighted means have the mean over
+        the rows of all Learners as their mean.
+        """
+        (mean,) = self.peers.mean_counts([num_rows])
+        return num_rows / mean if mean else 1.0
+
     @classmethod
     def rl_module_required_apis(cls) -> list[type]:
         """The interfaces that the module must implement."""

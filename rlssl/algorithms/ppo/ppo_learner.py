@@ -51,7 +51,8 @@ class PPOTorchLearner(OnPolicyLearner):
         critic = value_loss(values, batch[Postprocessing.VALUE_TARGETS]).mean()
         entropy = policy.entropy().mean()
         kl = old_policy.kl(policy).mean()
-        self.minibatch_kls.append(kl.detach())
+        weight = self.weight_of_rows(len(values))
+        self.minibatch_kls.append(weight * kl.detach())
 
         entropy_coeff = value_at(config.entropy_coeff, self.env_steps)
         loss = surrogate + config.vf_loss_coeff * critic - entropy_coeff * entropy
@@ -66,7 +67,7 @@ class PPOTorchLearner(OnPolicyLearner):
                 "entropy_coeff": entropy_coeff,
             }
         )
-        return loss
+        return weight * loss
 
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Starts a new record of KLs."""

@@ -32,7 +32,7 @@ class RainbowTorchLearner(OffPolicyLearner):
         else:
             losses, self.td_errors = self._scalar(batch, fwd_out)
         self._latest_values = online.detach(), batch[Columns.ACTIONS]
-        loss = weighted_mean(losses, batch)
+        loss = weighted_mean(losses, batch, self.peers)
         self.record({LOSS: loss.detach()})
         return loss
 
@@ -44,8 +44,9 @@ class RainbowTorchLearner(OffPolicyLearner):
         """
         if not self.config.auxiliary_in_priorities:
             return super().combine(rl_loss, auxiliary, batch)
-        self.td_errors = self.td_errors + auxiliary.detach()
-        return self.isolate(rl_loss) + auxiliary * batch[WEIGHTS].mean()
+        # Means over all Learners, as one Learner with all rows has them.
+        self.td_errors = self.td_errors + self.peers.mean(auxiliary.detach())
+        return self.isolate(rl_loss) + auxiliary * self.peers.mean(batch[WEIGHTS].mean())
 
     @torch.no_grad()
     def metrics_of_last_update(self) -> dict[str, Tensor]:

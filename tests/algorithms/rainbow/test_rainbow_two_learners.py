@@ -14,6 +14,12 @@ from tests.algorithms.two_learners import (
     results,
 )
 
+# About 20 s for two processes and all cases; several times as long on a busy machine.
+pytestmark = pytest.mark.timeout(300)
+
+# Larger than rounding errors of gradients that cancel, which Adam would amplify.
+_LARGER_EPSILON = {"adam_epsilon": 1e-4}
+
 #: Name -> environment, losses, and training.
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "rainbow": ("CartPole-v1", {}, {}),
@@ -21,6 +27,14 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "plain": ("CartPole-v1", {}, {"distributional": False, "noisy": False}),
     "icm": ("CartPole-v1", {"icm": {}}, {}),
     "curl": ("CartPole-v1", {"curl": {}}, {}),
+    # Losses whose rows differ between the Learners, and a control that mixes the rows of all.
+    "masked dbc": ("CartPole-v1", {"bisimulation": {"mask_terminals": True}}, _LARGER_EPSILON),
+    "masked deepmdp": (
+        "CartPole-v1",
+        {"deepmdp": {"mask_terminals": True, "decoder": "next_observation"}},
+        _LARGER_EPSILON,
+    ),
+    "shuffled": ("CartPole-v1", {"bisimulation": {"shuffled_positives": True}}, _LARGER_EPSILON),
     "images": ("minatar/Breakout", {"curl": {}}, {}),
 }
 

@@ -106,7 +106,7 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
     def compute_rl_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
         """The sum of the critics' squared errors, averaged over rows; sets ``td_errors``."""
         values, targets = fwd_out["values"], fwd_out["targets"]
-        loss = weighted_mean(critic_loss(values, targets), batch)
+        loss = weighted_mean(critic_loss(values, targets), batch, self.peers)
         with torch.no_grad():
             self.td_errors = (values - targets).abs().mean(dim=0)
         self._latest_values = values.detach()

@@ -1,0 +1,93 @@
+"""Two Learners with half of each batch get the weights of one, for every loss and its options."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlssl.registry import AUXILIARY_LOSSES
+from tests.algorithms.rainbow.rainbow_bench import small_rainbow
+from tests.algorithms.two_learners import assert_same_weights, learn_alone_and_in_two, results
+
+# The fast suite has the most important cases, in test_rainbow_two_learners.py.
+pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
+
+#: Larger than rounding errors of gradients that cancel, which Adam would amplify.
+_SETTINGS = {"target_update_every_updates": 2, "adam_epsilon": 1e-4}
+_VECTOR, _IMAGE = "CartPole-v1", "minatar/Breakout"
+#: Loss -> its options. Each case runs on vectors.
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "bisimulation": [
+        {},
+        {"mask_terminals": True},
+        {"shuffled_positives": True},
+        {"mask_terminals": True, "shuffled_positives": True, "normalize_rewards": True},
+        {"variant": "paper", "mask_terminals": True, "transition": "ensemble"},
+        {"mask_terminals": True, "transition": "probabilistic", "latent_norm": "layer"},
+        {"mask_terminals": True, "transition": "deterministic", "self_prediction": False},
+        {"variant": "paper", "features": "own", "latent_norm": "max", "shuffled_positives": True},
+        {"isolated": True, "mask_terminals": True},
+    ],
+    "deepmdp": [
+        {},
+        {"mask_terminals": True},
+        {"shuffled_positives": True},
+        {"mask_terminals": True, "transition": "ensemble", "gradient_penalty": 1.0},
+        {"mask_terminals": True, "decoder": "next_observation", "transition": "probabilistic"},
+        {"decoder": "next_observation", "shuffled_positives": True},
+        {"decoder": "observation", "normalize_rewards": True, "features": "own"},
+    ],
+    "curl": [{}, {"variant": "atari"}, {"shuffled_positives": True}, {"isolated": True}],
+    "icm": [{}, {"variant": "burda"}, {"features": "shared"}, {"features": "random"}],
+}
+#: Name -> environment, loss, its options, and settings of training.
+CASES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
+    f"{loss}-{'-'.join(f'{key}={value}' for key, value in options.items()) or 'default'}": (
+        (_VECTOR, loss, options, {})
+    )
+    for loss, cases in OPTIONS.items()
+    for options in cases
+}
+CASES |= {
+    "images-next": (
+        (_IMAGE, "deepmdp", {"mask_terminals": True, "decoder": "next_observation"}, {})
+    ),
+    "images-shuffled": (_IMAGE, "bisimulation", {"shuffled_positives": True}, {}),
+    "priorities": (
+        (
+            _VECTOR,
+            "bisimulation",
+            {"mask_terminals": True},
+            {"auxiliary_in_priorities": True},
+        )
+    ),
+}
+
+
+def config_of(case: str) -> Any:
+    env, loss, options, training = CASES[case]
+    config = small_rainbow(env, **{**_SETTINGS, **training})
+    hidden = {"encoder_config": {"hidden": [16]} if env == _VECTOR else {}}
+    small = {"hidden": 16} if loss in ("bisimulation", "deepmdp") else {}
+    return config.auxiliary(**{loss: {**small, **options}}).model(**hidden)
+
+
+def test_every_registered_loss_is_tested() -> None:
+    assert set(OPTIONS) <= set(AUXILIARY_LOSSES)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the results of one Learner and of two."""
+    path = tmp_path_factory.mktemp("learners")
+    learn_alone_and_in_two(path, CASES, config_of)
+    return path
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_learners_get_the_weights_and_priorities_of_one(folder: Path, case: str) -> None:
+    assert_same_weights(folder, case)
+    one, first, second = (given["errors"] for given in results(folder, case))
+    for whole, left, right in zip(one, first, second, strict=True):
+        np.testing.assert_allclose(np.concatenate([left, right]), whole, atol=1e-4)
