@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from rlssl import trust
 from rlssl.connectors.frame_stack import FrameStack, stacked_space
 from rlssl.errors import SpecError
+from rlssl.image_spaces import image_layout, is_image, with_layout
 from rlssl.networks.action_encoding import to_env_actions
 from rlssl.old_names import renamed_state
 from rlssl.plugins import load_plugins
@@ -53,13 +54,13 @@ class Policy:
 
     def __init__(self, module: RLModule, settings: Mapping[str, Any]) -> None:
         self.module = module
-        self.settings = dict(settings)
         self.observation_space: gym.Space = settings["observation_space"]
+        model = _with_known_layout(settings["model"], self.observation_space)
+        self.settings = {**settings, "model": model}
         self.action_space: gym.Space = settings["action_space"]
         frame_stack = settings["model"]["frame_stack"]
-        self._frames = (
-            FrameStack(frame_stack, 1, self.observation_space) if frame_stack > 1 else None
-        )
+        frame_space = with_layout(self.observation_space, model["encoder_config"])
+        self._frames = FrameStack(frame_stack, 1, frame_space) if frame_stack > 1 else None
         self._starts_episode = True
         # Recurrent state before the next step: struct of [1, ...]; None means the initial state.
         self._state: Any = None
@@ -114,6 +115,7 @@ class Policy:
             for key in ("observation_space", "action_space"):
                 settings[key] = _space(settings[key])
             module = _build_module(settings)
+            _refuse_misread(module, settings)
             module.load_state_dict(renamed_state(load_file(folder / WEIGHTS_FILE)))
         except SpecError:
             raise
@@ -225,7 +227,9 @@ def _build_module(settings: Mapping[str, Any]) -> RLModule:
     spec = RLModuleSpec(
         module_class=default_spec.module_class,
         observation_space=stacked_space(
-            settings["observation_space"], settings["model"]["frame_stack"]
+            settings["observation_space"],
+            settings["model"]["frame_stack"],
+            settings["model"].get("encoder_config"),
         ),
         action_space=settings["action_space"],
         model_config=dict(settings["model"]),
@@ -233,6 +237,31 @@ def _build_module(settings: Mapping[str, Any]) -> RLModule:
     )
     with torch.random.fork_rng(devices=[]):
         return spec.build()
+
+
+def _with_known_layout(model: Mapping[str, Any], space: gym.Space) -> dict[str, Any]:
+    """The settings of the model, in which the layout of images is no longer open."""
+    config = dict(model.get("encoder_config") or {})
+    if is_image(space):
+        config["layout"] = image_layout(with_layout(space, config))
+    return {**model, "encoder_config": config}
+
+
+def _refuse_misread(module: RLModule, settings: Mapping[str, Any]) -> None:
+    """Raises if an earlier version read the stacked images along the wrong axis.
+
+    Today's exports name the layout. Earlier versions decided it again on the shape of the stack.
+    """
+    space, model = settings["observation_space"], settings["model"]
+    reads_images = is_image(space) and getattr(module.encoder, "layout", None) is not None
+    if not reads_images or (model.get("encoder_config") or {}).get("layout") is not None:
+        return
+    stack = module.observation_space.shape
+    if image_layout(gym.spaces.Box(0, 1, stack)) != image_layout(space):
+        raise SpecError(
+            f"an earlier version trained this policy; it joined frames {space.shape} into stacks "
+            f"{stack}, but took another axis of the stacks for the channels. Train it again."
+        )
 
 
 def _load_own_plugins(folder: Path, names: Sequence[str]) -> None:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from rlssl.auxiliary.latent_models import LatentModelConfig, LatentModelLoss, Transitions
 from rlssl.auxiliary.normalization import RunningMoments, divisor
 from rlssl.errors import SpecError
+from rlssl.image_spaces import image_layout
 from rlssl.losses import lipschitz_penalty
 from rlssl.networks.decoders import VectorDecoder, fitting_pixel_decoder, quantize_pixels
-from rlssl.networks.encoders import Encoder, image_layout
+from rlssl.networks.encoders import Encoder
 from rlssl.peers import Peers
 
 #: What a decoder may reconstruct; None: no decoder.

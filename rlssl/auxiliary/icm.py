@@ -12,10 +12,11 @@ from torch import Tensor
 
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
 from rlssl.auxiliary.normalization import DiscountedReturnScale, ObservationNormalizer
+from rlssl.image_spaces import ImageSpace, channels_first, image_layout, is_image
 from rlssl.losses import forward_dynamics_loss, inverse_dynamics_loss
 from rlssl.networks.action_encoding import encode_action, inverse_target
 from rlssl.networks.curiosity import ForwardModel, InverseModel, ResidualForwardModel
-from rlssl.networks.encoders import Encoder, build_encoder, image_layout
+from rlssl.networks.encoders import Encoder, build_encoder
 
 #: Defaults of each variant.
 _VARIANTS: dict[str, dict[str, Any]] = {
@@ -184,7 +185,7 @@ class ICM(AuxiliaryLoss):
             return None
         space = self.observation_space
         if self.normalizer is not None:
-            space = gym.spaces.Box(-np.inf, np.inf, space.shape, np.float32)
+            space = _unbounded(space)
         name = self.config.encoder or _default_encoder(space)
         features = build_encoder(space, name, self.config.encoder_config)
         return features.requires_grad_(self.config.features != "random")
@@ -216,9 +217,15 @@ class ICM(AuxiliaryLoss):
 
 
 def _default_encoder(space: gym.Space) -> str | None:
-    is_image = isinstance(space, gym.spaces.Box) and len(space.shape or ()) == 3
-    if not is_image:
+    if not is_image(space):
         return None
-    shape = space.shape or ()
-    height_and_width = shape[1:] if image_layout(space) == "CHW" else shape[:2]
-    return "icm" if min(height_and_width) >= 36 else None
+    _, height, width = channels_first(space)
+    return "icm" if min(height, width) >= 36 else None
+
+
+def _unbounded(space: gym.Space) -> gym.Space:
+    """The space of normalized observations; images keep their layout."""
+    high = np.full(space.shape or (), np.inf, np.float32)
+    if is_image(space):
+        return ImageSpace(-high, high, image_layout(space))
+    return gym.spaces.Box(-high, high, dtype=np.float32)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from rlssl.augmentations import random_crop, random_shift
 from rlssl.auxiliary.normalization import RunningMoments
 from rlssl.errors import SpecError
-from rlssl.networks.encoders import Encoder, image_layout
+from rlssl.image_spaces import image_layout
+from rlssl.networks.encoders import Encoder
 from rlssl.peers import ALONE, Peers
 
 #: After 16 updates, the running standard deviation (std) of vectors is refreshed only in every 16th

@@ -1,9 +1,12 @@
 """Frame stacking on arrays: spaces, stacks for actors, windows for Learners."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 
-from rlssl.networks.encoders import image_layout
+from rlssl.image_spaces import ImageSpace, image_layout, is_image, with_layout
 
 
 def stacking_axis(space: gym.Space) -> int:
@@ -12,7 +15,8 @@ def stacking_axis(space: gym.Space) -> int:
     Vectors are concatenated; images are joined along their channels.
 
     Args:
-        space: The space of one frame: a Box of shape [D], [C, H, W] or [H, W, C].
+        space: The space of one frame: a Box of shape [D], [C, H, W] or [H, W, C]. See
+            `rlssl.image_spaces`, which decides about the channels.
 
     Returns:
         0 or 2.
@@ -34,8 +38,18 @@ def stacking_axis(space: gym.Space) -> int:
     )
 
 
-def stacked_space(space: gym.Space, frame_stack: int) -> gym.Space:
+def stacked_space(
+    space: gym.Space, frame_stack: int, encoder_config: Mapping[str, Any] | None = None
+) -> gym.Space:
     """The space of ``frame_stack`` joined frames; with 1, ``space`` itself.
+
+    Args:
+        space: The space of one frame; see `stacking_axis`.
+        frame_stack: Frames in a stack; >= 1.
+        encoder_config: ``model.encoder_config``, whose ``layout`` is the user's word.
+
+    Returns:
+        For images, a space that carries the layout of the frames.
 
     Raises:
         ValueError: If ``frame_stack`` < 1, or > 1 for a space that cannot be stacked.
@@ -48,10 +62,13 @@ def stacked_space(space: gym.Space, frame_stack: int) -> gym.Space:
         raise ValueError(f"frame_stack must be >= 1; got {frame_stack}.")
     if frame_stack == 1:
         return space
+    space = with_layout(space, encoder_config)
     axis = stacking_axis(space)
     assert isinstance(space, gym.spaces.Box)  # for mypy
     low = np.concatenate([space.low] * frame_stack, axis)
     high = np.concatenate([space.high] * frame_stack, axis)
+    if is_image(space):
+        return ImageSpace(low, high, image_layout(space))
     return gym.spaces.Box(low, high, dtype=space.low.dtype.type)
 
 

@@ -1,6 +1,7 @@
 """Connectors that stack frames: in the Learner, and in RLlib's stock EnvRunner."""
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -12,6 +13,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.spaces.space_utils import batch as batch_items
 
 from rlssl.connectors.frame_stack import stack_windows, stacked_space, stacking_axis
+from rlssl.image_spaces import with_layout
 from rlssl.ray_internals.env_runner import PHANTOM_ROW_KEY
 
 
@@ -24,17 +26,21 @@ class _StackingConnector(ConnectorV2):
         input_action_space: gym.Space | None = None,
         *,
         frame_stack: int = 1,
+        encoder_config: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         # Set before the base's __init__, which computes the output space.
-        self.frame_stack = frame_stack
+        self.frame_stack, self.encoder_config = frame_stack, encoder_config
         super().__init__(input_observation_space, input_action_space, **kwargs)
 
     def recompute_output_observation_space(
         self, input_observation_space: gym.Space, input_action_space: gym.Space
     ) -> gym.Space:
         """Returns the space of ``frame_stack`` joined frames."""
-        return stacked_space(input_observation_space, self.frame_stack)
+        return stacked_space(input_observation_space, self.frame_stack, self.encoder_config)
+
+    def _axis(self, space: gym.Space) -> int:
+        return stacking_axis(with_layout(space, self.encoder_config))
 
 
 class AddStackedObservations(_StackingConnector):
@@ -50,6 +56,7 @@ class AddStackedObservations(_StackingConnector):
         input_action_space: gym.Space | None = None,
         *,
         frame_stack: int = 1,
+        encoder_config: Mapping[str, Any] | None = None,
         next_obs: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -59,11 +66,16 @@ class AddStackedObservations(_StackingConnector):
             input_observation_space: The space of one frame of one environment; set by the pipeline.
             input_action_space: Set by the pipeline.
             frame_stack: Frames per stacked observation; >= 1. With 1, any observation works.
+            encoder_config: ``model.encoder_config``, whose ``layout`` is the user's word.
             next_obs: Whether to add NEXT_OBS. In a phantom row, it repeats OBS.
             **kwargs: See ConnectorV2.
         """
         super().__init__(
-            input_observation_space, input_action_space, frame_stack=frame_stack, **kwargs
+            input_observation_space,
+            input_action_space,
+            frame_stack=frame_stack,
+            encoder_config=encoder_config,
+            **kwargs,
         )
         self.next_obs = next_obs
 
@@ -99,7 +111,7 @@ class AddStackedObservations(_StackingConnector):
         if self.frame_stack == 1:
             return frames
         # Learners build their pipeline without spaces, but episodes carry theirs.
-        axis = stacking_axis(episode.observation_space or self.input_observation_space)
+        axis = self._axis(episode.observation_space or self.input_observation_space)
         windows = stack_windows(frames, self.frame_stack, axis)
         # After the phantom row, RLlib repeats the last frame. Repeat the whole last stack instead.
         return np.concatenate([windows[:-1], windows[-2:-1]]) if phantom else windows
@@ -114,7 +126,7 @@ class StackObservationsEnvToModule(_StackingConnector):
         """Adds the newest stack of every episode; young episodes repeat their first frame."""
         if Columns.OBS in batch:
             return batch
-        axis = stacking_axis(self.input_observation_space)
+        axis = self._axis(self.input_observation_space)
         for episode in self.single_agent_episode_iterator(episodes):
             frames = episode.get_observations(slice(-self.frame_stack, None))
             missing = self.frame_stack - len(frames)

@@ -10,7 +10,8 @@ from rlssl.registry import register_encoder
 from rlssl.system.lazy_imports import attribute_loader
 
 if TYPE_CHECKING:
-    from rlssl.networks.encoders import build_encoder, default_encoder_name, image_layout
+    from rlssl.image_spaces import image_layout
+    from rlssl.networks.encoders import build_encoder, default_encoder_name
 
 __all__ = ["build_encoder", "default_encoder_name", "image_layout"]
 

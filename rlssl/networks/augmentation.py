@@ -14,7 +14,8 @@ from rlssl.augmentations import (
     random_shift_bilinear,
 )
 from rlssl.errors import SpecError, suggest
-from rlssl.networks.encoders import Encoder, Layout, image_layout, is_image
+from rlssl.image_spaces import Layout, image_layout, is_image
+from rlssl.networks.encoders import Encoder
 from rlssl.networks.update_rng import UpdateRNG
 from rlssl.peers import ALONE, Peers, RowRange
 

@@ -10,7 +10,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeGuard, cast
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -20,11 +20,13 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlssl.errors import SpecError, unknown_name
+from rlssl.image_spaces import Layout as Layout
+from rlssl.image_spaces import channels_first, with_layout
+from rlssl.image_spaces import image_layout as image_layout
+from rlssl.image_spaces import is_image as is_image
 from rlssl.networks.layers.initialization import orthogonal_init
 from rlssl.networks.layers.linear import Layers, Linear
 from rlssl.registry import ENCODERS
-
-Layout = Literal["CHW", "HWC"]
 
 #: Smallest side for the Nature convolutions.
 MIN_NATURE_PIXELS = 36
@@ -62,9 +64,11 @@ def build_encoder(
     """Builds an encoder by name, or the default encoder of the space.
 
     Args:
-        observation_space: Space of one observation with stacked frames, without a batch dimension.
+        observation_space: Space of one observation, without a batch dimension. For stacked frames,
+            the space from ``stacked_space``, which carries the layout of the frames.
         name: Registered name; None: chosen by ``default_encoder_name``.
-        config: Keyword arguments of the encoder.
+        config: Keyword arguments of the encoder. For images, ``layout`` may be given with every
+            encoder: the space then carries this layout.
 
     Returns:
         A module from [N, ...] to [N, output_dim], with the attribute ``output_dim``.
@@ -80,9 +84,12 @@ def build_encoder(
         >>> encoder(torch.zeros(5, 4)).shape
         torch.Size([5, 16])
     """
+    config = dict(config or {})
+    observation_space = with_layout(observation_space, config)
     name = name or default_encoder_name(observation_space)
     encoder_class = ENCODERS[name]
-    config = dict(config or {})
+    if is_image(observation_space) and not _takes(encoder_class, "layout"):
+        config.pop("layout", None)
     _check_keys(config, encoder_class, f"encoder {name!r}")
     encoder = encoder_class(observation_space, **config)
     if not isinstance(getattr(encoder, "output_dim", None), int):
@@ -113,7 +120,7 @@ def default_encoder_name(observation_space: gym.Space) -> str:
         case spaces.Box(shape=(_,)):
             return "mlp"
         case spaces.Box(shape=(_, _, _)):
-            _, height, width = channels_first(observation_space, image_layout(observation_space))
+            _, height, width = channels_first(observation_space)
             return "small_cnn" if min(height, width) < MIN_NATURE_PIXELS else "nature"
     raise SpecError(
         f"the observation space {observation_space} has no default encoder: wrap the environment "
@@ -122,41 +129,9 @@ def default_encoder_name(observation_space: gym.Space) -> str:
     )
 
 
-def is_image(space: gym.Space | None) -> TypeGuard[spaces.Box]:
-    """Whether a space is a Box of three dimensions."""
-    return isinstance(space, spaces.Box) and len(space.shape) == 3
-
-
 def are_frames(space: gym.Space | None) -> bool:
     """Whether observations are images large enough for the Nature convolutions."""
     return is_image(space) and default_encoder_name(space) == "nature"
-
-
-def image_layout(space: gym.Space) -> Layout:
-    """Guesses which axis of a three-dimensional Box holds the channels.
-
-    If exactly two neighboring axes are equal, they are the sides of a square image. So (80, 7, 7)
-    is CHW, although stacked frames have more channels than pixels. Otherwise the smaller one of the
-    first and the last axis holds the channels; if they are equal: CHW.
-
-    Raises:
-        SpecError: If the space is not a Box of three dimensions.
-
-    Example:
-        >>> image_layout(spaces.Box(0, 255, (84, 84, 3), "uint8"))
-        'HWC'
-        >>> image_layout(spaces.Box(0, 255, (80, 7, 7), "uint8"))
-        'CHW'
-    """
-    if not is_image(space):
-        raise SpecError(
-            f"an image must be a Box of three dimensions; got {space}. For vectors use the encoder "
-            "'mlp', for composite spaces 'dict'."
-        )
-    first, middle, last = space.shape
-    if (middle == last) != (first == middle):
-        return "CHW" if middle == last else "HWC"
-    return "CHW" if first <= last else "HWC"
 
 
 def one_hot(values: Tensor, space: gym.Space) -> Tensor:
@@ -341,13 +316,6 @@ def _sub_spaces(space: gym.Space) -> dict[str, gym.Space]:
     )
 
 
-def channels_first(space: gym.Space, layout: Layout) -> tuple[int, int, int]:
-    """Channels, height and width of an image space with the given layout."""
-    assert space.shape is not None and len(space.shape) == 3  # image_layout refuses other spaces
-    first, middle, last = space.shape
-    return (first, middle, last) if layout == "CHW" else (last, first, middle)
-
-
 def integer_scale(space: gym.Space) -> float:
     """1 / largest value for an integer or boolean Box; 1.0 for a floating Box.
 
@@ -379,6 +347,10 @@ def check_sizes(name: str, sizes: Sequence[int]) -> list[int]:
     if not is_list or any(type(size) is not int or size < 1 for size in sizes):
         raise SpecError(f"{name} must list features, whole numbers >= 1, as [64, 64]; got {sizes}.")
     return list(sizes)
+
+
+def _takes(encoder_class: Callable[..., Any], key: str) -> bool:
+    return key in inspect.signature(encoder_class).parameters
 
 
 def _check_keys(config: Mapping[str, Any], encoder_class: Callable[..., Any], owner: str) -> None:

@@ -9,14 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from rlssl.errors import SpecError
+from rlssl.image_spaces import Layout, channels_first, image_layout, with_layout
 from rlssl.networks.encoders import (
     MIN_NATURE_PIXELS,
     Encoder,
-    Layout,
-    channels_first,
     check_size,
     check_sizes,
-    image_layout,
     integer_scale,
 )
 from rlssl.networks.layers.initialization import (
@@ -58,20 +56,20 @@ class ImageEncoder(Encoder):
         Args:
             observation_space: Box of three dimensions. Integer images are scaled to [0, 1];
                 floating images are not scaled.
-            layout: ``CHW`` or ``HWC``; None: ``image_layout`` of the space.
+            layout: ``CHW`` or ``HWC``; None: the layout that the space carries, else
+                ``image_layout`` of the space.
             channels_last: Whether convolutions use torch's channels-last memory format. It changes
                 the speed, and the numbers only by rounding.
 
         Raises:
-            SpecError: If the space is not an image, or is too small for the encoder.
+            SpecError: If the space is not an image, is too small for the encoder, or carries
+                another layout.
         """
         super().__init__()
-        guessed = image_layout(observation_space)
-        if layout not in (None, "CHW", "HWC"):
-            raise SpecError(f"layout must be 'CHW' or 'HWC'; got {layout!r}.")
-        self.layout: Layout = layout or guessed
+        observation_space = with_layout(observation_space, {"layout": layout})
+        self.layout: Layout = image_layout(observation_space)
         self._scale = integer_scale(observation_space)
-        self._image_shape = channels_first(observation_space, self.layout)
+        self._image_shape = channels_first(observation_space)
         self.layers = self._initialize(self._make_layers(*self._image_shape))
         self.output_dim = _output_dim(self.layers, *self._image_shape)
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format

@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
 from rlssl.augmentations import center_crop
 from rlssl.errors import SpecError
+from rlssl.image_spaces import ImageSpace, Layout, image_layout, is_image, with_layout
 from rlssl.networks.augmentation import parse_augmentation
-from rlssl.networks.encoders import Encoder, Layout, build_encoder, image_layout, is_image
+from rlssl.networks.encoders import Encoder, build_encoder
 
 
 class CenterCropped(Encoder):
@@ -66,13 +67,14 @@ def build_rl_encoder(space: gym.Space, settings: Mapping[str, Any]) -> Encoder:
     """Builds the encoder of the RL loss from the settings of ``.model()``.
 
     Args:
-        space: Space of one raw stacked observation. If ``augmentation`` has a crop, the encoder
-            reads both raw observations and crops.
+        space: Space of one raw stacked observation, from ``stacked_space``. If ``augmentation`` has
+            a crop, the encoder reads both raw observations and crops.
         settings: ``encoder``, ``encoder_config``, ``augmentation`` and ``precision``.
 
     Raises:
         SpecError: If the settings do not fit each other or the space.
     """
+    space = with_layout(space, settings["encoder_config"])
     size = crop_size(settings["augmentation"])
     seen = space if size is None else _cropped_space(space, size)
     encoder = build_encoder(seen, settings["encoder"], settings["encoder_config"])
@@ -83,15 +85,16 @@ def build_rl_encoder(space: gym.Space, settings: Mapping[str, Any]) -> Encoder:
     return CenterCropped(encoder, size, getattr(encoder, "layout", None) or image_layout(space))
 
 
-def _cropped_space(space: gym.Space, size: int) -> spaces.Box:
+def _cropped_space(space: gym.Space, size: int) -> ImageSpace:
     if not is_image(space):
         raise SpecError(f"model.augmentation.crop needs images; got {space}.")
-    sides = [1, 2] if image_layout(space) == "CHW" else [0, 1]
+    layout = image_layout(space)
+    sides = [1, 2] if layout == "CHW" else [0, 1]
     if size > min(space.shape[side] for side in sides):
         raise SpecError(
             f"model.augmentation.crop.size must be at most the side of the images, {space.shape}; "
             f"got {size}. Render larger images (env.size) or use a smaller crop."
         )
     shape = [size if axis in sides else length for axis, length in enumerate(space.shape)]
-    low, high = float(space.low.min()), float(space.high.max())
-    return spaces.Box(low, high, tuple(shape), space.dtype)  # type: ignore[arg-type]
+    low = np.full(shape, space.low.min())
+    return ImageSpace(low, np.full(shape, space.high.max()), layout)

@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from rlssl.image_spaces import image_layout, is_image
 from rlssl.replay.layout import Layout, Leaf
 
 
@@ -21,7 +22,8 @@ class Frames:
         """Chooses the storage format.
 
         Args:
-            space: The space of one frame.
+            space: The space of one frame. See `rlssl.image_spaces`, which decides about the
+                channels of images.
             frame_stack: Frames per stack; >= 1. With 1, observations are stored unchanged.
 
         Raises:
@@ -68,9 +70,6 @@ class Frames:
 def stacks_on_last_axis(space: gym.Space) -> bool:
     """Whether frames of a space are joined along the last of their three axes, else the first.
 
-    In a square image, the two equal sides are height and width. Otherwise the smaller of the first
-    and the last axis is the channels; a tie means [C, H, W]. All of rlssl uses this rule.
-
     Raises:
         ValueError: If the space is not a Box of shape [D], [C, H, W] or [H, W, C].
     """
@@ -79,9 +78,4 @@ def stacks_on_last_axis(space: gym.Space) -> bool:
             f"frame_stack > 1 needs a Box of shape [D], [C, H, W] or [H, W, C]; got {space}. "
             "Set model.frame_stack to 1."
         )
-    if len(space.shape) == 1:
-        return False
-    first, middle, last = space.shape
-    if (middle == last) != (first == middle):
-        return middle != last
-    return first > last
+    return is_image(space) and image_layout(space) == "HWC"

@@ -1,6 +1,7 @@
 """The base of both EnvRunners: it loads plug-ins and builds environments by rlssl's ids."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,6 +37,8 @@ class RunnerSettings:
     double_buffering: bool | None
     # Frames in a stacked observation; >= 1.
     frame_stack: int
+    # `model.encoder_config`, whose `layout` is the user's word about the channels of images.
+    encoder_config: Mapping[str, Any]
     # Whether the runner trains or evaluates.
     split: Literal["train", "eval"]
 
@@ -47,6 +50,7 @@ class RunnerSettings:
             vectorize=getattr(config, "vectorize", "native"),
             double_buffering=getattr(config, "double_buffering", None),
             frame_stack=frame_stack_of(config),
+            encoder_config=getattr(config, "network", {}).get("encoder_config") or {},
             split="eval" if config.in_evaluation else "train",
         )
 
@@ -173,7 +177,10 @@ class BaseEnvRunner(SingleAgentEnvRunner):
         if self.settings.frame_stack > 1 and not self._env_to_module[StackObservationsEnvToModule]:
             self._env_to_module.insert_before(
                 AddObservationsFromEpisodesToBatch,
-                StackObservationsEnvToModule(frame_stack=self.settings.frame_stack),
+                StackObservationsEnvToModule(
+                    frame_stack=self.settings.frame_stack,
+                    encoder_config=self.settings.encoder_config,
+                ),
             )
         super().make_module()
 

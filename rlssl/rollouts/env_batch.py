@@ -49,7 +49,7 @@ class EnvBatch:
             index: 0, or 1 for the second half.
             slots: The slots of these environments in the runner.
             observations: Struct of [n, ...], the first observations.
-            observation_space: Space of one environment and one frame.
+            observation_space: Space of one environment and one frame, from `with_layout`.
             action_space: Space of one environment.
             lookback: As for `Fragment`.
             frames: Number of frames in a stacked observation.

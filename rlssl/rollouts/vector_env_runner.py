@@ -21,6 +21,7 @@ from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from ray.rllib.utils.typing import ResultDict
 
 from rlssl.errors import SpecError
+from rlssl.image_spaces import with_layout
 from rlssl.rollouts.action_sampling import ActionSampler, action_sampler, to_env_actions
 from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv, can_step_async, half_sizes
 from rlssl.rollouts.env_batch import EnvBatch, PendingStep
@@ -168,6 +169,7 @@ class VectorEnvRunner(GuardedEnvRunner):
     def _reset_all(self, seed: int | None) -> None:
         """Resets all environments and drops the unfinished episodes."""
         observations, _ = self._try_env_reset(seed=seed, options=None)
+        frame_space = with_layout(self.env.single_observation_space, self.settings.encoder_config)
         slots: tuple[slice, ...] = (slice(0, self.num_envs),)
         if isinstance(self.env.unwrapped, DoubleBufferedVectorEnv):
             slots = self.env.unwrapped.slots
@@ -176,7 +178,7 @@ class VectorEnvRunner(GuardedEnvRunner):
                 index,
                 part,
                 _rows(observations, part),
-                observation_space=self.env.single_observation_space,
+                observation_space=frame_space,
                 action_space=self.env.single_action_space,
                 lookback=self.config.episode_lookback_horizon,
                 frames=self.settings.frame_stack,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -17,6 +18,7 @@ from rlssl.auxiliary.building import options_for, parse_auxiliary
 from rlssl.connectors.env_actions import with_clipped_actions
 from rlssl.environments.preflight import EnvSpaces, preflight
 from rlssl.errors import SpecError
+from rlssl.image_spaces import ambiguous_images, with_layout
 from rlssl.networks.augmentation import parse_augmentation
 from rlssl.networks.encoders import are_frames
 from rlssl.networks.recurrent import LSTMConfig
@@ -29,6 +31,8 @@ from rlssl.registry import ENVIRONMENTS, local_registrations, register_env, rest
 from rlssl.rollouts.stock_env_runner import StockEnvRunner, choose_env_runner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 
+logger = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
@@ -36,7 +40,8 @@ class ModelSettings:
 
     # Encoder by registered name; None: chosen from the observation space.
     encoder: str | None = None
-    # Keyword arguments of the encoder.
+    # Keyword arguments of the encoder. Its `layout` is what the user says about the channels of
+    # images, CHW or HWC; all parts of a run read it, with any encoder.
     encoder_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # Frames of a stacked observation; >= 1; None: what the environment suggests, else 1.
     frame_stack: int | None = None
@@ -366,7 +371,13 @@ class BaseConfig(AlgorithmConfig):
         """
         self.action_repeat = spaces.action_repeat if spaces else 1
         self.suggested_frame_stack = spaces.frame_stack if spaces else 1
-        kind: InputKind = "frames" if spaces and are_frames(spaces.observation_space) else "vectors"
+        space = None if spaces is None else spaces.observation_space
+        kind: InputKind = "vectors"
+        if space is not None:
+            for warning in ambiguous_images(space, self.network["encoder_config"]):
+                logger.warning("%s: %s", self.env, warning)
+            if are_frames(with_layout(space, self.network["encoder_config"])):
+                kind = "frames"
         for name, value in self.settings_class().by_input(kind).items():
             attribute = attribute_of(name)
             if getattr(self, attribute) is None:

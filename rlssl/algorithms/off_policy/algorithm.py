@@ -32,6 +32,7 @@ from torch import nn
 from rlssl.algorithms.common.algorithm import BaseAlgorithm
 from rlssl.algorithms.off_policy.batches import INDICES, draw
 from rlssl.algorithms.off_policy.update_ratio import UpdateRatio
+from rlssl.image_spaces import with_layout
 from rlssl.registry import AUXILIARY_LOSSES
 from rlssl.replay import Prefetcher, PrioritizedReplayBuffer, ReplayBuffer, annealed_beta
 
@@ -323,6 +324,7 @@ def make_replay(config: Any, observation_space: gym.Space, action_space: gym.Spa
         action_space: The space of one environment.
     """
     settings = config.replay_settings
+    observation_space = with_layout(observation_space, config.network["encoder_config"])
     options: dict[str, Any] = {
         "frame_stack": config.frame_stack,
         "seed": config.seed,

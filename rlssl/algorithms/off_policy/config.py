@@ -13,6 +13,7 @@ from rlssl.algorithms.off_policy.settings import (
 from rlssl.auxiliary.base import AuxiliaryLoss
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
+from rlssl.image_spaces import with_layout
 from rlssl.ray_internals.env_runner import custom_connectors
 from rlssl.registry import AUXILIARY_LOSSES
 from rlssl.replay import check_memory, estimate_bytes
@@ -81,7 +82,7 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         try:
             num_bytes = estimate_bytes(
                 self.replay_capacity,
-                spaces.observation_space,
+                with_layout(spaces.observation_space, self.network["encoder_config"]),
                 spaces.action_space,
                 self.frame_stack,
                 prioritized=settings.prioritized,

@@ -32,7 +32,9 @@ class OnPolicyLearner(AuxiliaryLearner):
         pipeline.insert_before(
             AddObservationsFromEpisodesToBatch,
             AddStackedObservations(
-                frame_stack=self.config.frame_stack, next_obs=Columns.NEXT_OBS in reads
+                frame_stack=self.config.frame_stack,
+                encoder_config=self.config.network["encoder_config"],
+                next_obs=Columns.NEXT_OBS in reads,
             ),
         )
         if module.is_stateful():

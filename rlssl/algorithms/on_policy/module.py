@@ -22,8 +22,9 @@ from rlssl.auxiliary.base import RL_LATENTS
 from rlssl.auxiliary.building import build_losses, build_views
 from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS
 from rlssl.errors import SpecError
+from rlssl.image_spaces import is_image
 from rlssl.networks.augmentation import AUGMENTED_OBS
-from rlssl.networks.encoders import MLP, Encoder, is_image
+from rlssl.networks.encoders import MLP, Encoder
 from rlssl.networks.heads import GaussianHead, linear_head
 from rlssl.networks.layers.numpy_forward import numpy_forward, reads_vectors, with_log_std
 from rlssl.networks.recurrent import LSTM, STATE_KEYS, LSTMConfig

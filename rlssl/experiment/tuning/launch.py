@@ -126,7 +126,9 @@ def check_trial(spec: Spec) -> RLModule:
     spaces = preflight(config.env_settings, config.env_step_timeout_s)
     config.adapt_to(spaces)
     config.check_training()
-    stacked = stacked_space(spaces.observation_space, config.frame_stack)
+    stacked = stacked_space(
+        spaces.observation_space, config.frame_stack, config.network["encoder_config"]
+    )
     try:
         return config.get_rl_module_spec(
             spaces={DEFAULT_MODULE_ID: (stacked, spaces.action_space)}, inference_only=False

@@ -13,8 +13,9 @@ from rlssl.algorithms.off_policy.actor_critic.config import check_actions
 from rlssl.algorithms.off_policy.module import OffPolicyModule, acting_observations
 from rlssl.auxiliary.building import seed_of
 from rlssl.errors import SpecError
+from rlssl.image_spaces import is_image
 from rlssl.networks.critics import QCritics
-from rlssl.networks.encoders import Encoder, are_frames, is_image
+from rlssl.networks.encoders import Encoder, are_frames
 from rlssl.networks.rl_encoder import build_rl_encoder
 from rlssl.networks.shared_encoder import SharedEncoder, Trunk, share_convolutions
 from rlssl.networks.target_networks import TargetNetworks
