@@ -53,10 +53,14 @@ class DDPGConfig(OffPolicyActorCriticConfig):
 
     @property
     def effective_exploration_std(self) -> Schedule:
-        """``exploration_std``, or its default if it is None."""
-        if self.exploration_std is not None:
-            return self.exploration_std
-        return EXPLORATION_STD[self.exploration]
+        """``exploration_std`` over env steps, or its default if it is None."""
+        given: Schedule | None = self.exploration_std
+        if given is None:
+            return EXPLORATION_STD[self.exploration]
+        if isinstance(given, int | float) or self.exploration_std_unit == "env_steps":
+            return given
+        repeat = self.action_repeat or 1
+        return [[agent_steps * repeat, std] for agent_steps, std in given]
 
     @property
     def effective_target_noise_std(self) -> Schedule:

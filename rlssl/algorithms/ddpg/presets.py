@@ -7,12 +7,17 @@ from typing import Any
 _PLAIN: Mapping[str, Any] = {"encoder": "mlp", "encoder_config": {"hidden": []}}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    # Lillicrap et al. 2015, vectors: the first layer of 400 units reads only observations.
+    # Lillicrap et al. 2015, vectors: the first layer of 400 units reads only observations. All
+    # layers but the last start uniform in +-1/sqrt(inputs).
     "lillicrap": {
-        "model": {"encoder": "mlp", "encoder_config": {"hidden": [400], "activation": "relu"}},
+        "model": {
+            "encoder": "mlp",
+            "encoder_config": {"hidden": [400], "activation": "relu", "init": "fan_in"},
+        },
         "training": {
             "critic_hidden": [300],
             "actor_hidden": [300],
+            "network_init": "fan_in",
             "final_bound": 3e-3,
             "lr": 1e-3,
             "actor_lr": 1e-4,
@@ -64,11 +69,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "target_noise_clip": 0.3,
             "actor_noise": True,
             "actor_critics": "min",
+            # The published code counts agent steps; an agent step is 2 frames (env steps).
             "exploration_std": [[0, 1.0], [500_000, 0.1]],
+            "exploration_std_unit": "agent_steps",
             "actor_update_every_updates": 1,
             "target_update_every_updates": 1,
             "updates_per_agent_step": 0.5,
-            # 4,000 seed frames at an action repeat of 2.
+            # 4,000 seed frames (env steps), which are 2,000 agent steps at an action repeat of 2.
             "random_agent_steps": 2_000,
             "learning_starts_agent_steps": 2_000,
             "replay_capacity": 1_000_000,
@@ -76,9 +83,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-#: For ``drq_v2``: the number of env steps over which the noise falls.
+#: For ``drq_v2``: the number of agent steps over which the noise falls.
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "easy": {"training": {"exploration_std": [[0, 1.0], [100_000, 0.1]]}},
-    "medium": {"training": {"exploration_std": [[0, 1.0], [500_000, 0.1]]}},
-    "hard": {"training": {"exploration_std": [[0, 1.0], [2_000_000, 0.1]]}},
+    name: {
+        "training": {
+            "exploration_std": [[0, 1.0], [agent_steps, 0.1]],
+            "exploration_std_unit": "agent_steps",
+        }
+    }
+    for name, agent_steps in (("easy", 100_000), ("medium", 500_000), ("hard", 2_000_000))
 }

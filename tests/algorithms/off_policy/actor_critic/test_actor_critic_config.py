@@ -11,11 +11,13 @@ from rlssl.algorithms.off_policy.actor_critic.config import (
     OffPolicyActorCriticConfig,
     check_actions,
 )
+from rlssl.algorithms.sac.presets import PRESETS as SAC_PRESETS
 from rlssl.algorithms.sac.sac import SACConfig
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import load_spec, resolved_dict
+from rlssl.schedules import value_at
 from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     BOTH,
     ActorCriticBench,
@@ -53,7 +55,11 @@ SMALL = {"training": {"replay_capacity": 1000}}
             {"auxiliary_step": "separate", "encoder_tau": 0.05, "tau": 0.01, "alpha_beta1": 0.5},
         ),
         ("sac", {"preset": "curl", "variant": "paper"}, {"_train_batch_size_per_learner": 512}),
-        ("sac", {"preset": "sac_ae"}, {"auxiliary_step": "joint", "log_std_mode": "tanh"}),
+        (
+            "sac",
+            {"preset": "sac_ae", **SMALL},
+            {"auxiliary_step": "joint", "log_std_mode": "tanh", "updates_at_start": 1_000},
+        ),
         (
             "ddpg",
             {"preset": "td3", "env": {"id": "Pendulum-v1"}},
@@ -90,12 +96,44 @@ def test_preset_of_curl_renders_100_pixels_for_crops_of_84() -> None:
 
 
 @pytest.mark.parametrize(
-    "variant, steps", [("easy", 100_000), ("medium", 500_000), ("hard", 2_000_000)]
+    "variant, agent_steps",
+    [(None, 500_000), ("easy", 100_000), ("medium", 500_000), ("hard", 2_000_000)],
 )
-def test_noise_of_drq_v2_falls_over_the_steps_of_its_variant(variant: str, steps: int) -> None:
-    config = config_of("ddpg", preset="drq_v2", variant=variant, **SMALL)
-    assert config.effective_exploration_std == [[0, 1.0], [steps, 0.1]]
+@pytest.mark.parametrize("action_repeat", [1, 2, 4])
+def test_noise_of_drq_v2_falls_over_the_agent_steps_of_its_variant(
+    variant: str | None, agent_steps: int, action_repeat: int
+) -> None:
+    layers = {"preset": "drq_v2", **SMALL} | ({} if variant is None else {"variant": variant})
+    config = config_of("ddpg", **layers)
+    config.action_repeat = action_repeat
+    # Half of the way from 1 to 0.1, at any action repeat; all other code uses env steps.
+    env_steps = agent_steps * action_repeat
+    assert value_at(config.effective_exploration_std, env_steps / 2) == pytest.approx(0.55)
+    assert value_at(config.effective_exploration_std, env_steps) == pytest.approx(0.1)
     assert config.effective_target_noise_std == config.effective_exploration_std
+    module = {**config.network_settings}
+    assert module["exploration_std"] == [[0, 1.0], [env_steps, 0.1]]
+    assert module["action_repeat"] == action_repeat
+
+
+def test_own_schedules_of_noise_are_in_env_steps_unless_the_unit_says_otherwise() -> None:
+    points = [[0, 1.0], [100, 0.5], [400, 0.0]]
+    config = small_ddpg(exploration_std=points)
+    config.action_repeat = 4
+    assert config.effective_exploration_std == points
+    config.training(exploration_std_unit="agent_steps")
+    assert config.effective_exploration_std == [[0, 1.0], [400, 0.5], [1_600, 0.0]]
+    assert small_ddpg(
+        exploration_std=0.3, exploration_std_unit="agent_steps"
+    ).effective_exploration_std == pytest.approx(0.3)
+    with pytest.raises(SpecError, match="exploration_std_unit"):
+        small_ddpg(exploration_std_unit="frames").check_training()
+
+
+def test_replay_of_sac_ae_is_the_codes() -> None:
+    assert SAC_PRESETS["sac_ae"]["training"]["replay_capacity"] == 1_000_000
+    assert SAC_PRESETS["curl"]["training"]["replay_capacity"] == 100_000
+    assert "updates_at_start" not in SAC_PRESETS["curl"]["training"]
 
 
 def test_defaults_depend_on_observations_and_draws_are_uniform() -> None:
