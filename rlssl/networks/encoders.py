@@ -201,6 +201,7 @@ class MLP(Encoder):
         *,
         hidden: Sequence[int] = (64, 64),
         activation: str = "tanh",
+        init: str = "orthogonal",
     ) -> None:
         """Builds the layers.
 
@@ -208,9 +209,11 @@ class MLP(Encoder):
             observation_space: Box of any shape, Discrete, MultiDiscrete or MultiBinary.
             hidden: Features of each layer; the last entry is ``output_dim``.
             activation: After every layer; a key of ``ACTIVATIONS``.
+            init: ``orthogonal``: gain sqrt(2), biases zero. ``fan_in``: weights and biases uniform
+                in +-1/sqrt(inputs of the layer) (Lillicrap et al. 2015; torch's default).
 
         Raises:
-            SpecError: If the space, a size or the activation is invalid.
+            SpecError: If the space, a size, the activation or the initialization is invalid.
         """
         super().__init__()
         self.observation_space = observation_space
@@ -218,7 +221,10 @@ class MLP(Encoder):
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(sizes):
             layers += [Linear(fan_in, fan_out), make_activation(activation)]
-        self.layers = orthogonal_init(Layers(*layers))
+        if init not in ("orthogonal", "fan_in"):
+            raise SpecError(f"init must be orthogonal or fan_in; got {init!r}.")
+        # A new Linear starts as ``fan_in`` says.
+        self.layers = Layers(*layers) if init == "fan_in" else orthogonal_init(Layers(*layers))
         self.output_dim = sizes[-1]
         is_image = isinstance(observation_space, spaces.Box) and len(observation_space.shape) > 1
         self._scale = integer_scale(observation_space) if is_image else 1.0

@@ -198,6 +198,9 @@ class A3CTorchLearner(OnPolicyLearner):
         self.last_minibatch = rows
         # Parameters that the loss does not reach keep a gradient of zero.
         self.flat.gradient.zero_()
+        if self.config.gradient_reduction == "sum":
+            # Losses are means over the rows; metrics stay means.
+            loss = loss * len(rows[Columns.ACTIONS])
         loss.backward()
 
     def _step(self, worker: int) -> bool:

@@ -9,6 +9,8 @@ _ATARI: Mapping[str, Any] = {
     "env_runners": {"num_envs": 1, "fragment_length": 5},
     "resources": {"env_runners": 16},
     "training": {
+        # Epsilon 0.1 and norm 40 are for gradients that are summed over the 5 steps.
+        "gradient_reduction": "sum",
         "optimizer": "rmsprop",
         "rmsprop_alpha": 0.99,
         "optimizer_epsilon": 0.1,
@@ -22,8 +24,8 @@ _ATARI: Mapping[str, Any] = {
 }
 
 #: The agent of ICM's code (`constants.py`): 20 workers with one environment of 42x42 gray frames
-#: each, an LSTM, and Adam with separate statistics for each worker. The loss is a mean as in that
-#: code, but without its factor of 20. So the gradient norm seldom exceeds the limit of 40.
+#: each, an LSTM, and Adam with separate statistics for each worker. That code multiplies means over
+#: 20 steps by 20, before it clips at 40: the sum over a fragment.
 _ICM: Mapping[str, Any] = {
     "model": {
         "encoder": "icm",
@@ -34,6 +36,7 @@ _ICM: Mapping[str, Any] = {
     "env_runners": {"num_envs": 1, "fragment_length": 20},
     "resources": {"env_runners": 20},
     "training": {
+        "gradient_reduction": "sum",
         "optimizer": "adam",
         "optimizer_state": "per_worker",
         "optimizer_epsilon": 1e-8,

@@ -9,7 +9,7 @@ from rlssl.schedules import Schedule
 
 @dataclasses.dataclass(frozen=True)
 class A3CSettings(TrainingSettings):
-    """Gradients are means over a fragment, where the original sums them."""
+    """Gradients are means over a fragment, or sums as in the paper (``gradient_reduction``)."""
 
     synchronous: bool = setting(
         False,
@@ -28,10 +28,16 @@ class A3CSettings(TrainingSettings):
         "``shared``: one set of optimizer statistics for all workers. ``per_worker``: a separate "
         "set for each worker.",
     )
+    gradient_reduction: Literal["mean", "sum"] = setting(
+        "mean",
+        "Whether a gradient is the ``mean`` over the agent steps of a fragment (of all "
+        "environments of a worker), or the ``sum`` as in the original. ``grad_clip`` and "
+        "``optimizer_epsilon`` apply to the result.",
+    )
     optimizer_epsilon: float = setting(
         1e-5,
         "The epsilon inside RMSProp's root, or Adam's epsilon; > 0. The original uses 0.1 for "
-        "gradients that are summed over a fragment.",
+        "gradients that are summed over a fragment (``gradient_reduction: sum``).",
         above=0,
     )
     rmsprop_alpha: float = setting(

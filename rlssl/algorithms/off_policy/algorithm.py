@@ -60,6 +60,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         self.update_ratio = UpdateRatio(
             starts_at=self.config.learning_starts_agent_steps,
             updates_per_agent_step=self.config.updates_per_agent_step,
+            at_start=self.config.updates_at_start,
         )
         self.replay = make_replay(self.config, *self.spaces[INPUT_ENV_SINGLE_SPACES])
         size = self.replay.nbytes / 2**30

@@ -97,3 +97,9 @@ class OffPolicySettings(TrainingSettings):
 
     gamma: float = setting(0.99, "Discount per agent step; in [0, 1].", low=0, high=1)
     replay_capacity: int = setting(100_000, "Frames that the replay buffer holds.", above=0)
+    updates_at_start: int = setting(
+        0,
+        "Updates that are made at once when learning starts, after "
+        "``learning_starts_agent_steps``; SAC-AE's code makes 1,000.",
+        low=0,
+    )

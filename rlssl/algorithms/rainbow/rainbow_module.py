@@ -1,7 +1,6 @@
 """Rainbow's networks: an encoder, a head of action values, their target network, and acting."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -151,11 +150,16 @@ class RainbowModule(OffPolicyModule):
     ) -> dict[str, Any]:
         self.note_action(t)
         self._use_noise(True)
-        state = self._redraw_for_acting(batch.get(Columns.STATE_IN))
         temperature = None
         if self.model_config["exploration"] == "boltzmann":
             temperature = self.scheduled("temperature", t)
-        values = self.acting_values(batch)
+        state = None
+        if Columns.STATE_IN in batch and self.online_noisy:
+            state = seeds_of_episodes(batch[Columns.STATE_IN]["noise_seed"])
+            values = self._values_by_episode(batch, state)
+        else:
+            redraw_noise(self.online_noisy, torch.default_generator)
+            values = self.acting_values(batch)
         actions = self._choose(values, self.scheduled("epsilon", t), temperature)
         return self._with_state(batch, actions, state)
 
@@ -163,6 +167,16 @@ class RainbowModule(OffPolicyModule):
     def acting_values(self, batch: dict[str, Any]) -> Tensor:
         """[N, A], action values of the observations, with the noise that is set now."""
         return self.values(self.head(self.encoder(acting_observations(batch))))
+
+    @torch.no_grad()
+    def _values_by_episode(self, batch: dict[str, Any], seeds: Tensor) -> Tensor:
+        """[N, A], action values; the noise of each row comes from the seed of its episode."""
+        latents = self.encoder(acting_observations(batch))
+        rows = []
+        for row, seed in enumerate(seeds.tolist()):
+            redraw_noise(self.online_noisy, torch.Generator().manual_seed(seed))
+            rows.append(self.values(self.head(latents[row : row + 1])))
+        return torch.cat(rows)
 
     def _choose(self, values: Tensor, epsilon: float, temperature: float | None) -> Any:
         """[N], int64; random choices are seeded by torch's global generator."""
@@ -186,22 +200,6 @@ class RainbowModule(OffPolicyModule):
             state = batch[Columns.STATE_IN]["noise_seed"]
         return {Columns.ACTIONS: actions[:, None], Columns.STATE_OUT: {"noise_seed": state}}
 
-    def _redraw_for_acting(self, state: Mapping[str, Tensor] | None) -> Tensor | None:
-        """Draws new noise: at every step, or from the seed of the current episodes.
-
-        All environments of a runner share the noise. A new episode in any of them changes it.
-        """
-        if not self.online_noisy:
-            return None
-        if state is None:
-            redraw_noise(self.online_noisy, torch.default_generator)
-            return None
-        seeds = state["noise_seed"]
-        if bool((seeds == _EPISODE_STARTS).any()):
-            seeds = torch.full_like(seeds, int(torch.randint(1, 2**31, ())))
-        redraw_noise(self.online_noisy, torch.Generator().manual_seed(int(seeds[0])))
-        return seeds
-
     def _use_noise(self, use_noise: bool) -> None:
         for layer in self.online_noisy:
             layer.use_noise = use_noise
@@ -211,6 +209,15 @@ def redraw_noise(layers: list[NoisyLinear], generator: torch.Generator) -> None:
     """Draws new noise for each layer, in order."""
     for layer in layers:
         layer.reset_noise(generator)
+
+
+def seeds_of_episodes(seeds: Tensor) -> Tensor:
+    """[N], int64, the seeds of the environments' noise; new ones where an episode begins."""
+    begins = seeds == _EPISODE_STARTS
+    if not bool(begins.any()):
+        return seeds
+    # From torch's global generator; never _EPISODE_STARTS.
+    return torch.where(begins, torch.randint(1, 2**31, seeds.shape), seeds)
 
 
 def check_actions(space: gym.Space) -> int:

@@ -80,7 +80,10 @@ class RainbowSettings(shared.OffPolicySettings):
         is_for_networks=True,
     )
     noise_redraw: Literal["step", "episode"] = setting(
-        "step", "New noise for acting every ``step`` or every ``episode``.", is_for_networks=True
+        "step",
+        "New noise for acting: at every ``step``, for all environments of a runner; or in every "
+        "``episode``, for each environment separately.",
+        is_for_networks=True,
     )
     exploration: Literal["epsilon_greedy", "boltzmann"] = setting(
         "epsilon_greedy",

@@ -39,8 +39,16 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "training": {**_PIXELS["training"], "auxiliary_step": "separate"},
         "auxiliary": {"curl": {"variant": "dmc"}},
     },
-    # The networks and schedules of SAC-AE, without its decoder.
-    "sac_ae": _PIXELS,
+    # Yarats et al. 2019, published code, without the decoder: there is no reconstruction loss yet,
+    # although the name promises it. At agent step 1,000 the code makes 1,000 updates at once.
+    "sac_ae": {
+        **_PIXELS,
+        "training": {
+            **_PIXELS["training"],
+            "updates_at_start": 1_000,
+            "replay_capacity": 1_000_000,
+        },
+    },
 }
 
 #: For ``curl``: where the published code and the paper differ.

@@ -11,6 +11,7 @@ from ray.rllib.core.columns import Columns
 from torch import nn
 
 from rlssl.algorithms.a3c.flat import FlatModule
+from rlssl.algorithms.a3c.presets import PRESETS
 from rlssl.algorithms.a3c.staleness import StalenessLog
 from rlssl.algorithms.common.optimizers import RMSProp
 from rlssl.auxiliary.latent_statistics import latent_statistics
@@ -99,6 +100,40 @@ def test_one_synchronous_worker_makes_the_handwritten_a2c_update(optimizer: str)
         ):
             # Sums in a different order differ by a few units in the last place of float32.
             torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5, msg=name)
+
+
+def test_summed_gradient_is_the_mean_times_the_steps_of_the_fragment() -> None:
+    gradients = {}
+    for reduction in ("mean", "sum"):
+        config = small_a3c(gradient_reduction=reduction, entropy_coeff=0.02).auxiliary(icm={})
+        bench = A3CBench(config)
+        steps = bench.runner.compute(0)
+        gradients[reduction] = bench.learner.flat.gradient.clone()
+    # 16 steps of 2 environments, or one more where an environment was reset.
+    assert steps in (32, 33)
+    assert float(gradients["mean"].abs().max()) > 0
+    torch.testing.assert_close(gradients["sum"], steps * gradients["mean"], rtol=1e-5, atol=1e-6)
+
+
+def test_atari_preset_makes_the_originals_first_step() -> None:
+    training = PRESETS["a3c_atari"]["training"]
+    config = small_a3c(**{**training, "lambda_": 1.0})
+    bench = A3CBench(config.env_runners(num_envs_per_env_runner=1, rollout_fragment_length=5))
+    chunks = record_samples(bench)
+    module = copy.deepcopy(bench.module)
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    steps = bench.runner.compute(0)
+    assert bench.learner.apply(worker=0, agent_steps=steps, num_steps=steps)
+    # 5 steps; CartPole's rewards are at most 1, so the norm stays below the limit of 40.
+    summed = torch.autograd.grad(5 * loss_by_hand(module, chunks, bench.config), parameters)
+    assert steps == 5
+    norm = math.sqrt(sum(float(g.square().sum()) for g in summed))
+    assert 0 < norm < 40
+    pairs = zip(bench.module.parameters(), parameters, summed, strict=True)
+    for after, before, gradient in pairs:
+        # g = 0.01 d^2; theta - 7e-4 d / sqrt(g + 0.1).
+        step = 7e-4 * gradient / torch.sqrt(0.01 * gradient**2 + 0.1)
+        torch.testing.assert_close(after, before - step, rtol=0, atol=1e-6)
 
 
 def test_rmsprop_adds_epsilon_inside_the_root() -> None:

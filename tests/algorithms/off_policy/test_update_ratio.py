@@ -69,3 +69,34 @@ def test_restored_run_without_replay_first_collects_steps_that_cause_no_updates(
     update_ratio.pause(8)
     assert run(update_ratio, [8]) == before
     assert run(update_ratio, [4]) == before + int(4 * ratio)
+
+
+def test_updates_at_start_are_made_once_as_in_sac_aes_code() -> None:
+    update_ratio = UpdateRatio(starts_at=1_000, updates_per_agent_step=1.0, at_start=1_000)
+    # The code makes 1,000 updates at step 1,000, and then one a step.
+    for num, updates in ((999, 0), (1, 1_000), (1, 1_001), (9, 1_010)):
+        assert run(update_ratio, [num]) == updates
+    # A lost replay buffer does not start learning again.
+    update_ratio.pause(100)
+    assert run(update_ratio, [100]) == 1_010
+    assert run(update_ratio, [5]) == 1_015
+
+
+def test_updates_at_start_survive_a_restore() -> None:
+    options = {"starts_at": 10, "updates_per_agent_step": 1.0, "at_start": 7}
+    whole = UpdateRatio(**options)  # type: ignore[arg-type]
+    for steps, updates in ((5, 0), (7, 9), (3, 12)):
+        restored = UpdateRatio(**options)  # type: ignore[arg-type]
+        restored.set_state(whole.get_state())
+        whole = restored
+        assert run(whole, [steps]) == updates
+
+
+def test_runs_of_earlier_versions_that_have_learned_make_no_updates_at_start() -> None:
+    old = UpdateRatio(starts_at=10, updates_per_agent_step=1.0)
+    run(old, [20])
+    state = old.get_state()
+    del state["starting"]
+    restored = UpdateRatio(starts_at=10, updates_per_agent_step=1.0, at_start=1_000)
+    restored.set_state(state)
+    assert restored.num_due == 0

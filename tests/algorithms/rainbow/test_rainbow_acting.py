@@ -91,6 +91,41 @@ def test_noise_of_an_episode_stays_until_the_next_begins() -> None:
             assert is_same, index
 
 
+def test_noise_is_held_within_the_episode_of_each_copy() -> None:
+    config = small_rainbow(noise_redraw="episode").env_runners(num_envs_per_env_runner=3)
+    runner = RainbowBench(config).runner
+    episodes = []
+    for _ in range(40):
+        episodes += runner.sample(num_timesteps=3 * 8, random_actions=False)
+    seeds_of: dict[str, set[int]] = {}
+    for episode in episodes:
+        column = episode.get_extra_model_outputs(Columns.STATE_OUT)["noise_seed"]
+        seeds_of.setdefault(episode.id_, set()).update(np.asarray(column).tolist())
+    # One seed in each episode, and no two episodes share one.
+    assert len(seeds_of) > 20
+    assert all(len(seeds) == 1 for seeds in seeds_of.values())
+    assert len(set.union(*seeds_of.values())) == len(seeds_of)
+
+
+def test_noise_of_a_copy_does_not_depend_on_the_other_copies() -> None:
+    module = module_of(noise_redraw="episode", sigma0=5.0)
+    obs = torch.randn(6, 1, 4)
+    seeds = torch.tensor([11, 12, 13, 11, 12, 13])
+    batch = {Columns.OBS: obs, Columns.STATE_IN: {"noise_seed": seeds}}
+    module._use_noise(True)
+    together = module._values_by_episode(batch, seeds)
+    for row in range(6):
+        one = {Columns.OBS: obs[row : row + 1], Columns.STATE_IN: {"noise_seed": seeds[:1]}}
+        alone = module._values_by_episode(one, seeds[row : row + 1])
+        torch.testing.assert_close(together[row], alone[0], rtol=1e-5, atol=1e-5)
+    # Another copy begins an episode: the seeds of the others stay.
+    seeds = torch.tensor([11, 0, 13])
+    batch = {Columns.OBS: obs[:3], Columns.STATE_IN: {"noise_seed": seeds}}
+    after = module.forward_exploration(batch, t=0)[Columns.STATE_OUT]["noise_seed"]
+    assert after[[0, 2]].tolist() == [11, 13]
+    assert after[1] not in (0, 11, 12, 13)
+
+
 def test_noise_of_an_episode_survives_new_weights() -> None:
     module = module_of(noise_redraw="episode")
     state = {"noise_seed": torch.tensor([11, 11])}

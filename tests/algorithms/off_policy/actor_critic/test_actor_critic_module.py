@@ -8,6 +8,8 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from rlssl.errors import SpecError
+from rlssl.experiment.spec.building import build_config
+from rlssl.experiment.spec.loading import load_spec
 from rlssl.networks.target_networks import TargetNetworks
 from rlssl.policy import Policy
 from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
@@ -199,3 +201,29 @@ def test_memory_format_of_the_images_changes_no_update(small: Small) -> None:
         # Weights of layers that read feature maps may have the maps' shape.
         other = states[1][key].reshape(value.shape)
         torch.testing.assert_close(other, value, rtol=0, atol=1e-4, msg=key)
+
+
+def test_layers_of_lillicrap_start_uniform_in_one_over_the_root_of_their_inputs() -> None:
+    document = {"algorithm": "ddpg", "preset": "lillicrap", "env": {"id": "Pendulum-v1"}}
+    module = ActorCriticBench(build_config(load_spec(document))).module
+    critic, actor = module.critic.layers, module.actor.layers
+    # Pendulum has 3 observed numbers and 1 action, which enters the critic's second layer.
+    bounds = [
+        (module.encoder.layers[0], 3**-0.5),
+        (module.actor_encoder.layers[0], 3**-0.5),
+        (critic[0], 401**-0.5),
+        (actor[0], 400**-0.5),
+        (critic[1], 3e-3),
+        (actor[2], 3e-3),
+    ]
+    for layer, bound in bounds:
+        for values in (layer.weight, layer.bias):
+            largest = float(values.detach().abs().max())
+            assert largest <= bound
+            # The largest of n uniform numbers is at most 0.9 of the bound with probability 0.9^n:
+            # less than 1e-13 for 300 numbers.
+            assert values.numel() < 300 or largest > 0.9 * bound
+        if layer.weight.numel() >= 1_000:
+            # The standard deviation of a uniform distribution is its bound / sqrt(3).
+            deviation = float(layer.weight.detach().std())
+            assert deviation == pytest.approx(bound / 3**0.5, rel=0.05)
