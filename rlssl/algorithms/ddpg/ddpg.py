@@ -53,14 +53,16 @@ class DDPGConfig(OffPolicyActorCriticConfig):
 
     @property
     def effective_exploration_std(self) -> Schedule:
-        """``exploration_std`` over env steps, or its default if it is None."""
-        given: Schedule | None = self.exploration_std
-        if given is None:
+        """The noise over env steps, from whichever setting gives it."""
+        if self.exploration_std is not None:
+            return self.exploration_std
+        by_agent_steps: Schedule | None = self.exploration_std_by_agent_steps
+        if by_agent_steps is None:
             return EXPLORATION_STD[self.exploration]
-        if isinstance(given, int | float) or self.exploration_std_unit == "env_steps":
-            return given
+        if isinstance(by_agent_steps, int | float):
+            return by_agent_steps
         repeat = self.action_repeat or 1
-        return [[agent_steps * repeat, std] for agent_steps, std in given]
+        return [[agent_steps * repeat, std] for agent_steps, std in by_agent_steps]
 
     @property
     def effective_target_noise_std(self) -> Schedule:

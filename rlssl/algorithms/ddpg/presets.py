@@ -70,8 +70,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "actor_noise": True,
             "actor_critics": "min",
             # The published code counts agent steps; an agent step is 2 frames (env steps).
-            "exploration_std": [[0, 1.0], [500_000, 0.1]],
-            "exploration_std_unit": "agent_steps",
+            "exploration_std_by_agent_steps": [[0, 1.0], [500_000, 0.1]],
             "actor_update_every_updates": 1,
             "target_update_every_updates": 1,
             "updates_per_agent_step": 0.5,
@@ -85,11 +84,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 #: For ``drq_v2``: the number of agent steps over which the noise falls.
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    name: {
-        "training": {
-            "exploration_std": [[0, 1.0], [agent_steps, 0.1]],
-            "exploration_std_unit": "agent_steps",
-        }
-    }
+    name: {"training": {"exploration_std_by_agent_steps": [[0, 1.0], [agent_steps, 0.1]]}}
     for name, agent_steps in (("easy", 100_000), ("medium", 500_000), ("hard", 2_000_000))
 }

@@ -43,14 +43,14 @@ class DDPGSettings(OffPolicyActorCriticSettings):
     exploration_std: Schedule | None = setting(
         None,
         "Standard deviation of Gaussian noise, or a factor on an Ornstein-Uhlenbeck process; >= 0; "
-        "a schedule over ``exploration_std_unit``. None: "
+        "a schedule over env steps. None: ``exploration_std_by_agent_steps``; without it "
         f"{EXPLORATION_STD['gaussian']}, or the factor {EXPLORATION_STD['ornstein_uhlenbeck']}.",
         is_for_networks=True,
     )
-    exploration_std_unit: Literal["env_steps", "agent_steps"] = setting(
-        "env_steps",
-        "Unit of the points of ``exploration_std``: ``env_steps``, as in all other schedules, or "
-        "``agent_steps``, as in DrQ-v2. An agent step is ``action_repeat`` env steps.",
+    exploration_std_by_agent_steps: Schedule | None = setting(
+        None,
+        "As ``exploration_std``, but the points are [agent_steps, value], as in DrQ-v2's code. An "
+        "agent step is ``action_repeat`` env steps. ``exploration_std``, if set, replaces it.",
     )
     exploration_clip: float | None = setting(
         None,

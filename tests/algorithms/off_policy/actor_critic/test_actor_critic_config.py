@@ -116,18 +116,19 @@ def test_noise_of_drq_v2_falls_over_the_agent_steps_of_its_variant(
     assert module["action_repeat"] == action_repeat
 
 
-def test_own_schedules_of_noise_are_in_env_steps_unless_the_unit_says_otherwise() -> None:
+def test_own_noise_is_in_env_steps_and_replaces_that_of_a_preset() -> None:
     points = [[0, 1.0], [100, 0.5], [400, 0.0]]
-    config = small_ddpg(exploration_std=points)
+    config = small_ddpg(exploration_std_by_agent_steps=points)
     config.action_repeat = 4
-    assert config.effective_exploration_std == points
-    config.training(exploration_std_unit="agent_steps")
     assert config.effective_exploration_std == [[0, 1.0], [400, 0.5], [1_600, 0.0]]
-    assert small_ddpg(
-        exploration_std=0.3, exploration_std_unit="agent_steps"
-    ).effective_exploration_std == pytest.approx(0.3)
-    with pytest.raises(SpecError, match="exploration_std_unit"):
-        small_ddpg(exploration_std_unit="frames").check_training()
+    config.training(exploration_std=points)
+    assert config.effective_exploration_std == points
+    training = {**SMALL["training"], "exploration_std": points}
+    config = config_of("ddpg", preset="drq_v2", variant="hard", training=training)
+    assert config.effective_exploration_std == points
+    assert small_ddpg(exploration_std_by_agent_steps=0.3).effective_exploration_std == 0.3
+    with pytest.raises(SpecError, match="exploration_std_by_agent_steps"):
+        small_ddpg(exploration_std_by_agent_steps=[[0, -1.0]]).check_training()
 
 
 def test_replay_of_sac_ae_is_the_codes() -> None:
