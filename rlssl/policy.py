@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 
 from rlssl import trust
 from rlssl.connectors.frame_stack import FrameStack, stacked_space
+from rlssl.environments.policy_inputs import observation_reader
 from rlssl.errors import SpecError
 from rlssl.image_spaces import image_layout, is_image, with_layout
 from rlssl.networks.action_encoding import to_env_actions
@@ -61,6 +62,7 @@ class Policy:
         frame_stack = settings["model"]["frame_stack"]
         frame_space = with_layout(self.observation_space, model["encoder_config"])
         self._frames = FrameStack(frame_stack, 1, frame_space) if frame_stack > 1 else None
+        self._read = observation_reader(self.observation_space)
         self._starts_episode = True
         # Recurrent state before the next step: struct of [1, ...]; None means the initial state.
         self._state: Any = None
@@ -149,15 +151,22 @@ class Policy:
         Args:
             observation: The observation of the last ``act``, without a stack.
         """
-        return _to_batch(observation if self._frames is None else self._frames.stacked()[0])
+        if self._frames is not None:
+            return _to_batch(self._frames.stacked()[0])
+        return _to_batch(self._read(observation))
 
     def act(self, observation: Any, *, explore: bool = False) -> Any:
         """Returns the action with which to step the environment.
 
         Args:
-            observation: One observation of the environment, without a stack.
+            observation: One observation of the environment, without a batch or a stack, as the
+                environment gives it: integer images are not scaled.
             explore: Whether to sample the action (torch's global generator); else the most likely
                 action is taken.
+
+        Raises:
+            ValueError: If the observation has another structure, shape or dtype than the space of
+                the training, and no safe cast; see ``observation_reader``.
 
         Example:
             >>> import rlssl
@@ -173,7 +182,7 @@ class Policy:
             >>> policy.act(np.zeros(4, np.float32)) in actions
             True
         """
-        batch = {Columns.OBS: _to_batch(self._stacked(observation))}
+        batch = {Columns.OBS: _to_batch(self._stacked(self._read(observation)))}
         forward = self.module.forward_exploration if explore else self.module.forward_inference
         outputs = self._recur(forward, batch) if self.module.is_stateful() else forward(batch)
         if Columns.ACTIONS in outputs:
@@ -212,7 +221,7 @@ class Policy:
     def _stacked(self, observation: Any) -> Any:
         if self._frames is None:
             return observation
-        frame = np.asarray(observation)[None]
+        frame = observation[None]
         if self._starts_episode:
             self._frames.reset(frame, np.ones(1, dtype=bool))
         else:
