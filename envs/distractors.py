@@ -169,7 +169,8 @@ class DistractedVectorEnv(gym.vector.VectorWrapper):
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self._noise = Noise(env.num_envs, options, seed)
         self._info_state = options["info_state"]
-        mode = env.metadata.get("autoreset_mode")
+        # gymnasium's loops share their metadata with all other loops over the same class.
+        mode = getattr(env.unwrapped, "autoreset_mode", env.metadata.get("autoreset_mode"))
         self._same_step = mode in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value)
         self._everyone = np.ones(env.num_envs, np.bool_)
         self._ended = np.zeros(env.num_envs, np.bool_)

@@ -321,11 +321,13 @@ def vector_env_problem(vector: Any, num_envs: int, single: "gym.Env | None" = No
     """Says why a vector environment cannot be used; returns ``""`` if it can."""
     import gymnasium as gym
 
+    from rlssl.environments.vector_conventions import autoreset_mode
+
     if not isinstance(vector, gym.vector.VectorEnv):
         return f"must be a gymnasium VectorEnv; got {type(vector)}"
-    mode = vector.metadata.get("autoreset_mode")
     usable = (gym.vector.AutoresetMode.NEXT_STEP, gym.vector.AutoresetMode.SAME_STEP)
-    if mode not in (*usable, *(one.value for one in usable)):
+    if autoreset_mode(vector) not in usable:
+        mode = vector.metadata.get("autoreset_mode")
         return f"metadata['autoreset_mode'] must be NEXT_STEP or SAME_STEP; got {mode}"
     if vector.num_envs != num_envs:
         return f"num_envs must be {num_envs}; got {vector.num_envs}"

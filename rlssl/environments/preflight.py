@@ -1,13 +1,16 @@
 """Tries an environment in this process before any actor starts."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import SyncVectorEnv
 
 from rlssl.environments.building import (
+    Vectorize,
     env_config,
     find_environment,
     make_env,
@@ -15,10 +18,9 @@ from rlssl.environments.building import (
     vector_env_problem,
 )
 from rlssl.environments.timeout import EnvironmentTimeoutError, TimeoutWatch
-from rlssl.errors import (
-    PreflightError,
-    SpecError,
-)
+from rlssl.environments.vector_conventions import ConventionError
+from rlssl.environments.vector_preflight import NUM_ENVS, check_conventions
+from rlssl.errors import PreflightError, SpecError
 
 T = TypeVar("T")
 
@@ -38,16 +40,20 @@ class EnvSpaces:
     frame_stack: int = 1
 
 
-def preflight(env: Mapping[str, Any], timeout_s: float = 30.0) -> EnvSpaces:
+def preflight(
+    env: Mapping[str, Any], timeout_s: float = 30.0, vectorize: Vectorize = "native"
+) -> EnvSpaces:
     """Builds an environment here, resets it and takes three random steps, before actors start.
 
     In a remote EnvRunner the same failure would look like a hang, because RLlib logs it and
     restarts. Observations must lie in their space (shape, dtype, bounds); rewards must be finite
-    scalars. The spaces of a registered ``make_vec`` must be the same.
+    scalars. A vector environment of the suite's own must have the same spaces, and is stepped over
+    the ends of episodes to check gymnasium's conventions.
 
     Args:
         env: ``{"id": ..., **options}``.
         timeout_s: Seconds that building, a reset or a step may take.
+        vectorize: How copies will be vectorized; "native" checks the suite's vector environment.
 
     Raises:
         PreflightError: The environment raised (its message is quoted), timed out, or broke one of
@@ -69,7 +75,8 @@ def preflight(env: Mapping[str, Any], timeout_s: float = 30.0) -> EnvSpaces:
             _check_steps(name, instance, attempt)
         finally:
             instance.close()
-        _check_make_vec(name, env, instance, attempt)
+        if vectorize == "native":
+            _check_make_vec(name, env, instance, attempt)
     finally:
         watch.stop()
     return spaces
@@ -200,10 +207,22 @@ def _first_problem(observation: Any, spaces: Mapping[Any, gym.Space], key: str) 
 
 def _check_make_vec(name: str, env: Mapping[str, Any], single: gym.Env, attempt: Attempt) -> None:
     entry = find_environment(name)
-    if entry is None or entry.make_vec is None:
+    has_own = entry is not None and entry.make_vec is not None
+    if entry is None and single.spec is not None:
+        has_own = single.spec.vector_entry_point is not None
+    if not has_own:
         return
-    vector = attempt("make_vec", lambda: make_vector_env(env, num_envs=1, seed=0))
-    reason = vector_env_problem(vector, 1, single)
+    build = functools.partial(make_vector_env, env, num_envs=NUM_ENVS, seed=0)
+    vector = attempt("make_vec", build)
+    # Environments without a vector form of their own get gymnasium's loop.
+    is_loop = type(vector) is SyncVectorEnv and entry is None
+    reason = "" if is_loop else vector_env_problem(vector, NUM_ENVS, single)
     vector.close()
-    if reason:
-        raise PreflightError(f"environment {name!r}: make_vec: {reason}.")
+    if is_loop:
+        return
+    try:
+        if reason:
+            raise ConventionError(f"{reason}.")
+        check_conventions(build, functools.partial(make_env, env, seed=0), attempt)
+    except ConventionError as error:
+        raise PreflightError(f"environment {name!r}: make_vec: {error}") from error

@@ -20,6 +20,7 @@ from rlssl.environments.building import Vectorize, make_vector_env
 from rlssl.plugins import load_plugins
 from rlssl.registry import restore_registrations
 from rlssl.rollouts.double_buffering import force_close
+from rlssl.rollouts.episode_metrics import DEFAULT_SUCCESS, Success
 from rlssl.system.allocator import keep_memory
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class RunnerSettings:
     encoder_config: Mapping[str, Any]
     # Whether the runner trains or evaluates.
     split: Literal["train", "eval"]
+    # Which steps of an episode make it a success.
+    success: Success
 
     @classmethod
     def of(cls, config: AlgorithmConfig) -> "RunnerSettings":
@@ -52,6 +55,7 @@ class RunnerSettings:
             frame_stack=frame_stack_of(config),
             encoder_config=getattr(config, "network", {}).get("encoder_config") or {},
             split="eval" if config.in_evaluation else "train",
+            success=getattr(config, "seeded_evaluation", {}).get("success", DEFAULT_SUCCESS),
         )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import tree
 
 from rlssl.environments.observation_checks import BadObservationError, observation_check
+from rlssl.environments.vector_conventions import VectorConventions
 
 #: Largest absolute value of a reward. The squares of larger rewards overflow float32.
 MAX_REWARD = 1e20
@@ -27,14 +28,21 @@ class BatchCheck:
         {1: BadRewardError('a reward of nan')}
     """
 
-    def __init__(self, space: gym.Space, batch_space: gym.Space | None = None) -> None:
+    def __init__(
+        self,
+        space: gym.Space,
+        batch_space: gym.Space | None = None,
+        conventions: VectorConventions | None = None,
+    ) -> None:
         """Prepares the checks of a space.
 
         Args:
             space: Observation space of one environment. Its integers need no check.
             batch_space: Observation space of all environments, for `fits`; None if `fits` is not
                 used.
+            conventions: Checks the form of the results; None: they have gymnasium's form.
         """
+        self.conventions = conventions
         #: Whether the batch of observations has the structure of its space.
         self.fits = observation_check(batch_space or space)
         leaves = tree.flatten(_nested(space))

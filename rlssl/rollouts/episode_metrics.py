@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from ray.rllib.core import DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
@@ -17,13 +17,15 @@ from ray.rllib.utils.metrics import (
     EPISODE_RETURN_MIN,
 )
 
+from rlssl.environments.vector_infos import SUCCESS_KEYS, as_number, vector_info
 from rlssl.ray_internals.env_runner import log_values
+
+#: Which steps of an episode make it a success: its last one, or any (the highest value counts).
+Success = Literal["any", "last"]
+DEFAULT_SUCCESS: Success = "any"
 
 #: Key of the logged series; each series has one entry for each episode.
 EPISODES_KEY = "rlssl_episodes"
-
-#: Keys of an environment's info that say whether the episode was a success; the first one wins.
-SUCCESS_KEYS = ("success", "is_success")
 
 
 class FinishedEpisode(NamedTuple):
@@ -44,6 +46,9 @@ class FinishedEpisode(NamedTuple):
 class EpisodeLog:
     """Returns and lengths of N running episodes, and the episodes finished since `drain()`."""
 
+    #: [N], the highest success of the running episodes' steps; None if no step gave one.
+    _best: np.ndarray | None = None
+
     def __init__(self, num_envs: int) -> None:
         self._finished: list[FinishedEpisode] = []
         self._steps = 0
@@ -62,6 +67,7 @@ class EpisodeLog:
         # Environments that stepped in their last vector step; the others were reset.
         self._stepped = np.zeros(num_envs, np.bool_)
         self._started_s = np.full(num_envs, time.perf_counter())
+        self._best = None
 
     def forget(self, slots: list[int], *, lost_steps: int) -> None:
         """Drops the unfinished episodes of some environments.
@@ -73,6 +79,8 @@ class EpisodeLog:
         self._steps -= lost_steps
         self._returns[slots] = self._lengths[slots] = 0
         self._started_s[slots] = time.perf_counter()
+        if self._best is not None:
+            self._best[slots] = math.nan
 
     def step(self, rewards: np.ndarray, stepped: np.ndarray, slots: slice, count: int) -> None:
         """Counts one vector step of n environments.
@@ -89,13 +97,37 @@ class EpisodeLog:
         self._stop = slots.stop
         self._steps += count
 
+    def succeed(self, successes: np.ndarray, slots: slice) -> None:
+        """Notes the successes of a step of n environments, so that any step makes a success.
+
+        Args:
+            successes: [n]; nan where the step was an autoreset, or the environment does not say.
+            slots: The slots of the n environments.
+        """
+        if self._best is None:
+            self._best = np.full(len(self._lengths), math.nan)
+        self._best[slots] = np.fmax(self._best[slots], successes)
+
+    def best_success(self, slot: int, success: float) -> float:
+        """The highest success of the episode of environment ``slot``, which ends with this one."""
+        if self._best is None:
+            return success
+        best = float(np.fmax(self._best[slot], success))
+        self._best[slot] = math.nan
+        return best
+
     def finish(self, slot: int, success: float) -> None:
         """Ends the episode of environment ``slot`` at the last counted step.
 
         The environments of a vector step count one after the other, as in RLlib's loop, so no two
         episodes have the same offset.
+
+        Args:
+            slot: The environment.
+            success: The success of the last step; `succeed` has noted those of earlier steps.
         """
         now = time.perf_counter()
+        success = self.best_success(slot, success)
         self.add(
             episode_return=float(self._returns[slot]),
             length=int(self._lengths[slot]),
@@ -170,57 +202,31 @@ def success_of(info: Mapping[str, Any]) -> float:
     """
     for key in SUCCESS_KEYS:
         if info.get(key) is not None:
-            return float(info[key])
+            return as_number(info[key], key)
     return math.nan
 
 
-def vector_info(
-    infos: Mapping[str, Any], key: str, num_envs: int
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Reads one key of a vector environment's infos.
-
-    Args:
-        infos: In gymnasium's format: ``key`` -> [N] and, unless every environment gave the key,
-            ``_key`` -> [N], bool. With SAME_STEP autoreset, ``final_info`` holds the infos of the
-            steps that ended an episode.
-        key: The key to read.
-        num_envs: N.
+def vector_successes(infos: Mapping[str, Any], num_envs: int) -> np.ndarray | None:
+    """`success_of` each environment, from a vector environment's infos.
 
     Returns:
-        The values, [N], and which environments gave one, [N], bool; None if no environment did.
+        [N], nan where an environment does not say; None if none does.
 
     Example:
-        >>> infos = {"lives": np.array([3, 0]), "_lives": np.array([True, False])}
-        >>> vector_info(infos, "lives", 2)
-        (array([3, 0]), array([ True, False]))
+        >>> infos = {"success": np.array([0.0, 0.5]), "_success": np.array([False, True])}
+        >>> vector_successes(infos, 2)
+        array([nan, 0.5])
     """
-    final = infos.get("final_info")
-    if final is None:
-        return _given(infos, key, num_envs)
-    ended = np.asarray(infos["_final_info"], np.bool_)
-    nothing = np.zeros(num_envs), np.zeros(num_envs, np.bool_)
-    of_last, of_others = _given(final, key, num_envs), _given(infos, key, num_envs)
-    if of_last is None and of_others is None:
-        return None
-    (last, last_given), (others, others_given) = of_last or nothing, of_others or nothing
-    return np.where(ended, last, others), np.where(ended, last_given, others_given)
-
-
-def _given(
-    infos: Mapping[str, Any], key: str, num_envs: int
-) -> tuple[np.ndarray, np.ndarray] | None:
-    if key not in infos:
-        return None
-    given = infos.get(f"_{key}")
-    mask = np.ones(num_envs, np.bool_) if given is None else np.asarray(given, np.bool_)
-    return np.asarray(infos[key]), mask
+    successes = None
+    # The first key wins, so its values are written last.
+    for key in reversed(SUCCESS_KEYS):
+        given = vector_info(infos, key, num_envs)
+        if given is not None:
+            successes = np.where(given[1], given[0], math.nan if successes is None else successes)
+    return successes
 
 
 def vector_success(infos: Mapping[str, Any], slot: int, num_envs: int) -> float:
     """`success_of` environment ``slot``, from a vector environment's infos."""
-    info = {}
-    for key in SUCCESS_KEYS:
-        given = vector_info(infos, key, num_envs)
-        if given is not None and given[1][slot]:
-            info[key] = given[0][slot]
-    return success_of(info)
+    successes = vector_successes(infos, num_envs)
+    return math.nan if successes is None else float(successes[slot])

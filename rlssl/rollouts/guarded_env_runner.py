@@ -15,12 +15,23 @@ from ray.rllib.utils.typing import ResultDict
 
 from rlssl.environments.observation_checks import misfit
 from rlssl.environments.timeout import TimeoutWatch
+from rlssl.environments.vector_conventions import (
+    ConventionError,
+    VectorConventions,
+    resets_at_once,
+)
+from rlssl.environments.vector_infos import (
+    JoinedInfos,
+    ListedInfos,
+    ReadInfos,
+    join_infos,
+)
 from rlssl.errors import EnvironmentFaultError, SpecError, TrainingTimeoutError
 from rlssl.rollouts.base_env_runner import BaseEnvRunner
 from rlssl.rollouts.batch_checks import BatchCheck
 from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv
 from rlssl.rollouts.faults import ENVIRONMENT_ERRORS, Fault, FaultLedger
-from rlssl.rollouts.isolated_vector_env import IsolatedVectorEnv, failed_slot
+from rlssl.rollouts.isolated_vector_env import IsolatedVectorEnv, failed_slot, is_plain_loop
 
 #: Seconds that one step or reset may take, unless the config says otherwise.
 DEFAULT_TIMEOUT_S = 30.0
@@ -36,6 +47,9 @@ class GuardedEnvRunner(BaseEnvRunner):
     other vector environment is replaced as a whole. `FaultLedger` counts the faults, and ends the
     run after too many; see docs/faults.md.
     """
+
+    #: How the infos of single environments are joined.
+    _info_join: type[ReadInfos] | type[ListedInfos] = ReadInfos
 
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
         """As for `BaseEnvRunner`.
@@ -137,19 +151,28 @@ class GuardedEnvRunner(BaseEnvRunner):
         self._watch.call(self._build_limit_s, super().make_env)
 
     def _adapt(self, vector_env: gym.vector.VectorEnv) -> gym.vector.VectorEnv:
-        self._batch_check = BatchCheck(
-            vector_env.single_observation_space, vector_env.observation_space
-        )
         unwrapped = vector_env.unwrapped
         halves = unwrapped.halves if isinstance(unwrapped, DoubleBufferedVectorEnv) else ()
-        self._half_batch_checks = [
-            BatchCheck(half.single_observation_space, half.observation_space) for half in halves
-        ]
+        self._batch_check = self._check_of(vector_env)
+        self._half_batch_checks = [self._check_of(half) for half in halves]
+        self._resets_at_once = resets_at_once(vector_env)
         self._zero_rewards = np.zeros(vector_env.num_envs)
         self._isolated: IsolatedVectorEnv | None = None
         if IsolatedVectorEnv.can_adopt(vector_env):
             self._isolated = IsolatedVectorEnv.adopt(vector_env, self._watch)
         return super()._adapt(vector_env)
+
+    def _check_of(self, vector: gym.vector.VectorEnv) -> BatchCheck:
+        """The checks of a vector environment's results, whose infos it makes harmless first."""
+        # gymnasium's own loops keep the conventions.
+        is_own = is_plain_loop(vector)
+        join_infos(vector, self._info_join if is_own else JoinedInfos)
+        infos_type = list if self._info_join is ListedInfos else dict
+        return BatchCheck(
+            vector.single_observation_space,
+            vector.observation_space,
+            None if is_own else VectorConventions(vector, infos_type=infos_type),
+        )
 
     def _try_env_reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -174,9 +197,8 @@ class GuardedEnvRunner(BaseEnvRunner):
             What the vector environment returned, with the first observation of each new
             environment; or ENV_STEP_FAILURE if all environments must be reset.
         """
-        return self._checked_results(
-            self._timed_call("step", ENV_STEP_TIMER, self.env.step, actions), self._batch_check
-        )
+        results = self._timed_call("step", ENV_STEP_TIMER, self.env.step, actions)
+        return self._checked_results(results, self._batch_check)
 
     def _begin_env_step(self, half: int, actions: Any) -> bool:
         """Begins a step of one half of the environments; False if all must be reset."""
@@ -194,18 +216,24 @@ class GuardedEnvRunner(BaseEnvRunner):
         if results is ENV_STEP_FAILURE:
             return ENV_STEP_FAILURE
         self._num_env_calls += 1
-        observations, rewards, _, _, infos = results
+        if check.conventions is not None:
+            try:
+                results = check.conventions.checked(results)
+            except ConventionError as error:
+                # A new environment would do the same.
+                raise EnvironmentFaultError(f"environment {self._env_name!r}: {error}") from error
+        observations, rewards, terminated, truncated, infos = results
         is_valid = self._replace_failed("step", observations, rewards, check, first_slot)
-        if not is_valid or not self._final_observations_are_valid(infos, first_slot):
+        if is_valid and self._resets_at_once:
+            is_valid = self._finals_are_valid(infos, terminated | truncated, first_slot)
+        if not is_valid:
             return ENV_STEP_FAILURE
         return results
 
-    def _final_observations_are_valid(self, infos: Mapping[str, Any], first_slot: int) -> bool:
+    def _finals_are_valid(self, infos: Mapping[str, Any], over: Any, first_slot: int) -> bool:
         """Whether the final observations, which SAME_STEP autoreset puts in infos, are valid."""
-        if "final_obs" not in infos:
-            return True
         faults = []
-        for slot in np.flatnonzero(infos["_final_obs"]).tolist():
+        for slot in np.flatnonzero(over).tolist():
             final = tree.map_structure(
                 lambda leaf: np.asarray(leaf)[None], infos["final_obs"][slot]
             )

@@ -13,6 +13,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
 from rlssl.environments.observation_checks import misfit, observation_check
 from rlssl.environments.timeout import EnvironmentTimeoutError, TimeoutWatch
+from rlssl.environments.vector_conventions import resets_at_once
 from rlssl.errors import TrainingTimeoutError
 from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv
 from rlssl.rollouts.faults import ENVIRONMENT_ERRORS, Fault
@@ -102,14 +103,15 @@ class IsolatedVectorEnv(SyncVectorEnv):
                     raise misfit(observation, self.single_observation_space)
                 rewards[slot] = float(reward)
                 terminations[slot], truncations[slot] = bool(terminated), bool(truncated)
+                if info:
+                    infos = self._add_info(infos, info, slot)
             except ENVIRONMENT_ERRORS as error:
                 self._record_fault(slot, "reset" if resets[slot] else "step", error)
-                observation, info = self._env_obs[slot], None
+                observation = self._env_obs[slot]
+                terminations[slot] = truncations[slot] = False
             observations[slot] = observation
             if array is not None:
                 array[slot] = observation
-            if info:
-                infos = self._add_info(infos, info, slot)
         terminated_array, truncated_array = np.array([terminations, truncations])
         self._autoreset_envs = terminated_array | truncated_array
         return (
@@ -160,11 +162,12 @@ class IsolatedVectorEnv(SyncVectorEnv):
             observation, info = call()
             if not self._fits(observation):
                 raise misfit(observation, self.single_observation_space)
+            infos = self._add_info(infos, info, slot)
         except ENVIRONMENT_ERRORS as error:
             self._record_fault(slot, method, error)
             return infos
         self._env_obs[slot] = observation
-        return self._add_info(infos, info, slot)
+        return infos
 
     def _record_fault(self, slot: int, method: str, error: BaseException) -> None:
         if isinstance(error, ENDS_THE_STEP):
@@ -186,6 +189,12 @@ class IsolatedVectorEnv(SyncVectorEnv):
 
 def _seeds(seed: int | None, num_envs: int) -> list[int | None]:
     return [None if seed is None else seed + slot for slot in range(num_envs)]
+
+
+def is_plain_loop(vector: gym.vector.VectorEnv) -> bool:
+    """Whether this is gymnasium's own loop over environments, with nothing around it."""
+    loops = (SyncVectorEnv, IsolatedVectorEnv, AsyncVectorEnv)
+    return type(vector) in loops and not resets_at_once(vector)
 
 
 def failed_slot(vector: gym.vector.VectorEnv) -> int | None:

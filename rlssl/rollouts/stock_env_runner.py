@@ -4,8 +4,7 @@ import logging
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.vector import AutoresetMode
-from gymnasium.wrappers.vector import DictInfoToList
+import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_runner import ENV_STEP_FAILURE
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
@@ -13,6 +12,8 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.typing import ResultDict
 from ray.util import log_once
 
+from rlssl.environments.vector_conventions import resets_at_once
+from rlssl.environments.vector_infos import InfosToList, ListedInfos, copied
 from rlssl.errors import SpecError
 from rlssl.ray_internals.env_runner import custom_connectors, episode_callbacks
 from rlssl.rollouts.episode_metrics import EpisodeLog, log_finished, success_of
@@ -25,8 +26,11 @@ logger = logging.getLogger(__name__)
 class StockEnvRunner(GuardedEnvRunner):
     """RLlib's loop, connectors and callbacks, on environments of rlssl's registry.
 
-    It ignores ``infos["soft_terminated"]`` and ``infos["learning_reward"]``.
+    It ignores ``infos["soft_terminated"]`` and ``infos["learning_reward"]``. Episodes and callbacks
+    get the infos as the environments gave them.
     """
+
+    _info_join = ListedInfos
 
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
         """As for RLlib's SingleAgentEnvRunner."""
@@ -42,8 +46,7 @@ class StockEnvRunner(GuardedEnvRunner):
         return super().get_metrics()
 
     def _adapt(self, vector_env: gym.vector.VectorEnv) -> gym.vector.VectorEnv:
-        mode = vector_env.metadata["autoreset_mode"]
-        if mode in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value):
+        if resets_at_once(vector_env):
             raise SpecError(
                 f"RLlib's stock EnvRunner needs NEXT_STEP autoreset; {self._env_name!r} has "
                 "SAME_STEP. Remove the setting that needs the stock runner (the log names it), or "
@@ -53,12 +56,20 @@ class StockEnvRunner(GuardedEnvRunner):
             raise SpecError(
                 "RLlib's stock EnvRunner does not support env_runners.double_buffering; remove it."
             )
-        return DictInfoToList(super()._adapt(vector_env))
+        return InfosToList(super()._adapt(vector_env))
+
+    def _try_env_reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> Any:
+        observations, infos = super()._try_env_reset(seed=seed, options=options)
+        self._episode_log.restart(self.num_envs)
+        # RLlib keeps views, and environments may change their arrays in place.
+        return copied(observations), infos
 
     def _try_env_step(self, actions: Any) -> Any:
-        results = super()._try_env_step(actions)
+        results = super()._try_env_step(copied(actions))
         if results != ENV_STEP_FAILURE and not self._replaced:
-            return results
+            return copied(results[0]), *results[1:]
         # RLlib's loop can only continue from a reset of all environments.
         self._ledger.drop_episodes(sum(episode.t > 0 for episode in self._ongoing_episodes))
         return ENV_STEP_FAILURE
@@ -69,8 +80,11 @@ class StockEnvRunner(GuardedEnvRunner):
         # RLlib's loop calls this after every agent step and at the end of every episode.
         if which == "on_episode_step":
             self._agent_steps += 1
+            if self.settings.success == "any":
+                success = np.array([success_of(episodes[idx].get_infos(-1))])
+                self._episode_log.succeed(success, slice(idx, idx + 1))
         elif which == "on_episode_end":
-            self._log_finished_episode(episodes[idx])
+            self._log_finished_episode(idx, episodes[idx])
             self._ledger.finished(idx)
         super()._make_on_episode_callback(which, idx, episodes)
 
@@ -80,12 +94,12 @@ class StockEnvRunner(GuardedEnvRunner):
         self._agent_steps = self._agent_steps_before
         return super()._increase_sampled_metrics(num_steps, num_episodes_completed)
 
-    def _log_finished_episode(self, episode: SingleAgentEpisode) -> None:
+    def _log_finished_episode(self, slot: int, episode: SingleAgentEpisode) -> None:
         chunks = [*self._ongoing_episodes_for_metrics.get(episode.id_, ()), episode]
         self._episode_log.add(
             episode_return=float(sum(chunk.get_return() for chunk in chunks)),
             length=sum(len(chunk) for chunk in chunks),
-            success=success_of(episode.get_infos(-1)),
+            success=self._episode_log.best_success(slot, success_of(episode.get_infos(-1))),
             offset=self._agent_steps,
             duration_s=sum(chunk.get_duration_s() for chunk in chunks),
         )

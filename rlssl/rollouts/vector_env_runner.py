@@ -10,7 +10,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tree
-from gymnasium.vector import AutoresetMode
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.env_runner import ENV_STEP_FAILURE
@@ -20,7 +19,9 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from ray.rllib.utils.typing import ResultDict
 
-from rlssl.errors import SpecError
+from rlssl.environments.vector_conventions import FIX
+from rlssl.environments.vector_infos import copied, vector_info
+from rlssl.errors import EnvironmentFaultError, SpecError
 from rlssl.image_spaces import with_layout
 from rlssl.rollouts.action_sampling import ActionSampler, action_sampler, to_env_actions
 from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv, can_step_async, half_sizes
@@ -29,8 +30,8 @@ from rlssl.rollouts.episode_metrics import (
     EpisodeLog,
     log_finished,
     log_rllibs_episode_metrics,
-    vector_info,
     vector_success,
+    vector_successes,
 )
 from rlssl.rollouts.guarded_env_runner import GuardedEnvRunner
 
@@ -105,8 +106,6 @@ class VectorEnvRunner(GuardedEnvRunner):
             normalize=self.config.normalize_actions,
             clip=self.config.clip_actions,
         )
-        mode = vector_env.metadata.get("autoreset_mode")
-        self._resets_at_once = mode in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value)
         return super()._adapt(vector_env)
 
     def get_metrics(self) -> ResultDict:
@@ -251,9 +250,9 @@ class VectorEnvRunner(GuardedEnvRunner):
     def _random_step(self, env_batch: EnvBatch) -> PendingStep:
         """Samples actions from the action space, without the module."""
         actions = _rows(self.env.action_space.sample(), env_batch.slots)
-        return PendingStep(
-            actions, actions, {WEIGHTS_SEQ_NO: self._weights_column[env_batch.slots]}
-        )
+        # Copies for the environments, which may change them in place.
+        to_env = copied(actions)
+        return PendingStep(actions, to_env, {WEIGHTS_SEQ_NO: self._weights_column[env_batch.slots]})
 
     def _policy_step(self, env_batch: EnvBatch, explore: bool, steps: int) -> PendingStep:
         """Runs the module on the latest observations of a batch of environments.
@@ -275,7 +274,8 @@ class VectorEnvRunner(GuardedEnvRunner):
         self._inference_s.append(time.perf_counter() - begin)
         actions = outputs.pop(Columns.ACTIONS)
         outputs[WEIGHTS_SEQ_NO] = self._weights_column[env_batch.slots]
-        return PendingStep(actions, self._to_env(actions), outputs)
+        # Copies for the environments, which may change them in place.
+        return PendingStep(actions, copied(self._to_env(actions)), outputs)
 
     def _forward(
         self, env_batch: EnvBatch, observations: Any, explore: bool, steps: int
@@ -363,6 +363,7 @@ class VectorEnvRunner(GuardedEnvRunner):
         over = terminated | truncated
         stepped, count, lost = env_batch.every_env, env_batch.size, 0
         if env_batch.num_awaiting or self._replaced:
+            self._check_resets(env_batch, over, rewards)
             stepped = ~env_batch.awaits_reset
             lost = self._drop_replaced_episodes(env_batch, stepped)
             over, rewards = over & stepped, rewards * stepped
@@ -372,6 +373,8 @@ class VectorEnvRunner(GuardedEnvRunner):
         if soft is not None:
             ends = over | (soft & stepped)
         self._episode_log.step(rewards, stepped, env_batch.slots, count)
+        if infos and self.settings.success == "any":
+            self._note_successes(infos, stepped, env_batch)
         to_learn_from = self._learning_rewards(infos, rewards)
         env_batch.fragment.append(
             pending_step.actions, to_learn_from, pending_step.outputs, observations, stepped
@@ -404,6 +407,7 @@ class VectorEnvRunner(GuardedEnvRunner):
             Number of the environments' episodes that were closed, at most ``limit``.
         """
         _, _, terminated, truncated, infos = results
+        was_reset = self._resets_at_once
         finished = 0
         for index in np.flatnonzero(ends).tolist():
             is_over = bool(over[index])
@@ -411,7 +415,7 @@ class VectorEnvRunner(GuardedEnvRunner):
                 index,
                 terminated=bool(terminated[index]) or not is_over,
                 truncated=is_over and bool(truncated[index]),
-                final_observation=_final_observation(infos, index) if is_over else None,
+                final_observation=infos["final_obs"][index] if was_reset and is_over else None,
             )
             if is_over:
                 slot = env_batch.slots.start + index
@@ -432,6 +436,26 @@ class VectorEnvRunner(GuardedEnvRunner):
         stepped[self._replaced] = False
         return lost
 
+    def _check_resets(self, env_batch: EnvBatch, over: np.ndarray, rewards: np.ndarray) -> None:
+        """Raises if the step that must reset an environment (NEXT_STEP autoreset) does not."""
+        wrong = np.flatnonzero(env_batch.awaits_reset & (over | (rewards != 0)))
+        if len(wrong):
+            index = int(wrong[0])
+            slot = env_batch.slots.start + index
+            raise EnvironmentFaultError(
+                f"environment {self._env_name!r}: metadata['autoreset_mode'] is NEXT_STEP, but in "
+                f"the step after the end of an episode, copy {slot} gave a reward of "
+                f"{rewards[index]:g} and {'ended' if over[index] else 'did not end'}. With "
+                f"NEXT_STEP, this step only resets, with reward 0. {FIX}"
+            )
+
+    def _note_successes(
+        self, infos: Mapping[str, Any], stepped: np.ndarray, env_batch: EnvBatch
+    ) -> None:
+        successes = vector_successes(infos, env_batch.size)
+        if successes is not None:
+            self._episode_log.succeed(np.where(stepped, successes, np.nan), env_batch.slots)
+
     def _soft_terminated(self, infos: Mapping[str, Any], num_envs: int) -> np.ndarray | None:
         given = vector_info(infos, "soft_terminated", num_envs)
         return None if given is None else given[1] & given[0].astype(np.bool_)
@@ -444,9 +468,3 @@ class VectorEnvRunner(GuardedEnvRunner):
 def _rows(struct: Any, rows: slice) -> Any:
     """Some rows of every array of a struct."""
     return tree.map_structure(lambda leaf: leaf[rows], struct)
-
-
-def _final_observation(infos: Mapping[str, Any], index: int) -> Any:
-    """The last observation of an episode, which SAME_STEP autoreset gives in the infos."""
-    final = infos.get("final_obs")
-    return None if final is None else final[index]
