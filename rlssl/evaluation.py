@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from rlssl.environments.building import make_env
 from rlssl.environments.timeout import EnvironmentTimeoutError, TimeoutWatch
+from rlssl.environments.vector_infos import DEFAULT_SUCCESS
 from rlssl.errors import EnvironmentFaultError
 from rlssl.policy import Policy
 from rlssl.rollouts.episode_metrics import success_of
@@ -37,7 +39,8 @@ class EpisodeRecord:
     score: float
     # Agent steps.
     length: int
-    # 1.0 or 0.0; nan if the environment does not say.
+    # 1.0 or 0.0, or a fraction; nan if the environment does not say. Of any step or of the last
+    # one, as the policy's setting ``success`` says.
     success: float
 
 
@@ -137,8 +140,10 @@ def _run_episode(
 ) -> EpisodeRecord:
     torch.default_generator.manual_seed(seed)
     policy.reset()
-    observation, info = env.reset(seed=seed)
+    observation, _ = env.reset(seed=seed)
     score, length, ended = 0.0, 0, False
+    counts_any = policy.settings.get("success", DEFAULT_SUCCESS) == "any"
+    success = math.nan
     while not ended and length < max_steps:
         action = policy.act(observation, explore=explore)
         watch.heartbeats += 1
@@ -146,6 +151,8 @@ def _run_episode(
         score += float(reward)
         length += 1
         ended = terminated or truncated
+        now = success_of(info)
+        success = float(np.fmax(success, now)) if counts_any else now
     if not ended:
         logger.warning("Episode %d was cut off after %d agent steps.", seed, length)
-    return EpisodeRecord(seed=seed, score=score, length=length, success=success_of(info))
+    return EpisodeRecord(seed=seed, score=score, length=length, success=success)

@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from rlssl import trust
 from rlssl.connectors.frame_stack import FrameStack, stacked_space
 from rlssl.environments.policy_inputs import observation_reader
+from rlssl.environments.vector_infos import DEFAULT_SUCCESS
 from rlssl.errors import SpecError
 from rlssl.image_spaces import image_layout, is_image, with_layout
 from rlssl.networks.action_encoding import to_env_actions
@@ -92,6 +93,7 @@ class Policy:
             "clip_actions": config.clip_actions,
             "plugins": list(config.plugin_modules),
             "env": config.evaluation_env_settings,
+            "success": config.seeded_evaluation.get("success", DEFAULT_SUCCESS),
         }
         policy = cls(_build_module(settings), settings)
         state = algorithm.learner_group.get_state(

@@ -1,6 +1,8 @@
 """Tries an environment in this process before any actor starts."""
 
 import functools
+import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -19,10 +21,16 @@ from rlssl.environments.building import (
 )
 from rlssl.environments.timeout import EnvironmentTimeoutError, TimeoutWatch
 from rlssl.environments.vector_conventions import ConventionError
+from rlssl.environments.vector_infos import copied
 from rlssl.environments.vector_preflight import NUM_ENVS, check_conventions
 from rlssl.errors import PreflightError, SpecError
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+#: Largest value of an image that is taken for scaled, to 0..1 or to a standard deviation of 1.
+_MAX_SCALED = 16.0
 
 #: Calls a function; its errors name the method of the environment that failed or timed out.
 Attempt = Callable[[str, Callable[[], Any]], Any]
@@ -47,8 +55,8 @@ def preflight(
 
     In a remote EnvRunner the same failure would look like a hang, because RLlib logs it and
     restarts. Observations must lie in their space (shape, dtype, bounds); rewards must be finite
-    scalars. A vector environment of the suite's own must have the same spaces, and is stepped over
-    the ends of episodes to check gymnasium's conventions.
+    scalars. Images of floats in 0..255 give a warning. A vector environment of the suite's own must
+    have the same spaces, and is stepped over the ends of episodes to check gymnasium's conventions.
 
     Args:
         env: ``{"id": ..., **options}``.
@@ -129,6 +137,8 @@ def _count(name: str, env: gym.Env, key: str) -> int:
 
 
 def _check_steps(name: str, env: gym.Env, attempt: Attempt, num_steps: int = 3) -> None:
+    seen: list[Any] = []
+
     def reset(seed: int | None) -> None:
         result = attempt("reset", lambda: env.reset(seed=seed))
         if not (isinstance(result, tuple) and len(result) == 2):
@@ -136,6 +146,7 @@ def _check_steps(name: str, env: gym.Env, attempt: Attempt, num_steps: int = 3) 
                 f"environment {name!r}: reset() must return (observation, info); got {result!r}."
             )
         _check_observation(name, "reset", result[0], env.observation_space)
+        seen.append(copied(result[0]))
 
     env.action_space.seed(0)
     reset(0)
@@ -143,8 +154,39 @@ def _check_steps(name: str, env: gym.Env, attempt: Attempt, num_steps: int = 3) 
         result = attempt("step", lambda: env.step(env.action_space.sample()))
         step = _check_step(name, result)
         _check_observation(name, "step", step.observation, env.observation_space)
+        seen.append(copied(step.observation))
         if step.terminated or step.truncated:
             reset(None)
+    _warn_of_bright_images(name, env.observation_space, seen)
+
+
+def _warn_of_bright_images(
+    name: str, space: gym.Space, observations: list[Any], key: str = ""
+) -> None:
+    """Warns of images of floats in 0..255: only images of uint8 are divided by 255."""
+    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+        parts = space.spaces
+        for part in parts if isinstance(parts, dict) else range(len(parts)):
+            of_part = [observation[part] for observation in observations]
+            _warn_of_bright_images(name, space[part], of_part, f"{key}[{part!r}]")
+        return
+    if not isinstance(space, gym.spaces.Box) or space.dtype.kind != "f" or len(space.shape) != 3:
+        return
+    highest = float(np.max(space.high))
+    largest = max(float(np.max(observation)) for observation in observations)
+    is_declared = math.isclose(highest, 255.0)
+    if is_declared or largest > _MAX_SCALED:
+        logger.warning(
+            "environment %r: the observation%s is an image of %s with values up to %g. rlssl "
+            "divides only images of uint8 by 255, so the encoder gets values that are too large "
+            "to learn well. Declare the space as Box(0, 255, %s, uint8) and return uint8, or "
+            "scale the image to 0..1.",
+            name,
+            f" at {key}" if key else "",
+            space.dtype,
+            highest if is_declared else largest,
+            space.shape,
+        )
 
 
 def _check_step(name: str, result: Any) -> _Step:

@@ -6,7 +6,7 @@ another one gave.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -14,6 +14,10 @@ from gymnasium.wrappers.vector import DictInfoToList
 
 #: Keys of an environment's info that say whether it has succeeded; the first one wins.
 SUCCESS_KEYS = ("success", "is_success")
+
+#: Which steps of an episode make it a success: its last one, or any (the highest value counts).
+Success = Literal["any", "last"]
+DEFAULT_SUCCESS: Success = "any"
 
 #: Keys of an environment's info that the vectorized EnvRunner reads.
 READ_KEYS = (*SUCCESS_KEYS, "soft_terminated", "learning_reward")

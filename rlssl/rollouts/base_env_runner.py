@@ -17,10 +17,10 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from rlssl.connectors.stack_observations import StackObservationsEnvToModule
 from rlssl.environments.building import Vectorize, make_vector_env
+from rlssl.environments.vector_infos import DEFAULT_SUCCESS, Success
 from rlssl.plugins import load_plugins
 from rlssl.registry import restore_registrations
 from rlssl.rollouts.double_buffering import force_close
-from rlssl.rollouts.episode_metrics import DEFAULT_SUCCESS, Success
 from rlssl.system.allocator import keep_memory
 
 logger = logging.getLogger(__name__)

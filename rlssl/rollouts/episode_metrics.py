@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ray.rllib.core import DEFAULT_AGENT_ID, DEFAULT_MODULE_ID
@@ -19,10 +19,6 @@ from ray.rllib.utils.metrics import (
 
 from rlssl.environments.vector_infos import SUCCESS_KEYS, as_number, vector_info
 from rlssl.ray_internals.env_runner import log_values
-
-#: Which steps of an episode make it a success: its last one, or any (the highest value counts).
-Success = Literal["any", "last"]
-DEFAULT_SUCCESS: Success = "any"
 
 #: Key of the logged series; each series has one entry for each episode.
 EPISODES_KEY = "rlssl_episodes"

@@ -270,3 +270,42 @@ def test_make_vec_with_other_spaces_is_refused() -> None:
 def test_wrong_option_of_a_gymnasium_environment_is_told_in_gymnasiums_words() -> None:
     with pytest.raises(PreflightError, match=r"failed in make\(\): TypeError.*'gravty'"):
         preflight({"id": "CartPole-v1", "gravty": 3})
+
+
+class Frames(Fine):
+    """Images of floats up to ``brightest``, of a space up to ``high``."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.brightest = config["brightest"]
+        dtype = np.dtype(config.get("dtype", "float32"))
+        self.space = Box(0, config["high"], (3, 8, 8), dtype.type)
+        self.observation_space = Dict({"camera": self.space}) if config.get("dict") else self.space
+
+    def observe(self) -> Any:
+        image = np.full((3, 8, 8), self.brightest, self.space.dtype)
+        return {"camera": image} if isinstance(self.observation_space, Dict) else image
+
+
+@pytest.mark.parametrize(
+    ("config", "warns"),
+    [
+        ({"high": 255.0, "brightest": 0.5}, True),
+        ({"high": 255.0, "brightest": 200.0, "dtype": "float64", "dict": True}, True),
+        ({"high": np.inf, "brightest": 200.0}, True),
+        ({"high": np.inf, "brightest": 3.5}, False),
+        ({"high": 1.0, "brightest": 1.0}, False),
+        ({"high": 255, "brightest": 200, "dtype": "uint8"}, False),
+    ],
+)
+def test_images_of_floats_up_to_255_give_a_warning_with_the_fix(
+    config: dict[str, Any], warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    register_env("fine/frames", Frames)
+    with caplog.at_level("WARNING"):
+        preflight({"id": "fine/frames", **config})
+    told = [record.getMessage() for record in caplog.records if "is an image" in record.msg]
+    assert len(told) == warns
+    for message in told:
+        assert "environment 'fine/frames'" in message
+        assert "return uint8, or scale the image to 0..1" in message
+        assert ("at ['camera']" in message) == ("dict" in config)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.connectors.connector_v2 import ConnectorV2
@@ -17,6 +17,7 @@ from rlssl.algorithms.common.settings import InputKind, TrainingSettings, builde
 from rlssl.auxiliary.building import options_for, parse_auxiliary
 from rlssl.connectors.env_actions import with_clipped_actions
 from rlssl.environments.preflight import EnvSpaces, preflight
+from rlssl.environments.vector_infos import DEFAULT_SUCCESS, Success
 from rlssl.errors import SpecError
 from rlssl.image_spaces import ambiguous_images, with_layout
 from rlssl.networks.augmentation import parse_augmentation
@@ -125,6 +126,8 @@ class BaseConfig(AlgorithmConfig):
             "episodes": 10,
             "explore": False,
             "env": {},
+            # Which steps of an episode make it a success, in training as in evaluations.
+            "success": DEFAULT_SUCCESS,
         }
         # Seconds without new env steps before a trial fails.
         self.watchdog_s = 300.0
@@ -300,6 +303,7 @@ class BaseConfig(AlgorithmConfig):
         episodes: int | None = None,
         explore: bool | None = None,
         env: Mapping[str, Any] | None = None,
+        success: Success | None = None,
         **kwargs: Any,
     ) -> Self:
         """Evaluates every ``every_env_steps`` on ``episodes`` seeded episodes; see `rlssl.policy`.
@@ -309,13 +313,18 @@ class BaseConfig(AlgorithmConfig):
             episodes: Number of episodes; episode k runs with seed k.
             explore: Whether actions are sampled instead of the policy's mode.
             env: Options that differ from the training environment's.
+            success: "any": an episode is a success if one of its steps is, and counts with its
+                highest value; "last": only its last step counts. Also for training's success rate.
             **kwargs: RLlib's own evaluation settings; they work as in RLlib.
         """
+        if success not in (None, *get_args(Success)):
+            raise SpecError(f"evaluation.success must be 'any' or 'last'; got {success!r}.")
         given = {
             "every_env_steps": every_env_steps,
             "episodes": episodes,
             "explore": explore,
             "env": None if env is None else dict(env),
+            "success": success,
         }
         given = {key: value for key, value in given.items() if value is not None}
         self.seeded_evaluation = {**self.seeded_evaluation, **given}
@@ -399,7 +408,7 @@ class BaseConfig(AlgorithmConfig):
         if self.action_repeat is None:
             known = EnvSpaces(self.observation_space, self.action_space)
             if self.env is not None:
-                known = preflight(self.env_settings, self.env_step_timeout_s)
+                known = preflight(self.env_settings, self.env_step_timeout_s, self.vectorize)
             self.adapt_to(known)
         self.check_training()
         super().validate()

@@ -92,7 +92,7 @@ def _play(
     module, _, _ = env["id"].rpartition(":")
     if module and module not in sys.modules:
         trust.require(folder, f"its environment imports {module!r}")
-    preflight(env)
+    preflight(env, vectorize="sync")  # evaluations step single environments
     if env_runners == 0:
         return evaluate_policy(policy, env, seeds=seeds, explore=explore, max_steps=max_steps)
     start_local(env_runners)

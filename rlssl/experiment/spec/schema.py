@@ -108,6 +108,9 @@ class EvaluationSpec(_Section):
     explore: bool = False
     # Options of the environment that differ from those in training.
     env: dict[str, Any] = {}
+    # any: an episode is a success if one of its steps is; last: if its last step is. Training's
+    # success_rate counts in the same way. None: the default, any.
+    success: Literal["any", "last"] | None = None
 
 
 class CheckpointSpec(_Section):

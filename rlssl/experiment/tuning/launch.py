@@ -123,7 +123,7 @@ def check_trial(spec: Spec) -> RLModule:
         SpecError: If one of them cannot be built; repeats its error. Nothing was started.
     """
     config = build_config(spec)
-    spaces = preflight(config.env_settings, config.env_step_timeout_s)
+    spaces = preflight(config.env_settings, config.env_step_timeout_s, config.vectorize)
     config.adapt_to(spaces)
     config.check_training()
     stacked = stacked_space(
