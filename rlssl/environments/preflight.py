@@ -165,13 +165,17 @@ def _warn_of_bright_images(
 ) -> None:
     """Warns of images of floats in 0..255: only images of uint8 are divided by 255."""
     if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-        parts = space.spaces
-        for part in parts if isinstance(parts, dict) else range(len(parts)):
-            of_part = [observation[part] for observation in observations]
-            _warn_of_bright_images(name, space[part], of_part, f"{key}[{part!r}]")
+        parts: dict[Any, gym.Space] = dict(
+            space.spaces if isinstance(space, gym.spaces.Dict) else enumerate(space.spaces)
+        )
+        for part, of_part in parts.items():
+            seen = [observation[part] for observation in observations]
+            _warn_of_bright_images(name, of_part, seen, f"{key}[{part!r}]")
         return
-    if not isinstance(space, gym.spaces.Box) or space.dtype.kind != "f" or len(space.shape) != 3:
+    is_image = isinstance(space, gym.spaces.Box) and len(space.shape) == 3
+    if not is_image or not np.issubdtype(space.dtype, np.floating):
         return
+    assert isinstance(space, gym.spaces.Box)  # for mypy
     highest = float(np.max(space.high))
     largest = max(float(np.max(observation)) for observation in observations)
     is_declared = math.isclose(highest, 255.0)

@@ -16,6 +16,7 @@ from ray.util.debug import log_once
 from rlssl.algorithms.common.settings import InputKind, TrainingSettings, builder, may_be_none
 from rlssl.auxiliary.building import options_for, parse_auxiliary
 from rlssl.connectors.env_actions import with_clipped_actions
+from rlssl.environments.building import Vectorize
 from rlssl.environments.preflight import EnvSpaces, preflight
 from rlssl.environments.vector_infos import DEFAULT_SUCCESS, Success
 from rlssl.errors import SpecError
@@ -114,7 +115,7 @@ class BaseConfig(AlgorithmConfig):
         self.plugin_modules: tuple[str, ...] = ()
         # Objects that this program registered itself; other processes register them, too.
         self.registrations: dict[str, dict[str, Any]] = {}
-        self.vectorize = "native"
+        self.vectorize: Vectorize = "native"
         # Whether half of the environments step while the policy runs on the other half; None: yes
         # if the environments step in their own threads or processes.
         self.double_buffering: bool | None = None
@@ -238,7 +239,7 @@ class BaseConfig(AlgorithmConfig):
         restore_registrations(self.registrations)
 
     def vectorization(
-        self, vectorize: str | None = None, *, double_buffering: bool | None = None
+        self, vectorize: Vectorize | None = None, *, double_buffering: bool | None = None
     ) -> Self:
         """Sets how a runner steps its environments.
 
