@@ -9,8 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlssl.analysis.results import Episodes, Trial
-from rlssl.analysis.statistics import mean_half_width
-from rlssl.analysis.table import CONFIDENCE, FINAL_EPISODES, group_by_variant
+from rlssl.analysis.statistics import MIN_SEEDS, mean_half_width, wilson_bounds
+from rlssl.analysis.table import (
+    CONFIDENCE,
+    FINAL_EPISODES,
+    count_seeds,
+    group_by_variant,
+    returns_are_shares,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,8 +36,8 @@ class LearningCurve:
     Args:
         env_steps: [num_points], increasing; the range in which every seed has finished episodes.
         mean: [num_points], mean over seeds of each seed's running mean return.
-        low: [num_points], lower end of the interval over seeds; None with one seed.
-        high: [num_points], upper end of the interval over seeds; None with one seed.
+        low: [num_points], lower end of the interval over seeds; None with one or two seeds.
+        high: [num_points], upper end of the interval over seeds; None with one or two seeds.
     """
 
     env_steps: FloatArray
@@ -72,8 +78,8 @@ def plot_learning_curves(
 def learning_curves_figure(trials: Sequence[Trial], *, title: str | None = None) -> "Figure":
     """Draws every variant's mean return over seeds and its interval.
 
-    The vertical axis covers the means and the single seeds. An interval over two or three seeds can
-    be many times wider; it is cut off at the axis limits.
+    The vertical axis covers the means and the single seeds. An interval over few seeds can be many
+    times wider; it is cut off at the axis limits. One or two seeds have no interval.
 
     Args:
         trials: Trials of one or several sweeps. A variant has no curve if one of its seeds never
@@ -98,13 +104,18 @@ def learning_curves_figure(trials: Sequence[Trial], *, title: str | None = None)
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    _draw_variants(axes, trials)
-    _add_labels(axes, title if title is not None else _default_title(trials[0]))
+    interval = _draw_variants(axes, trials)
+    title = title if title is not None else _default_title(trials[0])
+    _add_labels(axes, title, interval)
     return figure
 
 
 def learning_curve(
-    trials: Sequence[Trial], *, window: int = FINAL_EPISODES, num_points: int = _NUM_POINTS
+    trials: Sequence[Trial],
+    *,
+    window: int = FINAL_EPISODES,
+    num_points: int = _NUM_POINTS,
+    are_shares: bool | None = None,
 ) -> LearningCurve | None:
     """Averages the seeds of one variant on a common grid of env steps.
 
@@ -116,6 +127,8 @@ def learning_curve(
         trials: The trials of one variant, which differ in the seed.
         window: Number of episodes in the running mean.
         num_points: Number of points of the grid.
+        are_shares: Whether the interval is Wilson's, for shares, instead of Student's t; None: see
+            ``returns_are_shares``.
 
     Returns:
         The curve; None if a seed has no finished episode, or the seeds share no env steps.
@@ -137,8 +150,10 @@ def learning_curve(
     grid = np.linspace(start, end, num_points)
     returns = np.stack([np.interp(grid, *seed) for seed in seeds])  # [num_seeds, num_points]
     mean = returns.mean(axis=0)
-    if len(seeds) == 1:
+    if len(seeds) < MIN_SEEDS:
         return LearningCurve(grid, mean, None, None)
+    if returns_are_shares(trials) if are_shares is None else are_shares:
+        return LearningCurve(grid, mean, *wilson_bounds(returns, confidence=CONFIDENCE))
     half = mean_half_width(returns, confidence=CONFIDENCE)
     return LearningCurve(grid, mean, mean - half, mean + half)
 
@@ -180,25 +195,29 @@ def running_mean_return(
     return env_steps[last_of_step], means[last_of_step]
 
 
-def _draw_variants(axes: "Axes", trials: Sequence[Trial]) -> None:
-    curves = []
+def _draw_variants(axes: "Axes", trials: Sequence[Trial]) -> str:
+    """Draws lines and bands; returns what the legend says about the bands."""
+    curves, has_band, are_shares = [], False, returns_are_shares(trials)
     for index, (label, group) in enumerate(group_by_variant(trials).items()):
         color = _COLORS[index % len(_COLORS)]
-        curves.append((color, _draw_lines(axes, label, group, color)))
+        curves.append((color, _draw_lines(axes, label, group, color, are_shares)))
     limits = axes.get_ylim()  # the limits of the lines, before the bands are drawn
     for color, curve in curves:
         if curve is not None and curve.low is not None and curve.high is not None:
             band = (curve.env_steps, curve.low, curve.high)
             axes.fill_between(*band, color=color, alpha=0.15, linewidth=0)
+            has_band = True
     axes.set_ylim(limits)
+    kind = "Wilson" if are_shares else "t"
+    return f", {CONFIDENCE:.0%} {kind} interval" if has_band else ""
 
 
 def _draw_lines(
-    axes: "Axes", label: str, trials: Sequence[Trial], color: str
+    axes: "Axes", label: str, trials: Sequence[Trial], color: str, are_shares: bool
 ) -> LearningCurve | None:
     """Draws the mean as a thick line, and each seed as a thin line."""
-    curve = learning_curve(trials)
-    seeds = "1 seed" if len(trials) == 1 else f"{len(trials)} seeds"
+    curve = learning_curve(trials, are_shares=are_shares)
+    seeds = count_seeds(len(trials))
     if curve is None:
         axes.plot([], [], color=color, label=f"{label} ({seeds}, too few finished episodes)")
         return None
@@ -209,7 +228,7 @@ def _draw_lines(
     return curve
 
 
-def _add_labels(axes: "Axes", title: str) -> None:
+def _add_labels(axes: "Axes", title: str, interval: str) -> None:
     from matplotlib.ticker import EngFormatter
 
     axes.set_title(title, loc="left")
@@ -218,8 +237,7 @@ def _add_labels(axes: "Axes", title: str) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", linewidth=0.5, alpha=0.4)
-    legend = f"mean, {CONFIDENCE:.0%} t interval; thin: each seed"
-    axes.legend(title=legend, frameon=False, loc="best")
+    axes.legend(title=f"mean{interval}; thin: each seed", frameon=False, loc="best")
 
 
 def _default_title(trial: Trial) -> str:

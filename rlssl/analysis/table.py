@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlssl.analysis.results import Trial
-from rlssl.analysis.statistics import Interval, mean_interval
+from rlssl.analysis.statistics import MIN_SEEDS, Interval, mean_interval, wilson_interval
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,7 +30,8 @@ class Estimate:
 
     Args:
         mean: Mean over the seeds that have a score; NaN if none has.
-        interval: Student's t interval; None with fewer than two scores.
+        interval: Student's t interval, or Wilson's interval of a share; None with fewer than
+            three scores.
         num_seeds: Number of seeds that have a score.
 
     Example:
@@ -49,7 +50,7 @@ class Estimate:
         if self.num_seeds == 0:
             return "n/a"
         if self.interval is None:
-            return f"{format_number(self.mean)} [n/a (1 seed)]"
+            return f"{format_number(self.mean)} [n/a ({count_seeds(self.num_seeds)})]"
         low, high = map(format_number, self.interval)
         return f"{format_number(self.mean)} [{low}, {high}]"
 
@@ -77,7 +78,9 @@ def sweep_table(trials: Sequence[Trial]) -> list[VariantRow]:
     """Aggregates trials over their seeds.
 
     A trial's score is the mean over the last 20 rows of ``episodes.csv``, or over all rows if there
-    are fewer. A variant's score is the mean of its trials' scores; each trial counts once.
+    are fewer. A variant's score is the mean of its trials' scores; each trial counts once. With
+    three seeds or more it has an interval: Wilson's for success rates, and for returns if every
+    episode of the sweep has a return of 0 or 1; else Student's t.
 
     Args:
         trials: Trials of one or several sweeps.
@@ -99,7 +102,23 @@ def sweep_table(trials: Sequence[Trial]) -> list[VariantRow]:
     """
     if not trials:
         raise ValueError("trials must not be empty: there is nothing to compare.")
-    return [_row(label, group) for label, group in group_by_variant(trials).items()]
+    share = returns_are_shares(trials)
+    return [_row(label, group, share) for label, group in group_by_variant(trials).items()]
+
+
+def returns_are_shares(trials: Iterable[Trial]) -> bool:
+    """Whether mean returns are shares of solved episodes: every return is 0 or 1, and one is 1.
+
+    Example:
+        >>> from rlssl.analysis.results import Episodes
+        >>> returns = np.array([0.0, 1.0])
+        >>> episodes = Episodes(returns, returns, returns, returns)
+        >>> returns_are_shares([Trial(Path("a"), {}, {}, 0, "", [], episodes)])
+        True
+    """
+    returns = [trial.episodes.returns for trial in trials]
+    solved = any((of_trial == 1.0).any() for of_trial in returns)
+    return solved and all(np.isin(of_trial, (0.0, 1.0)).all() for of_trial in returns)
 
 
 def group_by_variant(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
@@ -187,6 +206,16 @@ def write_table_csv(rows: Sequence[VariantRow], path: str | Path) -> Path:
     return target
 
 
+def count_seeds(num_seeds: int) -> str:
+    """The number of seeds in words.
+
+    Example:
+        >>> count_seeds(1), count_seeds(2)
+        ('1 seed', '2 seeds')
+    """
+    return "1 seed" if num_seeds == 1 else f"{num_seeds} seeds"
+
+
 def format_number(value: float) -> str:
     """Formats three significant digits, with at most four decimals.
 
@@ -200,25 +229,30 @@ def format_number(value: float) -> str:
     return f"{value:.{min(max(decimals, 0), 4)}f}"
 
 
-def _row(label: str, trials: Sequence[Trial]) -> VariantRow:
+def _row(label: str, trials: Sequence[Trial], returns_are_shares: bool) -> VariantRow:
     returns = [trial.episodes.returns[-FINAL_EPISODES:] for trial in trials]
     successes = [trial.episodes.successes[-FINAL_EPISODES:] for trial in trials]
     return VariantRow(
         variant=label,
         num_seeds=len(trials),
-        final_return=_estimate(returns),
-        success_rate=_estimate([values[~np.isnan(values)] for values in successes]),
+        final_return=_estimate(returns, is_share=returns_are_shares),
+        success_rate=_estimate([values[~np.isnan(values)] for values in successes], is_share=True),
         env_steps=min(_last_env_steps(trial) for trial in trials),
     )
 
 
-def _estimate(values: Sequence[NDArray[np.float64]]) -> Estimate:
+def _estimate(values: Sequence[NDArray[np.float64]], *, is_share: bool) -> Estimate:
     """Mean over trials of each trial's mean; a trial without values has no score."""
     scores = [float(of_trial.mean()) for of_trial in values if of_trial.size]
     if not scores:
         return Estimate(math.nan, None, 0)
-    interval = mean_interval(scores, confidence=CONFIDENCE) if len(scores) > 1 else None
-    return Estimate(float(np.mean(scores)), interval, len(scores))
+    mean = float(np.mean(scores))
+    if len(scores) < MIN_SEEDS:
+        return Estimate(mean, None, len(scores))
+    # An environment may call something a success that is no share.
+    is_share = is_share and 0.0 <= min(scores) <= max(scores) <= 1.0
+    interval = (wilson_interval if is_share else mean_interval)(scores, confidence=CONFIDENCE)
+    return Estimate(mean, interval, len(scores))
 
 
 def _last_env_steps(trial: Trial) -> int:
@@ -233,7 +267,8 @@ def _label(trial: Trial) -> str:
 
 
 def _caption() -> str:
-    return f"mean over seeds of the last {FINAL_EPISODES} episodes [{CONFIDENCE:.0%} t interval]"
+    interval = f"{CONFIDENCE:.0%} t interval; shares: Wilson"
+    return f"mean over seeds of the last {FINAL_EPISODES} episodes [{interval}]"
 
 
 def _estimate_cell(estimate: Estimate, num_seeds: int) -> str:

@@ -69,7 +69,7 @@ def _array_reader(space: gym.Space, name: str) -> Reader:
 
 
 def _discrete_reader(space: gym.spaces.Discrete, name: str) -> Reader:
-    first, last = int(space.start), int(space.start + space.n) - 1
+    first, last = int(space.start), int(space.start) + int(space.n) - 1
 
     def read(value: Any) -> np.ndarray:
         array = np.asarray(value)

@@ -37,24 +37,59 @@ def test_curve_is_the_mean_over_seeds_in_the_range_that_they_share(
     write_trial: WriteTrial,
 ) -> None:
     # Seed 0: 0 at step 0, 10 at step 100. Seed 1: 2 from step 50 to step 200.
-    # Common: 50 .. 100. Seed 0 there: 5, 7.5, 10 (lines between its points); seed 1: 2, 2, 2.
+    # Common: 50 .. 100. Seed 0 there: 5, 7.5, 10 (lines between its points); seed 1: 2, 2, 2;
+    # seed 2, the mean of both: 3.5, 4.75, 6.
     trials = [
         read_trial(write_trial("a", seed=0, env_steps=[0, 100], returns=[0, 10])),
         read_trial(write_trial("b", seed=1, env_steps=[50, 200], returns=[2, 2])),
+        read_trial(write_trial("c", seed=2, env_steps=[50, 100], returns=[3.5, 6])),
     ]
     curve = learning_curve(trials, window=1, num_points=3)
     assert curve is not None and curve.low is not None and curve.high is not None
     assert curve.env_steps.tolist() == [50, 75, 100]
     assert curve.mean.tolist() == [3.5, 4.75, 6.0]
-    # Two seeds: half width = t(0.975, 1) * |a - b| / 2 = 12.7062 * (1.5, 2.75, 4).
-    assert curve.high - curve.mean == pytest.approx(12.7062 * np.array([1.5, 2.75, 4]), rel=1e-5)
+    # Three seeds, (5, 2, 3.5), (7.5, 2, 4.75), (10, 2, 6): their standard deviations are 1.5, 2.75
+    # and 4. Half width = t(0.975, 2) * std / sqrt(3) = 4.302653 / 1.732051 * std.
+    expected = 4.302653 / 1.732051 * np.array([1.5, 2.75, 4])
+    assert curve.high - curve.mean == pytest.approx(expected, rel=1e-5)
     assert curve.mean - curve.low == pytest.approx(curve.high - curve.mean)
 
 
-def test_one_seed_has_a_curve_without_an_interval(write_trial: WriteTrial) -> None:
-    curve = learning_curve([read_trial(write_trial("a", returns=[1, 2]))])
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_one_or_two_seeds_have_a_curve_without_an_interval(
+    write_trial: WriteTrial, num_seeds: int
+) -> None:
+    trials = [read_trial(write_trial(str(seed), returns=[1, 2])) for seed in range(num_seeds)]
+    curve = learning_curve(trials)
     assert curve is not None
     assert curve.low is None and curve.high is None
+
+
+def test_curve_of_returns_of_0_or_1_has_wilsons_interval(write_trial: WriteTrial) -> None:
+    trials = [read_trial(write_trial(str(seed), returns=[0, 1])) for seed in range(3)]
+    curve = learning_curve(trials, window=1, num_points=2)
+    assert curve is not None and curve.low is not None and curve.high is not None
+    # Shares 0 and 1 of three seeds: z^2 / n = 3.841459 / 3; 1 / (1 + 1.280486) = 0.438503.
+    assert curve.low == pytest.approx([0, 0.438503], abs=1e-6)
+    assert curve.high == pytest.approx([1 - 0.438503, 1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "num_seeds, words", [(2, "mean; thin: each seed"), (3, "mean, 95% t interval; thin: each seed")]
+)
+def test_the_picture_of_two_seeds_shows_each_run_and_no_band(
+    write_trial: WriteTrial, num_seeds: int, words: str
+) -> None:
+    pytest.importorskip("matplotlib.figure")
+    for seed in range(num_seeds):
+        folder = write_trial(f"a{seed}", seed=seed, label="ppo", returns=[1, 2 + seed])
+    (axes,) = learning_curves_figure(read_sweep(folder.parent)).axes
+    assert len(axes.collections) == (num_seeds == 3)  # bands
+    assert len(axes.lines) == 1 + num_seeds  # the mean and each seed
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_title().get_text() == words
+    assert legend.get_texts()[0].get_text() == f"ppo ({num_seeds} seeds)"
 
 
 def test_seeds_without_common_env_steps_have_no_curve(write_trial: WriteTrial) -> None:

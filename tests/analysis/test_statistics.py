@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from rlssl.analysis.statistics import (
     probability_of_improvement,
     probability_of_improvement_interval,
     stratified_bootstrap_interval,
+    wilson_bounds,
+    wilson_interval,
 )
 
 
@@ -64,6 +67,64 @@ def test_half_width_is_computed_over_seeds_for_every_column() -> None:
 def test_one_seed_has_no_interval() -> None:
     with pytest.raises(ValueError, match="at least 2 seeds; got 1"):
         mean_interval([3.0])
+
+
+@pytest.mark.parametrize(
+    "num_solved, num_seeds, expected",
+    [
+        # z^2 = 3.841459. One end is z^2 / (n + z^2) away from 0 or 1: 0.277533, 0.434482.
+        (0, 10, (0.0, 0.277533)),
+        (5, 5, (1 - 0.434482, 1.0)),
+        # (0.5 + 0.480182 +- sqrt(0.960365 * (0.25 + 0.240091))) / 1.960365, the root is 0.686051.
+        (2, 4, (0.150039, 0.849961)),
+    ],
+)
+def test_wilson_interval_of_solved_or_not_scores(
+    num_solved: int, num_seeds: int, expected: tuple[float, float]
+) -> None:
+    scores = [1.0] * num_solved + [0.0] * (num_seeds - num_solved)
+    assert wilson_interval(scores) == pytest.approx(expected, abs=1e-6)
+
+
+def coverage(
+    bounds: Callable[..., Any], num_seeds: int, rates: np.ndarray, generator: np.random.Generator
+) -> float:
+    """Share of experiments whose interval contains the true rate; a rate for each experiment."""
+    solved = generator.random((num_seeds, len(rates))) < rates
+    low, high = bounds(solved.astype(float))
+    return float(np.mean((low <= rates) & (rates <= high)))
+
+
+@pytest.mark.parametrize("num_seeds", [5, 10])
+def test_95_percent_wilson_intervals_of_solved_or_not_scores_contain_the_truth(
+    num_seeds: int,
+) -> None:
+    def t_bounds(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        half = mean_half_width(scores)
+        return scores.mean(0) - half, scores.mean(0) + half
+
+    generator = np.random.default_rng(0)
+    rates = generator.uniform(size=20_000)
+    assert 0.94 < coverage(wilson_bounds, num_seeds, rates, generator) < 0.97
+    for rate in (0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95):
+        assert coverage(wilson_bounds, num_seeds, np.full(20_000, rate), generator) > 0.88
+    # Student's t does not reach it: P(all five solved) = 0.9^5 = 0.59, and then it has no width.
+    assert coverage(t_bounds, num_seeds, np.full(20_000, 0.9), generator) < 0.43
+
+
+def test_wilson_intervals_of_shares_contain_the_truth_if_seeds_differ() -> None:
+    # Each seed learns (0.98) or not (0.02), and plays 20 episodes; the mean rate is 0.788.
+    generator = np.random.default_rng(0)
+    for num_seeds in (3, 5, 10):
+        learned = generator.random((num_seeds, 20_000)) < 0.8
+        shares = generator.binomial(20, np.where(learned, 0.98, 0.02)) / 20
+        low, high = wilson_bounds(shares)
+        assert np.mean((low <= 0.788) & (high >= 0.788)) > 0.93
+
+
+def test_wilson_interval_refuses_what_is_no_share() -> None:
+    with pytest.raises(ValueError, match=r"shares in \[0, 1\]; got 1.5"):
+        wilson_interval([0.5, 1.5])
 
 
 def test_bootstrap_interval_equals_the_exact_distribution_of_resamples() -> None:

@@ -85,6 +85,39 @@ def test_one_seed_has_a_mean_without_an_interval(write_trial: WriteTrial) -> Non
     assert "0.500 [n/a (1 seed)]" in rendered([row])
 
 
+def test_two_seeds_have_no_interval(write_trial: WriteTrial) -> None:
+    trials = [
+        read_trial(write_trial(str(seed), seed=seed, returns=[1.0, 0.0], successes=[1, 0]))
+        for seed in range(2)
+    ]
+    (row,) = sweep_table(trials)
+    assert str(row.final_return) == str(row.success_rate) == "0.500 [n/a (2 seeds)]"
+
+
+def test_success_rates_have_wilsons_interval(write_trial: WriteTrial) -> None:
+    # Success rates 1, 1, 0.5, 0.5: p = 0.75, z^2 / n = 3.841459 / 4 = 0.960365.
+    # (0.75 + 0.480182 +- sqrt(0.960365 * (0.1875 + 0.240091))) / 1.960365, the root is 0.640815:
+    # 0.300642 and 0.954413.
+    for seed, successes in enumerate([[1, 1], [1, 1], [1, 0], [0, 1]]):
+        folder = write_trial(str(seed), seed=seed, returns=[5.0, 7.0], successes=successes)
+    (row,) = sweep_table(read_sweep(folder.parent))
+    assert row.success_rate.interval == pytest.approx((0.300642, 0.954413), abs=1e-6)
+    assert row.final_return.interval == (6.0, 6.0)  # Student's t: the seeds agree
+
+
+def test_returns_that_are_always_0_or_1_are_shares(write_trial: WriteTrial) -> None:
+    for seed in range(3):
+        write_trial(f"a{seed}", seed=seed, point=ICM, label="icm", returns=[1.0, 1.0])
+        folder = write_trial(f"b{seed}", seed=seed, point=NONE, label="none", returns=[0.0])
+    icm, none = sweep_table(read_sweep(folder.parent))
+    # p = 1: 1 / (1 + 3.841459 / 3) = 0.438503; p = 0 is its mirror image.
+    assert icm.final_return.interval == pytest.approx((0.438503, 1.0), abs=1e-6)
+    assert none.final_return.interval == pytest.approx((0.0, 1 - 0.438503), abs=1e-6)
+    # Without a return of 1, nobody knows that 1 is the largest return.
+    (alone,) = sweep_table([trial for trial in read_sweep(folder.parent) if trial.point == NONE])
+    assert alone.final_return.interval == (0.0, 0.0)
+
+
 def test_trial_that_finished_no_episode_has_no_score(write_trial: WriteTrial) -> None:
     trials = [
         read_trial(write_trial("a", seed=0, returns=[])),
@@ -100,9 +133,8 @@ def test_seed_without_a_score_is_counted_in_the_table(write_trial: WriteTrial) -
         read_trial(write_trial(f"t{seed}", seed=seed, returns=returns))
         for seed, returns in enumerate([[], [1.0], [3.0]])
     ]
-    # t(0.975, 1) = 12.7062; std sqrt(2), / sqrt(2) = 1: 2 +- 12.7.
     text = rendered(sweep_table(trials))
-    assert "2.00 [-10.7, 14.7]" in text
+    assert "2.00 [n/a (2 seeds)]" in text
     assert "(2 of 3 seeds)" in text
 
 
@@ -135,8 +167,8 @@ def test_csv_has_full_precision_and_leaves_unknown_values_empty(
         "num_seeds": "2",
         "env_steps": "100",
         "final_return_mean": "1.0",
-        "final_return_low": "1.0",
-        "final_return_high": "1.0",
+        "final_return_low": "",
+        "final_return_high": "",
         "success_rate_mean": "",
         "success_rate_low": "",
         "success_rate_high": "",
