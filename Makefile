@@ -8,6 +8,7 @@
 # make clean        removes caches and builds; keeps .venv and results
 #
 # Another interpreter: make test PYTHON=python3.12. One test: make test PYTEST="-k iqm".
+# Fast tests run in two processes, each a file at a time; PYTEST="-n 0" runs them in one.
 # One row of the benchmarks: make bench BENCH="--only ppo_cartpole".
 
 PYTHON ?= $$(command -v python3.11 || command -v python3)
@@ -28,7 +29,7 @@ test: .venv/.installed-dev system-libs
 	$(BIN)/lint-imports --no-cache
 	@$(MAKE) types
 	$(BIN)/python -m pytest -q --doctest-modules rlssl
-	$(BIN)/python -m pytest -m "not slow and not cluster" --durations=10 $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster" --durations=10 $(PYTEST)
 
 test-ci: .venv/.installed-dev system-libs
 	$(BIN)/python -m pytest -m ci --durations=10 $(PYTEST)
