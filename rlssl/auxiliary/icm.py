@@ -17,6 +17,7 @@ from rlssl.losses import forward_dynamics_loss, inverse_dynamics_loss
 from rlssl.networks.action_encoding import encode_action, inverse_target
 from rlssl.networks.curiosity import ForwardModel, InverseModel, ResidualForwardModel
 from rlssl.networks.encoders import Encoder, build_encoder
+from rlssl.networks.rl_encoder import normalized_as
 
 #: Defaults of each variant.
 _VARIANTS: dict[str, dict[str, Any]] = {
@@ -188,6 +189,8 @@ class ICM(AuxiliaryLoss):
             space = _unbounded(space)
         name = self.config.encoder or _default_encoder(space)
         features = build_encoder(space, name, self.config.encoder_config)
+        if self.normalizer is None:
+            features = normalized_as(features, self.encoder)
         return features.requires_grad_(self.config.features != "random")
 
     def _transition_features(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:

@@ -80,6 +80,7 @@ def preflight(
         instance = attempt("make", lambda: make_env(env, seed=0))
         try:
             spaces = _check_spaces(name, instance)
+            _warn_of_normalization(name, instance)
             _check_steps(name, instance, attempt)
         finally:
             instance.close()
@@ -126,6 +127,21 @@ def _check_spaces(name: str, env: gym.Env) -> EnvSpaces:
             )
     repeat, frames = (_count(name, env, key) for key in ("action_repeat", "suggested_frame_stack"))
     return EnvSpaces(env.observation_space, env.action_space, repeat, frames)
+
+
+def _warn_of_normalization(name: str, env: Any) -> None:
+    """Warns of gymnasium's wrapper whose statistics no other copy of the environment has."""
+    while isinstance(env, gym.Wrapper | gym.vector.VectorWrapper):
+        kinds = gym.wrappers.NormalizeObservation, gym.wrappers.vector.NormalizeObservation
+        if isinstance(env, kinds):
+            logger.warning(
+                "environment %r has gymnasium's wrapper NormalizeObservation. Each copy of the "
+                "environment has its own statistics, and evaluations start with none. Remove the "
+                "wrapper and set model.normalize_observations to true.",
+                name,
+            )
+            return
+        env = env.env
 
 
 def _count(name: str, env: gym.Env, key: str) -> int:
@@ -260,6 +276,7 @@ def _check_make_vec(name: str, env: Mapping[str, Any], single: gym.Env, attempt:
         return
     build = functools.partial(make_vector_env, env, num_envs=NUM_ENVS, seed=0)
     vector = attempt("make_vec", build)
+    _warn_of_normalization(name, vector)
     # Environments without a vector form of their own get gymnasium's loop.
     is_loop = type(vector) is SyncVectorEnv and entry is None
     reason = "" if is_loop else vector_env_problem(vector, NUM_ENVS, single)

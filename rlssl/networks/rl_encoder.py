@@ -13,6 +13,7 @@ from rlssl.errors import SpecError
 from rlssl.image_spaces import ImageSpace, Layout, image_layout, is_image, with_layout
 from rlssl.networks.augmentation import parse_augmentation
 from rlssl.networks.encoders import Encoder, build_encoder
+from rlssl.networks.layers.vector_normalizer import VectorNormalizer
 
 
 class CenterCropped(Encoder):
@@ -55,6 +56,58 @@ class BFloat16(Encoder):
         with torch.autocast(device, torch.bfloat16):
             latents = self.encoder(obs)
         return latents.float()
+
+
+class _Shared:
+    """Holds a module that copies of its owner share, unless they are copied together with it."""
+
+    def __init__(self, module: VectorNormalizer) -> None:
+        self.module = module
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
+        return _Shared(memo.get(id(self.module), self.module))
+
+
+class NormalizedEncoder(Encoder):
+    """Wraps an encoder: normalizes its observations first.
+
+    The normalizer belongs to the RLModule and is not registered here. Copies of this encoder, such
+    as target networks, use the same normalizer.
+
+    Args:
+        encoder: Reads observations with normalized vectors.
+        normalizer: Changes raw observations into what ``encoder`` reads.
+    """
+
+    def __init__(self, encoder: Encoder, normalizer: VectorNormalizer) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.output_dim = encoder.output_dim
+        self.layout = getattr(encoder, "layout", None)
+        self._shared = _Shared(normalizer)
+
+    @property
+    def normalizer(self) -> VectorNormalizer:
+        """The normalizer, which all encoders of an RLModule share."""
+        return self._shared.module
+
+    def forward(self, obs: Any) -> Tensor:
+        """[N, ...], raw, to [N, output_dim]."""
+        latents: Tensor = self.encoder(self._shared.module(obs))
+        return latents
+
+
+def normalized_as(encoder: Encoder, like: Encoder) -> Encoder:
+    """Returns ``encoder`` with the normalization of another encoder of the same space.
+
+    Args:
+        encoder: A new encoder, for example that of an auxiliary loss.
+        like: The RL encoder. If it does not normalize, ``encoder`` is returned unchanged.
+    """
+    for part in like.modules():
+        if isinstance(part, NormalizedEncoder):
+            return NormalizedEncoder(encoder, part.normalizer)
+    return encoder
 
 
 def crop_size(setting: str | Mapping[str, Any] | None) -> int | None:

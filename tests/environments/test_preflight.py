@@ -267,6 +267,33 @@ def test_make_vec_with_other_spaces_is_refused() -> None:
         preflight({"id": "broken/vector"})
 
 
+def test_gymnasiums_normalization_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    def single(config: Any) -> gym.Env:
+        env = gym.make("CartPole-v1")
+        if config.get("normalized"):
+            env = gym.wrappers.NormalizeObservation(env)
+        return gym.wrappers.TimeLimit(env, 10)
+
+    def several(config: Any, num_envs: int) -> Any:
+        return gym.wrappers.vector.NormalizeObservation(
+            gym.make_vec("CartPole-v1", num_envs=num_envs, vectorization_mode="sync")
+        )
+
+    def warnings_of(env: dict[str, Any]) -> list[str]:
+        caplog.clear()
+        preflight(env)
+        return [text for text in caplog.messages if "model.normalize_observations" in text]
+
+    register_env("wrapped/single", single)
+    register_env("wrapped/vector", lambda config: gym.make("CartPole-v1"), several)
+    assert warnings_of({"id": "wrapped/single"}) == []
+    (text,) = warnings_of({"id": "wrapped/single", "normalized": True})
+    assert "'wrapped/single' has gymnasium's wrapper NormalizeObservation" in text
+    (text,) = warnings_of({"id": "wrapped/vector"})
+    assert "'wrapped/vector' has gymnasium's wrapper" in text
+    assert warnings_of({"id": "CartPole-v1"}) == []
+
+
 def test_wrong_option_of_a_gymnasium_environment_is_told_in_gymnasiums_words() -> None:
     with pytest.raises(PreflightError, match=r"failed in make\(\): TypeError.*'gravty'"):
         preflight({"id": "CartPole-v1", "gravty": 3})

@@ -231,6 +231,7 @@ class A3C(BaseAlgorithm, Algorithm):
         self.agent_steps += steps
         if self.staleness.admits(pulled=self.version, now=self.version):
             self._apply(0, steps)
+        self.learner.normalize_by([self.learner.new_moments])
 
     def _learn_asynchronously(self, pool: WorkerPool, goal: int) -> None:
         """A3C: applies each gradient that has arrived, and sends its worker the new weights."""
@@ -277,6 +278,7 @@ class A3C(BaseAlgorithm, Algorithm):
         # A fragment may be longer by at most one vector step.
         fragment = self.config.get_rollout_fragment_length(index) + 1
         pending_steps = fragment * self.config.num_envs_per_env_runner * expected
+        normalizer = self.learner.normalizer
         pool.ask(
             index,
             self._parameters() if parameters is None else parameters,
@@ -284,6 +286,7 @@ class A3C(BaseAlgorithm, Algorithm):
             agent_steps=self.agent_steps,
             report=self.agent_steps + pending_steps >= goal,
             statistics=self.learner.statistics() if pool.is_newcomer(index) else None,
+            normalization=None if normalizer is None else normalizer.statistics(),
         )
 
     def _parameters(self) -> np.ndarray:
@@ -291,8 +294,9 @@ class A3C(BaseAlgorithm, Algorithm):
         return parameters
 
     def _count_reply(self, reply: Reply) -> None:
-        """Counts a reply's agent steps, and keeps its report."""
+        """Counts a reply's agent steps and observations, and keeps its report."""
         self.agent_steps += reply.agent_steps
+        self.learner.normalize_by([reply.moments])
         if reply.report is not None:
             self._reports.append(reply.report)
             self.learner.set_statistics(reply.report.statistics)

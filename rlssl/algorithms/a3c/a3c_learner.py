@@ -28,9 +28,11 @@ from rlssl.algorithms.common.auxiliary_learner import (
     AUXILIARY_OPTIMIZER,
     trainable,
 )
+from rlssl.algorithms.common.module import NORMALIZER
 from rlssl.algorithms.on_policy.learner import OnPolicyLearner
 from rlssl.errors import NonFiniteUpdateError
 from rlssl.losses import value_loss
+from rlssl.networks.layers.vector_normalizer import Moments
 from rlssl.schedules import value_at
 from rlssl.system.denormals import denormals_are_zero
 
@@ -48,6 +50,8 @@ class A3CTorchLearner(OnPolicyLearner):
     #: The worker that computes gradients with it; chooses one of several entropy coefficients.
     worker_index = 0
     flat: FlatModule
+    #: Moments of the observations of the last gradient, if the module normalizes observations.
+    new_moments: Moments | None = None
 
     def build(self) -> None:
         """Builds as the bases do."""
@@ -90,7 +94,7 @@ class A3CTorchLearner(OnPolicyLearner):
 
     @denormals_are_zero()
     def compute(self, episodes: Sequence[SingleAgentEpisode], *, agent_steps: int) -> None:
-        """Leaves the gradient of a fragment in ``flat.gradient``.
+        """Leaves the gradient of a fragment in ``flat.gradient``, and sets ``new_moments``.
 
         Args:
             episodes: The fragment's chunks.
@@ -99,7 +103,9 @@ class A3CTorchLearner(OnPolicyLearner):
         self.set_clock(agent_steps)
         batch = self._make_batch_if_necessary(TrainingData(episodes=list(episodes)))
         self.rl_module.train()
-        self._backward(dict(batch.policy_batches[DEFAULT_MODULE_ID]))
+        rows = dict(batch.policy_batches[DEFAULT_MODULE_ID])
+        self._backward(rows)
+        self.new_moments = self.moments_of(rows)
 
     @denormals_are_zero()
     def apply(self, *, worker: int, agent_steps: int, num_steps: int) -> bool:
@@ -147,9 +153,15 @@ class A3CTorchLearner(OnPolicyLearner):
             )
 
     def statistics(self) -> dict[str, np.ndarray]:
-        """The module's buffers, for example running means; gradients do not change them."""
-        buffers = self.rl_module.named_buffers()
-        return {name: buffer.detach().cpu().numpy().copy() for name, buffer in buffers}
+        """The module's buffers, for example running means; gradients do not change them.
+
+        The statistics of observations are not among them: the driver has them, not the workers.
+        """
+        return {
+            name: buffer.detach().cpu().numpy().copy()
+            for name, buffer in self.rl_module.named_buffers()
+            if not name.startswith(NORMALIZER)
+        }
 
     @torch.no_grad()
     def set_statistics(self, statistics: Mapping[str, np.ndarray]) -> None:

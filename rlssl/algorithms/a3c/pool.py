@@ -47,6 +47,8 @@ class Reply(NamedTuple):
     agent_steps: int
     #: Metrics and statistics, if they were requested.
     report: Any = None
+    #: Moments of the fragment's observations, if the module normalizes observations.
+    moments: Any = None
 
 
 @dataclass

@@ -64,6 +64,7 @@ class BaseWorker(GuardedEnvRunner):
         agent_steps: int,
         report: bool = False,
         statistics: Mapping[str, np.ndarray] | None = None,
+        normalization: Mapping[str, Any] | None = None,
     ) -> Reply:
         """Samples a fragment with new parameters and computes its gradient.
 
@@ -73,10 +74,13 @@ class BaseWorker(GuardedEnvRunner):
             agent_steps: Agent steps of all workers, for schedules.
             report: Whether to send metrics and statistics.
             statistics: The module's running statistics, for a new worker.
+            normalization: Statistics of observations, if the module normalizes observations.
         """
         self.learner.flat.pull(parameters)
         if statistics is not None:
             self.learner.set_statistics(statistics)
+        if normalization is not None and self.learner.normalizer is not None:
+            self.learner.normalizer.set_statistics(normalization)
         self._weights_seq_no = version
         steps = self.compute(agent_steps)
         for part in self.learner.stateful_parts():
@@ -90,6 +94,7 @@ class BaseWorker(GuardedEnvRunner):
             gradient=self.learner.flat.gradient.cpu().numpy(),
             agent_steps=steps,
             report=self._report() if report else None,
+            moments=self.learner.new_moments,
         )
 
     def compute(self, agent_steps: int) -> int:

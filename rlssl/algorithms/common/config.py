@@ -23,6 +23,7 @@ from rlssl.errors import SpecError
 from rlssl.image_spaces import ambiguous_images, with_layout
 from rlssl.networks.augmentation import parse_augmentation
 from rlssl.networks.encoders import are_frames
+from rlssl.networks.layers.vector_normalizer import check_vectors
 from rlssl.networks.recurrent import LSTMConfig
 from rlssl.networks.rl_encoder import crop_size
 from rlssl.old_names import current_value
@@ -55,6 +56,8 @@ class ModelSettings:
     precision: str | None = None
     # An LSTM behind the encoder: {} or {"hidden": 256, "sequence_length": 20}; None: no LSTM.
     lstm: Mapping[str, Any] | None = None
+    # Whether vectors are normalized by their running mean and standard deviation; None: no.
+    normalize_observations: bool | None = None
 
 
 #: Keys of ``.model()``.
@@ -347,6 +350,11 @@ class BaseConfig(AlgorithmConfig):
         return int(self.network["frame_stack"] or self.suggested_frame_stack)
 
     @property
+    def normalizes_observations(self) -> bool:
+        """Whether vectors are normalized; a config of an earlier version does not say."""
+        return bool(self.network.get("normalize_observations"))
+
+    @property
     def module_settings(self) -> dict[str, Any]:
         """All settings that the RLModule is built from, besides the spaces."""
         losses = options_for(self.auxiliary_losses, str(self.env))
@@ -384,6 +392,8 @@ class BaseConfig(AlgorithmConfig):
         space = None if spaces is None else spaces.observation_space
         kind: InputKind = "vectors"
         if space is not None:
+            if self.normalizes_observations:
+                check_vectors(space)
             for warning in ambiguous_images(space, self.network["encoder_config"]):
                 logger.warning("%s: %s", self.env, warning)
             if are_frames(with_layout(space, self.network["encoder_config"])):
@@ -456,6 +466,9 @@ class BaseConfig(AlgorithmConfig):
             raise SpecError(f"model.frame_stack must be >= 1; got {frame_stack}.")
         if precision not in (None, *PRECISIONS):
             raise SpecError(f"model.precision must be one of {PRECISIONS}; got {precision!r}.")
+        given = self.network.get("normalize_observations")
+        if given not in (None, True, False):
+            raise SpecError(f"model.normalize_observations must be true or false; got {given!r}.")
         parse_augmentation(self.network["augmentation"])
         lstm = LSTMConfig.parse(self.network["lstm"])
         if lstm and not self.may_be_recurrent:

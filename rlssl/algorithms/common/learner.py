@@ -14,6 +14,7 @@ import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.connectors.common.numpy_to_tensor import NumpyToTensor
 from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -32,7 +33,9 @@ from rlssl.algorithms.common.distributed import TorchPeers, average_gradients, b
 from rlssl.algorithms.common.minibatches import minibatches
 from rlssl.algorithms.common.nonfinite_batch import nonfinite_columns, save_batch
 from rlssl.algorithms.common.optimizers import EagerAdam, as_laid_out
+from rlssl.batches import valid_rows
 from rlssl.errors import NonFiniteUpdateError
+from rlssl.networks.layers.vector_normalizer import Moments, VectorNormalizer
 from rlssl.peers import ALONE, Peers
 from rlssl.system.allocator import keep_memory, leave_unfilled
 from rlssl.system.denormals import denormals_are_zero
@@ -147,7 +150,32 @@ class BaseLearner(TorchLearner):
             num_steps += 1
         self._log_update(len(batch.policy_batches[DEFAULT_MODULE_ID]), num_epochs, num_steps)
         self.after_gradient_based_update(timesteps=dict(timesteps or {}))
+        # Last, because actions were sampled and minibatches learned with the earlier statistics.
+        self.count_observations(rows)
         return self.metrics.reduce()
+
+    @property
+    def normalizer(self) -> VectorNormalizer | None:
+        """The module's normalizer of observations, if it has one."""
+        normalizer: VectorNormalizer | None = getattr(self.rl_module, "normalizer", None)
+        return normalizer
+
+    def moments_of(self, rows: Mapping[str, Any]) -> Moments | None:
+        """The moments of the observations of valid rows, if the module normalizes observations."""
+        if self.normalizer is None:
+            return None
+        return self.normalizer.moments(valid_rows(rows, {Columns.OBS})[Columns.OBS])
+
+    def count_observations(self, rows: Mapping[str, Any]) -> None:
+        """Adds the observations of all Learners' rows to the statistics of each Learner."""
+        if self.normalizer is not None:
+            self.normalize_by(self.peers.gather_objects(self.moments_of(rows)))
+
+    def normalize_by(self, moments: Iterable[Moments | None]) -> None:
+        """Adds newly sampled rows to the statistics of observations; every row counts once."""
+        for part in moments:
+            if part is not None and self.normalizer is not None:
+                self.normalizer.update(part)
 
     def take_step(self, rows: Mapping[str, Any]) -> None:
         """One gradient step on a minibatch."""

@@ -11,7 +11,12 @@ from torch import nn
 from rlssl.image_spaces import stacked_with_layout
 from rlssl.networks.augmentation import Augmentation
 from rlssl.networks.encoders import Encoder
+from rlssl.networks.layers.vector_normalizer import VectorNormalizer
+from rlssl.networks.rl_encoder import NormalizedEncoder, build_rl_encoder
 from rlssl.old_names import renamed_state
+
+#: Prefix of the normalizer's buffers in a module's state.
+NORMALIZER = "normalizer."
 
 
 class BaseModule(TorchRLModule, InferenceOnlyAPI):
@@ -21,6 +26,9 @@ class BaseModule(TorchRLModule, InferenceOnlyAPI):
     # No defaults here: a class attribute would hide what nn.Module registers.
     augmentation: Augmentation | None
     auxiliary: nn.ModuleDict
+
+    #: Normalizes the vectors of observations for all encoders; None: they are not normalized.
+    normalizer: VectorNormalizer | None
 
     def __init__(
         self,
@@ -47,6 +55,32 @@ class BaseModule(TorchRLModule, InferenceOnlyAPI):
             *args, observation_space=observation_space, model_config=model_config, **kwargs
         )
 
+    def build_normalizer(self) -> None:
+        """Sets ``normalizer``, as ``model.normalize_observations`` says; before any encoder."""
+        self.normalizer = None
+        # Settings of an earlier version lack the key.
+        if self.model_config.get("normalize_observations"):
+            frame_stack = self.model_config.get("frame_stack") or 1
+            self.normalizer = VectorNormalizer(self.observation_space, frame_stack)
+
+    def build_encoder(self, settings: Mapping[str, Any]) -> Encoder:
+        """An encoder of the RL loss; all of a module share its ``normalizer``."""
+        encoder = build_rl_encoder(self.observation_space, settings)
+        return encoder if self.normalizer is None else NormalizedEncoder(encoder, self.normalizer)
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The weights; statistics of observations are exact."""
+        state: dict[str, Any] = super().get_state(*args, **kwargs)
+        if self.normalizer is not None:
+            # RLlib rounds float64 to float32, here and in `set_state`.
+            for name, value in self.normalizer.statistics().items():
+                state[NORMALIZER + name] = value
+        return state
+
     def set_state(self, state: dict[str, Any]) -> None:
         """Sets the weights, also from a checkpoint of an earlier version."""
-        super().set_state(renamed_state(state))
+        state = renamed_state(state)
+        super().set_state(state)
+        if self.normalizer is not None and NORMALIZER + "count" in state:
+            names = self.normalizer.statistics()
+            self.normalizer.set_statistics({name: state[NORMALIZER + name] for name in names})

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import ray
 import torch
+import tree
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
@@ -33,6 +34,7 @@ from rlssl.algorithms.common.algorithm import BaseAlgorithm
 from rlssl.algorithms.off_policy.batches import INDICES, draw
 from rlssl.algorithms.off_policy.update_ratio import UpdateRatio
 from rlssl.image_spaces import with_layout
+from rlssl.networks.layers.vector_normalizer import Moments, VectorNormalizer
 from rlssl.registry import AUXILIARY_LOSSES
 from rlssl.replay import Prefetcher, PrioritizedReplayBuffer, ReplayBuffer, annealed_beta
 
@@ -62,7 +64,10 @@ class OffPolicyAlgorithm(BaseAlgorithm):
             updates_per_agent_step=self.config.updates_per_agent_step,
             at_start=self.config.updates_at_start,
         )
-        self.replay = make_replay(self.config, *self.spaces[INPUT_ENV_SINGLE_SPACES])
+        spaces = self.spaces[INPUT_ENV_SINGLE_SPACES]
+        self.replay = make_replay(self.config, *spaces)
+        # Reads frames, so that it has no stacks; the Learners' normalizers hold the statistics.
+        self._frames = VectorNormalizer(spaces[0]) if self.config.normalizes_observations else None
         size = self.replay.nbytes / 2**30
         print(f"replay: {self.config.replay_capacity:,} frames, {size:.2f} GiB when full")
         reads = [AUXILIARY_LOSSES[name] for name in self.config.auxiliary_losses]
@@ -192,6 +197,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
             with self._timed(LEARNER_UPDATE_TIMER):
                 for _ in range(num_due):
                     self._update()
+        if num_due or self._frames is not None:
             with self._timed(SYNCH_WORKER_WEIGHTS_TIMER):
                 self._send_weights()
         elif self.config.num_env_runners:
@@ -203,6 +209,9 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         for episode in episodes:
             if not episode.is_numpy:
                 episode.to_numpy()
+        if self._frames is not None:
+            moments = self._frames.moments(sampled_observations(episodes))
+            self._on_learners(_normalize_by, moments=moments)
         intrinsic = None
         if self.config.gives_intrinsic_rewards:
             intrinsic = self._intrinsic_rewards(episodes)
@@ -341,6 +350,12 @@ def make_replay(config: Any, observation_space: gym.Space, action_space: gym.Spa
     return replay
 
 
+def sampled_observations(episodes: Sequence[SingleAgentEpisode]) -> Any:
+    """The frames [N, ...] at which actions were taken: no lookback, and no last observations."""
+    parts = [episode.get_observations(slice(0, len(episode))) for episode in episodes]
+    return tree.map_structure(lambda *leaves: np.concatenate(leaves), *parts)
+
+
 def _rank(part: tuple[int, Any]) -> int:
     return part[0]
 
@@ -360,6 +375,11 @@ def _intrinsic_rewards(learner: Any, parts: list[list[Any]]) -> tuple[int, list[
 
 def _metrics_and_clock(runner: Any) -> tuple[Any, int | None]:
     return runner.get_metrics(), runner.module.latest_action_at
+
+
+def _normalize_by(learner: Any, moments: Moments) -> tuple[int, None]:
+    learner.normalize_by([moments])
+    return learner.peers.rank, None
 
 
 def _report(learner: Any) -> tuple[int, Any]:

@@ -28,7 +28,7 @@ from rlssl.networks.encoders import MLP, Encoder
 from rlssl.networks.heads import GaussianHead, linear_head
 from rlssl.networks.layers.numpy_forward import numpy_forward, reads_vectors, with_log_std
 from rlssl.networks.recurrent import LSTM, STATE_KEYS, LSTMConfig
-from rlssl.networks.rl_encoder import build_rl_encoder
+from rlssl.networks.rl_encoder import NormalizedEncoder
 
 #: Prefix of the keys of the critic's state, if the critic has its own LSTM.
 _CRITIC = "critic_"
@@ -52,7 +52,8 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
         lstm = LSTMConfig.parse(settings.get("lstm"))
         self.sequence_length = lstm and lstm.sequence_length
         self.lstm = self.critic_lstm = None
-        self.encoder = self._build_encoder()
+        self.build_normalizer()
+        self.encoder = self.build_encoder(settings)
         latent_dim = self.encoder.output_dim
         if lstm:
             self.lstm = LSTM(latent_dim, lstm.hidden)
@@ -62,7 +63,7 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
         if shared is None:
             shared = is_image(self.observation_space)
         if not shared:
-            self.critic_encoder = self._build_encoder()
+            self.critic_encoder = self.build_encoder(settings)
             if lstm:
                 self.critic_lstm = LSTM(self.critic_encoder.output_dim, lstm.hidden)
         critic_dim = lstm.hidden if lstm else self._critic_encoder.output_dim
@@ -111,12 +112,15 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
             or self.lstm
         ):
             return None
+        first: list[Callable[[np.ndarray], np.ndarray]] = []
+        if isinstance(encoder, NormalizedEncoder):
+            first, encoder = [encoder.normalizer.numpy_function()], encoder.encoder
         if type(encoder) is not MLP:
             return None
         layers = list(encoder.layers)
         if not isinstance(head, GaussianHead):
-            return numpy_forward([*layers, head], num_rows)
-        mean = numpy_forward([*layers, head.mean], num_rows)
+            return numpy_forward([*layers, head], num_rows, first=first)
+        mean = numpy_forward([*layers, head.mean], num_rows, first=first)
         log_std = head.log_std.detach().numpy()
         return mean and (lambda observations: with_log_std(mean(observations), log_std))
 
@@ -153,9 +157,6 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
     def _critic_encoder(self) -> Encoder:
         encoder: Encoder = getattr(self, "critic_encoder", self.encoder)
         return encoder
-
-    def _build_encoder(self) -> Encoder:
-        return build_rl_encoder(self.observation_space, self.model_config)
 
 
 def _through_lstm(

@@ -18,7 +18,6 @@ from rlssl.losses import expected_values
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.heads import QHead
 from rlssl.networks.layers.noisy import NoisyLinear, noisy_layers
-from rlssl.networks.rl_encoder import build_rl_encoder
 from rlssl.networks.target_networks import TargetNetwork
 from rlssl.networks.update_rng import UpdateRNG
 
@@ -44,7 +43,8 @@ class RainbowModule(OffPolicyModule):
         """Builds the networks from the spaces and ``model_config``."""
         settings = self.model_config
         self.num_actions = check_actions(self.action_space)
-        self.encoder = build_rl_encoder(self.observation_space, settings)
+        self.build_normalizer()
+        self.encoder = self.build_encoder(settings)
         self.head = self._build_head()
         support = torch.linspace(settings["v_min"], settings["v_max"], settings["num_atoms"])
         self.register_buffer("support", support)

@@ -42,6 +42,8 @@ class ModelSpec(_Section):
     precision: Literal["float32", "bfloat16"] | None = None
     # An LSTM behind the encoder, for on-policy algorithms; {} takes its defaults.
     lstm: LSTMSpec | None = None
+    # Whether vectors are normalized by their running mean and standard deviation.
+    normalize_observations: bool | None = None
 
 
 class EnvRunnersSpec(_Section):

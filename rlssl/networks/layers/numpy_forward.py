@@ -24,7 +24,10 @@ def reads_vectors(space: gym.Space | None) -> bool:
 
 
 def numpy_forward(
-    layers: Sequence[nn.Module], num_rows: int
+    layers: Sequence[nn.Module],
+    num_rows: int,
+    *,
+    first: Sequence[Callable[[np.ndarray], np.ndarray]] = (),
 ) -> Callable[[np.ndarray], np.ndarray] | None:
     """Builds a numpy function that computes the layers, in half the time of torch.
 
@@ -34,6 +37,7 @@ def numpy_forward(
     Args:
         layers: Applied one after the other.
         num_rows: N.
+        first: Functions of float32 [N, fan_in] to the same, applied before the layers.
 
     Returns:
         A function from float32 [N, fan_in] to float32 [N, fan_out], equal up to rounding. None if
@@ -45,7 +49,7 @@ def numpy_forward(
         >>> forward(np.array([[-1.0, 2.0]], np.float32)).tolist()
         [[0.0, 2.0]]
     """
-    steps = [_step(layer, num_rows) for layer in layers]
+    steps = [*first, *(_step(layer, num_rows) for layer in layers)]
     if any(step is None for step in steps):
         return None
 

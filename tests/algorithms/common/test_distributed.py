@@ -31,6 +31,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "curl-augmented": ("minatar/Breakout", {"curl": {}}, {"augmentation": {"shift": {"pad": 2}}}),
     "curl-shuffled": ("minatar/Breakout", {"curl": {"shuffled_positives": True}}, {}),
     "icm-and-curl": ("CartPole-v1", {"icm": {}, "curl": {"variant": "atari"}}, {}),
+    "icm-normalized": ("CartPole-v1", {"icm": {}}, {"normalize_observations": True}),
     "icm-recurrent": ("CartPole-v1", {"icm": {}}, {"lstm": {"hidden": 8, "sequence_length": 4}}),
 }
 
@@ -45,6 +46,7 @@ def update(bench: Bench, batch: dict[str, Any], rows: slice) -> None:
     """One update on some rows of a complete batch, which has advantages already."""
     kept = {key: value for key, value in batch.items() if isinstance(value, Tensor | dict)}
     bench.learner.take_step(take_rows(kept, rows))
+    bench.learner.count_observations(take_rows(kept, rows))
 
 
 def one_of_two(rank: int, folder: str) -> None:

@@ -16,7 +16,6 @@ from rlssl.errors import SpecError
 from rlssl.image_spaces import is_image
 from rlssl.networks.critics import QCritics
 from rlssl.networks.encoders import Encoder, are_frames
-from rlssl.networks.rl_encoder import build_rl_encoder
 from rlssl.networks.shared_encoder import SharedEncoder, Trunk, share_convolutions
 from rlssl.networks.target_networks import TargetNetworks
 from rlssl.networks.update_rng import UpdateRNG
@@ -66,6 +65,7 @@ class OffPolicyActorCriticModule(OffPolicyModule):
     def setup(self) -> None:
         """Builds the networks from the spaces and ``model_config``."""
         self.action_dim = check_actions(self.action_space, self.algorithm_name)
+        self.build_normalizer()
         encoder = self._build_encoder()
         self.encoder: Any = encoder
         self.shares_features = isinstance(encoder, SharedEncoder)
@@ -174,7 +174,7 @@ class OffPolicyActorCriticModule(OffPolicyModule):
         return settings
 
     def _build_encoder(self) -> Encoder:
-        encoder = build_rl_encoder(self.observation_space, self._encoder_settings)
+        encoder = self.build_encoder(self._encoder_settings)
         shared = self.model_config["shared_encoder"]
         split = share_convolutions(encoder)
         if shared is False and split is not encoder:
