@@ -16,6 +16,7 @@ from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.registry import register_env
 from rlssl.rollouts import StockEnvRunner, VectorEnvRunner
+from rlssl.rollouts.base_env_runner import RunnerSettings
 from tests.rollouts.counting import make_config, make_runner
 
 #: The successes of the steps of four episodes; None: the step gives none.
@@ -91,9 +92,9 @@ def test_evaluations_count_the_same_steps(success: str | None) -> None:
 
 def test_the_setting_reaches_the_config_from_the_spec() -> None:
     document = {"name": "x", "algorithm": "ppo", "env": {"id": "CartPole-v1"}}
-    assert build_config(load_spec(document)).seeded_evaluation["success"] == "any"
+    assert RunnerSettings.of(build_config(load_spec(document))).success == "any"
     spec = load_spec({**document, "evaluation": {"success": "last"}})
-    assert build_config(spec).seeded_evaluation["success"] == "last"
+    assert RunnerSettings.of(build_config(spec)).success == "last"
     with pytest.raises(SpecError, match=r"evaluation\.success must be"):
         load_spec({**document, "evaluation": {"success": "first"}})
     with pytest.raises(SpecError, match=r"evaluation\.success must be 'any' or 'last'; got 'all'"):

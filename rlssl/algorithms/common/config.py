@@ -18,7 +18,7 @@ from rlssl.auxiliary.building import options_for, parse_auxiliary
 from rlssl.connectors.env_actions import with_clipped_actions
 from rlssl.environments.building import Vectorize
 from rlssl.environments.preflight import EnvSpaces, preflight
-from rlssl.environments.vector_infos import DEFAULT_SUCCESS, Success
+from rlssl.environments.vector_infos import Success
 from rlssl.errors import SpecError
 from rlssl.image_spaces import ambiguous_images, with_layout
 from rlssl.networks.augmentation import parse_augmentation
@@ -130,8 +130,7 @@ class BaseConfig(AlgorithmConfig):
             "episodes": 10,
             "explore": False,
             "env": {},
-            # Which steps of an episode make it a success, in training as in evaluations.
-            "success": DEFAULT_SUCCESS,
+            # And "success", if it is not the default: which steps make an episode a success.
         }
         # Seconds without new env steps before a trial fails.
         self.watchdog_s = 300.0
