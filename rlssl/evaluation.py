@@ -9,14 +9,15 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 
-from rlssl.environments.building import make_env
+from rlssl.environments.building import make_env, seed_spaces
 from rlssl.environments.timeout import EnvironmentTimeoutError, TimeoutWatch
 from rlssl.environments.vector_infos import DEFAULT_SUCCESS
 from rlssl.errors import EnvironmentFaultError
 from rlssl.policy import Policy
 from rlssl.rollouts.episode_metrics import success_of
+from rlssl.system.random_state import undisturbed_generators
+from rlssl.system.seeding import seed_episode
 
 logger = logging.getLogger(__name__)
 
@@ -102,13 +103,50 @@ def run_slot(
     Raises:
         EnvironmentFaultError: If a step or reset takes longer than ``step_timeout_s``.
     """
-    environment = make_env(env, split="eval", seed=seeds[0])
+    # Training draws from the same global generators, and must not change with evaluation.
+    with undisturbed_generators():
+        return _run_slot(policy, env, seeds, explore, max_steps, step_timeout_s)
+
+
+def evaluation_env(env: Mapping[str, Any], seed: int) -> gym.Env:
+    """Builds an evaluation environment, which shares no random numbers with training.
+
+    Example:
+        >>> evaluation_env({"id": "CartPole-v1"}, 0).action_space
+        Discrete(2)
+    """
+    seed_episode(seed)
+    return make_env(env, split="eval", seed=seed)
+
+
+def begin_episode(env: gym.Env, seed: int) -> tuple[Any, dict[str, Any]]:
+    """Resets an evaluation environment, so that the episode depends on its seed only.
+
+    It seeds the global generators, too: call it within ``undisturbed_generators()``.
+
+    Example:
+        >>> env = evaluation_env({"id": "CartPole-v1"}, 0)
+        >>> (begin_episode(env, 3)[0] == begin_episode(env, 3)[0]).all()
+        np.True_
+    """
+    seed_episode(seed)
+    seed_spaces(env, seed)
+    return env.reset(seed=seed)
+
+
+def _run_slot(
+    policy: Policy,
+    env: Mapping[str, Any],
+    seeds: Sequence[int],
+    explore: bool,
+    max_steps: int,
+    step_timeout_s: float,
+) -> list[EpisodeRecord]:
+    environment = evaluation_env(env, seeds[0])
     watch = TimeoutWatch()
     play = functools.partial(_run_episode, policy, environment, watch, explore, max_steps)
     try:
-        # The global generator must not change, because other code draws from it too.
-        with torch.random.fork_rng(devices=[]):
-            return [watch.call(step_timeout_s, play, seed) for seed in seeds]
+        return [watch.call(step_timeout_s, play, seed) for seed in seeds]
     except EnvironmentTimeoutError as error:
         raise EnvironmentFaultError(
             f"environment {env['id']!r} timed out after {step_timeout_s:g} s in an evaluation."
@@ -138,9 +176,8 @@ def summarize(records: Sequence[EpisodeRecord]) -> dict[str, float]:
 def _run_episode(
     policy: Policy, env: gym.Env, watch: TimeoutWatch, explore: bool, max_steps: int, seed: int
 ) -> EpisodeRecord:
-    torch.default_generator.manual_seed(seed)
     policy.reset()
-    observation, _ = env.reset(seed=seed)
+    observation, _ = begin_episode(env, seed)
     score, length, ended = 0.0, 0, False
     counts_any = policy.settings.get("success", DEFAULT_SUCCESS) == "any"
     success = math.nan

@@ -1,12 +1,10 @@
 """Builds the parts of an RLModule that only the Learner has: augmentation, auxiliary losses."""
 
 import dataclasses
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 from torch import nn
 
@@ -15,6 +13,7 @@ from rlssl.errors import SpecError, suggest
 from rlssl.networks.augmentation import Augmentation, build_augmentation
 from rlssl.networks.encoders import Encoder
 from rlssl.registry import AUXILIARY_LOSSES
+from rlssl.system.seeding import seed_of
 
 
 def build_views(module: Any, name: str) -> Augmentation | None:
@@ -128,19 +127,6 @@ def build_auxiliary(
             _check_declaration(name, loss)
             built[name] = loss
     return built
-
-
-def seed_of(name: str, seed: int | None) -> int:
-    """Returns a seed that depends on the name and on the seed of the run.
-
-    If all networks used the run's seed, a loss's network would start as a copy of the encoder.
-
-    Args:
-        name: Name of a loss, or of another part with random draws.
-        seed: Seed of the run; None: not reproducible.
-    """
-    entropy = None if seed is None else [seed, zlib.crc32(name.encode())]
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 def _check_declaration(name: str, loss: AuxiliaryLoss) -> None:

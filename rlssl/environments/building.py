@@ -1,7 +1,9 @@
 """Builds environments by name, one at a time or as a vector environment."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlssl.errors import (
@@ -141,14 +143,97 @@ def _without_wrappers(config: dict[str, Any]) -> tuple[dict[str, Any], "_Wrapper
 _Wrappers = list[tuple[EnvOption, Any]]
 
 
+@dataclasses.dataclass(frozen=True)
+class EnvMaker:
+    """Builds one environment. Picklable, to be called in other processes."""
+
+    # The registered environment; None: gymnasium's.
+    entry: EnvEntry | None
+    # What ``make`` gets.
+    config: Mapping[str, Any]
+    wrappers: _Wrappers = dataclasses.field(default_factory=list)
+    # Whether the environment gets its own process, whose global generators it may use.
+    own_process: bool = False
+
+    def __call__(self) -> "gym.Env":
+        """Builds the environment; its spaces and, in its own process, the generators are seeded."""
+        seed = self.config["seed"]
+        if self.own_process:
+            from rlssl.environments.observation_checks import CheckedEnv
+            from rlssl.system.seeding import seed_copy_process
+
+            seed_copy_process(seed)
+        config = dict(self.config)
+        env = _build_bare(self.entry, config)
+        for option, value in self.wrappers:
+            env = option.resolve("wrap")(env, value, config)
+        own_spaces(env)
+        seed_spaces(env, seed)
+        return CheckedEnv(env) if self.own_process else env
+
+    def with_seed(self, seed: int | None) -> "EnvMaker":
+        """Builds the same environment with another seed."""
+        return dataclasses.replace(self, config={**self.config, "seed": seed})
+
+
+def own_spaces(env: "gym.Env") -> None:
+    """Gives an environment its own copies of its spaces.
+
+    Environments may draw from ``action_space.sample()``. A space that is an attribute of the class
+    would be shared by all copies, and by evaluation.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> space, env = gym.spaces.Discrete(2), gym.Env()
+        >>> env.observation_space = env.action_space = space
+        >>> own_spaces(env)
+        >>> env.action_space == space, env.action_space is space
+        (True, False)
+    """
+    for layer, name in _spaces(env):
+        # A space without a setter is computed at each use.
+        with contextlib.suppress(AttributeError):
+            setattr(layer, name, copy.deepcopy(getattr(layer, name)))
+
+
+def seed_spaces(env: "gym.Env", seed: int | None) -> None:
+    """Seeds the spaces of an environment, so that draws from them can be repeated; None: anew.
+
+    Example:
+        >>> env = make_env({"id": "CartPole-v1"})
+        >>> seed_spaces(env, 7)
+        >>> first = env.action_space.sample()
+        >>> seed_spaces(env, 7)
+        >>> env.action_space.sample() == first
+        True
+    """
+    from rlssl.system.seeding import space_seeds
+
+    spaces = _spaces(env)
+    for (layer, name), own in zip(spaces, space_seeds(seed, len(spaces)), strict=True):
+        getattr(layer, name).seed(own)
+
+
+def _spaces(env: "gym.Env") -> list[tuple["gym.Env", str]]:
+    """The environment or wrapper that has a space of its own, and the space's name."""
+    import gymnasium as gym
+
+    found: list[tuple[gym.Env, str]] = []
+    for name in ("observation_space", "action_space"):
+        layer = env
+        while isinstance(layer, gym.Wrapper):
+            if getattr(layer, name, None) is not getattr(layer.env, name, None):
+                found.append((layer, name))
+            layer = layer.env
+        found.append((layer, name))
+    return [(one, name) for one, name in found if isinstance(getattr(one, name, None), gym.Space)]
+
+
 def _build(
     entry: EnvEntry | None, config: dict[str, Any], wrappers: _Wrappers | None = None
 ) -> "gym.Env":
-    """Builds one environment. Picklable with its arguments, to be called in other processes."""
-    env = _build_bare(entry, config)
-    for option, value in wrappers or []:
-        env = option.resolve("wrap")(env, value, config)
-    return env
+    """Builds one environment; checkpoints of earlier versions name this function."""
+    return EnvMaker(entry, config, wrappers or [])()
 
 
 def _build_bare(entry: EnvEntry | None, config: dict[str, Any]) -> "gym.Env":
@@ -206,7 +291,7 @@ def make_env(
         100
     """
     config = env_config(env, split, worker_index, seed)
-    return _build(find_environment(config["id"]), *_without_wrappers(config))
+    return EnvMaker(find_environment(config["id"]), *_without_wrappers(config))()
 
 
 def make_vector_env(
@@ -216,7 +301,8 @@ def make_vector_env(
     vectorize: Vectorize = "native",
     split: Split = "train",
     worker_index: int = 0,
-    seed: int | None = None,
+    seed: int | Sequence[int] | None = None,
+    native_seed: int | None = None,
 ) -> "gym.vector.VectorEnv":
     """Builds ``num_envs`` copies of an environment, which reset themselves.
 
@@ -229,7 +315,9 @@ def make_vector_env(
             process.
         split: As for `make_env`.
         worker_index: As for `make_env`.
-        seed: Copy i is built with ``seed + i``; callers give each worker another seed.
+        seed: One seed for each copy. With an int, copy i is built with ``seed + i``.
+        native_seed: What a vector environment gets that is not built of single environments; None:
+            the first copy's seed.
 
     Raises:
         SpecError: An argument is out of range, or the result of ``make_vec`` cannot be used. The
@@ -244,7 +332,9 @@ def make_vector_env(
         raise SpecError(f"num_envs must be >= 1; got {num_envs}.")
     if vectorize not in ("native", "sync", "async"):
         raise SpecError(f"vectorize must be 'native', 'sync' or 'async'; got {vectorize!r}.")
-    config = env_config(env, split, worker_index, seed)
+    seeds = _copy_seeds(seed, num_envs)
+    first = seeds[0] if native_seed is None else native_seed
+    config = env_config(env, split, worker_index, first)
     entry = find_environment(config["id"])
     config, wrappers = _without_wrappers(config)
     native = _native_vector_env(entry, config, num_envs) if vectorize == "native" else None
@@ -252,26 +342,45 @@ def make_vector_env(
         for option, value in wrappers:
             native = option.resolve("wrap_vec")(native, value, config)
         return native
-    seeds = [None if seed is None else seed + i for i in range(num_envs)]
-    makers = [functools.partial(_build, entry, {**config, "seed": s}, wrappers) for s in seeds]
-    return _looped_vector_env(makers, asynchronous=vectorize == "async")
+    maker = EnvMaker(entry, config, wrappers, own_process=vectorize == "async")
+    return _looped_vector_env(maker, seeds)
 
 
-def _looped_vector_env(
-    makers: Sequence[Callable[[], "gym.Env"]], *, asynchronous: bool
-) -> "gym.vector.VectorEnv":
+def _copy_seeds(seed: int | Sequence[int] | None, num_envs: int) -> list[int | None]:
+    """The seed of each copy."""
+    if seed is None:
+        return [None] * num_envs
+    if not isinstance(seed, Sequence):
+        return [seed + copy for copy in range(num_envs)]
+    if len(seed) != num_envs:
+        raise SpecError(f"seed must have one number for each of {num_envs} copies; got {seed}.")
+    return list(seed)
+
+
+def _looped_vector_env(maker: EnvMaker, seeds: Sequence[int | None]) -> "gym.vector.VectorEnv":
     from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-    if not asynchronous:
+    makers = [maker.with_seed(seed) for seed in seeds]
+    if not maker.own_process:
         return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
-    checked = [functools.partial(_checked, maker) for maker in makers]
-    return AsyncVectorEnv(checked, autoreset_mode=AutoresetMode.NEXT_STEP)
+    from rlssl.system.random_state import undisturbed_generators
+
+    # gymnasium builds one more environment in this process, to read its spaces.
+    with undisturbed_generators():
+        return AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
-def _checked(maker: Callable[[], "gym.Env"]) -> "gym.Env":
-    from rlssl.environments.observation_checks import CheckedEnv
+def takes_seed_list(vector: "gym.vector.VectorEnv") -> bool:
+    """Whether ``reset`` of a vector environment takes one seed for each copy.
 
-    return CheckedEnv(maker())
+    gymnasium's own do. Suites' often take one int only, and seed copy i with ``seed + i``.
+
+    Example:
+        >>> takes_seed_list(make_vector_env({"id": "Pendulum-v1"}, num_envs=2))
+        True
+    """
+    makers = getattr(vector.unwrapped, "env_fns", None)
+    return isinstance(makers, Sequence) and all(isinstance(one, EnvMaker) for one in makers)
 
 
 def _native_vector_env(
@@ -294,7 +403,7 @@ def _gymnasium_vector_env(config: dict[str, Any], num_envs: int) -> "gym.vector.
     """Builds gymnasium's vector version of an id; None if its spaces differ or it has none."""
     import gymnasium as gym
 
-    single = _build(None, config)
+    single = EnvMaker(None, config)()
     spec = single.spec
     single.close()
     if spec is None or spec.vector_entry_point is None:

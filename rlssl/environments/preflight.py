@@ -24,6 +24,7 @@ from rlssl.environments.vector_conventions import ConventionError
 from rlssl.environments.vector_infos import copied
 from rlssl.environments.vector_preflight import NUM_ENVS, check_conventions
 from rlssl.errors import PreflightError, SpecError
+from rlssl.system.random_state import undisturbed_generators
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class EnvSpaces:
     frame_stack: int = 1
 
 
+@undisturbed_generators()
 def preflight(
     env: Mapping[str, Any], timeout_s: float = 30.0, vectorize: Vectorize = "native"
 ) -> EnvSpaces:

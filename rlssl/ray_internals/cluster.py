@@ -6,6 +6,7 @@ If ray renames one, a test fails and shows the name.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import ray
 from ray._private import services
 from ray._private import worker as ray_worker
 from ray._private.state import actors
@@ -39,4 +40,14 @@ def print_logs_with(function: Callable[[Mapping[str, Any], bool], None]) -> None
 
 def num_restarts(actor: Any) -> int:
     """How often Ray has restarted an actor, from the actor's handle."""
-    return int(actors(getattr(actor, ACTOR_ID).hex()).get(NUM_RESTARTS, 0))
+    return _restarts_of(getattr(actor, ACTOR_ID).hex())
+
+
+def num_own_restarts() -> int:
+    """How often Ray has restarted the actor that runs in this process; 0 if none does."""
+    actor_id = ray.get_runtime_context().get_actor_id() if ray.is_initialized() else None
+    return 0 if actor_id is None else _restarts_of(actor_id)
+
+
+def _restarts_of(actor_id: str) -> int:
+    return int(actors(actor_id).get(NUM_RESTARTS, 0))

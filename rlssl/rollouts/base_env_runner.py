@@ -1,12 +1,13 @@
 """The base of both EnvRunners: it loads plug-ins and builds environments by rlssl's ids."""
 
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import gymnasium as gym
-import numpy as np
+import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.connectors.common.add_observations_from_episodes_to_batch import (
@@ -14,14 +15,23 @@ from ray.rllib.connectors.common.add_observations_from_episodes_to_batch import 
 )
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rlssl.connectors.stack_observations import StackObservationsEnvToModule
-from rlssl.environments.building import Vectorize, make_vector_env
+from rlssl.environments.building import Vectorize, make_vector_env, takes_seed_list
 from rlssl.environments.vector_infos import DEFAULT_SUCCESS, Success
 from rlssl.plugins import load_plugins
+from rlssl.ray_internals.cluster import num_own_restarts
 from rlssl.registry import restore_registrations
-from rlssl.rollouts.double_buffering import force_close
+from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv, force_close
 from rlssl.system.allocator import keep_memory
+from rlssl.system.random_state import (
+    OwnGenerators,
+    generators,
+    set_generators,
+    undisturbed_generators,
+)
+from rlssl.system.seeding import PROCESS_RESTART, SamplerSeeds, integer, sampler_index
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +88,10 @@ class BaseEnvRunner(SingleAgentEnvRunner):
     num_envs: int
     #: How often environments were rebuilt; the seeds of new environments depend on it.
     generation = 0
+    #: Whether the next reset is the first of its environments, which is seeded.
+    _needs_seed = True
+    #: The generation whose seeds the environments were built with.
+    _built_generation = 0
 
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
         """Loads plug-ins and registrations, then builds everything as RLlib does.
@@ -89,7 +103,21 @@ class BaseEnvRunner(SingleAgentEnvRunner):
         keep_memory()
         load_extensions(config)
         self.settings = RunnerSettings.of(config)
-        super().__init__(config=config, **kwargs)
+        index = kwargs.get("worker_index")
+        sampler = sampler_index(index, kwargs.get("num_workers", config.num_env_runners))
+        #: Where all random numbers of this runner come from.
+        self.seeds = SamplerSeeds(config.seed, sampler, config.in_evaluation)
+        if index:
+            self.generation = PROCESS_RESTART * num_own_restarts()
+        self._own_generators = None
+        if config.seed is not None:
+            process = self.seeds.stream("process", restart=self.generation)
+            self._own_generators = OwnGenerators(process)
+        # RLlib seeds the process, which the local runner shares with others.
+        with contextlib.nullcontext() if index else undisturbed_generators():
+            super().__init__(config=config, **kwargs)
+        if index and self._own_generators is not None and self._device.type == "cuda":
+            torch.cuda.manual_seed_all(integer(process))
         # Chunks must include the earlier frames that their first stacks consist of.
         horizon = max(self.config.episode_lookback_horizon, self.settings.frame_stack - 1)
         self.config.episode_lookback_horizon = horizon
@@ -119,14 +147,46 @@ class BaseEnvRunner(SingleAgentEnvRunner):
         return counted
 
     @property
-    def env_seed(self) -> int | None:
-        """Seed of the environments that are built or reset next.
+    def env_seeds(self) -> list[int] | None:
+        """Seeds of the environments that are built or reset next; None: no seeds.
 
-        It changes with each rebuild: with the same seed, an environment might fail again and again.
+        They change with each rebuild: with the same seed, an environment might fail again and
+        again, and it would repeat its episodes.
         """
-        if self._seed is None or not self.generation:
-            return self._seed
-        return int(np.random.SeedSequence((self._seed, self.generation)).generate_state(1)[0])
+        count = self.config.num_envs_per_env_runner
+        return self.seeds.environments(count, restart=self.generation)
+
+    @contextlib.contextmanager
+    def own_generators(self) -> Iterator[None]:
+        """Context in which the process's global generators are those of this runner."""
+        if self._own_generators is None:
+            yield
+            return
+        with self._own_generators.in_place():
+            yield
+
+    def global_generators(self) -> dict[str, Any]:
+        """The states of the global generators that this runner draws from."""
+        own = self._own_generators
+        return {**generators(), **({} if own is None else _without_cuda(own.get()))}
+
+    def set_global_generators(self, states: Mapping[str, Any]) -> None:
+        """Sets what `global_generators` returned."""
+        if self._own_generators is None:
+            set_generators(states)
+            return
+        self._own_generators.set(states)
+        set_generators({**generators(), "cuda": states["cuda"]})
+
+    def start_over(self, generation: int) -> None:
+        """Lets the next sample begin in new environments with the seeds of ``generation``."""
+        self.generation = generation
+        self._needs_seed = self._needs_initial_reset = True
+
+    def sample(self, **kwargs: Any) -> list[SingleAgentEpisode]:
+        """Samples with this runner's global generators; see RLlib's SingleAgentEnvRunner."""
+        with self.own_generators():
+            return super().sample(**kwargs)
 
     def make_env(self) -> None:
         """Builds the vector environment and closes the old one; the next sample resets it.
@@ -134,15 +194,21 @@ class BaseEnvRunner(SingleAgentEnvRunner):
         Raises:
             SpecError: If the id is unknown or the environment cannot be built.
         """
+        with self.own_generators():
+            self._make_env()
+
+    def _make_env(self) -> None:
         self._close_env()
         # Read again, because RLlib lets users change the config and call this method.
         self.settings = RunnerSettings.of(self.config)
         vector_env = self._make_vector_env(self.config.num_envs_per_env_runner)
-        if self.env_seed is not None:
-            vector_env.action_space.seed(self.env_seed)
+        if self.seeds.run_seed is not None:
+            source = self.seeds.stream("action_space", restart=self.generation)
+            vector_env.action_space.seed(integer(source) % 2**31)
         self.env = self._adapt(vector_env)
         self.num_envs = self.env.num_envs
-        self._needs_initial_reset = True
+        self._needs_initial_reset = self._needs_seed = True
+        self._built_generation = self.generation
         make_callback(
             "on_environment_created",
             callbacks_objects=self._callbacks,
@@ -166,18 +232,33 @@ class BaseEnvRunner(SingleAgentEnvRunner):
 
     def _make_part(self, first: int, count: int) -> gym.vector.VectorEnv:
         """Builds ``count`` environments, with the seeds of slots ``first`` and following."""
-        settings = self.settings
+        settings, seeds = self.settings, self.env_seeds
         return make_vector_env(
             settings.env,
             num_envs=count,
             vectorize=settings.vectorize,
             split=settings.split,
             worker_index=self.worker_index or 0,
-            seed=None if self.env_seed is None else self.env_seed + first,
+            seed=None if seeds is None else seeds[first : first + count],
+            native_seed=None if seeds is None else seeds[0] + first,
         )
 
+    def _reset_seed(self) -> list[int] | int | None:
+        """What the first reset of environments gets: a seed for each copy, if it takes them.
+
+        Other vector environments seed copy i with the first seed + i.
+        """
+        seeds, vector_env = self.env_seeds, self.env.unwrapped
+        halves = vector_env.halves if isinstance(vector_env, DoubleBufferedVectorEnv) else ()
+        if seeds is None or all(map(takes_seed_list, halves or (vector_env,))):
+            return seeds
+        return seeds[0]
+
     def make_module(self) -> None:
-        """Builds the module for the spaces after the connectors, which include frame stacking."""
+        """Builds the module for the spaces after the connectors, which include frame stacking.
+
+        Its first weights are those of the Learner, which is seeded with the run's seed.
+        """
         if self.settings.frame_stack > 1 and not self._env_to_module[StackObservationsEnvToModule]:
             self._env_to_module.insert_before(
                 AddObservationsFromEpisodesToBatch,
@@ -186,7 +267,10 @@ class BaseEnvRunner(SingleAgentEnvRunner):
                     encoder_config=self.settings.encoder_config,
                 ),
             )
-        super().make_module()
+        with torch.random.fork_rng(devices=[]):
+            if self.config.seed is not None:
+                torch.default_generator.manual_seed(self.config.seed)
+            super().make_module()
 
     def _adapt(self, vector_env: gym.vector.VectorEnv) -> gym.vector.VectorEnv:
         """Wraps a new vector environment for the runner's sampling loop."""
@@ -205,3 +289,7 @@ class BaseEnvRunner(SingleAgentEnvRunner):
             logger.warning(
                 "environment %r failed in close(): %s: %s", name, type(error).__name__, error
             )
+
+
+def _without_cuda(states: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in states.items() if key != "cuda"}

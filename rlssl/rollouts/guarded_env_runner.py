@@ -177,18 +177,27 @@ class GuardedEnvRunner(BaseEnvRunner):
     def _try_env_reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> Any:
-        """Resets all environments and replaces those that fail."""
-        if seed is not None:
-            seed = self.env_seed
+        """Resets all environments and replaces those that fail.
+
+        Args:
+            seed: None: no first reset. RLlib's number itself is not used.
+            options: The argument of the environment's ``reset``.
+        """
+        # Training continues its random streams. Evaluation by RLlib repeats its episodes.
+        repeats = seed is not None and self.seeds.evaluation
+        if self._needs_seed and self._built_generation != self.generation:
+            error = self._attempt(self._build)
+            self._rebuild_all([] if error is None else [Fault("make", error)])
         while True:
+            given = self._reset_seed() if self._needs_seed or repeats else None
+            self._needs_seed = False
             results = self._timed_call(
-                "reset", ENV_RESET_TIMER, self.env.reset, seed=seed, options=options
+                "reset", ENV_RESET_TIMER, self.env.reset, seed=given, options=options
             )
             if results is not ENV_STEP_FAILURE and self._replace_failed(
                 "reset", results[0], self._zero_rewards, self._batch_check
             ):
                 return results
-            seed = self.env_seed
 
     def _try_env_step(self, actions: Any) -> Any:
         """Steps all environments, and lists in `_replaced` the slots that got a new environment.
@@ -312,10 +321,12 @@ class GuardedEnvRunner(BaseEnvRunner):
         watch, limit_s = self._watch, self._ledger.limit_s
         # The error of closing is ignored: the environment is closed because it failed.
         self._attempt(watch.call, limit_s, self._isolated.envs[slot].close)
-        error = self._attempt(watch.call, self._build_limit_s, self._isolated.rebuild_slot, slot)
+        seed = self.seeds.environment(slot, restart=self.generation)
+        rebuild = self._isolated.rebuild_slot
+        error = self._attempt(watch.call, self._build_limit_s, rebuild, slot, seed)
         if error is not None:
             return Fault("make", error, slot)
-        error = self._attempt(watch.call, limit_s, self._isolated.reset_slot, slot, self.env_seed)
+        error = self._attempt(watch.call, limit_s, self._isolated.reset_slot, slot, seed)
         if error is None:
             first = self._isolated.latest_observation(slot)
             error = self._batch_check.errors(first, self._zero_rewards[:1]).get(0)

@@ -11,6 +11,7 @@ import tree
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
+from rlssl.environments.building import EnvMaker
 from rlssl.environments.observation_checks import misfit, observation_check
 from rlssl.environments.timeout import EnvironmentTimeoutError, TimeoutWatch
 from rlssl.environments.vector_conventions import resets_at_once
@@ -122,15 +123,16 @@ class IsolatedVectorEnv(SyncVectorEnv):
             infos,
         )
 
-    def rebuild_slot(self, slot: int) -> None:
-        """Builds one environment again, with its first arguments.
+    def rebuild_slot(self, slot: int, seed: int | None) -> None:
+        """Builds one environment again, with another seed.
 
         Raises:
             Exception: Whatever the environment raises.
         """
         self._autoreset_envs[slot] = False
         assert isinstance(self.env_fns, Sequence)
-        self.envs[slot] = self.env_fns[slot]()
+        maker = self.env_fns[slot]
+        self.envs[slot] = (maker.with_seed(seed) if isinstance(maker, EnvMaker) else maker)()
 
     def reset_slot(self, slot: int, seed: int | None) -> None:
         """Resets one environment.

@@ -19,7 +19,7 @@ from ray.cloudpickle import CloudPickler
 
 from rlssl.old_names import ATTRIBUTES, renamed
 from rlssl.rollouts.fragment import StepBuffer
-from rlssl.system.random_state import generators, set_generators
+from rlssl.system.seeding import next_life
 
 #: Attributes of the two runners that change while they sample; a runner may lack some of them.
 #: RLlib's own state contains the weights, connectors and counters.
@@ -32,7 +32,9 @@ SAMPLING_ATTRIBUTES = (
     "_episode_log",
     "_generator",
     "_env_batches",
+    "_built_generation",
     "_needs_initial_reset",
+    "_needs_seed",
     "_ongoing_episodes",
     "_ongoing_episodes_for_metrics",
     "_shared_data",
@@ -44,7 +46,8 @@ SAMPLING_ATTRIBUTES = (
 class RunnerState:
     """The state that `capture` returns. Unpickling the environments needs their code."""
 
-    # States of the process's generators (Python, numpy, torch) and of the runner's own.
+    # States of the global generators that the runner draws from (Python, numpy, torch), and of the
+    # generator of its actions.
     generators: dict[str, Any]
     # Compressed pickle of the sampling attributes; None if they could not be saved.
     sampling: bytes | None
@@ -67,7 +70,7 @@ def capture(runner: Any, max_bytes: int) -> RunnerState:
     """
     sampling, reason = _pickled(runner, max_bytes)
     return RunnerState(
-        generators={**generators(), "runner": _own_generator(runner)},
+        generators={**runner.global_generators(), "runner": _own_generator(runner)},
         sampling=sampling,
         reason=reason,
         open_episodes=open_episodes(runner),
@@ -88,10 +91,10 @@ def restore(runner: Any, state: RunnerState) -> str:
     """
     reason = state.reason if state.sampling is None else _set_sampling(runner, state)
     if reason:
-        runner.generation = state.generation + 1
+        runner.start_over(max(runner.generation, next_life(state.generation)))
         if state.generators["runner"] is not None:
             runner._generator.bit_generator.state = state.generators["runner"]
-    set_generators(state.generators)
+    runner.set_global_generators(state.generators)
     return reason
 
 
@@ -141,7 +144,8 @@ def _set_sampling(runner: Any, state: RunnerState) -> str:
         vars(env_batch).clear()
         vars(env_batch).update(kept)
     runner._close_env()
-    vars(runner).update(attributes)
+    # Checkpoints of earlier versions lack the first.
+    vars(runner).update({"_needs_seed": False, **attributes})
     # Without the stock runner's wrapper, because `_adapt` adds it again.
     bare = runner.env.env if isinstance(runner.env, DictInfoToList) else runner.env
     runner.env = runner._adapt(bare)

@@ -60,7 +60,8 @@ class VectorEnvRunner(GuardedEnvRunner):
         super().__init__(config=config, **kwargs)
         self._episode_log = EpisodeLog(self.num_envs)
         # Draws the actions; numpy's generator is the fastest for small arrays.
-        self._generator = np.random.default_rng(self._seed)
+        source = self.seeds.stream("actions", restart=self.generation)
+        self._generator = np.random.default_rng(source)
         # Built at the first reset.
         self._env_batches: list[EnvBatch] = []
         # Seconds of each forward pass since the last log.

@@ -1,4 +1,7 @@
-"""Saves and restores the global random generators of this process: Python, numpy and torch."""
+"""Saves, restores and exchanges the global random generators of this process.
+
+They are those of Python, numpy and torch.
+"""
 
 import contextlib
 import random
@@ -7,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.random.mtrand import get_bit_generator, set_bit_generator
+
+from rlssl.system.seeding import seed_globals
 
 
 def generators() -> dict[str, Any]:
@@ -46,3 +52,66 @@ def undisturbed_generators() -> Iterator[None]:
         yield
     finally:
         set_generators(before)
+
+
+class OwnGenerators:
+    """Global generators that are only in place while their owner runs.
+
+    An EnvRunner and a Learner may share a process. Each would disturb the other's draws. CUDA's
+    generators are not exchanged: the runner of a trial's process is on the CPU.
+
+    Example:
+        >>> own = OwnGenerators(np.random.SeedSequence(0))
+        >>> before = random.getstate()
+        >>> with own.in_place():
+        ...     first = random.random()
+        >>> random.getstate() == before
+        True
+        >>> with own.in_place():
+        ...     second = random.random()
+        >>> first == second
+        False
+    """
+
+    def __init__(self, source: np.random.SeedSequence) -> None:
+        """Seeds the generators; the process's are not changed."""
+        self._is_in_place = False
+        with undisturbed_generators():
+            seed_globals(source)
+            self.set(generators())
+
+    def get(self) -> dict[str, Any]:
+        """The states, in the form of `generators`, without CUDA's."""
+        if self._is_in_place:
+            return {**generators(), "cuda": []}
+        numpy_state = np.random.RandomState(self._numpy).get_state()
+        return {"python": self._python, "numpy": numpy_state, "torch": self._torch, "cuda": []}
+
+    def set(self, states: Mapping[str, Any]) -> None:
+        """Sets states from `generators`, except CUDA's."""
+        assert not self._is_in_place
+        self._python, self._torch = states["python"], states["torch"]
+        self._numpy = np.random.MT19937()
+        # numpy's global generator exchanges its source in microseconds, its state in a hundred.
+        np.random.RandomState(self._numpy).set_state(states["numpy"])
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Context in which these are the process's generators. It may be entered again inside."""
+        if self._is_in_place:
+            yield
+            return
+        theirs = random.getstate(), get_bit_generator(), torch.get_rng_state()
+        self._put(self._python, self._numpy, self._torch)
+        self._is_in_place = True
+        try:
+            yield
+        finally:
+            self._is_in_place = False
+            self._python, self._torch = random.getstate(), torch.get_rng_state()
+            self._put(*theirs)
+
+    def _put(self, python: Any, numpy_source: Any, torch_state: torch.Tensor) -> None:
+        random.setstate(python)
+        set_bit_generator(numpy_source)
+        torch.set_rng_state(torch_state)

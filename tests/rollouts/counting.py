@@ -18,6 +18,24 @@ from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rlssl.registry import register_env
+from rlssl.system.seeding import SamplerSeeds
+
+#: The seed of each copy of the first runner, also after up to four rebuilds -> the copy.
+SLOTS = {
+    SamplerSeeds(0).environment(slot, restart=restart): slot
+    for slot in range(16)
+    for restart in range(5)
+}
+
+
+def slot_of(seed: int | None) -> int:
+    """The copy that a seed of a run with seed 0 belongs to; other numbers stay as they are.
+
+    Native vector environments add the copy to the seed of the first one.
+    """
+    after_first = (seed or 0) - (SamplerSeeds(0).environment(0, restart=0) or 0)
+    return after_first if 0 <= after_first < 64 else SLOTS.get(seed, seed or 0)
+
 
 COUNTING = "rollouts-test/counting"
 
@@ -30,7 +48,7 @@ class CountingEnv(gym.Env):
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.slot = config["seed"] or 0
+        self.slot = slot_of(config["seed"])
         lengths = config.get("lengths", [[3]])
         self.lengths = lengths[self.slot % len(lengths)]
         self.soft = set(config.get("soft", ()))

@@ -17,6 +17,8 @@ from rlssl.rollouts.runner_state import SAMPLING_ATTRIBUTES, capture, open_episo
 from rlssl.system.random_state import generators, set_generators, undisturbed_generators
 
 LIMIT = 2**26
+#: Of each finished episode.
+COLUMNS = ("return", "length", "offset")
 
 
 def runner_of(
@@ -49,8 +51,9 @@ def fingerprint(episodes: list[Any]) -> list[Any]:
 
 def scores(runner: Any) -> list[tuple[float, ...]]:
     metrics = runner.get_metrics().get("rlssl_episodes", {})
-    columns = [metrics[key].peek() for key in ("return", "length", "offset") if key in metrics]
-    return list(zip(*columns, strict=True))
+    columns = [np.atleast_1d(metrics[key].peek()) for key in COLUMNS if key in metrics]
+    # Without a finished episode, RLlib gives nan.
+    return [row for row in zip(*columns, strict=True) if not np.isnan(row[0])]
 
 
 @pytest.mark.parametrize(
@@ -201,6 +204,7 @@ CONSTANT_OR_SAVED_ELSEWHERE = {
     "_numpy_policy",  # built in every call
     "_resets_at_once",  # from the environment
     "_replaced",  # within one step
+    "_own_generators",  # in RunnerState.generators
     "_samplers",
     "_batch_check",
     "_seconds",
@@ -218,6 +222,7 @@ CONSTANT_OR_SAVED_ELSEWHERE = {
     "num_env_steps_sampled_lifetime",
     "num_envs",
     "num_workers",
+    "seeds",
     "settings",
     "spaces",
     "tune_trial_id",

@@ -19,6 +19,7 @@ from ray.rllib.utils.metrics.stats import StatsBase
 from rlssl.connectors.stack_observations import AddStackedObservations
 from rlssl.registry import register_env
 from rlssl.rollouts import StockEnvRunner, VectorEnvRunner
+from rlssl.system.seeding import SamplerSeeds
 from tests.rollouts.counting import (
     COUNTING,
     CountingEnv,
@@ -80,6 +81,8 @@ def test_chunks_equal_the_stock_runners_across_fragments(options: dict, explore:
 def test_cartpole_equals_rllibs_own_runner() -> None:
     config = make_config({"id": "CartPole-v1"}, num_envs=4)
     ours, rllibs = (make_runner(cls, config) for cls in (VectorEnvRunner, SingleAgentEnvRunner))
+    # RLlib seeds copy i with its runner's seed + i.
+    vars(ours)["_reset_seed"] = lambda: rllibs._seed
     assert_same_fragments(ours, rllibs, [50, 50, 33, 200], explore=True)
 
 
@@ -351,8 +354,10 @@ def test_evaluation_runners_build_the_evaluation_split() -> None:
     config = make_config({"id": "rollouts-test/recording"}, num_envs=1)
     config.in_evaluation = True
     make_runner(VectorEnvRunner, config)
-    # RLlib adds a million to the seed, 0 here, of runners that evaluate.
-    assert [(c["split"], c["seed"]) for c in seen] == [("eval", 1_000_000)]
+    seed = SamplerSeeds(0, evaluation=True).environment(0, restart=0)
+    assert [(c["split"], c["seed"]) for c in seen] == [("eval", seed)]
+    # Runners that train have other seeds.
+    assert seed != SamplerSeeds(0).environment(0, restart=0)
 
 
 def test_weights_and_counters_survive_a_round_trip() -> None:

@@ -14,6 +14,7 @@ from rlssl.algorithms.a3c.pool import Reply
 from rlssl.rollouts.guarded_env_runner import GuardedEnvRunner
 from rlssl.rollouts.stock_env_runner import StockEnvRunner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
+from rlssl.system.seeding import integer, stream
 
 
 class Report(NamedTuple):
@@ -120,9 +121,12 @@ class BaseWorker(GuardedEnvRunner):
     def _build_learner(self) -> A3CTorchLearner:
         config = self.config.copy(copy_frozen=False)
         config.learners(num_learners=0, num_gpus_per_learner=0)
-        if config.seed is not None:
-            # With equal seeds, all workers would draw the same augmentations.
-            config.debugging(seed=config.seed + self.worker_index)
+        sampler, restart = self.seeds.sampler, self.generation
+        if config.seed is not None and (sampler or restart):
+            # With equal seeds, all workers would draw the same augmentations. The first worker
+            # draws those of the driver's Learner, as a run with 0 workers does.
+            source = stream(config.seed, "learner", sampler=sampler, restart=restart)
+            config.debugging(seed=integer(source) % 2**31)
         learner: A3CTorchLearner = config.build_learner(spaces=self.get_spaces())
         learner.build()
         return learner

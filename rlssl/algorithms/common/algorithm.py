@@ -1,5 +1,6 @@
 """The base of every Algorithm: adds env steps, scores and seeded evaluation to RLlib's results."""
 
+import contextlib
 import functools
 import math
 from collections import deque
@@ -19,8 +20,11 @@ from ray.rllib.utils.metrics import (
 from rlssl.connectors.intrinsic_reward import INTRINSIC_RETURNS
 from rlssl.evaluation import evaluate_policy, summarize
 from rlssl.policy import Policy
+from rlssl.rollouts.base_env_runner import BaseEnvRunner
 from rlssl.rollouts.episode_metrics import EPISODES_KEY
 from rlssl.rollouts.faults import FAULTS_KEY, count_faults, raise_faults_of_remote_runners
+from rlssl.system.random_state import undisturbed_generators
+from rlssl.system.seeding import RESTORED_RUN
 
 #: How many finished episodes `episode_return_mean` and `success_rate` look back.
 EPISODE_WINDOW = 20
@@ -44,6 +48,8 @@ class BaseAlgorithm(Algorithm):
         self._recent_successes: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._recent_intrinsic: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._last_evaluation: dict[str, Any] = {}
+        # How often this run was restored from a checkpoint.
+        self._num_restores = 0
         raise_faults_of_remote_runners()
         super().setup(config)
 
@@ -84,6 +90,27 @@ class BaseAlgorithm(Algorithm):
             results["evaluation"] = {**results.get("evaluation", {}), **self._last_evaluation}
         return results
 
+    def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
+        """RLlib's evaluation, which does not disturb the random numbers of training."""
+        parallel = parallel_train_future is not None
+        # In parallel, another thread trains in this process, and only remote runners evaluate.
+        with contextlib.nullcontext() if parallel else undisturbed_generators():
+            results: dict[str, Any] = super().evaluate(parallel_train_future)
+        return results
+
+    def restore_env_runners(self, env_runner_group: Any) -> list[int]:
+        """RLlib's; restarted runners learn how often the run was restored, for their seeds."""
+        restored: list[int] = super().restore_env_runners(env_runner_group)
+        if restored and self._num_restores:
+            self._begin_life(env_runner_group, remote_worker_ids=restored, local_env_runner=False)
+        return restored
+
+    def _begin_life(self, env_runner_group: Any, **which: Any) -> None:
+        """Lets runners give new environments seeds that the run has not used before."""
+        begin = functools.partial(_begin_life, num_restores=self._num_restores)
+        env_runner_group.foreach_env_runner(begin, **which)
+
+    @undisturbed_generators()
     def evaluate_seeded(self) -> dict[str, float]:
         """Scores of the configured number of episodes, played in separate environments."""
         policy = Policy.from_algorithm(self)
@@ -104,6 +131,7 @@ class BaseAlgorithm(Algorithm):
             "successes": list(self._recent_successes),
             "intrinsic": list(self._recent_intrinsic),
             "evaluation": self._last_evaluation,
+            "restores": self._num_restores,
         }
         return state
 
@@ -117,6 +145,9 @@ class BaseAlgorithm(Algorithm):
             self._recent_successes = deque(records["successes"], maxlen=EPISODE_WINDOW)
             self._recent_intrinsic = deque(records["intrinsic"], maxlen=EPISODE_WINDOW)
             self._last_evaluation = records["evaluation"]
+            self._num_restores = records.get("restores", 0) + 1
+            if self.env_runner_group is not None:
+                self._begin_life(self.env_runner_group)
         self.send_clock()
 
     def restore_from_path(
@@ -156,6 +187,11 @@ class BaseAlgorithm(Algorithm):
 
 def _set_clock(runner: Any, agent_steps: int) -> None:
     runner.num_env_steps_sampled_lifetime = agent_steps
+
+
+def _begin_life(runner: Any, num_restores: int) -> None:
+    if isinstance(runner, BaseEnvRunner):
+        runner.generation = RESTORED_RUN * num_restores + runner.generation % RESTORED_RUN
 
 
 def _mean(values: Iterable[float]) -> float:

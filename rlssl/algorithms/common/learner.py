@@ -39,6 +39,7 @@ from rlssl.networks.layers.vector_normalizer import Moments, VectorNormalizer
 from rlssl.peers import ALONE, Peers
 from rlssl.system.allocator import keep_memory, leave_unfilled
 from rlssl.system.denormals import denormals_are_zero
+from rlssl.system.seeding import seed_globals, stream
 
 #: Key of a Learner's metrics: gradient steps since the last result.
 NUM_GRADIENT_STEPS = "num_gradient_steps"
@@ -320,6 +321,9 @@ class BaseLearner(TorchLearner):
         broadcast_state(self.rl_module)
         for part in self.stateful_parts():
             part.peers = peers
+        if peers.rank and self.config.seed is not None:
+            # RLlib seeds all Learners equally; each should shuffle its rows in its own order.
+            seed_globals(stream(self.config.seed, "learner", sampler=peers.rank))
         return peers
 
     def _make_modules_ddp_if_necessary(self) -> None:

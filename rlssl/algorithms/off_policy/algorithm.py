@@ -37,6 +37,7 @@ from rlssl.image_spaces import with_layout
 from rlssl.networks.layers.vector_normalizer import Moments, VectorNormalizer
 from rlssl.registry import AUXILIARY_LOSSES
 from rlssl.replay import Prefetcher, PrioritizedReplayBuffer, ReplayBuffer, annealed_beta
+from rlssl.system.seeding import integer, stream
 
 logger = logging.getLogger(__name__)
 
@@ -337,7 +338,7 @@ def make_replay(config: Any, observation_space: gym.Space, action_space: gym.Spa
     observation_space = with_layout(observation_space, config.network["encoder_config"])
     options: dict[str, Any] = {
         "frame_stack": config.frame_stack,
-        "seed": config.seed,
+        "seed": None if config.seed is None else integer(stream(config.seed, "replay")),
         "storage_path": settings.storage_path,
     }
     capacity = config.replay_capacity

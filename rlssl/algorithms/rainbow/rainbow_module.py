@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from rlssl.algorithms.off_policy.module import OffPolicyModule, acting_observations
 from rlssl.auxiliary.base import RL_LATENTS
-from rlssl.auxiliary.building import seed_of
 from rlssl.errors import SpecError
 from rlssl.exploration import boltzmann, epsilon_greedy
 from rlssl.losses import expected_values
@@ -20,6 +19,7 @@ from rlssl.networks.heads import QHead
 from rlssl.networks.layers.noisy import NoisyLinear, noisy_layers
 from rlssl.networks.target_networks import TargetNetwork
 from rlssl.networks.update_rng import UpdateRNG
+from rlssl.system.seeding import seed_of
 
 #: Outputs of `_forward_train`. ``ONLINE``: values [N, A] of the observations, or logits [N, A,
 #: atoms]. ``NEXT_CHOICE``: values [N, A] that choose the next action. ``NEXT_TARGET``: the target

@@ -14,9 +14,10 @@ from rlssl.auxiliary.latent_statistics import (
     rank_correlation,
     state_distances,
 )
-from rlssl.environments.building import make_env
 from rlssl.errors import SpecError
+from rlssl.evaluation import begin_episode, evaluation_env
 from rlssl.policy import Policy
+from rlssl.system.random_state import undisturbed_generators
 
 #: The most rows for the rank correlation, which compares all pairs of rows.
 MAX_PAIRED_ROWS = 1000
@@ -140,23 +141,23 @@ def latents_of(module: Any, obs: Any) -> Tensor:
     return latents
 
 
+@undisturbed_generators()
 def _rows(
     policy: Policy, env: Mapping[str, Any], seeds: Sequence[int], explore: bool, max_steps: int
 ) -> dict[str, Any]:
     """Rows of all episodes: ``latent`` [N, D], ``state`` [N, S], ``episode`` [N], ``source``."""
-    environment = make_env(env, split="eval", seed=seeds[0])
+    environment = evaluation_env(env, seeds[0])
     rows: dict[str, list[Any]] = {"latent": [], "state": [], "episode": []}
     source = ""
     # At most this many steps of each episode are kept, so that memory is bounded.
     most = max(1, MAX_ROWS // len(seeds))
     try:
-        with torch.random.fork_rng(devices=[]):
-            for number, seed in enumerate(seeds):
-                latents, states, source = _episode(policy, environment, seed, explore, max_steps)
-                kept = _evenly(len(latents), most)
-                rows["latent"].append(latents[kept])
-                rows["state"].append(states[kept])
-                rows["episode"].append(np.full(len(kept), number))
+        for number, seed in enumerate(seeds):
+            latents, states, source = _episode(policy, environment, seed, explore, max_steps)
+            kept = _evenly(len(latents), most)
+            rows["latent"].append(latents[kept])
+            rows["state"].append(states[kept])
+            rows["episode"].append(np.full(len(kept), number))
     finally:
         environment.close()
     return {**{key: np.concatenate(parts) for key, parts in rows.items()}, "source": source}
@@ -165,9 +166,8 @@ def _rows(
 def _episode(
     policy: Policy, env: gym.Env, seed: int, explore: bool, max_steps: int
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    torch.default_generator.manual_seed(seed)
     policy.reset()
-    observation, info = env.reset(seed=seed)
+    observation, info = begin_episode(env, seed)
     latents: list[np.ndarray] = []
     states: list[np.ndarray] = []
     ended = False

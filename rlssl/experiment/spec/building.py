@@ -82,9 +82,8 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
 def run_seed(seed: int) -> int:
     """The seed of a trial's processes, far away from that of neighboring seeds.
 
-    RLlib and gymnasium seed environment i of an EnvRunner with seed + i. With the plain seeds 0 and
-    1, two trials would share almost all random streams of their environments, although they count
-    as independent.
+    RLlib adds small numbers to it, for example in other libraries' runners. `rlssl.system.seeding`
+    derives all streams of random numbers from it.
     """
     return int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**31
 

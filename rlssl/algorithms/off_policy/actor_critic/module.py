@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from rlssl.algorithms.off_policy.actor_critic.config import check_actions
 from rlssl.algorithms.off_policy.module import OffPolicyModule, acting_observations
-from rlssl.auxiliary.building import seed_of
 from rlssl.errors import SpecError
 from rlssl.image_spaces import is_image
 from rlssl.networks.critics import QCritics
@@ -20,6 +19,7 @@ from rlssl.networks.shared_encoder import SharedEncoder, Trunk, share_convolutio
 from rlssl.networks.target_networks import TargetNetworks
 from rlssl.networks.update_rng import UpdateRNG
 from rlssl.peers import ALONE, Peers
+from rlssl.system.seeding import seed_of
 
 #: Default options of the encoder for vectors.
 _VECTOR_ENCODER = {"hidden": [256], "activation": "relu"}
