@@ -204,7 +204,7 @@ def seed_spaces(env: "gym.Env", seed: int | None) -> None:
         >>> seed_spaces(env, 7)
         >>> first = env.action_space.sample()
         >>> seed_spaces(env, 7)
-        >>> env.action_space.sample() == first
+        >>> bool(env.action_space.sample() == first)
         True
     """
     from rlssl.system.seeding import space_seeds

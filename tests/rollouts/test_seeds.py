@@ -232,8 +232,8 @@ register_env(CRASHES, Crashes)
 
 
 def test_a_rebuilt_copy_has_new_seeds_in_make_and_in_reset() -> None:
-    Crashes.left = 1
     runner = runner_of(CRASHES, num_envs=2)
+    Crashes.left = 1
     before = runner.env_seeds
     runner.sample(num_timesteps=12)
     rebuilt, other = (env.unwrapped for env in runner.env.envs)
