@@ -13,6 +13,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.models.catalog import MODEL_DEFAULTS
 from ray.util.debug import log_once
 
+from rlssl.algorithms.common.model_settings import MODEL_KEYS, ModelSettings, check_model
 from rlssl.algorithms.common.settings import InputKind, TrainingSettings, builder, may_be_none
 from rlssl.auxiliary.building import options_for, parse_auxiliary
 from rlssl.connectors.env_actions import with_clipped_actions
@@ -21,7 +22,6 @@ from rlssl.environments.preflight import EnvSpaces, preflight
 from rlssl.environments.vector_infos import Success
 from rlssl.errors import SpecError
 from rlssl.image_spaces import ambiguous_images, with_layout
-from rlssl.networks.augmentation import parse_augmentation
 from rlssl.networks.encoders import are_frames
 from rlssl.networks.layers.vector_normalizer import check_vectors
 from rlssl.networks.recurrent import LSTMConfig
@@ -35,36 +35,6 @@ from rlssl.rollouts.stock_env_runner import StockEnvRunner, choose_env_runner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelSettings:
-    """What ``.model()`` sets."""
-
-    # Encoder by registered name; None: chosen from the observation space.
-    encoder: str | None = None
-    # Keyword arguments of the encoder. Its `layout` is what the user says about the channels of
-    # images, CHW or HWC; all parts of a run read it, with any encoder.
-    encoder_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    # Frames of a stacked observation; >= 1; None: what the environment suggests, else 1.
-    frame_stack: int | None = None
-    # Whether actor and critic share the encoder; None: yes for images, no for everything else.
-    shared_encoder: bool | None = None
-    # Augmentation of the RL loss's images: "shift", {"crop": {"size": 84}}, ...; None: no change.
-    augmentation: str | Mapping[str, Any] | None = None
-    # Floats in which the encoder computes: "float32" or "bfloat16"; None: float32.
-    precision: str | None = None
-    # An LSTM behind the encoder: {} or {"hidden": 256, "sequence_length": 20}; None: no LSTM.
-    lstm: Mapping[str, Any] | None = None
-    # Whether vectors are normalized by their running mean and standard deviation; None: no.
-    normalize_observations: bool | None = None
-
-
-#: Keys of ``.model()``.
-MODEL_KEYS = tuple(field.name for field in dataclasses.fields(ModelSettings))
-
-#: What `model.precision` may be.
-PRECISIONS = ("float32", "bfloat16")
 
 
 class _ModelBuilder(dict):
@@ -460,15 +430,7 @@ class BaseConfig(AlgorithmConfig):
                 raise SpecError(f"unknown option 'model.{key}'; known: {sorted(MODEL_KEYS)}.")
             self.network[key] = value
         self.registrations = local_registrations()
-        frame_stack, precision = self.network["frame_stack"], self.network["precision"]
-        if frame_stack is not None and frame_stack < 1:
-            raise SpecError(f"model.frame_stack must be >= 1; got {frame_stack}.")
-        if precision not in (None, *PRECISIONS):
-            raise SpecError(f"model.precision must be one of {PRECISIONS}; got {precision!r}.")
-        given = self.network.get("normalize_observations")
-        if given not in (None, True, False):
-            raise SpecError(f"model.normalize_observations must be true or false; got {given!r}.")
-        parse_augmentation(self.network["augmentation"])
+        check_model(self.network)
         lstm = LSTMConfig.parse(self.network["lstm"])
         if lstm and not self.may_be_recurrent:
             raise SpecError(
