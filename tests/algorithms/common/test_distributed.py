@@ -19,6 +19,9 @@ from rlssl.batches import take_rows
 from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS
 from tests.algorithms.bench import Bench, small_ppo
 
+# Several processes on a busy machine.
+pytestmark = pytest.mark.timeout(300)
+
 MODULE = "default_policy"
 ROWS = 32
 

@@ -13,6 +13,9 @@ from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
 )
 from tests.algorithms.two_learners import assert_same_weights, learn_alone_and_in_two
 
+# Several processes on a busy machine.
+pytestmark = pytest.mark.timeout(300)
+
 # Larger than rounding errors of gradients that cancel, which Adam would amplify.
 _SEPARATE = {"auxiliary_step": "separate", "adam_epsilon": 1e-4}
 
