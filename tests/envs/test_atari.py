@@ -153,7 +153,7 @@ def test_lost_life_ends_the_learning_episode_and_not_the_game() -> None:
     # The same actions on ale-py's own environment, without soft terminations and clipping.
     theirs = ale("space_invaders", 1)
     frame: Any
-    frame, infos = theirs.reset(seed=runner.env_seed)
+    frame, infos = theirs.reset(seed=runner.env_seeds[0])
     lives, scores, lengths, lost = [int(infos["lives"][0])], [0.0], [0], 0
     for chunk in chunks:
         observations, rewards = chunk.get_observations(), chunk.get_rewards()

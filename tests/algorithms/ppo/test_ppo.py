@@ -72,7 +72,8 @@ def test_a_batch_of_one_row_keeps_its_advantage() -> None:
     # One row has no standard deviation; torch's is nan.
     found = []
     for normalize in (True, False):
-        bench = Bench(small_ppo(normalize_advantages=normalize))
+        config = small_ppo(normalize_advantages=normalize)
+        bench = Bench(config.env_runners(num_envs_per_env_runner=1))
         found.append(bench.batch(bench.sample(1))[Postprocessing.ADVANTAGES])
     assert found[0].shape == (1,) and found[0].isfinite().all()
     torch.testing.assert_close(found[0], found[1])
