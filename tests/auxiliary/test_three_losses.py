@@ -74,7 +74,7 @@ def test_losses_on_one_encoder_all_learn(make: Callable[[], Any]) -> None:
     for key, share in FALLING.items():
         assert last[key] < share * first[key], (key, first[key], last[key])
     # The bisimulation loss need not fall: its targets are predicted, and they move apart while the
-    # transition model learns. It falls when the models are fixed, and the latents are too far apart.
+    # transition model learns. It falls when the models are fixed and the latents too far apart.
     with torch.no_grad():
         for parameter in bench.module.encoder.parameters():
             parameter.mul_(2.0)
