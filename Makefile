@@ -8,7 +8,7 @@
 # make clean        removes caches and builds; keeps .venv and results
 #
 # Another interpreter: make test PYTHON=python3.12. One test: make test PYTEST="-k iqm".
-# Fast tests run in two processes, each a file at a time; PYTEST="-n 0" runs them in one.
+# Tests run in two processes, each a file at a time; PYTEST="-n 0" runs them in one.
 # One row of the benchmarks: make bench BENCH="--only ppo_cartpole".
 
 PYTHON ?= $$(command -v python3.11 || command -v python3)
@@ -32,7 +32,8 @@ test: .venv/.installed-dev system-libs
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cluster" --durations=10 $(PYTEST)
 
 test-ci: .venv/.installed-dev system-libs
-	$(BIN)/python -m pytest -m ci --durations=10 $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "ci and not cluster" --durations=10 $(PYTEST)
+	$(BIN)/python -m pytest -m "ci and cluster" --durations=10 $(PYTEST)
 
 test-slow: .venv/.installed-dev system-libs
 	$(BIN)/python -m pytest -m "slow or cluster" --durations=10 $(PYTEST)

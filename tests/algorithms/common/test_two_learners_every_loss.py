@@ -11,7 +11,7 @@ from tests.algorithms.rainbow.rainbow_bench import small_rainbow
 from tests.algorithms.two_learners import assert_same_weights, learn_alone_and_in_two, results
 
 # The fast suite has the most important cases, in test_rainbow_two_learners.py.
-pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 #: Larger than rounding errors of gradients that cancel, which Adam would amplify.
 _SETTINGS = {"target_update_every_updates": 2, "adam_epsilon": 1e-4}
