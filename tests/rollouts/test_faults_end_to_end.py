@@ -51,7 +51,7 @@ def test_occasional_faults_drop_their_episodes_and_are_counted(
 
 
 def test_occasional_timeouts_are_counted_too(tmp_path: Path) -> None:
-    options = {"env.stall": 0.0005, "env_step_timeout_s": 1}
+    options = {"env.stall": 0.001, "env_step_timeout_s": 1}
     done = train(2, tmp_path, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_counted(tmp_path, {"env_timeouts"})
