@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
@@ -27,6 +29,18 @@ def learn_alone_and_in_two(folder: Path, cases: Iterable[str], config_of: Config
         with one_thread():
             _one(config_of(case), folder, case)
     torch.multiprocessing.spawn(_one_of_two, (str(folder), cases, config_of), nprocs=2)
+
+
+def learners_fixture(cases: Iterable[str], config_of: ConfigOf) -> Any:
+    """A fixture: a folder with the results of one Learner and of two; see `results`."""
+
+    @pytest.fixture(scope="module")
+    def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        path = tmp_path_factory.mktemp("learners")
+        learn_alone_and_in_two(path, cases, config_of)
+        return path
+
+    return folder
 
 
 @contextlib.contextmanager
@@ -65,6 +79,14 @@ def assert_same_weights(folder: Path, case: str) -> None:
     for key, value in one.items():
         torch.testing.assert_close(first[key], value, rtol=0, atol=1e-5, msg=key)
         assert torch.equal(first[key], second[key]), key
+
+
+def assert_same_errors(folder: Path, case: str) -> None:
+    """The errors of each Learner's rows, in order, are those of one Learner within 1e-4."""
+    one, first, second = (given["errors"] for given in results(folder, case))
+    for whole, left, right in zip(one, first, second, strict=True):
+        assert len(left) == len(right) == 16
+        np.testing.assert_allclose(np.concatenate([left, right]), whole, atol=1e-4)
 
 
 def _one_of_two(rank: int, folder: str, cases: list[str], config_of: ConfigOf) -> None:

@@ -3,16 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from rlssl.algorithms.rainbow.rainbow import RainbowConfig
 from tests.algorithms.rainbow.rainbow_bench import small_rainbow
-from tests.algorithms.two_learners import (
-    assert_same_weights,
-    learn_alone_and_in_two,
-    results,
-)
+from tests.algorithms.two_learners import assert_same_errors, assert_same_weights, learners_fixture
 
 # About 20 s for two processes and all cases; several times as long on a busy machine.
 pytestmark = pytest.mark.timeout(300)
@@ -46,18 +41,10 @@ def config_of(case: str) -> RainbowConfig:
     return config.auxiliary(**losses).model(**hidden)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the results of one Learner and of two."""
-    path = tmp_path_factory.mktemp("learners")
-    learn_alone_and_in_two(path, CASES, config_of)
-    return path
+folder = learners_fixture(CASES, config_of)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_learners_get_the_weights_and_td_errors_of_one(folder: Path, case: str) -> None:
     assert_same_weights(folder, case)
-    one, first, second = (given["errors"] for given in results(folder, case))
-    for whole, left, right in zip(one, first, second, strict=True):
-        assert len(left) == len(right) == 16
-        np.testing.assert_allclose(np.concatenate([left, right]), whole, atol=1e-4)
+    assert_same_errors(folder, case)

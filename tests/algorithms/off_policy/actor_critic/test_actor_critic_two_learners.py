@@ -11,7 +11,7 @@ from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     small_ddpg,
     small_sac,
 )
-from tests.algorithms.two_learners import assert_same_weights, learn_alone_and_in_two
+from tests.algorithms.two_learners import assert_same_weights, learners_fixture
 
 # Several processes on a busy machine.
 pytestmark = pytest.mark.timeout(300)
@@ -36,12 +36,7 @@ def config_of(case: str) -> Any:
     return make().auxiliary(**losses)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the results of one Learner and of two."""
-    path = tmp_path_factory.mktemp("learners")
-    learn_alone_and_in_two(path, CASES, config_of)
-    return path
+folder = learners_fixture(CASES, config_of)
 
 
 @pytest.mark.parametrize("case", CASES)
