@@ -130,6 +130,28 @@ def ambiguous_images(
     return list(_ambiguous_images(space, encoder_config or {}, "encoder_config"))
 
 
+def frame_layout(space: gym.Space, encoder_config: Mapping[str, Any] | None = None) -> Layout:
+    """The layout of the images of one frame: the user's word, else ``image_layout``.
+
+    Args:
+        space: The space of one frame, a Box of three dimensions.
+        encoder_config: ``model.encoder_config``, whose ``layout`` is the user's word.
+
+    Raises:
+        SpecError: If the word is neither ``CHW`` nor ``HWC``, or contradicts the carried layout.
+
+    Example:
+        >>> frame_layout(spaces.Box(0, 255, (5, 7, 6), "uint8"), {"layout": "HWC"})
+        'HWC'
+    """
+    word: Layout | None = (encoder_config or {}).get("layout")
+    if word not in (None, "CHW", "HWC"):
+        raise SpecError(f"layout must be 'CHW' or 'HWC'; got {word!r}.")
+    if isinstance(space, ImageSpace):
+        _refuse_contradiction(space, word)
+    return word or image_layout(space)
+
+
 def with_layout(space: gym.Space, encoder_config: Mapping[str, Any] | None = None) -> gym.Space:
     """The space of one frame; its images carry their layout. Other spaces are returned unchanged.
 
@@ -148,13 +170,8 @@ def with_layout(space: gym.Space, encoder_config: Mapping[str, Any] | None = Non
     """
     config = encoder_config or {}
     if is_image(space):
-        word = config.get("layout")
-        if word not in (None, "CHW", "HWC"):
-            raise SpecError(f"layout must be 'CHW' or 'HWC'; got {word!r}.")
-        if isinstance(space, ImageSpace):
-            _refuse_contradiction(space, word)
-            return space
-        return ImageSpace(space.low, space.high, word or image_layout(space))
+        layout = frame_layout(space, config)
+        return space if isinstance(space, ImageSpace) else ImageSpace(space.low, space.high, layout)
     if isinstance(space, spaces.Dict | spaces.Tuple):
         return _with_layouts(space, config)
     return space
@@ -175,7 +192,7 @@ def stacked_with_layout(
         SpecError: As ``with_layout``; or if frames of both layouts, or of none, give this stack.
 
     Example:
-        Only [10, 8, 3] frames give this stack, because 10 is no multiple of 4:
+        Only [10, 8, 3] frames give this stack, because 10 is not a multiple of 4:
 
         >>> image_layout(stacked_with_layout(spaces.Box(0, 255, (10, 8, 12), "uint8"), 4))
         'HWC'

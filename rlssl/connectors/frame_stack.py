@@ -6,10 +6,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlssl.image_spaces import ImageSpace, image_layout, is_image, with_layout
+from rlssl.image_spaces import ImageSpace, frame_layout, is_image
 
 
-def stacking_axis(space: gym.Space) -> int:
+def stacking_axis(space: gym.Space, encoder_config: Mapping[str, Any] | None = None) -> int:
     """Returns the axis of one observation along which frames are joined.
 
     Vectors are concatenated; images are joined along their channels.
@@ -17,6 +17,7 @@ def stacking_axis(space: gym.Space) -> int:
     Args:
         space: The space of one frame: a Box of shape [D], [C, H, W] or [H, W, C]. See
             `rlssl.image_spaces`, which decides about the channels.
+        encoder_config: ``model.encoder_config``, whose ``layout`` is the user's word.
 
     Returns:
         0 or 2.
@@ -30,8 +31,8 @@ def stacking_axis(space: gym.Space) -> int:
     """
     if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
         return 0
-    if isinstance(space, gym.spaces.Box) and len(space.shape) == 3:
-        return 0 if image_layout(space) == "CHW" else 2
+    if is_image(space):
+        return 0 if frame_layout(space, encoder_config) == "CHW" else 2
     raise ValueError(
         f"frame_stack > 1 needs a Box of shape [D], [C, H, W] or [H, W, C]; got {space}. "
         "Set model.frame_stack to 1."
@@ -62,13 +63,12 @@ def stacked_space(
         raise ValueError(f"frame_stack must be >= 1; got {frame_stack}.")
     if frame_stack == 1:
         return space
-    space = with_layout(space, encoder_config)
-    axis = stacking_axis(space)
+    axis = stacking_axis(space, encoder_config)
     assert isinstance(space, gym.spaces.Box)  # for mypy
     low = np.concatenate([space.low] * frame_stack, axis)
     high = np.concatenate([space.high] * frame_stack, axis)
     if is_image(space):
-        return ImageSpace(low, high, image_layout(space))
+        return ImageSpace(low, high, frame_layout(space, encoder_config))
     return gym.spaces.Box(low, high, dtype=space.low.dtype.type)
 
 

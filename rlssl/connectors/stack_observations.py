@@ -13,7 +13,6 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.spaces.space_utils import batch as batch_items
 
 from rlssl.connectors.frame_stack import stack_windows, stacked_space, stacking_axis
-from rlssl.image_spaces import with_layout
 from rlssl.ray_internals.env_runner import PHANTOM_ROW_KEY
 
 
@@ -40,7 +39,7 @@ class _StackingConnector(ConnectorV2):
         return stacked_space(input_observation_space, self.frame_stack, self.encoder_config)
 
     def _axis(self, space: gym.Space) -> int:
-        return stacking_axis(with_layout(space, self.encoder_config))
+        return stacking_axis(space, self.encoder_config)
 
 
 class AddStackedObservations(_StackingConnector):

@@ -8,7 +8,7 @@ import pytest
 import tree
 
 from rlssl.connectors.frame_stack import FrameStack, stacked_space, stacking_axis
-from rlssl.networks.encoders import image_layout
+from rlssl.image_spaces import image_layout
 from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer
 from rlssl.replay.frames import stacks_on_last_axis
 from rlssl.rollouts.fragment import Fragment
