@@ -168,10 +168,10 @@ class OffPolicyAlgorithm(BaseAlgorithm):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores what ``get_state`` gave."""
-        super().set_state(state)
+        # First, because the base sends the clock.
         if _STATE in state:
             self.update_ratio.set_state(state[_STATE])
-        self.send_clock()
+        super().set_state(state)
 
     def cleanup(self) -> None:
         """Stops the prefetching thread and RLlib's processes."""

@@ -86,5 +86,5 @@ def weighted_mean(losses: Tensor, batch: Mapping[str, Any], peers: Peers = ALONE
     if mask is None:
         return weighted.mean()
     # A product with the mask would keep NaN of invalid rows.
-    (num_valid,) = peers.mean_counts([int(mask.sum())])
-    return torch.where(mask, weighted, 0.0).sum() / (num_valid or 1.0)
+    num_valid = peers.mean(mask.sum().double())
+    return torch.where(mask, weighted, 0.0).sum() / torch.where(num_valid > 0, num_valid, 1.0)
