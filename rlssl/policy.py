@@ -251,7 +251,7 @@ def _build_module(settings: Mapping[str, Any]) -> RLModule:
 
 
 def _with_known_layout(model: Mapping[str, Any], space: gym.Space) -> dict[str, Any]:
-    """The settings of the model, in which the layout of images is no longer open."""
+    """The settings of the model, with the layout of images filled in."""
     config = dict(model.get("encoder_config") or {})
     if is_image(space):
         config["layout"] = image_layout(with_layout(space, config))

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 Statistic = Callable[[FloatArray], float]
 
-#: Fewest seeds with an interval in tables and curves. The t interval of two seeds is 9 standard
-#: deviations (of the seeds) wide on either side, so that it says nothing but "two seeds".
+#: Fewest seeds with an interval in tables and curves. The t interval of two seeds reaches 9 times
+#: their standard deviation to either side, so it says nothing but "two seeds".
 MIN_SEEDS = 3
 
 

@@ -249,7 +249,7 @@ def _estimate(values: Sequence[NDArray[np.float64]], *, is_share: bool) -> Estim
     mean = float(np.mean(scores))
     if len(scores) < MIN_SEEDS:
         return Estimate(mean, None, len(scores))
-    # An environment may call something a success that is no share.
+    # The success values of an environment may lie outside [0, 1].
     is_share = is_share and 0.0 <= min(scores) <= max(scores) <= 1.0
     interval = (wilson_interval if is_share else mean_interval)(scores, confidence=CONFIDENCE)
     return Estimate(mean, interval, len(scores))

@@ -197,7 +197,9 @@ def own_spaces(env: "gym.Env") -> None:
 
 
 def seed_spaces(env: "gym.Env", seed: int | None) -> None:
-    """Seeds the spaces of an environment, so that draws from them can be repeated; None: anew.
+    """Seeds the spaces of an environment, so that draws from them can be repeated.
+
+    Without a seed (None), the draws differ in every run.
 
     Example:
         >>> env = make_env({"id": "CartPole-v1"})

@@ -128,8 +128,8 @@ def encode_action(action: Tensor, action_space: gym.Space) -> Tensor:
 
     Discrete: one-hot. MultiDiscrete: one-hot blocks side by side. MultiBinary: 0 or 1. Box:
     clamped, because an action outside the bounds has the same effect as the bound. An element with
-    two bounds is clamped to [-1, 1]: policies give normalized actions, which ``to_box`` scales. An
-    element with one bound is clamped at this bound.
+    two bounds is clamped to [-1, 1]: policies give normalized actions, which `to_env_actions`
+    scales. An element with one bound is clamped at this bound.
 
     Args:
         action: [N] for a Discrete (``start`` included), else [N, ...].

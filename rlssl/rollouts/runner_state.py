@@ -19,7 +19,7 @@ from ray.cloudpickle import CloudPickler
 
 from rlssl.old_names import ATTRIBUTES, renamed
 from rlssl.rollouts.fragment import StepBuffer
-from rlssl.system.seeding import next_life
+from rlssl.system.seeding import restart_after_restore
 
 #: Attributes of the two runners that change while they sample; a runner may lack some of them.
 #: RLlib's own state contains the weights, connectors and counters.
@@ -91,7 +91,7 @@ def restore(runner: Any, state: RunnerState) -> str:
     """
     reason = state.reason if state.sampling is None else _set_sampling(runner, state)
     if reason:
-        runner.start_over(max(runner.generation, next_life(state.generation)))
+        runner.start_over(max(runner.generation, restart_after_restore(state.generation)))
         if state.generators["runner"] is not None:
             runner._generator.bit_generator.state = state.generators["runner"]
     runner.set_global_generators(state.generators)

@@ -213,11 +213,11 @@ def space_seeds(seed: int | None, count: int) -> list[int]:
     return [integer(child) % 2**31 for child in _children(source, count)]
 
 
-def next_life(restart: int) -> int:
+def restart_after_restore(restart: int) -> int:
     """The count of restarts of a restored run whose environments could not be saved.
 
     Example:
-        >>> next_life(3) == RESTORED_RUN
+        >>> restart_after_restore(3) == RESTORED_RUN
         True
     """
     return (restart // RESTORED_RUN + 1) * RESTORED_RUN

@@ -12,7 +12,7 @@ from rlssl.system.seeding import (
     ROLES,
     SamplerSeeds,
     integer,
-    next_life,
+    restart_after_restore,
     sampler_index,
     seed_globals,
     stream,
@@ -57,8 +57,8 @@ def test_the_first_that_samples_is_sampler_0(
 
 
 def test_a_restored_run_never_has_a_count_of_restarts_of_the_run_before() -> None:
-    assert next_life(0) > 3 * PROCESS_RESTART + 17
-    assert next_life(next_life(5)) > next_life(5)
+    assert restart_after_restore(0) > 3 * PROCESS_RESTART + 17
+    assert restart_after_restore(restart_after_restore(5)) > restart_after_restore(5)
 
 
 def draws() -> list[float]:

@@ -102,13 +102,13 @@ class BaseAlgorithm(Algorithm):
         """RLlib's; restarted runners learn how often the run was restored, for their seeds."""
         restored: list[int] = super().restore_env_runners(env_runner_group)
         if restored and self._num_restores:
-            self._begin_life(env_runner_group, remote_worker_ids=restored, local_env_runner=False)
+            self._renew_seeds(env_runner_group, remote_worker_ids=restored, local_env_runner=False)
         return restored
 
-    def _begin_life(self, env_runner_group: Any, **which: Any) -> None:
+    def _renew_seeds(self, env_runner_group: Any, **which: Any) -> None:
         """Lets runners give new environments seeds that the run has not used before."""
-        begin = functools.partial(_begin_life, num_restores=self._num_restores)
-        env_runner_group.foreach_env_runner(begin, **which)
+        renew = functools.partial(_renew_seeds, num_restores=self._num_restores)
+        env_runner_group.foreach_env_runner(renew, **which)
 
     @undisturbed_generators()
     def evaluate_seeded(self) -> dict[str, float]:
@@ -147,7 +147,7 @@ class BaseAlgorithm(Algorithm):
             self._last_evaluation = records["evaluation"]
             self._num_restores = records.get("restores", 0) + 1
             if self.env_runner_group is not None:
-                self._begin_life(self.env_runner_group)
+                self._renew_seeds(self.env_runner_group)
         self.send_clock()
 
     def restore_from_path(
@@ -189,7 +189,7 @@ def _set_clock(runner: Any, agent_steps: int) -> None:
     runner.num_env_steps_sampled_lifetime = agent_steps
 
 
-def _begin_life(runner: Any, num_restores: int) -> None:
+def _renew_seeds(runner: Any, num_restores: int) -> None:
     if isinstance(runner, BaseEnvRunner):
         runner.generation = RESTORED_RUN * num_restores + runner.generation % RESTORED_RUN
 

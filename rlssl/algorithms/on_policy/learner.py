@@ -53,10 +53,10 @@ class OnPolicyLearner(AuxiliaryLearner):
         )
 
     def weight_of_rows(self, num_rows: int) -> float:
-        """The weight of this Learner's mean over ``num_rows`` rows: 1 for a Learner alone.
+        """The weight of this Learner's mean over ``num_rows`` rows; 1 with a single Learner.
 
-        Learners may have minibatches of different sizes. Their weighted means have the mean over
-        the rows of all Learners as their mean.
+        Learners may have minibatches of different sizes. If each multiplies its mean by this
+        weight, the average over the Learners is the mean over the rows of all Learners.
         """
         (mean,) = self.peers.mean_counts([num_rows])
         return num_rows / mean if mean else 1.0

@@ -39,8 +39,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "training": {**_PIXELS["training"], "auxiliary_step": "separate"},
         "auxiliary": {"curl": {"variant": "dmc"}},
     },
-    # Yarats et al. 2019, published code, without the decoder: there is no reconstruction loss yet,
-    # although the name promises it. At agent step 1,000 the code makes 1,000 updates at once.
+    # Yarats et al. 2019, published code. The decoder of SAC-AE is missing: rlssl has no such
+    # reconstruction loss yet. At agent step 1,000 the published code makes 1,000 updates at once.
     "sac_ae": {
         **_PIXELS,
         "training": {

@@ -82,8 +82,8 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
 def run_seed(seed: int) -> int:
     """The seed of a trial's processes, far away from that of neighboring seeds.
 
-    RLlib adds small numbers to it, for example in other libraries' runners. `rlssl.system.seeding`
-    derives all streams of random numbers from it.
+    `rlssl.system.seeding` derives all streams of random numbers from it. Code that adds a small
+    index to it, as RLlib's own EnvRunners do, shares no stream with the next trial either.
     """
     return int(np.random.SeedSequence(seed).generate_state(1)[0]) % 2**31
 

@@ -34,7 +34,7 @@ class Moments(NamedTuple):
     num_rows: int
     # [F], float64.
     mean: Tensor
-    # [F], float64; the sum of squared deviations, divided by the number of rows.
+    # [F], float64; the mean of the squared differences from ``mean``.
     variance: Tensor
 
 
