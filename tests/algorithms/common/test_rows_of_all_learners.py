@@ -25,6 +25,10 @@ class Two(Peers):
     def mean_counts(self, counts: Any) -> list[float]:
         return [sum(both) / 2 for both in self.counts]
 
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        (both,) = self.counts
+        return torch.full_like(value, sum(both) / 2)
+
 
 def test_the_mean_over_learners_is_the_mean_over_rows() -> None:
     # Learner 1 has the rows 1, 2, 3 of "a", Learner 2 has the row 6: the mean over rows is
