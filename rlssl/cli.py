@@ -255,17 +255,18 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
 
     from rlssl.environments.preflight import preflight as try_environment
     from rlssl.experiment.spec.loading import load_spec, resolved_dict
-    from rlssl.experiment.spec.search_space import has_random, num_trials, points
+    from rlssl.experiment.spec.search_space import draw_points, has_random
 
     spec = load_spec(source, overrides)
     click.echo(yaml.safe_dump(resolved_dict(spec), sort_keys=False, allow_unicode=True).rstrip())
     if preflight:
         spaces = try_environment(spec.env)
         click.echo(f"# observations: {spaces.observation_space}; actions: {spaces.action_space}")
-    click.echo(f"# {num_trials(spec)} trials: points of the grid, each with seeds {spec.seeds}")
-    for point in points(spec):
-        drawn = " and drawn values" if has_random(spec) else ""
-        click.echo(f"#   {json.dumps(point) if point else 'the spec without changes'}{drawn}")
+    points = draw_points(spec)
+    trials, kind = len(points) * len(spec.seeds), "search" if has_random(spec) else "grid"
+    click.echo(f"# {trials} trials: points of the {kind}, each with seeds {spec.seeds}")
+    for point in points:
+        click.echo(f"#   {json.dumps(point) if point else 'the spec without changes'}")
 
 
 def _registered(table: str) -> list[dict[str, str]]:

@@ -7,6 +7,10 @@ and Ray.
 #: In a sweep's folder: its spec, and the description of the run that `rlssl resume` reads.
 SWEEP_SPEC_FILE = "sweep.yaml"
 RUN_FILE = "run.json"
+#: In a sweep's folder: every point of the search, written before its first trial exists.
+POINTS_FILE = "points.json"
+#: In a sweep's folder: what the scheduler has recorded and decided.
+SCHEDULER_FILE = "scheduler.json"
 #: In a sweep's folder, after it has ended: the table and the plot of the learning curves.
 TABLE_FILE = "table.csv"
 CURVES_FILE = "learning_curves.png"

@@ -5,7 +5,7 @@ If ray renames one, a test fails and shows the name.
 
 from typing import Any
 
-from ray.tune import ResultGrid, Trainable
+from ray.tune import ResultGrid, Trainable, TuneConfig, Tuner
 from ray.tune.experiment import Trial
 
 #: Attributes of a Trainable that count over the whole trial; `Trainable.restore` sets them too.
@@ -16,6 +16,9 @@ TRAINABLE_ATTRIBUTES = ("_storage",)
 
 #: Attribute of a ResultGrid: the analysis that lists the trials.
 RESULT_GRID_ATTRIBUTES = ("_experiment_analysis",)
+
+#: Attributes of a Tuner, and of what it wraps, that lead to its TuneConfig.
+TUNER_ATTRIBUTES = ("_local_tuner", "_tune_config")
 
 #: Method of a trial's storage that raises if the storage is gone.
 STORAGE_METHODS = ("_check_validation_file",)
@@ -39,3 +42,9 @@ def check_storage_exists(storage: Any) -> None:
         storage: From `storage_of`.
     """
     storage._check_validation_file()
+
+
+def tune_config_of(tuner: Tuner) -> TuneConfig:
+    """The TuneConfig of a Tuner, also of a restored one. `Tuner.fit` reads it."""
+    config: TuneConfig = tuner._local_tuner._tune_config
+    return config

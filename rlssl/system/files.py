@@ -1,4 +1,4 @@
-"""Checksums of files, and waiting until files are on the disk."""
+"""Checksums of files, replacing them in one step, and waiting until they are on the disk."""
 
 import hashlib
 import os
@@ -18,3 +18,10 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file in one step: a kill leaves the old file or the new one."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

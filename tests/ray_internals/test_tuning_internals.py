@@ -1,11 +1,12 @@
 """Private names of Tune. If ray renames one, a test fails and shows the name."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray.train._internal.storage import StorageContext
-from ray.tune import ResultGrid, Trainable
+from ray.tune import ResultGrid, RunConfig, Trainable, TuneConfig, Tuner
 
 from rlssl.ray_internals import tuning
 
@@ -35,6 +36,14 @@ def test_tune_still_keeps_the_analysis_under_the_name(name: str) -> None:
 @pytest.mark.parametrize("name", tuning.STORAGE_METHODS)
 def test_a_trials_storage_still_has_the_method(name: str) -> None:
     assert callable(getattr(StorageContext, name))
+
+
+def test_the_tune_config_of_a_tuner_is_the_one_that_fit_uses(tmp_path: Path) -> None:
+    config = TuneConfig(num_samples=3)
+    run_config = RunConfig(name="run", storage_path=str(tmp_path))
+    tuner = Tuner(Untrained, tune_config=config, run_config=run_config)
+    assert tuning.tune_config_of(tuner) is config
+    assert tuning.tune_config_of(tuner) is vars(vars(tuner)["_local_tuner"])["_tune_config"]
 
 
 def test_trials_are_those_of_the_analysis() -> None:

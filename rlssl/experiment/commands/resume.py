@@ -13,6 +13,7 @@ from rlssl.experiment.commands.summary import at_their_ends, finish_sweep, finis
 from rlssl.experiment.runs import describe, locate, sweep_folder, trial_folders
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.tuning.launch import fit
+from rlssl.experiment.tuning.search import continue_search
 from rlssl.experiment.tuning.trainable import register
 from rlssl.run_files import SWEEP_SPEC_FILE
 
@@ -50,10 +51,12 @@ def resume(
         return ExitCode.OK
     say_where_trials_stand(folder)
     trust.require(folder, "its checkpoints are pickles")
-    start_ray(load_spec(folder / SWEEP_SPEC_FILE), address, folder)
+    spec = load_spec(folder / SWEEP_SPEC_FILE)
+    start_ray(spec, address, folder)
     tuner = Tuner.restore(
         str(folder), trainable=register(), resume_unfinished=True, resume_errored=True
     )
+    continue_search(tuner, spec, folder)
     code = fit(tuner, folder)
     if not description["is_sweep"]:
         finish_training(folder)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rlssl.experiment.spec.loading import at_point, load_spec, resolved_dict, save_spec
     from rlssl.experiment.spec.schema import Spec
     from rlssl.experiment.spec.search_space import (
+        draw_points,
         has_random,
         num_samples,
         num_trials,
@@ -24,6 +25,7 @@ _DEFINED_IN = {
     "Spec": "rlssl.experiment.spec.schema",
     "at_point": "rlssl.experiment.spec.loading",
     "build_config": "rlssl.experiment.spec.building",
+    "draw_points": "rlssl.experiment.spec.search_space",
     "has_random": "rlssl.experiment.spec.search_space",
     "list_sweeps": "rlssl.experiment.spec.yaml_reader",
     "load_spec": "rlssl.experiment.spec.loading",
@@ -39,6 +41,7 @@ __all__ = [
     "Spec",
     "at_point",
     "build_config",
+    "draw_points",
     "has_random",
     "list_sweeps",
     "load_spec",

@@ -1,7 +1,7 @@
 """Loads specs: reads a document, applies presets and overrides, and checks the result."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,8 @@ ddpg, ppo, rainbow, sac.
     spec = _build(document, expand=not saved)
     if not isinstance(source, Mapping) or spec.search or len(spec.seeds) > 1:
         _require_stop(spec)
-    for point in points_to_check(spec) if spec.search else []:
-        _check_point(spec, point)
+    if spec.search:
+        check_points(spec, points_to_check(spec))
     return spec
 
 
@@ -117,12 +117,18 @@ def at_point(spec: Spec, point: Mapping[str, Any], seed: int) -> Spec:
     return _build(_normalized(document), expand=_searches_layers(spec.search))
 
 
-def _check_point(spec: Spec, point: Mapping[str, Any]) -> None:
-    try:
-        at_point(spec, point, spec.seeds[0])
-    except SpecError as error:
-        where = ", ".join(f"{path} = {value!r}" for path, value in point.items())
-        raise SpecError(f"search at {where}: {error}") from error
+def check_points(spec: Spec, points: Iterable[Mapping[str, Any]]) -> None:
+    """Checks the spec at points of its search.
+
+    Raises:
+        SpecError: If a value is not allowed; names the point, key, value and fix.
+    """
+    for point in points:
+        try:
+            at_point(spec, point, spec.seeds[0])
+        except SpecError as error:
+            where = ", ".join(f"{path} = {value!r}" for path, value in point.items())
+            raise SpecError(f"search at {where}: {error}") from error
 
 
 def _normalized(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,6 +71,8 @@ class RandomSearchSpec(_Section):
 
     # Number of draws for each point of the grid.
     num_samples: PositiveInt
+    # Seed of the draws. The same file gives the same points.
+    seed: NonNegativeInt = 0
 
 
 class SearcherSpec(_Section):

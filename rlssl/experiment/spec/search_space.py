@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rlssl.errors import SpecError, suggest
+from rlssl.experiment.spec.yaml_reader import plain
 
 if TYPE_CHECKING:
     from rlssl.experiment.spec.schema import Spec
@@ -48,6 +51,9 @@ MAX_GRID_POINTS = 10_000
 
 #: In a larger grid, not every combination is checked, because each check takes milliseconds.
 MAX_COMBINATIONS_CHECKED = 256
+
+#: Draws of a sample until it is a point that no earlier sample is.
+_MAX_DRAWS = 100
 
 
 @dataclass(frozen=True)
@@ -242,13 +248,61 @@ def has_random(spec: "Spec") -> bool:
 
 
 def num_samples(spec: "Spec") -> int:
-    """How often Tune repeats the grid: the number of samples of a random search, else 1."""
+    """Number of draws for each point of the grid; 1 without random entries."""
     return spec.searcher.random.num_samples if spec.searcher else 1
 
 
+def draw_points(spec: "Spec") -> list[dict[str, Any]]:
+    """The points of the sweep: each point of the grid, with draws for the random entries.
+
+    Every point has draws of its own. They depend only on the spec and on ``searcher.random.seed``:
+    more samples leave the first ones as they are. A point is never drawn twice, because its trials
+    would be equal. If the search has no more points, there are fewer.
+
+    Returns:
+        Dotted path -> value, for every searched path; ``[{}]`` without a search.
+
+    Example:
+        >>> from rlssl.experiment.spec import load_spec
+        >>> document = {"algorithm": "ppo", "env": "CartPole-v1", "stop": {"env_steps": 1000}}
+        >>> search = {"training.lr": {"grid": [0.1, 0.2]}, "training.gamma": {"choice": [0.9, 1.0]}}
+        >>> searcher = {"random": {"num_samples": 5, "seed": 3}}
+        >>> len(draw_points(load_spec({**document, "search": search, "searcher": searcher})))
+        4
+    """
+    cells = points(spec)
+    random = [dimension for dimension in dimensions(spec.search) if not dimension.is_grid]
+    if not random or spec.searcher is None:
+        return cells
+    generator = np.random.default_rng(spec.searcher.random.seed)
+    domains = {dimension.path: dimension.to_tune() for dimension in random}
+    drawn: dict[str, dict[str, Any]] = {}
+    for _ in range(num_samples(spec)):
+        for cell in cells:
+            for _ in range(_MAX_DRAWS):
+                values = {
+                    path: plain(domain.sample(random_state=generator), path)
+                    for path, domain in domains.items()
+                }
+                point = {path: {**cell, **values}[path] for path in spec.search}
+                if drawn.setdefault(point_key(point), point) is point:
+                    break
+    return list(drawn.values())
+
+
+def point_key(point: Mapping[str, Any]) -> str:
+    """The point as text; two points have the same text only if they are the same.
+
+    Example:
+        >>> point_key({"training.lr": 0.1, "auxiliary": {}})
+        '{"auxiliary": {}, "training.lr": 0.1}'
+    """
+    return json.dumps(point, sort_keys=True)
+
+
 def num_trials(spec: "Spec") -> int:
-    """Number of trials of the whole sweep: grid points x samples x seeds."""
-    return len(points(spec)) * num_samples(spec) * len(spec.seeds)
+    """Number of trials of the whole sweep: points x seeds."""
+    return len(draw_points(spec)) * len(spec.seeds)
 
 
 def to_tune(spec: "Spec") -> dict[str, Any]:

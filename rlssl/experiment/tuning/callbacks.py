@@ -19,11 +19,11 @@ from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.provenance import provenance
 from rlssl.experiment.spec.loading import save_spec
 from rlssl.experiment.tuning.retries import last_error
+from rlssl.experiment.tuning.searchers import label_of
 from rlssl.experiment.tuning.trainable import (
     ENV_STEPS_AT_START,
     point_of,
     trial_spec,
-    variant_label,
 )
 from rlssl.ray_internals.errors import raised_by_worker
 from rlssl.run_files import EPISODES_FILE, SPEC_FILE, TRIAL_FILE
@@ -53,7 +53,8 @@ class TrialFiles(Callback):
         spec = trial_spec(trial.config)
         save_spec(spec, folder / SPEC_FILE, provenance())
         point = point_of(trial.config)
-        description = {"point": point, "seed": spec.seed, "variant_label": variant_label(point)}
+        label = label_of(folder.parent, point)
+        description = {"point": point, "seed": spec.seed, "variant_label": label}
         (folder / TRIAL_FILE).write_text(json.dumps(description, indent=2))
         self._started.discard(trial.trial_id)
 

@@ -14,7 +14,7 @@ import click
 from ray import tune
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModule
-from ray.tune import CheckpointConfig, FailureConfig, ResultGrid, RunConfig, TuneConfig, Tuner
+from ray.tune import CheckpointConfig, FailureConfig, ResultGrid, RunConfig, Tuner
 from ray.tune.experiment import Trial
 from ray.tune.result import EXPR_ERROR_FILE
 
@@ -27,27 +27,28 @@ from rlssl.experiment.checkpoints.warm_start import check_fits
 from rlssl.experiment.cluster.connect import start_ray
 from rlssl.experiment.provenance import provenance
 from rlssl.experiment.spec.building import build_config
-from rlssl.experiment.spec.loading import at_point, resolved_dict, save_spec
+from rlssl.experiment.spec.loading import at_point, check_points, resolved_dict, save_spec
 from rlssl.experiment.spec.schema import Spec
-from rlssl.experiment.spec.search_space import num_samples, points_to_check, to_tune
+from rlssl.experiment.spec.search_space import (
+    MAX_COMBINATIONS_CHECKED,
+    draw_points,
+    has_random,
+    points_to_check,
+)
 from rlssl.experiment.tuning.callbacks import ProgressBar, Retries, TrialFiles, Waiting
 from rlssl.experiment.tuning.retries import only_dead_processes_retried
-from rlssl.experiment.tuning.seeded_asha import SeededASHA
+from rlssl.experiment.tuning.search import METRIC, trial_folder_name, tune_config
+from rlssl.experiment.tuning.searchers import write_points
 from rlssl.experiment.tuning.trainable import (
     REGISTRATIONS_KEY,
     SEED_KEY,
     SPEC_KEY,
     WARM_START_KEY,
-    point_of,
     register,
-    variant_label,
 )
 from rlssl.ray_internals.tuning import trials_of
 from rlssl.registry import local_registrations
 from rlssl.run_files import RUN_FILE, SWEEP_SPEC_FILE
-
-#: Tune ranks trials by this metric.
-METRIC, MODE = "episode_return_mean", "max"
 
 
 def launch(
@@ -71,6 +72,9 @@ def launch(
         SpecError: If the environment fails its preflight; nothing was started.
         ResourceError: If the cluster or the storage cannot be used.
     """
+    points = draw_points(spec)
+    if has_random(spec):
+        check_points(spec, points[:MAX_COMBINATIONS_CHECKED])
     for point in points_to_check(spec) if spec.search else [{}]:
         module = check_trial(at_point(spec, point, spec.seeds[0]))
         if warm_start is not None:
@@ -83,22 +87,16 @@ def launch(
         click.echo(announcement)
     folder = Path(storage, name)
     _describe(spec, folder, is_sweep)
+    search_seed = spec.searcher.random.seed if spec.searcher else 0
+    write_points(folder, points, search_seed=search_seed)
     tuner = Tuner(
         register(),
         param_space={
             SPEC_KEY: resolved_dict(spec),
-            SEED_KEY: tune.grid_search(list(spec.seeds)),
-            **to_tune(spec),
             **({WARM_START_KEY: str(warm_start)} if warm_start else {}),
             **({REGISTRATIONS_KEY: registrations} if registrations else {}),
         },
-        tune_config=TuneConfig(
-            metric=METRIC,
-            mode=MODE,
-            num_samples=num_samples(spec),
-            scheduler=_scheduler(spec),
-            trial_dirname_creator=_folder_name,
-        ),
+        tune_config=tune_config(spec, folder, points),
         run_config=RunConfig(
             name=name,
             storage_path=storage,
@@ -168,7 +166,7 @@ def output(spec: Spec, is_sweep: bool) -> dict[str, Any]:
         return {"verbose": 0, "callbacks": [TrialFiles(), Retries(), Waiting(), bar]}
     table = tune.CLIReporter(
         metric_columns={METRIC: "return", "success_rate": "success", "env_steps": "env_steps"},
-        parameter_columns=[*to_tune(spec), SEED_KEY],
+        parameter_columns=[*spec.search, SEED_KEY],
         max_report_frequency=15,
         max_column_length=40,
     )
@@ -219,23 +217,9 @@ def _describe(spec: Spec, folder: Path, is_sweep: bool) -> None:
     temporary.replace(folder / RUN_FILE)
 
 
-def _scheduler(spec: Spec) -> SeededASHA | None:
-    if spec.scheduler is None:
-        return None
-    asha = spec.scheduler.asha
-    return SeededASHA(
-        metric=asha.metric,
-        mode=asha.mode,
-        grace_env_steps=asha.grace_env_steps,
-        max_env_steps=asha.max_env_steps or int(spec.stop["env_steps"]),
-        reduction_factor=asha.reduction_factor,
-    )
-
-
 def _folder_name(trial: Trial) -> str:
-    words = variant_label(point_of(trial.config))
-    label = "".join(letter if letter.isalnum() or letter in "-._=+" else "_" for letter in words)
-    return f"{label[:60]}-seed{trial.config[SEED_KEY]}-{trial.trial_id}"
+    """The name under which runs of earlier versions saved `trial_folder_name`."""
+    return trial_folder_name(trial)
 
 
 def _reached_its_end(trial: Trial) -> bool:

@@ -1,32 +1,64 @@
-"""Asynchronous successive halving (ASHA) that ranks points of a search by the mean over seeds."""
+"""Asynchronous successive halving (ASHA) for points of a search, which several seeds repeat."""
 
-from collections import defaultdict
-from collections.abc import Mapping
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ray.tune.experiment import Trial
+from ray.tune.result import DONE
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.utils import flatten_dict
 
-from rlssl.experiment.tuning.trainable import point_of
+from rlssl.experiment.spec.search_space import point_key
+from rlssl.experiment.tuning.trainable import SEED_KEY, point_of
+from rlssl.run_files import SCHEDULER_FILE
+from rlssl.system.files import replace_text
+
+_logger = logging.getLogger(__name__)
+
+#: Seconds after which a file that could not be written is tried again.
+_RETRY_S = 10.0
+
+
+@dataclass
+class _Point:
+    values: Mapping[str, Any]
+    # Rung -> seed -> score.
+    scores: dict[int, dict[int, float]]
+    # Rung -> mean over the seeds, from the moment on when all seeds had reached the rung.
+    means: dict[int, float] = field(default_factory=dict)
+    stopped_at: int | None = None
 
 
 class SeededASHA(FIFOScheduler):
-    """ASHA on env steps, where trials that differ only in the seed share one score.
+    """ASHA on env steps, where a point is judged by the mean over its seeds.
 
-    At each rung (``grace * factor^k`` env steps) a trial records its metric. The score of its point
-    is the mean over the seeds that have recorded a metric at this rung. The trial stops if the
-    score is below the ``1 - 1/factor`` quantile of the other points' scores.
+    Every seed records its score at each rung (``grace * factor^k`` env steps) and trains on. When
+    the last seed of a point has reached a rung, the point is compared with the other points that
+    have passed this rung. If its mean is below their ``1 - 1/factor`` quantile, the whole point
+    stops: running seeds after their current iteration, with a checkpoint; waiting seeds at once. A
+    seed that failed is not waited for. A seed that has ended (because it solved the task, say)
+    counts at every later rung with its last score.
+
+    The rungs are saved in ``scheduler.json`` in the run's folder, because Tune saves no scheduler.
 
     Args:
         metric: Key of the flat result.
         mode: "max" or "min".
-        grace_env_steps: No trial stops earlier than this.
+        grace_env_steps: No point stops earlier than this.
         max_env_steps: All rungs are below this number.
-        reduction_factor: One trial in this many continues at each rung; >= 2.
+        reduction_factor: One point in this many continues at each rung; >= 2.
+        seeds: The seeds of every point.
+        folder: The run's folder. If it has a ``scheduler.json``, the scheduler continues from it.
 
     Source:
-        Li et al. 2020, arXiv:1810.05934. Differs: scores are means over seeds.
+        Li et al. 2020, arXiv:1810.05934. Differs: a point has several seeds and one score.
     """
 
     def __init__(
@@ -37,6 +69,8 @@ class SeededASHA(FIFOScheduler):
         grace_env_steps: int,
         max_env_steps: int,
         reduction_factor: int,
+        seeds: Sequence[int],
+        folder: Path,
     ) -> None:
         super().__init__()
         self.ranked_by = metric
@@ -47,26 +81,127 @@ class SeededASHA(FIFOScheduler):
         while rung < max_env_steps:
             self.rungs.append(rung)
             rung *= reduction_factor
-        # rung -> point -> trial id -> metric
-        self.recorded: dict[int, dict[str, dict[str, float]]] = {
-            rung: defaultdict(dict) for rung in self.rungs
-        }
+        self.seeds = list(seeds)
+        self.path = folder / SCHEDULER_FILE
+        self.points = self._read()
+        self._is_saved, self._next_save = True, 0.0
+        # Trial id -> status at the last look; the key of its point.
+        self._statuses: dict[str, str] = {}
+        self._keys: dict[str, str] = {}
+        self._failed: dict[str, set[int]] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
         """Tune's hook."""
         del tune_controller
+        point = self._point(trial)
+        self._record(point, trial.config[SEED_KEY], result, result["env_steps"])
+        self._judge(point)
+        self._save()
+        return TrialScheduler.CONTINUE if point.stopped_at is None else TrialScheduler.STOP
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Tune's hook, called before trials start: stops the waiting trials of stopped points."""
+        for trial in list(tune_controller.get_trials()):
+            if self._statuses.get(trial.trial_id) != trial.status:
+                self._statuses[trial.trial_id] = trial.status
+                self._look_at(trial)
+            if trial.status == Trial.PENDING and self._point(trial).stopped_at is not None:
+                # `done` marks a trial that came to its end; an interrupt leaves it unset.
+                trial.update_last_result({**trial.last_result, DONE: True})
+                tune_controller.stop_trial(trial)
+        self._save()
+        chosen: Trial | None = super().choose_trial_to_run(tune_controller)
+        return chosen
+
+    def score_at_stop(self, point: Mapping[str, Any]) -> float | None:
+        """The mean over seeds by which a point was stopped; None if it was not stopped."""
+        known = self.points.get(point_key(point))
+        return None if known is None or known.stopped_at is None else known.means[known.stopped_at]
+
+    def debug_string(self) -> str:
+        """A line for the terminal."""
+        stopped = sum(point.stopped_at is not None for point in self.points.values())
+        return (
+            f"ASHA by {self.ranked_by} at {', '.join(f'{rung:,}' for rung in self.rungs)} env "
+            f"steps: {stopped} points stopped"
+        )
+
+    def _point(self, trial: Trial) -> _Point:
+        key = self._keys.get(trial.trial_id)
+        if key is None:
+            key = self._keys[trial.trial_id] = point_key(point_of(trial.config))
+        if key not in self.points:
+            self.points[key] = _Point(point_of(trial.config), {rung: {} for rung in self.rungs})
+        return self.points[key]
+
+    def _look_at(self, trial: Trial) -> None:
+        """Takes note of a trial whose status changed; it may be the last one that is waited for."""
+        point, seed = self._point(trial), trial.config[SEED_KEY]
+        failed = self._failed.setdefault(self._keys[trial.trial_id], set())
+        if trial.status == Trial.ERROR:
+            failed.add(seed)
+        else:
+            failed.discard(seed)
+        if trial.status == Trial.TERMINATED and trial.last_result.get(DONE):
+            self._record(point, seed, flatten_dict(trial.last_result), math.inf)
+        self._judge(point)
+
+    def _record(
+        self, point: _Point, seed: int, result: Mapping[str, Any], env_steps: float
+    ) -> None:
         score = result.get(self.ranked_by)
-        reached = [rung for rung in self.rungs if result["env_steps"] >= rung]
-        if not reached or score is None or np.isnan(score):
-            return TrialScheduler.CONTINUE
-        points = self.recorded[reached[-1]]
-        point = repr(sorted(point_of(trial.config).items()))
-        if trial.trial_id in points[point]:
-            return TrialScheduler.CONTINUE
-        points[point][trial.trial_id] = self.sign * float(score)
-        others = [np.mean(list(seeds.values())) for key, seeds in points.items() if key != point]
-        if not others:
-            return TrialScheduler.CONTINUE
-        cutoff = np.quantile(others, 1 - 1 / self.reduction_factor)
-        is_below = np.mean(list(points[point].values())) < cutoff
-        return TrialScheduler.STOP if is_below else TrialScheduler.CONTINUE
+        if point.stopped_at is not None or score is None or not math.isfinite(score):
+            return
+        for rung, scores in point.scores.items():
+            if env_steps >= rung and seed not in scores:
+                scores[seed] = float(score)
+                self._is_saved = False
+
+    def _judge(self, point: _Point) -> None:
+        """Compares the point with the others at every rung that its last seed has reached."""
+        waited_for = set(self.seeds) - self._failed.get(point_key(point.values), set())
+        for rung, scores in point.scores.items():
+            if point.stopped_at is not None or not scores or not waited_for <= set(scores):
+                return
+            if rung in point.means:
+                continue
+            others = [other.means[rung] for other in self.points.values() if rung in other.means]
+            point.means[rung] = float(np.mean(list(scores.values())))
+            self._is_saved = False
+            if others:
+                ranked = self.sign * np.array(others)
+                cutoff = np.quantile(ranked, 1 - 1 / self.reduction_factor)
+                point.stopped_at = rung if self.sign * point.means[rung] < cutoff else None
+
+    def _save(self) -> None:
+        if self._is_saved or time.monotonic() < self._next_save:
+            return
+        points = [vars(point) for point in self.points.values()]
+        try:
+            replace_text(self.path, json.dumps({"points": points}, indent=2))
+        except OSError as error:
+            self._next_save = time.monotonic() + _RETRY_S
+            _logger.warning("cannot write %s: %s. Trying again.", self.path, error)
+        else:
+            self._is_saved = True
+
+    def _read(self) -> dict[str, _Point]:
+        if not self.path.is_file():
+            return {}
+        try:
+            read = [self._parse(one) for one in json.loads(self.path.read_bytes())["points"]]
+        except (KeyError, TypeError, ValueError) as error:
+            _logger.warning(
+                "%s is damaged (%s: %s). ASHA judges again, from the results to come.",
+                self.path, type(error).__name__, error,
+            )  # fmt: skip
+            return {}
+        return {point_key(point.values): point for point in read}
+
+    def _parse(self, saved: Mapping[str, Any]) -> _Point:
+        scores = {
+            rung: {int(seed): float(score) for seed, score in saved["scores"][str(rung)].items()}
+            for rung in self.rungs
+        }
+        means = {int(rung): float(mean) for rung, mean in saved["means"].items()}
+        return _Point(dict(saved["values"]), scores, means, saved["stopped_at"])

@@ -1,6 +1,5 @@
 """Tune's Trainable for a spec: builds the Algorithm, trains it, checkpoints by env steps."""
 
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -197,25 +196,3 @@ def point_of(config: dict[str, Any]) -> dict[str, Any]:
     """The searched values of a trial's config, by dotted path."""
     known = (SPEC_KEY, SEED_KEY, WARM_START_KEY, REGISTRATIONS_KEY)
     return {key: value for key, value in config.items() if key not in known}
-
-
-def variant_label(point: dict[str, Any]) -> str:
-    """The searched values as short text, for tables and folder names.
-
-    Example:
-        >>> variant_label({"training.lr": 0.001, "auxiliary": {"icm": {}}})
-        'lr=0.001, icm'
-        >>> variant_label({})
-        'default'
-    """
-    if not point:
-        return "default"
-    return ", ".join(_label(path, value) for path, value in point.items())
-
-
-def _label(path: str, value: Any) -> str:
-    if isinstance(value, dict):
-        return "+".join(value) or "none"
-    if isinstance(value, float) and math.isfinite(value):
-        value = f"{value:.4g}"
-    return f"{path.rsplit('.', 1)[-1]}={value}" if path.count(".") < 2 else f"{path}={value}"

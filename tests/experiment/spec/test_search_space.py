@@ -9,6 +9,7 @@ from rlssl.experiment.spec.loading import at_point, load_spec
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import (
     dimensions,
+    draw_points,
     has_random,
     num_trials,
     points,
@@ -107,6 +108,46 @@ def test_every_kind_becomes_a_search_object_of_tune() -> None:
     assert trial.training["num_epochs"] in (1, 2, 3, 4)
     assert trial.training["minibatch_size"] % 32 == 0
     assert 1e-3 <= trial.training["kl_coeff"] <= 1
+
+
+DRAWN: dict[str, Any] = {
+    "training.lr": {"grid": [0.1, 0.2]},
+    "training.entropy_coeff": {"loguniform": [1e-3, 1e-1]},
+    "training.num_epochs": {"randint": [1, 5]},
+}
+
+
+def drawn(num_samples: int, seed: int = 0) -> list[dict[str, Any]]:
+    searcher = {"random": {"num_samples": num_samples, "seed": seed}}
+    return draw_points(sweep(DRAWN, searcher=searcher))
+
+
+def test_each_point_of_the_grid_has_draws_of_its_own() -> None:
+    found = drawn(2)
+    assert [point["training.lr"] for point in found] == [0.1, 0.2, 0.1, 0.2]
+    assert len({point["training.entropy_coeff"] for point in found}) == 4
+    assert all(list(point) == list(DRAWN) for point in found)
+    # Plain numbers: they are saved as JSON.
+    assert {type(value) for point in found for value in point.values()} == {float, int}
+
+
+def test_draws_repeat_with_the_seed_and_more_samples_keep_the_first() -> None:
+    assert drawn(2) == drawn(2) == drawn(5)[:4]
+    assert drawn(2) != drawn(2, seed=1)
+
+
+def test_no_point_is_drawn_twice() -> None:
+    search = {"training.gamma": {"choice": [0.9, 0.99]}, "training.num_epochs": {"randint": [1, 3]}}
+    spec = sweep(search, searcher={"random": {"num_samples": 100}}, seeds=[0, 1])
+    found = draw_points(spec)
+    assert len(found) == 4  # 2 x 2, and no more exist
+    assert num_trials(spec) == 8
+
+
+def test_points_without_random_entries_are_those_of_the_grid() -> None:
+    assert draw_points(load_spec(BASE)) == [{}]
+    spec = sweep({"training.lr": {"grid": [0.1, 0.2]}})
+    assert draw_points(spec) == points(spec)
 
 
 def test_every_value_and_both_bounds_are_checked_before_the_start() -> None:
@@ -209,6 +250,11 @@ RANDOM = {"searcher": {"random": {"num_samples": 2}}}
             {"auxiliary": {"grid": [{}]}, "auxiliary.icm.coeff": {"grid": [1]}},
             {},
             "search: 'auxiliary' and 'auxiliary.icm.coeff' both set 'auxiliary.icm.coeff'; ",
+        ),
+        (
+            {"training.lr": {"uniform": [0.1, 0.2]}},
+            {"searcher": {"random": {"num_samples": 2, "seed": -1}}},
+            "searcher.random.seed must be >= 0; got -1.",
         ),
         (
             {"training.lr": {"uniform": [0.1, 0.2]}},

@@ -1,0 +1,85 @@
+"""Points first, then each point with each of the same seeds."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from rlssl.analysis.points import read_points
+from rlssl.experiment.tuning.searchers import ListedPoints, PointSearcher, label_of, write_points
+
+POINTS = [{"training.lr": 0.1}, {"training.lr": 0.2}]
+
+
+class Remembering(ListedPoints):
+    def __init__(self) -> None:
+        super().__init__(POINTS)
+        self.results: list[tuple[object, float | None]] = []
+
+    def told(self, point: object, score: float | None) -> None:
+        self.results.append((point, score))
+
+
+def searcher(source: ListedPoints | None = None) -> PointSearcher:
+    return PointSearcher(source or ListedPoints(POINTS), [4, 5], metric="score")
+
+
+def test_every_point_gets_every_seed_in_order() -> None:
+    search = searcher()
+    suggested = [search.suggest(str(number)) for number in range(5)]
+    assert suggested == [
+        {"training.lr": 0.1, "seed": 4},
+        {"training.lr": 0.1, "seed": 5},
+        {"training.lr": 0.2, "seed": 4},
+        {"training.lr": 0.2, "seed": 5},
+        None,
+    ]
+
+
+def test_the_source_is_told_the_mean_once_all_seeds_ended() -> None:
+    source = Remembering()
+    search = searcher(source)
+    for number in range(4):
+        search.suggest(str(number))
+    search.on_trial_complete("2", {"score": 3.0})
+    search.on_trial_complete("0", {"score": 1.0})
+    assert source.results == []
+    search.on_trial_complete("1", {"score": 2.0})
+    assert source.results == [(POINTS[0], 1.5)]
+    search.on_trial_complete("3", error=True)
+    assert source.results[1:] == [(POINTS[1], None)]  # a failed seed: the point has no score
+
+
+def test_state_survives_in_the_file_that_tune_saves(tmp_path: Path) -> None:
+    search = searcher(Remembering())
+    for number in range(3):
+        search.suggest(str(number))
+    search.on_trial_complete("0", {"score": 1.0})
+    search.save(str(tmp_path / "state"))
+    restored = pickle.loads(pickle.dumps(searcher(Remembering())))
+    restored.restore(str(tmp_path / "state"))
+    assert restored.suggest("3") == {"training.lr": 0.2, "seed": 5}
+    assert restored.suggest("4") is None
+    restored.on_trial_complete("1", {"score": 2.0})
+    assert restored.source.results == [(POINTS[0], 1.5)]
+
+
+def test_points_are_listed_with_values_and_labels(tmp_path: Path) -> None:
+    write_points(tmp_path, POINTS, search_seed=3)
+    assert json.loads((tmp_path / "points.json").read_text()) == {
+        "search_seed": 3,
+        "points": [
+            {"index": 0, "values": {"training.lr": 0.1}, "label": "lr=0.1"},
+            {"index": 1, "values": {"training.lr": 0.2}, "label": "lr=0.2"},
+        ],
+    }
+    assert [point.label for point in read_points(tmp_path)] == ["lr=0.1", "lr=0.2"]
+    assert label_of(tmp_path, POINTS[1]) == "lr=0.2"
+    assert label_of(tmp_path / "earlier", POINTS[1]) == "lr=0.2"  # a run without points.json
+
+
+def test_damaged_list_of_points_is_named(tmp_path: Path) -> None:
+    (tmp_path / "points.json").write_bytes(b'{"points": [\xff')
+    with pytest.raises(ValueError, match=r"points\.json is damaged"):
+        read_points(tmp_path)
