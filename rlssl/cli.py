@@ -254,13 +254,16 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
     import yaml
 
     from rlssl.environments.preflight import preflight as try_environment
+    from rlssl.experiment.spec.effective import effective_of
     from rlssl.experiment.spec.loading import load_spec, resolved_dict
     from rlssl.experiment.spec.search_space import draw_points, has_random
+    from rlssl.run_files import EFFECTIVE
 
     spec = load_spec(source, overrides)
-    click.echo(yaml.safe_dump(resolved_dict(spec), sort_keys=False, allow_unicode=True).rstrip())
-    if preflight:
-        spaces = try_environment(spec.env)
+    spaces = try_environment(spec.env) if preflight else None
+    document = {**resolved_dict(spec), EFFECTIVE: effective_of(spec, spaces)}
+    click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip())
+    if spaces is not None:
         click.echo(f"# observations: {spaces.observation_space}; actions: {spaces.action_space}")
     points = draw_points(spec)
     trials, kind = len(points) * len(spec.seeds), "search" if has_random(spec) else "grid"

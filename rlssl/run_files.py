@@ -21,6 +21,13 @@ EPISODES_FILE = "episodes.csv"
 TRIAL_FILE = "trial.json"
 SPEC_FILE = "spec.yaml"
 RESULTS_FILE = "result.json"
+#: In spec.yaml, and in params.json beside the trial's config: every setting as used. It is for
+#: readers, and ignored when a spec is read.
+EFFECTIVE = "effective"
+PARAMETERS_FILE = "params.json"
+#: In a trial's folder: the results as a table, and TensorBoard's files.
+PROGRESS_FILE = "progress.csv"
+EVENT_FILES = "events.out.tfevents.*"
 
 #: In a checkpoint's folder: the checksum of every file, and the progress of the run. Written last.
 MANIFEST = "rlssl_checkpoint.json"

@@ -59,6 +59,16 @@ def parse_augmentation(setting: str | Mapping[str, Any] | None) -> tuple[Step, .
     return tuple(_parse_step(name, options) for name, options in named.items())
 
 
+def with_options(steps: tuple[Step, ...]) -> dict[str, dict[str, Any]]:
+    """The mapping that `parse_augmentation` reads, with every option.
+
+    Example:
+        >>> with_options(parse_augmentation("shift"))
+        {'shift': {'pad': 4}}
+    """
+    return {name: {AUGMENTATIONS[name][1]: value} for name, value in steps}
+
+
 def _parse_step(name: str, options: Any) -> Step:
     if name not in AUGMENTATIONS:
         hint = suggest(str(name), AUGMENTATIONS)

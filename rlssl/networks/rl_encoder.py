@@ -129,13 +129,25 @@ def build_rl_encoder(space: gym.Space, settings: Mapping[str, Any]) -> Encoder:
     """
     space = with_layout(space, settings["encoder_config"])
     size = crop_size(settings["augmentation"])
-    seen = space if size is None else _cropped_space(space, size)
+    seen = seen_space(space, settings)
     encoder = build_encoder(seen, settings["encoder"], settings["encoder_config"])
     if settings["precision"] == "bfloat16":
         encoder = BFloat16(encoder)
     if size is None:
         return encoder
     return CenterCropped(encoder, size, getattr(encoder, "layout", None) or image_layout(space))
+
+
+def seen_space(space: gym.Space, settings: Mapping[str, Any]) -> gym.Space:
+    """The space of what the encoder of the RL loss reads: crops, if ``augmentation`` has a crop.
+
+    Args:
+        space: Space of one raw stacked observation.
+        settings: ``encoder_config`` and ``augmentation``.
+    """
+    space = with_layout(space, settings["encoder_config"])
+    size = crop_size(settings["augmentation"])
+    return space if size is None else _cropped_space(space, size)
 
 
 def _cropped_space(space: gym.Space, size: int) -> ImageSpace:

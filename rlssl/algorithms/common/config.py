@@ -330,6 +330,15 @@ class BaseConfig(AlgorithmConfig):
         derived = {"frame_stack": self.frame_stack, "auxiliary": losses, "seed": self.seed}
         return {**self.network, **derived, **self.network_settings}
 
+    def effective_training(self, action_space: Any = None) -> dict[str, Any]:
+        """The training settings as used; a subclass resolves those that mean another setting.
+
+        Args:
+            action_space: The space of one environment, or None: some defaults depend on it.
+        """
+        del action_space
+        return {name: getattr(self, attribute_of(name)) for name in self.settings_class.arguments()}
+
     @property
     def network_settings(self) -> dict[str, Any]:
         """The training settings that the networks are built from."""
@@ -367,6 +376,10 @@ class BaseConfig(AlgorithmConfig):
                 logger.warning("%s: %s", self.env, warning)
             if are_frames(with_layout(space, self.network["encoder_config"])):
                 kind = "frames"
+        self.fill_in(kind)
+
+    def fill_in(self, kind: InputKind) -> None:
+        """Sets the defaults that depend on the observations, where the user set nothing."""
         for name, value in self.settings_class().by_input(kind).items():
             attribute = attribute_of(name)
             if getattr(self, attribute) is None:

@@ -55,6 +55,22 @@ class BaseModule(TorchRLModule, InferenceOnlyAPI):
             *args, observation_space=observation_space, model_config=model_config, **kwargs
         )
 
+    @classmethod
+    def encoder_settings(cls, settings: Mapping[str, Any], space: gym.Space) -> dict[str, Any]:
+        """The settings of ``model`` with the algorithm's own choice of encoder filled in.
+
+        Args:
+            settings: ``encoder`` and ``encoder_config`` as the user set them, besides others.
+            space: Space of stacked observations.
+        """
+        del space
+        return dict(settings)
+
+    @classmethod
+    def shares_encoder(cls, settings: Mapping[str, Any], space: gym.Space) -> bool | None:
+        """Whether policy and value function share the encoder; None: there is only one network."""
+        del settings, space
+
     def build_normalizer(self) -> None:
         """Sets ``normalizer``, as ``model.normalize_observations`` says; before any encoder."""
         self.normalizer = None

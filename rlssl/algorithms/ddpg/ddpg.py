@@ -70,6 +70,14 @@ class DDPGConfig(OffPolicyActorCriticConfig):
         given = self.target_noise_std
         return self.effective_exploration_std if given is None else given
 
+    def effective_training(self, action_space: Any = None) -> dict[str, Any]:
+        """As in the base class, with the noise, which depends on other settings."""
+        derived = {
+            "exploration_std": self.effective_exploration_std,
+            "target_noise_std": self.effective_target_noise_std,
+        }
+        return {**super().effective_training(action_space), **derived}
+
     @property
     def network_settings(self) -> dict[str, Any]:
         """The training settings of the networks; the noise depends on ``exploration``."""

@@ -1,5 +1,6 @@
 """The base of the configs of all algorithms with a replay buffer."""
 
+import dataclasses
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -49,6 +50,12 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         """Env steps until the exponent of the importance weights reaches ``beta_end``."""
         given = self.replay_settings.beta_anneal_env_steps
         return given or self.total_env_steps or DEFAULT_ANNEAL_ENV_STEPS
+
+    def effective_training(self, action_space: Any = None) -> dict[str, Any]:
+        """As in the base class, with all options of the replay buffer."""
+        anneal = {"beta_anneal_env_steps": self.beta_anneal_env_steps}
+        replay = {**dataclasses.asdict(self.replay_settings), **anneal}
+        return {**super().effective_training(action_space), "replay": replay}
 
     @property
     def gives_intrinsic_rewards(self) -> bool:

@@ -59,10 +59,7 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
             self.lstm = LSTM(latent_dim, lstm.hidden)
             latent_dim = lstm.hidden
         self.pi = policy_head(latent_dim, self.action_space)
-        shared = settings["shared_encoder"]
-        if shared is None:
-            shared = is_image(self.observation_space)
-        if not shared:
+        if not self.shares_encoder(settings, self.observation_space):
             self.critic_encoder = self.build_encoder(settings)
             if lstm:
                 self.critic_lstm = LSTM(self.critic_encoder.output_dim, lstm.hidden)
@@ -75,6 +72,12 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
             self.augmentation = build_views(self, "augmentation")
             self.auxiliary = build_losses(self)
         self.action_dist_cls = action_distribution(self.action_space)
+
+    @classmethod
+    def shares_encoder(cls, settings: Mapping[str, Any], space: gym.Space) -> bool:
+        """Whether policy and value function share the encoder; by default only for images."""
+        given = settings["shared_encoder"]
+        return is_image(space) if given is None else given
 
     def get_non_inference_attributes(self) -> list[str]:
         """The attributes that only the Learner needs; a recurrent critic also runs in acting."""

@@ -72,6 +72,12 @@ class RainbowConfig(OffPolicyConfig):
         bound = self.reward_bound / (1 - self.gamma) if self.gamma < 1 else 0.0
         return -bound if low is None else low, bound if high is None else high
 
+    def effective_training(self, action_space: Any = None) -> dict[str, Any]:
+        """As in the base class, with the support and epsilon, which depend on other settings."""
+        v_min, v_max = self.support_bounds
+        derived = {"v_min": v_min, "v_max": v_max, "epsilon": self.effective_epsilon}
+        return {**super().effective_training(action_space), **derived}
+
     @property
     def network_settings(self) -> dict[str, Any]:
         """The training settings of the networks; support and epsilon depend on others."""

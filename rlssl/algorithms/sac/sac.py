@@ -1,6 +1,6 @@
 """SAC from vectors and from pixels, with auxiliary losses."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
@@ -35,6 +35,15 @@ class SACConfig(OffPolicyActorCriticConfig):
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or SAC)
 
+    def effective_training(self, action_space: Any = None) -> dict[str, Any]:
+        """As in the base class, with the temperature's learning rate and target."""
+        used = super().effective_training(action_space)
+        if used["alpha_lr"] is None:
+            used["alpha_lr"] = used["lr"]
+        if used["target_entropy"] is None and action_space is not None:
+            used["target_entropy"] = default_target_entropy(action_space.shape[0])
+        return used
+
     def check_training(self) -> None:
         """Checks the training settings.
 
@@ -47,6 +56,16 @@ class SACConfig(OffPolicyActorCriticConfig):
         bounds = self.log_std_bounds
         if bounds is not None and (len(bounds) != 2 or not bounds[0] < bounds[1]):
             raise SpecError(f"training.log_std_bounds must be two ascending numbers; got {bounds}.")
+
+
+def default_target_entropy(action_dim: int) -> float:
+    """Minus the number of action dimensions, nats.
+
+    Example:
+        >>> default_target_entropy(6)
+        -6.0
+    """
+    return -float(action_dim)
 
 
 class SAC(OffPolicyAlgorithm):

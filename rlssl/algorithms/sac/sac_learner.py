@@ -12,6 +12,7 @@ from rlssl.algorithms.off_policy.actor_critic.learner import (
     OffPolicyActorCriticLearner,
 )
 from rlssl.algorithms.off_policy.batches import DISCOUNTS, total_rewards
+from rlssl.algorithms.sac.sac import default_target_entropy
 from rlssl.losses import (
     soft_policy_loss,
     soft_q_target,
@@ -75,7 +76,7 @@ class SACTorchLearner(OffPolicyActorCriticLearner):
     def target_entropy(self) -> float:
         """The target entropy, nats; by default minus the number of action dimensions."""
         given: float | None = self.config.target_entropy
-        return -float(self.rl_module.action_dim) if given is None else given
+        return default_target_entropy(self.rl_module.action_dim) if given is None else given
 
     @torch.no_grad()
     def metrics_of_last_update(self) -> dict[str, Tensor]:

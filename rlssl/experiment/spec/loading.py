@@ -26,6 +26,7 @@ from rlssl.experiment.spec.search_space import (
 from rlssl.experiment.spec.secrets import refuse_secrets
 from rlssl.experiment.spec.yaml_reader import MATRIX, plain, read_document
 from rlssl.old_names import current_value
+from rlssl.run_files import EFFECTIVE
 
 
 def load_spec(
@@ -61,6 +62,7 @@ ddpg, ppo, rainbow, sac.
     """
     document = _normalized(_read(source))
     saved = document.pop("provenance", None) is not None
+    document.pop(EFFECTIVE, None)
     if saved:
         _refuse_layers_of_saved(overrides)
     document = merge(document, _normalized(plain(extra or {}, "")))
@@ -274,18 +276,26 @@ def resolved_dict(spec: Spec) -> dict[str, Any]:
     return {**dump(spec), "provenance": {"resolved": True}}
 
 
-def save_spec(spec: Spec, path: str | Path, provenance: Mapping[str, Any] | None = None) -> Path:
+def save_spec(
+    spec: Spec,
+    path: str | Path,
+    provenance: Mapping[str, Any] | None = None,
+    effective: Mapping[str, Any] | None = None,
+) -> Path:
     """Writes the resolved spec as YAML; ``load_spec`` reads it as the same spec.
 
     Args:
         spec: The spec to save.
         path: Path of the file; its folder must exist.
         provenance: Versions, commit and machine; written to the file, ignored when it is read.
+        effective: The settings as used; written to the file, ignored when it is read.
 
     Returns:
         ``path``.
     """
     document = {**dump(spec), "provenance": {"resolved": True, **(provenance or {})}}
+    if effective is not None:
+        document[EFFECTIVE] = effective
     text = yaml.safe_dump(plain(document, ""), sort_keys=False, allow_unicode=True)
     Path(path).write_text(text, encoding="utf-8")
     return Path(path)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import pyarrow.fs
 import ray
+import yaml
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -26,7 +27,7 @@ from rlssl.experiment.tuning.trainable import (
     trial_spec,
 )
 from rlssl.ray_internals.errors import raised_by_worker
-from rlssl.run_files import EPISODES_FILE, SPEC_FILE, TRIAL_FILE
+from rlssl.run_files import EFFECTIVE, EPISODES_FILE, SPEC_FILE, TRIAL_FILE
 
 #: Seconds without a running trial after which a line explains what the run waits for.
 WAITING_S = 30.0
@@ -40,6 +41,9 @@ _EPISODE_HEADER = ("env_steps", "return", "length", "success")
 class TrialFiles(Callback):
     """Writes spec.yaml, trial.json and episodes.csv into every trial's folder.
 
+    ``spec.yaml`` gets the settings as used with the first result, because only the trial knows
+    them: some defaults depend on its environment.
+
     ``episodes.csv`` has one row per episode. A trial that restarts from a checkpoint repeats the
     episodes after that checkpoint, so their old rows are deleted first.
     """
@@ -51,7 +55,8 @@ class TrialFiles(Callback):
         """Tune's hook; also called when a trial is restarted."""
         folder = trial_folder(trial)
         spec = trial_spec(trial.config)
-        save_spec(spec, folder / SPEC_FILE, provenance())
+        # A restarted trial keeps what its last process wrote, until its first result.
+        save_spec(spec, folder / SPEC_FILE, provenance(), read_effective(folder))
         point = point_of(trial.config)
         label = label_of(folder.parent, point)
         description = {"point": point, "seed": spec.seed, "variant_label": label}
@@ -62,6 +67,9 @@ class TrialFiles(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         """Tune's hook: moves the episodes from the result to the file."""
+        if EFFECTIVE in result:
+            path = trial_folder(trial) / SPEC_FILE
+            save_spec(trial_spec(trial.config), path, provenance(), result.pop(EFFECTIVE))
         path = trial_folder(trial) / EPISODES_FILE
         if trial.trial_id not in self._started:
             self._started.add(trial.trial_id)
@@ -188,6 +196,16 @@ def trial_folder(trial: Trial) -> Path:
         folder = Path(trial.local_path)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def read_effective(folder: Path) -> dict[str, Any] | None:
+    """The settings as used, from a trial's spec.yaml; None if they are not there yet."""
+    try:
+        document = yaml.safe_load((folder / SPEC_FILE).read_bytes())
+    except (OSError, yaml.YAMLError):
+        return None
+    used = document.get(EFFECTIVE) if isinstance(document, dict) else None
+    return used if isinstance(used, dict) else None
 
 
 def start_episodes_file(path: Path, *, keep_until: int) -> None:

@@ -7,8 +7,11 @@ from typing import Any
 import torch
 from ray import tune
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_RL_MODULE
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from ray.tune.result import SHOULD_CHECKPOINT
 
+from rlssl.algorithms.common.effective import effective_settings
+from rlssl.environments.preflight import EnvSpaces
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import at_point, load_spec
@@ -19,7 +22,7 @@ from rlssl.experiment.tuning.watchdog import Watchdog
 from rlssl.plugins import load_plugins
 from rlssl.ray_internals.tuning import TRAINABLE_COUNTERS, storage_of
 from rlssl.registry import restore_registrations
-from rlssl.run_files import ALGORITHM_FOLDER
+from rlssl.run_files import ALGORITHM_FOLDER, EFFECTIVE
 
 #: Tune's name for `SpecTrainable`. Saved experiments hold this name, so it must not change.
 TRAINABLE_NAME = "TrialRunner"
@@ -82,6 +85,8 @@ class SpecTrainable(tune.Trainable):
         if found is not None:
             self._restore(found)
         self.env_steps_at_start = self.env_steps
+        # The first result carries the settings as used; the driver writes them into files.
+        self._to_report = {EFFECTIVE: effective_settings(self.algorithm.config, self._spaces())}
         limit_s = self.algorithm.config.watchdog_s
         self.watchdog = Watchdog(limit_s, lambda: self.algorithm.work_done)
 
@@ -94,6 +99,8 @@ class SpecTrainable(tune.Trainable):
         self.runner_restarts.add_to(result)
         result[ENV_STEPS_AT_START] = self.env_steps_at_start
         result[SHOULD_CHECKPOINT] = self._checkpoint_is_due()
+        result.update(self._to_report)
+        self._to_report = {}
         return result
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -152,6 +159,9 @@ class SpecTrainable(tune.Trainable):
         self.algorithm.env_runner_group.sync_weights(
             from_worker_or_learner_group=self.algorithm.learner_group, inference_only=True
         )
+
+    def _spaces(self) -> EnvSpaces:
+        return EnvSpaces(*self.algorithm.spaces[INPUT_ENV_SINGLE_SPACES])
 
     def _trial_folder(self) -> Path | None:
         """The folder of the checkpoints; None without a storage, as in a user's own script."""

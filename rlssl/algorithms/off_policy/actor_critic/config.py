@@ -36,6 +36,12 @@ class OffPolicyActorCriticConfig(OffPolicyConfig):
         if spaces is not None and spaces.action_space is not None:
             check_actions(spaces.action_space, self.algorithm_name)
 
+    def effective_training(self, action_space: Any = None) -> dict[str, Any]:
+        """As in the base class, with the settings that follow ``lr`` and ``tau``."""
+        used = super().effective_training(action_space)
+        followed = {"actor_lr": "lr", "encoder_tau": "tau"}
+        return used | {name: used[o] for name, o in followed.items() if used[name] is None}
+
     def check_training(self) -> None:
         """Checks the training settings.
 

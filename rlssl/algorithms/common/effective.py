@@ -1,0 +1,115 @@
+"""The settings of a run as used: defaults, preset and variant included."""
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from rlssl.algorithms.common.config import BaseConfig
+from rlssl.algorithms.common.module import BaseModule
+from rlssl.auxiliary.building import options_for, parse_auxiliary
+from rlssl.connectors.frame_stack import stacked_space
+from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.vector_infos import DEFAULT_SUCCESS
+from rlssl.networks.augmentation import parse_augmentation, with_options
+from rlssl.networks.encoders import default_encoder_name
+from rlssl.networks.rl_encoder import seen_space
+from rlssl.plugins import resolve
+from rlssl.registry import ENCODERS
+
+#: Options of an auxiliary loss that are the algorithm's where they are None.
+_OF_THE_ALGORITHM = ("lr", "grad_clip")
+
+
+def effective_settings(config: BaseConfig, spaces: EnvSpaces | None = None) -> dict[str, Any]:
+    """Every setting of the algorithm as used, in the sections of a spec.
+
+    Args:
+        config: A config whose defaults are filled in; see `BaseConfig.adapt_to`.
+        spaces: Spaces of one environment; None: unknown. Then what depends on them is None.
+
+    Example:
+        >>> import rlssl
+        >>> config = rlssl.PPOConfig().environment("CartPole-v1").auxiliary(icm={})
+        >>> config.adapt_to(None)
+        >>> used = effective_settings(config)
+        >>> used["training"]["gamma"], used["auxiliary"]["icm"]["coeff"]
+        (0.99, 1.0)
+    """
+    training = config.effective_training(None if spaces is None else spaces.action_space)
+    used = {
+        "algorithm": config.algorithm_name,
+        "env": {**config.env_settings, "action_repeat": config.action_repeat},
+        "training": training,
+        "auxiliary": _auxiliary(config, training),
+        "model": _model(config, None if spaces is None else spaces.observation_space),
+        "env_runners": {
+            "env_runners": config.num_env_runners,
+            "num_envs": config.num_envs_per_env_runner,
+            "fragment_length": config.get_rollout_fragment_length(),
+            "vectorize": config.vectorize,
+            "double_buffering": config.double_buffering,
+        },
+        "learners": config.num_learners,
+        "evaluation": {"success": DEFAULT_SUCCESS, **config.seeded_evaluation},
+        "env_step_timeout_s": config.env_step_timeout_s,
+        "watchdog_s": config.watchdog_s,
+    }
+    return {key: _readable(value) for key, value in used.items()}
+
+
+def _auxiliary(config: BaseConfig, training: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of each auxiliary loss."""
+    parsed = parse_auxiliary(options_for(config.auxiliary_losses, str(config.env)))
+    used = {name: dataclasses.asdict(options) for name, options in parsed.items()}
+    for options in used.values():
+        options |= {key: training[key] for key in _OF_THE_ALGORITHM if options[key] is None}
+    return used
+
+
+def _model(config: BaseConfig, observation_space: gym.Space | None) -> dict[str, Any]:
+    """The settings of the networks; the encoder's if the observations are known."""
+    used = {
+        **config.network,
+        "frame_stack": config.frame_stack if observation_space else config.network["frame_stack"],
+        "augmentation": with_options(parse_augmentation(config.network["augmentation"])),
+        "precision": config.network["precision"] or "float32",
+        "normalize_observations": config.normalizes_observations,
+    }
+    if observation_space is None:
+        return used
+    settings = {**config.network, "frame_stack": config.frame_stack}
+    space = stacked_space(observation_space, config.frame_stack, settings["encoder_config"])
+    module_class: type[BaseModule] = resolve(config.module_class)
+    chosen = module_class.encoder_settings(settings, space)
+    name = chosen["encoder"] or default_encoder_name(seen_space(space, settings))
+    return {
+        **used,
+        "encoder": name,
+        "encoder_config": {**_defaults_of(ENCODERS[name]), **chosen["encoder_config"]},
+        "shared_encoder": module_class.shares_encoder(settings, space),
+    }
+
+
+def _readable(value: Any) -> Any:
+    """Plain data; what is no plain data, such as a class among an encoder's options, as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _readable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_readable(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def _defaults_of(encoder_class: Any) -> dict[str, Any]:
+    """The defaults of an encoder's keyword arguments."""
+    parameters = list(inspect.signature(encoder_class).parameters.values())[1:]
+    return {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.default is not parameter.empty
+    }
