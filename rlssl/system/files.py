@@ -1,8 +1,21 @@
-"""Checksums of files, replacing them in one step, and waiting until they are on the disk."""
+"""Writing files, checksums of files, and waiting until files are on the disk."""
 
 import hashlib
 import os
 from pathlib import Path
+
+
+def append(path: Path, data: bytes) -> None:
+    """Adds bytes to the end of a file; creates the file if there is none."""
+    with path.open("ab") as file:
+        file.write(data)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Writes a file in one step: a kill leaves the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp".replace("tfevents", "events"))
+    temporary.write_bytes(data)
+    temporary.replace(path)
 
 
 def checksum(path: Path) -> str:
@@ -21,7 +34,5 @@ def flush(path: Path) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a file in one step: a kill leaves the old file or the new one."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    """As `replace`, with text."""
+    replace(path, text.encode())

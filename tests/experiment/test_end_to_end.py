@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rlssl.registry import ALGORITHMS
 from tests.experiment.command_line import (
@@ -172,6 +173,11 @@ def test_every_algorithm_trains_with_two_losses_is_resumed_and_exported(
     last = results(trial)[-1]
     assert last["env_steps"] >= 1000 and last["aux"]["deepmdp"]["transition"] > 0
     assert last["aux"]["latents"]["effective_rank"] >= 1
+    used = yaml.safe_load((trial / "spec.yaml").read_text())["effective"]
+    assert used["training"]["gamma"] == 0.99 and used["auxiliary"]["icm"]["coeff"] == 1.0
+    assert used["model"]["encoder"] == "mlp"
+    board = EventAccumulator(str(trial), purge_orphaned_data=False).Reload()
+    assert board.Scalars("episode_return_mean")[-1].step == last["env_steps"]
     expected = evaluate(trial, tmp_path)
     exported = rlssl("export", str(trial), cwd=tmp_path)[0].splitlines()[-1]
     assert evaluate(exported, tmp_path) == expected

@@ -35,7 +35,8 @@ from rlssl.experiment.spec.search_space import (
     has_random,
     points_to_check,
 )
-from rlssl.experiment.tuning.callbacks import ProgressBar, Retries, TrialFiles, Waiting
+from rlssl.experiment.tuning.callbacks import ProgressBar, Retries, Waiting
+from rlssl.experiment.tuning.loggers import trial_loggers
 from rlssl.experiment.tuning.retries import only_dead_processes_retried
 from rlssl.experiment.tuning.search import METRIC, trial_folder_name, tune_config
 from rlssl.experiment.tuning.searchers import write_points
@@ -163,7 +164,7 @@ def output(spec: Spec, is_sweep: bool) -> dict[str, Any]:
     """The arguments of RunConfig that control what is printed."""
     if not is_sweep:
         bar = ProgressBar(spec.stop.get("env_steps", math.inf))
-        return {"verbose": 0, "callbacks": [TrialFiles(), Retries(), Waiting(), bar]}
+        return {"verbose": 0, "callbacks": [*trial_loggers(spec), Retries(), Waiting(), bar]}
     table = tune.CLIReporter(
         metric_columns={METRIC: "return", "success_rate": "success", "env_steps": "env_steps"},
         parameter_columns=[*spec.search, SEED_KEY],
@@ -172,7 +173,7 @@ def output(spec: Spec, is_sweep: bool) -> dict[str, Any]:
     )
     return {
         "verbose": 1,
-        "callbacks": [TrialFiles(), Retries(), Waiting()],
+        "callbacks": [*trial_loggers(spec), Retries(), Waiting()],
         "progress_reporter": table,
     }
 
