@@ -28,6 +28,8 @@ PARAMETERS_FILE = "params.json"
 #: In a trial's folder: the results as a table, and TensorBoard's files.
 PROGRESS_FILE = "progress.csv"
 EVENT_FILES = "events.out.tfevents.*"
+#: In a trial's folder, if it failed: the error, as Tune writes it. A retry leaves the file there.
+ERROR_FILE = "error.txt"
 
 #: In a checkpoint's folder: the checksum of every file, and the progress of the run. Written last.
 MANIFEST = "rlssl_checkpoint.json"

@@ -14,8 +14,12 @@ from rlssl.analysis.table import (
     CONFIDENCE,
     FINAL_EPISODES,
     count_seeds,
+    counted_trials,
+    describe_experiment,
     group_by_variant,
+    returns_are_bounded,
     returns_are_shares,
+    sweep_table,
 )
 
 if TYPE_CHECKING:
@@ -84,7 +88,7 @@ def learning_curves_figure(trials: Sequence[Trial], *, title: str | None = None)
     Args:
         trials: Trials of one or several sweeps. A variant has no curve if one of its seeds never
             finished an episode; the legend says so.
-        title: Title above the axes; None: algorithm and environment of the first spec.
+        title: Title above the axes; None: algorithm, environment and number of seeds.
 
     Returns:
         A matplotlib figure.
@@ -105,7 +109,7 @@ def learning_curves_figure(trials: Sequence[Trial], *, title: str | None = None)
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     interval = _draw_variants(axes, trials)
-    title = title if title is not None else _default_title(trials[0])
+    title = title if title is not None else describe_experiment(trials)
     _add_labels(axes, title, interval)
     return figure
 
@@ -155,7 +159,10 @@ def learning_curve(
     if returns_are_shares(trials) if are_shares is None else are_shares:
         return LearningCurve(grid, mean, *wilson_bounds(returns, confidence=CONFIDENCE))
     half = mean_half_width(returns, confidence=CONFIDENCE)
-    return LearningCurve(grid, mean, mean - half, mean + half)
+    low, high = mean - half, mean + half
+    if returns_are_bounded(trials):
+        low, high = np.maximum(low, 0.0), np.minimum(high, 1.0)
+    return LearningCurve(grid, mean, low, high)
 
 
 def running_mean_return(
@@ -209,21 +216,22 @@ def _draw_variants(axes: "Axes", trials: Sequence[Trial]) -> str:
             has_band = True
     axes.set_ylim(limits)
     kind = "Wilson" if are_shares else "t"
-    return f", {CONFIDENCE:.0%} {kind} interval" if has_band else ""
+    return f"; band: {CONFIDENCE:.0%} {kind} interval" if has_band else ""
 
 
 def _draw_lines(
     axes: "Axes", label: str, trials: Sequence[Trial], color: str, are_shares: bool
 ) -> LearningCurve | None:
     """Draws the mean as a thick line, and each seed as a thin line."""
-    curve = learning_curve(trials, are_shares=are_shares)
-    seeds = count_seeds(len(trials))
+    counted = counted_trials(trials)
+    curve = learning_curve(counted, are_shares=are_shares)
+    notes = _notes(trials)
     if curve is None:
-        axes.plot([], [], color=color, label=f"{label} ({seeds}, too few finished episodes)")
+        axes.plot([], [], color=color, label=f"{label} ({notes}, too few finished episodes)")
         return None
-    axes.plot(curve.env_steps, curve.mean, color=color, linewidth=2, label=f"{label} ({seeds})")
-    if len(trials) > 1:
-        for trial in trials:
+    axes.plot(curve.env_steps, curve.mean, color=color, linewidth=2, label=f"{label} ({notes})")
+    if len(counted) > 1:
+        for trial in counted:
             axes.plot(*running_mean_return(trial.episodes), color=color, linewidth=0.7, alpha=0.5)
     return curve
 
@@ -237,10 +245,11 @@ def _add_labels(axes: "Axes", title: str, interval: str) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", linewidth=0.5, alpha=0.4)
-    axes.legend(title=f"mean{interval}; thin: each seed", frameon=False, loc="best")
+    axes.legend(title=f"mean over seeds{interval}; thin: each seed", frameon=False, loc="best")
 
 
-def _default_title(trial: Trial) -> str:
-    env = trial.spec.get("env")
-    env_id = env.get("id", "") if isinstance(env, dict) else (env or "")
-    return " on ".join(str(part) for part in (trial.spec.get("algorithm"), env_id) if part)
+def _notes(trials: Sequence[Trial]) -> str:
+    """The number of seeds, and what else the table says about a variant."""
+    (row,) = sweep_table(trials)
+    seeds = [] if row.num_finished != row.num_expected else [count_seeds(row.num_seeds)]
+    return ", ".join([*seeds, *row.notes])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlssl.run_files import POINTS_FILE
+from rlssl.run_files import POINTS_FILE, SCHEDULER_FILE
 
 
 @dataclass(frozen=True)
@@ -52,3 +52,29 @@ def read_points(folder: str | Path) -> list[Point]:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}.") from error
     return sorted(points, key=lambda point: point.index)
+
+
+def read_stops(folder: str | Path) -> dict[str, int]:
+    """The points that the scheduler stopped, from ``scheduler.json`` in the folder of a run.
+
+    Returns:
+        Point as JSON with sorted keys -> env steps of the rung at which it was stopped.
+
+    Raises:
+        ValueError: If the file is damaged; names it.
+
+    Example:
+        >>> read_stops("/nowhere")
+        {}
+    """
+    path = Path(folder, SCHEDULER_FILE)
+    if not path.is_file():
+        return {}
+    try:
+        points = json.loads(path.read_bytes())["points"]
+        stops = [(one["values"], one["stopped_at"]) for one in points]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}.") from error
+    return {
+        json.dumps(values, sort_keys=True): int(rung) for values, rung in stops if rung is not None
+    }

@@ -2,8 +2,10 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,16 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from rlssl.run_files import EPISODES_FILE, RESULTS_FILE, SPEC_FILE, TRIAL_FILE
+from rlssl.analysis.points import Point, read_points, read_stops
+from rlssl.run_files import (
+    EPISODES_FILE,
+    ERROR_FILE,
+    RESULTS_FILE,
+    RUN_FILE,
+    SPEC_FILE,
+    SWEEP_SPEC_FILE,
+    TRIAL_FILE,
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -57,6 +68,11 @@ class Trial:
         variant_label: The point as short text, as the sweep labeled it; may be empty.
         results: Tune's results in the order of env steps; nested keys are joined by "/".
         episodes: The finished episodes.
+        status: "finished"; "stopped" by the scheduler; "failed"; or "unfinished": still running, or
+            interrupted. A trial that is not in the folder of a run counts as finished.
+        sweep_seeds: The seeds that the sweep gives to every point; empty if it is not known.
+        stopped_at: Env steps of the rung at which the scheduler stopped the trial's point.
+        problems: Lines of its files that were skipped, each with file, line and reason.
     """
 
     path: Path
@@ -66,20 +82,49 @@ class Trial:
     variant_label: str
     results: list[dict[str, Any]]
     episodes: Episodes
+    status: str = "finished"
+    sweep_seeds: tuple[int, ...] = ()
+    stopped_at: int | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the trial came to its end, so that its score can be compared."""
+        return self.status in ("finished", "stopped")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The contents of a run's folder.
+
+    Args:
+        path: The absolute folder.
+        trials: The trials that have reported, in the order of their points.
+        points: Every point of the search; empty for runs of earlier versions.
+        problems: What could not be read, each with file and reason.
+    """
+
+    path: Path
+    trials: list[Trial]
+    points: list[Point]
+    problems: list[str]
 
 
 def read_trial(path: str | Path) -> Trial:
     r"""Reads a trial's folder.
 
+    Lines that cannot be read are skipped, with a warning that names file and line. An incomplete
+    last line, as a killed run may leave, is skipped without a warning.
+
     Args:
         path: A folder with ``spec.yaml``, ``trial.json``, ``result.json`` and ``episodes.csv``.
 
     Returns:
-        The trial. An incomplete last line, as a killed run may leave, is ignored.
+        The trial.
 
     Raises:
         FileNotFoundError: If one of the four files is missing.
-        ValueError: If a file cannot be read; names the file and the line.
+        ValueError: If nothing in a file can be read; names the file.
 
     Example:
         >>> import tempfile
@@ -94,17 +139,9 @@ def read_trial(path: str | Path) -> Trial:
         (7, [{'env_steps': 9, 'aux/icm/f': 1}], array([2.5]))
     """
     folder = Path(path).resolve()
-    point = _read_object(folder / TRIAL_FILE)
-    _require_keys(folder / TRIAL_FILE, point, ("point", "seed"))
-    return Trial(
-        path=folder,
-        spec=_read_spec(folder / SPEC_FILE),
-        point=point["point"],
-        seed=int(point["seed"]),
-        variant_label=str(point.get("variant_label") or ""),
-        results=_read_results(folder / RESULTS_FILE),
-        episodes=_read_episodes(folder / EPISODES_FILE),
-    )
+    trial = _read_trial(folder, _RunFiles.read(folder.parent))
+    _warn(trial.problems)
+    return trial
 
 
 def read_sweep(path: str | Path) -> list[Trial]:
@@ -114,24 +151,152 @@ def read_sweep(path: str | Path) -> list[Trial]:
         path: A sweep's or a trial's folder.
 
     Returns:
-        The trials, sorted by folder name. Trials that never reported a result are left out.
+        The trials, in the order of their points. Trials that never reported a result are left out.
+        Trials and lines that cannot be read are left out with a warning.
 
     Raises:
-        FileNotFoundError: If ``path`` is not a folder, or a file of a trial is missing.
-        ValueError: If no trial has reported a result.
+        FileNotFoundError: If ``path`` is not a folder.
+        ValueError: If no trial has reported a result, or none can be read; names the files.
 
     Example:
         >>> for trial in read_sweep("results/quickstart"):  # doctest: +SKIP
         ...     print(trial.variant_label, trial.seed, trial.episodes.returns[-20:].mean())
     """
+    run = read_run(path)
+    _warn(run.problems)
+    return run.trials
+
+
+def read_run(path: str | Path) -> Run:
+    """Reads a run's folder, or a trial's; gives no warnings: problems are in the result.
+
+    Args:
+        path: As in ``read_sweep``.
+
+    Raises:
+        FileNotFoundError: As in ``read_sweep``.
+        ValueError: As in ``read_sweep``.
+
+    Example:
+        >>> read_run("results/quickstart").problems  # doctest: +SKIP
+        []
+    """
     folder = Path(path).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; give the folder of a sweep or a trial.")
+    is_trial = (folder / TRIAL_FILE).is_file()
+    files = _RunFiles.read(folder.parent if is_trial else folder)
     candidates = [folder, *sorted(child for child in folder.iterdir() if child.is_dir())]
-    trials = [read_trial(candidate) for candidate in candidates if _has_reported(candidate)]
+    trials, problems = [], list(files.problems)
+    for candidate in filter(_has_reported, candidates):
+        try:
+            trials.append(_read_trial(candidate, files))
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
+        else:
+            problems.extend(trials[-1].problems)
+    if not trials and problems:
+        raise ValueError(f"no trial of {folder} can be read:\n" + "\n".join(problems))
     if not trials:
         raise ValueError(f"{folder} has no trial with a result.json; no trial has reported yet.")
-    return trials
+    trials.sort(key=files.place)
+    if files.is_run:
+        trials = _without_doubles(trials, problems)
+    return Run(folder, trials, [] if is_trial else files.points, problems)
+
+
+def _without_doubles(trials: Sequence[Trial], problems: list[str]) -> list[Trial]:
+    """One trial for each point and seed. A killed driver may leave the beginning of a second."""
+    best: dict[tuple[str, int], Trial] = {}
+    for trial in trials:
+        key = (_key(trial.point), trial.seed)
+        known = best.setdefault(key, trial)
+        if known is not trial:
+            longer, shorter = sorted([trial, known], key=_progress, reverse=True)
+            best[key] = longer
+            problems.append(f"{shorter.path} repeats {longer.path}; left out.")
+    return list(best.values())
+
+
+def _progress(trial: Trial) -> tuple[bool, float]:
+    return trial.is_complete, trial.results[-1]["env_steps"] if trial.results else 0.0
+
+
+def _warn(problems: Sequence[str]) -> None:
+    for problem in problems:
+        warnings.warn(problem, stacklevel=3)
+
+
+@dataclass(frozen=True)
+class _RunFiles:
+    """What the folder of a run says about its trials."""
+
+    is_run: bool
+    seeds: tuple[int, ...]
+    points: list[Point]
+    # Point as text -> env steps of the rung at which it was stopped.
+    stops: Mapping[str, int]
+    problems: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, folder: Path) -> "_RunFiles":
+        if not (folder / RUN_FILE).is_file():
+            return cls(False, (), [], {})
+        problems: list[str] = []
+
+        def read_or_note(reader: Callable[[Path], Any], path: Path, default: Any) -> Any:
+            try:
+                return reader(path) if path.exists() else default
+            except (OSError, ValueError) as error:
+                problems.append(str(error))
+                return default
+
+        spec = read_or_note(_read_spec, folder / SWEEP_SPEC_FILE, {})
+        points = read_or_note(read_points, folder, [])
+        stops = read_or_note(read_stops, folder, {})
+        return cls(True, tuple(spec.get("seeds") or ()), points, stops, problems)
+
+    def place(self, trial: Trial) -> tuple[int, str]:
+        """Sorts trials by the index of their point, then by folder."""
+        own = _key(trial.point)
+        indices = [point.index for point in self.points if _key(point.values) == own]
+        return (indices[0] if indices else len(self.points), trial.path.name)
+
+
+def _read_trial(folder: Path, files: _RunFiles) -> Trial:
+    description = _read_object(folder / TRIAL_FILE)
+    _require_keys(folder / TRIAL_FILE, description, ("point", "seed"))
+    problems: list[str] = []
+    results = _read_results(folder / RESULTS_FILE, problems)
+    stopped_at = files.stops.get(_key(description["point"]))
+    return Trial(
+        path=folder,
+        spec=_read_spec(folder / SPEC_FILE),
+        point=description["point"],
+        seed=int(description["seed"]),
+        variant_label=str(description.get("variant_label") or ""),
+        results=results,
+        episodes=_read_episodes(folder / EPISODES_FILE, problems),
+        status=_status(folder, results, stopped_at, is_run=files.is_run),
+        sweep_seeds=files.seeds,
+        stopped_at=stopped_at,
+        problems=tuple(problems),
+    )
+
+
+def _status(
+    folder: Path, results: list[dict[str, Any]], stopped_at: int | None, *, is_run: bool
+) -> str:
+    has_ended = bool(results and results[-1].get("done"))
+    if (folder / ERROR_FILE).is_file() and not has_ended:
+        return "failed"
+    if stopped_at is not None:
+        return "stopped"
+    return "finished" if has_ended or not is_run else "unfinished"
+
+
+def _key(point: Mapping[str, Any]) -> str:
+    return json.dumps(point, sort_keys=True, default=str)
 
 
 def _has_reported(folder: Path) -> bool:
@@ -139,17 +304,26 @@ def _has_reported(folder: Path) -> bool:
     return results.is_file() and results.stat().st_size > 0
 
 
+def _text(path: Path) -> str:
+    """The text of a file. Bytes that are no UTF-8 are replaced, so that other lines can be read."""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def _read_spec(path: Path) -> dict[str, Any]:
-    with path.open(encoding="utf-8") as file:
-        spec = yaml.safe_load(file)
+    try:
+        spec = yaml.safe_load(_text(path))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(spec, dict):
         raise ValueError(f"{path} must contain a mapping; got {type(spec).__name__}.")
     return spec
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    with path.open(encoding="utf-8") as file:
-        content = json.load(file)
+    try:
+        content = json.loads(_text(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must contain a JSON object; got {type(content).__name__}.")
     return content
@@ -161,34 +335,60 @@ def _require_keys(path: Path, content: Mapping[str, Any], keys: tuple[str, ...])
         raise ValueError(f"{path} has no {', '.join(missing)}; its keys are {sorted(content)}.")
 
 
-def _read_results(path: Path) -> list[dict[str, Any]]:
+def _read_results(path: Path, problems: list[str]) -> list[dict[str, Any]]:
     """Reads the results; later rows replace earlier rows that a resumed run repeated.
 
     A run that resumes from a checkpoint reports the env steps after the checkpoint again. So each
     row replaces all earlier rows with equal or more env steps.
     """
     rows: list[dict[str, Any]] = []
-    for row in _json_lines(path):
+    skipped = _SkippedLines(path)
+    for row in _json_lines(path, skipped):
         flat = dict(_flatten(row))
         if "env_steps" not in flat:
             continue  # reported before the first sample
         while rows and rows[-1]["env_steps"] >= flat["env_steps"]:
             rows.pop()
         rows.append(flat)
+    if not rows and skipped.count:
+        raise ValueError(f"no line of {path} can be read: {skipped.first}.")
+    problems.extend(skipped.problems())
     return rows
 
 
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").splitlines()
+class _SkippedLines:
+    """The lines of a file that cannot be read: the first one, and how many there are."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.count, self.first = path, 0, ""
+
+    def add(self, line: int, words: str) -> None:
+        self.count += 1
+        self.first = self.first or f"{self.path}, line {line}, {words}"
+
+    def problems(self) -> list[str]:
+        others = {1: "", 2: ", and one more line"}.get(
+            self.count, f", and {self.count - 1} more lines"
+        )
+        return [f"{self.first}; skipped{others}."] if self.count else []
+
+
+def _json_lines(path: Path, skipped: _SkippedLines) -> Iterator[dict[str, Any]]:
+    lines = _text(path).split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                return  # the run was killed while it wrote this line
-            raise ValueError(f"{path}, line {number}, is not JSON: {error}.") from error
+            row = json.loads(line)
+        except ValueError as error:
+            if number < len(lines):  # else the run was killed while it wrote this line
+                skipped.add(number, f"is not JSON: {error}")
+            continue
+        steps = row.get("env_steps", 0) if isinstance(row, dict) else None
+        if isinstance(steps, int | float) and math.isfinite(steps):
+            yield row
+        else:
+            skipped.add(number, "is no result with env_steps")
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -199,22 +399,29 @@ def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
-def _read_episodes(path: Path) -> Episodes:
-    text = path.read_text(encoding="utf-8")
-    complete = text[: text.rfind("\n") + 1]  # a killed run may leave an incomplete row
-    header, *rows = list(csv.reader(complete.splitlines())) or [[]]
+def _read_episodes(path: Path, problems: list[str]) -> Episodes:
+    *complete, _ = _text(path).split("\n")  # a killed run may leave an incomplete row
+    header = next(csv.reader(complete[:1]), [])
     missing = [name for name in _EPISODE_COLUMNS if name not in header]
     if missing:
         raise ValueError(f"{path} has no columns {', '.join(missing)}; its header is {header}.")
     indices = [header.index(name) for name in _EPISODE_COLUMNS]
-    table = np.empty((len(rows), len(indices)))
-    for number, row in enumerate(rows):
-        table[number] = _parse_row(path, number + 2, row, indices)
-    return Episodes(*table.T)
+    rows, skipped = [], _SkippedLines(path)
+    for number, line in enumerate(complete[1:], start=2):
+        row = _parse_row(line, indices)
+        if row is None:
+            skipped.add(number, f"is not a row of numbers: {line[:80]!r}")
+        else:
+            rows.append(row)
+    problems.extend(skipped.problems())
+    return Episodes(*np.array(rows, np.float64).reshape(-1, len(indices)).T)
 
 
-def _parse_row(path: Path, line: int, row: list[str], indices: list[int]) -> list[float]:
+def _parse_row(line: str, indices: list[int]) -> list[float] | None:
+    """The numbers of a row; None if it is damaged. Only the success may be missing."""
+    cells = line.rstrip("\r").split(",")
     try:
-        return [float(row[index] or "nan") for index in indices]
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"{path}, line {line}, is not a row of numbers: {row}.") from error
+        row = [float(cells[index] or "nan") for index in indices]
+    except (ValueError, IndexError):
+        return None
+    return row if all(math.isfinite(value) for value in row[:-1]) else None

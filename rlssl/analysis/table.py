@@ -3,14 +3,16 @@
 import csv
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rlssl.analysis.labels import point_labels
+from rlssl.analysis.points import Point
 from rlssl.analysis.results import Trial
 from rlssl.analysis.statistics import MIN_SEEDS, Interval, mean_interval, wilson_interval
 
@@ -61,10 +63,19 @@ class VariantRow:
 
     Args:
         variant: The searched values as text.
-        num_seeds: Number of trials of this variant.
+        num_seeds: Number of trials in the scores. Failed and unfinished trials do not count, unless
+            no trial has finished.
         final_return: Mean extrinsic return over each trial's last episodes, then over the trials.
         success_rate: The same for the success, in [0, 1]; no score if the environment reports none.
-        env_steps: The fewest env steps that any of its trials reached.
+        env_steps: The fewest env steps that any of these trials reached.
+        num_finished: Number of finished trials; None: as ``num_seeds``.
+        num_expected: Number of seeds that the sweep gives to every point; None: as ``num_seeds``.
+        stopped_at: Env steps of the rung at which the scheduler stopped the variant.
+
+    Example:
+        >>> score = Estimate(1.0, None, 2)
+        >>> VariantRow("icm", 2, score, score, 900, num_expected=3, stopped_at=500).notes
+        ['2 of 3 seeds', 'stopped at 500']
     """
 
     variant: str
@@ -72,18 +83,39 @@ class VariantRow:
     final_return: Estimate
     success_rate: Estimate
     env_steps: int
+    num_finished: int | None = None
+    num_expected: int | None = None
+    stopped_at: int | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know about the scores, a few words each."""
+        finished = self.num_seeds if self.num_finished is None else self.num_finished
+        expected = self.num_seeds if self.num_expected is None else self.num_expected
+        notes = []
+        if finished < expected:
+            notes.append(f"{finished} of {count_seeds(expected)}")
+        if not finished and self.num_seeds:
+            notes.append("unfinished")
+        if self.stopped_at is not None:
+            notes.append(f"stopped at {self.stopped_at:,}")
+        return notes
 
 
-def sweep_table(trials: Sequence[Trial]) -> list[VariantRow]:
+def sweep_table(trials: Sequence[Trial], points: Sequence[Point] = ()) -> list[VariantRow]:
     """Aggregates trials over their seeds.
 
     A trial's score is the mean over the last 20 rows of ``episodes.csv``, or over all rows if there
     are fewer. A variant's score is the mean of its trials' scores; each trial counts once. With
     three seeds or more it has an interval: Wilson's for success rates, and for returns if every
-    episode of the sweep has a return of 0 or 1; else Student's t.
+    episode of the sweep has a return of 0 or 1; else Student's t, which is cut to [0, 1] if returns
+    cannot leave it.
+
+    A failed or unfinished trial is not in the score of its variant; the row counts it.
 
     Args:
         trials: Trials of one or several sweeps.
+        points: Every point of the sweep. A point without a trial gets a row without scores.
 
     Returns:
         One row per variant, in the order in which the variants first appear.
@@ -102,8 +134,15 @@ def sweep_table(trials: Sequence[Trial]) -> list[VariantRow]:
     """
     if not trials:
         raise ValueError("trials must not be empty: there is nothing to compare.")
-    share = returns_are_shares(trials)
-    return [_row(label, group, share) for label, group in group_by_variant(trials).items()]
+    bounds = (returns_are_shares(trials), returns_are_bounded(trials))
+    rows = [_row(label, group, *bounds) for label, group in group_by_variant(trials).items()]
+    started = {_as_text(trial.point) for trial in trials}
+    none, expected = Estimate(math.nan, None, 0), len(trials[0].sweep_seeds)
+    return rows + [
+        VariantRow(point.label, 0, none, none, 0, num_finished=0, num_expected=expected)
+        for point in points
+        if _as_text(point.values) not in started
+    ]
 
 
 def returns_are_shares(trials: Iterable[Trial]) -> bool:
@@ -121,6 +160,37 @@ def returns_are_shares(trials: Iterable[Trial]) -> bool:
     return solved and all(np.isin(of_trial, (0.0, 1.0)).all() for of_trial in returns)
 
 
+def returns_are_bounded(trials: Iterable[Trial]) -> bool:
+    """Whether returns stay in [0, 1], as MiniGrid's: all do, and the environment has a success.
+
+    Example:
+        >>> from rlssl.analysis.results import Episodes
+        >>> returns = np.array([0.0, 0.9])
+        >>> episodes = Episodes(returns, returns, returns, np.array([0.0, 1.0]))
+        >>> returns_are_bounded([Trial(Path("a"), {}, {}, 0, "", [], episodes)])
+        True
+    """
+    episodes = [trial.episodes for trial in trials]
+    solved = any((of_trial.successes == 1.0).any() for of_trial in episodes)
+    return solved and all(
+        ((of_trial.returns >= 0.0) & (of_trial.returns <= 1.0)).all() for of_trial in episodes
+    )
+
+
+def counted_trials(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials that make up a variant's score: the complete ones; without any, all of them.
+
+    Example:
+        >>> from rlssl.analysis.results import Episodes
+        >>> none = Episodes(*np.empty((4, 0)))
+        >>> failed = Trial(Path("a"), {}, {}, 0, "", [], none, status="failed")
+        >>> done = Trial(Path("b"), {}, {}, 1, "", [], none)
+        >>> [trial.seed for trial in counted_trials([failed, done])]
+        [1]
+    """
+    return [trial for trial in trials if trial.is_complete] or list(trials)
+
+
 def group_by_variant(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
     """Groups trials that differ only in the seed.
 
@@ -128,19 +198,36 @@ def group_by_variant(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
         trials: Trials in any order.
 
     Returns:
-        Label -> trials. If several points or experiments have the same label, the experiment's name
-        and the point are appended to it.
+        Label -> trials. Points with the same label get new labels that tell them apart; experiments
+        with the same label get their name appended.
     """
     groups: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
-        point = json.dumps(trial.point, sort_keys=True, default=str)
-        groups.setdefault((str(trial.spec.get("name", "")), point), []).append(trial)
-    labels = [_label(group[0]) for group in groups.values()]
-    named: dict[str, list[Trial]] = {}
-    for (name, point), label, group in zip(groups, labels, groups.values(), strict=True):
-        unique = label if labels.count(label) == 1 else f"{label} ({name} {point})"
-        named[unique] = group
-    return named
+        name = str(trial.spec.get("name", ""))
+        groups.setdefault((name, _as_text(trial.point)), []).append(trial)
+    labels: dict[tuple[str, str], str] = {}
+    for name in dict.fromkeys(name for name, _ in groups):
+        keys = [key for key in groups if key[0] == name]
+        labels |= dict(zip(keys, _distinct_labels([groups[key][0] for key in keys]), strict=True))
+    known = list(labels.values())
+    return {
+        label if known.count(label) == 1 else f"{label} ({key[0]})": groups[key]
+        for key, label in ((key, labels[key]) for key in groups)
+    }
+
+
+def _distinct_labels(trials: Sequence[Trial]) -> list[str]:
+    """Labels of trials of one experiment, one trial for each point."""
+    labels = [_label(trial) for trial in trials]
+    distinct = point_labels([trial.point for trial in trials])
+    return [
+        label if labels.count(label) == 1 else other
+        for label, other in zip(labels, distinct, strict=True)
+    ]
+
+
+def _as_text(point: Mapping[str, Any]) -> str:
+    return json.dumps(point, sort_keys=True, default=str)
 
 
 def render_table(rows: Sequence[VariantRow], *, title: str | None = None) -> "Table":
@@ -164,12 +251,13 @@ def render_table(rows: Sequence[VariantRow], *, title: str | None = None) -> "Ta
     from rich.text import Text
 
     has_success = any(row.success_rate.num_seeds for row in rows)
-    table = Table(title=title, caption=_caption(), box=SIMPLE_HEAD)
+    table = Table(title=title, caption=_caption(), box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("variant", overflow="fold")  # the first column to wrap on a narrow terminal
     for column in ("seeds", "env steps", "final return", *["success rate"] * has_success):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
-        cells = [row.variant, str(row.num_seeds), f"{row.env_steps:,}"]
+        variant = "\n".join([row.variant, *row.notes])
+        cells = [variant, str(row.num_seeds), f"{row.env_steps:,}"]
         estimates = [row.final_return, *[row.success_rate] * has_success]
         cells += [_estimate_cell(estimate, row.num_seeds) for estimate in estimates]
         table.add_row(*map(Text, cells))  # as Text, because rich would read "[a]" as markup
@@ -191,19 +279,48 @@ def write_table_csv(rows: Sequence[VariantRow], path: str | Path) -> Path:
         >>> row = VariantRow("icm", 1, Estimate(1.5, None, 1), Estimate(math.nan, None, 0), 500)
         >>> path = write_table_csv([row], Path(tempfile.mkdtemp()) / "table.csv")
         >>> print(path.read_text().splitlines()[1])
-        icm,1,500,1.5,,,,,
+        icm,1,500,1.5,,,,,,,,
     """
     target = Path(path).resolve()
     header = ["variant", "num_seeds", "env_steps"]
     for name in ("final_return", "success_rate"):
         header += [f"{name}_mean", f"{name}_low", f"{name}_high"]
+    header += ["num_finished", "num_expected", "stopped_at"]
     with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for row in rows:
             cells = [*_csv_cells(row.final_return), *_csv_cells(row.success_rate)]
+            cells += ["" if count is None else count for count in _counts(row)]
             writer.writerow([row.variant, row.num_seeds, row.env_steps, *cells])
     return target
+
+
+def describe_experiment(trials: Sequence[Trial]) -> str:
+    """Algorithm, environment and number of seeds, for titles.
+
+    Example:
+        >>> from rlssl.analysis.results import Episodes
+        >>> spec = {"algorithm": "ppo", "env": {"id": "CartPole-v1"}}
+        >>> none = Episodes(*np.empty((4, 0)))
+        >>> describe_experiment([Trial(Path("a"), spec, {}, 0, "", [], none)])
+        'ppo on CartPole-v1, 1 seed'
+    """
+    algorithms, environments = [], []
+    for trial in trials:
+        env = trial.spec.get("env")
+        algorithms.append(str(trial.spec.get("algorithm") or ""))
+        environments.append(str((env.get("id") if isinstance(env, dict) else env) or ""))
+    names = [_listed(algorithms, "algorithms"), _listed(environments, "environments")]
+    groups = group_by_variant(trials).values()
+    sizes = {len(counted_trials(group)) for group in groups}
+    seeds = count_seeds(max(sizes)) if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)} seeds"
+    return ", ".join(filter(None, [" on ".join(filter(None, names)), seeds]))
+
+
+def _listed(names: Iterable[str], kind: str) -> str:
+    different = list(dict.fromkeys(filter(None, names)))
+    return ", ".join(different) if len(different) <= 3 else f"{len(different)} {kind}"
 
 
 def count_seeds(num_seeds: int) -> str:
@@ -229,19 +346,27 @@ def format_number(value: float) -> str:
     return f"{value:.{min(max(decimals, 0), 4)}f}"
 
 
-def _row(label: str, trials: Sequence[Trial], returns_are_shares: bool) -> VariantRow:
+def _row(label: str, group: Sequence[Trial], is_share: bool, is_bounded: bool) -> VariantRow:
+    trials = counted_trials(group)
     returns = [trial.episodes.returns[-FINAL_EPISODES:] for trial in trials]
     successes = [trial.episodes.successes[-FINAL_EPISODES:] for trial in trials]
+    known = [values[~np.isnan(values)] for values in successes]
+    stops = [trial.stopped_at for trial in group if trial.stopped_at is not None]
     return VariantRow(
         variant=label,
         num_seeds=len(trials),
-        final_return=_estimate(returns, is_share=returns_are_shares),
-        success_rate=_estimate([values[~np.isnan(values)] for values in successes], is_share=True),
+        final_return=_estimate(returns, is_share=is_share, is_bounded=is_bounded),
+        success_rate=_estimate(known, is_share=True, is_bounded=False),
         env_steps=min(_last_env_steps(trial) for trial in trials),
+        num_finished=sum(trial.is_complete for trial in group),
+        num_expected=len({*group[0].sweep_seeds, *(trial.seed for trial in group)}),
+        stopped_at=stops[0] if stops else None,
     )
 
 
-def _estimate(values: Sequence[NDArray[np.float64]], *, is_share: bool) -> Estimate:
+def _estimate(
+    values: Sequence[NDArray[np.float64]], *, is_share: bool, is_bounded: bool
+) -> Estimate:
     """Mean over trials of each trial's mean; a trial without values has no score."""
     scores = [float(of_trial.mean()) for of_trial in values if of_trial.size]
     if not scores:
@@ -250,8 +375,11 @@ def _estimate(values: Sequence[NDArray[np.float64]], *, is_share: bool) -> Estim
     if len(scores) < MIN_SEEDS:
         return Estimate(mean, None, len(scores))
     # The success values of an environment may lie outside [0, 1].
-    is_share = is_share and 0.0 <= min(scores) <= max(scores) <= 1.0
-    interval = (wilson_interval if is_share else mean_interval)(scores, confidence=CONFIDENCE)
+    if is_share and 0.0 <= min(scores) <= max(scores) <= 1.0:
+        return Estimate(mean, wilson_interval(scores, confidence=CONFIDENCE), len(scores))
+    interval = mean_interval(scores, confidence=CONFIDENCE)
+    if is_bounded:
+        interval = Interval(max(interval.low, 0.0), min(interval.high, 1.0))
     return Estimate(mean, interval, len(scores))
 
 
@@ -275,6 +403,10 @@ def _estimate_cell(estimate: Estimate, num_seeds: int) -> str:
     if 0 < estimate.num_seeds < num_seeds:
         return f"{estimate}\n({estimate.num_seeds} of {num_seeds} seeds)"
     return str(estimate)
+
+
+def _counts(row: VariantRow) -> tuple[int | None, ...]:
+    return (row.num_finished, row.num_expected, row.stopped_at)
 
 
 def _csv_cells(estimate: Estimate) -> list[float | str]:

@@ -43,3 +43,31 @@ def write_trial(tmp_path: Path) -> WriteTrial:
         return folder
 
     return write
+
+
+@pytest.fixture
+def write_run(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the files of the run ``<tmp_path>/sweep`` that are not its trials'."""
+
+    def write(
+        points: Sequence[dict[str, Any]] = ({},),
+        seeds: Sequence[int] = (0,),
+        stopped: dict[int, int] | None = None,
+    ) -> Path:
+        folder = tmp_path / "sweep"
+        folder.mkdir(exist_ok=True)
+        (folder / "run.json").write_text("{}")
+        (folder / "sweep.yaml").write_text(f"seeds: {list(seeds)}\n")
+        listed = [
+            {"index": index, "values": point, "label": f"point {index}"}
+            for index, point in enumerate(points)
+        ]
+        (folder / "points.json").write_text(json.dumps({"search_seed": 0, "points": listed}))
+        stops = [
+            {"values": point, "stopped_at": (stopped or {}).get(index)}
+            for index, point in enumerate(points)
+        ]
+        (folder / "scheduler.json").write_text(json.dumps({"points": stops}))
+        return folder
+
+    return write

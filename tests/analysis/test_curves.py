@@ -75,7 +75,11 @@ def test_curve_of_returns_of_0_or_1_has_wilsons_interval(write_trial: WriteTrial
 
 
 @pytest.mark.parametrize(
-    "num_seeds, words", [(2, "mean; thin: each seed"), (3, "mean, 95% t interval; thin: each seed")]
+    "num_seeds, words",
+    [
+        (2, "mean over seeds; thin: each seed"),
+        (3, "mean over seeds; band: 95% t interval; thin: each seed"),
+    ],
 )
 def test_the_picture_of_two_seeds_shows_each_run_and_no_band(
     write_trial: WriteTrial, num_seeds: int, words: str
@@ -90,6 +94,34 @@ def test_the_picture_of_two_seeds_shows_each_run_and_no_band(
     assert legend is not None
     assert legend.get_title().get_text() == words
     assert legend.get_texts()[0].get_text() == f"ppo ({num_seeds} seeds)"
+
+
+def test_legend_says_what_the_table_says_about_a_variant(
+    write_trial: WriteTrial, write_run: Callable[..., Path]
+) -> None:
+    pytest.importorskip("matplotlib.figure")
+    sweep = write_run([{"x": 0}, {"x": 1}], seeds=[0, 1, 2], stopped={1: 500})
+    for seed in range(3):
+        ended = [{"env_steps": 900, "done": seed < 2}]
+        write_trial(f"a{seed}", point={"x": 0}, seed=seed, returns=[1, seed], results=ended)
+        write_trial(f"b{seed}", point={"x": 1}, seed=seed, returns=[1, seed])
+    (axes,) = learning_curves_figure(read_sweep(sweep)).axes
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "x=0 (2 of 3 seeds)",
+        "x=1 (3 seeds, stopped at 500)",
+    ]
+    assert len(axes.lines) == (1 + 2) + (1 + 3)  # the failed seed has no line
+
+
+def test_band_of_returns_that_stay_in_0_1_stays_there_too(write_trial: WriteTrial) -> None:
+    for seed, score in enumerate([0.9, 0.9, 0.0]):
+        known = [float(score > 0)] * 2
+        folder = write_trial(str(seed), seed=seed, returns=[score] * 2, successes=known)
+    curve = learning_curve(read_sweep(folder.parent))
+    assert curve is not None and curve.low is not None and curve.high is not None
+    assert (curve.low.min(), curve.high.max()) == (0.0, 1.0)
 
 
 def test_seeds_without_common_env_steps_have_no_curve(write_trial: WriteTrial) -> None:
@@ -120,7 +152,7 @@ def test_plot_names_its_axes_and_its_variants(write_trial: WriteTrial) -> None:
         write_trial(f"a{seed}", seed=seed, label="ppo", point={"x": 0}, returns=[1, 2 + seed])
         folder = write_trial(f"b{seed}", seed=seed, label="never", point={"x": 1})
     (axes,) = learning_curves_figure(read_sweep(folder.parent)).axes
-    assert axes.get_title(loc="left") == "ppo on CartPole-v1"
+    assert axes.get_title(loc="left") == "ppo on CartPole-v1, 2 seeds"
     assert axes.get_xlabel() == "env steps"
     assert axes.get_ylabel() == "return (mean of 20 episodes)"
     legend = axes.get_legend()

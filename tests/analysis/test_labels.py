@@ -80,7 +80,7 @@ def test_close_numbers_get_all_their_digits() -> None:
 
 
 def test_labels_are_different_where_short_ones_would_be_equal() -> None:
-    points = [{"auxiliary": {}}, {"auxiliary": {"curl": None}}]
+    points: list[dict[str, Any]] = [{"auxiliary": {}}, {"auxiliary": {"curl": None}}]
     assert point_labels(points) == [
         'none ({"auxiliary": {}}) #0',
         'none ({"auxiliary": {"curl": null}}) #1',

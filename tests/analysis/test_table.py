@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rlssl.analysis import read_sweep, read_trial, render_table, sweep_table, write_table_csv
-from rlssl.analysis.table import Estimate, VariantRow, format_number
+from rlssl.analysis import (
+    read_run,
+    read_sweep,
+    read_trial,
+    render_table,
+    sweep_table,
+    write_table_csv,
+)
+from rlssl.analysis.table import Estimate, VariantRow, describe_experiment, format_number
 
 WriteTrial = Callable[..., Path]
 
@@ -172,7 +179,85 @@ def test_csv_has_full_precision_and_leaves_unknown_values_empty(
         "success_rate_mean": "",
         "success_rate_low": "",
         "success_rate_high": "",
+        "num_finished": "2",
+        "num_expected": "2",
+        "stopped_at": "",
     }
+
+
+def test_failed_and_unfinished_trials_are_counted_and_not_averaged(
+    write_trial: WriteTrial, write_run: Callable[..., Path]
+) -> None:
+    sweep = write_run([NONE], seeds=range(5))
+    for seed in range(5):
+        ended = [{"env_steps": 100, "done": seed not in (2, 3)}]
+        write_trial(str(seed), seed=seed, point=NONE, returns=[float(seed)], results=ended)
+    (sweep / "2" / "error.txt").write_text("boom")
+    (row,) = sweep_table(read_sweep(sweep))
+    assert row.final_return.mean == pytest.approx(5 / 3)  # seeds 0, 1 and 4
+    assert (row.num_seeds, row.num_finished, row.num_expected) == (3, 3, 5)
+    assert "3 of 5 seeds" in rendered([row])
+
+
+def test_seed_that_never_reported_is_counted(
+    write_trial: WriteTrial, write_run: Callable[..., Path]
+) -> None:
+    sweep = write_run([NONE], seeds=[0, 1])
+    write_trial("a", point=NONE, returns=[1.0], results=[{"env_steps": 9, "done": True}])
+    assert "1 of 2 seeds" in rendered(sweep_table(read_sweep(sweep)))
+
+
+def test_without_a_finished_trial_the_row_says_so(
+    write_trial: WriteTrial, write_run: Callable[..., Path]
+) -> None:
+    sweep = write_run([NONE], seeds=[0, 1])
+    write_trial("a", point=NONE, returns=[1.0])
+    (row,) = sweep_table(read_sweep(sweep))
+    assert row.notes == ["0 of 2 seeds", "unfinished"]
+    assert row.final_return.mean == 1.0
+
+
+def test_stopped_points_are_marked_and_points_without_a_trial_have_a_row(
+    write_trial: WriteTrial, write_run: Callable[..., Path]
+) -> None:
+    sweep = write_run([NONE, ICM, {"x": 3}], stopped={1: 50_000})
+    done = [{"env_steps": 60_000, "done": True}]
+    write_trial("a", point=NONE, label="none", returns=[1.0], results=done)
+    write_trial("b", point=ICM, label="icm", returns=[2.0], results=done)
+    run = read_run(sweep)
+    rows = sweep_table(run.trials, run.points)
+    assert [(row.variant, row.notes) for row in rows] == [
+        ("none", []),
+        ("icm", ["stopped at 50,000"]),
+        ("point 2", ["0 of 1 seed"]),
+    ]
+    assert str(rows[2].final_return) == "n/a"
+    assert "stopped at 50,000" in rendered(rows)
+
+
+def test_interval_of_returns_that_stay_in_0_1_stays_there_too(write_trial: WriteTrial) -> None:
+    # As MiniGrid's: 0 for a failure, close to 1 for a success. t alone would give
+    # 0.6 +- 4.302653 * 0.519615 / sqrt(3) = 0.6 +- 1.29.
+    for seed, score in enumerate([0.9, 0.9, 0.0]):
+        known = [float(score > 0)]
+        folder = write_trial(str(seed), seed=seed, returns=[score], successes=known)
+    (row,) = sweep_table(read_sweep(folder.parent))
+    assert row.final_return.interval == (0.0, 1.0)
+
+
+def test_points_with_one_old_label_get_labels_that_differ(write_trial: WriteTrial) -> None:
+    for index, losses in enumerate([{"curl": None}, {"curl": {}}]):
+        folder = write_trial(str(index), point={"auxiliary": losses}, label="curl", returns=[1.0])
+    rows = sweep_table(read_sweep(folder.parent))
+    assert [row.variant for row in rows] == ["none", "curl"]
+
+
+def test_title_names_algorithm_environment_and_seeds(write_trial: WriteTrial) -> None:
+    for seed in range(2):
+        folder = write_trial(f"a{seed}", seed=seed, point=NONE, returns=[1.0])
+    assert describe_experiment(read_sweep(folder.parent)) == "ppo on CartPole-v1, 2 seeds"
+    write_trial("b", point=ICM, returns=[1.0])
+    assert describe_experiment(read_sweep(folder.parent)) == "ppo on CartPole-v1, 1 to 2 seeds"
 
 
 def test_brackets_in_a_label_are_not_read_as_markup(write_trial: WriteTrial) -> None:

@@ -58,11 +58,12 @@ def resume(
     )
     continue_search(tuner, spec, folder)
     code = fit(tuner, folder)
+    unreadable: int = ExitCode.OK
     if not description["is_sweep"]:
-        finish_training(folder)
+        unreadable = finish_training(folder)
     elif code != ExitCode.INTERRUPTED:
-        finish_sweep(folder)
-    return code
+        unreadable = finish_sweep(folder)
+    return code or unreadable
 
 
 def say_where_trials_stand(folder: Path) -> None:

@@ -21,5 +21,6 @@ def sweep(spec: Spec, *, address: str | None = None) -> int:
     size = f"{spec.name}: {num_trials(spec)} trials of {spec.stop['env_steps']:,} env steps"
     code, folder = launch(spec, address=address, is_sweep=True, announcement=size)
     if code != ExitCode.INTERRUPTED:
-        finish_sweep(folder)
+        unreadable = finish_sweep(folder)
+        return code or unreadable
     return code

@@ -40,8 +40,8 @@ def train(
     code, folder = launch(
         spec, address=address, is_sweep=False, warm_start=weights, announcement=announcement
     )
-    finish_training(folder)
-    return code
+    unreadable = finish_training(folder)
+    return code or unreadable
 
 
 def find_weights(run: str, storage: str, *, trusted: bool) -> Path:

@@ -1,0 +1,55 @@
+"""The end of `rlssl sweep`: the table, what it leaves out, and the exit code."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rlssl.errors import ExitCode
+from rlssl.experiment.commands.summary import at_their_ends, finish_sweep
+
+WriteTrial = Callable[..., Path]
+DONE = [{"env_steps": 100, "done": True}]
+
+
+def test_table_says_which_trial_it_leaves_out_and_which_line(
+    write_trial: WriteTrial, write_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = write_run(seeds=[0, 1])
+    write_trial("a", seed=0, returns=[1.0], results=DONE)
+    write_trial("b", seed=1, returns=[5.0])
+    with (sweep / "a" / "episodes.csv").open("ab") as file:
+        file.write(b"\xff,1,1,1\n")
+    assert finish_sweep(sweep) == ExitCode.OK
+    printed = capsys.readouterr()
+    assert "sweep: ppo on CartPole-v1, 1 seed" in printed.out
+    assert "1 of 2 seeds" in printed.out
+    assert f"unfinished at 100 env steps: {sweep / 'b'}" in printed.out
+    assert f"{sweep / 'a' / 'episodes.csv'}, line 3, is not a row of numbers" in printed.err
+    assert not at_their_ends(sweep)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"garbage\n{}\n", "result.json, line 1, is not JSON"), (b"", "no trial has reported yet")],
+)
+def test_table_that_cannot_be_read_is_no_success(
+    write_trial: WriteTrial,
+    write_run: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    content: bytes,
+    words: str,
+) -> None:
+    sweep = write_run()
+    (write_trial("a") / "result.json").write_bytes(content)
+    assert finish_sweep(sweep) == ExitCode.TRIAL_FAILED
+    assert words in capsys.readouterr().err
+
+
+def test_trials_of_a_stopped_point_are_at_their_ends(
+    write_trial: WriteTrial, write_run: Callable[..., Path]
+) -> None:
+    sweep = write_run([{"x": 0}, {"x": 1}], stopped={1: 50})
+    write_trial("a", point={"x": 0}, results=DONE)
+    write_trial("b", point={"x": 1})
+    assert at_their_ends(sweep)
