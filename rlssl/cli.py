@@ -3,13 +3,16 @@
 Commands import heavy modules themselves, so that ``rlssl --help`` is fast.
 """
 
+import contextlib
 import json
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,8 @@ class _Cli(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _sigterm_as_ctrl_c():
+                return super().invoke(ctx)
         except SpecError as error:
             code, message = ExitCode.WRONG_SPEC, str(error)
         except (ResourceError, OSError) as error:
@@ -37,6 +41,19 @@ class _Cli(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of definition, not alphabetical
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Batch systems send SIGTERM; it ends a command as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"]})
@@ -204,6 +221,26 @@ def resume(run: str, storage: str, trusted: bool, address: str | None) -> None:
     from rlssl.experiment.commands.resume import resume as continue_run
 
     sys.exit(continue_run(run, storage=storage, address=address, trusted=trusted))
+
+
+@main.command()
+@_STORAGE
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+def runs(storage: str, as_json: bool) -> None:
+    """List runs: their state, what they train, and how far they are."""
+    from rlssl.experiment.commands.runs import runs as list_runs
+
+    sys.exit(list_runs(storage=storage, as_json=as_json))
+
+
+@main.command()
+@click.argument("run")
+@_STORAGE
+def summary(run: str, storage: str) -> None:
+    """Print the table of a run and draw its picture again."""
+    from rlssl.experiment.commands.summary import summary as print_again
+
+    sys.exit(print_again(run, storage=storage))
 
 
 @main.command()

@@ -11,6 +11,8 @@ RUN_FILE = "run.json"
 POINTS_FILE = "points.json"
 #: In a sweep's folder: what the scheduler has recorded and decided.
 SCHEDULER_FILE = "scheduler.json"
+#: In a sweep's folder, while a process runs it: the owner of the run; see `rlssl.experiment.lock`.
+LOCK_FILE = "lock.json"
 #: In a sweep's folder, after it has ended: the table and the plot of the learning curves.
 TABLE_FILE = "table.csv"
 CURVES_FILE = "learning_curves.png"

@@ -42,7 +42,7 @@ TORCH_NAMES = {
 }
 GYMNASIUM_NAMES = {"_add_info": "rlssl/rollouts", "_env_obs": "rlssl/rollouts"}
 #: `os._exit` is public and documented, in spite of its name.
-STANDARD_LIBRARY_NAMES = {"_exit": "rlssl/environments"}
+STANDARD_LIBRARY_NAMES = {"_exit": "rlssl"}
 
 MAX_FUNCTION_LINES = 50
 MAX_MODULE_LINES = 500

@@ -1,4 +1,4 @@
-"""Finds runs on disk by folder or by name, and loads their policies.
+"""Reads the description of a run, and loads its policies.
 
 `rlssl.load_policy` lives here, so this module imports neither Tune's launch nor the cluster.
 """
@@ -13,32 +13,15 @@ from typing import Any
 from rlssl import trust
 from rlssl.errors import DEFAULT_STORAGE, SpecError
 from rlssl.experiment.checkpoints import checkpoint
+from rlssl.experiment.run_folders import (
+    checkpoint_folder,
+    locate,
+    sweep_folder,
+    trial_folders,
+)
 from rlssl.policy import Policy
 from rlssl.registry import local_registrations
-from rlssl.run_files import POLICY_FILE, POLICY_FOLDER, RUN_FILE, TRIAL_FILE
-
-
-def locate(run: str | Path, storage: str = DEFAULT_STORAGE) -> Path:
-    """The absolute folder of a run.
-
-    Args:
-        run: A folder, or the name of a run below ``storage``. If several runs share the name (with
-            timestamps appended), the newest is taken.
-        storage: The folder in which names are looked up.
-
-    Raises:
-        SpecError: If there is no such run.
-    """
-    if Path(run).is_dir():
-        return Path(run).resolve()
-    root = Path(storage).expanduser()
-    named = [root / str(run), *root.glob(f"{run}-[0-9]*-[0-9]*")]
-    found = [folder for folder in named if (folder / RUN_FILE).is_file()]
-    if not found:
-        raise SpecError(
-            f"no run '{run}': it is neither a folder nor the name of a run below {root.resolve()}."
-        )
-    return max(found, key=lambda folder: (folder / RUN_FILE).stat().st_mtime).resolve()
+from rlssl.run_files import MANIFEST, POLICY_FILE, POLICY_FOLDER, RUN_FILE
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -77,42 +60,43 @@ def _require_registrations(names: Sequence[str]) -> None:
         )
 
 
-def sweep_folder(folder: Path) -> Path:
-    """The folder of the whole run, from itself or from the folder of one of its trials."""
-    return folder.parent if (folder / TRIAL_FILE).is_file() else folder
-
-
-def trial_folders(folder: Path) -> list[Path]:
-    """The folders of a run's trials; ``[folder]`` if ``folder`` is a trial's.
-
-    Raises:
-        SpecError: If the run has no trials.
-    """
-    if (folder / TRIAL_FILE).is_file():
-        return [folder]
-    trials = sorted(path.parent for path in folder.glob(f"*/{TRIAL_FILE}"))
-    if not trials:
-        raise SpecError(f"{folder} has no trials.")
-    return trials
-
-
 def policy_folders(folder: Path) -> list[Path]:
-    """The newest valid policy of each trial; ``[folder]`` if ``folder`` is an exported policy.
+    """The newest valid policy of each trial; of a checkpoint or an export its own policy.
+
+    Args:
+        folder: From `rlssl.experiment.run_folders.locate`.
 
     Raises:
         SpecError: If a trial has no valid checkpoint, or its checkpoint holds no policy.
     """
+    run = sweep_folder(folder)
     if (folder / POLICY_FILE).is_file():
+        if checkpoint_folder(folder) is not None and (run / RUN_FILE).is_file():
+            describe(run)
         return [folder]
-    describe(sweep_folder(folder))
-    trials = trial_folders(folder)
-    policies = [newest_checkpoint(trial) / POLICY_FOLDER for trial in trials]
+    if (folder / MANIFEST).is_file():
+        if (run / RUN_FILE).is_file():
+            describe(run)
+        checkpoints = [checkpoint.check(folder).path]
+    else:
+        describe(run)
+        checkpoints = newest_checkpoints(folder)
+    policies = [path / POLICY_FOLDER for path in checkpoints]
     if missing := [str(policy) for policy in policies if not policy.is_dir()]:
         raise SpecError(
             f"{missing[0]} does not exist: a run with connectors.env_to_module saves no policy, "
             "because the policy needs these connectors to act."
         )
     return policies
+
+
+def newest_checkpoints(folder: Path) -> list[Path]:
+    """The newest valid checkpoint of each trial of a run, or of one trial.
+
+    Raises:
+        SpecError: If a trial has no valid checkpoint.
+    """
+    return [newest_checkpoint(trial) for trial in trial_folders(folder)]
 
 
 def newest_checkpoint(trial: Path) -> Path:
@@ -127,16 +111,16 @@ def newest_checkpoint(trial: Path) -> Path:
     return found.path
 
 
-def single_policy_folder(run: str | Path, storage: str = DEFAULT_STORAGE) -> Path:
-    """The policy folder of a run with one trial, or of an export.
+def single_policy_folder(folder: Path) -> Path:
+    """The policy folder of a run with one trial, a trial, a checkpoint or an export.
 
     Raises:
         SpecError: If the run has several trials; lists them.
     """
-    folders = policy_folders(locate(run, storage))
+    folders = policy_folders(folder)
     if len(folders) > 1:
-        names = "\n".join(str(folder.parent.parent) for folder in folders)
-        raise SpecError(f"'{run}' has several trials; give the folder of one:\n{names}")
+        names = "\n".join(str(policy.parent.parent) for policy in folders)
+        raise SpecError(f"{folder} has several trials; give the folder of one:\n{names}")
     return folders[0]
 
 
@@ -148,8 +132,9 @@ def load_policy(
     It reads only safetensors and JSON files; it executes nothing that they contain.
 
     Args:
-        run_or_export: A trial's folder, the folder or name of a run with one trial, or a folder
-            that ``rlssl export`` wrote.
+        run_or_export: The folder or name of a run with one trial, or the folder of a trial, of a
+            checkpoint, or of an export. Of several runs with one name, the newest run with a
+            policy is taken.
         storage: The folder in which names are looked up.
         trusted: Imports the plug-ins named by a policy of foreign origin; see `rlssl.trust`.
 
@@ -167,6 +152,7 @@ def load_policy(
         rlssl.errors.SpecError: no run 'no-such-run': it is neither a folder nor the name of a run \
 below /nowhere.
     """
+    folder = locate(run_or_export, storage, having="policy")
     if trusted:
-        trust.accept(sweep_folder(locate(run_or_export, storage)))
-    return Policy.load(single_policy_folder(run_or_export, storage))
+        trust.accept(sweep_folder(folder))
+    return Policy.load(single_policy_folder(folder))

@@ -3,7 +3,9 @@
 If ray renames one, a test fails and shows the name.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ray
@@ -16,6 +18,9 @@ PRINT_LOGS = "print_to_stdstream"
 
 #: Attribute of an actor's handle that holds its id, and key of its number of restarts.
 ACTOR_ID, NUM_RESTARTS = "_actor_id", "NumRestarts"
+
+#: Class of ``ray._private.services`` that starts Ray's own processes.
+PROCESS_CLASS = "ConsolePopen"
 
 #: Script that connects to the cluster at an address, as `ray.init` does, and fails in seconds if
 #: another program listens there; `ray.init` would try for minutes. Format it with ``address``.
@@ -36,6 +41,22 @@ def running_cluster() -> str:
 def print_logs_with(function: Callable[[Mapping[str, Any], bool], None]) -> None:
     """Lets ``function`` print what the processes of a cluster log; it replaces Ray's own."""
     setattr(ray_worker, PRINT_LOGS, function)
+
+
+@contextlib.contextmanager
+def separate_session() -> Iterator[None]:
+    """Inside this context, Ray starts its processes in sessions of their own.
+
+    So a signal to the process group of the command line, as a terminal or a batch system sends it,
+    does not reach them, and they can still save checkpoints. They end with this process all the
+    same.
+    """
+    original = getattr(services, PROCESS_CLASS)
+    setattr(services, PROCESS_CLASS, functools.partial(original, start_new_session=True))
+    try:
+        yield
+    finally:
+        setattr(services, PROCESS_CLASS, original)
 
 
 def num_restarts(actor: Any) -> int:

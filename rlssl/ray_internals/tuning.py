@@ -5,7 +5,7 @@ If ray renames one, a test fails and shows the name.
 
 from typing import Any
 
-from ray.tune import ResultGrid, Trainable, TuneConfig, Tuner
+from ray.tune import ResultGrid, RunConfig, Trainable, TuneConfig, Tuner
 from ray.tune.experiment import Trial
 
 #: Attributes of a Trainable that count over the whole trial; `Trainable.restore` sets them too.
@@ -28,6 +28,12 @@ def trials_of(grid: ResultGrid) -> list[Trial]:
     """The trials behind the results of Tune, with their status."""
     trials: list[Trial] = grid._experiment_analysis.trials
     return trials
+
+
+def run_config_of(tuner: Tuner) -> RunConfig:
+    """The RunConfig that a Tuner will use; also of a restored Tuner, which takes it from disk."""
+    config: RunConfig = tuner._local_tuner.get_run_config()
+    return config
 
 
 def storage_of(trainable: Trainable) -> Any:

@@ -51,6 +51,15 @@ def test_trials_are_those_of_the_analysis() -> None:
     assert tuning.trials_of(ResultGrid(analysis)) is analysis.trials
 
 
+def test_the_run_config_of_a_tuner_can_be_changed(tmp_path: Path) -> None:
+    given = RunConfig(name="my-run", storage_path=str(tmp_path))
+    tuner = Tuner(Untrained, run_config=given)
+    config = tuning.run_config_of(tuner)
+    assert config.name == "my-run"
+    config.callbacks = []
+    assert tuning.run_config_of(tuner).callbacks == []
+
+
 def test_a_trainable_built_outside_tune_has_no_storage() -> None:
     assert tuning.storage_of(Untrained()) is None
     storage: Any = SimpleNamespace(trial_fs_path="/results/trial")

@@ -3,8 +3,10 @@
 import logging
 import math
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,12 @@ from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import at_point
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import points_to_check
-from rlssl.ray_internals.cluster import GREETING_SCRIPT, print_logs_with, running_cluster
+from rlssl.ray_internals.cluster import (
+    GREETING_SCRIPT,
+    print_logs_with,
+    running_cluster,
+    separate_session,
+)
 from rlssl.system.subprocess_probe import SubprocessCheck
 
 #: Set before Ray starts. Otherwise Ray's workers would run at low priority, and Tune would print in
@@ -136,6 +143,16 @@ def _set_environment() -> None:
 
 
 def _connect(address: str | None, num_cpus: int, py_modules: Sequence[str] = ()) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        _connect_quietly(address, num_cpus, py_modules)
+    finally:
+        # Ray installs a handler that ends this process without a word.
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _connect_quietly(address: str | None, num_cpus: int, py_modules: Sequence[str]) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
         _connect_to_cluster(address, py_modules, quiet)
@@ -148,7 +165,8 @@ def _connect(address: str | None, num_cpus: int, py_modules: Sequence[str] = ())
             err=True,
         )
     # "local" ignores a cluster that this machine belongs to; --address selects such a cluster.
-    ray.init("local", num_cpus=max(cores, num_cpus), include_dashboard=False, **quiet)
+    with separate_session():
+        ray.init("local", num_cpus=max(cores, num_cpus), include_dashboard=False, **quiet)
 
 
 def _connect_to_cluster(address: str, py_modules: Sequence[str], quiet: dict[str, Any]) -> None:

@@ -23,7 +23,8 @@ from rlssl.evaluation import (
 )
 from rlssl.experiment.cluster.connect import start_local
 from rlssl.experiment.commands.probe import probe as probe_policy
-from rlssl.experiment.runs import locate, policy_folders, sweep_folder
+from rlssl.experiment.run_folders import locate, sweep_folder
+from rlssl.experiment.runs import policy_folders
 from rlssl.policy import Policy
 
 
@@ -45,7 +46,7 @@ def evaluate(
     Episode k runs with seed ``seed + k``. The scores do not depend on ``env_runners``.
 
     Args:
-        run: A run's or trial's folder, a name below ``storage``, or an exported policy.
+        run: A name below ``storage``, or the folder of a run, a trial, a checkpoint or an export.
         episodes: Number of episodes for each policy.
         explore: Whether to sample actions instead of taking the policy's mode.
         env_runners: Processes that share the episodes; 0 runs all in this process.
@@ -64,7 +65,7 @@ def evaluate(
         SpecError: If there is no such run, policy or environment, or if a policy of foreign origin
             needs to import modules and is not trusted.
     """
-    located = locate(run, storage)
+    located = locate(run, storage, having="policy")
     if trusted:
         trust.accept(sweep_folder(located))
     seeds = range(seed, seed + episodes)

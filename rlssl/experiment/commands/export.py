@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rlssl import trust
 from rlssl.errors import DEFAULT_STORAGE
-from rlssl.experiment.runs import locate, single_policy_folder, sweep_folder
+from rlssl.experiment.run_folders import checkpoint_folder, locate, sweep_folder
+from rlssl.experiment.runs import single_policy_folder
 
 
 def export(
@@ -14,8 +15,9 @@ def export(
     """Copies the newest policy of a run out of its checkpoint; ``rlssl.load_policy`` reads it.
 
     Args:
-        run: A trial's folder, or the folder or name of a run with one trial.
-        out: The folder to write; None: ``export`` in the trial's folder.
+        run: The folder or name of a run with one trial, or the folder of a trial, of a checkpoint,
+            or of an export.
+        out: The folder to write; None: ``export`` in the trial's folder, or the given export.
         storage: The folder in which names are looked up.
         trusted: Whether to trust a run of foreign origin, and so its export; see `rlssl.trust`.
 
@@ -25,10 +27,15 @@ def export(
     Raises:
         SpecError: If there is no such run, or the run has several trials.
     """
+    folder = locate(run, storage, having="policy")
     if trusted:
-        trust.accept(sweep_folder(locate(run, storage)))
-    source = single_policy_folder(run, storage)
+        trust.accept(sweep_folder(folder))
+    source = single_policy_folder(folder)
+    if out is None and checkpoint_folder(source) is None:
+        return source  # the user gave an export
     target = out if out is not None else source.parent.parent / "export"
+    if target.resolve() == source:
+        return source
     shutil.copytree(source, target, dirs_exist_ok=True)
     if trust.is_trusted(source):
         trust.record(target)

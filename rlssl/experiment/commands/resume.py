@@ -9,12 +9,13 @@ from rlssl import trust
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.cluster.connect import start_ray
-from rlssl.experiment.commands.summary import at_their_ends, finish_sweep, finish_training
-from rlssl.experiment.runs import describe, locate, sweep_folder, trial_folders
+from rlssl.experiment.commands.summary import at_their_ends, summarize
+from rlssl.experiment.lock import held
+from rlssl.experiment.run_folders import locate, sweep_folder, trial_folders
+from rlssl.experiment.run_record import record_resumed, record_state
+from rlssl.experiment.runs import describe
 from rlssl.experiment.spec.loading import load_spec
-from rlssl.experiment.tuning.launch import fit
-from rlssl.experiment.tuning.search import continue_search
-from rlssl.experiment.tuning.trainable import register
+from rlssl.experiment.tuning.launch import fit, restored_tuner
 from rlssl.run_files import SWEEP_SPEC_FILE
 
 
@@ -28,7 +29,7 @@ def resume(
     """Continues unfinished and failed trials; returns the exit code.
 
     Args:
-        run: Folder or name of a run.
+        run: Name of a run, or any path that it has printed.
         storage: The folder in which names are looked up.
         address: Address of an existing cluster; None starts a local one.
         trusted: Allows to unpickle a run of foreign origin; see `rlssl.trust`.
@@ -36,33 +37,31 @@ def resume(
     Raises:
         SpecError: If there is nothing to resume, a trial has no valid checkpoint left, or the run
             is of foreign origin and not trusted.
-        ResourceError: If the cluster cannot be used.
+        ResourceError: If the cluster cannot be used, or another process runs the run.
     """
     folder = sweep_folder(locate(run, storage))
     if trusted:
         trust.accept(folder)
     description = describe(folder)
-    if not Tuner.can_restore(str(folder)):
-        raise SpecError(f"{folder} stopped before its trials began; start the run again.")
-    if at_their_ends(folder):
-        click.echo(
-            f"{folder} has finished. To train further from its weights: rlssl train ... --from RUN"
-        )
-        return ExitCode.OK
-    say_where_trials_stand(folder)
-    trust.require(folder, "its checkpoints are pickles")
-    spec = load_spec(folder / SWEEP_SPEC_FILE)
-    start_ray(spec, address, folder)
-    tuner = Tuner.restore(
-        str(folder), trainable=register(), resume_unfinished=True, resume_errored=True
-    )
-    continue_search(tuner, spec, folder)
-    code = fit(tuner, folder)
-    unreadable: int = ExitCode.OK
-    if not description["is_sweep"]:
-        unreadable = finish_training(folder)
-    elif code != ExitCode.INTERRUPTED:
-        unreadable = finish_sweep(folder)
+    with held(folder):
+        if not Tuner.can_restore(str(folder)):
+            raise SpecError(f"{folder} stopped before its trials began; start the run again.")
+        if at_their_ends(folder):
+            click.echo(
+                f"{folder} has finished. To train further from its weights: rlssl train ... "
+                "--from RUN"
+            )
+            return ExitCode.OK
+        say_where_trials_stand(folder)
+        trust.require(folder, "its checkpoints are pickles")
+        spec = load_spec(folder / SWEEP_SPEC_FILE)
+        start_ray(spec, address, folder)
+        record_resumed(folder)
+        code = fit(restored_tuner(spec, folder, description["is_sweep"]), folder)
+        record_state(folder, code)
+    if code == ExitCode.INTERRUPTED:
+        return code
+    unreadable = summarize(folder, is_sweep=description["is_sweep"])
     return code or unreadable
 
 

@@ -1,4 +1,4 @@
-"""Prints the summary at the end of a run: scores, and the paths of its files."""
+"""`rlssl summary`, also at the end of a run: its scores, and the paths of its files."""
 
 import math
 from collections.abc import Sequence
@@ -15,9 +15,40 @@ from rlssl.analysis.table import (
     sweep_table,
     write_table_csv,
 )
-from rlssl.errors import ExitCode
-from rlssl.experiment.checkpoints import checkpoint
-from rlssl.run_files import CURVES_FILE, TABLE_FILE, TRIAL_FILE
+from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
+from rlssl.experiment.run_folders import locate, read_description, sweep_folder
+from rlssl.run_files import CURVES_FILE, RUN_FILE, TABLE_FILE, TRIAL_FILE
+
+
+def summary(run: str, *, storage: str = DEFAULT_STORAGE) -> int:
+    """Prints the table of a run again, and draws its picture again; reads only its results.
+
+    A run may still be running: then the summary is about what there is so far.
+
+    Args:
+        run: Name of a run, or any path that it has printed.
+        storage: The folder in which names are looked up.
+
+    Returns:
+        The exit code: 1 if the results cannot be read.
+
+    Raises:
+        SpecError: If there is no such run.
+    """
+    folder = sweep_folder(locate(run, storage))
+    if not (folder / RUN_FILE).is_file() and not list(folder.glob(f"*/{TRIAL_FILE}")):
+        raise SpecError(f"{folder} is not the folder of a run: it has no {RUN_FILE}.")
+    is_sweep = read_description(folder).get("is_sweep", True)
+    return summarize(folder, is_sweep=bool(is_sweep))
+
+
+def summarize(folder: Path, *, is_sweep: bool) -> int:
+    """Prints what a run prints at its end: a table for a sweep, a score for a training.
+
+    Returns:
+        The exit code: 1 if the results cannot be read.
+    """
+    return finish_sweep(folder) if is_sweep else finish_training(folder)
 
 
 def finish_training(folder: Path) -> int:
@@ -36,6 +67,9 @@ def finish_training(folder: Path) -> int:
         )
     for marker in folder.glob(f"*/{TRIAL_FILE}"):
         click.echo(str(marker.parent))
+        # Imported only here: it needs RLlib, and the summary of a sweep does not.
+        from rlssl.experiment.checkpoints import checkpoint
+
         newest = checkpoint.newest_valid(marker.parent)
         if newest is not None:
             click.echo(str(newest.path))

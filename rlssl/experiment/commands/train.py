@@ -2,12 +2,23 @@
 
 from pathlib import Path
 
+import click
+
 from rlssl import trust
-from rlssl.errors import SpecError
+from rlssl.errors import ExitCode, SpecError
+from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.commands.summary import finish_training
-from rlssl.experiment.runs import locate, newest_checkpoint, sweep_folder, trial_folders
+from rlssl.experiment.run_folders import (
+    checkpoint_folder,
+    locate,
+    sweep_folder,
+    trial_folder,
+    trial_folders,
+)
+from rlssl.experiment.runs import newest_checkpoint
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.tuning.launch import launch
+from rlssl.run_files import POLICY_FILE
 
 #: Training stops here if the spec has no stop.env_steps.
 DEFAULT_ENV_STEPS = 1_000_000
@@ -20,7 +31,8 @@ def train(
 
     Args:
         spec: A spec without a search.
-        warm_start: A run with one trial; training starts from its newest weights.
+        warm_start: A run with one trial, a trial or a checkpoint; training starts from its newest
+            weights.
         address: Address of an existing cluster; None starts a local one.
         trusted: Allows to unpickle weights of a run of foreign origin; see `rlssl.trust`.
 
@@ -37,18 +49,21 @@ def train(
     weights = None
     if warm_start is not None:
         weights = find_weights(warm_start, spec.storage, trusted=trusted)
+        click.echo(f"Starting from the weights of\n{weights}")
     code, folder = launch(
         spec, address=address, is_sweep=False, warm_start=weights, announcement=announcement
     )
+    if code == ExitCode.INTERRUPTED:
+        return code
     unreadable = finish_training(folder)
     return code or unreadable
 
 
 def find_weights(run: str, storage: str, *, trusted: bool) -> Path:
-    """The newest valid checkpoint of a run that has one trial.
+    """The newest valid checkpoint of a run that has one trial, or the given checkpoint.
 
     Args:
-        run: Folder or name of the run.
+        run: The name of a run, or the folder of a run, a trial or a checkpoint.
         storage: The folder in which names are looked up.
         trusted: Whether the user trusts a run of foreign origin.
 
@@ -56,11 +71,20 @@ def find_weights(run: str, storage: str, *, trusted: bool) -> Path:
         SpecError: If there is no such run, it has several trials or no valid checkpoint, or it is
             not trusted.
     """
-    folder = locate(run, storage)
+    folder = locate(run, storage, having="checkpoint")
     if trusted:
         trust.accept(sweep_folder(folder))
-    trials = trial_folders(folder)
+    given = checkpoint_folder(folder)
+    trial = trial_folder(folder)
+    if given is None and trial is None and (folder / POLICY_FILE).is_file():
+        raise SpecError(
+            f"--from '{run}' is an exported policy, which has no critic and no auxiliary losses to "
+            "start from; give a run, a trial or a checkpoint."
+        )
+    trust.require(folder, "its checkpoints are pickles")
+    if given is not None:
+        return checkpoint.check(given).path
+    trials = trial_folders(trial or folder)
     if len(trials) > 1:
         raise SpecError(f"--from '{run}' has {len(trials)} trials; give the folder of one.")
-    trust.require(folder, "its checkpoints are pickles")
     return newest_checkpoint(trials[0])

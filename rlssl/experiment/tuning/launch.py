@@ -1,12 +1,9 @@
 """Starts Ray and Tune for a spec, and reports how the run ended."""
 
-import json
 import logging
 import math
 import os
-import signal
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,14 @@ import click
 from ray import tune
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModule
-from ray.tune import CheckpointConfig, FailureConfig, ResultGrid, RunConfig, Tuner
+from ray.tune import (
+    Callback,
+    CheckpointConfig,
+    FailureConfig,
+    ResultGrid,
+    RunConfig,
+    Tuner,
+)
 from ray.tune.experiment import Trial
 from ray.tune.result import EXPR_ERROR_FILE
 
@@ -26,6 +30,7 @@ from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.checkpoints.warm_start import check_fits
 from rlssl.experiment.cluster.connect import start_ray
 from rlssl.experiment.provenance import provenance
+from rlssl.experiment.run_record import new_run, record_state, write_description
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import at_point, check_points, resolved_dict, save_spec
 from rlssl.experiment.spec.schema import Spec
@@ -36,9 +41,10 @@ from rlssl.experiment.spec.search_space import (
     points_to_check,
 )
 from rlssl.experiment.tuning.callbacks import ProgressBar, Retries, Waiting
+from rlssl.experiment.tuning.interruption import Interruption
 from rlssl.experiment.tuning.loggers import trial_loggers
 from rlssl.experiment.tuning.retries import only_dead_processes_retried
-from rlssl.experiment.tuning.search import METRIC, trial_folder_name, tune_config
+from rlssl.experiment.tuning.search import METRIC, continue_search, trial_folder_name, tune_config
 from rlssl.experiment.tuning.searchers import write_points
 from rlssl.experiment.tuning.trainable import (
     REGISTRATIONS_KEY,
@@ -47,9 +53,9 @@ from rlssl.experiment.tuning.trainable import (
     WARM_START_KEY,
     register,
 )
-from rlssl.ray_internals.tuning import trials_of
+from rlssl.ray_internals.tuning import run_config_of, trials_of
 from rlssl.registry import local_registrations
-from rlssl.run_files import RUN_FILE, SWEEP_SPEC_FILE
+from rlssl.run_files import SWEEP_SPEC_FILE
 
 
 def launch(
@@ -80,17 +86,44 @@ def launch(
         module = check_trial(at_point(spec, point, spec.seeds[0]))
         if warm_start is not None:
             check_fits(warm_start, module, spec)
+    with new_run(Path(storage_path(spec.storage)), spec.name) as folder:
+        start_ray(spec, address, folder.parent)
+        if announcement:
+            click.echo(announcement)
+        trust.record(folder)
+        save_spec(spec, folder / SWEEP_SPEC_FILE, provenance())
+        write_description(folder, spec.name, is_sweep)
+        search_seed = spec.searcher.random.seed if spec.searcher else 0
+        write_points(folder, points, search_seed=search_seed)
+        code = fit(_tuner(spec, points, folder, is_sweep, warm_start), folder)
+        record_state(folder, code)
+        return code, folder
+
+
+def restored_tuner(spec: Spec, folder: Path, is_sweep: bool) -> Tuner:
+    """The Tuner of a run that has stopped; it continues unfinished and failed trials.
+
+    Tune saves callbacks with a run. Those of today replace them.
+    """
+    tuner = Tuner.restore(
+        str(folder), trainable=register(), resume_unfinished=True, resume_errored=True
+    )
+    run_config = run_config_of(tuner)
+    for key, value in output(spec, is_sweep, folder).items():
+        setattr(run_config, key, value)
+    continue_search(tuner, spec, folder)
+    return tuner
+
+
+def _tuner(
+    spec: Spec,
+    points: Sequence[dict[str, Any]],
+    folder: Path,
+    is_sweep: bool,
+    warm_start: Path | None,
+) -> Tuner:
     registrations = local_registrations()
-    storage = storage_path(spec.storage)
-    name = free_name(storage, spec.name)
-    start_ray(spec, address, Path(storage))
-    if announcement:
-        click.echo(announcement)
-    folder = Path(storage, name)
-    _describe(spec, folder, is_sweep)
-    search_seed = spec.searcher.random.seed if spec.searcher else 0
-    write_points(folder, points, search_seed=search_seed)
-    tuner = Tuner(
+    return Tuner(
         register(),
         param_space={
             SPEC_KEY: resolved_dict(spec),
@@ -99,17 +132,16 @@ def launch(
         },
         tune_config=tune_config(spec, folder, points),
         run_config=RunConfig(
-            name=name,
-            storage_path=storage,
+            name=folder.name,
+            storage_path=str(folder.parent),
             stop=dict(spec.stop),
             checkpoint_config=CheckpointConfig(
                 num_to_keep=spec.checkpoint.keep, checkpoint_at_end=True
             ),
             failure_config=FailureConfig(max_failures=spec.max_failures),
-            **output(spec, is_sweep),
+            **output(spec, is_sweep, folder),
         ),
     )
-    return fit(tuner, folder), folder
 
 
 def check_trial(spec: Spec) -> RLModule:
@@ -144,38 +176,35 @@ def check_trial(spec: Spec) -> RLModule:
 
 def fit(tuner: Tuner, folder: Path) -> int:
     """Runs Tune until it ends, prints what failed and where, and returns the exit code."""
-    # Cluster schedulers send SIGTERM. It is treated as Ctrl-C, so that the run leaves checkpoints
-    # and prints how to resume.
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     # `_explain_failures` prints the failures, the environment's own words first.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    with only_dead_processes_retried():
+    callbacks = run_config_of(tuner).callbacks or []
+    interruption = next(one for one in callbacks if isinstance(one, Interruption))
+    with only_dead_processes_retried(), interruption.handles_signals():
         grid = tuner.fit()
-    trials = trials_of(grid)
-    failed = [trial for trial in trials if trial.status == Trial.ERROR]
-    if not all(trial.status == Trial.ERROR or _reached_its_end(trial) for trial in trials):
-        _explain_interruption(trials, folder)
-        return ExitCode.INTERRUPTED
+        trials = trials_of(grid)
+        failed = [trial for trial in trials if trial.status == Trial.ERROR]
+        if not all(trial.status == Trial.ERROR or _reached_its_end(trial) for trial in trials):
+            _explain_interruption(trials, folder)
+            return ExitCode.INTERRUPTED
     _explain_failures(grid)
     return ExitCode.TRIAL_FAILED if failed else ExitCode.OK
 
 
-def output(spec: Spec, is_sweep: bool) -> dict[str, Any]:
-    """The arguments of RunConfig that control what is printed."""
+def output(spec: Spec, is_sweep: bool, folder: Path) -> dict[str, Any]:
+    """The callbacks, and the arguments of RunConfig that control what is printed."""
+    interruption = Interruption(spec.checkpoint.interrupt_s, folder)
+    callbacks: list[Callback] = [*trial_loggers(spec), Retries(), Waiting(), interruption]
     if not is_sweep:
         bar = ProgressBar(spec.stop.get("env_steps", math.inf))
-        return {"verbose": 0, "callbacks": [*trial_loggers(spec), Retries(), Waiting(), bar]}
+        return {"verbose": 0, "callbacks": [*callbacks, bar]}
     table = tune.CLIReporter(
         metric_columns={METRIC: "return", "success_rate": "success", "env_steps": "env_steps"},
         parameter_columns=[*spec.search, SEED_KEY],
         max_report_frequency=15,
         max_column_length=40,
     )
-    return {
-        "verbose": 1,
-        "callbacks": [*trial_loggers(spec), Retries(), Waiting()],
-        "progress_reporter": table,
-    }
+    return {"verbose": 1, "callbacks": callbacks, "progress_reporter": table}
 
 
 def storage_path(storage: str) -> str:
@@ -196,26 +225,6 @@ def storage_path(storage: str) -> str:
     except OSError as error:
         raise ResourceError(f"cannot write to storage '{storage}': {error}.") from error
     return str(path)
-
-
-def free_name(storage: str, name: str) -> str:
-    """``name``; with a timestamp appended if the storage already holds a run of this name."""
-    if not Path(storage, name).exists():
-        return name
-    return f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _describe(spec: Spec, folder: Path, is_sweep: bool) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    trust.record(folder)
-    save_spec(spec, folder / SWEEP_SPEC_FILE, provenance())
-    # `resume` and `evaluate` may run in another folder, and must find plug-ins beside the spec.
-    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    by_script = sorted(name for table in local_registrations().values() for name in table)
-    run = {"is_sweep": is_sweep, "python_path": paths, "registered_by_script": by_script}
-    temporary = folder / f"{RUN_FILE}.tmp"
-    temporary.write_text(json.dumps(run, indent=2))
-    temporary.replace(folder / RUN_FILE)
 
 
 def _folder_name(trial: Trial) -> str:

@@ -1,6 +1,7 @@
 """Tune's Trainable for a spec: builds the Algorithm, trains it, checkpoints by env steps."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ class SpecTrainable(tune.Trainable):
         self.runner_restarts = RunnerRestarts(self.algorithm)
         self.env_steps = 0
         self.last_checkpoint_env_steps = 0
+        self.last_checkpoint_s = time.monotonic()
         if config.get(WARM_START_KEY):
             self._load_weights(Path(config[WARM_START_KEY]))
         found = None if folder is None else checkpoint.newest_or_none_yet(folder)
@@ -110,6 +112,8 @@ class SpecTrainable(tune.Trainable):
             "runner_restarts": self.runner_restarts.counts(),
         }
         checkpoint.save(self.algorithm, Path(checkpoint_dir), self.env_steps, progress)
+        self.last_checkpoint_env_steps = self.env_steps
+        self.last_checkpoint_s = time.monotonic()
 
     def restore(self, checkpoint_path: Any) -> None:
         """Ignores Tune's checkpoint of this trial: `setup` has restored the newest valid one.
@@ -136,11 +140,10 @@ class SpecTrainable(tune.Trainable):
         self.algorithm.stop()
 
     def _checkpoint_is_due(self) -> bool:
-        every = checkpoint_period(self.spec)
-        if self.env_steps // every <= self.last_checkpoint_env_steps // every:
-            return False
-        self.last_checkpoint_env_steps = self.env_steps
-        return True
+        every, every_s = checkpoint_period(self.spec), self.spec.checkpoint.every_s
+        passed_s = time.monotonic() - self.last_checkpoint_s
+        is_due = self.env_steps // every > self.last_checkpoint_env_steps // every
+        return is_due or (every_s is not None and passed_s >= every_s)
 
     def _restore(self, found: checkpoint.CheckpointInfo) -> None:
         abandoned = checkpoint.restore(self.algorithm, found)

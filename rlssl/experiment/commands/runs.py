@@ -1,0 +1,213 @@
+"""`rlssl runs`: lists the runs of a storage. It imports neither torch nor Ray, so it is fast."""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from rlssl.errors import DEFAULT_STORAGE, ExitCode
+from rlssl.experiment import lock
+from rlssl.experiment.run_folders import all_runs, read_description, started_at
+from rlssl.run_files import RESULTS_FILE, SWEEP_SPEC_FILE, TRIAL_FILE
+
+#: The last bytes of a trial's log that are read; a result has a few thousand.
+_TAIL_BYTES = 2**17
+
+#: Name of Tune's file with the errors of a trial.
+_ERROR_FILE = "error.txt"
+
+# The parser in C is ten times as fast, where PyYAML has it.
+_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRow:
+    """A line of the list.
+
+    Attributes:
+        name: Path of the run below the storage.
+        state: running: a process holds its lock. finished, failed, interrupted: how it ended; a
+            run whose process was killed is interrupted.
+        algorithm: Names, if the run searches over several.
+        env: As for ``algorithm``.
+        losses: Names of the auxiliary losses, also those that are searched.
+        seeds: Of every point.
+        trials: Number of trials that have started.
+        env_steps: Sum over the trials, of their last results.
+        last_return: Mean over the trials of the return in their last results; None: no episode yet.
+        age_s: Seconds since the run was started.
+        path: The run's folder.
+    """
+
+    name: str
+    state: str
+    algorithm: str
+    env: str
+    losses: list[str]
+    seeds: list[int]
+    trials: int
+    env_steps: int
+    last_return: float | None
+    age_s: float
+    path: str
+
+
+def runs(*, storage: str = DEFAULT_STORAGE, as_json: bool = False) -> int:
+    """Prints all runs below a storage, newest first; returns the exit code.
+
+    Args:
+        storage: The folder of all results.
+        as_json: Whether to print JSON.
+
+    Example:
+        >>> runs(storage="/nowhere")
+        There are no runs below /nowhere.
+        0
+    """
+    root = Path(storage).expanduser().resolve()
+    rows = [describe_run(folder, root) for folder in all_runs(root)]
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+    elif not rows:
+        click.echo(f"There are no runs below {root}.")
+    else:
+        _print(rows)
+    return ExitCode.OK
+
+
+def describe_run(folder: Path, root: Path) -> RunRow:
+    """Reads the few files that say what a run is and where it stands."""
+    spec = _read_spec(folder / SWEEP_SPEC_FILE)
+    search = spec.get("search")
+    searched = search if isinstance(search, dict) else {}
+    trials = sorted(path.parent for path in folder.glob(f"*/{TRIAL_FILE}"))
+    results = [result for trial in trials if (result := last_result(trial)) is not None]
+    returns = [value for value in map(_return, results) if value is not None]
+    all_done = bool(trials) and sum(bool(row.get("done")) for row in results) == len(trials)
+    return RunRow(
+        name=str(folder.relative_to(root)),
+        state=_state(folder, all_done=all_done),
+        algorithm=_names(spec.get("algorithm"), searched.get("algorithm")),
+        env=_names((spec.get("env") or {}).get("id"), searched.get("env.id")),
+        losses=_losses(spec, searched),
+        seeds=list(spec.get("seeds") or []),
+        trials=len(trials),
+        env_steps=sum(int(result.get("env_steps") or 0) for result in results),
+        last_return=sum(returns) / len(returns) if returns else None,
+        age_s=max(0.0, time.time() - started_at(folder)),
+        path=str(folder),
+    )
+
+
+def last_result(trial: Path) -> dict[str, Any] | None:
+    """The last whole line of a trial's log; None if there is none."""
+    try:
+        with (trial / RESULTS_FILE).open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _TAIL_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        try:
+            result = json.loads(line)
+        except ValueError:  # half a line of a process that was killed, or that writes just now
+            continue
+        if isinstance(result, dict):
+            return result
+    return None
+
+
+def _state(folder: Path, *, all_done: bool) -> str:
+    if lock.running(folder):
+        return "running"
+    noted = read_description(folder).get("state")
+    if noted in ("finished", "failed", "interrupted"):
+        return str(noted)
+    if all_done:
+        return "finished"
+    # A run that was killed, or a run of an earlier version, which noted nothing.
+    has_failed = noted is None and next(folder.glob(f"*/{_ERROR_FILE}"), None) is not None
+    return "failed" if has_failed else "interrupted"
+
+
+def _read_spec(path: Path) -> dict[str, Any]:
+    try:
+        spec = yaml.load(path.read_text(encoding="utf-8"), _YAML_LOADER)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return spec if isinstance(spec, dict) else {}
+
+
+def _names(fixed: Any, searched: Any) -> str:
+    names = [str(value) for value in _choices(searched)] or [str(fixed or "?")]
+    return " or ".join(names)
+
+
+def _losses(spec: Mapping[str, Any], searched: Mapping[str, Any]) -> list[str]:
+    names = {name for name, options in (spec.get("auxiliary") or {}).items() if options is not None}
+    for key, space in searched.items():
+        if key == "auxiliary":
+            names |= {
+                name for choice in _choices(space) if isinstance(choice, dict) for name in choice
+            }
+        elif key.startswith("auxiliary."):
+            names.add(key.split(".")[1])
+    return sorted(names)
+
+
+def _choices(space: Any) -> Iterator[Any]:
+    """The values of ``{grid: [...]}`` or ``{choice: [...]}``; nothing for a range."""
+    for values in space.values() if isinstance(space, dict) else []:
+        yield from values if isinstance(values, list) else []
+
+
+def _return(result: Mapping[str, Any]) -> float | None:
+    value = result.get("episode_return_mean")
+    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
+
+
+def _print(rows: list[RunRow]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "state", "algorithm", "env", "losses"):
+        table.add_column(column, no_wrap=True, overflow="ignore")
+    for column in ("seeds", "env steps", "return", "age"):
+        table.add_column(column, no_wrap=True, justify="right", overflow="ignore")
+    for row in rows:
+        score = "-" if row.last_return is None else f"{row.last_return:.4g}"
+        cells = [row.name, row.state, row.algorithm, row.env, ", ".join(row.losses) or "-"]
+        cells += [_seeds(row.seeds), f"{row.env_steps:,}", score, age(row.age_s)]
+        table.add_row(*cells)
+    # As wide as the longest line, so that a name to copy is never wrapped.
+    console = Console(width=max(80, Console(width=10_000).measure(table).maximum), highlight=False)
+    with console.capture() as printed:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in printed.get().splitlines()))
+
+
+def _seeds(seeds: list[int]) -> str:
+    """Seeds in few letters: ``0-4``, or ``0, 7``, or their number."""
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"{seeds[0]}-{seeds[-1]}"
+    return ", ".join(map(str, seeds)) if len(seeds) <= 3 else f"{len(seeds)} seeds"
+
+
+def age(seconds: float) -> str:
+    """A time span in its largest unit.
+
+    Example:
+        >>> age(59), age(150), age(90_000), age(4_000_000)
+        ('59 s', '2 min', '25 h', '46 d')
+    """
+    for size, unit in ((2 * 86_400, "d"), (2 * 3_600, "h"), (120, "min")):
+        if seconds >= size:
+            return f"{seconds // (size // 2):.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,85 @@
+"""Begins and ends a run: its name, its lock, and its ``run.json``."""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rlssl.errors import ExitCode
+from rlssl.experiment.lock import held
+from rlssl.experiment.run_folders import read_description, started_at
+from rlssl.experiment.storage import LocalStorage, claim_name
+from rlssl.registry import local_registrations
+from rlssl.run_files import RUN_FILE, TRIAL_FILE
+
+#: Exit code of a run -> its state in ``run.json``.
+_STATES = {
+    ExitCode.OK: "finished",
+    ExitCode.TRIAL_FAILED: "failed",
+    ExitCode.INTERRUPTED: "interrupted",
+}
+
+
+@contextlib.contextmanager
+def new_run(root: Path, name: str) -> Iterator[Path]:
+    """Claims a name below ``root`` and holds the run's lock; gives the run's folder.
+
+    If an error ends the run before its first trial begins, its folder is removed.
+
+    Raises:
+        OSError: If the folder cannot be created.
+    """
+    storage = LocalStorage(root)
+    claimed = claim_name(storage, name)
+    folder = root / claimed
+    click.echo(f"Run {claimed}" + ("" if claimed == name else f" ('{name}' exists)"))
+    try:
+        with held(folder):
+            yield folder
+    except BaseException:
+        if next(folder.glob(f"*/{TRIAL_FILE}"), None) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def write_description(folder: Path, name: str, is_sweep: bool) -> None:
+    """Writes ``run.json`` at the start of a run.
+
+    Args:
+        folder: The run's folder.
+        name: The name that the user gave; the folder's may have a number.
+        is_sweep: Whether the run ends with a table.
+    """
+    # `resume` and `evaluate` may run in another folder, and must find plug-ins beside the spec.
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    by_script = sorted(name for table in local_registrations().values() for name in table)
+    run = {"name": name, "started": time.time(), "is_sweep": is_sweep, "python_path": paths}
+    _write(folder, {**run, "registered_by_script": by_script, "state": "running"})
+
+
+def record_state(folder: Path, code: int) -> None:
+    """Notes in ``run.json`` how a run ended."""
+    _update(folder, state=_STATES[ExitCode(code)])
+
+
+def record_resumed(folder: Path) -> None:
+    """Notes in ``run.json`` that a run continues."""
+    _update(folder, state="running")
+
+
+def _update(folder: Path, **changes: Any) -> None:
+    known = read_description(folder)
+    if known:
+        # Runs of earlier versions show their start only by the time of this file.
+        _write(folder, {"started": started_at(folder), **known, **changes})
+
+
+def _write(folder: Path, run: Mapping[str, Any]) -> None:
+    content = json.dumps(run, indent=2).encode()
+    LocalStorage(folder.parent).replace(f"{folder.name}/{RUN_FILE}", content)
