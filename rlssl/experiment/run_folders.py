@@ -12,7 +12,7 @@ from typing import Any, Literal
 import click
 
 from rlssl.errors import DEFAULT_STORAGE, SpecError
-from rlssl.run_files import MANIFEST, POLICY_FILE, POLICY_FOLDER, RUN_FILE, TRIAL_FILE
+from rlssl.run_files import MANIFEST, POLICY_FILE, POLICY_FOLDER, RESULTS_FILE, RUN_FILE, TRIAL_FILE
 
 #: What a command needs of a run.
 Need = Literal["run", "checkpoint", "policy"]
@@ -25,6 +25,8 @@ _NEEDED = {
 }
 #: The folders that rlssl prints: a run, a trial, a checkpoint, and a policy or an export.
 _MARKERS = (RUN_FILE, TRIAL_FILE, MANIFEST, POLICY_FILE)
+#: The last bytes of a trial's log that are read; a result has a few thousand.
+_TAIL_BYTES = 2**17
 #: A run is at most so many folders above a path that rlssl prints: run/trial/checkpoint/policy.
 _MOST_ABOVE = 3
 
@@ -180,6 +182,25 @@ def trial_folders(folder: Path) -> list[Path]:
     if not trials:
         raise SpecError(f"{folder} has no trials.")
     return trials
+
+
+def last_result(trial: Path) -> dict[str, Any] | None:
+    """The last whole line of a trial's log; None if there is none."""
+    try:
+        with (trial / RESULTS_FILE).open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _TAIL_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        try:
+            result = json.loads(line)
+        except ValueError:  # half a line of a process that was killed, or that writes just now
+            continue
+        if isinstance(result, dict):
+            return result
+    return None
 
 
 def _hint(root: Path) -> str:

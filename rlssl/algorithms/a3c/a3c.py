@@ -160,7 +160,7 @@ class A3C(BaseAlgorithm, Algorithm):
 
     def training_step(self) -> None:
         """Applies gradients until the iteration has its agent steps."""
-        goal = self.agent_steps + self.config.agent_steps_per_iteration
+        goal = self.agent_steps + min(self.config.agent_steps_per_iteration, self.steps_to_end)
         while self.agent_steps < goal:
             if self.pool is None:
                 self._learn_in_process()
@@ -233,7 +233,7 @@ class A3C(BaseAlgorithm, Algorithm):
             self._apply(0, steps)
         self.learner.normalize_by([self.learner.new_moments])
 
-    def _learn_asynchronously(self, pool: WorkerPool, goal: int) -> None:
+    def _learn_asynchronously(self, pool: WorkerPool, goal: float) -> None:
         """A3C: applies each gradient that has arrived, and sends its worker the new weights."""
         for index in pool.idle():
             self._ask(pool, index, goal)
@@ -246,7 +246,7 @@ class A3C(BaseAlgorithm, Algorithm):
                     continue
             self._ask(pool, index, goal)
 
-    def _learn_synchronously(self, pool: WorkerPool, goal: int) -> None:
+    def _learn_synchronously(self, pool: WorkerPool, goal: float) -> None:
         """A2C: one step with the mean gradient of all workers that send one."""
         while pool.starting():
             pool.wait()
@@ -272,7 +272,7 @@ class A3C(BaseAlgorithm, Algorithm):
             self.learner.flat.take_mean([reply.gradient for reply in replies])
             self._apply(-1, sum(reply.agent_steps for reply in replies))
 
-    def _ask(self, pool: WorkerPool, index: int, goal: int, parameters: Any = None) -> None:
+    def _ask(self, pool: WorkerPool, index: int, goal: float, parameters: Any = None) -> None:
         # Replies that may end the iteration must bring metrics.
         expected = len(pool.alive()) if self.config.synchronous else 1 + len(pool.busy())
         # A fragment may be longer by at most one vector step.

@@ -64,6 +64,15 @@ class BaseAlgorithm(Algorithm):
         key = (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
         return int(self.metrics.peek(key, default=0))
 
+    @property
+    def steps_to_end(self) -> float:
+        """Agent steps until the run ends; inf if its end is unknown, or behind."""
+        total = self.config.total_env_steps
+        if total is None:
+            return math.inf
+        left = math.ceil(total / (self.config.action_repeat or 1)) - self.clock
+        return left if left > 0 else math.inf
+
     def send_clock(self) -> None:
         """Sends the clock to the EnvRunners, whose exploration follows it; waits for none."""
         self.env_runner_group.foreach_env_runner(
@@ -109,6 +118,12 @@ class BaseAlgorithm(Algorithm):
         """Lets runners give new environments seeds that the run has not used before."""
         renew = functools.partial(_renew_seeds, num_restores=self._num_restores)
         env_runner_group.foreach_env_runner(renew, **which)
+
+    def standing(self) -> dict[str, Any]:
+        """What a result says about the run so far: steps, scores, and the last evaluation."""
+        steps = {"env_steps": self._env_steps, "agent_steps": self.clock}
+        evaluation = {"evaluation": self._last_evaluation} if self._last_evaluation else {}
+        return {**steps, "episodes": [], "aux": {}, **self._scores(), **evaluation}
 
     @undisturbed_generators()
     def evaluate_seeded(self) -> dict[str, float]:

@@ -1,7 +1,9 @@
 """The base of all Algorithms with a replay buffer: sampling, storing and updates."""
 
 import contextlib
+import functools
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -83,7 +85,8 @@ class OffPolicyAlgorithm(BaseAlgorithm):
 
     def training_step(self) -> None:
         """Rounds of sampling and updates until the iteration has its steps."""
-        goal = self.update_ratio.agent_steps + self.config.agent_steps_per_iteration
+        steps = min(self.config.agent_steps_per_iteration, self.steps_to_end)
+        goal = self.update_ratio.agent_steps + steps
         while self.update_ratio.agent_steps < goal and self._round():
             pass
         self._collect_metrics()
@@ -184,11 +187,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
     def _round(self) -> bool:
         """Samples once and makes the updates that are due; False if nothing was sampled."""
         with self._timed(ENV_RUNNER_SAMPLING_TIMER):
-            episodes = synchronous_parallel_sample(
-                worker_set=self.env_runner_group,
-                sample_timeout_s=self.config.sample_timeout_s,
-                _uses_new_env_runners=True,
-            )
+            episodes = self._sample()
         if not episodes:
             return False
         with self._timed(REPLAY_BUFFER_ADD_DATA_TIMER):
@@ -205,6 +204,31 @@ class OffPolicyAlgorithm(BaseAlgorithm):
             # Each runner knows only its own steps.
             self.send_clock()
         return True
+
+    def _sample(self) -> list[SingleAgentEpisode]:
+        """A fragment of every runner; the run's last fragments only have the steps that are left.
+
+        So the run ends at most one vector step of all runners after its last env step.
+        """
+        group, config = self.env_runner_group, self.config
+        num_runners = max(1, group.num_healthy_remote_workers())
+        steps = self.steps_to_end / num_runners
+        # With fewer vector steps, there may be no chunk for each Learner; see `OffPolicyConfig`.
+        least = 2 if config.num_learners > 1 and config.gives_intrinsic_rewards else 1
+        steps = max(steps, least * config.num_envs_per_env_runner)
+        if steps >= config.get_rollout_fragment_length() * config.num_envs_per_env_runner:
+            episodes: list[SingleAgentEpisode] = synchronous_parallel_sample(
+                worker_set=group,
+                sample_timeout_s=config.sample_timeout_s,
+                _uses_new_env_runners=True,
+            )
+            return episodes
+        sample = functools.partial(_sample_steps, num_timesteps=math.ceil(steps))
+        in_process = not config.num_env_runners
+        parts = group.foreach_env_runner(
+            sample, local_env_runner=in_process, timeout_seconds=config.sample_timeout_s
+        )
+        return [episode for part in parts for episode in part]
 
     def _store(self, episodes: Sequence[SingleAgentEpisode]) -> None:
         for episode in episodes:
@@ -376,6 +400,11 @@ def _intrinsic_rewards(learner: Any, parts: list[list[Any]]) -> tuple[int, list[
 
 def _metrics_and_clock(runner: Any) -> tuple[Any, int | None]:
     return runner.get_metrics(), runner.module.latest_action_at
+
+
+def _sample_steps(runner: Any, num_timesteps: int) -> list[SingleAgentEpisode]:
+    episodes: list[SingleAgentEpisode] = runner.sample(num_timesteps=num_timesteps)
+    return episodes
 
 
 def _normalize_by(learner: Any, moments: Moments) -> tuple[int, None]:

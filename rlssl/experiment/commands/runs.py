@@ -15,11 +15,8 @@ from rich.table import Table
 
 from rlssl.errors import DEFAULT_STORAGE, ExitCode
 from rlssl.experiment import lock
-from rlssl.experiment.run_folders import all_runs, read_description, started_at
-from rlssl.run_files import RESULTS_FILE, SWEEP_SPEC_FILE, TRIAL_FILE
-
-#: The last bytes of a trial's log that are read; a result has a few thousand.
-_TAIL_BYTES = 2**17
+from rlssl.experiment.run_folders import all_runs, last_result, read_description, started_at
+from rlssl.run_files import SWEEP_SPEC_FILE, TRIAL_FILE
 
 #: Name of Tune's file with the errors of a trial.
 _ERROR_FILE = "error.txt"
@@ -105,25 +102,6 @@ def describe_run(folder: Path, root: Path) -> RunRow:
         age_s=max(0.0, time.time() - started_at(folder)),
         path=str(folder),
     )
-
-
-def last_result(trial: Path) -> dict[str, Any] | None:
-    """The last whole line of a trial's log; None if there is none."""
-    try:
-        with (trial / RESULTS_FILE).open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - _TAIL_BYTES))
-            lines = file.read().splitlines()
-    except OSError:
-        return None
-    for line in reversed(lines):
-        try:
-            result = json.loads(line)
-        except ValueError:  # half a line of a process that was killed, or that writes just now
-            continue
-        if isinstance(result, dict):
-            return result
-    return None
 
 
 def _state(folder: Path, *, all_done: bool) -> str:

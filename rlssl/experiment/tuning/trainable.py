@@ -9,11 +9,13 @@ import torch
 from ray import tune
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_RL_MODULE
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
-from ray.tune.result import SHOULD_CHECKPOINT
+from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIME_THIS_ITER_S
+from ray.tune.utils import flatten_dict
 
 from rlssl.algorithms.common.effective import effective_settings
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.experiment.checkpoints import checkpoint
+from rlssl.experiment.run_folders import last_result
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import at_point, load_spec
 from rlssl.experiment.spec.schema import Spec
@@ -89,11 +91,14 @@ class SpecTrainable(tune.Trainable):
         self.env_steps_at_start = self.env_steps
         # The first result carries the settings as used; the driver writes them into files.
         self._to_report = {EFFECTIVE: effective_settings(self.algorithm.config, self._spaces())}
+        self.final_result = None if found is None else self._final_result(found.path.parent)
         limit_s = self.algorithm.config.watchdog_s
         self.watchdog = Watchdog(limit_s, lambda: self.algorithm.work_done)
 
     def step(self) -> dict[str, Any]:
-        """Runs one training iteration of the Algorithm."""
+        """Runs one training iteration of the Algorithm; none if the trial is at its end."""
+        if self.final_result is not None:
+            return {**self.final_result, **self._to_report}
         result = self.algorithm.train()
         result.pop("config", None)
         self.env_steps = result["env_steps"]
@@ -133,6 +138,7 @@ class SpecTrainable(tune.Trainable):
         """
         self._restore(checkpoint.check(Path(checkpoint_dir)))
         self.env_steps_at_start = self.env_steps
+        self.final_result = None
 
     def cleanup(self) -> None:
         """Stops the Algorithm's processes."""
@@ -144,6 +150,23 @@ class SpecTrainable(tune.Trainable):
         passed_s = time.monotonic() - self.last_checkpoint_s
         is_due = self.env_steps // every > self.last_checkpoint_env_steps // every
         return is_due or (every_s is not None and passed_s >= every_s)
+
+    def _final_result(self, folder: Path) -> dict[str, Any] | None:
+        """The result of a trial that was restored at its end; None if it has to train further.
+
+        Tune may not know that the trial has ended: its process, or Tune's, died after the last
+        checkpoint.
+        """
+        logged = last_result(folder) or {}
+        if logged.get("env_steps") != self.env_steps:
+            logged = self.algorithm.standing()
+        values = flatten_dict(logged)
+        limits = [(values.get(key), limit) for key, limit in self.spec.stop.items()]
+        reached = any(isinstance(it, int | float) and it >= limit for it, limit in limits)
+        if not reached and not logged.get(DONE):
+            return None
+        # A result may not repeat its time, because Tune would count it again.
+        return {**logged, ENV_STEPS_AT_START: self.env_steps, TIME_THIS_ITER_S: 0.0, DONE: True}
 
     def _restore(self, found: checkpoint.CheckpointInfo) -> None:
         abandoned = checkpoint.restore(self.algorithm, found)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from rlssl.experiment.commands.runs import describe_run, last_result, runs
+from rlssl.experiment.commands.runs import describe_run, runs
 from rlssl.experiment.lock import held
+from rlssl.experiment.run_folders import last_result
 
 SPEC: dict[str, Any] = {
     "name": "ppo",
