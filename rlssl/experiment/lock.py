@@ -135,6 +135,17 @@ def running(folder: Path) -> bool:
     return found is not None and found.is_alive
 
 
+def refuse_if_running(folder: Path) -> None:
+    """Raises if a process runs the run in ``folder`` now; changes nothing there.
+
+    Raises:
+        ResourceError: Naming the process.
+    """
+    found = holder(LocalStorage(folder.parent), folder.name)
+    if found is not None and found.is_alive:
+        raise _is_running(folder.name, found)
+
+
 class Lock:
     """The lock of a run, held by this process until ``release``.
 
@@ -219,7 +230,11 @@ def acquire(storage: Storage, run: str, on_loss: Callable[[Owner], None]) -> Loc
         if _take_over(storage, run, owner):
             return Lock(storage, run, owner, on_loss)
         found = holder(storage, run)
-    raise ResourceError(
+    raise _is_running(run, found)
+
+
+def _is_running(run: str, found: Holder | None) -> ResourceError:
+    return ResourceError(
         f"{run} is running: {found or 'another process has just started it'}. Wait until that "
         "process has ended, or end it."
     )

@@ -10,7 +10,7 @@ from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.cluster.connect import start_ray
 from rlssl.experiment.commands.summary import at_their_ends, summarize
-from rlssl.experiment.lock import held
+from rlssl.experiment.lock import held, refuse_if_running
 from rlssl.experiment.run_folders import locate, sweep_folder, trial_folders
 from rlssl.experiment.run_record import record_resumed, record_state
 from rlssl.experiment.runs import describe
@@ -43,17 +43,17 @@ def resume(
     if trusted:
         trust.accept(folder)
     description = describe(folder)
+    refuse_if_running(folder)
+    if not Tuner.can_restore(str(folder)):
+        raise SpecError(f"{folder} stopped before its trials began; start the run again.")
+    if at_their_ends(folder):
+        click.echo(
+            f"{folder} has finished. To train further from its weights: rlssl train ... --from RUN"
+        )
+        return ExitCode.OK
+    trust.require(folder, "its checkpoints are pickles")
     with held(folder):
-        if not Tuner.can_restore(str(folder)):
-            raise SpecError(f"{folder} stopped before its trials began; start the run again.")
-        if at_their_ends(folder):
-            click.echo(
-                f"{folder} has finished. To train further from its weights: rlssl train ... "
-                "--from RUN"
-            )
-            return ExitCode.OK
         say_where_trials_stand(folder)
-        trust.require(folder, "its checkpoints are pickles")
         spec = load_spec(folder / SWEEP_SPEC_FILE)
         start_ray(spec, address, folder)
         record_resumed(folder)

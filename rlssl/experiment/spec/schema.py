@@ -122,8 +122,8 @@ class CheckpointSpec(_Section):
 
     # Env steps between checkpoints; None: a tenth of stop.env_steps.
     every_env_steps: PositiveInt | None = None
-    # Seconds between checkpoints; whichever comes first counts. None: only by env steps.
-    every_s: PositiveFloat | None = 600
+    # Seconds between checkpoints; whichever comes first counts. 0: only by env steps.
+    every_s: Annotated[float, Field(ge=0)] = 600
     # Seconds that the last checkpoints may take after Ctrl-C or SIGTERM.
     interrupt_s: PositiveFloat = 20
     # Number of newest checkpoints that are kept.

@@ -46,7 +46,9 @@ class Interruption(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune saves callbacks with the experiment; a signal ends only the run that got it."""
-        return {**vars(self), "_signaled_at": None, "_unsaved": None}
+        state = {**vars(self), "_signaled_at": None, "_unsaved": None}
+        state.pop("_deadline", None)
+        return state
 
     @contextlib.contextmanager
     def handles_signals(self) -> Iterator[None]:
@@ -59,9 +61,12 @@ class Interruption(Callback):
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
         handlers = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         tunes_signal = signal.getsignal(signal.SIGUSR1)
+        self._deadline = threading.Timer(self._limit_s + _ENDING_S, self._end_at_once)
+        self._deadline.daemon = True
         try:
             yield
         finally:
+            self._deadline.cancel()
             for number, handler in [*handlers.items(), (signal.SIGUSR1, tunes_signal)]:
                 signal.signal(number, handler)
             os.environ.pop("TUNE_DISABLE_SIGINT_HANDLER")
@@ -72,9 +77,7 @@ class Interruption(Callback):
         now = time.monotonic()
         if self._signaled_at is None:
             self._signaled_at = now
-            last = threading.Timer(self._limit_s + _ENDING_S, self._end_at_once)
-            last.daemon = True
-            last.start()
+            self._deadline.start()
         elif now - self._signaled_at > _SAME_S:
             self._end_at_once()
 

@@ -149,7 +149,7 @@ class SpecTrainable(tune.Trainable):
         every, every_s = checkpoint_period(self.spec), self.spec.checkpoint.every_s
         passed_s = time.monotonic() - self.last_checkpoint_s
         is_due = self.env_steps // every > self.last_checkpoint_env_steps // every
-        return is_due or (every_s is not None and passed_s >= every_s)
+        return is_due or 0 < every_s <= passed_s
 
     def _final_result(self, folder: Path) -> dict[str, Any] | None:
         """The result of a trial that was restored at its end; None if it has to train further.
