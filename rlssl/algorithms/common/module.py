@@ -70,6 +70,7 @@ class BaseModule(TorchRLModule, InferenceOnlyAPI):
     def shares_encoder(cls, settings: Mapping[str, Any], space: gym.Space) -> bool | None:
         """Whether policy and value function share the encoder; None: there is only one network."""
         del settings, space
+        return None
 
     def build_normalizer(self) -> None:
         """Sets ``normalizer``, as ``model.normalize_observations`` says; before any encoder."""

@@ -26,7 +26,7 @@ def used_in(document: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_setting_of_every_algorithm_is_there_as_plain_data(algorithm: str) -> None:
-    losses = {name: {} for name in ("icm", "deepmdp")}
+    losses: dict[str, Any] = {name: {} for name in ("icm", "deepmdp")}
     used = used_in(
         {"algorithm": algorithm, "env": ENVS.get(algorithm, "CartPole-v1"), "auxiliary": losses}
     )
