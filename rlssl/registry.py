@@ -134,10 +134,10 @@ class EnvEntry:
     """One registered environment, or a family of environments if ``name`` ends in ``*``."""
 
     name: str
-    # (config) -> gym.Env, or "module:attribute".
-    make: Callable[[dict[str, Any]], "gym.Env"] | str
-    # (config, num_envs) -> gym.vector.VectorEnv that resets itself, or "module:attribute".
-    make_vec: Callable[[dict[str, Any], int], "gym.vector.VectorEnv"] | str | None = None
+    # (config) or (**options) -> gym.Env, or "module:attribute".
+    make: Callable[..., "gym.Env"] | str
+    # The same with num_envs -> gym.vector.VectorEnv that resets itself, or "module:attribute".
+    make_vec: Callable[..., "gym.vector.VectorEnv"] | str | None = None
     # The pip extra that installs the suite: "minigrid", or "package[extra]" of another package.
     extra: str | None = None
     # () -> the ids of the family, or "module:attribute".
@@ -227,8 +227,8 @@ _TABLES: dict[str, Registry[Any]] = {
 
 def register_env(
     name: str,
-    make: Callable[[dict[str, Any]], "gym.Env"] | str,
-    make_vec: Callable[[dict[str, Any], int], "gym.vector.VectorEnv"] | str | None = None,
+    make: Callable[..., "gym.Env"] | str,
+    make_vec: Callable[..., "gym.vector.VectorEnv"] | str | None = None,
     *,
     extra: str | None = None,
     ids: Callable[[], list[str]] | str | None = None,
@@ -239,11 +239,14 @@ def register_env(
         name: The id. A name that ends in ``*`` is a family: it matches every id that begins with
             the rest. Exact names win over families, longer families over shorter ones, and all of
             them over gymnasium's ids.
-        make: ``make(config) -> gym.Env``, for example the class of an environment, or a
-            ``"module:attribute"`` string. ``config`` has ``id``, the options of the spec, ``split``
-            ("train" or "eval"), ``worker_index`` and ``seed``.
-        make_vec: ``make_vec(config, num_envs) -> gym.vector.VectorEnv``, if the suite has a faster
-            way than a loop. The spaces must be the same, the autoreset NEXT_STEP or SAME_STEP.
+        make: Returns a ``gym.Env``: the class of an environment, a function, or a
+            ``"module:attribute"`` string. ``make(size=5, render_mode=None)`` gets the options of
+            the spec as keyword arguments. ``make(config)`` gets one dict with the options, ``id``,
+            ``split`` ("train" or "eval"), ``worker_index`` and ``seed``. An option that neither
+            takes is refused.
+        make_vec: ``make_vec(config, num_envs) -> gym.vector.VectorEnv``, or with keyword arguments
+            and ``num_envs``, if the suite has a faster way than a loop. The spaces must be the
+            same, the autoreset NEXT_STEP or SAME_STEP.
         extra: The pip extra of rlssl that installs the suite, or ``"package[extra]"``. The error of
             a failed import names it.
         ids: ``ids() -> list`` of the family's members, for ``rlssl list envs`` and suggestions.

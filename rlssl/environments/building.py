@@ -6,6 +6,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from rlssl.environments.make_calls import (
+    RESERVED_ENV_KEYS,
+    call_make,
+    call_make_vec,
+    check_options,
+)
 from rlssl.errors import (
     MissingExtraError,
     SpecError,
@@ -21,12 +27,10 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "eval"]
 Vectorize = Literal["native", "sync", "async"]
-#: Keys of the config that an environment's ``make`` gets besides its options.
-RESERVED_ENV_KEYS = ("id", "split", "worker_index", "seed")
 
 
 def check_env_options(env: Mapping[str, Any]) -> None:
-    """Checks the options that every environment takes, without building the environment.
+    """Checks the options without building the environment.
 
     Raises:
         SpecError: Naming the option and the value.
@@ -35,6 +39,10 @@ def check_env_options(env: Mapping[str, Any]) -> None:
     for key in env.keys() & set(ENV_OPTIONS):
         if env[key] is not None:
             ENV_OPTIONS[key].resolve("check")(env[key])
+    entry = find_environment(env["id"])
+    if entry is not None:
+        config, _ = _without_wrappers(dict(env))
+        check_options(entry.resolve("make"), config)
 
 
 def env_options(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,7 +252,7 @@ def _build_bare(entry: EnvEntry | None, config: dict[str, Any]) -> "gym.Env":
     name = config["id"]
     make = _gymnasium_make if entry is None else entry.resolve("make")
     try:
-        env = make(config)
+        env = call_make(make, config)
     except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv) as error:
         raise _unknown_environment(name) from error
     if not isinstance(env, gym.Env):
@@ -394,7 +402,7 @@ def _native_vector_env(
     make_vec = entry.resolve("make_vec")
     if make_vec is None:
         return None
-    vector = make_vec(config, num_envs)
+    vector = call_make_vec(make_vec, config, num_envs)
     reason = vector_env_problem(vector, num_envs)
     if reason:
         raise SpecError(f"make_vec of environment {config['id']!r}: {reason}.")

@@ -18,6 +18,7 @@ from rlssl.algorithms.common.settings import InputKind, TrainingSettings, builde
 from rlssl.auxiliary.building import options_for, parse_auxiliary
 from rlssl.connectors.env_actions import with_clipped_actions
 from rlssl.environments.building import Vectorize
+from rlssl.environments.make_calls import TakesOneDict
 from rlssl.environments.preflight import EnvSpaces, preflight
 from rlssl.environments.vector_infos import Success
 from rlssl.errors import SpecError
@@ -171,7 +172,7 @@ class BaseConfig(AlgorithmConfig):
         elif isinstance(env, str) and env not in ENVIRONMENTS:
             creator = tune_environment(env)
             if creator is not None:
-                register_env(env, creator)
+                register_env(env, TakesOneDict(creator))
         # Values that `adapt_to` set for another environment do not hold for this one.
         self.action_repeat = None
         for key in self.adapted:

@@ -80,6 +80,8 @@ def check(spec: "Spec") -> None:
     check_form(spec)
     check_names(spec)
     check_environment(spec.env)
+    if spec.evaluation.env:
+        check_environment({**spec.env, **spec.evaluation.env})
     config_class = algorithm_class(spec.algorithm)
     for key in ("preset", "variant"):
         if getattr(spec, key) is not None:
@@ -136,10 +138,8 @@ def check_environment(env: Mapping[str, Any]) -> None:
     for key in building.RESERVED_ENV_KEYS:
         if key in env and key != "id":
             raise SpecError(f"env.{key} is set by rlssl for every environment; leave it out.")
-    entry = building.find_environment(env["id"])
     building.check_env_options(env)
-    if entry is not None:
-        entry.resolve("make")
+    if building.find_environment(env["id"]) is not None:
         return
     import gymnasium as gym
 
