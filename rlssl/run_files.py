@@ -32,6 +32,8 @@ PROGRESS_FILE = "progress.csv"
 EVENT_FILES = "events.out.tfevents.*"
 #: In a trial's folder, if it failed: the error, as Tune writes it. A retry leaves the file there.
 ERROR_FILE = "error.txt"
+#: In a trial's folder: the first traceback of each kind of fault of an environment.
+ENV_FAULTS_FOLDER = "env_faults"
 
 #: In a checkpoint's folder: the checksum of every file, and the progress of the run. Written last.
 MANIFEST = "rlssl_checkpoint.json"

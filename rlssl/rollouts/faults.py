@@ -2,10 +2,13 @@
 
 import logging
 import math
+import re
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -32,6 +35,14 @@ FAULT_COUNTERS = (
     "episodes_dropped",
 )
 
+#: Key of the line that says what the latest fault was, in an EnvRunner's metrics.
+LATEST_FAULT_KEY = "rlssl_latest_fault"
+
+#: Crashes from which on their rate is judged, and the rate that ends a run unless the config says
+#: otherwise.
+MIN_CRASHES_JUDGED = 10
+MAX_CRASHES_PER_1000_ENV_STEPS = 1.0
+
 #: Consecutive faults that a slot may have without a finished episode between them.
 MAX_FAULTS_IN_A_ROW = 3
 
@@ -44,6 +55,9 @@ MAX_LOST_PART = 0.1
 
 #: Faults of each kind that are logged; all of them are counted.
 _LOGGED_IN_FULL = 3
+
+#: Most files of tracebacks that one process writes.
+_MAX_TRACEBACKS = 20
 
 #: Longest quotation of an environment's error message, in characters.
 _MAX_QUOTED_CHARACTERS = 500
@@ -114,6 +128,7 @@ class FaultLedger:
         num_slots: int,
         timeout_s: float,
         clock: Callable[[], float] = time.monotonic,
+        folder: Path | None = None,
     ) -> None:
         """Starts without faults.
 
@@ -122,8 +137,11 @@ class FaultLedger:
             num_slots: Number of environments of the runner.
             timeout_s: ``env_step_timeout_s``.
             clock: Returns the time in seconds.
+            folder: Where the first traceback of each kind is saved; None: nowhere.
         """
         self._name, self._timeout_s, self._clock = name, timeout_s, clock
+        self._tracebacks = FirstTracebacks(folder)
+        self._latest = ""
         #: Seconds that a call may take. Half the timeout, until every slot that timed out has
         #: finished an episode.
         self.limit_s = timeout_s
@@ -150,7 +168,9 @@ class FaultLedger:
         """
         message = fault.message(self._name, self.limit_s)
         self._new[fault.kind] += 1
+        self._latest = message
         self._log(fault.kind, message)
+        self._tracebacks.save(fault, message)
         slots: Any = slice(None) if fault.slot is None else fault.slot
         self._in_a_row[slots] += fault.weight
         self._has_timed_out[slots] |= fault.kind == "env_timeouts"
@@ -172,7 +192,13 @@ class FaultLedger:
         self._new["episodes_dropped"] += count
 
     def log(self, metrics: Any) -> None:
-        """Adds the faults since the last call to the lifetime counts in RLlib's MetricsLogger."""
+        """Adds the faults since the last call to the lifetime counts in RLlib's MetricsLogger.
+
+        The latest fault is logged as a line of text.
+        """
+        if self._latest:
+            metrics.log_value(LATEST_FAULT_KEY, self._latest, reduce="item_series")
+            self._latest = ""
         for name, count in self._new.items():
             metrics.log_value((FAULTS_KEY, name), count, reduce="lifetime_sum")
         self._new.clear()
@@ -198,6 +224,60 @@ class FaultLedger:
         self._logged[kind] += 1
         if self._logged[kind] <= _LOGGED_IN_FULL:
             logger.warning("%s; building a new one (counted as faults/%s).", message, kind)
+
+
+class FirstTracebacks:
+    """Saves the first traceback of each kind of fault and error, for all EnvRunners of a run."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Saves into ``folder``; nowhere if it is None."""
+        self._folder = folder
+        self._seen: set[str] = set()
+
+    def save(self, fault: Fault, message: str) -> None:
+        """Writes a file, unless this process or another one has written it."""
+        name = f"{fault.kind}-{re.sub(r'[^A-Za-z0-9_]', '_', type(fault.error).__name__)}"
+        if self._folder is None or name in self._seen or len(self._seen) >= _MAX_TRACEBACKS:
+            return
+        self._seen.add(name)
+        trace = "".join(traceback.format_exception(fault.error))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with (self._folder / f"{name}.txt").open("x", encoding="utf-8") as file:
+                file.write(f"{message}\n\n{trace}")
+        except FileExistsError:
+            pass  # another EnvRunner had this fault before
+        except OSError as error_of_disk:
+            logger.warning("The traceback of a fault was not saved: %s.", error_of_disk)
+
+
+def check_crash_rate(crashes: int, env_steps: int, most: float, latest: str) -> None:
+    """Ends a run whose environments crash too often to learn from what is left.
+
+    Args:
+        crashes: Crashes since the start of the run.
+        env_steps: Env steps since the start of the run.
+        most: Crashes per 1,000 env steps that are allowed.
+        latest: What the latest crash was.
+
+    Raises:
+        EnvironmentFaultError: From the tenth crash on, if there are more.
+
+    Example:
+        >>> check_crash_rate(9, 1_000, 1.0, "")
+        >>> check_crash_rate(10, 4_000, 1.0, "KeyError: 'gone'")
+        Traceback (most recent call last):
+        rlssl.errors.EnvironmentFaultError: environments crashed 10 times in 4,000 env steps, 2.5 \
+times per 1,000; at most 1 is allowed. The latest: KeyError: 'gone'. Correct the environment, or \
+raise max_env_crashes_per_1000_env_steps.
+    """
+    rate = 1_000 * crashes / max(1, env_steps)
+    if crashes >= MIN_CRASHES_JUDGED and rate > most:
+        raise EnvironmentFaultError(
+            f"environments crashed {crashes:,} times in {env_steps:,} env steps, {rate:.3g} times "
+            f"per 1,000; at most {most:g} is allowed. The latest: {latest}. Correct the "
+            "environment, or raise max_env_crashes_per_1000_env_steps."
+        )
 
 
 def raise_faults_of_remote_runners() -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -32,6 +33,7 @@ from rlssl.rollouts.batch_checks import BatchCheck
 from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv
 from rlssl.rollouts.faults import ENVIRONMENT_ERRORS, Fault, FaultLedger
 from rlssl.rollouts.isolated_vector_env import IsolatedVectorEnv, failed_slot, is_plain_loop
+from rlssl.run_files import ENV_FAULTS_FOLDER
 
 #: Seconds that one step or reset may take, unless the config says otherwise.
 DEFAULT_TIMEOUT_S = 30.0
@@ -67,7 +69,13 @@ class GuardedEnvRunner(BaseEnvRunner):
         # Slots whose environment was replaced in the last step or reset.
         self._replaced: list[int] = []
         super().__init__(config=config, **kwargs)
-        self._ledger = FaultLedger(self._env_name, self.num_envs, self._timeout_s)
+        run_folder = getattr(config, "run_folder", None)
+        self._ledger = FaultLedger(
+            self._env_name,
+            self.num_envs,
+            self._timeout_s,
+            folder=None if run_folder is None else Path(run_folder, ENV_FAULTS_FOLDER),
+        )
 
     def make_env(self) -> None:
         """Builds the vector environment and closes the old one; the next sample resets it.

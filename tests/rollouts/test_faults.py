@@ -1,7 +1,10 @@
 """The rules by which a run continues or ends after an environment's fault."""
 
+import contextlib
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 
@@ -9,7 +12,7 @@ from rlssl.environments.observation_checks import BadObservationError
 from rlssl.environments.timeout import EnvironmentTimeoutError
 from rlssl.errors import EnvironmentFaultError
 from rlssl.rollouts.batch_checks import BadRewardError
-from rlssl.rollouts.faults import Fault, FaultLedger
+from rlssl.rollouts.faults import LATEST_FAULT_KEY, Fault, FaultLedger, check_crash_rate
 
 
 def crash(slot: int | None) -> Fault:
@@ -125,3 +128,64 @@ def test_an_error_of_many_lines_becomes_one_line_that_fits_a_screen() -> None:
     message = Fault("reset", ValueError("a\nb " + "x" * 9999)).message("lab/Arm", 8.0)
     assert message.startswith("environment 'lab/Arm' failed in reset(): ValueError: a b xxx")
     assert len(message) < 600
+
+
+def raised(error: Exception) -> Fault:
+    try:
+        raise error
+    except Exception as caught:
+        return Fault("step", caught, 0)
+
+
+def test_the_first_traceback_of_each_kind_is_kept_and_later_ones_are_not(tmp_path: Path) -> None:
+    folder = tmp_path / "env_faults"
+    ledgers = [make_ledger(1, folder=folder) for _ in range(2)]  # two EnvRunners
+    for number, ledger in enumerate(ledgers):
+        ledger.record(raised(KeyError(f"lost {number}")))
+        ledger.finished(0)
+    ledgers[1].record(raised(OSError("no server")))
+    ledgers[1].record(raised(BadRewardError("a reward of nan")))
+    files = {path.name: path.read_text() for path in folder.iterdir()}
+    assert files.keys() == {
+        "env_crashes-KeyError.txt",
+        "env_crashes-OSError.txt",
+        "bad_rewards-BadRewardError.txt",
+    }
+    text = files["env_crashes-KeyError.txt"]
+    assert text.startswith("environment 'lab/Arm' failed in step(): KeyError: 'lost 0'\n")
+    assert "Traceback (most recent call last)" in text and text.endswith("KeyError: 'lost 0'\n")
+
+
+def test_a_folder_that_cannot_be_written_does_not_end_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    make_ledger(1, folder=tmp_path / "file" / "env_faults").record(crash(0))
+
+
+def test_the_latest_fault_of_an_iteration_is_logged_as_text() -> None:
+    ledger, metrics = make_ledger(2), MetricsLogger(root=True)
+    ledger.record(crash(0))
+    ledger.record(raised(ValueError("no\nserver")))
+    ledger.log(metrics)
+    assert metrics.peek(LATEST_FAULT_KEY) == [
+        "environment 'lab/Arm' failed in step(): ValueError: no server"
+    ]
+    metrics.reduce()
+    ledger.log(metrics)
+    assert not isinstance(np.atleast_1d(metrics.peek(LATEST_FAULT_KEY, default=[])).tolist(), str)
+
+
+@pytest.mark.parametrize(
+    "crashes, env_steps, most, ends",
+    [
+        (9, 100, 1.0, False),  # judged from the tenth crash on
+        (10, 10_000, 1.0, False),  # 1 per 1,000
+        (10, 9_999, 1.0, True),
+        (10, 1_000_000, 0.0, True),
+        (1_000, 0, 1e9, False),
+    ],
+)
+def test_crashes_end_a_run_by_their_rate(
+    crashes: int, env_steps: int, most: float, ends: bool
+) -> None:
+    with pytest.raises(EnvironmentFaultError) if ends else contextlib.nullcontext():
+        check_crash_rate(crashes, env_steps, most, "")

@@ -16,7 +16,12 @@ LIMIT_S = 60
 
 def train(env_runners: int, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Trains PPO on a faulty CartPole whose copies have no fault in their first 40 steps."""
-    settings = {"env.after": 40, "training.train_batch_size_per_learner": 512, **options}
+    settings = {
+        "env.after": 40,
+        "training.train_batch_size_per_learner": 512,
+        "max_env_crashes_per_1000_env_steps": 100,
+        **options,
+    }
     command = [sys.executable, "-m", "rlssl.cli", "train", "ppo", "faulty/CartPole-v1"]
     command += ["--env-runners", str(env_runners), "--stop", "env_steps=4000"]
     for key, value in settings.items():
@@ -48,6 +53,23 @@ def test_occasional_faults_drop_their_episodes_and_are_counted(
     done = train(env_runners, tmp_path, **{f"env.{kind}": 0.002 for kind in kinds})
     assert done.returncode == 0, done.stdout + done.stderr
     assert_counted(tmp_path, {"env_crashes", "bad_observations", "bad_rewards"})
+    # The terminal says so at the first fault and at the end; the first tracebacks are kept.
+    assert "environments: " in done.stderr and "so far; the latest: environment" in done.stderr
+    crashes = results(tmp_path)[-1]["faults"]["env_crashes"]
+    assert f"environments: {crashes} crashes, " in done.stdout
+    (trace,) = tmp_path.glob("results/*/*/env_faults/env_crashes-InjectedFaultError.txt")
+    assert "injected crash in" in trace.read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize("env_runners", [0, 1])
+def test_an_environment_that_keeps_crashing_ends_the_run(env_runners: int, tmp_path: Path) -> None:
+    options = {"env.crash_in_step": 0.01, "max_env_crashes_per_1000_env_steps": 1}
+    done = train(env_runners, tmp_path, **options)
+    assert done.returncode == 1, done.stdout + done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("trial failed: ")]
+    assert "environments crashed " in line and "at most 1 is allowed" in line
+    assert "InjectedFaultError: injected crash" in line
+    assert "raise max_env_crashes_per_1000_env_steps" in line
 
 
 def test_occasional_timeouts_are_counted_too(tmp_path: Path) -> None:

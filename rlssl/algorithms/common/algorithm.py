@@ -22,7 +22,13 @@ from rlssl.evaluation import evaluate_policy, summarize
 from rlssl.policy import Policy
 from rlssl.rollouts.base_env_runner import BaseEnvRunner
 from rlssl.rollouts.episode_metrics import EPISODES_KEY
-from rlssl.rollouts.faults import FAULTS_KEY, count_faults, raise_faults_of_remote_runners
+from rlssl.rollouts.faults import (
+    FAULTS_KEY,
+    LATEST_FAULT_KEY,
+    check_crash_rate,
+    count_faults,
+    raise_faults_of_remote_runners,
+)
 from rlssl.system.random_state import undisturbed_generators
 from rlssl.system.seeding import RESTORED_RUN
 
@@ -48,6 +54,7 @@ class BaseAlgorithm(Algorithm):
         self._recent_successes: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._recent_intrinsic: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._last_evaluation: dict[str, Any] = {}
+        self._latest_fault = ""
         # How often this run was restored from a checkpoint.
         self._num_restores = 0
         raise_faults_of_remote_runners()
@@ -91,6 +98,7 @@ class BaseAlgorithm(Algorithm):
         self._recent_intrinsic.extend(np.atleast_1d(module_results.pop(INTRINSIC_RETURNS, [])))
         results["aux"] = module_results.get("aux", {})
         results[FAULTS_KEY] = count_faults(results)
+        self._judge_crashes(results)
         results.update(self._scores())
         every = self.config.seeded_evaluation["every_env_steps"]
         if every and self._env_steps // every > before // every:
@@ -191,6 +199,20 @@ class BaseAlgorithm(Algorithm):
             self._recent_returns.append(float(score))
             self._recent_successes.append(float(success))
         return episodes
+
+    def _judge_crashes(self, results: dict[str, Any]) -> None:
+        """Adds what the latest fault was; ends the run if environments crash too often."""
+        lines = results.get(ENV_RUNNER_RESULTS, {}).pop(LATEST_FAULT_KEY, None)
+        # RLlib gives nan if there is none.
+        texts = [str(line) for line in np.atleast_1d(lines) if isinstance(line, str)]
+        if texts:
+            self._latest_fault = results["latest_env_fault"] = texts[-1]
+        check_crash_rate(
+            results[FAULTS_KEY]["env_crashes"],
+            self._env_steps,
+            self.config.max_env_crashes_per_1000_env_steps,
+            self._latest_fault,
+        )
 
     def _scores(self) -> dict[str, float]:
         return {

@@ -32,6 +32,7 @@ from rlssl.plugins import load_plugins, resolve
 from rlssl.ray_internals.env_runner import custom_connectors, tune_environment
 from rlssl.ray_internals.learner import BATCH_SIZE_ATTRIBUTE
 from rlssl.registry import ENVIRONMENTS, local_registrations, register_env, restore_registrations
+from rlssl.rollouts.faults import MAX_CRASHES_PER_1000_ENV_STEPS
 from rlssl.rollouts.stock_env_runner import StockEnvRunner, choose_env_runner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 
@@ -70,6 +71,9 @@ class BaseConfig(AlgorithmConfig):
     #: reading a spec should not import torch.
     module_class: ClassVar[str]
     learner_class_name: ClassVar[str]
+    #: Crashes of environments per 1,000 env steps that end the run, from the tenth crash on. A
+    #: default of the class, because configs of earlier versions lack it.
+    max_env_crashes_per_1000_env_steps: float = MAX_CRASHES_PER_1000_ENV_STEPS
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Adds a ``training`` method that takes the fields of ``settings_class``."""
@@ -249,6 +253,7 @@ class BaseConfig(AlgorithmConfig):
         *,
         watchdog_s: float | None = None,
         env_step_timeout_s: float | None = None,
+        max_env_crashes_per_1000_env_steps: float | None = None,
         checkpoint_replay: bool | None = None,
         total_env_steps: int | None = None,
     ) -> Self:
@@ -257,6 +262,8 @@ class BaseConfig(AlgorithmConfig):
         Args:
             watchdog_s: Seconds without new env steps after which a trial fails; None: 300.
             env_step_timeout_s: Seconds that one step or reset may take; None: 30.
+            max_env_crashes_per_1000_env_steps: Crashes of environments that end the run, judged
+                from the tenth crash on; None: 1.
             checkpoint_replay: Whether checkpoints hold the replay buffer; None: yes.
             total_env_steps: Env steps at which the run ends, for values annealed over the run.
         """
@@ -264,6 +271,8 @@ class BaseConfig(AlgorithmConfig):
             self.checkpoint_replay = checkpoint_replay
         if total_env_steps is not None:
             self.total_env_steps = total_env_steps
+        if max_env_crashes_per_1000_env_steps is not None:
+            self.max_env_crashes_per_1000_env_steps = max_env_crashes_per_1000_env_steps
         if watchdog_s is not None:
             self.watchdog_s = watchdog_s
         if env_step_timeout_s is not None:

@@ -16,6 +16,7 @@ from rlssl.analysis.table import (
     write_table_csv,
 )
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
+from rlssl.experiment.env_faults import print_env_faults
 from rlssl.experiment.run_folders import locate, read_description, sweep_folder
 from rlssl.run_files import CURVES_FILE, RUN_FILE, TABLE_FILE, TRIAL_FILE
 
@@ -65,6 +66,7 @@ def finish_training(folder: Path) -> int:
         click.echo(
             f"return {mean:.4g} over the last {len(returns)} episodes, {env_steps:,} env steps"
         )
+        print_env_faults([trial])
     for marker in folder.glob(f"*/{TRIAL_FILE}"):
         click.echo(str(marker.parent))
         # Imported only here: it needs RLlib, and the summary of a sweep does not.
@@ -99,6 +101,7 @@ def finish_sweep(folder: Path) -> int:
     rows = sweep_table(run.trials, run.points)
     Console().print(render_table(rows, title=title))
     _name_incomplete_trials(run.trials)
+    print_env_faults(run.trials)
     click.echo(str(write_table_csv(rows, folder / TABLE_FILE)))
     try:
         from rlssl.analysis.curves import plot_learning_curves

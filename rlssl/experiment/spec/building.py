@@ -71,6 +71,7 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
             _given(
                 watchdog_s=spec.watchdog_s,
                 env_step_timeout_s=spec.env_step_timeout_s,
+                max_env_crashes_per_1000_env_steps=spec.max_env_crashes_per_1000_env_steps,
                 checkpoint_replay=spec.checkpoint.replay_buffer,
                 total_env_steps=spec.stop.get("env_steps"),
             ),

@@ -186,6 +186,9 @@ class Spec(_Section):
     resources: ResourcesSpec = ResourcesSpec()
     # Seconds after which a step of the environment times out; None: the default.
     env_step_timeout_s: PositiveFloat | None = None
+    # Crashes of environments per 1,000 env steps that end a run, judged from the tenth crash on;
+    # None: the default, 1.
+    max_env_crashes_per_1000_env_steps: Annotated[float, Field(ge=0)] | None = None
     # Seconds without progress after which a run fails; None: the default.
     watchdog_s: PositiveFloat | None = None
     # How often a trial is restarted from its newest checkpoint after one of its processes died.

@@ -17,6 +17,7 @@ from ray.tune.experiment import Trial
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rlssl.experiment.checkpoints import checkpoint
+from rlssl.experiment.env_faults import ENV_FAULTS, fault_words
 from rlssl.experiment.provenance import provenance
 from rlssl.experiment.spec.loading import save_spec
 from rlssl.experiment.tuning.retries import last_error
@@ -27,10 +28,14 @@ from rlssl.experiment.tuning.trainable import (
     trial_spec,
 )
 from rlssl.ray_internals.errors import raised_by_worker
-from rlssl.run_files import EFFECTIVE, EPISODES_FILE, SPEC_FILE, TRIAL_FILE
+from rlssl.rollouts.faults import FAULTS_KEY
+from rlssl.run_files import EFFECTIVE, ENV_FAULTS_FOLDER, EPISODES_FILE, SPEC_FILE, TRIAL_FILE
 
 #: Seconds without a running trial after which a line explains what the run waits for.
 WAITING_S = 30.0
+
+#: Seconds between lines about failing environments.
+ENV_FAULTS_PERIOD_S = 60.0
 
 #: Seconds between progress lines if the output is not a terminal.
 _LINE_PERIOD_S = 30.0
@@ -89,6 +94,39 @@ class Retries(Callback):
             f"Trial {trial.trial_id} lost a process ({root_cause(last_error(trial))}). It "
             f"continues from {where}, try {trial.run_metadata.num_failures} of "
             f"{trial.max_failures}.",
+            err=True,
+        )
+
+
+class EnvFaults(Callback):
+    """Prints a line about failing environments: at the first fault, then at most once a minute."""
+
+    #: Seconds between two lines.
+    period_s = ENV_FAULTS_PERIOD_S
+
+    def __init__(self) -> None:
+        self._counts: dict[str, dict[str, int]] = {}
+        self._told = self._last_line = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves callbacks with the experiment; a time of this process means nothing later."""
+        return {"_counts": self._counts, "_told": self._told, "_last_line": 0.0}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Tune's hook."""
+        faults = result.get(FAULTS_KEY, {})
+        self._counts[trial.trial_id] = {name: faults.get(name, 0) for name in ENV_FAULTS}
+        total = sum(sum(counts.values()) for counts in self._counts.values())
+        is_due = time.monotonic() - self._last_line > self.period_s or not self._last_line
+        latest = result.get("latest_env_fault")
+        if latest is None or total <= self._told or not is_due:
+            return
+        self._told, self._last_line = total, time.monotonic()
+        click.echo(
+            f"{fault_words(self._counts.values())} so far; the latest: {latest}. First tracebacks: "
+            f"{trial_folder(trial) / ENV_FAULTS_FOLDER}",
             err=True,
         )
 

@@ -40,7 +40,7 @@ from rlssl.experiment.spec.search_space import (
     has_random,
     points_to_check,
 )
-from rlssl.experiment.tuning.callbacks import ProgressBar, Retries, Waiting
+from rlssl.experiment.tuning.callbacks import EnvFaults, ProgressBar, Retries, Waiting
 from rlssl.experiment.tuning.interruption import Interruption
 from rlssl.experiment.tuning.loggers import trial_loggers
 from rlssl.experiment.tuning.retries import only_dead_processes_retried
@@ -194,7 +194,8 @@ def fit(tuner: Tuner, folder: Path) -> int:
 def output(spec: Spec, is_sweep: bool, folder: Path) -> dict[str, Any]:
     """The callbacks, and the arguments of RunConfig that control what is printed."""
     interruption = Interruption(spec.checkpoint.interrupt_s, folder)
-    callbacks: list[Callback] = [*trial_loggers(spec), Retries(), Waiting(), interruption]
+    callbacks: list[Callback] = [*trial_loggers(spec), Retries(), EnvFaults(), Waiting()]
+    callbacks.append(interruption)
     if not is_sweep:
         bar = ProgressBar(spec.stop.get("env_steps", math.inf))
         return {"verbose": 0, "callbacks": [*callbacks, bar]}
