@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from ray import tune
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.tune import (
@@ -44,11 +43,16 @@ from rlssl.experiment.tuning.callbacks import EnvFaults, ProgressBar, Retries, W
 from rlssl.experiment.tuning.interruption import Interruption
 from rlssl.experiment.tuning.loggers import trial_loggers
 from rlssl.experiment.tuning.retries import only_dead_processes_retried
-from rlssl.experiment.tuning.search import METRIC, continue_search, trial_folder_name, tune_config
-from rlssl.experiment.tuning.searchers import write_points
+from rlssl.experiment.tuning.search import (
+    continue_search,
+    draw_and_list_points,
+    progress_of,
+    trial_folder_name,
+    tune_config,
+)
+from rlssl.experiment.tuning.searchers import Point
 from rlssl.experiment.tuning.trainable import (
     REGISTRATIONS_KEY,
-    SEED_KEY,
     SPEC_KEY,
     WARM_START_KEY,
     register,
@@ -79,9 +83,8 @@ def launch(
         SpecError: If the environment fails its preflight; nothing was started.
         ResourceError: If the cluster or the storage cannot be used.
     """
-    points = draw_points(spec)
     if has_random(spec):
-        check_points(spec, points[:MAX_COMBINATIONS_CHECKED])
+        check_points(spec, draw_points(spec)[:MAX_COMBINATIONS_CHECKED])
     for point in points_to_check(spec) if spec.search else [{}]:
         module = check_trial(at_point(spec, point, spec.seeds[0]))
         if warm_start is not None:
@@ -93,8 +96,7 @@ def launch(
         trust.record(folder)
         save_spec(spec, folder / SWEEP_SPEC_FILE, provenance())
         write_description(folder, spec.name, is_sweep)
-        search_seed = spec.searcher.random.seed if spec.searcher else 0
-        write_points(folder, points, search_seed=search_seed)
+        points = draw_and_list_points(spec, folder)
         code = fit(_tuner(spec, points, folder, is_sweep, warm_start), folder)
         record_state(folder, code)
         return code, folder
@@ -117,7 +119,7 @@ def restored_tuner(spec: Spec, folder: Path, is_sweep: bool) -> Tuner:
 
 def _tuner(
     spec: Spec,
-    points: Sequence[dict[str, Any]],
+    points: Sequence[Point],
     folder: Path,
     is_sweep: bool,
     warm_start: Path | None,
@@ -199,13 +201,7 @@ def output(spec: Spec, is_sweep: bool, folder: Path) -> dict[str, Any]:
     if not is_sweep:
         bar = ProgressBar(spec.stop.get("env_steps", math.inf))
         return {"verbose": 0, "callbacks": [*callbacks, bar]}
-    table = tune.CLIReporter(
-        metric_columns={METRIC: "return", "success_rate": "success", "env_steps": "env_steps"},
-        parameter_columns=[*spec.search, SEED_KEY],
-        max_report_frequency=15,
-        max_column_length=40,
-    )
-    return {"verbose": 1, "callbacks": callbacks, "progress_reporter": table}
+    return {"verbose": 0, "callbacks": [*callbacks, progress_of(spec)]}
 
 
 def storage_path(storage: str) -> str:

@@ -3,19 +3,23 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import ray
 from ray.tune import TuneConfig, Tuner
 from ray.tune.experiment import Trial
 
 from rlssl.analysis.points import read_points
 from rlssl.experiment.spec.schema import Spec
+from rlssl.experiment.spec.search_space import draw_points, num_trials
+from rlssl.experiment.tuning.live_table import SweepProgress
 from rlssl.experiment.tuning.searchers import (
     ListedPoints,
     Point,
     PointSearcher,
     label_of,
+    write_points,
 )
-from rlssl.experiment.tuning.seeded_asha import SeededASHA
+from rlssl.experiment.tuning.seeded_asha import SeededASHA, in_words, rungs
 from rlssl.experiment.tuning.trainable import SEED_KEY, point_of
 from rlssl.ray_internals.tuning import tune_config_of
 
@@ -59,11 +63,31 @@ def continue_search(tuner: Tuner, spec: Spec, folder: Path) -> None:
     Tune saves no scheduler, and the searcher that it saved may be of an earlier version. Tune
     itself restores the searcher's state.
     """
-    points = [point.values for point in read_points(folder)]
-    saved, today = tune_config_of(tuner), tune_config(spec, folder, points)
+    saved = tune_config_of(tuner)
+    # Earlier versions left the points to Tune.
+    has_points = isinstance(saved.search_alg, PointSearcher)
+    today = tune_config(spec, folder, saved_points(spec, folder) if has_points else [])
     saved.scheduler = today.scheduler
-    if points:
+    if has_points:
         saved.search_alg = today.search_alg
+
+
+def saved_points(spec: Spec, folder: Path) -> list[Point]:
+    """The points of a run; if ``points.json`` is lost or damaged, they are drawn again."""
+    try:
+        points: list[Point] = [point.values for point in read_points(folder)]
+    except ValueError as error:
+        click.echo(f"{error} Drawing the same points again.", err=True)
+        points = []
+    return points or draw_and_list_points(spec, folder)
+
+
+def draw_and_list_points(spec: Spec, folder: Path) -> list[Point]:
+    """Draws the points of a search, and lists them in the run's ``points.json``."""
+    points: list[Point] = list(draw_points(spec))
+    seed = spec.searcher.random.seed if spec.searcher else 0
+    write_points(folder, points, search_seed=seed)
+    return points
 
 
 def scheduler_of(spec: Spec, folder: Path) -> SeededASHA | None:
@@ -74,12 +98,26 @@ def scheduler_of(spec: Spec, folder: Path) -> SeededASHA | None:
     return SeededASHA(
         metric=asha.metric,
         mode=asha.mode,
-        grace_env_steps=asha.grace_env_steps,
-        max_env_steps=asha.max_env_steps or int(spec.stop["env_steps"]),
+        rungs=rungs_of(spec),
         reduction_factor=asha.reduction_factor,
         seeds=spec.seeds,
         folder=folder,
     )
+
+
+def rungs_of(spec: Spec) -> list[int]:
+    """The env steps at which the scheduler compares points; none without a scheduler."""
+    if spec.scheduler is None:
+        return []
+    asha = spec.scheduler.asha
+    end = asha.max_env_steps or int(spec.stop["env_steps"])
+    return rungs(asha.grace_env_steps, end, asha.reduction_factor)
+
+
+def progress_of(spec: Spec) -> SweepProgress:
+    """What shows the sweep while it runs."""
+    words = in_words(spec.scheduler.asha.metric, rungs_of(spec)) if spec.scheduler else ""
+    return SweepProgress(num_trials(spec), spec.stop["env_steps"], words)
 
 
 def trial_folder_name(trial: Trial) -> str:

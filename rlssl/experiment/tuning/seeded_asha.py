@@ -51,8 +51,7 @@ class SeededASHA(FIFOScheduler):
     Args:
         metric: Key of the flat result.
         mode: "max" or "min".
-        grace_env_steps: No point stops earlier than this.
-        max_env_steps: All rungs are below this number.
+        rungs: Env steps, increasing.
         reduction_factor: One point in this many continues at each rung; >= 2.
         seeds: The seeds of every point.
         folder: The run's folder. If it has a ``scheduler.json``, the scheduler continues from it.
@@ -66,8 +65,7 @@ class SeededASHA(FIFOScheduler):
         *,
         metric: str,
         mode: str,
-        grace_env_steps: int,
-        max_env_steps: int,
+        rungs: Sequence[int],
         reduction_factor: int,
         seeds: Sequence[int],
         folder: Path,
@@ -76,11 +74,7 @@ class SeededASHA(FIFOScheduler):
         self.ranked_by = metric
         self.sign = 1.0 if mode == "max" else -1.0
         self.reduction_factor = reduction_factor
-        self.rungs = []
-        rung = grace_env_steps
-        while rung < max_env_steps:
-            self.rungs.append(rung)
-            rung *= reduction_factor
+        self.rungs = list(rungs)
         self.seeds = list(seeds)
         self.path = folder / SCHEDULER_FILE
         self.points = self._read()
@@ -121,10 +115,7 @@ class SeededASHA(FIFOScheduler):
     def debug_string(self) -> str:
         """A line for the terminal."""
         stopped = sum(point.stopped_at is not None for point in self.points.values())
-        return (
-            f"ASHA by {self.ranked_by} at {', '.join(f'{rung:,}' for rung in self.rungs)} env "
-            f"steps: {stopped} points stopped"
-        )
+        return f"{in_words(self.ranked_by, self.rungs)}: {stopped} points stopped"
 
     def _point(self, trial: Trial) -> _Point:
         key = self._keys.get(trial.trial_id)
@@ -205,3 +196,30 @@ class SeededASHA(FIFOScheduler):
         }
         means = {int(rung): float(mean) for rung, mean in saved["means"].items()}
         return _Point(dict(saved["values"]), scores, means, saved["stopped_at"])
+
+
+def rungs(grace_env_steps: int, max_env_steps: int, reduction_factor: int) -> list[int]:
+    """The env steps at which ASHA compares.
+
+    Example:
+        >>> rungs(100, 1000, 2)
+        [100, 200, 400, 800]
+    """
+    found = []
+    rung = grace_env_steps
+    while rung < max_env_steps:
+        found.append(rung)
+        rung *= reduction_factor
+    return found
+
+
+def in_words(metric: str, rungs: Sequence[int]) -> str:
+    """The scheduler for the terminal.
+
+    Example:
+        >>> in_words("success_rate", [1000, 4000])
+        'ASHA by success_rate at 1,000 and 4,000 env steps'
+    """
+    *first, last = [f"{rung:,}" for rung in rungs] or ["no"]
+    words = f"{', '.join(first)} and {last}" if first else last
+    return f"ASHA by {metric} at {words} env steps"

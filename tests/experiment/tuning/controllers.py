@@ -24,8 +24,7 @@ def asha(folder: Path, seeds: list[int], **changes: Any) -> SeededASHA:
     arguments: dict[str, Any] = {
         "metric": METRIC,
         "mode": "max",
-        "grace_env_steps": 100,
-        "max_env_steps": 1000,
+        "rungs": [100, 200, 400, 800],
         "reduction_factor": 2,
     }
     return SeededASHA(**{**arguments, **changes}, seeds=seeds, folder=folder)

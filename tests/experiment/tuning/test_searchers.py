@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from rlssl.analysis.points import read_points
+from rlssl.experiment.spec.loading import load_spec
+from rlssl.experiment.tuning.search import draw_and_list_points, saved_points
 from rlssl.experiment.tuning.searchers import ListedPoints, PointSearcher, label_of, write_points
 
 POINTS = [{"training.lr": 0.1}, {"training.lr": 0.2}]
@@ -83,3 +85,25 @@ def test_damaged_list_of_points_is_named(tmp_path: Path) -> None:
     (tmp_path / "points.json").write_bytes(b'{"points": [\xff')
     with pytest.raises(ValueError, match=r"points\.json is damaged"):
         read_points(tmp_path)
+
+
+def test_lost_or_damaged_points_are_drawn_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = load_spec(
+        {
+            "algorithm": "ppo",
+            "env": "CartPole-v1",
+            "stop": {"env_steps": 1000},
+            "search": {"training.lr": {"loguniform": [1e-4, 1e-2]}},
+            "searcher": {"random": {"num_samples": 3, "seed": 7}},
+        }
+    )
+    points = draw_and_list_points(spec, tmp_path)
+    text = (tmp_path / "points.json").read_text()
+    (tmp_path / "points.json").write_text(text[:50])
+    assert saved_points(spec, tmp_path) == points
+    assert "points.json is damaged" in capsys.readouterr().err
+    (tmp_path / "points.json").unlink()
+    assert saved_points(spec, tmp_path) == points
+    assert (tmp_path / "points.json").read_text() == text

@@ -28,10 +28,6 @@ def statuses(sweep: Sweep, index: int) -> list[str]:
     return [sweep.trials[index, seed].status for seed in sweep.scheduler.seeds]
 
 
-def test_rungs_grow_by_the_factor_below_the_maximum(tmp_path: Path) -> None:
-    assert asha(tmp_path, [0]).rungs == [100, 200, 400, 800]
-
-
 def test_the_last_seed_decides_and_the_whole_point_stops(sweep: Sweep) -> None:
     # The first seed trains on, although 1 < 5: the second may be better.
     assert sweep.report(1, 7, 100, 1.0) == CONTINUE

@@ -1,0 +1,115 @@
+"""A running sweep: a table that fits the terminal, or a line a minute."""
+
+import math
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.tune.experiment import Trial
+from rich.console import Console
+
+from rlssl.experiment.tuning import live_table
+from rlssl.experiment.tuning.live_table import (
+    PointProgress,
+    SeedProgress,
+    SweepProgress,
+    points_table,
+)
+from rlssl.experiment.tuning.searchers import write_points
+
+POINTS = [{"training.lr": 0.1}, {"training.lr": 0.2}]
+
+
+def trials(folder: Path, *states: tuple[int, str, int, float]) -> list[Any]:
+    """Trials of points with seeds; each state is point, status, env steps and score."""
+    made = []
+    for number, (index, status, env_steps, score) in enumerate(states):
+        result = {"env_steps": env_steps, "episode_return_mean": score} if env_steps else {}
+        made.append(
+            SimpleNamespace(
+                trial_id=str(number),
+                status=status,
+                last_result=result,
+                config={**POINTS[index], "seed": number},
+                storage=SimpleNamespace(experiment_fs_path=str(folder)),
+            )
+        )
+    return made
+
+
+def rendered(points: list[PointProgress], num_rows: int) -> list[str]:
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(points_table(points, num_rows))
+    return [line.rstrip() for line in capture.get().splitlines() if line.strip()]
+
+
+def test_line_has_counts_time_left_and_the_best_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 0.0, 0.0, 60.0, 60.0, 60.0, 60.0, 61.0])
+    monkeypatch.setattr(live_table.time, "monotonic", lambda: next(clock))
+    write_points(tmp_path, POINTS, search_seed=0)
+    progress = SweepProgress(4, 1000, "ASHA by episode_return_mean at 500 env steps")
+    progress.setup()
+    progress.on_step_end(1, trials(tmp_path, (0, Trial.RUNNING, 0, 0.0)))
+    assert capsys.readouterr().out == ""
+    now = trials(
+        tmp_path,
+        (0, Trial.TERMINATED, 1000, 2.0),
+        (0, Trial.RUNNING, 500, 4.0),
+        (1, Trial.ERROR, 100, math.nan),
+        (1, Trial.PENDING, 0, 0.0),
+    )
+    progress.on_step_end(2, now)
+    # 1000 + 500 + 1000 (failed: nothing is left) of 4000 env steps in 60 s: 1500 more take 36 s.
+    assert capsys.readouterr().out == (
+        "1 of 4 trials finished, 1 running, 1 failed; 62% of the env steps, 36 s left. "
+        "ASHA by episode_return_mean at 500 env steps Best: lr=0.1, return 3.00.\n"
+    )
+    progress.on_step_end(3, now)  # a second later
+    assert capsys.readouterr().out == ""
+
+
+def test_table_fits_80_columns_and_shortens_long_labels() -> None:
+    seeds = [SeedProgress(Trial.RUNNING, 123_456, 1234.5), SeedProgress(Trial.ERROR, 99, math.nan)]
+    points = [
+        PointProgress("lr=0.1", seeds, None),
+        PointProgress("icm coeff=0.1, " * 9, seeds[:1], 50_000),
+        PointProgress("lr=0.3", [SeedProgress(Trial.PENDING, 0, math.nan)], None),
+    ]
+    lines = rendered(points, 10)
+    assert len(lines) == 2 + 3 and max(map(len, lines)) <= 80
+    assert lines[2].split() == ["lr=0.1", "1/2", "99", "1,234", "running,", "1", "failed"]
+    assert "…" in lines[3] and lines[3].endswith("stopped at 50,000")
+    assert lines[4].split() == ["lr=0.3", "0/1", "0", "-", "waiting"]
+
+
+def test_of_too_many_points_running_ones_and_then_the_best_are_shown() -> None:
+    points = [
+        PointProgress(f"p{score}", [SeedProgress(Trial.TERMINATED, 9, float(score))], None)
+        for score in range(6)
+    ]
+    points.append(PointProgress("now", [SeedProgress(Trial.RUNNING, 1, -5.0)], None))
+    lines = rendered(points, 4)
+    assert [line.split()[0] for line in lines[2:]] == ["p4", "p5", "now", "..."]
+    assert lines[-1].strip() == "... and 4 more"
+
+
+def test_table_is_shown_on_a_terminal_and_removed_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = Console(force_terminal=True, width=80, height=20)
+    monkeypatch.setattr(live_table, "Console", lambda: console)
+    progress = SweepProgress(1, 1000)
+    progress.setup()
+    now = trials(tmp_path, (1, Trial.RUNNING, 500, 4.0))
+    progress.on_step_end(1, now)
+    printed = capsys.readouterr().out
+    assert "lr=0.2" in printed and "0 of 1 trials finished, 1 running" in printed
+    restored = pickle.loads(pickle.dumps(progress))  # Tune saves callbacks with the experiment
+    assert restored.num_trials == 1
+    progress.on_experiment_end(now)
+    assert "\x1b[?25h" in capsys.readouterr().out  # the cursor is back

@@ -1,0 +1,96 @@
+"""A sweep with draws, seeds and ASHA in real processes; its driver is killed and resumed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.experiment.command_line import results, rlssl
+
+pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(900)]
+
+#: The return of an episode is an option of the environment.
+PLUGIN = """
+import gymnasium as gym
+import numpy as np
+import rlssl
+
+
+class Worth(gym.Env):
+    observation_space = gym.spaces.Box(0, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, config):
+        self.worth = config["worth"]
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), self.worth, True, False, {}
+
+
+rlssl.register_env("lab/Worth", Worth)
+"""
+
+SPEC = {
+    "name": "worth",
+    "algorithm": "ppo",
+    "plugins": ["worth"],
+    "env": {"id": "lab/Worth"},
+    "training": {"train_batch_size_per_learner": 128, "num_epochs": 1},
+    "search": {
+        "env.worth": {"grid": [5.0, 1.0]},
+        "training.entropy_coeff": {"loguniform": [1e-3, 1e-1]},
+    },
+    "searcher": {"random": {"num_samples": 1}},
+    "seeds": [3, 4],
+    "scheduler": {"asha": {"grace_env_steps": 512, "reduction_factor": 2}},
+    "stop": {"env_steps": 2048},
+    "max_failures": 0,
+}
+
+
+def test_points_are_shared_by_seeds_and_stop_as_a_whole_also_after_a_kill(tmp_path: Path) -> None:
+    (tmp_path / "worth.py").write_text(PLUGIN)
+    (tmp_path / "worth.yaml").write_text(yaml.safe_dump(SPEC))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rlssl.cli", "sweep", "worth.yaml"],
+        cwd=tmp_path,
+        start_new_session=True,
+    )
+    run = tmp_path / "results" / "worth"
+    deadline = time.monotonic() + 600
+    while not list(run.glob("*/checkpoint_*/rlssl_checkpoint.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    printed, _ = rlssl("resume", "worth", cwd=tmp_path)
+
+    listed = json.loads((run / "points.json").read_text())["points"]
+    assert [point["values"]["env.worth"] for point in listed] == [5.0, 1.0]
+    seeds: dict[int, set[int]] = defaultdict(set)
+    ends: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for marker in run.glob("*/trial.json"):
+        trial = json.loads(marker.read_text())
+        (index,) = [p["index"] for p in listed if p["values"] == trial["point"]]
+        assert trial["seed"] not in seeds[index]  # no trial ran twice
+        seeds[index].add(trial["seed"])
+        ends[index].append(results(marker.parent)[-1])
+    assert seeds == {0: {3, 4}, 1: {3, 4}}
+    # The first point has nothing to be compared with; the second is worse.
+    assert all(last["done"] and last["env_steps"] == 2048 for last in ends[0])
+    assert all(last["done"] and 512 <= last["env_steps"] < 2048 for last in ends[1])
+    rows = [line for line in printed.splitlines() if line.lstrip().startswith("worth=")]
+    assert len(rows) == 2 and all(" 2 " in row for row in rows)
+    assert "stopped at 512" in printed
+    assert "has finished" in rlssl("resume", "worth", cwd=tmp_path)[0]
