@@ -251,7 +251,9 @@ def render_table(rows: Sequence[VariantRow], *, title: str | None = None) -> "Ta
     from rich.text import Text
 
     has_success = any(row.success_rate.num_seeds for row in rows)
-    table = Table(title=title, caption=_caption(), box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title, caption=_caption(), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     table.add_column("variant", overflow="fold")  # the first column to wrap on a narrow terminal
     for column in ("seeds", "env steps", "final return", *["success rate"] * has_success):
         table.add_column(column, justify="right", no_wrap=True)
