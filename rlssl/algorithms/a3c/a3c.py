@@ -1,18 +1,13 @@
 """A3C: the driver applies each worker's gradient on arrival; A2C: it applies their mean."""
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.utils.metrics import (
-    ENV_RUNNER_RESULTS,
-    LEARNER_RESULTS,
-    NUM_ENV_STEPS_SAMPLED_LIFETIME,
-)
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
 
 from rlssl.algorithms.a3c.pool import POOL_COUNTERS, Reply, WorkerPool
 from rlssl.algorithms.a3c.presets import PRESETS, VARIANTS
@@ -316,18 +311,6 @@ class A3C(BaseAlgorithm, Algorithm):
         if runners:
             self.metrics.aggregate(runners, key=ENV_RUNNER_RESULTS)
         self.metrics.aggregate([self.learner.report(), *learners], key=LEARNER_RESULTS)
-
-    def _compile_iteration_results(
-        self, *, train_results: Mapping[str, Any], eval_results: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        results: dict[str, Any] = super()._compile_iteration_results(
-            train_results=train_results, eval_results=eval_results
-        )
-        # RLlib sums only the steps in reports; self.agent_steps has those of every reply.
-        runner_results = results.setdefault(ENV_RUNNER_RESULTS, {})
-        runner_results[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.agent_steps
-        results[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.agent_steps
-        return results
 
 
 def _itself(learner: Any) -> Any:

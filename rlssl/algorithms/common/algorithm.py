@@ -4,7 +4,7 @@ import contextlib
 import functools
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,12 @@ class BaseAlgorithm(Algorithm):
 
     @property
     def clock(self) -> int:
-        """Agent steps of all EnvRunners since the start of the run; every schedule follows it."""
+        """Agent steps learned from since the start of the run; env steps and schedules follow it.
+
+        Metrics and samples of an EnvRunner arrive in one message here, so the metrics count exactly
+        what is learned from. Algorithms whose metrics arrive later count the samples themselves: an
+        EnvRunner may die in between.
+        """
         key = (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME)
         return int(self.metrics.peek(key, default=0))
 
@@ -90,7 +95,7 @@ class BaseAlgorithm(Algorithm):
         """One training iteration, with rlssl's keys added to RLlib's result."""
         results = super().step()
         before = self._env_steps
-        agent_steps = int(results.get(NUM_ENV_STEPS_SAMPLED_LIFETIME) or 0)
+        agent_steps = self.clock
         self._env_steps = agent_steps * (self.config.action_repeat or 1)
         results.update(env_steps=self._env_steps, agent_steps=agent_steps)
         results["episodes"] = self._pop_episodes(results, before)
@@ -105,6 +110,18 @@ class BaseAlgorithm(Algorithm):
             self._last_evaluation = self.evaluate_seeded()
         if self._last_evaluation:
             results["evaluation"] = {**results.get("evaluation", {}), **self._last_evaluation}
+        return results
+
+    def _compile_iteration_results(
+        self, *, train_results: Mapping[str, Any], eval_results: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """RLlib's results, whose counts of steps are those of `clock`."""
+        results: dict[str, Any] = super()._compile_iteration_results(
+            train_results=train_results, eval_results=eval_results
+        )
+        runner_results = results.setdefault(ENV_RUNNER_RESULTS, {})
+        runner_results[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.clock
+        results[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.clock
         return results
 
     def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:

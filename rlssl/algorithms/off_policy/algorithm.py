@@ -111,7 +111,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
 
     @property
     def clock(self) -> int:
-        """Agent steps of all EnvRunners since the start of the run."""
+        """Agent steps that the replay buffer has received since the start of the run."""
         return self.update_ratio.agent_steps
 
     @property

@@ -1,5 +1,7 @@
 """Off-policy algorithms in whole runs: counts, weights, replay buffer, several processes."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +206,30 @@ def test_checkpoint_without_replay_learns_again_after_collecting_steps(
     assert after["replay"]["size"] == new_steps
     counted = before["agent_steps"] - 101 + new_steps - 101
     assert after["updates"] == int(counted * 0.25)
+
+
+class LosesAnEnvRunner(Rainbow):
+    """An EnvRunner dies in the first iteration, after its samples and before its metrics arrive."""
+
+    def _collect_metrics(self) -> None:
+        (pid, *_) = self.env_runner_group.foreach_env_runner(
+            lambda runner: os.getpid(), local_env_runner=False
+        )
+        if self.iteration == 0:
+            os.kill(pid, signal.SIGKILL)
+        super()._collect_metrics()
+
+
+def test_steps_whose_metrics_were_lost_with_an_env_runner_are_counted() -> None:
+    config = config_of().env_runners(num_env_runners=2)
+    config.algo_class = LosesAnEnvRunner
+    algorithm = built(config)
+    try:
+        results = [algorithm.train() for _ in range(2)]
+    finally:
+        algorithm.stop()
+    for result in results:
+        # The buffer is larger than the run: it has a row for each step.
+        assert result["env_steps"] == result["agent_steps"] == result["replay"]["size"]
+        assert result["num_env_steps_sampled_lifetime"] == result["agent_steps"]
+    assert 200 <= results[0]["agent_steps"] < 216
