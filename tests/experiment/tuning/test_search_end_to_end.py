@@ -55,6 +55,8 @@ SPEC = {
     "seeds": [3, 4],
     "scheduler": {"asha": {"grace_env_steps": 512, "reduction_factor": 2}},
     "stop": {"env_steps": 2048},
+    # Two trials at a time: the second point is compared with the first one.
+    "resources": {"cpus": max(1, len(os.sched_getaffinity(0)) // 2)},
     "max_failures": 0,
 }
 
@@ -88,7 +90,7 @@ def test_points_are_shared_by_seeds_and_stop_as_a_whole_also_after_a_kill(tmp_pa
         ends[index].append(results(marker.parent)[-1])
     assert seeds == {0: {3, 4}, 1: {3, 4}}
     # The first point has nothing to be compared with; the second is worse.
-    assert all(last["done"] and last["env_steps"] == 2048 for last in ends[0])
+    assert all(last["done"] and last["env_steps"] >= 2048 for last in ends[0])
     assert all(last["done"] and 512 <= last["env_steps"] < 2048 for last in ends[1])
     rows = [line for line in printed.splitlines() if line.lstrip().startswith("worth=")]
     assert len(rows) == 2 and all(" 2 " in row for row in rows)

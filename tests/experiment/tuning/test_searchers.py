@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+from ray.tune.search import ConcurrencyLimiter, SearchGenerator
 
 from rlssl.analysis.points import read_points
 from rlssl.experiment.spec.loading import load_spec
@@ -65,6 +66,22 @@ def test_state_survives_in_the_file_that_tune_saves(tmp_path: Path) -> None:
     assert restored.suggest("4") is None
     restored.on_trial_complete("1", {"score": 2.0})
     assert restored.source.results == [(POINTS[0], 1.5)]
+
+
+def test_tune_restores_the_searcher_below_its_own_wrappers(tmp_path: Path) -> None:
+    search = SearchGenerator(ConcurrencyLimiter(searcher(), max_concurrent=200))
+    assert [search.searcher.suggest(str(number)) for number in range(3)][-1] == {
+        "training.lr": 0.2,
+        "seed": 4,
+    }
+    search.on_trial_complete("0", {"score": 1.0})
+    search.save_to_dir(str(tmp_path), session_str="now")
+    restored = SearchGenerator(ConcurrencyLimiter(searcher(), max_concurrent=200))
+    assert restored.has_checkpoint(str(tmp_path))
+    restored.restore_from_dir(str(tmp_path))
+    assert restored.searcher.suggest("3") == {"training.lr": 0.2, "seed": 5}
+    restored.on_trial_complete("1", {"score": 2.0})
+    assert restored.searcher.suggest("4") is None
 
 
 def test_points_are_listed_with_values_and_labels(tmp_path: Path) -> None:
