@@ -14,13 +14,16 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rlssl import __version__
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, ResourceError, SpecError
 from rlssl.ray_internals import loggers
+
+if TYPE_CHECKING:
+    from rlssl.experiment.spec.schema import Spec
 
 
 class _Cli(click.Group):
@@ -78,7 +81,8 @@ def _silence_known_warnings() -> None:
 def _open_import_path(spec: str | None = None) -> None:
     """Makes plug-ins beside the spec and in the current folder importable in every process.
 
-    The folders are appended to the import path: a user's tree.py must not shadow the package tree.
+    Then it imports the modules of ``--plugin``. The folders are appended to the import path: a
+    user's tree.py must not shadow the package tree.
     """
     folders = [os.getcwd()]
     if spec is not None and Path(spec).is_file():
@@ -90,6 +94,25 @@ def _open_import_path(spec: str | None = None) -> None:
         if folder not in inherited:
             inherited.append(folder)
     os.environ["PYTHONPATH"] = os.pathsep.join(inherited)
+    if names := _plugins():
+        from rlssl.plugins import load_plugins
+
+        load_plugins(names)
+
+
+def _plugins() -> list[str]:
+    """The modules of ``--plugin`` in this command."""
+    context = click.get_current_context(silent=True)
+    return [] if context is None else list(context.meta.get(_PLUGINS, ()))
+
+
+def _with_plugins(spec: "Spec") -> "Spec":
+    """The spec, whose trials import the modules of ``--plugin`` too."""
+    return spec.model_copy(update={"plugins": list(dict.fromkeys([*spec.plugins, *_plugins()]))})
+
+
+def _keep_plugins(ctx: click.Context, option: click.Parameter, names: Sequence[str]) -> None:
+    ctx.meta[_PLUGINS] = names
 
 
 def parse_auxiliary(text: str) -> tuple[str, dict[str, Any]]:
@@ -125,6 +148,16 @@ _ADDRESS = click.option("--address", help="An existing Ray cluster: auto, or HOS
 _STORAGE = click.option(
     "--storage", default=DEFAULT_STORAGE, show_default=True, help="The folder of all results."
 )
+#: Key of a command's context: the modules of its option ``--plugin``.
+_PLUGINS = "rlssl.plugins"
+_PLUGIN = click.option(
+    "--plugin",
+    multiple=True,
+    metavar="MODULE",
+    expose_value=False,
+    callback=_keep_plugins,
+    help="Import a module of yours that registers something. Repeatable.",
+)
 _TRUST = click.option(
     "--trust",
     "trusted",
@@ -134,6 +167,7 @@ _TRUST = click.option(
 
 
 @main.command()
+@_PLUGIN
 @click.argument("algorithm", metavar="ALGO")
 @click.argument("env", metavar="ENV")
 @click.option(
@@ -175,6 +209,8 @@ def train(
     **flags: Any,
 ) -> None:
     """Train one policy: rlssl train ppo CartPole-v1 --aux icm."""
+    # At once, because the imports take seconds.
+    click.echo(f"Preparing {algorithm} on {env}.")
     _open_import_path()
     from rlssl.experiment.spec.loading import load_spec
 
@@ -188,7 +224,7 @@ def train(
             raise SpecError(
                 f"--stop {text} is not of the form KEY=VALUE; write --stop env_steps=100000."
             )
-    spec = load_spec(document, [*(f"stop.{text}" for text in stops), *overrides])
+    spec = _with_plugins(load_spec(document, [*(f"stop.{text}" for text in stops), *overrides]))
     # Imported only now: RLlib takes seconds to import, and a typo should be reported at once.
     from rlssl.experiment.commands.train import train as run
 
@@ -196,27 +232,31 @@ def train(
 
 
 @main.command()
+@_PLUGIN
 @click.argument("source", metavar="NAME|FILE")
 @_SET
 @_ADDRESS
 def sweep(source: str, overrides: Sequence[str], address: str | None) -> None:
     """Run a sweep from a file or by its name: rlssl sweep quickstart."""
+    click.echo(f"Preparing the sweep {source}.")
     _open_import_path(source)
     from rlssl.experiment.spec.loading import load_spec
 
-    spec = load_spec(source, overrides)
+    spec = _with_plugins(load_spec(source, overrides))
     from rlssl.experiment.commands.sweep import sweep as run
 
     sys.exit(run(spec, address=address))
 
 
 @main.command()
+@_PLUGIN
 @click.argument("run")
 @_STORAGE
 @_TRUST
 @_ADDRESS
 def resume(run: str, storage: str, trusted: bool, address: str | None) -> None:
     """Continue an interrupted run or sweep."""
+    click.echo(f"Preparing to continue {run}.")
     _open_import_path()
     from rlssl.experiment.commands.resume import resume as continue_run
 
@@ -224,26 +264,31 @@ def resume(run: str, storage: str, trusted: bool, address: str | None) -> None:
 
 
 @main.command()
+@_PLUGIN
 @_STORAGE
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def runs(storage: str, as_json: bool) -> None:
     """List runs: their state, what they train, and how far they are."""
+    _open_import_path()
     from rlssl.experiment.commands.runs import runs as list_runs
 
     sys.exit(list_runs(storage=storage, as_json=as_json))
 
 
 @main.command()
+@_PLUGIN
 @click.argument("run")
 @_STORAGE
 def summary(run: str, storage: str) -> None:
     """Print the table of a run and draw its picture again."""
+    _open_import_path()
     from rlssl.experiment.commands.summary import summary as print_again
 
     sys.exit(print_again(run, storage=storage))
 
 
 @main.command()
+@_PLUGIN
 @click.argument("run")
 @click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--explore", is_flag=True, help="Sample actions instead of taking the best action.")
@@ -269,6 +314,7 @@ def evaluate(run: str, **options: Any) -> None:
 
 
 @main.command()
+@_PLUGIN
 @click.argument("run")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to.")
 @_STORAGE
@@ -282,6 +328,7 @@ def export(run: str, **options: Any) -> None:
 
 
 @main.command()
+@_PLUGIN
 @click.argument("source", metavar="SPEC")
 @_SET
 @click.option("--preflight", is_flag=True, help="Also build, reset and step the environment.")
@@ -296,7 +343,7 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
     from rlssl.experiment.spec.search_space import draw_points, has_random
     from rlssl.run_files import EFFECTIVE
 
-    spec = load_spec(source, overrides)
+    spec = _with_plugins(load_spec(source, overrides))
     spaces = try_environment(spec.env) if preflight else None
     document = {**resolved_dict(spec), EFFECTIVE: effective_of(spec, spaces)}
     click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip())
@@ -351,6 +398,7 @@ _LISTS: dict[str, Callable[[], list[dict[str, str]]]] = {
 
 
 @main.command("list")
+@_PLUGIN
 @click.argument("kind", type=click.Choice(list(_LISTS)))
 @click.option("--json", "as_json", is_flag=True)
 def list_names(kind: str, as_json: bool) -> None:
@@ -365,6 +413,7 @@ def list_names(kind: str, as_json: bool) -> None:
 
 
 @main.command()
+@_PLUGIN
 @click.argument("source", metavar="[FILE]", default="matrix")
 @_SET
 @_STORAGE
@@ -377,10 +426,12 @@ def matrix(source: str, overrides: Sequence[str], storage: str) -> None:
 
 
 @main.command()
+@_PLUGIN
 @_STORAGE
 @click.option("--json", "as_json", is_flag=True)
 def doctor(storage: str, as_json: bool) -> None:
     """Check this machine: versions, rendering, ROMs, disk, memory, Ray."""
+    _open_import_path()
     from rlssl.experiment.commands.doctor import doctor as examine
 
     sys.exit(examine(storage, as_json=as_json))

@@ -90,6 +90,34 @@ def test_set_option_wins_over_a_flag(calls: list[Any]) -> None:
     assert spec.env == {"id": "CartPole-v1", "x": 1}
 
 
+def test_plugins_of_the_command_line_join_those_of_the_spec(calls: list[Any], folder: Path) -> None:
+    (folder / "my_first.py").write_text("")
+    (folder / "my_second.py").write_text("")
+    text = "{algorithm: ppo, env: CartPole-v1, stop: {env_steps: 10}, plugins: [my_first]}"
+    (folder / "s.yaml").write_text(text)
+    run("sweep", "s.yaml", "--plugin", "my_second", "--plugin", "my_first")
+    run("train", "ppo", "CartPole-v1", "--plugin", "my_second")
+    (swept, _), (trained, _) = calls
+    assert swept.plugins == ["my_first", "my_second"]
+    assert trained.plugins == ["my_second"]
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_every_command_imports_the_plugins_that_it_is_given(command: str, folder: Path) -> None:
+    needed = {"train": ["ppo", "CartPole-v1"], "list": ["envs"], "inspect": ["quickstart"]}
+    arguments = needed.get(command, [] if command in ("runs", "doctor", "matrix") else ["run"])
+    result = run(command, *arguments, "--plugin", "no_such_plugin")
+    assert result.exit_code == 2
+    assert "no module 'no_such_plugin' on the path" in result.stderr
+
+
+def test_long_commands_print_a_line_before_they_import_anything(
+    calls: list[Any], folder: Path
+) -> None:
+    assert run("train", "ppo", "CartPole-v1").stdout == "Preparing ppo on CartPole-v1.\n"
+    assert run("resume", "old").stdout == "Preparing to continue old.\n"
+
+
 def test_other_commands_pass_their_options_on(calls: list[Any], folder: Path) -> None:
     (folder / "s.yaml").write_text("{algorithm: ppo, env: CartPole-v1, stop: {env_steps: 10}}")
     run("sweep", "s.yaml", "--set", "seeds=[4, 5]", "--address", "auto")

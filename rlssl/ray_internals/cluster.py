@@ -5,12 +5,14 @@ If ray renames one, a test fails and shows the name.
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ray
 from ray._private import services
 from ray._private import worker as ray_worker
+from ray._private.authentication import authentication_token_setup
 from ray._private.state import actors
 
 #: Function of ``ray._private.worker`` that prints what the processes of a cluster log.
@@ -31,6 +33,17 @@ authentication.maybe_enable_token_auth_if_token_available(warn_if_disabled=False
 authentication.ensure_token_if_auth_enabled(create_token_if_missing=False)
 GcsClient(address={address!r})
 """
+
+
+def use_token_if_there_is_one() -> None:
+    """Turns Ray's token authentication on if a token lies in its place, as `ray.init` locally does.
+
+    Without it, a cluster that needs the token answers with errors only. A user's own
+    ``RAY_AUTH_MODE`` stays as it is.
+    """
+    # Ray warns that authentication is on.
+    logging.getLogger(authentication_token_setup.__name__).setLevel(logging.ERROR)
+    authentication_token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def running_cluster() -> str:

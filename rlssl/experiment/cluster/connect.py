@@ -26,6 +26,7 @@ from rlssl.ray_internals.cluster import (
     print_logs_with,
     running_cluster,
     separate_session,
+    use_token_if_there_is_one,
 )
 from rlssl.system.subprocess_probe import SubprocessCheck
 
@@ -170,6 +171,7 @@ def _connect_quietly(address: str | None, num_cpus: int, py_modules: Sequence[st
 
 
 def _connect_to_cluster(address: str, py_modules: Sequence[str], quiet: dict[str, Any]) -> None:
+    use_token_if_there_is_one()
     _check_listening(address)
     runtime_env: dict[str, Any] = {
         "env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")},

@@ -218,6 +218,9 @@ def _read_text(source: str | Path) -> tuple[str, str]:
         )
     sweeps = list_sweeps()
     if source not in (*sweeps, MATRIX):
-        raise SpecError(f"unknown sweep {source!r}{suggest(source, sweeps)}")
+        files = sorted(path.name for path in Path().glob("*.y*ml"))
+        named_so = [file for file in files if Path(file).stem == source]
+        end = f"; did you mean '{named_so[0]}'?" if named_so else suggest(source, sweeps + files)
+        raise SpecError(f"unknown sweep {source!r}{end}")
     resource = importlib.resources.files("rlssl_tune_configs") / f"{source}.yaml"
     return resource.read_text(encoding="utf-8"), f"sweep '{source}'"

@@ -72,6 +72,16 @@ def test_missing_file_and_unknown_sweep_have_different_errors() -> None:
         load_spec("quikstart")
 
 
+@pytest.mark.parametrize("written", ["small", "smal"])
+def test_a_file_without_its_ending_is_suggested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    (tmp_path / "small.yaml").write_text("algorithm: ppo")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError, match=f"unknown sweep '{written}'; did you mean 'small.yaml'"):
+        load_spec(written)
+
+
 @settings(max_examples=200)
 @given(st.text(alphabet="ab:{}[]-,&*!#|>'\"\n 01.e_~%@?<", max_size=30))
 def test_any_text_gives_plain_data_or_a_spec_error(text: str) -> None:
