@@ -65,7 +65,7 @@ def runs(*, storage: str = DEFAULT_STORAGE, as_json: bool = False) -> int:
         as_json: Whether to print JSON.
 
     Example:
-        >>> runs(storage="/nowhere")
+        >>> int(runs(storage="/nowhere"))
         There are no runs below /nowhere.
         0
     """
