@@ -167,7 +167,6 @@ _TRUST = click.option(
 
 
 @main.command()
-@_PLUGIN
 @click.argument("algorithm", metavar="ALGO")
 @click.argument("env", metavar="ENV")
 @click.option(
@@ -196,6 +195,7 @@ _TRUST = click.option(
 @click.option("--from", "warm_start", metavar="RUN", help="Start from the weights of a run.")
 @_TRUST
 @_ADDRESS
+@_PLUGIN
 def train(
     algorithm: str,
     env: str,
@@ -232,10 +232,10 @@ def train(
 
 
 @main.command()
-@_PLUGIN
 @click.argument("source", metavar="NAME|FILE")
 @_SET
 @_ADDRESS
+@_PLUGIN
 def sweep(source: str, overrides: Sequence[str], address: str | None) -> None:
     """Run a sweep from a file or by its name: rlssl sweep quickstart."""
     click.echo(f"Preparing the sweep {source}.")
@@ -249,11 +249,11 @@ def sweep(source: str, overrides: Sequence[str], address: str | None) -> None:
 
 
 @main.command()
-@_PLUGIN
 @click.argument("run")
 @_STORAGE
 @_TRUST
 @_ADDRESS
+@_PLUGIN
 def resume(run: str, storage: str, trusted: bool, address: str | None) -> None:
     """Continue an interrupted run or sweep."""
     click.echo(f"Preparing to continue {run}.")
@@ -264,9 +264,9 @@ def resume(run: str, storage: str, trusted: bool, address: str | None) -> None:
 
 
 @main.command()
-@_PLUGIN
 @_STORAGE
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+@_PLUGIN
 def runs(storage: str, as_json: bool) -> None:
     """List runs: their state, what they train, and how far they are."""
     _open_import_path()
@@ -276,9 +276,9 @@ def runs(storage: str, as_json: bool) -> None:
 
 
 @main.command()
-@_PLUGIN
 @click.argument("run")
 @_STORAGE
+@_PLUGIN
 def summary(run: str, storage: str) -> None:
     """Print the table of a run and draw its picture again."""
     _open_import_path()
@@ -288,7 +288,6 @@ def summary(run: str, storage: str) -> None:
 
 
 @main.command()
-@_PLUGIN
 @click.argument("run")
 @click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--explore", is_flag=True, help="Sample actions instead of taking the best action.")
@@ -305,6 +304,7 @@ def summary(run: str, storage: str) -> None:
 )
 @_TRUST
 @_STORAGE
+@_PLUGIN
 def evaluate(run: str, **options: Any) -> None:
     """Evaluate the policy of a run on seeded episodes."""
     _open_import_path()
@@ -314,11 +314,11 @@ def evaluate(run: str, **options: Any) -> None:
 
 
 @main.command()
-@_PLUGIN
 @click.argument("run")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to.")
 @_STORAGE
 @_TRUST
+@_PLUGIN
 def export(run: str, **options: Any) -> None:
     """Write the policy as safetensors and JSON, for rlssl.load_policy."""
     _open_import_path()
@@ -328,10 +328,10 @@ def export(run: str, **options: Any) -> None:
 
 
 @main.command()
-@_PLUGIN
 @click.argument("source", metavar="SPEC")
 @_SET
 @click.option("--preflight", is_flag=True, help="Also build, reset and step the environment.")
+@_PLUGIN
 def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
     """Show the resolved spec and its trials; start nothing."""
     _open_import_path(source)
@@ -398,9 +398,9 @@ _LISTS: dict[str, Callable[[], list[dict[str, str]]]] = {
 
 
 @main.command("list")
-@_PLUGIN
 @click.argument("kind", type=click.Choice(list(_LISTS)))
 @click.option("--json", "as_json", is_flag=True)
+@_PLUGIN
 def list_names(kind: str, as_json: bool) -> None:
     """List the environments, algorithms, losses, encoders or sweeps."""
     _open_import_path()
@@ -413,10 +413,10 @@ def list_names(kind: str, as_json: bool) -> None:
 
 
 @main.command()
-@_PLUGIN
 @click.argument("source", metavar="[FILE]", default="matrix")
 @_SET
 @_STORAGE
+@_PLUGIN
 def matrix(source: str, overrides: Sequence[str], storage: str) -> None:
     """Train every algorithm with every loss for a few updates; write a table."""
     _open_import_path(source)
@@ -426,9 +426,9 @@ def matrix(source: str, overrides: Sequence[str], storage: str) -> None:
 
 
 @main.command()
-@_PLUGIN
 @_STORAGE
 @click.option("--json", "as_json", is_flag=True)
+@_PLUGIN
 def doctor(storage: str, as_json: bool) -> None:
     """Check this machine: versions, rendering, ROMs, disk, memory, Ray."""
     _open_import_path()
