@@ -6,6 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlssl.errors import SpecError, closest, suggest, unknown_name
+from rlssl.experiment.spec.foreign_words import (
+    algorithm_called,
+    environment_called,
+    setting_called,
+)
 from rlssl.experiment.spec.type_checks import call_arguments, check_arguments, field_types
 
 if TYPE_CHECKING:
@@ -86,10 +91,23 @@ def check(spec: "Spec") -> None:
     for key in ("preset", "variant"):
         if getattr(spec, key) is not None:
             layer_values(key, getattr(spec, key), spec.algorithm)
+    check_training_words(spec.training, config_class.training_arguments())
     check_arguments("training", spec.training, config_class.training_arguments())
     check_model(spec)
     check_auxiliary(spec)
     check_connectors(spec)
+
+
+def check_training_words(training: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Answers settings that only other libraries have with rlssl's own.
+
+    Raises:
+        SpecError: If there is such a setting; names both.
+    """
+    for key in training:
+        own = "" if key in arguments else setting_called(key, arguments)
+        if own:
+            raise SpecError(f"unknown key 'training.{key}' in the spec; in rlssl it is '{own}'.")
 
 
 def check_form(spec: "Spec") -> None:
@@ -117,7 +135,9 @@ def check_names(spec: "Spec") -> None:
     for registry, names in wanted:
         for name in names:
             if name not in registry:
-                raise unknown_name(registry.kind, name, registry)
+                own = algorithm_called(name) if registry is ALGORITHMS else ""
+                hint = f"In rlssl it is {own}." if own else ""
+                raise unknown_name(registry.kind, name, registry, hint)
 
 
 def check_name(name: str) -> None:
@@ -141,6 +161,11 @@ def check_environment(env: Mapping[str, Any]) -> None:
     building.check_env_options(env)
     if building.find_environment(env["id"]) is not None:
         return
+    if own := environment_called(env["id"]):
+        raise SpecError(
+            f"environment {env['id']!r}: in rlssl it is {own}, with the preprocessing of the "
+            f"literature. The game without it is 'ale_py:{env['id']}'."
+        )
     import gymnasium as gym
 
     module, _, name = env["id"].rpartition(":")
@@ -149,15 +174,36 @@ def check_environment(env: Mapping[str, Any]) -> None:
             importlib.import_module(module)
         gym.spec(name)
     except gym.error.Error as error:
-        hint = "`rlssl list envs` shows all; 'module:Id' imports a module that registers Id."
+        hint = _hint_at_environment(env["id"])
         raise unknown_name("environment", env["id"], _resembling(env["id"]), hint) from error
     except (Exception, SystemExit) as error:  # the module is a user's, and may raise anything
         raise SpecError(f"env.id {env['id']!r}: {type(error).__name__}: {error}.") from error
 
 
+def _hint_at_environment(name: str) -> str:
+    """What to do about an unknown id."""
+    if _is_of_a_plugin(name):
+        return (
+            "If a module of your own registers it, name the module: plugins: [my_module], or "
+            "--set 'plugins=[my_module]'. `rlssl list envs` shows the others."
+        )
+    return "`rlssl list envs` shows all; 'module:Id' imports a module that registers Id."
+
+
+def _is_of_a_plugin(name: str) -> bool:
+    """Whether an id has a namespace that no known environment has."""
+    from rlssl.registry import ENVIRONMENTS
+
+    namespace, slash, _ = name.partition("/")
+    return bool(slash) and not any(known.startswith(f"{namespace}/") for known in ENVIRONMENTS)
+
+
 def _resembling(name: str) -> set[str]:
     """Ids to search for a suggestion: gymnasium's, and the suites' if none of them is close."""
     import gymnasium as gym
+
+    if _is_of_a_plugin(name):
+        return set()
 
     from rlssl.environments.building import list_environments
     from rlssl.registry import ENVIRONMENTS
