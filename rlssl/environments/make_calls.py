@@ -201,7 +201,7 @@ def _parameters(make: Callable[..., Any]) -> list[inspect.Parameter]:
     # `__init__(self, *args, **kwargs)` passes all on to the next class.
     for base in make.__mro__[1:-1]:
         if "__init__" in vars(base):
-            inherited = list(inspect.signature(base.__init__).parameters.values())[1:]
+            inherited = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
             if not _passes_all_on(inherited):
                 return inherited
     return parameters
