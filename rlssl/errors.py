@@ -69,6 +69,22 @@ class ResourceError(RuntimeError):
         super().__init__(one_screen(str(message)))
 
 
+class NodeError(RuntimeError):
+    """A node of the cluster cannot run a trial, which is tried again.
+
+    Args:
+        message: Names the node and the defect.
+        node_id: Ray's id of the node.
+    """
+
+    def __init__(self, message: str, node_id: str) -> None:
+        super().__init__(message, node_id)
+        self.node_id = node_id
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class TrainingTimeoutError(RuntimeError):
     """The number of env steps did not increase within ``watchdog_s`` (exit code 1)."""
 

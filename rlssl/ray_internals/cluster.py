@@ -14,12 +14,34 @@ from ray._private import services
 from ray._private import worker as ray_worker
 from ray._private.authentication import authentication_token_setup
 from ray._private.state import actors
+from ray._raylet import ActorID
+from ray.experimental import internal_kv
 
 #: Function of ``ray._private.worker`` that prints what the processes of a cluster log.
 PRINT_LOGS = "print_to_stdstream"
 
-#: Attribute of an actor's handle that holds its id, and key of its number of restarts.
-ACTOR_ID, NUM_RESTARTS = "_actor_id", "NumRestarts"
+#: Variable of ``ray._private.worker``: the node that this process started or is connected to.
+OWN_NODE = "_global_node"
+
+#: Attribute of an actor's handle that holds its id.
+ACTOR_ID = "_actor_id"
+
+#: Keys of Ray's table of actors.
+CLASS_NAME, NUM_RESTARTS, STATE = "ActorClassName", "NumRestarts", "State"
+
+#: Functions for the short texts that processes of a cluster leave for each other on its head node.
+KV_FUNCTIONS = (
+    "_internal_kv_put",
+    "_internal_kv_get",
+    "_internal_kv_list",
+    "_internal_kv_del",
+)
+
+#: Label of every node, which holds the node's id.
+NODE_LABEL = "ray.io/node-id"
+
+#: Where these texts are.
+_NAMESPACE = "rlssl"
 
 #: Class of ``ray._private.services`` that starts Ray's own processes.
 PROCESS_CLASS = "ConsolePopen"
@@ -51,6 +73,19 @@ def running_cluster() -> str:
     return services.canonicalize_bootstrap_address("auto") or ""
 
 
+def started_by_this_process() -> bool:
+    """Whether this process started the cluster that it uses, on this machine only."""
+    node = getattr(ray_worker, OWN_NODE)
+    return node is not None and node.is_head()
+
+
+def actors_of_this_job(class_name: str) -> list[str]:
+    """The states of the actors of a class that this job has created and Ray has not yet ended."""
+    table = actors(job_id=ray_worker.global_worker.current_job_id).values()
+    found = [entry for entry in table if entry[CLASS_NAME] == class_name]
+    return [entry[STATE] for entry in found if entry[STATE] != "DEAD"]
+
+
 def print_logs_with(function: Callable[[Mapping[str, Any], bool], None]) -> None:
     """Lets ``function`` print what the processes of a cluster log; it replaces Ray's own."""
     setattr(ray_worker, PRINT_LOGS, function)
@@ -74,13 +109,55 @@ def separate_session() -> Iterator[None]:
 
 def num_restarts(actor: Any) -> int:
     """How often Ray has restarted an actor, from the actor's handle."""
-    return _restarts_of(getattr(actor, ACTOR_ID).hex())
+    return _restarts_of(id_of_actor(actor))
 
 
 def num_own_restarts() -> int:
     """How often Ray has restarted the actor that runs in this process; 0 if none does."""
     actor_id = ray.get_runtime_context().get_actor_id() if ray.is_initialized() else None
     return 0 if actor_id is None else _restarts_of(actor_id)
+
+
+def id_of_actor(actor: Any) -> str:
+    """The hexadecimal id of an actor, from its handle."""
+    return str(getattr(actor, ACTOR_ID).hex())
+
+
+def actor_state(actor_id: str) -> str:
+    """What Ray knows of an actor, from its hexadecimal id: ALIVE, RESTARTING, DEAD and others."""
+    return str(actors(actor_id).get(STATE, "DEAD"))
+
+
+def kill_actor(actor_id: str) -> None:
+    """Kills an actor that this process has created, for good; also one that is being built."""
+    ray_worker.global_worker.core_worker.kill_actor(ActorID.from_hex(actor_id), True)
+
+
+def write_note(name: str, text: str) -> None:
+    """Leaves a short text on the head node, for other processes of the cluster."""
+    internal_kv._internal_kv_put(name, text, overwrite=True, namespace=_NAMESPACE)
+
+
+def note_of_job(name: str) -> str:
+    """The name of a note that only the processes of this job use."""
+    return f"{ray.get_runtime_context().get_job_id()}/{name}"
+
+
+def read_note(name: str) -> str | None:
+    """Reads what `write_note` left; None if there is no such text."""
+    found = internal_kv._internal_kv_get(name, namespace=_NAMESPACE)
+    return None if found is None else bytes(found).decode()
+
+
+def names_of_notes(prefix: str) -> list[str]:
+    """The names of all notes that begin so."""
+    found = internal_kv._internal_kv_list(prefix, namespace=_NAMESPACE)
+    return [bytes(name).decode() for name in found]
+
+
+def forget_note(name: str) -> None:
+    """Removes what `write_note` left."""
+    internal_kv._internal_kv_del(name, namespace=_NAMESPACE)
 
 
 def _restarts_of(actor_id: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
@@ -61,6 +62,9 @@ EPISODE_CALLBACKS = (
 #: Attribute of an EnvRunnerGroup: the manager that calls its remote runners.
 WORKER_MANAGER = "_worker_manager"
 
+#: Attribute of a LearnerGroup: the manager that calls its remote Learners; None without them.
+LEARNER_MANAGER = "_worker_manager"
+
 #: Method of that manager through which every remote result comes.
 FETCH_RESULT = "_fetch_result"
 
@@ -71,6 +75,11 @@ GET_STATISTICS = "_get_key"
 def actor_manager(group: EnvRunnerGroup) -> FaultTolerantActorManager:
     """The manager that calls the remote runners of a group."""
     return group._worker_manager
+
+
+def learner_manager(group: LearnerGroup) -> FaultTolerantActorManager | None:
+    """The manager that calls the remote Learners of a group; None if its Learner is local."""
+    return getattr(group, LEARNER_MANAGER)
 
 
 def watch_remote_results(on_error: Callable[[BaseException], None]) -> None:

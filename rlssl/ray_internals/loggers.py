@@ -2,3 +2,6 @@
 
 #: Logger of the warnings that something of Ray's is deprecated.
 DEPRECATIONS = "ray._common.deprecation"
+
+#: Logger of the copies of an experiment's state to the storage.
+SYNC = "ray.train._internal.syncer"

@@ -3,16 +3,19 @@
 If ray renames one, a test fails and shows the name.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
+from ray.train._internal.session import _TrainingResult
 from ray.tune import ResultGrid, RunConfig, Trainable, TuneConfig, Tuner
 from ray.tune.experiment import Trial
+from ray.tune.utils.serialization import _loads_with_cloudpickle
 
 #: Attributes of a Trainable that count over the whole trial; `Trainable.restore` sets them too.
 TRAINABLE_COUNTERS = ("_iteration", "_time_total", "_timesteps_total", "_episodes_total")
 
-#: Attribute of a Trainable: the storage of its trial.
-TRAINABLE_ATTRIBUTES = ("_storage",)
+#: Attributes of a Trainable: the storage of its trial, and its last result.
+TRAINABLE_ATTRIBUTES = ("_storage", "_last_result")
 
 #: Attribute of a ResultGrid: the analysis that lists the trials.
 RESULT_GRID_ATTRIBUTES = ("_experiment_analysis",)
@@ -41,6 +44,11 @@ def storage_of(trainable: Trainable) -> Any:
     return trainable._storage
 
 
+def last_result_of(trainable: Trainable) -> Mapping[str, Any]:
+    """The last result of a Trainable; empty before the first."""
+    return trainable._last_result or {}
+
+
 def check_storage_exists(storage: Any) -> None:
     """Raises, in Ray's words, if the storage of a trial is not the one that Tune set up.
 
@@ -54,3 +62,20 @@ def tune_config_of(tuner: Tuner) -> TuneConfig:
     """The TuneConfig of a Tuner, also of a restored one. `Tuner.fit` reads it."""
     config: TuneConfig = tuner._local_tuner._tune_config
     return config
+
+
+def read_experiment_state(content: bytes) -> None:
+    """Reads a file ``experiment_state-*.json``, as Tune does to continue an experiment.
+
+    Raises:
+        Exception: Of any kind, if Tune could not continue from this file.
+    """
+    state = _loads_with_cloudpickle(content)
+    state["runner_data"].keys()
+    for trial, progress in state["trial_data"]:
+        Trial.from_json_state(trial, stub=True).restore_run_metadata(progress)
+
+
+def without_checkpoint(metrics: Mapping[str, Any]) -> Any:
+    """What `Trainable.save` returns if it saved nothing; Tune then goes on."""
+    return _TrainingResult(checkpoint=None, metrics=dict(metrics))

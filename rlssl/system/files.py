@@ -1,21 +1,48 @@
 """Writing files, checksums of files, and waiting until files are on the disk."""
 
+import contextlib
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 
 def append(path: Path, data: bytes) -> None:
-    """Adds bytes to the end of a file; creates the file if there is none."""
-    with path.open("ab") as file:
-        file.write(data)
+    """Adds bytes to the end of a file; creates the file if there is none.
+
+    Raises:
+        OSError: If it fails, as on a full disk; then the file is as it was.
+    """
+    existed = path.exists()
+    # Without a buffer, whose rest would be written when the file is closed.
+    with path.open("ab", buffering=0) as file:
+        size, rest = file.tell(), memoryview(data)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            _undo(path, size if existed else None)
+            raise
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Writes a file in one step: a kill leaves the old file or the new one."""
+    """Writes a file in one step: a kill or a full disk leaves the old file or the new one."""
     temporary = path.with_name(f".{path.name}.tmp".replace("tfevents", "events"))
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _undo(path: Path, size: int | None) -> None:
+    """Gives a file its earlier size; None: it did not exist."""
+    if size is None:
+        path.unlink(missing_ok=True)
+    else:
+        os.truncate(path, size)
 
 
 def checksum(path: Path) -> str:
@@ -36,3 +63,12 @@ def flush(path: Path) -> None:
 def replace_text(path: Path, text: str) -> None:
     """As `replace`, with text."""
     replace(path, text.encode())
+
+
+def free_space(path: Path) -> str:
+    """The free space on the disk of a file or folder, in words; also if the path does not exist."""
+    existing = next((each for each in (path, *path.parents) if each.exists()), path)
+    try:
+        return f"{shutil.disk_usage(existing).free / 1e6:,.0f} MB"
+    except OSError:
+        return "an unknown number of MB"

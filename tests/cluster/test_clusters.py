@@ -237,3 +237,25 @@ def test_listener_that_is_not_a_cluster_is_refused_at_once(lab: Path) -> None:
         printed = Command(lab, *SHORT, "--address", address).finish(3)
     assert f"no Ray cluster at address '{address}'" in printed
     assert "ray start --head" in printed and "Traceback" not in printed
+
+
+@needs_unshare
+def test_late_node_that_does_not_see_the_storage_gets_no_further_trial(
+    nodes: Nodes, lab: Path, tmp_path: Path, rlssl: Any
+) -> None:
+    nodes.only(1)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    spec: dict[str, Any] = {"algorithm": "ppo", "env": "lab/Corridor", "plugins": ["my_lab"]}
+    spec |= {"seeds": [0, 1, 2, 3, 4, 5], "stop": {"env_steps": 8000}}
+    (lab / "late.yaml").write_text(yaml.safe_dump(spec))
+    run = rlssl("sweep", "late.yaml", *SLOW, "--storage", str(shared), "--name", "run")
+    # The survey of the nodes is over when the first trial runs.
+    run.wait_until(lambda: list(shared.glob("run/*/result.json")))
+    with nodes.blind_node(2, f"mount -t tmpfs none {shared}") as blind:
+        printed = run.finish()
+    assert f"({blind[:8]}) cannot run this trial: storage: it does not see it" in printed
+    assert f"Node {blind[:8]} has failed 2 trials" in printed
+    trials = list(shared.glob("run/*/trial.json"))
+    assert len(trials) == 6
+    assert all(results(trial.parent)[-1]["env_steps"] >= 8000 for trial in trials)

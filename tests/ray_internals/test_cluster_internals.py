@@ -7,8 +7,11 @@ import inspect
 import pytest
 from ray._private import services
 from ray._private import worker as ray_worker
+from ray._private.node import Node
 from ray._private.state import GlobalState
+from ray._raylet import ActorID, CoreWorker
 from ray.actor import ActorHandle
+from ray.experimental import internal_kv
 
 from rlssl.ray_internals import cluster
 
@@ -59,3 +62,23 @@ def test_what_the_greeting_imports_and_calls_exists() -> None:
     methods = [func.attr for func in called if isinstance(func, ast.Attribute)]
     assert len(methods) == 2
     assert all(callable(getattr(found["authentication"], method)) for method in methods)
+
+
+@pytest.mark.parametrize("name", cluster.KV_FUNCTIONS)
+def test_ray_still_keeps_short_texts_on_the_head_node(name: str) -> None:
+    assert "namespace" in inspect.signature(getattr(internal_kv, name)).parameters
+
+
+@pytest.mark.parametrize("name", [cluster.CLASS_NAME, cluster.STATE])
+def test_ray_still_tells_the_class_and_state_of_an_actor(name: str) -> None:
+    assert f'"{name}":' in inspect.getsource(GlobalState)
+
+
+def test_ray_still_knows_whether_this_process_started_the_cluster() -> None:
+    assert hasattr(ray_worker, cluster.OWN_NODE)
+    assert callable(Node.is_head)
+
+
+def test_ray_still_kills_actors_by_their_id() -> None:
+    assert callable(CoreWorker.kill_actor)
+    assert ActorID.from_hex("ab" * ActorID.size()).hex() == "ab" * ActorID.size()

@@ -9,6 +9,7 @@ import pytest
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.connectors.learner import AddOneTsToEpisodesAndTruncate
+from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -43,6 +44,13 @@ def test_remote_results_come_through_the_managers_method() -> None:
     manager = FaultTolerantActorManager
     for caller in (manager.foreach_actor, manager.fetch_ready_async_reqs):
         assert f"self.{env_runner.FETCH_RESULT}(" in inspect.getsource(caller)
+
+
+def test_learners_are_called_through_the_groups_manager() -> None:
+    # Read, not run: a group with remote Learners starts Ray.
+    source = inspect.getsource(LearnerGroup.__init__)
+    assert f"self.{env_runner.LEARNER_MANAGER} = None" in source
+    assert f"self.{env_runner.LEARNER_MANAGER} = FaultTolerantActorManager(" in source
 
 
 def test_errors_of_remote_results_are_reported_once_even_if_watched_twice(

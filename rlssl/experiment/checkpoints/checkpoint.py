@@ -76,7 +76,12 @@ def publish(written: Path, target: Path) -> None:
     """
     temporary = target.with_name(f".{target.name}.writing")
     shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(written, temporary)
+    try:
+        shutil.copytree(written, temporary)
+    except OSError:
+        # On a full disk, half a checkpoint would take the place of results.
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     folders = [path for path in temporary.rglob("*") if path.is_dir()]
     for path in (*_files(temporary), *folders, temporary):
         flush(path)

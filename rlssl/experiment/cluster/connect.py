@@ -31,12 +31,13 @@ from rlssl.ray_internals.cluster import (
 from rlssl.system.subprocess_probe import SubprocessCheck
 
 #: Set before Ray starts. Otherwise Ray's workers would run at low priority, and Tune would print in
-#: its new style, which has no table.
+#: its new style, which has no table, and add its own loggers to rlssl's.
 _RAY_ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
@@ -242,8 +243,7 @@ def _print_first_sentence(data: Mapping[str, Any], ignore_prefix: bool) -> None:
 
 def _check_nodes(address: str, storage: Path, spec: Spec, *, may_reconnect: bool) -> None:
     """Checks every node; sends plug-ins from the run's folders to nodes that lack them."""
-    pieces = [*spec.connectors.env_to_module, *spec.connectors.learner]
-    plugins = [*spec.plugins, *(piece.partition(":")[0] for piece in pieces)]
+    plugins = modules_of(spec)
     found = node_survey.survey(storage, plugins)
     if found.without_plugins() and may_reconnect and (shipped := node_survey.to_ship(plugins)):
         click.echo(f"Sending {', '.join(shipped)} to every node.", err=True)
@@ -251,3 +251,9 @@ def _check_nodes(address: str, storage: Path, spec: Spec, *, may_reconnect: bool
         _connect(address, 0, shipped)
         found = node_survey.survey(storage, plugins)
     found.require(storage, node_survey.versions())
+
+
+def modules_of(spec: Spec) -> list[str]:
+    """The modules that every node must be able to import: plug-ins, and those of connectors."""
+    pieces = [*spec.connectors.env_to_module, *spec.connectors.learner]
+    return [*spec.plugins, *(piece.partition(":")[0] for piece in pieces)]

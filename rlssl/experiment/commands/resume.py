@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import click
-from ray.tune import Tuner
 
 from rlssl import trust
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
@@ -11,12 +10,13 @@ from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.cluster.connect import start_ray
 from rlssl.experiment.commands.summary import at_their_ends, summarize
 from rlssl.experiment.lock import held, refuse_if_running
-from rlssl.experiment.run_folders import locate, sweep_folder, trial_folders
+from rlssl.experiment.run_folders import locate, sweep_folder
 from rlssl.experiment.run_record import record_resumed, record_state
 from rlssl.experiment.runs import describe
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.tuning.launch import fit, restored_tuner
-from rlssl.run_files import SWEEP_SPEC_FILE
+from rlssl.experiment.tuning.recovery import can_continue, has_unstarted
+from rlssl.run_files import SWEEP_SPEC_FILE, TRIAL_FILE
 
 
 def resume(
@@ -44,9 +44,10 @@ def resume(
         trust.accept(folder)
     description = describe(folder)
     refuse_if_running(folder)
-    if not Tuner.can_restore(str(folder)):
+    if not can_continue(folder):
         raise SpecError(f"{folder} stopped before its trials began; start the run again.")
-    if at_their_ends(folder):
+    spec = load_spec(folder / SWEEP_SPEC_FILE)
+    if at_their_ends(folder) and not has_unstarted(spec, folder):
         click.echo(
             f"{folder} has finished. To train further from its weights: rlssl train ... --from RUN"
         )
@@ -54,7 +55,6 @@ def resume(
     trust.require(folder, "its checkpoints are pickles")
     with held(folder):
         say_where_trials_stand(folder)
-        spec = load_spec(folder / SWEEP_SPEC_FILE)
         start_ray(spec, address, folder)
         record_resumed(folder)
         code = fit(restored_tuner(spec, folder, description["is_sweep"]), folder)
@@ -71,7 +71,7 @@ def say_where_trials_stand(folder: Path) -> None:
     Raises:
         SpecError: If a trial has checkpoints, and none of them is valid.
     """
-    for trial in trial_folders(folder):
+    for trial in sorted(path.parent for path in folder.glob(f"*/{TRIAL_FILE}")):
         found = checkpoint.newest_or_none_yet(trial)
         if found is None:
             click.echo(f"{trial.name} has no checkpoint yet and starts from the beginning.")

@@ -27,6 +27,7 @@ from rlssl.experiment.spec.secrets import refuse_secrets
 from rlssl.experiment.spec.yaml_reader import MATRIX, plain, read_document
 from rlssl.old_names import current_value
 from rlssl.run_files import EFFECTIVE
+from rlssl.system.files import replace_text
 
 
 def load_spec(
@@ -297,5 +298,5 @@ def save_spec(
     if effective is not None:
         document[EFFECTIVE] = effective
     text = yaml.safe_dump(plain(document, ""), sort_keys=False, allow_unicode=True)
-    Path(path).write_text(text, encoding="utf-8")
+    replace_text(Path(path), text)
     return Path(path)

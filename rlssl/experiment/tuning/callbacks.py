@@ -1,10 +1,12 @@
 """Tune callbacks in the driver: a trial's files, lines about retries, and the progress bar."""
 
 import csv
+import io
 import json
 import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,15 @@ from rlssl.experiment.tuning.retries import last_error
 from rlssl.experiment.tuning.searchers import label_of
 from rlssl.experiment.tuning.trainable import (
     ENV_STEPS_AT_START,
+    SpecTrainable,
     point_of,
     trial_spec,
 )
+from rlssl.ray_internals.cluster import actors_of_this_job
 from rlssl.ray_internals.errors import raised_by_worker
 from rlssl.rollouts.faults import FAULTS_KEY
 from rlssl.run_files import EFFECTIVE, ENV_FAULTS_FOLDER, EPISODES_FILE, SPEC_FILE, TRIAL_FILE
+from rlssl.system.files import append, replace, replace_text
 
 #: Seconds without a running trial after which a line explains what the run waits for.
 WAITING_S = 30.0
@@ -41,6 +46,10 @@ ENV_FAULTS_PERIOD_S = 60.0
 _LINE_PERIOD_S = 30.0
 
 _EPISODE_HEADER = ("env_steps", "return", "length", "success")
+_NUM_COLUMNS = len(_EPISODE_HEADER)
+
+#: Keys of a result that `TrialFiles` moves from the result into files.
+MOVED_KEYS = ("episodes", EFFECTIVE)
 
 
 class TrialFiles(Callback):
@@ -65,22 +74,24 @@ class TrialFiles(Callback):
         point = point_of(trial.config)
         label = label_of(folder.parent, point)
         description = {"point": point, "seed": spec.seed, "variant_label": label}
-        (folder / TRIAL_FILE).write_text(json.dumps(description, indent=2))
+        replace_text(folder / TRIAL_FILE, json.dumps(description, indent=2))
         self._started.discard(trial.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         """Tune's hook: moves the episodes from the result to the file."""
+        # If a file cannot be written, this hook is called again with the same result.
         if EFFECTIVE in result:
             path = trial_folder(trial) / SPEC_FILE
-            save_spec(trial_spec(trial.config), path, provenance(), result.pop(EFFECTIVE))
+            save_spec(trial_spec(trial.config), path, provenance(), result[EFFECTIVE])
         path = trial_folder(trial) / EPISODES_FILE
         if trial.trial_id not in self._started:
-            self._started.add(trial.trial_id)
             start_episodes_file(path, keep_until=result.get(ENV_STEPS_AT_START, 0))
-        with path.open("a", newline="") as file:
-            csv.writer(file).writerows(result.pop("episodes", []))
+            self._started.add(trial.trial_id)
+        append(path, _csv_text(result.get("episodes", [])))
+        for key in MOVED_KEYS:
+            result.pop(key, None)
 
 
 class Retries(Callback):
@@ -148,6 +159,10 @@ class Waiting(Callback):
         """Free CPUs, and all CPUs of the cluster."""
         return ray.available_resources().get("CPU", 0), ray.cluster_resources().get("CPU", 0)
 
+    def is_starting(self) -> bool:
+        """Whether a trial of this run holds its CPUs, and its process is still starting."""
+        return bool(actors_of_this_job(SpecTrainable.__name__))
+
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         """Tune's hook; called at least a few times a second."""
         pending = [trial for trial in trials if trial.status == Trial.PENDING]
@@ -156,6 +171,9 @@ class Waiting(Callback):
         elif self._since is None:
             self._since = time.monotonic()
         elif time.monotonic() - self._since > self.after_s:
+            if self.is_starting():
+                self._since = None
+                return
             self._since = math.inf  # print the line only once
             needed = pending[0].placement_group_factory.required_resources.get("CPU", 0)
             free, total = self.cpus()
@@ -251,12 +269,16 @@ def start_episodes_file(path: Path, *, keep_until: int) -> None:
 
     The file is replaced in one step, so that a kill leaves the old file or the new one.
     """
-    rows = []
+    rows: list[list[str]] = []
     if path.exists():
-        with path.open(newline="") as file:
-            complete = (row for row in csv.reader(file) if len(row) == len(_EPISODE_HEADER))
-            rows = [row for row in complete if row[0].isdigit() and int(row[0]) <= keep_until]
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
-        csv.writer(file).writerows([_EPISODE_HEADER, *rows])
-    temporary.replace(path)
+        # Damaged bytes spoil their own line only.
+        lines = path.read_bytes().decode(errors="replace").splitlines()
+        complete = (row for row in (line.split(",") for line in lines) if len(row) == _NUM_COLUMNS)
+        rows = [row for row in complete if row[0].isdecimal() and int(row[0]) <= keep_until]
+    replace(path, _csv_text([_EPISODE_HEADER, *rows]))
+
+
+def _csv_text(rows: Sequence[Sequence[Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()

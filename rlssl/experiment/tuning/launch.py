@@ -28,6 +28,7 @@ from rlssl.errors import ExitCode, ResourceError, SpecError
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.checkpoints.warm_start import check_fits
 from rlssl.experiment.cluster.connect import start_ray
+from rlssl.experiment.cluster.node_check import expect_of_nodes
 from rlssl.experiment.provenance import provenance
 from rlssl.experiment.run_record import new_run, record_state, write_description
 from rlssl.experiment.spec.building import build_config
@@ -42,7 +43,9 @@ from rlssl.experiment.spec.search_space import (
 from rlssl.experiment.tuning.callbacks import EnvFaults, ProgressBar, Retries, Waiting
 from rlssl.experiment.tuning.interruption import Interruption
 from rlssl.experiment.tuning.loggers import trial_loggers
-from rlssl.experiment.tuning.retries import only_dead_processes_retried
+from rlssl.experiment.tuning.patient_files import PatientFiles
+from rlssl.experiment.tuning.recovery import Trials, damaged_files, rebuilt, set_aside
+from rlssl.experiment.tuning.retries import Quarantine, only_dead_processes_retried
 from rlssl.experiment.tuning.search import (
     continue_search,
     draw_and_list_points,
@@ -50,13 +53,14 @@ from rlssl.experiment.tuning.search import (
     trial_folder_name,
     tune_config,
 )
-from rlssl.experiment.tuning.searchers import Point
 from rlssl.experiment.tuning.trainable import (
     REGISTRATIONS_KEY,
     SPEC_KEY,
     WARM_START_KEY,
     register,
 )
+from rlssl.experiment.tuning.watchdog import SilenceTimer
+from rlssl.ray_internals.loggers import SYNC
 from rlssl.ray_internals.tuning import run_config_of, trials_of
 from rlssl.registry import local_registrations
 from rlssl.run_files import SWEEP_SPEC_FILE
@@ -96,8 +100,8 @@ def launch(
         trust.record(folder)
         save_spec(spec, folder / SWEEP_SPEC_FILE, provenance())
         write_description(folder, spec.name, is_sweep)
-        points = draw_and_list_points(spec, folder)
-        code = fit(_tuner(spec, points, folder, is_sweep, warm_start), folder)
+        trials = Trials(draw_and_list_points(spec, folder), warm_start=warm_start)
+        code = fit(_tuner(spec, trials, folder, is_sweep), folder)
         record_state(folder, code)
         return code, folder
 
@@ -105,8 +109,12 @@ def launch(
 def restored_tuner(spec: Spec, folder: Path, is_sweep: bool) -> Tuner:
     """The Tuner of a run that has stopped; it continues unfinished and failed trials.
 
-    Tune saves callbacks with a run. Those of today replace them.
+    If Tune's own state is damaged or lost, other files of the run replace it. Tune saves callbacks
+    with a run. Those of today replace them.
     """
+    if damaged := damaged_files(folder):
+        set_aside(folder, damaged)
+        return _tuner(spec, rebuilt(spec, folder), folder, is_sweep)
     tuner = Tuner.restore(
         str(folder), trainable=register(), resume_unfinished=True, resume_errored=True
     )
@@ -117,22 +125,18 @@ def restored_tuner(spec: Spec, folder: Path, is_sweep: bool) -> Tuner:
     return tuner
 
 
-def _tuner(
-    spec: Spec,
-    points: Sequence[Point],
-    folder: Path,
-    is_sweep: bool,
-    warm_start: Path | None,
-) -> Tuner:
+def _tuner(spec: Spec, trials: Trials, folder: Path, is_sweep: bool) -> Tuner:
     registrations = local_registrations()
     return Tuner(
         register(),
         param_space={
             SPEC_KEY: resolved_dict(spec),
-            **({WARM_START_KEY: str(warm_start)} if warm_start else {}),
+            **({WARM_START_KEY: str(trials.warm_start)} if trials.warm_start else {}),
             **({REGISTRATIONS_KEY: registrations} if registrations else {}),
         },
-        tune_config=tune_config(spec, folder, points),
+        tune_config=tune_config(
+            spec, folder, trials.points, ended=trials.ended, folders=trials.folders
+        ),
         run_config=RunConfig(
             name=folder.name,
             storage_path=str(folder.parent),
@@ -180,6 +184,9 @@ def fit(tuner: Tuner, folder: Path) -> int:
     """Runs Tune until it ends, prints what failed and where, and returns the exit code."""
     # `_explain_failures` prints the failures, the environment's own words first.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    # `PatientFiles` says what a full disk means for the run; Tune copies its own state again later.
+    logging.getLogger(SYNC).setLevel(logging.CRITICAL)
+    expect_of_nodes(folder)
     callbacks = run_config_of(tuner).callbacks or []
     interruption = next(one for one in callbacks if isinstance(one, Interruption))
     with only_dead_processes_retried(), interruption.handles_signals():
@@ -196,8 +203,9 @@ def fit(tuner: Tuner, folder: Path) -> int:
 def output(spec: Spec, is_sweep: bool, folder: Path) -> dict[str, Any]:
     """The callbacks, and the arguments of RunConfig that control what is printed."""
     interruption = Interruption(spec.checkpoint.interrupt_s, folder)
-    callbacks: list[Callback] = [*trial_loggers(spec), Retries(), EnvFaults(), Waiting()]
-    callbacks.append(interruption)
+    files = PatientFiles(trial_loggers(spec))
+    watchers = [Retries(), EnvFaults(), Waiting(), SilenceTimer(), Quarantine()]
+    callbacks: list[Callback] = [files, *watchers, interruption]
     if not is_sweep:
         bar = ProgressBar(spec.stop.get("env_steps", math.inf))
         return {"verbose": 0, "callbacks": [*callbacks, bar]}

@@ -4,6 +4,7 @@ The classes are subclasses of Tune's own loggers, so that Tune does not add thos
 straight into a trial's folder, where a kill of the driver loses nothing. Their x axis is env steps.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -87,10 +88,13 @@ class _PerTrial:
         A trial that restarts from a checkpoint repeats the env steps after the checkpoint.
         """
         new, last = int(result["env_steps"]), self._env_steps.get(trial.trial_id)
-        self._env_steps[trial.trial_id] = new
         if last is None:
             return min(int(result.get(ENV_STEPS_AT_START, 0)), new - 1)
         return new - 1 if new <= last else None
+
+    def _note_written(self, trial: Trial, result: Mapping[str, Any]) -> None:
+        """Takes note of a result that is in the file: one that is not is written again."""
+        self._env_steps[trial.trial_id] = int(result.get("env_steps", 0))
 
 
 class ResultsFile(_PerTrial, JsonLoggerCallback):
@@ -107,11 +111,11 @@ class ResultsFile(_PerTrial, JsonLoggerCallback):
         # Tune adds the config to every result; params.json has it once.
         values = {key: value for key, value in result.items() if key != "config"}
         line = json.dumps(values, cls=SafeFallbackEncoder) + "\n"
-        append(trial_folder(trial) / RESULTS_FILE, line.encode())
         if trial.trial_id not in self._env_steps:
             # `TrialFiles` has just written the settings as used into spec.yaml.
             self.update_config(trial, trial.config)
-            self._env_steps[trial.trial_id] = int(result.get("env_steps", 0))
+        append(trial_folder(trial) / RESULTS_FILE, line.encode())
+        self._note_written(trial, result)
 
     def update_config(self, trial: Trial, config: dict[str, Any]) -> None:
         """Writes params.json, with the settings as used if they are known."""
@@ -141,6 +145,7 @@ class ProgressTable(_PerTrial, CSVLoggerCallback):
         columns = self._columns.get(trial.trial_id, [])
         if keep_until is None and row.keys() <= set(columns):
             append(path, _csv_text([[row.get(name, "") for name in columns]]))
+            self._note_written(trial, result)
             return
         old_columns, rows = read_progress(path)
         if keep_until is not None:
@@ -149,6 +154,7 @@ class ProgressTable(_PerTrial, CSVLoggerCallback):
         table = [[each.get(name, "") for name in columns] for each in [*rows, row]]
         replace(path, _csv_text([columns, *table]))
         self._columns[trial.trial_id] = columns
+        self._note_written(trial, result)
 
 
 class TensorBoard(_PerTrial, TBXLoggerCallback):
@@ -173,6 +179,7 @@ class TensorBoard(_PerTrial, TBXLoggerCallback):
             )
         data = event_files.scalars(metrics_of(result), int(result["env_steps"]))
         append(self._files[trial.trial_id], data)
+        self._note_written(trial, result)
 
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
         """Tune's hook."""
@@ -249,9 +256,19 @@ def read_progress(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     if not path.exists():
         return [], []
     text = path.read_text(encoding="utf-8", errors="replace")
-    columns, *rows = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))) or [[]]
+    columns, *rows = list(_csv_rows(text[: text.rfind("\n") + 1])) or [[]]
     complete = (row for row in rows if len(row) == len(columns))
     return columns, [dict(zip(columns, row, strict=True)) for row in complete]
+
+
+def _csv_rows(text: str) -> Iterator[list[str]]:
+    """The rows of a CSV file; of a damaged one, the rows of its readable lines."""
+    try:
+        yield from list(csv.reader(io.StringIO(text)))
+    except csv.Error:
+        for line in text.splitlines():
+            with contextlib.suppress(csv.Error):
+                yield from csv.reader([line])
 
 
 def drop_incomplete_line(path: Path) -> None:

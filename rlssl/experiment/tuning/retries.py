@@ -1,22 +1,30 @@
-"""Decides which failures of a trial are retried: a process that died, not an error it raised.
+"""Decides which failures of a trial are retried, and on which nodes.
 
-A trial continues from its checkpoint exactly as it ran before. So an error from its own code or
-its environment would be raised again.
+A process that died is retried, an error that it raised is not: a trial continues from its
+checkpoint exactly as it ran before, so an error from its own code or its environment would be
+raised again.
 """
 
 import contextlib
 import pickle
-from collections.abc import Iterator
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ray import exceptions
+import click
+import ray
+from ray import exceptions, tune
+from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from rlssl.errors import FINAL_ERRORS
+from rlssl.errors import FINAL_ERRORS, NodeError
+from rlssl.ray_internals.cluster import NODE_LABEL
 from rlssl.ray_internals.errors import causes
 
-#: Causes outside the trial: a kill, a lost node, a full disk, a disk that is briefly unavailable.
+#: Causes outside the trial: a kill, a lost or defective node, a full disk, a disk that is briefly
+#: unavailable.
 _FROM_OUTSIDE = (
     exceptions.RayActorError,
     exceptions.WorkerCrashedError,
@@ -26,8 +34,13 @@ _FROM_OUTSIDE = (
     exceptions.ObjectLostError,
     exceptions.LocalRayletDiedError,
     exceptions.RuntimeEnvSetupError,
+    NodeError,
     OSError,
 )
+
+#: A node with this many failed checks within this many seconds gets no further trial of the run.
+MAX_FAILURES = 2
+WINDOW_S = 60.0
 
 
 def came_from_outside(error: BaseException | None) -> bool:
@@ -70,3 +83,73 @@ def last_error(trial: Trial) -> BaseException | None:
     except Exception:
         return None
     return error if isinstance(error, BaseException) else None
+
+
+class Quarantine(Callback):
+    """Places no further trial on a node whose check has failed `MAX_FAILURES` times in a minute.
+
+    The last node of a cluster is never excluded: its trials fail instead of waiting forever.
+    """
+
+    def __init__(self) -> None:
+        # Node id -> times of failed checks.
+        self._failures: defaultdict[str, list[float]] = defaultdict(list)
+        self._excluded: list[str] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves callbacks with the experiment; the nodes of a later run are others."""
+        return {"_failures": defaultdict(list), "_excluded": []}
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Tune's hook; the trial is pending again, and not placed yet."""
+        self._note_failure(trial)
+        self._keep_off(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Tune's hook."""
+        self._note_failure(trial)
+
+    def _note_failure(self, trial: Trial) -> None:
+        errors = [error for error in causes(last_error(trial)) if isinstance(error, NodeError)]
+        for error in errors[:1]:
+            now, times = time.monotonic(), self._failures[error.node_id]
+            times.append(now)
+            recent = [since for since in times if now - since <= WINDOW_S]
+            if len(recent) >= MAX_FAILURES and error.node_id not in self._excluded:
+                self._exclude(error.node_id, len(recent))
+
+    def _exclude(self, node_id: str, count: int) -> None:
+        usable = [
+            node["NodeID"]
+            for node in ray.nodes()
+            if node["Alive"] and node["Resources"].get("CPU", 0) > 0
+        ]
+        if set(usable) <= {*self._excluded, node_id}:
+            return
+        self._excluded.append(node_id)
+        click.echo(
+            f"Node {node_id[:8]} has failed {count} trials within {WINDOW_S:g} s. This run places "
+            "no further trial there.",
+            err=True,
+        )
+
+    def _keep_off(self, trial: Trial) -> None:
+        if self._excluded:
+            trial.placement_group_factory = without_nodes(
+                trial.placement_group_factory, self._excluded
+            )
+
+
+def without_nodes(
+    request: tune.PlacementGroupFactory, node_ids: Sequence[str]
+) -> tune.PlacementGroupFactory:
+    """The same request for resources, on other nodes.
+
+    Args:
+        request: The processes of a trial.
+        node_ids: The nodes to avoid; at least one.
+    """
+    selector = {NODE_LABEL: f"!in({','.join(node_ids)})"}
+    return tune.PlacementGroupFactory(
+        request.bundles, request.strategy, bundle_label_selector=[selector] * len(request.bundles)
+    )

@@ -1,6 +1,7 @@
 """What Tune runs for a spec: its trials, their order, and the scheduler that stops them."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from rlssl.experiment.tuning.searchers import (
     Point,
     PointSearcher,
     label_of,
+    trial_key,
     write_points,
 )
 from rlssl.experiment.tuning.seeded_asha import SeededASHA, in_words, rungs
@@ -30,13 +32,22 @@ METRIC, MODE = "episode_return_mean", "max"
 _MIN_WAITING = 200
 
 
-def tune_config(spec: Spec, folder: Path, points: Sequence[Point]) -> TuneConfig:
+def tune_config(
+    spec: Spec,
+    folder: Path,
+    points: Sequence[Point],
+    *,
+    ended: Collection[str] = (),
+    folders: Mapping[str, str] | None = None,
+) -> TuneConfig:
     """Tune's settings for a sweep over ``points``, with every seed of ``spec``.
 
     Args:
         spec: The spec of the sweep.
         folder: The run's folder. If the sweep ran before, its scheduler continues.
         points: From `draw_points`, or from the run's ``points.json``.
+        ended: Keys (see `trial_key`) of trials that do not run again.
+        folders: Key of a trial -> name of the folder in which it continues.
     """
     scheduler = scheduler_of(spec, folder)
     searcher = PointSearcher(
@@ -44,16 +55,17 @@ def tune_config(spec: Spec, folder: Path, points: Sequence[Point]) -> TuneConfig
         spec.seeds,
         metric=METRIC if scheduler is None else scheduler.ranked_by,
         early_stops=scheduler,
+        ended=ended,
     )
     return TuneConfig(
         metric=METRIC,
         mode=MODE,
-        num_samples=len(points) * len(spec.seeds),
+        num_samples=len(points) * len(spec.seeds) - len(ended),
         search_alg=searcher,
         # Without it, Tune lets a single trial wait for resources. It does not limit running ones.
         max_concurrent_trials=max(_MIN_WAITING, int(ray.cluster_resources().get("CPU", 0))),
         scheduler=scheduler,
-        trial_dirname_creator=trial_folder_name,
+        trial_dirname_creator=functools.partial(trial_folder_name, known=folders or {}),
     )
 
 
@@ -120,8 +132,11 @@ def progress_of(spec: Spec) -> SweepProgress:
     return SweepProgress(num_trials(spec), spec.stop["env_steps"], words)
 
 
-def trial_folder_name(trial: Trial) -> str:
-    """The name of a trial's folder: its point, its seed and its id."""
+def trial_folder_name(trial: Trial, known: Mapping[str, str] | None = None) -> str:
+    """The name of a trial's folder: its point, its seed and its id; or the known name."""
+    continued = (known or {}).get(trial_key(point_of(trial.config), trial.config[SEED_KEY]))
+    if continued is not None:
+        return continued
     run = Path(trial.storage.experiment_fs_path)
     words = label_of(run, point_of(trial.config))
     label = "".join(letter if letter.isalnum() or letter in "-._=+" else "_" for letter in words)

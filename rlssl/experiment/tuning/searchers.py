@@ -4,7 +4,7 @@ import functools
 import json
 import math
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from rlssl.system.files import replace_text
 Point = Mapping[str, Any]
 
 #: Attributes of a `PointSearcher` that change during a search.
-_STATE = ("source", "points", "num_trials", "point_of_trial", "ended")
+_STATE = ("source", "points", "num_trials", "point_of_trial", "ended", "skipped")
 
 
 def write_points(folder: Path, points: Sequence[Point], *, search_seed: int) -> None:
@@ -46,6 +46,16 @@ def label_of(folder: Path, point: Point) -> str:
 def _labels(folder: Path, written: int) -> dict[str, str]:
     del written  # a new time makes the cache read the file again
     return {point_key(point.values): point.label for point in read_points(folder)}
+
+
+def trial_key(point: Point, seed: int) -> str:
+    """A point with a seed, as text: the same for the trials of a run and of its continuation.
+
+    Example:
+        >>> trial_key({"training.lr": 0.1}, 3)
+        '{"training.lr": 0.1} 3'
+    """
+    return f"{point_key(point)} {seed}"
 
 
 class PointSource(Protocol):
@@ -102,6 +112,7 @@ class PointSearcher(Searcher):
         seeds: The seeds of every point.
         metric: Key of the flat result that is the score.
         early_stops: The scheduler, if it stops points.
+        ended: Keys (see `trial_key`) of trials that ran before, and that Tune does not get.
     """
 
     def __init__(
@@ -111,8 +122,10 @@ class PointSearcher(Searcher):
         *,
         metric: str,
         early_stops: EarlyStops | None = None,
+        ended: Collection[str] = (),
     ) -> None:
         super().__init__()
+        self.skipped = frozenset(ended)
         self.source, self.seeds = source, list(seeds)
         self.scored_by, self.early_stops = metric, early_stops
         # The points that Tune got, and the number of trials that it got.
@@ -136,15 +149,18 @@ class PointSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """Tune's hook: the config of the next trial, without the keys that all trials share."""
-        index, seed = divmod(self.num_trials, len(self.seeds))
-        if index == len(self.points):
-            point = self.source.next_point()
-            if point is None:
-                return None
-            self.points.append(point)
-        self.num_trials += 1
-        self.point_of_trial[trial_id] = index
-        return {**self.points[index], SEED_KEY: self.seeds[seed]}
+        while True:
+            index, number = divmod(self.num_trials, len(self.seeds))
+            if index == len(self.points):
+                point = self.source.next_point()
+                if point is None:
+                    return None
+                self.points.append(point)
+            self.num_trials += 1
+            point, seed = self.points[index], self.seeds[number]
+            if trial_key(point, seed) not in self.skipped:
+                self.point_of_trial[trial_id] = index
+                return {**point, SEED_KEY: seed}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

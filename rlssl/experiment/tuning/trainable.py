@@ -1,7 +1,9 @@
 """Tune's Trainable for a spec: builds the Algorithm, trains it, checkpoints by env steps."""
 
 import os
+import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,24 @@ from ray.tune.utils import flatten_dict
 from rlssl.algorithms.common.effective import effective_settings
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.experiment.checkpoints import checkpoint
+from rlssl.experiment.cluster.node_check import check_node
 from rlssl.experiment.run_folders import last_result
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import at_point, load_spec
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import num_trials
 from rlssl.experiment.tuning.runner_restarts import RunnerRestarts
-from rlssl.experiment.tuning.watchdog import Watchdog
+from rlssl.experiment.tuning.watchdog import Heartbeat, Watchdog, restart_frozen
 from rlssl.plugins import load_plugins
-from rlssl.ray_internals.tuning import TRAINABLE_COUNTERS, storage_of
+from rlssl.ray_internals.tuning import (
+    TRAINABLE_COUNTERS,
+    last_result_of,
+    storage_of,
+    without_checkpoint,
+)
 from rlssl.registry import restore_registrations
 from rlssl.run_files import ALGORITHM_FOLDER, EFFECTIVE
+from rlssl.system.files import free_space
 
 #: Tune's name for `SpecTrainable`. Saved experiments hold this name, so it must not change.
 TRAINABLE_NAME = "TrialRunner"
@@ -38,6 +47,13 @@ REGISTRATIONS_KEY = "registrations"
 #: Env steps at which this process started or resumed the trial. Logged rows beyond this number
 #: are repeated.
 ENV_STEPS_AT_START = "env_steps_at_start"
+
+
+#: Key of a result: why the last checkpoint could not be written; missing if it could.
+CHECKPOINT_ERROR = "checkpoint_error"
+
+#: Seconds until a checkpoint that could not be written is tried again.
+CHECKPOINT_RETRY_S = 10.0
 
 
 def register() -> str:
@@ -53,6 +69,10 @@ class SpecTrainable(tune.Trainable):
     searched path.
     """
 
+    #: Why the last checkpoint could not be written; "" if it could. And when to try again.
+    checkpoint_error = ""
+    next_checkpoint_s = 0.0
+
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """The CPUs and GPUs of the trial, its EnvRunners and Learners; see `is_spread`."""
@@ -65,10 +85,22 @@ class SpecTrainable(tune.Trainable):
         """Builds the Algorithm, and restores the trial's newest valid checkpoint if it has one."""
         # Ray sets OMP_NUM_THREADS to the number of CPUs of this process.
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        check_node()
         load_plugins(config[SPEC_KEY].get("plugins", []))
         restore_registrations(config.get(REGISTRATIONS_KEY, {}))
         self.spec = trial_spec(config)
         algorithm_config = build_config(self.spec)
+        limit_s = algorithm_config.watchdog_s
+        self.watchdog = Watchdog(
+            limit_s,
+            lambda: self.algorithm.work_done,
+            rescue=lambda: restart_frozen(self.algorithm),
+            beat=Heartbeat(self.trial_id, limit_s).beat,
+        )
+        with self.watchdog.setting_up():
+            self._build(config, algorithm_config)
+
+    def _build(self, config: dict[str, Any], algorithm_config: Any) -> None:
         folder = self._trial_folder()
         if folder is not None:
             # A Learner saves a batch with a non-finite gradient there.
@@ -92,14 +124,13 @@ class SpecTrainable(tune.Trainable):
         # The first result carries the settings as used; the driver writes them into files.
         self._to_report = {EFFECTIVE: effective_settings(self.algorithm.config, self._spaces())}
         self.final_result = None if found is None else self._final_result(found.path.parent)
-        limit_s = self.algorithm.config.watchdog_s
-        self.watchdog = Watchdog(limit_s, lambda: self.algorithm.work_done)
 
     def step(self) -> dict[str, Any]:
         """Runs one training iteration of the Algorithm; none if the trial is at its end."""
         if self.final_result is not None:
             return {**self.final_result, **self._to_report}
-        result = self.algorithm.train()
+        with self.watchdog.watching():
+            result = self.algorithm.train()
         result.pop("config", None)
         self.env_steps = result["env_steps"]
         self.watchdog.report(self.env_steps)
@@ -108,7 +139,41 @@ class SpecTrainable(tune.Trainable):
         result[SHOULD_CHECKPOINT] = self._checkpoint_is_due()
         result.update(self._to_report)
         self._to_report = {}
+        if self.checkpoint_error:
+            result[CHECKPOINT_ERROR] = self.checkpoint_error
         return result
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Saves a checkpoint; one that cannot be written is tried again after some seconds.
+
+        Raises:
+            OSError: If this is the trial's last checkpoint. A retry of the trial makes it again.
+        """
+        if checkpoint_dir is not None or storage_of(self) is None:
+            return super().save(checkpoint_dir)
+        # Tune itself leaves the folder behind after an error.
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                with self.watchdog.watching():
+                    saved = super().save(folder)
+            except OSError as error:
+                if has_reached(self.spec.stop, last_result_of(self)):
+                    raise
+                self._note_failed_checkpoint(error)
+                return without_checkpoint(last_result_of(self))
+        self.watchdog.note_progress()
+        self.checkpoint_error = ""
+        return saved
+
+    def _note_failed_checkpoint(self, error: OSError) -> None:
+        folder = self._trial_folder()
+        assert folder is not None
+        words = os.strerror(error.errno) if error.errno else str(error)[:200]
+        self.checkpoint_error = (
+            f"no checkpoint at {self.env_steps:,} env steps: cannot write to {folder}: {words}, "
+            f"{free_space(folder)} free. The trial trains on, and tries again."
+        )
+        self.next_checkpoint_s = time.monotonic() + CHECKPOINT_RETRY_S
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Saves everything that the trial needs to continue, and the policy separately."""
@@ -146,6 +211,8 @@ class SpecTrainable(tune.Trainable):
         self.algorithm.stop()
 
     def _checkpoint_is_due(self) -> bool:
+        if self.checkpoint_error:
+            return time.monotonic() >= self.next_checkpoint_s
         every, every_s = checkpoint_period(self.spec), self.spec.checkpoint.every_s
         passed_s = time.monotonic() - self.last_checkpoint_s
         is_due = self.env_steps // every > self.last_checkpoint_env_steps // every
@@ -160,10 +227,7 @@ class SpecTrainable(tune.Trainable):
         logged = last_result(folder) or {}
         if logged.get("env_steps") != self.env_steps:
             logged = self.algorithm.standing()
-        values = flatten_dict(logged)
-        limits = [(values.get(key), limit) for key, limit in self.spec.stop.items()]
-        reached = any(isinstance(it, int | float) and it >= limit for it, limit in limits)
-        if not reached and not logged.get(DONE):
+        if not has_reached(self.spec.stop, logged) and not logged.get(DONE):
             return None
         # A result may not repeat its time, because Tune would count it again.
         return {**logged, ENV_STEPS_AT_START: self.env_steps, TIME_THIS_ITER_S: 0.0, DONE: True}
@@ -221,6 +285,18 @@ def spread(request: tune.PlacementGroupFactory) -> tune.PlacementGroupFactory:
 def checkpoint_period(spec: Spec) -> int:
     """Env steps between checkpoints: the value in the spec, or a tenth of the run."""
     return spec.checkpoint.every_env_steps or max(1, int(spec.stop["env_steps"]) // 10)
+
+
+def has_reached(stop: Mapping[str, float], result: Mapping[str, Any]) -> bool:
+    """Whether a result meets a stop criterion.
+
+    Example:
+        >>> has_reached({"env_steps": 100}, {"env_steps": 120})
+        True
+    """
+    values = flatten_dict(dict(result))
+    limits = [(values.get(key), limit) for key, limit in stop.items()]
+    return any(isinstance(it, int | float) and it >= limit for it, limit in limits)
 
 
 def trial_spec(config: dict[str, Any]) -> Spec:

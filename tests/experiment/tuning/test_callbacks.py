@@ -44,3 +44,11 @@ def test_failing_environments_are_told_at_once_and_then_once_a_period(
     assert "3 crashes" in report(3, latest_env_fault="later")
     # No new fault: nothing to say.
     assert report(3) == report(3, latest_env_fault="later") == ""
+
+
+def test_bytes_that_are_no_utf_8_spoil_only_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "episodes.csv"
+    rows = [b"env_steps,return,length,success", b"100,1.0,5,nan", b"\xff\x00\xfe,2", b"150,2.0,6,1"]
+    path.write_bytes(b"\r\n".join(rows) + b"\r\n")
+    start_episodes_file(path, keep_until=200)
+    assert path.read_text().splitlines() == [rows[0].decode(), rows[1].decode(), rows[3].decode()]

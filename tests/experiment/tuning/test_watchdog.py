@@ -1,6 +1,9 @@
 """The watchdog ends a run without progress."""
 
 import itertools
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -52,3 +55,70 @@ def test_work_within_an_iteration_counts_as_progress_until_it_stops() -> None:
             time.sleep(30)
     finally:
         made.stop()
+
+
+def test_time_between_watched_calls_does_not_count() -> None:
+    made = Watchdog(limit_s=0.5)
+    try:
+        with made.watching():
+            pass
+        time.sleep(2)  # as while the driver is busy
+        with made.watching():
+            time.sleep(0.1)
+        with pytest.raises(TrainingTimeoutError), made.watching():
+            time.sleep(30)
+    finally:
+        made.stop()
+
+
+def test_rescue_gives_the_limit_once_more() -> None:
+    rescues: list[float] = []
+
+    def rescue() -> bool:
+        rescues.append(time.monotonic())
+        return True
+
+    made = Watchdog(limit_s=0.5, rescue=rescue)
+    try:
+        with pytest.raises(TrainingTimeoutError), made.watching():
+            time.sleep(30)
+        (rescued_at,) = rescues
+        assert time.monotonic() - rescued_at >= 0.4
+    finally:
+        made.stop()
+
+
+def test_wait_that_only_a_keyboard_interrupt_ends_becomes_the_watchdogs_error() -> None:
+    # Ray ends its waits for a KeyboardInterrupt, whatever its class, and raises a plain one.
+    made = Watchdog(limit_s=0.3)
+    try:
+        words = "no progress for more than"
+        with pytest.raises(TrainingTimeoutError, match=words), made.watching():
+            try:
+                time.sleep(30)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt from None
+    finally:
+        made.stop()
+
+
+STOPPED = """
+import time
+from rlssl.experiment.tuning.watchdog import Watchdog
+
+watchdog = Watchdog(limit_s=1.0)
+print("ready", flush=True)
+for env_steps in range(40):
+    with watchdog.watching():
+        time.sleep(0.1)
+    watchdog.report(env_steps)
+"""
+
+
+def test_time_of_a_stopped_process_does_not_count() -> None:
+    process = subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(3)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(timeout=60) == 0

@@ -1,0 +1,186 @@
+"""Continues a run whose state files of Tune are damaged or lost, from the files of rlssl.
+
+These are ``sweep.yaml``, ``points.json``, and each trial's ``trial.json`` and checkpoints.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+from ray import cloudpickle
+
+from rlssl.experiment.spec.schema import Spec
+from rlssl.experiment.spec.search_space import draw_points, point_key
+from rlssl.experiment.tuning.search import saved_points, scheduler_of
+from rlssl.experiment.tuning.searchers import Point, trial_key, write_points
+from rlssl.experiment.tuning.trainable import WARM_START_KEY
+from rlssl.ray_internals.tuning import read_experiment_state
+from rlssl.run_files import (
+    PARAMETERS_FILE,
+    POINTS_FILE,
+    RESULTS_FILE,
+    TRIAL_FILE,
+)
+
+#: Tune's files in a run's folder. Of each kind, it reads the last one by name.
+_TUNER, _TRIALS = "tuner.pkl", "experiment_state-*.json"
+_SEARCH = ("searcher-state-*.pkl", "search_gen_state-*.json")
+_EARLIER_SEARCH = ("basic-variant-state-*.json",)
+_OTHERS = ("callback-states-*.pkl", "trainable.pkl")
+
+
+@dataclass(frozen=True)
+class KnownTrial:
+    """A trial that has a folder."""
+
+    folder: Path
+    point: Mapping[str, Any]
+    seed: int
+    # Whether a stop criterion or the scheduler ended it.
+    has_ended: bool
+
+
+def known_trials(folder: Path) -> list[KnownTrial]:
+    """The trials of a run that have folders; a folder without a readable description is named."""
+    found = []
+    for path in sorted(folder.glob(f"*/{TRIAL_FILE}")):
+        try:
+            read = json.loads(path.read_bytes())
+            point, seed = dict(read["point"]), int(read["seed"])
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            click.echo(f"{path} is damaged ({error}); a new trial replaces this one.", err=True)
+            continue
+        found.append(KnownTrial(path.parent, point, seed, _has_ended(path.parent)))
+    return found
+
+
+def _has_ended(folder: Path) -> bool:
+    """Whether the last readable result of a trial is marked as its last one."""
+    try:
+        lines = (folder / RESULTS_FILE).read_bytes().splitlines()
+    except OSError:
+        return False
+    for line in reversed(lines):
+        try:
+            return bool(json.loads(line).get("done"))
+        except (AttributeError, ValueError):
+            continue
+    return False
+
+
+def damaged_files(folder: Path) -> list[str]:
+    """Names, or name patterns, of Tune's files in a run's folder that it needs and cannot read.
+
+    They are pickles: call it only for a trusted run.
+    """
+    search = _SEARCH if (folder / POINTS_FILE).is_file() else _EARLIER_SEARCH
+    damaged = [pattern for pattern in (_TUNER, _TRIALS, *search) if not any(folder.glob(pattern))]
+    damaged += [path.name for path in _newest_files(folder) if not _is_readable(path)]
+    return damaged
+
+
+def _newest_files(folder: Path) -> Iterator[Path]:
+    for pattern in (_TUNER, _TRIALS, *_SEARCH, *_EARLIER_SEARCH, *_OTHERS):
+        yield from sorted(folder.glob(pattern))[-1:]
+
+
+def _is_readable(path: Path) -> bool:
+    read: Callable[[bytes], Any] = cloudpickle.loads
+    if path.match(_TRIALS):
+        read = read_experiment_state
+    try:
+        read(path.read_bytes())
+    except Exception:  # damaged pickles raise errors of any kind
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The trials that Tune runs."""
+
+    points: Sequence[Point]
+    # Keys (see `trial_key`) of the trials that do not run again.
+    ended: frozenset[str] = frozenset()
+    # Key of a trial -> name of the folder in which it continues.
+    folders: Mapping[str, str] = field(default_factory=dict)
+    # The checkpoint whose weights trials without a checkpoint start from.
+    warm_start: Path | None = None
+
+
+def rebuilt(spec: Spec, folder: Path) -> Trials:
+    """Reads what is left of a run.
+
+    Args:
+        spec: From the run's ``sweep.yaml``.
+        folder: The run's folder.
+    """
+    known = {trial_key(trial.point, trial.seed): trial for trial in known_trials(folder)}
+    ended = {key for key, trial in known.items() if trial.has_ended}
+    folders = {key: trial.folder.name for key, trial in known.items()}
+    is_listed = (folder / POINTS_FILE).is_file()
+    points: list[Point] = saved_points(spec, folder) if is_listed else [*draw_points(spec)]
+    keys = {point_key(point) for point in points}
+    of_folders = {point_key(trial.point): trial.point for trial in known.values()}
+    is_of_earlier_version = not of_folders.keys() <= keys
+    if is_of_earlier_version:
+        points = list(of_folders.values())
+    if not is_listed:
+        write_points(folder, points, search_seed=spec.searcher.random.seed if spec.searcher else 0)
+    every = {trial_key(point, seed) for point in points for seed in spec.seeds}
+    if is_of_earlier_version:
+        # Each of its trials had draws of its own.
+        ended |= every - known.keys()
+    return Trials(points, frozenset(ended & every), folders, _warm_start(folder))
+
+
+def has_unstarted(spec: Spec, folder: Path) -> bool:
+    """Whether a listed trial of a run has no folder yet, and is not stopped by the scheduler."""
+    known = {trial_key(trial.point, trial.seed) for trial in known_trials(folder)}
+    if not (folder / POINTS_FILE).is_file():
+        return False  # an earlier version, or lost: only Tune knows
+    scheduler = scheduler_of(spec, folder)
+    return any(
+        trial_key(point, seed) not in known
+        for point in saved_points(spec, folder)
+        if scheduler is None or scheduler.score_at_stop(point) is None
+        for seed in spec.seeds
+    )
+
+
+def can_continue(folder: Path) -> bool:
+    """Whether a run has got as far as its points or its first trial, which is then known."""
+    begun = (POINTS_FILE, _TUNER, f"*/{TRIAL_FILE}")
+    return any(next(folder.glob(pattern), None) for pattern in begun)
+
+
+def _warm_start(folder: Path) -> Path | None:
+    for path in folder.glob(f"*/{PARAMETERS_FILE}"):
+        try:
+            found = json.loads(path.read_bytes()).get(WARM_START_KEY)
+        except (AttributeError, OSError, ValueError):
+            continue
+        if found:
+            return Path(found)
+    return None
+
+
+def set_aside(folder: Path, damaged: Sequence[str]) -> None:
+    """Prints what is damaged, and renames Tune's files, so that Tune does not read them.
+
+    Args:
+        folder: The run's folder.
+        damaged: From `damaged_files`.
+    """
+    click.echo(
+        f"Ray Tune's state in {folder} is damaged or lost: {', '.join(damaged)}. The run continues "
+        "from its other files. Those of Tune are renamed to *.damaged and *.old.",
+        err=True,
+    )
+    for pattern in (_TUNER, _TRIALS, *_SEARCH, *_EARLIER_SEARCH, *_OTHERS):
+        for path in folder.glob(pattern):
+            suffix = "damaged" if path.name in damaged else "old"
+            path.rename(path.with_name(f"{path.name}.{suffix}"))
