@@ -142,8 +142,8 @@ REFUSES_OPTIONS: list[Callable[..., Any]] = [
 @pytest.mark.parametrize("make", REFUSES_OPTIONS)
 def test_an_option_that_would_not_arrive_is_refused_before_anything_starts(make: Any) -> None:
     register_env("lab/Grid", make)
-    env = {"id": "lab/Grid", "sise": 7}
-    words = r"'lab/Grid' does not take the option env\.sise.*two ways.*sise=.*config\['sise'\]"
+    env = {"id": "lab/Grid", "sizes": 7}
+    words = r"'lab/Grid' does not take the option env\.sizes.*two ways.*sizes=.*config\['sizes'\]"
     for refuse in (make_env, lambda env: load_spec({"algorithm": "ppo", "env": env})):
         with pytest.raises(SpecError, match=words):
             refuse(env)
@@ -154,7 +154,7 @@ def test_an_option_that_would_not_arrive_is_refused_before_anything_starts(make:
 def test_the_error_guesses_the_option_and_shows_the_signature() -> None:
     register_env("lab/Grid", GridWorld)
     with pytest.raises(SpecError, match=r"did you mean 'size'\? It is built by GridWorld\(render"):
-        make_env({"id": "lab/Grid", "sise": 7})
+        make_env({"id": "lab/Grid", "sizes": 7})
 
 
 def test_a_required_argument_is_an_option_and_not_the_dict() -> None:
@@ -198,8 +198,8 @@ def test_a_module_attribute_string_is_called_in_the_same_way(
     monkeypatch.syspath_prepend(tmp_path)
     register_env("lab/Grid", "grid_of_a_test:Grid")
     assert make_env({"id": "lab/Grid", "size": 7}).get_wrapper_attr("size") == 7
-    with pytest.raises(SpecError, match=r"env\.sise; did you mean 'size'"):
-        make_env({"id": "lab/Grid", "sise": 7})
+    with pytest.raises(SpecError, match=r"env\.sizes; did you mean 'size'"):
+        make_env({"id": "lab/Grid", "sizes": 7})
 
 
 def vector(count: int, size: int) -> SyncVectorEnv:
@@ -241,5 +241,5 @@ def test_classes_in_a_config_and_creators_of_ray_get_their_options() -> None:
 
 def test_options_of_evaluations_are_checked_at_the_start() -> None:
     register_env("lab/Grid", GridWorld)
-    with pytest.raises(SpecError, match=r"env\.sise"):
-        load_spec({"algorithm": "ppo", "env": "lab/Grid", "evaluation": {"env": {"sise": 7}}})
+    with pytest.raises(SpecError, match=r"env\.sizes"):
+        load_spec({"algorithm": "ppo", "env": "lab/Grid", "evaluation": {"env": {"sizes": 7}}})

@@ -9,7 +9,7 @@ from ray._private import services
 from ray._private import worker as ray_worker
 from ray._private.node import Node
 from ray._private.state import GlobalState
-from ray._raylet import ActorID, CoreWorker
+from ray._raylet import ActorID, CoreWorker  # type: ignore[attr-defined]
 from ray.actor import ActorHandle
 from ray.experimental import internal_kv
 

@@ -72,7 +72,7 @@ def test_missing_file_and_unknown_sweep_have_different_errors() -> None:
         load_spec("quikstart")
 
 
-@pytest.mark.parametrize("written", ["small", "smal"])
+@pytest.mark.parametrize("written", ["small", "smalls"])
 def test_a_file_without_its_ending_is_suggested(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
 ) -> None:

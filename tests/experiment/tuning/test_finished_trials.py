@@ -2,11 +2,10 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import pyarrow.fs
 import pytest
+from ray.tune.experiment.trial import StorageContext
 
 from rlssl.experiment.spec.loading import load_spec, resolved_dict
 from rlssl.experiment.tuning.trainable import SpecTrainable
@@ -32,29 +31,37 @@ class Untracked(SpecTrainable):
         pass
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a trial."""
+    trial = tmp_path / "run" / "trial"
+    trial.mkdir(parents=True)
+    return trial
+
+
 def trial_in(folder: Path) -> SpecTrainable:
-    storage: Any = SimpleNamespace(
-        trial_fs_path=str(folder), storage_filesystem=pyarrow.fs.LocalFileSystem()
+    storage = StorageContext(
+        str(folder.parent.parent), folder.parent.name, trial_dir_name=folder.name
     )
     spec = load_spec(DOCUMENT)
     return Untracked(config={"spec": resolved_dict(spec), "seed": 0}, storage=storage)
 
 
 @pytest.mark.parametrize("log", ["complete", "lost", "stopped early"])
-def test_it_reports_its_last_result_again(tmp_path: Path, log: str) -> None:
-    trial = trial_in(tmp_path)
+def test_it_reports_its_last_result_again(folder: Path, log: str) -> None:
+    trial = trial_in(folder)
     wanted = 100 if log == "stopped early" else 300
     result: dict[str, Any] = {"env_steps": 0}
     while result["env_steps"] < wanted:
         result = trial.train()
-    trial.save_checkpoint(str(tmp_path / "checkpoint_000001"))
+    trial.save_checkpoint(str(folder / "checkpoint_000001"))
     trial.cleanup()
     if log != "lost":
         kept = ("env_steps", "episode_return_mean", "training_iteration")
         row = {key: result[key] for key in kept} | {"done": True}
-        (tmp_path / "result.json").write_text(json.dumps(row) + "\n")
+        (folder / "result.json").write_text(json.dumps(row) + "\n")
 
-    again = trial_in(tmp_path)
+    again = trial_in(folder)
     repeated = again.train()
     assert repeated["done"]
     assert repeated["env_steps"] == again.algorithm.clock == result["env_steps"]
@@ -62,15 +69,15 @@ def test_it_reports_its_last_result_again(tmp_path: Path, log: str) -> None:
     again.cleanup()
 
 
-def test_it_trains_further_if_it_has_not_ended(tmp_path: Path) -> None:
-    trial = trial_in(tmp_path)
+def test_it_trains_further_if_it_has_not_ended(folder: Path) -> None:
+    trial = trial_in(folder)
     result = trial.train()
     assert result["env_steps"] < 300
-    trial.save_checkpoint(str(tmp_path / "checkpoint_000001"))
+    trial.save_checkpoint(str(folder / "checkpoint_000001"))
     trial.cleanup()
     row = {"env_steps": result["env_steps"], "done": False}
-    (tmp_path / "result.json").write_text(json.dumps(row) + "\n")
+    (folder / "result.json").write_text(json.dumps(row) + "\n")
 
-    again = trial_in(tmp_path)
+    again = trial_in(folder)
     assert again.train()["env_steps"] > result["env_steps"]
     again.cleanup()

@@ -39,7 +39,7 @@ def state_files(run: Path) -> None:
     """Files that Tune could read, as far as their outer form goes."""
     for name in ("tuner.pkl", "searcher-state-1.pkl", "search_gen_state-1.json"):
         (run / name).write_bytes(cloudpickle.dumps({"state": 1}))
-    state = {"runner_data": {}, "trial_data": [], "stats": {}}
+    state: dict[str, Any] = {"runner_data": {}, "trial_data": [], "stats": {}}
     (run / "experiment_state-1.json").write_text(json.dumps(state))
 
 
