@@ -13,6 +13,8 @@ POINTS_FILE = "points.json"
 SCHEDULER_FILE = "scheduler.json"
 #: In a sweep's folder, while a process runs it: the owner of the run; see `rlssl.experiment.lock`.
 LOCK_FILE = "lock.json"
+#: The JSON files in a sweep's folder that rlssl writes, not Tune.
+RUN_JSON_FILES = (RUN_FILE, POINTS_FILE, SCHEDULER_FILE, LOCK_FILE)
 #: In a sweep's folder, after it has ended: the table and the plot of the learning curves.
 TABLE_FILE = "table.csv"
 CURVES_FILE = "learning_curves.png"

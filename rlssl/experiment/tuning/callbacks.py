@@ -33,7 +33,14 @@ from rlssl.experiment.tuning.trainable import (
 from rlssl.ray_internals.cluster import actors_of_this_job
 from rlssl.ray_internals.errors import raised_by_worker
 from rlssl.rollouts.faults import FAULTS_KEY
-from rlssl.run_files import EFFECTIVE, ENV_FAULTS_FOLDER, EPISODES_FILE, SPEC_FILE, TRIAL_FILE
+from rlssl.run_files import (
+    EFFECTIVE,
+    ENV_FAULTS_FOLDER,
+    EPISODES_FILE,
+    RUN_JSON_FILES,
+    SPEC_FILE,
+    TRIAL_FILE,
+)
 from rlssl.system.files import append, replace, replace_text
 
 #: Seconds without a running trial after which a line explains what the run waits for.
@@ -92,6 +99,21 @@ class TrialFiles(Callback):
         append(path, _csv_text(result.get("episodes", [])))
         for key in MOVED_KEYS:
             result.pop(key, None)
+
+
+class NoStaleCopies(Callback):
+    """Keeps Tune from writing old copies over rlssl's own files of a run.
+
+    When Tune continues an experiment, it copies every JSON file of the run's folder to a temporary
+    folder. With each snapshot, it copies that folder back.
+    """
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        """Tune's hook; the first call is before the first snapshot."""
+        if trials and trials[0].storage is not None:
+            staging = Path(trials[0].storage.experiment_driver_staging_path)
+            for name in RUN_JSON_FILES:
+                (staging / name).unlink(missing_ok=True)
 
 
 class Retries(Callback):

@@ -40,7 +40,13 @@ from rlssl.experiment.spec.search_space import (
     has_random,
     points_to_check,
 )
-from rlssl.experiment.tuning.callbacks import EnvFaults, ProgressBar, Retries, Waiting
+from rlssl.experiment.tuning.callbacks import (
+    EnvFaults,
+    NoStaleCopies,
+    ProgressBar,
+    Retries,
+    Waiting,
+)
 from rlssl.experiment.tuning.interruption import Interruption
 from rlssl.experiment.tuning.loggers import trial_loggers
 from rlssl.experiment.tuning.patient_files import PatientFiles
@@ -204,7 +210,7 @@ def output(spec: Spec, is_sweep: bool, folder: Path) -> dict[str, Any]:
     """The callbacks, and the arguments of RunConfig that control what is printed."""
     interruption = Interruption(spec.checkpoint.interrupt_s, folder)
     files = PatientFiles(trial_loggers(spec))
-    watchers = [Retries(), EnvFaults(), Waiting(), SilenceTimer(), Quarantine()]
+    watchers = [NoStaleCopies(), Retries(), EnvFaults(), Waiting(), SilenceTimer(), Quarantine()]
     callbacks: list[Callback] = [files, *watchers, interruption]
     if not is_sweep:
         bar = ProgressBar(spec.stop.get("env_steps", math.inf))
