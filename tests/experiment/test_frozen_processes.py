@@ -9,15 +9,17 @@ from tests.experiment.test_process_faults import COMMAND, runs
 
 __all__ = ["runs"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 #: Long enough for an iteration and for a checkpoint, on a busy machine too.
 WATCHDOG = ["--set", "watchdog_s=10"]
+#: Long enough to start an EnvRunner again, too: on a busy machine that takes half a minute.
+RUNNER_WATCHDOG = ["--set", "watchdog_s=60"]
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "rainbow", "a3c"])
 def test_frozen_env_runner_is_replaced_and_counted(runs: Any, algorithm: str) -> None:
-    command = ["train", algorithm, *COMMAND[2:5], *WATCHDOG, "--env-runners", "2"]
+    command = ["train", algorithm, *COMMAND[2:5], *RUNNER_WATCHDOG, "--env-runners", "2"]
     command += ["--set", "checkpoint.every_env_steps=2000", "--stop", "env_steps=8000"]
     run = runs(f"runner-{algorithm}", *command)
     run.wait_for_checkpoints(1)
@@ -29,6 +31,7 @@ def test_frozen_env_runner_is_replaced_and_counted(runs: Any, algorithm: str) ->
     assert rows[-1]["env_steps"] >= 8000
 
 
+@pytest.mark.ci
 def test_frozen_trial_is_killed_and_continues_from_its_checkpoint(runs: Any) -> None:
     run = runs("trial", *COMMAND, *WATCHDOG)
     run.wait_for_checkpoints(2)
