@@ -60,8 +60,8 @@ GcsClient(address={address!r})
 def use_token_if_there_is_one() -> None:
     """Turns Ray's token authentication on if a token lies in its place, as `ray.init` locally does.
 
-    Without it, a cluster that needs the token answers with errors only. A user's own
-    ``RAY_AUTH_MODE`` stays as it is.
+    Without it, a cluster that needs the token answers with errors only. A mode that the user has
+    set in the environment stays as it is.
     """
     # Ray warns that authentication is on.
     logging.getLogger(authentication_token_setup.__name__).setLevel(logging.ERROR)

@@ -46,13 +46,14 @@ def resume(
     refuse_if_running(folder)
     if not can_continue(folder):
         raise SpecError(f"{folder} stopped before its trials began; start the run again.")
+    # Before anything of the run is imported: its spec names plug-ins.
+    trust.require(folder, "its checkpoints are pickles")
     spec = load_spec(folder / SWEEP_SPEC_FILE)
     if at_their_ends(folder) and not has_unstarted(spec, folder):
         click.echo(
             f"{folder} has finished. To train further from its weights: rlssl train ... --from RUN"
         )
         return ExitCode.OK
-    trust.require(folder, "its checkpoints are pickles")
     with held(folder):
         say_where_trials_stand(folder)
         start_ray(spec, address, folder)
