@@ -167,7 +167,7 @@ def refuses_to_resume_from_nothing(run: Run, tmp_path: Path) -> None:
     for folder in copy.glob("*/checkpoint_*"):
         damage(folder)
     start = time.monotonic()
-    _, errors = rlssl("resume", str(copy), cwd=tmp_path, code=2)
+    _, errors = rlssl("resume", str(copy), "--trust", cwd=tmp_path, code=2)
     assert "no valid checkpoint left" in errors and "Traceback" not in errors
     assert time.monotonic() - start < 20
 
