@@ -55,7 +55,7 @@ def _facts_of_point(point: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _facts(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Every value below ``path``. A loss that is null is no fact: it is not there."""
+    """Every value below ``path``. A loss that is null is left out: the trial does not use it."""
     if value is None and (path == _LOSSES or _is_loss(path)):
         return
     if isinstance(value, Mapping):

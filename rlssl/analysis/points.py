@@ -1,12 +1,14 @@
 """The points of a sweep, as its folder lists them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rlssl.run_files import POINTS_FILE, SCHEDULER_FILE
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,10 @@ def read_points(folder: str | Path) -> list[Point]:
         >>> read_points("/nowhere")
         []
     """
-    path = Path(folder, POINTS_FILE)
-    if not path.is_file():
-        return []
-    try:
-        document = json.loads(path.read_bytes())
-        points = [
-            Point(one["index"], dict(one["values"]), one["label"]) for one in document["points"]
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}.") from error
+    points = _read_entries(
+        Path(folder, POINTS_FILE),
+        lambda entry: Point(int(entry["index"]), dict(entry["values"]), entry["label"]),
+    )
     return sorted(points, key=lambda point: point.index)
 
 
@@ -67,14 +63,20 @@ def read_stops(folder: str | Path) -> dict[str, int]:
         >>> read_stops("/nowhere")
         {}
     """
-    path = Path(folder, SCHEDULER_FILE)
+    stops = _read_entries(Path(folder, SCHEDULER_FILE), _stop_of)
+    return {point: rung for point, rung in stops if rung is not None}
+
+
+def _stop_of(entry: Mapping[str, Any]) -> tuple[str, int | None]:
+    rung = entry["stopped_at"]
+    return json.dumps(entry["values"], sort_keys=True), None if rung is None else int(rung)
+
+
+def _read_entries(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> list[T]:
+    """The entries below "points" of a JSON file, each parsed; none without the file."""
     if not path.is_file():
-        return {}
+        return []
     try:
-        points = json.loads(path.read_bytes())["points"]
-        stops = [(one["values"], one["stopped_at"]) for one in points]
+        return [parse(entry) for entry in json.loads(path.read_bytes())["points"]]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}.") from error
-    return {
-        json.dumps(values, sort_keys=True): int(rung) for values, rung in stops if rung is not None
-    }

@@ -388,7 +388,7 @@ def _json_lines(path: Path, skipped: _SkippedLines) -> Iterator[dict[str, Any]]:
         if isinstance(steps, int | float) and math.isfinite(steps):
             yield row
         else:
-            skipped.add(number, "is no result with env_steps")
+            skipped.add(number, "is not a result: it has no env_steps")
 
 
 def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -96,7 +96,7 @@ def _model(config: BaseConfig, observation_space: gym.Space | None) -> dict[str,
 
 
 def _readable(value: Any) -> Any:
-    """Plain data; what is no plain data, such as a class among an encoder's options, as text."""
+    """The value as plain data. Other values, such as a class in encoder options, become text."""
     if isinstance(value, Mapping):
         return {str(key): _readable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -92,7 +92,7 @@ def finish_sweep(folder: Path) -> int:
     """Prints the table over seeds; writes the table and the learning curves into ``folder``.
 
     Returns:
-        The exit code: 1 if there is no result, or none can be read.
+        The exit code: 1 if no trial has a result that can be read.
     """
     run = _read(folder)
     if run is None:
@@ -113,7 +113,7 @@ def finish_sweep(folder: Path) -> int:
 
 
 def _read(folder: Path) -> Run | None:
-    """The run; says what cannot be read. None if there is no result."""
+    """The run, or None without a result. Prints which files cannot be read."""
     try:
         run = read_run(folder)
     except ValueError as error:

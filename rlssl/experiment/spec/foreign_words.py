@@ -73,7 +73,7 @@ def setting_called(word: str, arguments: Iterable[str]) -> str:
 
 
 def algorithm_called(word: str) -> str:
-    """What rlssl calls another library's algorithm; "" if there is no such algorithm.
+    """The rlssl name of an algorithm of another library; "" if rlssl does not have it.
 
     Example:
         >>> algorithm_called("DQN")

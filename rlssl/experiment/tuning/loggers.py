@@ -281,7 +281,7 @@ def drop_incomplete_line(path: Path) -> None:
 
 
 def _hparams(trial: Trial) -> dict[str, Any]:
-    """The settings as used, flat; what is no number is text."""
+    """The settings as used, without nesting. Values that are not numbers become text."""
     used = {SEED_KEY: trial.config[SEED_KEY], **(read_effective(trial_folder(trial)) or {})}
     flat = {name.replace("/", "."): value for name, value in flatten(used)}
     return {
