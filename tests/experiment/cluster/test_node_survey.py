@@ -110,9 +110,13 @@ class WaitingOnBusyCluster(Waiting):
     """Waits no time, on a cluster whose two CPUs are taken."""
 
     after_s = 0.0
+    starting = False
 
     def cpus(self) -> tuple[float, float]:
         return 0.0, 2.0
+
+    def is_starting(self) -> bool:
+        return self.starting
 
 
 def test_waiting_for_resources_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +126,11 @@ def test_waiting_for_resources_is_printed_once(capsys: pytest.CaptureFixture[str
     waiting = WaitingOnBusyCluster()
     for _ in range(3):
         waiting.on_step_end(0, [pending, running])
+    waiting.starting = True
+    for _ in range(3):
+        waiting.on_step_end(0, [pending])
     assert capsys.readouterr().err == ""
+    waiting.starting = False
     for _ in range(3):
         waiting.on_step_end(0, [pending])
     assert capsys.readouterr().err == (
