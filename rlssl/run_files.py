@@ -32,6 +32,8 @@ PARAMETERS_FILE = "params.json"
 #: In a trial's folder: the results as a table, and TensorBoard's files.
 PROGRESS_FILE = "progress.csv"
 EVENT_FILES = "events.out.tfevents.*"
+#: In a sweep's folder: what a tracker's library printed. In a trial's folder: what a tracker got.
+_TRACKING_LOG, _TRACKING_FILE = "tracking_{}.log", "tracking_{}.json"
 #: In a trial's folder, if it failed: the error, as Tune writes it. A retry leaves the file there.
 ERROR_FILE = "error.txt"
 #: In a trial's folder: the first traceback of each kind of fault of an environment.
@@ -50,3 +52,13 @@ POLICY_FOLDER = "policy"
 #: The two files of a saved policy.
 POLICY_FILE = "policy.json"
 WEIGHTS_FILE = "weights.safetensors"
+
+
+def tracking_log(tracker: str) -> str:
+    """The file in a sweep's folder into which a tracker's library prints."""
+    return _TRACKING_LOG.format(tracker)
+
+
+def tracking_file(tracker: str) -> str:
+    """The file in a trial's folder that says how far a tracker has got the results."""
+    return _TRACKING_FILE.format(tracker)

@@ -14,6 +14,7 @@ from rlssl.experiment.run_folders import locate, sweep_folder
 from rlssl.experiment.run_record import record_resumed, record_state
 from rlssl.experiment.runs import describe
 from rlssl.experiment.spec.loading import load_spec
+from rlssl.experiment.tracking.checks import check_trackers
 from rlssl.experiment.tuning.launch import fit, restored_tuner
 from rlssl.experiment.tuning.recovery import can_continue, has_unstarted
 from rlssl.run_files import SWEEP_SPEC_FILE, TRIAL_FILE
@@ -54,6 +55,7 @@ def resume(
             f"{folder} has finished. To train further from its weights: rlssl train ... --from RUN"
         )
         return ExitCode.OK
+    check_trackers(spec)
     with held(folder):
         say_where_trials_stand(folder)
         start_ray(spec, address, folder)

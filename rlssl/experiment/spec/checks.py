@@ -11,6 +11,7 @@ from rlssl.experiment.spec.foreign_words import (
     environment_called,
     setting_called,
 )
+from rlssl.experiment.spec.trackers import trackers_of
 from rlssl.experiment.spec.type_checks import call_arguments, check_arguments, field_types
 
 if TYPE_CHECKING:
@@ -27,12 +28,10 @@ STOP_METRICS = (
 )
 #: Metrics by which a scheduler can rank trials.
 RANKING_METRICS = ("episode_return_mean", "success_rate", "evaluation/episode_return_mean")
-TRACKERS = ("tensorboard",)
 #: Values of the design that rlssl does not support yet.
 NOT_SUPPORTED_YET = {
     "searcher": ("optuna", "hyperopt"),
     "scheduler": ("pbt", "median"),
-    "tracking": ("wandb", "mlflow"),
 }
 
 
@@ -276,10 +275,7 @@ def check_schedulers(spec: "Spec") -> None:
     """Checks that scheduler, searcher, search and tracking fit together."""
     from rlssl.experiment.spec.search_space import has_random
 
-    refuse_unsupported("tracking", spec.tracking)
-    for tracker in spec.tracking:
-        if tracker not in TRACKERS:
-            raise SpecError(f"unknown tracking '{tracker}'{suggest(tracker, TRACKERS)}")
+    trackers_of(spec.tracking)
     random = has_random(spec)
     if random and spec.searcher is None:
         raise SpecError(

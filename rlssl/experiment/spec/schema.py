@@ -193,7 +193,8 @@ class Spec(_Section):
     watchdog_s: PositiveFloat | None = None
     # How often a trial is restarted from its newest checkpoint after one of its processes died.
     max_failures: NonNegativeInt = 2
-    tracking: list[str] = ["tensorboard"]
+    # Where results are shown: names of trackers, or {name: options}; see `spec.trackers`.
+    tracking: list[str | dict[str, Any]] = ["tensorboard"]
     # Folder of all results; on a cluster, a folder that every node sees.
     storage: str = DEFAULT_STORAGE
 

@@ -40,6 +40,7 @@ from rlssl.experiment.spec.search_space import (
     has_random,
     points_to_check,
 )
+from rlssl.experiment.tracking.checks import check_trackers
 from rlssl.experiment.tuning.callbacks import (
     EnvFaults,
     NoStaleCopies,
@@ -59,6 +60,7 @@ from rlssl.experiment.tuning.search import (
     trial_folder_name,
     tune_config,
 )
+from rlssl.experiment.tuning.trackers import trial_trackers
 from rlssl.experiment.tuning.trainable import (
     REGISTRATIONS_KEY,
     SPEC_KEY,
@@ -93,6 +95,7 @@ def launch(
         SpecError: If the environment fails its preflight; nothing was started.
         ResourceError: If the cluster or the storage cannot be used.
     """
+    check_trackers(spec)
     if has_random(spec):
         check_points(spec, draw_points(spec)[:MAX_COMBINATIONS_CHECKED])
     for point in points_to_check(spec) if spec.search else [{}]:
@@ -209,7 +212,7 @@ def fit(tuner: Tuner, folder: Path) -> int:
 def output(spec: Spec, is_sweep: bool, folder: Path) -> dict[str, Any]:
     """The callbacks, and the arguments of RunConfig that control what is printed."""
     interruption = Interruption(spec.checkpoint.interrupt_s, folder)
-    files = PatientFiles(trial_loggers(spec))
+    files = PatientFiles([*trial_loggers(spec), *trial_trackers(spec)])
     watchers = [NoStaleCopies(), Retries(), EnvFaults(), Waiting(), SilenceTimer(), Quarantine()]
     callbacks: list[Callback] = [files, *watchers, interruption]
     if not is_sweep:

@@ -22,6 +22,7 @@ from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, TBXLoggerCall
 from ray.tune.utils.util import SafeFallbackEncoder
 
 from rlssl.experiment.spec.schema import Spec
+from rlssl.experiment.spec.trackers import TENSORBOARD, trackers_of
 from rlssl.experiment.tuning import event_files
 from rlssl.experiment.tuning.callbacks import TrialFiles, read_effective, trial_folder
 from rlssl.experiment.tuning.trainable import ENV_STEPS_AT_START, SEED_KEY
@@ -190,7 +191,7 @@ class TensorBoard(_PerTrial, TBXLoggerCallback):
 
 def trial_loggers(spec: Spec) -> list[Callback]:
     """Everything that writes files into the folders of trials, in the order of their calls."""
-    tensorboard = TensorBoard(is_on="tensorboard" in spec.tracking)
+    tensorboard = TensorBoard(is_on=TENSORBOARD in trackers_of(spec.tracking))
     return [TrialFiles(), ResultsFile(), ProgressTable(), tensorboard]
 
 

@@ -130,7 +130,21 @@ def test_wrong_values_are_refused_with_key_value_and_expected_type(
         ({"searcher": {"random": {"num_samples": 3}}}, "searcher: search draws no values at rand"),
         ({"searcher": {"optuna": {}}}, "searcher: 'optuna' is not supported yet; leave it out."),
         ({"scheduler": {"pbt": {}}}, "scheduler: 'pbt' is not supported yet; leave it out."),
-        ({"tracking": ["wandb"]}, "tracking: 'wandb' is not supported yet; leave it out."),
+        ({"tracking": ["wandbb"]}, "unknown tracking 'wandbb'; did you mean 'wandb'?"),
+        ({"tracking": ["mlflow", {"mlflow": {}}]}, "tracking: 'mlflow' is there twice; leave one"),
+        ({"tracking": [{"wandb": 7}]}, "tracking.wandb must be a mapping; got 7."),
+        (
+            {"tracking": [{"wandb": {"mode": "off"}}]},
+            "tracking.wandb.mode must be 'online' or 'offline' or null; got 'off'.",
+        ),
+        (
+            {"tracking": [{"wandb": {"api_key_file": "mine"}}]},
+            "unknown key 'tracking.wandb.api_key_file' in the spec; ",
+        ),
+        (
+            {"tracking": [{"mlflow": {}, "wandb": {}}]},
+            "tracking: one tracker for each entry of the list; got {'mlflow': {}, 'wandb': {}}.",
+        ),
         (
             {"stop": {"evaluation/episode_return_mean": 9}},
             "stop.evaluation/episode_return_mean needs evaluations; set evaluation.every_env_ste",
