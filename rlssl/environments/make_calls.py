@@ -7,7 +7,8 @@ as one dict, ``config``.
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from rlssl.errors import SpecError, suggest
 
@@ -16,7 +17,18 @@ RESERVED_ENV_KEYS = ("id", "split", "worker_index", "seed")
 
 #: Names of a parameter that takes all options as one dict.
 _DICT_NAMES = frozenset(
-    {"config", "env_config", "env_context", "context", "cfg", "conf", "ctx", "options", "settings"}
+    {
+        "config",
+        "env_config",
+        "cfg",
+        "env_cfg",
+        "conf",
+        "context",
+        "env_context",
+        "ctx",
+        "options",
+        "settings",
+    }
 )
 #: The same for annotations, by the name of the type.
 _DICT_TYPES = ("dict", "Dict", "Mapping", "MutableMapping", "EnvContext")
@@ -213,7 +225,10 @@ def _passes_all_on(parameters: list[inspect.Parameter]) -> bool:
 
 
 def _is_dict(annotation: Any) -> bool:
-    """Whether an annotation is a mapping: dict, Mapping[str, Any], "dict[str, Any] | None", ..."""
+    """Whether an annotation is a mapping: dict, Mapping[str, Any], "dict | None", Optional[...]."""
+    if get_origin(annotation) in (Union, UnionType):
+        return any(_is_dict(one) for one in get_args(annotation))
     words = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    name = words.partition("[")[0].partition("|")[0].strip().rpartition(".")[2]
+    words = words.strip().removeprefix("typing.").removeprefix("Optional[")
+    name = words.partition("[")[0].partition("|")[0].strip(" ]").rpartition(".")[2]
     return name in _DICT_TYPES

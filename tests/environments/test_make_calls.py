@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import gymnasium as gym
 import numpy as np
@@ -81,6 +81,10 @@ def takes_mapping(c: Mapping[str, Any]) -> gym.Env:
     return GridWorld(size=c["size"])
 
 
+def takes_optional(c: Optional[dict[str, Any]] = None) -> gym.Env:  # noqa: UP045
+    return GridWorld(size=(c or {})["size"])
+
+
 def positional_config(config: Any, /) -> gym.Env:
     return GridWorld(size=config["size"])
 
@@ -107,6 +111,7 @@ TAKES_SIZE: list[Callable[..., Any]] = [
     Caller().method,
     any_keywords,
     takes_mapping,
+    takes_optional,
     positional_config,
     keyword_config,
     wrapped,
