@@ -4,14 +4,15 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import yaml
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rlssl.errors import DEFAULT_STORAGE, ExitCode
 from rlssl.experiment import lock
@@ -154,21 +155,32 @@ def _return(result: Mapping[str, Any]) -> float | None:
 
 
 def _print(rows: list[RunRow]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in ("run", "state", "algorithm", "env", "losses"):
-        table.add_column(column, no_wrap=True, overflow="ignore")
-    for column in ("seeds", "env steps", "return", "age"):
-        table.add_column(column, no_wrap=True, justify="right", overflow="ignore")
-    for row in rows:
-        score = "-" if row.last_return is None else f"{row.last_return:.4g}"
-        cells = [row.name, row.state, row.algorithm, row.env, ", ".join(row.losses) or "-"]
-        cells += [_seeds(row.seeds), f"{row.env_steps:,}", score, age(row.age_s)]
-        table.add_row(*cells)
+    terminal = Console()
+    columns = list(_COLUMNS)
+    if terminal.is_terminal:
+        for name in _CAN_BE_LEFT_OUT:
+            if _width(_table(rows, columns)) > terminal.width:
+                columns.remove(name)
+    table = _table(rows, columns)
     # As wide as the longest line, so that a name to copy is never wrapped.
-    console = Console(width=max(80, Console(width=10_000).measure(table).maximum), highlight=False)
+    console = Console(width=max(80, _width(table)), highlight=False)
     with console.capture() as printed:
         console.print(table)
     click.echo("\n".join(line.rstrip() for line in printed.get().splitlines()))
+
+
+def _table(rows: list[RunRow], columns: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        justify: Literal["left", "right"] = "right" if name in _NUMBERS else "left"
+        table.add_column(name, no_wrap=True, overflow="crop", justify=justify)
+    for row in rows:
+        table.add_row(*(Text(_COLUMNS[name](row)) for name in columns))
+    return table
+
+
+def _width(table: Table) -> int:
+    return Console(width=10_000).measure(table).maximum
 
 
 def _seeds(seeds: list[int]) -> str:
@@ -189,3 +201,24 @@ def age(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds // (size // 2):.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+#: Header of a column -> its text for a run.
+_COLUMNS: Mapping[str, Callable[[RunRow], str]] = {
+    "run": lambda row: row.name,
+    "state": lambda row: row.state,
+    "algorithm": lambda row: row.algorithm,
+    "env": lambda row: row.env,
+    "losses": lambda row: ", ".join(row.losses) or "-",
+    "seeds": lambda row: _seeds(row.seeds),
+    "env steps": lambda row: f"{row.env_steps:,}",
+    "return": lambda row: _score(row.last_return),
+    "age": lambda row: age(row.age_s),
+}
+_NUMBERS = ("seeds", "env steps", "return", "age")
+#: On a narrow terminal, columns are left out in this order until the list fits.
+_CAN_BE_LEFT_OUT = ("env", "algorithm", "losses", "seeds")

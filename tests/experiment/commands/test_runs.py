@@ -139,3 +139,20 @@ def test_the_command_imports_nothing_heavy(run: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 0, done.stderr
     assert "ppo  interrupted" in done.stdout
+
+
+def test_a_narrow_terminal_leaves_columns_out_instead_of_wrapping(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_trial(run, "a", 100, 20.0, done=True)
+    widths = {}
+    for width in (120, 60, 30):
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes the output for a terminal
+        assert runs(storage=str(run.parent)) == 0
+        header, line = capsys.readouterr().out.splitlines()
+        widths[width] = (len(header), len(line), header.split())
+    assert widths[120][2][:5] == ["run", "state", "algorithm", "env", "losses"]
+    assert max(widths[60][:2]) <= 60 and widths[60][2][:3] == ["run", "state", "losses"]
+    # The rest is never left out.
+    assert widths[30][2] == ["run", "state", "env", "steps", "return", "age"]
