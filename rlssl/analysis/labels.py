@@ -39,12 +39,17 @@ def point_labels(points: Sequence[Mapping[str, Any]]) -> list[str]:
         labels = _texts(facts, digits=digits)
         if len(set(labels)) == len(labels):
             break
-    empty = ["none" if point else "default" for point in points]
-    labels = [label or other for label, other in zip(labels, empty, strict=True)]
+    labels = [label or _empty(point) for label, point in zip(labels, points, strict=True)]
     return [
         label if labels.count(label) == 1 else f"{label} ({_shown(dict(point))}) #{index}"
         for index, (label, point) in enumerate(zip(labels, points, strict=True))
     ]
+
+
+def _empty(point: Mapping[str, Any]) -> str:
+    """The label of a point that has nothing which other points lack."""
+    only_losses = point and all(path.split(".")[0] == _LOSSES for path in point)
+    return "none" if only_losses else "default"
 
 
 def _facts_of_point(point: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -68,6 +68,11 @@ from rlssl.analysis.labels import point_labels
         ([{}], ["default"]),
         ([{"training.lr": 0.1, "auxiliary": {"icm": {}}}], ["lr=0.1, icm"]),
         ([{"auxiliary": {}}], ["none"]),
+        ([{"model": {}}, {"model": {"lstm": {"hidden": 8}}}], ["default", "lstm"]),
+        (
+            [{"env": "A-v1"}, {"env": {"id": "A-v1", "max_episode_steps": 9}}],
+            ["default", "max_episode_steps=9"],
+        ),
     ],
 )
 def test_label_has_what_differs(points: list[dict[str, Any]], labels: list[str]) -> None:
