@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlssl.errors import ExitCode
-from rlssl.experiment.commands.summary import at_their_ends, finish_sweep
+from rlssl.experiment.commands.summary import at_their_ends, finish_sweep, finish_training
 
 WriteTrial = Callable[..., Path]
 DONE = [{"env_steps": 100, "done": True}]
@@ -53,3 +53,12 @@ def test_trials_of_a_stopped_point_are_at_their_ends(
     write_trial("a", point={"x": 0}, results=DONE)
     write_trial("b", point={"x": 1})
     assert at_their_ends(sweep)
+
+
+def test_training_without_a_finished_episode_has_no_score(
+    write_trial: WriteTrial, write_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run()
+    write_trial("a", returns=[], results=DONE)
+    assert finish_training(run) == ExitCode.OK
+    assert capsys.readouterr().out.splitlines()[0] == "no finished episode, 100 env steps"

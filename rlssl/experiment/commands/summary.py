@@ -1,6 +1,5 @@
 """`rlssl summary`, also at the end of a run: its scores, and the paths of its files."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,11 +60,11 @@ def finish_training(folder: Path) -> int:
     run = _read(folder)
     for trial in run.trials if run is not None else []:
         returns = trial.episodes.returns[-FINAL_EPISODES:]
-        mean = float(returns.mean()) if len(returns) else math.nan
         env_steps = trial.results[-1]["env_steps"]
-        click.echo(
-            f"return {mean:.4g} over the last {len(returns)} episodes, {env_steps:,} env steps"
-        )
+        score = "no finished episode"
+        if len(returns):
+            score = f"return {returns.mean():.4g} over the last {len(returns)} episodes"
+        click.echo(f"{score}, {env_steps:,} env steps")
         print_env_faults([trial])
     for marker in folder.glob(f"*/{TRIAL_FILE}"):
         click.echo(str(marker.parent))

@@ -4,9 +4,8 @@ import csv
 import io
 import json
 import math
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ import ray
 import yaml
 from ray.tune import Callback
 from ray.tune.experiment import Trial
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 
+from rlssl.analysis.table import format_number
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.env_faults import ENV_FAULTS, fault_words
 from rlssl.experiment.provenance import provenance
@@ -50,7 +51,7 @@ WAITING_S = 30.0
 ENV_FAULTS_PERIOD_S = 60.0
 
 #: Seconds between progress lines if the output is not a terminal.
-_LINE_PERIOD_S = 30.0
+_LINE_PERIOD_S = 60.0
 
 _EPISODE_HEADER = ("env_steps", "return", "length", "success")
 _NUM_COLUMNS = len(_EPISODE_HEADER)
@@ -215,55 +216,84 @@ def root_cause(error: BaseException | None) -> str:
 
 
 class ProgressBar(Callback):
-    """Shows env steps, env steps per second, return and the remaining time."""
+    """Shows how far a single trial is: a bar on a terminal, else a line a minute."""
 
     def __init__(self, total_env_steps: float) -> None:
         self._total = total_env_steps
         self._progress: Progress | None = None
-        self._last_line = 0.0
+        self._next_line = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune saves callbacks with the experiment; a terminal's progress bar cannot be saved."""
-        return {"_total": self._total, "_progress": None, "_last_line": 0.0}
+        return {"_total": self._total, "_progress": None, "_next_line": 0.0}
 
     def setup(self, **_: Any) -> None:
         """Tune's hook."""
-        self._progress = Progress(
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} env steps"),
-            BarColumn(bar_width=10),
-            TextColumn("{task.fields[rate]}/s  return {task.fields[score]}  ETA"),
-            TimeRemainingColumn(),
-        )
-        self._task = self._progress.add_task("train", total=self._total, rate="-", score="-")
-        self._progress.start()
+        console = Console()
+        if console.is_terminal:
+            share, bar = TextColumn("{task.percentage:>3.0f}%"), BarColumn(bar_width=10)
+            words = TextColumn("{task.description}")
+            self._progress = Progress(share, bar, words, console=console)
+            self._task = self._progress.add_task("starting", total=self._total)
+            self._progress.start()
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         """Tune's hook."""
-        if self._progress is None:
-            return
-        self._print_line(result)
-        done_here = result["env_steps"] - result.get(ENV_STEPS_AT_START, 0)
-        self._progress.update(
-            self._task,
-            completed=result["env_steps"],
-            rate=f"{done_here / max(result['time_since_restore'], 1e-9):,.0f}",
-            score=f"{result['episode_return_mean']:.4g}",
-        )
-
-    def _print_line(self, result: dict[str, Any]) -> None:
-        """Prints a plain line every 30 s if the output is no terminal: the bar shows only there."""
-        if sys.stdout.isatty() or time.monotonic() - self._last_line < _LINE_PERIOD_S:
-            return
-        self._last_line = time.monotonic()
-        steps, score = result["env_steps"], result["episode_return_mean"]
-        print(f"{steps:,}/{self._total:,.0f} env steps  return {score:.4g}", flush=True)
+        env_steps, words = result["env_steps"], progress_words(result, self._total)
+        if self._progress is not None:
+            shown = f"{env_steps:,} env steps, {words}"
+            self._progress.update(self._task, completed=env_steps, description=shown)
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _LINE_PERIOD_S
+            click.echo(f"{env_steps:,} of {self._total:,.0f} env steps, {words}")
 
     def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
         """Tune's hook."""
         if self._progress is not None:
             self._progress.stop()
+
+
+def progress_words(result: Mapping[str, Any], total: float) -> str:
+    """Speed, score and time left of a trial.
+
+    Args:
+        result: The trial's last result.
+        total: Env steps at which the trial stops.
+
+    Example:
+        >>> result = {"env_steps": 3000, "env_steps_at_start": 1000, "time_since_restore": 20.0}
+        >>> progress_words({**result, "episode_return_mean": 12.34}, 10_000)
+        '100/s, return 12.3, 1 min 10 s left'
+        >>> progress_words({**result, "episode_return_mean": math.nan}, 3000)
+        '100/s, no episode yet'
+    """
+    env_steps, score = result["env_steps"], result["episode_return_mean"]
+    made = env_steps - result.get(ENV_STEPS_AT_START, 0)
+    rate = made / max(result["time_since_restore"], 1e-9)
+    has_score = math.isfinite(score)
+    words = [f"{rate:,.0f}/s", f"return {format_number(score)}" if has_score else "no episode yet"]
+    if made > 0 and env_steps < total < math.inf:
+        words.append(f"{duration((total - env_steps) / rate)} left")
+    return ", ".join(words)
+
+
+def duration(seconds: float) -> str:
+    """A time span in two units at most.
+
+    Example:
+        >>> duration(42.4), duration(90), duration(3 * 3600 + 61), duration(5 * 86_400 + 7200)
+        ('42 s', '1 min 30 s', '3 h 1 min', '5 d 2 h')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
 
 
 def trial_folder(trial: Trial) -> Path:

@@ -20,6 +20,7 @@ from rich.text import Text
 from rlssl.analysis.points import read_stops
 from rlssl.analysis.table import format_number
 from rlssl.experiment.spec.search_space import point_key
+from rlssl.experiment.tuning.callbacks import duration
 from rlssl.experiment.tuning.searchers import label_of
 from rlssl.experiment.tuning.trainable import point_of
 
@@ -117,7 +118,7 @@ class SweepProgress(Callback):
         points = self._progress(trials)
         if self._live is None:
             self._next_update = time.monotonic() + _LINE_PERIOD_S
-            click.echo(" ".join([*self._summary(trials), best_point(points)]))
+            click.echo(" ".join([*self._summary(trials), best_point(points)]).rstrip())
         else:
             self._next_update = time.monotonic() + _TABLE_PERIOD_S
             self._show(self._live, points, self._summary(trials))
@@ -172,7 +173,8 @@ class SweepProgress(Callback):
         finished = counts.pop("finished")
         others = [f"{count} {word}" for word, count in counts.items() if count]
         words = [f"{finished} of {self.num_trials} trials finished", *others]
-        return [f"{', '.join(words)}; {self._time_left(trials)}.", self.scheduler]
+        scheduler = [f"{self.scheduler}."] if self.scheduler else []
+        return [f"{', '.join(words)}; {self._time_left(trials)}.", *scheduler]
 
     def _time_left(self, trials: Sequence[Trial]) -> str:
         assert self._start is not None
@@ -242,18 +244,3 @@ def best_point(points: Sequence[PointProgress]) -> str:
         return ""
     best = max(scored, key=lambda point: point.score)
     return f"Best: {best.label}, return {format_number(best.score)}."
-
-
-def duration(seconds: float) -> str:
-    """A time span in two units at most.
-
-    Example:
-        >>> duration(42.4), duration(90), duration(3 * 3600 + 61)
-        ('42 s', '1 min 30 s', '3 h 1 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -67,7 +67,7 @@ def test_line_has_counts_time_left_and_the_best_point(
     # 1000 + 500 + 1000 (failed: nothing is left) of 4000 env steps in 60 s: 1500 more take 36 s.
     assert capsys.readouterr().out == (
         "1 of 4 trials finished, 1 running, 1 failed; 62% of the env steps, 36 s left. "
-        "ASHA by episode_return_mean at 500 env steps Best: lr=0.1, return 3.00.\n"
+        "ASHA by episode_return_mean at 500 env steps. Best: lr=0.1, return 3.00.\n"
     )
     progress.on_step_end(3, now)  # a second later
     assert capsys.readouterr().out == ""
