@@ -52,7 +52,8 @@ def resume(
     spec = load_spec(folder / SWEEP_SPEC_FILE)
     if at_their_ends(folder) and not has_unstarted(spec, folder):
         click.echo(
-            f"{folder} has finished. To train further from its weights: rlssl train ... --from RUN"
+            f"{folder} has finished. To start a new run from its weights: "
+            f"rlssl train ALGO ENV --from {run}"
         )
         return ExitCode.OK
     check_trackers(spec)
