@@ -73,6 +73,27 @@ def test_line_has_counts_time_left_and_the_best_point(
     assert capsys.readouterr().out == ""
 
 
+def test_a_sweep_of_ten_minutes_prints_nine_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(live_table.time, "monotonic", lambda: now)
+    write_points(tmp_path, POINTS, search_seed=0)
+    progress = SweepProgress(4, 1200)
+    progress.setup()
+    for second in range(600):  # Tune calls the hook all the time
+        now = float(second)
+        running = [(index, Trial.RUNNING, second, 1.0) for index in (0, 0, 1, 1)]
+        progress.on_step_end(second, trials(tmp_path, *running))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 9
+    # 4 x 60 of 4 x 1200 env steps in 60 s: 19 times as many take 19 min.
+    assert lines[0] == (
+        "0 of 4 trials finished, 4 running; 5% of the env steps, 19 min 0 s left. "
+        "Best: lr=0.1, return 1.00."
+    )
+
+
 def test_table_fits_80_columns_and_shortens_long_labels() -> None:
     seeds = [SeedProgress(Trial.RUNNING, 123_456, 1234.5), SeedProgress(Trial.ERROR, 99, math.nan)]
     points = [
