@@ -35,6 +35,8 @@ class _Cli(click.Group):
                 return super().invoke(ctx)
         except SpecError as error:
             code, message = ExitCode.WRONG_SPEC, str(error)
+        except BrokenPipeError:
+            raise  # the reader, such as `head`, has enough: click ends quietly
         except (ResourceError, OSError) as error:
             code, message = ExitCode.NO_RESOURCES, str(error)
         except KeyboardInterrupt:

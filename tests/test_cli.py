@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -292,3 +293,12 @@ def test_long_path_is_printed_absolute_on_a_line_of_its_own(
     long = Path("x" * 150, "export")
     replace_command("export", lambda run, **_: long)
     assert run("export", "old").stdout == f"{folder / long}\n"
+
+
+def test_a_reader_that_has_enough_ends_a_command_without_an_error() -> None:
+    command = [sys.executable, "-m", "rlssl.cli", "runs", "--storage", "/nowhere"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()  # as `rlssl runs | head` does
+    _, printed = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (1, "")  # click's own exit code

@@ -230,12 +230,16 @@ def _as_text(point: Mapping[str, Any]) -> str:
     return json.dumps(point, sort_keys=True, default=str)
 
 
-def render_table(rows: Sequence[VariantRow], *, title: str | None = None) -> "Table":
+def render_table(
+    rows: Sequence[VariantRow], *, title: str | None = None, width: int | None = None
+) -> "Table":
     """Builds a table for the terminal.
 
     Args:
         rows: From ``sweep_table``.
         title: Title above the table.
+        width: Columns of the terminal. In a table that would be wider, intervals are below their
+            means, so that the variants have room. None: the table is not limited.
 
     Returns:
         A rich table; without the column of success rates if no variant has one.
@@ -246,7 +250,17 @@ def render_table(rows: Sequence[VariantRow], *, title: str | None = None) -> "Ta
         >>> [column.header for column in table.columns]
         ['variant', 'seeds', 'env steps', 'final return', 'success rate']
     """
-    from rich.box import SIMPLE_HEAD  # imported here, because CSV and plots need no rich
+    from rich.console import Console  # imported here, because CSV and plots need no rich
+
+    table = _table(rows, title, " ")
+    if width is not None and Console(width=10_000).measure(table).maximum > width:
+        table = _table(rows, title, "\n")
+    return table
+
+
+def _table(rows: Sequence[VariantRow], title: str | None, separator: str) -> "Table":
+    """The table, with a separator between means and intervals."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
@@ -260,8 +274,9 @@ def render_table(rows: Sequence[VariantRow], *, title: str | None = None) -> "Ta
     for row in rows:
         variant = "\n".join([row.variant, *row.notes])
         cells = [variant, str(row.num_seeds), f"{row.env_steps:,}"]
-        estimates = [row.final_return, *[row.success_rate] * has_success]
-        cells += [_estimate_cell(estimate, row.num_seeds) for estimate in estimates]
+        for estimate in (row.final_return, *[row.success_rate] * has_success):
+            words = _estimate_cell(estimate, row.num_seeds)
+            cells.append(words.replace(" [", f"{separator}[", 1))
         table.add_row(*map(Text, cells))  # as Text, because rich would read "[a]" as markup
     return table
 

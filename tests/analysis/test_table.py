@@ -16,6 +16,7 @@ from rlssl.analysis import (
     sweep_table,
     write_table_csv,
 )
+from rlssl.analysis.statistics import Interval
 from rlssl.analysis.table import Estimate, VariantRow, describe_experiment, format_number
 
 WriteTrial = Callable[..., Path]
@@ -27,7 +28,7 @@ NONE = {"auxiliary.icm.coeff": 0.0}
 def rendered(rows: list[VariantRow]) -> str:
     console = Console(width=80)  # rich's default width
     with console.capture() as capture:
-        console.print(render_table(rows))
+        console.print(render_table(rows, width=80))
     return capture.get()
 
 
@@ -42,6 +43,19 @@ def test_variant_has_the_mean_over_its_seeds_with_students_t_interval(
     assert row.final_return.mean == 2.0
     assert row.final_return.interval == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-6)
     assert str(row.final_return) == "2.00 [-0.484, 4.48]"
+
+
+def test_intervals_are_below_the_means_where_labels_need_the_room() -> None:
+    score = Estimate(0.0264, Interval(0.0, 0.0853), 3)
+    rate = Estimate(0.125, Interval(0.0104, 0.661), 3)
+    label = "icm.intrinsic_coeff=0.005, entropy_coeff=0.001879"
+    lines = rendered([VariantRow(label, 3, score, rate, 3072)]).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[3].split() == ["icm.intrinsic_coeff=0.005,", "3", "3,072", "0.0264", "0.125"]
+    below = ["entropy_coeff=0.001879", "[0.00,", "0.0853]", "[0.0104,", "0.661]"]
+    assert lines[4].split() == below
+    lines = rendered([VariantRow("icm", 3, score, rate, 3072)]).splitlines()
+    assert "0.0264 [0.00, 0.0853]" in lines[3] and "0.125 [0.0104, 0.661]" in lines[3]
 
 
 def test_score_is_the_mean_of_the_last_20_rows(write_trial: WriteTrial) -> None:

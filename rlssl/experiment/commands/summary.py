@@ -98,7 +98,8 @@ def finish_sweep(folder: Path) -> int:
         return ExitCode.TRIAL_FAILED
     title = f"{folder.name}: {describe_experiment(run.trials)}"
     rows = sweep_table(run.trials, run.points)
-    Console().print(render_table(rows, title=title))
+    console = Console()
+    console.print(render_table(rows, title=title, width=console.width))
     _name_incomplete_trials(run.trials)
     print_env_faults(run.trials)
     click.echo(str(write_table_csv(rows, folder / TABLE_FILE)))
