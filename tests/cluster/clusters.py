@@ -4,8 +4,10 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +133,43 @@ class Nodes:
 
     def shutdown(self) -> None:
         self._cluster.shutdown()
+
+
+@contextlib.contextmanager
+def head_node_with_token(num_cpus: int) -> Iterator[str]:
+    """A cluster of one node that asks for the token in ``~/.ray/auth_token``; its address."""
+    port, client_port = free_port(), free_port()
+    ray = Path(sys.executable).with_name("ray")
+    # Ray's sockets need a short path.
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
+        options = [f"--port={port}", f"--num-cpus={num_cpus}", f"--temp-dir={folder}"]
+        options += ["--node-ip-address=127.0.0.1", "--include-dashboard=false"]
+        options += [f"--ray-client-server-port={client_port}"]
+        process = subprocess.Popen(
+            [ray, "start", "--head", "--block", *options],
+            env={**os.environ, "RAY_AUTH_MODE": "token"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_for(lambda: is_listening(port), lambda: process.poll() is None)
+            yield f"127.0.0.1:{port}"
+        finally:
+            end(process)
+
+
+def free_port() -> int:
+    """A port of this machine that no process uses."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def is_listening(port: int) -> bool:
+    """Whether a process accepts connections at a port of this machine."""
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    return False
 
 
 def can_unshare() -> bool:

@@ -13,7 +13,14 @@ import yaml
 
 from rlssl import errors
 from rlssl.run_files import MANIFEST
-from tests.cluster.clusters import PLUGIN, SLOW, Command, Nodes, can_unshare
+from tests.cluster.clusters import (
+    PLUGIN,
+    SLOW,
+    Command,
+    Nodes,
+    can_unshare,
+    head_node_with_token,
+)
 from tests.experiment.command_line import only_trial, results
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
@@ -259,3 +266,29 @@ def test_late_node_that_does_not_see_the_storage_gets_no_further_trial(
     trials = list(shared.glob("run/*/trial.json"))
     assert len(trials) == 6
     assert all(results(trial.parent)[-1]["env_steps"] >= 8000 for trial in trials)
+
+
+def test_cluster_that_was_started_with_a_token_is_used_without_a_variable(
+    lab: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/clusters.md says: ``RAY_AUTH_MODE`` is set for `ray start` only."""
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    homes = {}
+    for whose, letter in (("user", "a"), ("stranger", "b")):
+        homes[whose] = tmp_path_factory.mktemp(whose)
+        token = homes[whose] / ".ray" / "auth_token"
+        token.parent.mkdir()
+        token.write_text(64 * letter)
+        token.chmod(0o600)
+    monkeypatch.setenv("HOME", str(homes["user"]))
+    with head_node_with_token(num_cpus=1) as address:
+        command = [*TRAIN, "--stop", "env_steps=1000", "--address", address]
+        printed = Command(lab, *command).finish()
+        monkeypatch.setenv("HOME", str(homes["stranger"]))
+        refused = Command(lab, *command).finish(3)
+    assert "over the last" in printed and "Token" not in printed
+    run = lab / "results" / "ppo-lab-Corridor"
+    assert results(only_trial(run))[-1]["env_steps"] >= 1000
+    assert f"the Ray cluster at address '{address}' needs another token" in refused
+    assert "Traceback" not in refused
