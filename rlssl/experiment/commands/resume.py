@@ -19,6 +19,9 @@ from rlssl.experiment.tuning.launch import fit, restored_tuner
 from rlssl.experiment.tuning.recovery import can_continue, has_unstarted
 from rlssl.run_files import SWEEP_SPEC_FILE, TRIAL_FILE
 
+#: Of more trials, the checkpoints are not listed.
+MOST_LISTED = 4
+
 
 def resume(
     run: str,
@@ -70,15 +73,23 @@ def resume(
 
 
 def say_where_trials_stand(folder: Path) -> None:
-    """Prints the checkpoint from which each trial continues; damaged checkpoints are logged.
+    """Prints the checkpoint of each trial, or of many trials the range of env steps.
+
+    Damaged checkpoints are logged.
 
     Raises:
         SpecError: If a trial has checkpoints, and none of them is valid.
     """
-    for trial in sorted(path.parent for path in folder.glob(f"*/{TRIAL_FILE}")):
-        found = checkpoint.newest_or_none_yet(trial)
+    trials = sorted(path.parent for path in folder.glob(f"*/{TRIAL_FILE}"))
+    newest = {trial.name: checkpoint.newest_or_none_yet(trial) for trial in trials}
+    if len(trials) > MOST_LISTED:
+        env_steps = [found.env_steps for found in newest.values() if found is not None]
+        stand = f", after {min(env_steps):,} to {max(env_steps):,} env steps" if env_steps else ""
+        click.echo(f"{len(env_steps)} of {len(trials)} trials have a checkpoint{stand}.")
+        return
+    for name, found in newest.items():
         if found is None:
-            click.echo(f"{trial.name} has no checkpoint yet and starts from the beginning.")
+            click.echo(f"{name} has no checkpoint yet and starts from the beginning.")
         else:
             click.echo(f"Continuing after {found.env_steps:,} env steps from")
             click.echo(str(found.path))
