@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlssl.analysis.labels import point_labels
+from rlssl.analysis.objective import OBJECTIVE, Objective
 from rlssl.analysis.points import Point
 from rlssl.analysis.results import Trial
 from rlssl.analysis.statistics import MIN_SEEDS, Interval, mean_interval, wilson_interval
@@ -57,6 +58,9 @@ class Estimate:
         return f"{format_number(self.mean)} [{low}, {high}]"
 
 
+_UNKNOWN = Estimate(math.nan, None, 0)
+
+
 @dataclass(frozen=True)
 class VariantRow:
     """The scores of one variant over its seeds.
@@ -71,6 +75,8 @@ class VariantRow:
         num_finished: Number of finished trials; None: as ``num_seeds``.
         num_expected: Number of seeds that the sweep gives to every point; None: as ``num_seeds``.
         stopped_at: Env steps of the rung at which the scheduler stopped the variant.
+        objective: The objective of the search; None if the spec has none.
+        objective_words: What the objective is.
 
     Example:
         >>> score = Estimate(1.0, None, 2)
@@ -86,6 +92,8 @@ class VariantRow:
     num_finished: int | None = None
     num_expected: int | None = None
     stopped_at: int | None = None
+    objective: Estimate | None = None
+    objective_words: str = ""
 
     @property
     def notes(self) -> list[str]:
@@ -137,7 +145,7 @@ def sweep_table(trials: Sequence[Trial], points: Sequence[Point] = ()) -> list[V
     bounds = (returns_are_shares(trials), returns_are_bounded(trials))
     rows = [_row(label, group, *bounds) for label, group in group_by_variant(trials).items()]
     started = {_as_text(trial.point) for trial in trials}
-    none, expected = Estimate(math.nan, None, 0), len(trials[0].sweep_seeds)
+    none, expected = _UNKNOWN, len(trials[0].sweep_seeds)
     return rows + [
         VariantRow(point.label, 0, none, none, 0, num_finished=0, num_expected=expected)
         for point in points
@@ -265,18 +273,22 @@ def _table(rows: Sequence[VariantRow], title: str | None, separator: str) -> "Ta
     from rich.text import Text
 
     has_success = any(row.success_rate.num_seeds for row in rows)
+    words = next((row.objective_words for row in rows if row.objective_words), "")
     table = Table(
-        title=title, caption=_caption(), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+        title=title, caption=_caption(words), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
     table.add_column("variant", overflow="fold")  # the first column to wrap on a narrow terminal
-    for column in ("seeds", "env steps", "final return", *["success rate"] * has_success):
+    columns = ["seeds", "env steps", *["objective"] * bool(words), "final return"]
+    for column in [*columns, *["success rate"] * has_success]:
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         variant = "\n".join([row.variant, *row.notes])
         cells = [variant, str(row.num_seeds), f"{row.env_steps:,}"]
-        for estimate in (row.final_return, *[row.success_rate] * has_success):
-            words = _estimate_cell(estimate, row.num_seeds)
-            cells.append(words.replace(" [", f"{separator}[", 1))
+        estimates = [row.objective or _UNKNOWN] if words else []
+        estimates += [row.final_return, *[row.success_rate] * has_success]
+        for estimate in estimates:
+            cell = _estimate_cell(estimate, row.num_seeds)
+            cells.append(cell.replace(" [", f"{separator}[", 1))
         table.add_row(*map(Text, cells))  # as Text, because rich would read "[a]" as markup
     return table
 
@@ -303,12 +315,16 @@ def write_table_csv(rows: Sequence[VariantRow], path: str | Path) -> Path:
     for name in ("final_return", "success_rate"):
         header += [f"{name}_mean", f"{name}_low", f"{name}_high"]
     header += ["num_finished", "num_expected", "stopped_at"]
+    has_objective = any(row.objective_words for row in rows)
+    if has_objective:
+        header += ["objective_mean", "objective_low", "objective_high"]
     with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for row in rows:
             cells = [*_csv_cells(row.final_return), *_csv_cells(row.success_rate)]
             cells += ["" if count is None else count for count in _counts(row)]
+            cells += _csv_cells(row.objective or _UNKNOWN) if has_objective else []
             writer.writerow([row.variant, row.num_seeds, row.env_steps, *cells])
     return target
 
@@ -368,6 +384,7 @@ def _row(label: str, group: Sequence[Trial], is_share: bool, is_bounded: bool) -
     returns = [trial.episodes.returns[-FINAL_EPISODES:] for trial in trials]
     successes = [trial.episodes.successes[-FINAL_EPISODES:] for trial in trials]
     known = [values[~np.isnan(values)] for values in successes]
+    words, objective = _objective(trials)
     stops = [trial.stopped_at for trial in group if trial.stopped_at is not None]
     return VariantRow(
         variant=label,
@@ -378,7 +395,20 @@ def _row(label: str, group: Sequence[Trial], is_share: bool, is_bounded: bool) -
         num_finished=sum(trial.is_complete for trial in group),
         num_expected=len({*group[0].sweep_seeds, *(trial.seed for trial in group)}),
         stopped_at=stops[0] if stops else None,
+        objective=objective,
+        objective_words=words,
     )
+
+
+def _objective(trials: Sequence[Trial]) -> tuple[str, Estimate | None]:
+    """The objective in words, and its mean over the trials; nothing if their spec has none."""
+    if not trials[0].spec.get(OBJECTIVE):
+        return "", None
+    objective = Objective.of(trials[0].spec)
+    scores = [objective.score(trial.results[-1]) for trial in trials if trial.results]
+    values = [np.array([score]) for score in scores if score is not None]
+    is_share = objective.metric.endswith("success_rate")
+    return objective.words, _estimate(values, is_share=is_share, is_bounded=False)
 
 
 def _estimate(
@@ -411,9 +441,10 @@ def _label(trial: Trial) -> str:
     return point or str(trial.spec.get("name") or trial.path.name)
 
 
-def _caption() -> str:
+def _caption(objective: str) -> str:
     interval = f"{CONFIDENCE:.0%} t interval; shares: Wilson"
-    return f"mean over seeds of the last {FINAL_EPISODES} episodes [{interval}]"
+    words = f"mean over seeds of the last {FINAL_EPISODES} episodes [{interval}]"
+    return f"objective: {objective}\n{words}" if objective else words
 
 
 def _estimate_cell(estimate: Estimate, num_seeds: int) -> str:

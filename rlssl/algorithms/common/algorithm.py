@@ -107,7 +107,8 @@ class BaseAlgorithm(Algorithm):
         results.update(self._scores())
         every = self.config.seeded_evaluation["every_env_steps"]
         if every and self._env_steps // every > before // every:
-            self._last_evaluation = self.evaluate_seeded()
+            made_at = {"env_steps": self._env_steps}
+            self._last_evaluation = {**self.evaluate_seeded(), **made_at}
         if self._last_evaluation:
             results["evaluation"] = {**results.get("evaluation", {}), **self._last_evaluation}
         return results

@@ -11,7 +11,7 @@ from rlssl.experiment.spec.foreign_words import (
     environment_called,
     setting_called,
 )
-from rlssl.experiment.spec.trackers import trackers_of
+from rlssl.experiment.spec.search_checks import check_evaluated, check_sweep
 from rlssl.experiment.spec.type_checks import call_arguments, check_arguments, field_types
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ STOP_METRICS = (
     "time_total_s",
     "evaluation/episode_return_mean",
 )
-#: Metrics by which a scheduler can rank trials.
-RANKING_METRICS = ("episode_return_mean", "success_rate", "evaluation/episode_return_mean")
 #: Values of the design that rlssl does not support yet.
 NOT_SUPPORTED_YET = {
     "searcher": ("optuna", "hyperopt"),
@@ -110,14 +108,14 @@ def check_training_words(training: Mapping[str, Any], arguments: Mapping[str, An
 
 
 def check_form(spec: "Spec") -> None:
-    """Checks what needs no registry: name, stop metrics, search, scheduler and tracking.
+    """Checks what needs no registry: name, stop metrics, and the sweep as a whole.
 
     Raises:
         SpecError: If one is wrong; names key, value and fix.
     """
     check_name(spec.name)
     check_stop(spec)
-    check_schedulers(spec)
+    check_sweep(spec)
 
 
 def check_names(spec: "Spec") -> None:
@@ -263,45 +261,4 @@ def check_stop(spec: "Spec") -> None:
             raise SpecError(f"stop.{metric} must be a whole number; got {value!r}.")
         if metric.endswith(("_steps", "_s")) and value <= 0:
             raise SpecError(f"stop.{metric} must be > 0; got {value!r}.")
-        _check_evaluated(spec, f"stop.{metric}", metric)
-
-
-def _check_evaluated(spec: "Spec", where: str, metric: str) -> None:
-    if metric.startswith("evaluation/") and spec.evaluation.every_env_steps is None:
-        raise SpecError(f"{where} needs evaluations; set evaluation.every_env_steps.")
-
-
-def check_schedulers(spec: "Spec") -> None:
-    """Checks that scheduler, searcher, search and tracking fit together."""
-    from rlssl.experiment.spec.search_space import has_random
-
-    trackers_of(spec.tracking)
-    random = has_random(spec)
-    if random and spec.searcher is None:
-        raise SpecError(
-            "search draws values at random and needs a number of samples; add "
-            "searcher: {random: {num_samples: 8}}."
-        )
-    if spec.searcher is not None and not random:
-        raise SpecError("searcher: search draws no values at random; remove the searcher.")
-    if spec.scheduler is not None:
-        if not spec.search:
-            raise SpecError(
-                "scheduler needs a search: it compares points, and there is only one; remove it."
-            )
-        _check_asha(spec)
-
-
-def _check_asha(spec: "Spec") -> None:
-    assert spec.scheduler is not None
-    asha = spec.scheduler.asha
-    if asha.metric not in RANKING_METRICS:
-        end = suggest(asha.metric, RANKING_METRICS)
-        raise SpecError(f"unknown scheduler.asha.metric '{asha.metric}'{end}")
-    _check_evaluated(spec, "scheduler.asha.metric", asha.metric)
-    most = asha.max_env_steps or spec.stop.get("env_steps")
-    if most is not None and asha.grace_env_steps > most:
-        raise SpecError(
-            f"scheduler.asha.grace_env_steps must be at most {most}, the end of a trial; "
-            f"got {asha.grace_env_steps}."
-        )
+        check_evaluated(spec, f"stop.{metric}", metric)

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from rlssl.analysis.objective import Objective
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.checks import (
@@ -19,6 +20,7 @@ from rlssl.experiment.spec.checks import (
 )
 from rlssl.experiment.spec.overrides import LAYERS, apply_overrides, merge, parse_override, set_path
 from rlssl.experiment.spec.schema import Spec, dump, parse
+from rlssl.experiment.spec.search_checks import objective_of
 from rlssl.experiment.spec.search_space import (
     dimensions,
     points_to_check,
@@ -112,6 +114,9 @@ def at_point(spec: Spec, point: Mapping[str, Any], seed: int) -> Spec:
     if paths != set(point):
         raise SpecError(f"a point must give values to {sorted(paths)}; got {sorted(point)}.")
     document = dump(spec)
+    objective = objective_of(spec)
+    if spec.objective is None and objective != Objective():
+        document["objective"] = {"metric": objective.metric, "mode": objective.mode}
     for key in ("search", "searcher", "scheduler"):
         document.pop(key, None)
     for path, value in point.items():

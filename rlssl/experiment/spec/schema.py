@@ -81,6 +81,18 @@ class SearcherSpec(_Section):
     random: RandomSearchSpec
 
 
+class ObjectiveSpec(_Section):
+    """What the search maximizes or minimizes; searcher, scheduler and table use the same."""
+
+    # A key of the results, as evaluation/episode_return_mean, or area: the mean return over all
+    # env steps.
+    metric: str = "episode_return_mean"
+    mode: Literal["max", "min"] = "max"
+    # The score of a trial is the mean of this many last values; of evaluations: of the last
+    # evaluations. None: of one. The area has no last.
+    last: PositiveInt | None = None
+
+
 class AshaSpec(_Section):
     """Asynchronous successive halving, in env steps."""
 
@@ -90,9 +102,9 @@ class AshaSpec(_Section):
     grace_env_steps: PositiveInt
     # One trial in this many continues at each rung.
     reduction_factor: Annotated[int, Field(ge=2)] = 4
-    # Trials are ranked by this metric.
-    metric: str = "episode_return_mean"
-    mode: Literal["max", "min"] = "max"
+    # The objective, as files of earlier versions give it; `objective` says it for the whole search.
+    metric: str | None = None
+    mode: Literal["max", "min"] | None = None
 
 
 class SchedulerSpec(_Section):
@@ -179,6 +191,8 @@ class Spec(_Section):
     seed: NonNegativeInt | None = None
     searcher: SearcherSpec | None = None
     scheduler: SchedulerSpec | None = None
+    # None: the final episode_return_mean.
+    objective: ObjectiveSpec | None = None
     # Metric -> value at which a trial ends.
     stop: dict[str, int | float] = {}
     evaluation: EvaluationSpec = EvaluationSpec()

@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from rlssl.analysis.objective import Objective
 from rlssl.analysis.points import read_stops
 from rlssl.analysis.table import format_number
 from rlssl.experiment.spec.search_space import point_key
@@ -31,6 +32,9 @@ _TABLE_PERIOD_S, _LINE_PERIOD_S = 1.0, 60.0
 _OTHER_LINES = 7
 
 _ENDED = (Trial.TERMINATED, Trial.ERROR)
+
+#: The objective of a spec that has none.
+DEFAULT_OBJECTIVE = Objective()
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,18 @@ class SweepProgress(Callback):
         num_trials: Number of trials of the whole sweep.
         env_steps: Env steps of one trial, if nothing stops it earlier.
         scheduler: Name of the scheduler, for the summary; empty without one.
+        objective: What the search maximizes or minimizes.
     """
 
-    def __init__(self, num_trials: int, env_steps: float, scheduler: str = "") -> None:
+    def __init__(
+        self,
+        num_trials: int,
+        env_steps: float,
+        scheduler: str = "",
+        objective: Objective = DEFAULT_OBJECTIVE,
+    ) -> None:
         self.num_trials, self.env_steps, self.scheduler = num_trials, env_steps, scheduler
+        self.objective = objective
         self._live: Live | None = None
         self._start: tuple[float, float] | None = None
         self._next_update = 0.0
@@ -118,7 +130,8 @@ class SweepProgress(Callback):
         points = self._progress(trials)
         if self._live is None:
             self._next_update = time.monotonic() + _LINE_PERIOD_S
-            click.echo(" ".join([*self._summary(trials), best_point(points)]).rstrip())
+            words = [*self._summary(trials), best_point(points, self.objective)]
+            click.echo(" ".join(words).rstrip())
         else:
             self._next_update = time.monotonic() + _TABLE_PERIOD_S
             self._show(self._live, points, self._summary(trials))
@@ -130,7 +143,8 @@ class SweepProgress(Callback):
 
     def _show(self, live: Live, points: Sequence[PointProgress], summary: Sequence[str]) -> None:
         num_rows = max(live.console.height - _OTHER_LINES, 1)
-        live.update(Group(points_table(points, num_rows), *map(Text, summary)), refresh=True)
+        table = points_table(points, num_rows, self.objective)
+        live.update(Group(table, *map(Text, summary)), refresh=True)
 
     def _progress(self, trials: Sequence[Trial]) -> list[PointProgress]:
         folder = Path(trials[0].storage.experiment_fs_path) if trials else Path()
@@ -140,7 +154,9 @@ class SweepProgress(Callback):
             stops = {}  # the scheduler has said so
         seeds: dict[tuple[str, str], list[SeedProgress]] = {}
         for trial in trials:
-            seeds.setdefault(self._point(folder, trial), []).append(seed_progress(trial))
+            seeds.setdefault(self._point(folder, trial), []).append(
+                seed_progress(trial, self.objective)
+            )
         return [
             PointProgress(label, of_point, stops.get(key))
             for (key, label), of_point in seeds.items()
@@ -187,18 +203,20 @@ class SweepProgress(Callback):
         return f"{share}, {duration((total - done) * elapsed / made)} left"
 
 
-def seed_progress(trial: Trial) -> SeedProgress:
+def seed_progress(trial: Trial, objective: Objective = DEFAULT_OBJECTIVE) -> SeedProgress:
     """The state of a trial and its last result."""
     result = trial.last_result or {}
-    score = result.get("episode_return_mean")
+    score = objective.score(result)
     return SeedProgress(
         status=trial.status,
         env_steps=int(result.get("env_steps") or 0),
-        score=math.nan if score is None else float(score),
+        score=math.nan if score is None else score,
     )
 
 
-def points_table(points: Sequence[PointProgress], num_rows: int) -> Table:
+def points_table(
+    points: Sequence[PointProgress], num_rows: int, objective: Objective = DEFAULT_OBJECTIVE
+) -> Table:
     """The table of a running sweep.
 
     If there are too many points, running ones are shown first, then those with the best scores.
@@ -206,14 +224,15 @@ def points_table(points: Sequence[PointProgress], num_rows: int) -> Table:
     Args:
         points: In the order of the search.
         num_rows: Number of rows that fit.
+        objective: What the scores are.
     """
     shown = list(points)
     if len(points) > num_rows:
-        order = sorted(range(len(points)), key=lambda index: _interest(points[index]))
+        order = sorted(range(len(points)), key=lambda index: _interest(points[index], objective))
         shown = [points[index] for index in sorted(order[: max(num_rows - 1, 1)])]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("point")  # the only column that may be cut
-    for column in ("seeds", "env steps", "return"):
+    for column in ("seeds", "env steps", word_for(objective)):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for point in shown:
@@ -227,12 +246,22 @@ def points_table(points: Sequence[PointProgress], num_rows: int) -> Table:
     return table
 
 
-def _interest(point: PointProgress) -> tuple[bool, float]:
-    score = point.score
+def _interest(point: PointProgress, objective: Objective) -> tuple[bool, float]:
+    score = objective.sign * point.score
     return (not point.count(Trial.RUNNING), -score if math.isfinite(score) else math.inf)
 
 
-def best_point(points: Sequence[PointProgress]) -> str:
+def word_for(objective: Objective) -> str:
+    """The header of the column of scores.
+
+    Example:
+        >>> word_for(Objective()), word_for(Objective("area"))
+        ('return', 'area')
+    """
+    return "return" if objective.metric == DEFAULT_OBJECTIVE.metric else objective.metric
+
+
+def best_point(points: Sequence[PointProgress], objective: Objective = DEFAULT_OBJECTIVE) -> str:
     """The best point so far in words; empty before the first score.
 
     Example:
@@ -242,5 +271,5 @@ def best_point(points: Sequence[PointProgress]) -> str:
     scored = [point for point in points if math.isfinite(point.score)]
     if not scored:
         return ""
-    best = max(scored, key=lambda point: point.score)
-    return f"Best: {best.label}, return {format_number(best.score)}."
+    best = max(scored, key=lambda point: objective.sign * point.score)
+    return f"Best: {best.label}, {word_for(objective)} {format_number(best.score)}."

@@ -11,6 +11,7 @@ from ray.tune.experiment import Trial
 
 from rlssl.analysis.points import read_points
 from rlssl.experiment.spec.schema import Spec
+from rlssl.experiment.spec.search_checks import objective_of
 from rlssl.experiment.spec.search_space import draw_points, num_trials
 from rlssl.experiment.tuning.live_table import SweepProgress
 from rlssl.experiment.tuning.searchers import (
@@ -25,7 +26,7 @@ from rlssl.experiment.tuning.seeded_asha import SeededASHA, in_words, rungs
 from rlssl.experiment.tuning.trainable import SEED_KEY, point_of
 from rlssl.ray_internals.tuning import tune_config_of
 
-#: Tune ranks trials by this metric.
+#: Every result has this metric, which Tune wants to know. Nothing here is ranked by Tune.
 METRIC, MODE = "episode_return_mean", "max"
 
 #: Trials that wait for resources: enough for a cluster that grows while it is used.
@@ -53,7 +54,7 @@ def tune_config(
     searcher = PointSearcher(
         ListedPoints(points),
         spec.seeds,
-        metric=METRIC if scheduler is None else scheduler.ranked_by,
+        objective=objective_of(spec),
         early_stops=scheduler,
         ended=ended,
     )
@@ -108,8 +109,7 @@ def scheduler_of(spec: Spec, folder: Path) -> SeededASHA | None:
         return None
     asha = spec.scheduler.asha
     return SeededASHA(
-        metric=asha.metric,
-        mode=asha.mode,
+        objective=objective_of(spec),
         rungs=rungs_of(spec),
         reduction_factor=asha.reduction_factor,
         seeds=spec.seeds,
@@ -128,8 +128,9 @@ def rungs_of(spec: Spec) -> list[int]:
 
 def progress_of(spec: Spec) -> SweepProgress:
     """What shows the sweep while it runs."""
-    words = in_words(spec.scheduler.asha.metric, rungs_of(spec)) if spec.scheduler else ""
-    return SweepProgress(num_trials(spec), spec.stop["env_steps"], words)
+    objective = objective_of(spec)
+    words = in_words(objective.metric, rungs_of(spec)) if spec.scheduler else ""
+    return SweepProgress(num_trials(spec), spec.stop["env_steps"], words, objective)
 
 
 def trial_folder_name(trial: Trial, known: Mapping[str, str] | None = None) -> str:

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import math
 import pickle
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 from ray.tune.search import Searcher
 
 from rlssl.analysis.labels import point_labels
+from rlssl.analysis.objective import Objective
 from rlssl.analysis.points import read_points
 from rlssl.experiment.spec.search_space import point_key
 from rlssl.experiment.tuning.trainable import SEED_KEY
@@ -110,7 +110,7 @@ class PointSearcher(Searcher):
     Args:
         source: Chooses the points.
         seeds: The seeds of every point.
-        metric: Key of the flat result that is the score.
+        objective: What the score of a trial is.
         early_stops: The scheduler, if it stops points.
         ended: Keys (see `trial_key`) of trials that ran before, and that Tune does not get.
     """
@@ -120,14 +120,14 @@ class PointSearcher(Searcher):
         source: PointSource,
         seeds: Sequence[int],
         *,
-        metric: str,
+        objective: Objective,
         early_stops: EarlyStops | None = None,
         ended: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.skipped = frozenset(ended)
         self.source, self.seeds = source, list(seeds)
-        self.scored_by, self.early_stops = metric, early_stops
+        self.objective, self.early_stops = objective, early_stops
         # The points that Tune got, and the number of trials that it got.
         self.points: list[Point] = []
         self.num_trials = 0
@@ -168,8 +168,7 @@ class PointSearcher(Searcher):
         """Tune's hook; ``result`` is the last one of the trial, None if it never began."""
         index = self.point_of_trial[trial_id]
         ended = self.ended.setdefault(index, {})
-        score = None if error or result is None else result.get(self.scored_by)
-        ended[trial_id] = None if score is None or math.isnan(score) else float(score)
+        ended[trial_id] = None if error or result is None else self.objective.score(result)
         if len(ended) == len(self.seeds):
             self.source.told(self.points[index], self._score(index))
 

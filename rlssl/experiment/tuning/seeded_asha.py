@@ -15,6 +15,7 @@ from ray.tune.result import DONE
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.utils import flatten_dict
 
+from rlssl.analysis.objective import Objective
 from rlssl.experiment.spec.search_space import point_key
 from rlssl.experiment.tuning.trainable import SEED_KEY, point_of
 from rlssl.run_files import SCHEDULER_FILE
@@ -49,8 +50,7 @@ class SeededASHA(FIFOScheduler):
     The rungs are saved in ``scheduler.json`` in the run's folder, because Tune saves no scheduler.
 
     Args:
-        metric: Key of the flat result.
-        mode: "max" or "min".
+        objective: What the search maximizes or minimizes.
         rungs: Env steps, increasing.
         reduction_factor: One point in this many continues at each rung; >= 2.
         seeds: The seeds of every point.
@@ -63,16 +63,14 @@ class SeededASHA(FIFOScheduler):
     def __init__(
         self,
         *,
-        metric: str,
-        mode: str,
+        objective: Objective,
         rungs: Sequence[int],
         reduction_factor: int,
         seeds: Sequence[int],
         folder: Path,
     ) -> None:
         super().__init__()
-        self.ranked_by = metric
-        self.sign = 1.0 if mode == "max" else -1.0
+        self.objective = objective
         self.reduction_factor = reduction_factor
         self.rungs = list(rungs)
         self.seeds = list(seeds)
@@ -115,7 +113,7 @@ class SeededASHA(FIFOScheduler):
     def debug_string(self) -> str:
         """A line for the terminal."""
         stopped = sum(point.stopped_at is not None for point in self.points.values())
-        return f"{in_words(self.ranked_by, self.rungs)}: {stopped} points stopped"
+        return f"{in_words(self.objective.metric, self.rungs)}: {stopped} points stopped"
 
     def _point(self, trial: Trial) -> _Point:
         key = self._keys.get(trial.trial_id)
@@ -140,12 +138,12 @@ class SeededASHA(FIFOScheduler):
     def _record(
         self, point: _Point, seed: int, result: Mapping[str, Any], env_steps: float
     ) -> None:
-        score = result.get(self.ranked_by)
-        if point.stopped_at is not None or score is None or not math.isfinite(score):
+        score = self.objective.score(result)
+        if point.stopped_at is not None or score is None:
             return
         for rung, scores in point.scores.items():
             if env_steps >= rung and seed not in scores:
-                scores[seed] = float(score)
+                scores[seed] = score
                 self._is_saved = False
 
     def _judge(self, point: _Point) -> None:
@@ -160,9 +158,10 @@ class SeededASHA(FIFOScheduler):
             point.means[rung] = float(np.mean(list(scores.values())))
             self._is_saved = False
             if others:
-                ranked = self.sign * np.array(others)
+                sign = self.objective.sign
+                ranked = sign * np.array(others)
                 cutoff = np.quantile(ranked, 1 - 1 / self.reduction_factor)
-                point.stopped_at = rung if self.sign * point.means[rung] < cutoff else None
+                point.stopped_at = rung if sign * point.means[rung] < cutoff else None
 
     def _save(self) -> None:
         if self._is_saved or time.monotonic() < self._next_save:

@@ -15,6 +15,7 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIME_THIS_ITER_S
 from ray.tune.utils import flatten_dict
 
 from rlssl.algorithms.common.effective import effective_settings
+from rlssl.analysis.objective import OBJECTIVE, ObjectiveMeter
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.cluster.node_check import check_node
@@ -22,6 +23,7 @@ from rlssl.experiment.run_folders import last_result
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import at_point, load_spec
 from rlssl.experiment.spec.schema import Spec
+from rlssl.experiment.spec.search_checks import objective_of
 from rlssl.experiment.spec.search_space import num_trials
 from rlssl.experiment.tuning.runner_restarts import RunnerRestarts
 from rlssl.experiment.tuning.watchdog import Heartbeat, Watchdog, restart_frozen
@@ -72,6 +74,8 @@ class SpecTrainable(tune.Trainable):
     #: Why the last checkpoint could not be written; "" if it could. And when to try again.
     checkpoint_error = ""
     next_checkpoint_s = 0.0
+    #: Follows the objective; None if the spec has none.
+    meter: ObjectiveMeter | None = None
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -121,6 +125,9 @@ class SpecTrainable(tune.Trainable):
         if found is not None:
             self._restore(found)
         self.env_steps_at_start = self.env_steps
+        if self.spec.objective is not None:
+            state = None if found is None else found.progress.get(OBJECTIVE)
+            self.meter = ObjectiveMeter(objective_of(self.spec), state)
         # The first result carries the settings as used; the driver writes them into files.
         self._to_report = {EFFECTIVE: effective_settings(self.algorithm.config, self._spaces())}
         self.final_result = None if found is None else self._final_result(found.path.parent)
@@ -128,7 +135,7 @@ class SpecTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Runs one training iteration of the Algorithm; none if the trial is at its end."""
         if self.final_result is not None:
-            return {**self.final_result, **self._to_report}
+            return {**self._with_objective(self.final_result), **self._to_report}
         with self.watchdog.watching():
             result = self.algorithm.train()
         result.pop("config", None)
@@ -138,6 +145,8 @@ class SpecTrainable(tune.Trainable):
         result[ENV_STEPS_AT_START] = self.env_steps_at_start
         result[SHOULD_CHECKPOINT] = self._checkpoint_is_due()
         result.update(self._to_report)
+        if self.meter is not None:
+            result[OBJECTIVE] = self.meter.add(result)
         self._to_report = {}
         if self.checkpoint_error:
             result[CHECKPOINT_ERROR] = self.checkpoint_error
@@ -180,6 +189,7 @@ class SpecTrainable(tune.Trainable):
         progress = {
             "counters": {key: getattr(self, key) for key in TRAINABLE_COUNTERS},
             "runner_restarts": self.runner_restarts.counts(),
+            **({OBJECTIVE: self.meter.state} if self.meter is not None else {}),
         }
         checkpoint.save(self.algorithm, Path(checkpoint_dir), self.env_steps, progress)
         self.last_checkpoint_env_steps = self.env_steps
@@ -231,6 +241,9 @@ class SpecTrainable(tune.Trainable):
             return None
         # A result may not repeat its time, because Tune would count it again.
         return {**logged, ENV_STEPS_AT_START: self.env_steps, TIME_THIS_ITER_S: 0.0, DONE: True}
+
+    def _with_objective(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        return {**({OBJECTIVE: self.meter.value} if self.meter is not None else {}), **result}
 
     def _restore(self, found: checkpoint.CheckpointInfo) -> None:
         abandoned = checkpoint.restore(self.algorithm, found)

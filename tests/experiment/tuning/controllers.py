@@ -7,6 +7,7 @@ from ray.tune.experiment import Trial
 from ray.tune.result import DONE
 from ray.tune.schedulers import TrialScheduler
 
+from rlssl.analysis.objective import Objective
 from rlssl.experiment.tuning.searchers import ListedPoints, PointSearcher
 from rlssl.experiment.tuning.seeded_asha import SeededASHA
 
@@ -22,8 +23,7 @@ class LocalTrial(Trial):
 
 def asha(folder: Path, seeds: list[int], **changes: Any) -> SeededASHA:
     arguments: dict[str, Any] = {
-        "metric": METRIC,
-        "mode": "max",
+        "objective": Objective(METRIC),
         "rungs": [100, 200, 400, 800],
         "reduction_factor": 2,
     }
@@ -40,7 +40,9 @@ class Sweep:
         self.told: list[tuple[Any, float | None]] = []
         source = ListedPoints(points)
         source.told = lambda point, score: self.told.append((point, score))  # type: ignore[method-assign]
-        self.searcher = PointSearcher(source, seeds, metric=METRIC, early_stops=self.scheduler)
+        self.searcher = PointSearcher(
+            source, seeds, objective=Objective(METRIC), early_stops=self.scheduler
+        )
         self.trials: dict[tuple[int, int], LocalTrial] = {}
         for index in range(len(points)):
             for seed in seeds:

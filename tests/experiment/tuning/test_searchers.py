@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from ray.tune.search import ConcurrencyLimiter, SearchGenerator
 
+from rlssl.analysis.objective import Objective
 from rlssl.analysis.points import read_points
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.tuning.search import draw_and_list_points, saved_points
@@ -25,7 +26,7 @@ class Remembering(ListedPoints):
 
 
 def searcher(source: ListedPoints | None = None) -> PointSearcher:
-    return PointSearcher(source or ListedPoints(POINTS), [4, 5], metric="score")
+    return PointSearcher(source or ListedPoints(POINTS), [4, 5], objective=Objective("score"))
 
 
 def test_every_point_gets_every_seed_in_order() -> None:

@@ -8,6 +8,7 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
+from rlssl.analysis.objective import Objective
 from tests.experiment.tuning.controllers import Sweep, asha
 
 STOP, CONTINUE = TrialScheduler.STOP, TrialScheduler.CONTINUE
@@ -93,7 +94,7 @@ def test_no_point_is_judged_before_the_grace_or_without_a_score(sweep: Sweep) ->
 
 
 def test_the_smallest_mean_wins_in_mode_min(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, POINTS, [0], mode="min")
+    sweep = Sweep(tmp_path, POINTS, [0], objective=Objective(mode="min"))
     sweep.report(0, 0, 100, 2.0)
     assert sweep.report(1, 0, 100, 3.0) == STOP
 

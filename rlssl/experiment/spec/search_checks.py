@@ -1,0 +1,135 @@
+"""Checks of a sweep as a whole: its objective, searcher, scheduler and tracking."""
+
+from typing import TYPE_CHECKING
+
+from rlssl.analysis.objective import AREA, Objective
+from rlssl.errors import SpecError, suggest
+from rlssl.experiment.spec.search_space import has_random
+from rlssl.experiment.spec.trackers import trackers_of
+
+if TYPE_CHECKING:
+    from rlssl.experiment.spec.schema import Spec
+
+#: Metrics of every trial, by which points can be compared.
+OBJECTIVE_METRICS = (
+    AREA,
+    "episode_return_mean",
+    "success_rate",
+    "intrinsic_return_mean",
+    "env_steps",
+    "agent_steps",
+    "time_total_s",
+)
+#: Metrics of evaluations, after "evaluation/".
+EVALUATION_METRICS = ("episode_return_mean", "episode_len_mean", "success_rate")
+#: Other results, which depend on the algorithm, the losses and the environment, are below these.
+RESULT_GROUPS = ("env_runners", "evaluation", "faults", "learners")
+
+
+def objective_of(spec: "Spec") -> Objective:
+    """The objective of a spec: of its section, or as files of earlier versions give it.
+
+    Example:
+        >>> from rlssl.experiment.spec import load_spec
+        >>> document = {"algorithm": "ppo", "env": "CartPole-v1", "objective": {"metric": "area"}}
+        >>> objective_of(load_spec(document)).metric
+        'area'
+    """
+    if spec.objective is not None:
+        given = spec.objective
+        return Objective(given.metric, given.mode, given.last or 1)
+    asha = spec.scheduler.asha if spec.scheduler is not None else None
+    default = Objective()
+    if asha is None:
+        return default
+    return Objective(asha.metric or default.metric, asha.mode or default.mode)
+
+
+def check_sweep(spec: "Spec") -> None:
+    """Checks that objective, scheduler, searcher, search and tracking fit together.
+
+    Raises:
+        SpecError: If one is wrong; names key, value and fix.
+    """
+    trackers_of(spec.tracking)
+    _check_objective(spec)
+    _check_searcher(spec)
+    if spec.scheduler is not None:
+        if not spec.search:
+            raise SpecError(
+                "scheduler needs a search: it compares points, and there is only one; remove it."
+            )
+        _check_asha(spec)
+
+
+def check_evaluated(spec: "Spec", where: str, metric: str) -> None:
+    """Refuses a metric of evaluations if the spec has no evaluations.
+
+    Args:
+        spec: The spec.
+        where: The key that names the metric.
+        metric: The metric.
+    """
+    if metric.startswith("evaluation/") and spec.evaluation.every_env_steps is None:
+        raise SpecError(f"{where} needs evaluations; set evaluation.every_env_steps.")
+
+
+def _check_objective(spec: "Spec") -> None:
+    metric, where = objective_of(spec).metric, "objective.metric"
+    if spec.objective is None and spec.scheduler is not None and spec.scheduler.asha.metric:
+        where = "scheduler.asha.metric"
+    group, slash, name = metric.partition("/")
+    known = [*OBJECTIVE_METRICS, *(f"evaluation/{name}" for name in EVALUATION_METRICS)]
+    if group == "aux" and name.partition("/")[0]:
+        _check_has_loss(spec, f"{where} '{metric}'", name.partition("/")[0])
+    elif metric not in known and not (slash and name and group in RESULT_GROUPS):
+        raise SpecError(
+            f"unknown {where} '{metric}'{suggest(metric, known)} Any other key of a result is "
+            "written with its group, as learners/default_policy/entropy."
+        )
+    if group == "evaluation":
+        check_evaluated(spec, f"{where} '{metric}'", metric)
+        if name not in EVALUATION_METRICS:
+            end = suggest(metric, known[-len(EVALUATION_METRICS) :])
+            raise SpecError(f"unknown {where} '{metric}'{end}")
+    if metric == AREA and spec.objective is not None and spec.objective.last is not None:
+        raise SpecError(
+            f"objective.last is not for the area, which is over all env steps; remove last: "
+            f"{spec.objective.last}."
+        )
+
+
+def _check_has_loss(spec: "Spec", where: str, loss: str) -> None:
+    searched = any(path.split(".")[0] in ("auxiliary", "preset", "variant") for path in spec.search)
+    used = [name for name, options in spec.auxiliary.items() if options is not None]
+    if loss not in used and not searched:
+        raise SpecError(f"{where}: the spec has no loss '{loss}'{suggest(loss, used)}")
+
+
+def _check_searcher(spec: "Spec") -> None:
+    random = has_random(spec)
+    if random and spec.searcher is None:
+        raise SpecError(
+            "search draws values at random and needs a number of samples; add "
+            "searcher: {random: {num_samples: 8}}."
+        )
+    if spec.searcher is not None and not random:
+        raise SpecError("searcher: search draws no values at random; remove the searcher.")
+
+
+def _check_asha(spec: "Spec") -> None:
+    assert spec.scheduler is not None
+    asha, objective = spec.scheduler.asha, objective_of(spec)
+    for key in ("metric", "mode"):
+        given, used = getattr(asha, key), getattr(objective, key)
+        if given is not None and given != used:
+            raise SpecError(
+                f"scheduler.asha.{key} is '{given}', but objective.{key} is '{used}'; the whole "
+                f"search has one objective: remove scheduler.asha.{key}."
+            )
+    most = asha.max_env_steps or spec.stop.get("env_steps")
+    if most is not None and asha.grace_env_steps > most:
+        raise SpecError(
+            f"scheduler.asha.grace_env_steps must be at most {most}, the end of a trial; "
+            f"got {asha.grace_env_steps}."
+        )
