@@ -69,7 +69,8 @@ clean:
 .venv/.installed-dev: pyproject.toml setup.py constraints.txt
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
 	@echo "Installing into .venv; the first time this takes minutes."
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,minigrid,minatar,vizdoom,report,wandb,mlflow]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt \
+	  -e '.[dev,minigrid,minatar,vizdoom,search,report,wandb,mlflow]'
 	@touch .venv/.installed-quickstart $@
 
 .venv/.installed-bench: pyproject.toml setup.py constraints.txt

@@ -28,7 +28,6 @@ STOP_METRICS = (
 )
 #: Values of the design that rlssl does not support yet.
 NOT_SUPPORTED_YET = {
-    "searcher": ("optuna", "hyperopt"),
     "scheduler": ("pbt", "median"),
 }
 

@@ -184,9 +184,8 @@ def _check_cheap_parts(document: dict[str, Any]) -> None:
 
     No preset or variant can correct keys and types that are wrong in the file.
     """
-    for key in ("searcher", "scheduler"):
-        if isinstance(document.get(key), dict):
-            refuse_unsupported(key, document[key])
+    if isinstance(document.get("scheduler"), dict):
+        refuse_unsupported("scheduler", document["scheduler"])
     sketch = parse(_with_seeds({"name": _default_name(document), "env": {}, **document}))
     _check_seeds(sketch)
     if not any(key in document for key in LAYERS) and not _searches_layers(sketch.search):

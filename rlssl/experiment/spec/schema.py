@@ -75,10 +75,56 @@ class RandomSearchSpec(_Section):
     seed: NonNegativeInt = 0
 
 
+class OptunaSpec(_Section):
+    """A study of Optuna over the entries of ``search``."""
+
+    # Number of points that it suggests.
+    num_samples: PositiveInt
+    sampler: Literal["tpe", "cmaes", "gp", "random"] = "tpe"
+    # Whether tpe looks at all searched values together, instead of each alone; None: Optuna's
+    # default, which is yes.
+    multivariate: bool | None = None
+    # Number of random points at the start; None: the default of the sampler.
+    n_startup_trials: NonNegativeInt | None = None
+    # The same file with the same seed suggests the same points, if the trials have the same scores.
+    seed: NonNegativeInt = 0
+    # Number of points that run at the same time; None: as many as the cluster has room for.
+    max_concurrent: PositiveInt | None = None
+    # URL of a database for optuna-dashboard, as sqlite:///studies.db; $NAME is replaced by the
+    # environment variable. None: the study is only in the run's folder.
+    storage: str | None = None
+    # An earlier sweep over the same search space; the study begins with its points and scores.
+    warm_start: str | None = None
+
+
+class HyperoptSpec(_Section):
+    """A study of HyperOpt (TPE) over the entries of ``search``."""
+
+    # Number of points that it suggests.
+    num_samples: PositiveInt
+    # Number of random points at the start.
+    n_startup_trials: NonNegativeInt = 20
+    seed: NonNegativeInt = 0
+    # Number of points that run at the same time; None: as many as the cluster has room for.
+    max_concurrent: PositiveInt | None = None
+    # An earlier sweep over the same search space; the study begins with its points and scores.
+    warm_start: str | None = None
+
+
 class SearcherSpec(_Section):
     """How the points of a search are chosen; without a searcher: all points of the grid."""
 
-    random: RandomSearchSpec
+    # One of them.
+    random: RandomSearchSpec | None = None
+    optuna: OptunaSpec | None = None
+    hyperopt: HyperoptSpec | None = None
+
+    @property
+    def settings(self) -> RandomSearchSpec | OptunaSpec | HyperoptSpec:
+        """The settings of the searcher that is used."""
+        given = self.random or self.optuna or self.hyperopt
+        assert given is not None  # the checks have said so
+        return given
 
 
 class ObjectiveSpec(_Section):

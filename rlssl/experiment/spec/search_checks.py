@@ -1,14 +1,18 @@
 """Checks of a sweep as a whole: its objective, searcher, scheduler and tracking."""
 
+import importlib.util
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rlssl.analysis.objective import AREA, Objective
-from rlssl.errors import SpecError, suggest
-from rlssl.experiment.spec.search_space import has_random
+from rlssl.errors import MissingExtraError, SpecError, suggest
+from rlssl.experiment.spec.dimension import Dimension
+from rlssl.experiment.spec.schema import dump
+from rlssl.experiment.spec.search_space import adapts, dimensions, has_random
 from rlssl.experiment.spec.trackers import trackers_of
 
 if TYPE_CHECKING:
-    from rlssl.experiment.spec.schema import Spec
+    from rlssl.experiment.spec.schema import SearcherSpec, Spec
 
 #: Metrics of every trial, by which points can be compared.
 OBJECTIVE_METRICS = (
@@ -108,6 +112,8 @@ def _check_has_loss(spec: "Spec", where: str, loss: str) -> None:
 
 def _check_searcher(spec: "Spec") -> None:
     random = has_random(spec)
+    if spec.searcher is not None:
+        _check_given(spec.searcher)
     if random and spec.searcher is None:
         raise SpecError(
             "search draws values at random and needs a number of samples; add "
@@ -115,6 +121,70 @@ def _check_searcher(spec: "Spec") -> None:
         )
     if spec.searcher is not None and not random:
         raise SpecError("searcher: search draws no values at random; remove the searcher.")
+    if spec.searcher is not None and adapts(spec):
+        _check_space(spec.searcher, dimensions(spec.search))
+
+
+def _check_given(searcher: "SearcherSpec") -> None:
+    """Refuses several searchers, none, and one whose package is missing."""
+    given = list(dump(searcher))
+    if len(given) != 1:
+        raise SpecError(
+            f"searcher must have one of {', '.join(type(searcher).model_fields)}; got "
+            f"{', '.join(given) or 'none'}. Write searcher: {{random: {{num_samples: 8}}}}."
+        )
+    (name,) = given
+    packages = {"optuna": [name], "hyperopt": [name]}.get(name, [])
+    if searcher.optuna is not None and searcher.optuna.sampler == "cmaes":
+        packages.append("cmaes")
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(
+                f"searcher.{name} needs the package {package}: pip install 'rlssl[search]'"
+            )
+
+
+def _check_space(searcher: "SearcherSpec", space: Sequence[Dimension]) -> None:
+    """Refuses spaces that the searcher cannot draw."""
+    (name,) = dump(searcher)
+    every = [one for outer in space for one in (outer, *outer.inner)]
+    for one in every:
+        if one.is_grid:
+            raise SpecError(
+                f"search.{one.path}.grid: {name} chooses values and does not try every one; use "
+                "choice, or searcher: {random: {num_samples: 8}} for each point of the grid."
+            )
+    if searcher.optuna is None:
+        return
+    for one in every:
+        if "randn" in one.kind:
+            raise SpecError(
+                f"search.{one.path}.{one.kind} has no bounds, and optuna needs some; use uniform."
+            )
+    if searcher.optuna.multivariate is not None and searcher.optuna.sampler != "tpe":
+        raise SpecError(
+            "searcher.optuna.multivariate is for sampler: tpe; got sampler: "
+            f"{searcher.optuna.sampler}. Remove it."
+        )
+    _check_sampler(searcher.optuna.sampler, space)
+
+
+def _check_sampler(sampler: str, space: Sequence[Dimension]) -> None:
+    where = f"searcher.optuna.sampler: {sampler}"
+    choices = [one for one in space if one.kind == "choice"]
+    nested = [one for one in choices if any(True for _ in one.inner)]
+    if sampler == "cmaes" and choices:
+        raise SpecError(
+            f"{where} draws numbers only, and search.{choices[0].path} is a choice; use "
+            "sampler: tpe."
+        )
+    if sampler == "cmaes" and sum(one.bounds[0] < one.bounds[1] for one in space) < 2:
+        raise SpecError(f"{where} needs two searched numbers or more; use sampler: tpe.")
+    if sampler == "gp" and nested:
+        raise SpecError(
+            f"{where} needs the same values at every point, and search.{nested[0].path} has "
+            "spaces inside of a choice; use sampler: tpe."
+        )
 
 
 def _check_asha(spec: "Spec") -> None:

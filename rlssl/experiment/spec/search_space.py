@@ -3,32 +3,17 @@
 import itertools
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rlssl.errors import SpecError, suggest
+from rlssl.experiment.spec.dimension import DISTRIBUTIONS, KINDS, LISTS, Dimension
 from rlssl.experiment.spec.yaml_reader import plain
 
 if TYPE_CHECKING:
     from rlssl.experiment.spec.schema import Spec
-
-#: Kind of distribution -> names of its arguments. Names and order are those of Ray Tune.
-DISTRIBUTIONS = {
-    "uniform": ("lower", "upper"),
-    "quniform": ("lower", "upper", "q"),
-    "loguniform": ("lower", "upper"),
-    "qloguniform": ("lower", "upper", "q"),
-    "randint": ("lower", "upper"),
-    "qrandint": ("lower", "upper", "q"),
-    "lograndint": ("lower", "upper"),
-    "qlograndint": ("lower", "upper", "q"),
-    "randn": ("mean", "sd"),
-    "qrandn": ("mean", "sd", "q"),
-}
-KINDS = ("grid", "choice", *DISTRIBUTIONS)
 
 #: Sections that a search can vary: those that configure a trial, not the sweep as a whole.
 SEARCHABLE = (
@@ -54,54 +39,6 @@ MAX_COMBINATIONS_CHECKED = 256
 
 #: Draws of a sample until it is a point that no earlier sample is.
 _MAX_DRAWS = 100
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """One searched path.
-
-    Attributes:
-        path: Dotted path in the spec, such as ``auxiliary.icm.coeff``.
-        kind: One of ``KINDS``.
-        arguments: The values of a grid or choice, or the arguments of a distribution.
-
-    Example:
-        >>> Dimension("training.num_epochs", "randint", (1, 5)).examples  # the bound 5 is exclusive
-        (1, 4)
-    """
-
-    path: str
-    kind: str
-    arguments: tuple[Any, ...]
-
-    @property
-    def is_grid(self) -> bool:
-        """Whether every value is tried, instead of drawn at random."""
-        return self.kind == "grid"
-
-    @property
-    def examples(self) -> tuple[Any, ...]:
-        """Values of the path: all of a grid or choice, or the bounds of a distribution."""
-        if self.kind in ("grid", "choice"):
-            return self.arguments
-        first, second = self.arguments[:2]
-        if "randint" in self.kind:
-            inclusive = len(self.arguments) == 3 and self.arguments[2] != 1
-            return (first, second if inclusive else second - 1)
-        if "randn" in self.kind:
-            return (float(first),)
-        return (float(first), float(second))
-
-    def to_tune(self) -> Any:
-        """The search object of Ray Tune."""
-        from ray import tune
-
-        values = list(self.arguments)
-        if self.kind == "grid":
-            return tune.grid_search(values)
-        if self.kind == "choice":
-            return tune.choice(values)
-        return getattr(tune, self.kind)(*values)
 
 
 def dimensions(search: Mapping[str, Any]) -> list[Dimension]:
@@ -139,12 +76,61 @@ def _read_dimension(path: str, entry: Any) -> Dimension:
             f"search.{path} must be one of {{{': ...}, {'.join(KINDS)}: ...}}; got {entry!r}. "
             "Write paths with dots: training.lr: {grid: [1e-4, 3e-4]}."
         )
-    kind, arguments = next(iter(entry.items()))
+    return _read_space(path, path, *next(iter(entry.items())))
+
+
+def _read_space(path: str, where: str, kind: str, arguments: Any) -> Dimension:
+    """Reads ``{kind: arguments}``; the values of a list may have further spaces inside.
+
+    Args:
+        path: Dotted path of the space; inside of a list, with the index of the value if other
+            values have a space at the same place.
+        where: The same, for messages.
+        kind: Kind of the space.
+        arguments: Its values or bounds.
+    """
     if kind not in KINDS:
-        raise SpecError(f"unknown search '{kind}' at 'search.{path}'{suggest(kind, KINDS)}")
-    check = _check_values if kind in ("grid", "choice") else _check_distribution
-    check(path, kind, arguments)
-    return Dimension(path, kind, tuple(arguments))
+        raise SpecError(f"unknown search '{kind}' at 'search.{where}'{suggest(kind, KINDS)}")
+    if kind not in LISTS:
+        _check_distribution(where, kind, arguments)
+        return Dimension(path, kind, tuple(arguments))
+    _check_values(where, kind, arguments)
+    places = [set(_places(value, "")) for value in arguments]
+    read = []
+    for index, value in enumerate(arguments):
+        is_shared = any(places[index] & other for other in places[:index] + places[index + 1 :])
+        read.append(_read_inner(f"{path}[{index}]" if is_shared else path, value, is_inside=False))
+    return Dimension(path, kind, tuple(read))
+
+
+def _is_space(value: Any) -> bool:
+    return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in KINDS
+
+
+def _places(value: Any, place: str) -> Iterator[str]:
+    """Where the spaces inside of a value are."""
+    if _is_space(value) and place:
+        yield place
+    elif isinstance(value, Mapping):
+        for key, below in value.items():
+            yield from _places(below, f"{place}.{key}")
+
+
+def _read_inner(path: str, value: Any, *, is_inside: bool) -> Any:
+    """A value of a list, with every space inside of it read."""
+    if not isinstance(value, Mapping):
+        return value
+    if _is_space(value) and is_inside:
+        kind, arguments = next(iter(value.items()))
+        if kind == "grid":
+            raise SpecError(
+                f"search.{path}.grid is inside of another list, where values can only be drawn; "
+                "use choice."
+            )
+        return _read_space(path, path, kind, arguments)
+    return {
+        key: _read_inner(f"{path}.{key}", below, is_inside=True) for key, below in value.items()
+    }
 
 
 def _check_values(path: str, kind: str, values: Any) -> None:
@@ -213,11 +199,18 @@ def points(spec: "Spec") -> list[dict[str, Any]]:
         {'training.lr': 0.1, 'training.gamma': 0.9}
         {'training.lr': 0.2, 'training.gamma': 0.9}
     """
-    return _product([d for d in dimensions(spec.search) if d.is_grid])
+    return _product([dimension for dimension in dimensions(spec.search) if dimension.is_grid])
 
 
 def _product(grid: list[Dimension]) -> list[dict[str, Any]]:
-    rows = itertools.product(*(dimension.arguments for dimension in grid))
+    rows = itertools.product(*(dimension.examples for dimension in grid))
+    paths = [dimension.path for dimension in grid]
+    return [dict(zip(paths, row, strict=True)) for row in rows]
+
+
+def _cells(grid: list[Dimension]) -> list[dict[str, int]]:
+    """The points of the grid, each as ``{path: index of the value}``."""
+    rows = itertools.product(*(range(len(dimension.arguments)) for dimension in grid))
     paths = [dimension.path for dimension in grid]
     return [dict(zip(paths, row, strict=True)) for row in rows]
 
@@ -231,7 +224,7 @@ def points_to_check(spec: "Spec") -> list[dict[str, Any]]:
     every = sorted(dimensions(spec.search), key=lambda dimension: dimension.is_grid)
     first = {dimension.path: dimension.examples[0] for dimension in every}
     grid = [dimension for dimension in every if dimension.is_grid]
-    if math.prod(len(dimension.arguments) for dimension in grid) > MAX_COMBINATIONS_CHECKED:
+    if math.prod(len(dimension.examples) for dimension in grid) > MAX_COMBINATIONS_CHECKED:
         grid = []
     others = [
         {**first, dimension.path: example}
@@ -243,13 +236,23 @@ def points_to_check(spec: "Spec") -> list[dict[str, Any]]:
 
 
 def has_random(spec: "Spec") -> bool:
-    """Whether any searched path is drawn at random."""
-    return any(not dimension.is_grid for dimension in dimensions(spec.search))
+    """Whether any searched path is drawn."""
+    return any(dimension.draws for dimension in dimensions(spec.search))
+
+
+def adapts(spec: "Spec") -> bool:
+    """Whether the searcher chooses each point by the scores of the points before."""
+    return spec.searcher is not None and spec.searcher.random is None
 
 
 def num_samples(spec: "Spec") -> int:
     """Number of draws for each point of the grid; 1 without random entries."""
-    return spec.searcher.random.num_samples if spec.searcher else 1
+    return spec.searcher.settings.num_samples if spec.searcher else 1
+
+
+def search_seed(spec: "Spec") -> int:
+    """The seed of the draws; 0 without a searcher."""
+    return spec.searcher.settings.seed if spec.searcher else 0
 
 
 def draw_points(spec: "Spec") -> list[dict[str, Any]]:
@@ -258,6 +261,8 @@ def draw_points(spec: "Spec") -> list[dict[str, Any]]:
     Every point has draws of its own. They depend only on the spec and on ``searcher.random.seed``:
     more samples leave the first ones as they are. A point is never drawn twice, because its trials
     would be equal. If the search has no more points, there are fewer.
+
+    For a searcher that adapts, these are points of the space, but not those that it will suggest.
 
     Returns:
         Dotted path -> value, for every searched path; ``[{}]`` without a search.
@@ -270,24 +275,48 @@ def draw_points(spec: "Spec") -> list[dict[str, Any]]:
         >>> len(draw_points(load_spec({**document, "search": search, "searcher": searcher})))
         4
     """
-    cells = points(spec)
-    random = [dimension for dimension in dimensions(spec.search) if not dimension.is_grid]
-    if not random or spec.searcher is None:
-        return cells
-    generator = np.random.default_rng(spec.searcher.random.seed)
-    domains = {dimension.path: dimension.to_tune() for dimension in random}
+    space = dimensions(spec.search)
+    if spec.searcher is None or not has_random(spec):
+        return points(spec)
+    cells = _cells([dimension for dimension in space if dimension.is_grid])
+    choose_random = _random_chooser(space, search_seed(spec))
     drawn: dict[str, dict[str, Any]] = {}
     for _ in range(num_samples(spec)):
         for cell in cells:
+
+            def choose(space: Dimension, cell: Mapping[str, Any] = cell) -> Any:
+                return cell[space.path] if space.is_grid else choose_random(space)
+
             for _ in range(_MAX_DRAWS):
-                values = {
-                    path: plain(domain.sample(random_state=generator), path)
-                    for path, domain in domains.items()
-                }
-                point = {path: {**cell, **values}[path] for path in spec.search}
+                point = {one.path: one.draw(choose) for one in space}
                 if drawn.setdefault(point_key(point), point) is point:
                     break
     return list(drawn.values())
+
+
+def random_points(
+    space: Sequence[Dimension], seed: int | Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Random points of a space without grids, without end."""
+    choose = _random_chooser(space, seed)
+    while True:
+        yield {one.path: one.draw(choose) for one in space}
+
+
+def _random_chooser(
+    space: Sequence[Dimension], seed: int | Sequence[int]
+) -> Callable[[Dimension], Any]:
+    """Draws a value of a distribution, or the index of a value of a choice."""
+    generator = np.random.default_rng(seed)
+    every = [one for outer in space for one in (outer, *outer.inner)]
+    domains = {one: one.to_tune() for one in every if one.kind not in LISTS}
+
+    def choose(one: Dimension) -> Any:
+        if one.kind in LISTS:
+            return int(generator.integers(len(one.arguments)))
+        return plain(domains[one].sample(random_state=generator), one.path)
+
+    return choose
 
 
 def point_key(point: Mapping[str, Any]) -> str:
@@ -300,9 +329,14 @@ def point_key(point: Mapping[str, Any]) -> str:
     return json.dumps(point, sort_keys=True)
 
 
+def num_points(spec: "Spec") -> int:
+    """Number of points of the whole sweep; the most that there can be, if the searcher adapts."""
+    return num_samples(spec) if adapts(spec) else len(draw_points(spec))
+
+
 def num_trials(spec: "Spec") -> int:
     """Number of trials of the whole sweep: points x seeds."""
-    return len(draw_points(spec)) * len(spec.seeds)
+    return num_points(spec) * len(spec.seeds)
 
 
 def to_tune(spec: "Spec") -> dict[str, Any]:

@@ -36,6 +36,7 @@ from rlssl.experiment.spec.loading import at_point, check_points, resolved_dict,
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import (
     MAX_COMBINATIONS_CHECKED,
+    adapts,
     draw_points,
     has_random,
     points_to_check,
@@ -51,9 +52,11 @@ from rlssl.experiment.tuning.callbacks import (
 from rlssl.experiment.tuning.interruption import Interruption
 from rlssl.experiment.tuning.loggers import trial_loggers
 from rlssl.experiment.tuning.patient_files import PatientFiles
-from rlssl.experiment.tuning.recovery import Trials, damaged_files, rebuilt, set_aside
+from rlssl.experiment.tuning.recovery import Trials, damaged_files, put_away, rebuilt, set_aside
 from rlssl.experiment.tuning.retries import Quarantine, only_dead_processes_retried
 from rlssl.experiment.tuning.search import (
+    begin_study,
+    check_study,
     continue_search,
     draw_and_list_points,
     progress_of,
@@ -102,7 +105,9 @@ def launch(
         module = check_trial(at_point(spec, point, spec.seeds[0]))
         if warm_start is not None:
             check_fits(warm_start, module, spec)
+    earlier = check_study(spec)
     with new_run(Path(storage_path(spec.storage)), spec.name) as folder:
+        begin_study(spec, folder, earlier)
         start_ray(spec, address, folder.parent)
         if announcement:
             click.echo(announcement)
@@ -123,6 +128,11 @@ def restored_tuner(spec: Spec, folder: Path, is_sweep: bool) -> Tuner:
     """
     if damaged := damaged_files(folder):
         set_aside(folder, damaged)
+        return _tuner(spec, rebuilt(spec, folder), folder, is_sweep)
+    if adapts(spec):
+        # Tune saves its searcher and its trials at different moments, and both may be older than
+        # the run's own files. From these, no point is lost, and none is suggested twice.
+        put_away(folder)
         return _tuner(spec, rebuilt(spec, folder), folder, is_sweep)
     tuner = Tuner.restore(
         str(folder), trainable=register(), resume_unfinished=True, resume_errored=True

@@ -4,7 +4,7 @@ These are ``sweep.yaml``, ``points.json``, and each trial's ``trial.json`` and c
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,19 @@ from typing import Any
 import click
 from ray import cloudpickle
 
+from rlssl.analysis.points import read_points
 from rlssl.experiment.spec.schema import Spec
-from rlssl.experiment.spec.search_space import draw_points, point_key
+from rlssl.experiment.spec.search_checks import objective_of
+from rlssl.experiment.spec.search_space import (
+    adapts,
+    draw_points,
+    num_points,
+    point_key,
+    search_seed,
+)
 from rlssl.experiment.tuning.search import saved_points, scheduler_of
 from rlssl.experiment.tuning.searchers import Point, trial_key, write_points
+from rlssl.experiment.tuning.searchers.journal import Journal
 from rlssl.experiment.tuning.trainable import WARM_START_KEY
 from rlssl.ray_internals.tuning import read_experiment_state
 from rlssl.run_files import (
@@ -39,8 +48,13 @@ class KnownTrial:
     folder: Path
     point: Mapping[str, Any]
     seed: int
-    # Whether a stop criterion or the scheduler ended it.
-    has_ended: bool
+    # Its last readable result; empty without any.
+    result: Mapping[str, Any]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether a stop criterion or the scheduler ended it."""
+        return bool(self.result.get("done"))
 
 
 def known_trials(folder: Path) -> list[KnownTrial]:
@@ -53,22 +67,22 @@ def known_trials(folder: Path) -> list[KnownTrial]:
         except (OSError, KeyError, TypeError, ValueError) as error:
             click.echo(f"{path} is damaged ({error}); a new trial replaces this one.", err=True)
             continue
-        found.append(KnownTrial(path.parent, point, seed, _has_ended(path.parent)))
+        found.append(KnownTrial(path.parent, point, seed, _last_result(path.parent)))
     return found
 
 
-def _has_ended(folder: Path) -> bool:
-    """Whether the last readable result of a trial is marked as its last one."""
+def _last_result(folder: Path) -> dict[str, Any]:
+    """The last readable result of a trial; empty without any."""
     try:
         lines = (folder / RESULTS_FILE).read_bytes().splitlines()
     except OSError:
-        return False
+        return {}
     for line in reversed(lines):
         try:
-            return bool(json.loads(line).get("done"))
-        except (AttributeError, ValueError):
+            return dict(json.loads(line))
+        except (TypeError, ValueError):
             continue
-    return False
+    return {}
 
 
 def damaged_files(folder: Path) -> list[str]:
@@ -103,8 +117,8 @@ class Trials:
     """The trials that Tune runs."""
 
     points: Sequence[Point]
-    # Keys (see `trial_key`) of the trials that do not run again.
-    ended: frozenset[str] = frozenset()
+    # Scores of the trials that do not run again, by `trial_key`; None without a score.
+    ended: Mapping[str, float | None] = field(default_factory=dict)
     # Key of a trial -> name of the folder in which it continues.
     folders: Mapping[str, str] = field(default_factory=dict)
     # The checkpoint whose weights trials without a checkpoint start from.
@@ -119,8 +133,14 @@ def rebuilt(spec: Spec, folder: Path) -> Trials:
         folder: The run's folder.
     """
     known = {trial_key(trial.point, trial.seed): trial for trial in known_trials(folder)}
-    ended = {key for key, trial in known.items() if trial.has_ended}
+    objective = objective_of(spec)
+    ended: dict[str, float | None] = {
+        key: objective.score(trial.result) for key, trial in known.items() if trial.has_ended
+    }
     folders = {key: trial.folder.name for key, trial in known.items()}
+    if adapts(spec):
+        adopt_lost_points(spec, folder, known.values())
+        return Trials([], ended, folders, _warm_start(folder))
     is_listed = (folder / POINTS_FILE).is_file()
     points: list[Point] = saved_points(spec, folder) if is_listed else [*draw_points(spec)]
     keys = {point_key(point) for point in points}
@@ -129,12 +149,26 @@ def rebuilt(spec: Spec, folder: Path) -> Trials:
     if is_of_earlier_version:
         points = list(of_folders.values())
     if not is_listed:
-        write_points(folder, points, search_seed=spec.searcher.random.seed if spec.searcher else 0)
+        write_points(folder, points, search_seed=search_seed(spec))
     every = {trial_key(point, seed) for point in points for seed in spec.seeds}
     if is_of_earlier_version:
         # Each of its trials had draws of its own.
-        ended |= every - known.keys()
-    return Trials(points, frozenset(ended & every), folders, _warm_start(folder))
+        ended |= dict.fromkeys(every - known.keys())
+    ended = {key: score for key, score in ended.items() if key in every}
+    return Trials(points, ended, folders, _warm_start(folder))
+
+
+def adopt_lost_points(spec: Spec, folder: Path, known: Collection[KnownTrial]) -> None:
+    """Puts points into the journal of a study that it has lost: those of the trials."""
+    try:
+        journal = Journal.read(folder, search_seed(spec))
+    except ValueError as error:
+        click.echo(f"{error} The search continues from the points of its trials.", err=True)
+        journal = Journal(folder, search_seed(spec))
+    listed = {point_key(point) for point in journal.points}
+    of_trials = {point_key(trial.point): trial.point for trial in known}
+    journal.points.extend(point for key, point in of_trials.items() if key not in listed)
+    journal.write()
 
 
 def has_unstarted(spec: Spec, folder: Path) -> bool:
@@ -143,6 +177,13 @@ def has_unstarted(spec: Spec, folder: Path) -> bool:
     if not (folder / POINTS_FILE).is_file():
         return False  # an earlier version, or lost: only Tune knows
     scheduler = scheduler_of(spec, folder)
+    if adapts(spec):
+        try:
+            num_listed = len(read_points(folder))
+        except ValueError:
+            return True  # `rebuilt` says so, and finds the points of the trials
+        if num_listed < num_points(spec):
+            return True
     return any(
         trial_key(point, seed) not in known
         for point in saved_points(spec, folder)
@@ -180,6 +221,11 @@ def set_aside(folder: Path, damaged: Sequence[str]) -> None:
         "from its other files. Those of Tune are renamed to *.damaged and *.old.",
         err=True,
     )
+    put_away(folder, damaged)
+
+
+def put_away(folder: Path, damaged: Sequence[str] = ()) -> None:
+    """Renames Tune's files of a run, so that Tune does not read them."""
     for pattern in (_TUNER, _TRIALS, *_SEARCH, *_EARLIER_SEARCH, *_OTHERS):
         for path in folder.glob(pattern):
             suffix = "damaged" if path.name in damaged else "old"

@@ -1,7 +1,7 @@
 """What Tune runs for a spec: its trials, their order, and the scheduler that stops them."""
 
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -10,9 +10,15 @@ from ray.tune import TuneConfig, Tuner
 from ray.tune.experiment import Trial
 
 from rlssl.analysis.points import read_points
-from rlssl.experiment.spec.schema import Spec
+from rlssl.experiment.spec.schema import HyperoptSpec, OptunaSpec, Spec
 from rlssl.experiment.spec.search_checks import objective_of
-from rlssl.experiment.spec.search_space import draw_points, num_trials
+from rlssl.experiment.spec.search_space import (
+    adapts,
+    draw_points,
+    num_points,
+    num_trials,
+    search_seed,
+)
 from rlssl.experiment.tuning.live_table import SweepProgress
 from rlssl.experiment.tuning.searchers import (
     ListedPoints,
@@ -22,6 +28,9 @@ from rlssl.experiment.tuning.searchers import (
     trial_key,
     write_points,
 )
+from rlssl.experiment.tuning.searchers.earlier_sweep import earlier_points
+from rlssl.experiment.tuning.searchers.journal import Journal
+from rlssl.experiment.tuning.searchers.study_points import StudyPoints
 from rlssl.experiment.tuning.seeded_asha import SeededASHA, in_words, rungs
 from rlssl.experiment.tuning.trainable import SEED_KEY, point_of
 from rlssl.ray_internals.tuning import tune_config_of
@@ -38,7 +47,7 @@ def tune_config(
     folder: Path,
     points: Sequence[Point],
     *,
-    ended: Collection[str] = (),
+    ended: Mapping[str, float | None] | None = None,
     folders: Mapping[str, str] | None = None,
 ) -> TuneConfig:
     """Tune's settings for a sweep over ``points``, with every seed of ``spec``.
@@ -46,25 +55,33 @@ def tune_config(
     Args:
         spec: The spec of the sweep.
         folder: The run's folder. If the sweep ran before, its scheduler continues.
-        points: From `draw_points`, or from the run's ``points.json``.
-        ended: Keys (see `trial_key`) of trials that do not run again.
+        points: From `draw_points`, or from the run's ``points.json``; without meaning if the
+            searcher adapts.
+        ended: Scores of the trials that do not run again, by `trial_key`.
         folders: Key of a trial -> name of the folder in which it continues.
     """
     scheduler = scheduler_of(spec, folder)
+    at_a_time = max_concurrent(spec)
     searcher = PointSearcher(
-        ListedPoints(points),
+        new_study(spec, folder) if adapts(spec) else ListedPoints(points),
         spec.seeds,
         objective=objective_of(spec),
         early_stops=scheduler,
         ended=ended,
+        max_points=at_a_time,
     )
+    total = num_points(spec) if adapts(spec) else len(points)
+    # Without it, Tune lets a single trial wait for resources. It does not limit running ones.
+    waiting: int | None = max(_MIN_WAITING, int(ray.cluster_resources().get("CPU", 0)))
+    if adapts(spec):
+        # Late suggestions know more scores.
+        waiting = None if at_a_time is None else at_a_time * len(spec.seeds)
     return TuneConfig(
         metric=METRIC,
         mode=MODE,
-        num_samples=len(points) * len(spec.seeds) - len(ended),
+        num_samples=total * len(spec.seeds) - len(ended or {}),
         search_alg=searcher,
-        # Without it, Tune lets a single trial wait for resources. It does not limit running ones.
-        max_concurrent_trials=max(_MIN_WAITING, int(ray.cluster_resources().get("CPU", 0))),
+        max_concurrent_trials=waiting,
         scheduler=scheduler,
         trial_dirname_creator=functools.partial(trial_folder_name, known=folders or {}),
     )
@@ -95,11 +112,72 @@ def saved_points(spec: Spec, folder: Path) -> list[Point]:
     return points or draw_and_list_points(spec, folder)
 
 
+def new_study(spec: Spec, folder: Path) -> StudyPoints:
+    """The points of a searcher that adapts; a study continues if the run's folder has its journal.
+
+    The modules of the studies import optional packages.
+    """
+    assert spec.searcher is not None
+    if spec.searcher.optuna is not None:
+        from rlssl.experiment.tuning.searchers.optuna_study import OptunaPoints
+
+        return OptunaPoints(spec, folder)
+    from rlssl.experiment.tuning.searchers.hyperopt_study import HyperoptPoints
+
+    return HyperoptPoints(spec, folder)
+
+
+def check_study(spec: Spec) -> list[tuple[Point, float]]:
+    """Checks what a study needs from outside, before anything starts.
+
+    Returns:
+        Points and scores of an earlier sweep, with which the study begins.
+
+    Raises:
+        SpecError: If the earlier sweep searched another space, or the URL of the database is wrong.
+        ResourceError: If the database cannot be opened.
+    """
+    if not adapts(spec):
+        return []
+    assert spec.searcher is not None
+    if spec.searcher.optuna is not None and spec.searcher.optuna.storage is not None:
+        from rlssl.experiment.tuning.searchers.optuna_study import check_database
+
+        check_database(spec.searcher.optuna.storage)
+    return earlier_points(spec)
+
+
+def begin_study(spec: Spec, folder: Path, earlier: Sequence[tuple[Point, float]]) -> None:
+    """Writes the journal of a new study, and its copy in the database, if the searcher adapts.
+
+    Raises:
+        SpecError: If the database has a study of another run with this name.
+    """
+    if not adapts(spec):
+        return
+    Journal(folder, search_seed(spec), earlier=list(earlier)).write()
+    assert spec.searcher is not None
+    if spec.searcher.optuna is not None and spec.searcher.optuna.storage is not None:
+        from rlssl.experiment.tuning.searchers.optuna_study import open_copy
+
+        open_copy(spec.searcher.optuna.storage, folder, objective_of(spec).mode)
+
+
+def max_concurrent(spec: Spec) -> int | None:
+    """Number of points that run at the same time; None: as many as the cluster has room for."""
+    settings = spec.searcher.settings if spec.searcher is not None else None
+    return settings.max_concurrent if isinstance(settings, OptunaSpec | HyperoptSpec) else None
+
+
 def draw_and_list_points(spec: Spec, folder: Path) -> list[Point]:
-    """Draws the points of a search, and lists them in the run's ``points.json``."""
+    """Draws the points of a search, and lists them in the run's ``points.json``.
+
+    A searcher that adapts lists its points itself, one by one.
+    """
+    if adapts(spec):
+        return []
     points: list[Point] = list(draw_points(spec))
-    seed = spec.searcher.random.seed if spec.searcher else 0
-    write_points(folder, points, search_seed=seed)
+    write_points(folder, points, search_seed=search_seed(spec))
     return points
 
 

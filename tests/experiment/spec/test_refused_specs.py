@@ -128,7 +128,10 @@ def test_wrong_values_are_refused_with_key_value_and_expected_type(
             "scheduler.asha.grace_env_steps must be at most 200, the end of a trial; got 300.",
         ),
         ({"searcher": {"random": {"num_samples": 3}}}, "searcher: search draws no values at rand"),
-        ({"searcher": {"optuna": {}}}, "searcher: 'optuna' is not supported yet; leave it out."),
+        (
+            {"searcher": {"optuna": {}}},
+            "the key 'searcher.optuna.num_samples' is missing from the spec.",
+        ),
         ({"scheduler": {"pbt": {}}}, "scheduler: 'pbt' is not supported yet; leave it out."),
         ({"tracking": ["wandbb"]}, "unknown tracking 'wandbb'; did you mean 'wandb'?"),
         ({"tracking": ["mlflow", {"mlflow": {}}]}, "tracking: 'mlflow' is there twice; leave one"),

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from ray import cloudpickle
+from ray.tune.search import Searcher
 
+from rlssl.analysis.objective import Objective
 from rlssl.experiment.spec import load_spec
 from rlssl.experiment.spec.search_space import draw_points
 from rlssl.experiment.tuning.recovery import damaged_files, rebuilt, set_aside
@@ -52,13 +54,15 @@ def test_trials_continue_in_their_folders_and_ended_ones_stay_ended(tmp_path: Pa
     write_trial(tmp_path, "c", two, 3)
     found = rebuilt(spec, tmp_path)
     assert found.points == [one, two]
-    assert found.ended == {trial_key(one, 3)}
+    assert found.ended == {trial_key(one, 3): None}  # it has no score
     expected = {trial_key(one, 3): "a", trial_key(one, 4): "b", trial_key(two, 3): "c"}
     assert found.folders == expected
     # Tune gets the trials that have not ended, each once.
-    searcher = PointSearcher(ListedPoints(found.points), [3, 4], metric="x", ended=found.ended)
+    searcher = PointSearcher(
+        ListedPoints(found.points), [3, 4], objective=Objective(), ended=found.ended
+    )
     given = [searcher.suggest(f"t{number}") for number in range(4)]
-    assert given == [{**one, "seed": 4}, {**two, "seed": 3}, {**two, "seed": 4}, None]
+    assert given == [{**one, "seed": 4}, {**two, "seed": 3}, {**two, "seed": 4}, Searcher.FINISHED]
 
 
 @pytest.mark.parametrize("content", [None, b"", b'{"search_seed": 5, "poi', b"\xff\xfe\x00"])
@@ -81,9 +85,11 @@ def test_run_of_an_earlier_version_has_only_the_trials_with_folders(tmp_path: Pa
     write_trial(tmp_path, "a", one, 3)
     write_trial(tmp_path, "b", two, 4)
     found = rebuilt(spec, tmp_path)
-    searcher = PointSearcher(ListedPoints(found.points), [3, 4], metric="x", ended=found.ended)
+    searcher = PointSearcher(
+        ListedPoints(found.points), [3, 4], objective=Objective(), ended=found.ended
+    )
     given = [searcher.suggest(f"t{number}") for number in range(3)]
-    assert given == [{**one, "seed": 3}, {**two, "seed": 4}, None]
+    assert given == [{**one, "seed": 3}, {**two, "seed": 4}, Searcher.FINISHED]
 
 
 def test_damaged_trial_description_is_named(

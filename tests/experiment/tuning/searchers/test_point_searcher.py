@@ -5,13 +5,19 @@ import pickle
 from pathlib import Path
 
 import pytest
-from ray.tune.search import ConcurrencyLimiter, SearchGenerator
+from ray.tune.search import ConcurrencyLimiter, Searcher, SearchGenerator
 
 from rlssl.analysis.objective import Objective
 from rlssl.analysis.points import read_points
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.tuning.search import draw_and_list_points, saved_points
-from rlssl.experiment.tuning.searchers import ListedPoints, PointSearcher, label_of, write_points
+from rlssl.experiment.tuning.searchers import (
+    ListedPoints,
+    PointSearcher,
+    label_of,
+    trial_key,
+    write_points,
+)
 
 POINTS = [{"training.lr": 0.1}, {"training.lr": 0.2}]
 
@@ -37,7 +43,7 @@ def test_every_point_gets_every_seed_in_order() -> None:
         {"training.lr": 0.1, "seed": 5},
         {"training.lr": 0.2, "seed": 4},
         {"training.lr": 0.2, "seed": 5},
-        None,
+        Searcher.FINISHED,
     ]
 
 
@@ -55,6 +61,25 @@ def test_the_source_is_told_the_mean_once_all_seeds_ended() -> None:
     assert source.results[1:] == [(POINTS[1], None)]  # a failed seed: the point has no score
 
 
+def test_scores_of_trials_that_ended_before_count(tmp_path: Path) -> None:
+    source = Remembering()
+    keys = [trial_key(POINTS[0], 4), trial_key(POINTS[0], 5), trial_key(POINTS[1], 4)]
+    ended = dict(zip(keys, [1.0, 2.0, 3.0], strict=True))
+    search = PointSearcher(source, [4, 5], objective=Objective("score"), ended=ended)
+    assert search.suggest("0") == {"training.lr": 0.2, "seed": 5}
+    assert source.results == [(POINTS[0], 1.5)]
+    search.on_trial_complete("0", {"score": 5.0})
+    assert source.results[1:] == [(POINTS[1], 4.0)]
+
+
+def test_number_of_points_at_a_time_is_limited() -> None:
+    search = PointSearcher(ListedPoints(POINTS), [4], objective=Objective("score"), max_points=1)
+    assert search.suggest("0") == {"training.lr": 0.1, "seed": 4}
+    assert search.suggest("1") is None
+    search.on_trial_complete("0", {"score": 1.0})
+    assert search.suggest("1") == {"training.lr": 0.2, "seed": 4}
+
+
 def test_state_survives_in_the_file_that_tune_saves(tmp_path: Path) -> None:
     search = searcher(Remembering())
     for number in range(3):
@@ -64,7 +89,7 @@ def test_state_survives_in_the_file_that_tune_saves(tmp_path: Path) -> None:
     restored = pickle.loads(pickle.dumps(searcher(Remembering())))
     restored.restore(str(tmp_path / "state"))
     assert restored.suggest("3") == {"training.lr": 0.2, "seed": 5}
-    assert restored.suggest("4") is None
+    assert restored.suggest("4") == Searcher.FINISHED
     restored.on_trial_complete("1", {"score": 2.0})
     assert restored.source.results == [(POINTS[0], 1.5)]
 
@@ -82,7 +107,7 @@ def test_tune_restores_the_searcher_below_its_own_wrappers(tmp_path: Path) -> No
     restored.restore_from_dir(str(tmp_path))
     assert restored.searcher.suggest("3") == {"training.lr": 0.2, "seed": 5}
     restored.on_trial_complete("1", {"score": 2.0})
-    assert restored.searcher.suggest("4") is None
+    assert restored.searcher.suggest("4") == Searcher.FINISHED
 
 
 def test_points_are_listed_with_values_and_labels(tmp_path: Path) -> None:
