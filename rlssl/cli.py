@@ -342,7 +342,7 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
     from rlssl.environments.preflight import preflight as try_environment
     from rlssl.experiment.spec.effective import effective_of
     from rlssl.experiment.spec.loading import load_spec, resolved_dict
-    from rlssl.experiment.spec.search_space import draw_points, has_random
+    from rlssl.experiment.spec.search_space import adapts, draw_points, has_random, num_trials
     from rlssl.run_files import EFFECTIVE
 
     spec = _with_plugins(load_spec(source, overrides))
@@ -351,6 +351,12 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
     click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip())
     if spaces is not None:
         click.echo(f"# observations: {spaces.observation_space}; actions: {spaces.action_space}")
+    if adapts(spec):
+        click.echo(
+            f"# {num_trials(spec)} trials at most: points that the searcher suggests one by one, "
+            f"each with seeds {spec.seeds}"
+        )
+        return
     points = draw_points(spec)
     trials, kind = len(points) * len(spec.seeds), "search" if has_random(spec) else "grid"
     click.echo(f"# {trials} trials: points of the {kind}, each with seeds {spec.seeds}")

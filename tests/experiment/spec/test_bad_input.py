@@ -26,6 +26,12 @@ from tests.experiment.command_line import restored_import_path
 
 TRAIN = ("train", "ppo", "CartPole-v1")
 
+#: The beginning of a sweep: a search with one path.
+SEARCH = (
+    "algorithm: ppo\nenv: CartPole-v1\nstop: {env_steps: 1e3}\nsearch:\n"
+    "  training.lr: {loguniform: [1e-4, 1e-2]}\n"
+)
+
 FILES = {
     "raises.py": "import rlssl\n\nraise RuntimeError('the license has expired')\n",
     "exits.py": "import sys\n\nsys.exit(0)\n",
@@ -46,6 +52,49 @@ FILES = {
     "two_spaces.yaml": (
         "algorithm: ppo\nenv: CartPole-v1\nstop: {env_steps: 1e3}\nsearch:\n"
         "  training.lr: {grid: [1e-3], uniform: [0.1, 1]}\n"
+    ),
+    "sampler.yaml": SEARCH + "searcher: {optuna: {num_samples: 4, sampler: tpee}}\n",
+    "argument.yaml": SEARCH + "searcher: {optuna: {num_samples: 4, n_startup: 3}}\n",
+    "samples.yaml": SEARCH + "searcher: {hyperopt: {seed: 3}}\n",
+    "no_searcher.yaml": SEARCH + "searcher: {}\n",
+    "two_searchers.yaml": (
+        SEARCH + "searcher: {optuna: {num_samples: 4}, random: {num_samples: 4}}\n"
+    ),
+    "grid_of_optuna.yaml": (
+        SEARCH + "  training.gamma: {grid: [0.9]}\nsearcher: {optuna: {num_samples: 4}}\n"
+    ),
+    "choice_of_cmaes.yaml": (
+        SEARCH + "  training.gamma: {choice: [0.9, 0.99]}\n"
+        "searcher: {optuna: {num_samples: 4, sampler: cmaes}}\n"
+    ),
+    "single_of_cmaes.yaml": SEARCH + "searcher: {optuna: {num_samples: 4, sampler: cmaes}}\n",
+    "randn_of_optuna.yaml": (
+        SEARCH + "  training.gamma: {randn: [0.9, 0.01]}\nsearcher: {optuna: {num_samples: 4}}\n"
+    ),
+    "inner_of_gp.yaml": (
+        SEARCH + "  auxiliary: {choice: [{}, {icm: {coeff: {uniform: [0, 1]}}}]}\n"
+        "searcher: {optuna: {num_samples: 4, sampler: gp}}\n"
+    ),
+    "inner_grid.yaml": (
+        SEARCH + "  auxiliary: {choice: [{}, {icm: {coeff: {grid: [0, 1]}}}]}\n"
+        "searcher: {optuna: {num_samples: 4}}\n"
+    ),
+    "inner_value.yaml": (
+        SEARCH + "  auxiliary: {choice: [{}, {icm: {coeff: {uniform: [-1, 1]}}}]}\n"
+        "searcher: {optuna: {num_samples: 4}}\n"
+    ),
+    "multivariate.yaml": (
+        SEARCH + "searcher: {optuna: {num_samples: 4, sampler: random, multivariate: true}}\n"
+    ),
+    "database.yaml": SEARCH + "searcher: {optuna: {num_samples: 4, storage: studies.db}}\n",
+    "variable.yaml": SEARCH + "searcher: {optuna: {num_samples: 4, storage: $NO_SUCH}}\n",
+    "database_gone.yaml": (
+        SEARCH + "searcher: {optuna: {num_samples: 4, storage: sqlite:////nowhere/x/a.db}}\n"
+    ),
+    "earlier.yaml": SEARCH + "searcher: {optuna: {num_samples: 4, warm_start: nowhere}}\n",
+    "objective.yaml": (
+        SEARCH + "searcher: {optuna: {num_samples: 4}}\n"
+        "objective: {metric: evaluation/episode_return_mean}\n"
     ),
     "unknown_path.yaml": (
         "algorithm: ppo\nenv: CartPole-v1\nstop: {env_steps: 1e3}\nsearch:\n"
@@ -112,6 +161,33 @@ MISTAKES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "overlap": (("sweep", "overlap.yaml"), 2, ("'auxiliary.icm'", "or paths below it")),
     "path twice": (("sweep", "same_path.yaml"), 2, ("line 6", "'training.lr' is given twice")),
     "two spaces": (("sweep", "two_spaces.yaml"), 2, ("search.training.lr", "grid, uniform")),
+    # searchers
+    "sampler": (
+        ("sweep", "sampler.yaml"),
+        2,
+        ("searcher.optuna.sampler", "'tpe', 'cmaes', 'gp' or 'random'", "'tpee'"),
+    ),
+    "argument": (("sweep", "argument.yaml"), 2, ("searcher.optuna.n_startup", "n_startup_trials'")),
+    "num_samples": (("sweep", "samples.yaml"), 2, ("'searcher.hyperopt.num_samples' is missing",)),
+    "no searcher": (("sweep", "no_searcher.yaml"), 2, ("random, optuna, hyperopt", "got none")),
+    "two searchers": (("sweep", "two_searchers.yaml"), 2, ("one of", "got random, optuna")),
+    "grid of Optuna": (("sweep", "grid_of_optuna.yaml"), 2, ("training.gamma.grid", "use choice")),
+    "choice of CMA-ES": (
+        ("sweep", "choice_of_cmaes.yaml"),
+        2,
+        ("sampler: cmaes", "search.training.gamma is a choice", "use sampler: tpe"),
+    ),
+    "one number of CMA-ES": (("sweep", "single_of_cmaes.yaml"), 2, ("cmaes needs two searched",)),
+    "no bounds": (("sweep", "randn_of_optuna.yaml"), 2, ("training.gamma.randn", "use uniform")),
+    "inner space of GP": (("sweep", "inner_of_gp.yaml"), 2, ("sampler: gp", "search.auxiliary")),
+    "inner grid": (("sweep", "inner_grid.yaml"), 2, ("auxiliary.icm.coeff.grid", "use choice")),
+    "inner value": (("sweep", "inner_value.yaml"), 2, ("auxiliary.icm", "coeff", "-1")),
+    "multivariate": (("sweep", "multivariate.yaml"), 2, ("multivariate is for sampler: tpe",)),
+    "database": (("sweep", "database.yaml"), 2, ("optuna.storage", "'studies.db'", "sqlite:///")),
+    "variable": (("sweep", "variable.yaml"), 2, ("'$NO_SUCH'", "variable is not set")),
+    "no database": (("sweep", "database_gone.yaml"), 3, ("optuna.storage", "cannot be opened")),
+    "earlier sweep": (("sweep", "earlier.yaml"), 2, ("no run 'nowhere'",)),
+    "objective": (("sweep", "objective.yaml"), 2, ("objective.metric", "every_env_steps")),
     # plug-ins
     "no plug-in": ((*TRAIN, "--set", "plugins=[nowhere]"), 2, ("'nowhere'", "on the path")),
     "plug-in that raises": (
@@ -213,6 +289,24 @@ def test_missing_extra_is_named(
     assert_refused(
         result.exit_code, result.output, 2, (module, f"pip install 'rlssl[{extra}]'"), folder
     )
+
+
+@pytest.mark.parametrize(
+    ("package", "searcher"),
+    [("optuna", "optuna"), ("hyperopt", "hyperopt"), ("cmaes", "optuna.sampler=cmaes")],
+)
+def test_missing_package_of_a_searcher_is_named(
+    package: str, searcher: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    (folder / "sweep.yaml").write_text(SEARCH + "  training.gamma: {uniform: [0.9, 0.99]}\n")
+    name, _, sampler = searcher.partition(".")
+    settings = [f"searcher.{name}.num_samples=4"]
+    settings += [f"searcher.{name}.{sampler}"] if sampler else []
+    options = [word for setting in settings for word in ("--set", setting)]
+    result = invoke("sweep", "sweep.yaml", *options)
+    words = (f"needs the package {package}", "pip install 'rlssl[search]'")
+    assert_refused(result.exit_code, result.output, 2, words, folder)
 
 
 # --- checkpoints ---------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SEEDS = [3, 4]
 NUM_POINTS = 6
 
-#: The return of every episode is `env.worth`: the scores are known, and no trial is needed for them.
+#: The return of every episode is `env.worth`, so that the scores are known without a trial.
 SPEC: dict[str, Any] = {
     "name": "study",
     "algorithm": "ppo",
@@ -88,7 +88,6 @@ def test_killed_study_suggests_what_an_undisturbed_one_suggests(tmp_path: Path) 
 
     listed = json.loads((run / "points.json").read_text())
     points = [point["values"] for point in listed["points"]]
-    # The worth of a trial is a 32-bit number in the returns, which changes no order.
     assert points == undisturbed()
     assert [one["index"] for one in listed["told"]] == list(range(NUM_POINTS))
     for one in listed["told"]:

@@ -223,13 +223,12 @@ def check_database(url: str) -> None:
     expanded = os.path.expandvars(url)
     if "$" in expanded:
         raise SpecError(f"searcher.optuna.storage '{url}': the environment variable is not set.")
+    if "://" not in expanded:
+        raise SpecError(
+            f"searcher.optuna.storage must be a URL, as sqlite:///studies.db; got '{url}'."
+        )
     try:
         optuna.storages.get_storage(expanded)
-    except (ImportError, ValueError) as error:
-        words = str(error).splitlines()[0]
-        raise SpecError(
-            f"searcher.optuna.storage '{url}': {words} Write a URL as sqlite:///studies.db."
-        ) from error
     except Exception as error:  # of any database driver
         words = str(error).splitlines()[0]
         raise ResourceError(f"searcher.optuna.storage '{url}' cannot be opened: {words}") from error
