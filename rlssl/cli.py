@@ -266,6 +266,30 @@ def resume(run: str, storage: str, trusted: bool, address: str | None) -> None:
 
 
 @main.command()
+@click.argument("run")
+@click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Points.")
+@click.option(
+    "--seeds",
+    "num_seeds",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Seeds that the search did not see.",
+)
+@_STORAGE
+@_TRUST
+@_ADDRESS
+@_PLUGIN
+def confirm(run: str, **options: Any) -> None:
+    """Run the best points of a search again, with new seeds."""
+    click.echo(f"Preparing to confirm {run}.")
+    _open_import_path()
+    from rlssl.experiment.commands.confirm import confirm as confirm_search
+
+    sys.exit(confirm_search(run, **options))
+
+
+@main.command()
 @_STORAGE
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 @_PLUGIN

@@ -13,11 +13,15 @@ POINTS_FILE = "points.json"
 SCHEDULER_FILE = "scheduler.json"
 #: In a sweep's folder, while a process runs it: the owner of the run; see `rlssl.experiment.lock`.
 LOCK_FILE = "lock.json"
+#: In the folder of a confirmation: its points, and their scores in the search.
+CONFIRM_FILE = "confirm.json"
 #: The JSON files in a sweep's folder that rlssl writes, not Tune.
-RUN_JSON_FILES = (RUN_FILE, POINTS_FILE, SCHEDULER_FILE, LOCK_FILE)
+RUN_JSON_FILES = (RUN_FILE, POINTS_FILE, SCHEDULER_FILE, LOCK_FILE, CONFIRM_FILE)
 #: In a sweep's folder, after it has ended: the table and the plot of the learning curves.
 TABLE_FILE = "table.csv"
 CURVES_FILE = "learning_curves.png"
+#: In the folder of a confirmation, after it has ended: scores in the search and confirmed.
+CONFIRM_TABLE_FILE = "confirm.csv"
 
 #: In a trial's folder: one row per episode; the searched values and the seed; the resolved spec;
 #: and Tune's results, one JSON object per line.

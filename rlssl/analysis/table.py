@@ -406,9 +406,24 @@ def _objective(trials: Sequence[Trial]) -> tuple[str, Estimate | None]:
         return "", None
     objective = Objective.of(trials[0].spec)
     scores = [objective.score(trial.results[-1]) for trial in trials if trial.results]
-    values = [np.array([score]) for score in scores if score is not None]
+    known = [score for score in scores if score is not None]
+    return objective.words, estimate_of(known, objective)
+
+
+def estimate_of(scores: Sequence[float], objective: Objective) -> Estimate:
+    """The mean over seeds of their scores, and its interval.
+
+    Args:
+        scores: The objective of each seed.
+        objective: What the scores are; success rates get Wilson's interval.
+
+    Example:
+        >>> estimate_of([1.0, 2.0], Objective()).mean
+        1.5
+    """
     is_share = objective.metric.endswith("success_rate")
-    return objective.words, _estimate(values, is_share=is_share, is_bounded=False)
+    values = [np.array([score]) for score in scores]
+    return _estimate(values, is_share=is_share, is_bounded=False)
 
 
 def _estimate(

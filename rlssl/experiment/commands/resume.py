@@ -8,6 +8,7 @@ from rlssl import trust
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.cluster.connect import start_ray
+from rlssl.experiment.commands.confirm import confirm_if_asked
 from rlssl.experiment.commands.summary import at_their_ends, summarize
 from rlssl.experiment.lock import held, refuse_if_running
 from rlssl.experiment.run_folders import locate, sweep_folder
@@ -58,7 +59,7 @@ def resume(
             f"{folder} has finished. To start a new run from its weights: "
             f"rlssl train ALGO ENV --from {run}"
         )
-        return ExitCode.OK
+        return confirm_if_asked(folder, spec, address=address)
     check_trackers(spec)
     with held(folder):
         say_where_trials_stand(folder)
@@ -69,7 +70,8 @@ def resume(
     if code == ExitCode.INTERRUPTED:
         return code
     unreadable = summarize(folder, is_sweep=description["is_sweep"])
-    return code or unreadable
+    unconfirmed = confirm_if_asked(folder, spec, address=address)
+    return code or unreadable or unconfirmed
 
 
 def say_where_trials_stand(folder: Path) -> None:

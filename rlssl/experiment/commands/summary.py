@@ -6,6 +6,13 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from rlssl.analysis.confirmation import (
+    confirmed_rows,
+    read_choice,
+    render_confirmation,
+    write_confirmation_csv,
+)
+from rlssl.analysis.objective import Objective
 from rlssl.analysis.results import Run, Trial, read_run
 from rlssl.analysis.table import (
     FINAL_EPISODES,
@@ -17,7 +24,7 @@ from rlssl.analysis.table import (
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
 from rlssl.experiment.env_faults import print_env_faults
 from rlssl.experiment.run_folders import locate, read_description, sweep_folder
-from rlssl.run_files import CURVES_FILE, RUN_FILE, TABLE_FILE, TRIAL_FILE
+from rlssl.run_files import CONFIRM_TABLE_FILE, CURVES_FILE, RUN_FILE, TABLE_FILE, TRIAL_FILE
 
 
 def summary(run: str, *, storage: str = DEFAULT_STORAGE) -> int:
@@ -103,6 +110,7 @@ def finish_sweep(folder: Path) -> int:
     _name_incomplete_trials(run.trials)
     print_env_faults(run.trials)
     click.echo(str(write_table_csv(rows, folder / TABLE_FILE)))
+    _show_confirmation(folder, run)
     try:
         from rlssl.analysis.curves import plot_learning_curves
 
@@ -110,6 +118,21 @@ def finish_sweep(folder: Path) -> int:
     except ImportError:
         click.echo("To plot the learning curves: pip install 'rlssl[report]'")
     return ExitCode.OK
+
+
+def _show_confirmation(folder: Path, run: Run) -> None:
+    """Prints the scores in the search beside those of this run, if it confirms a search."""
+    try:
+        found = read_choice(folder)
+    except ValueError as error:
+        click.echo(str(error), err=True)
+        return
+    if found is None:
+        return
+    search, chosen = found
+    rows = confirmed_rows(chosen, run.trials)
+    Console().print(render_confirmation(rows, Objective.of(run.trials[0].spec), search))
+    click.echo(str(write_confirmation_csv(rows, folder / CONFIRM_TABLE_FILE)))
 
 
 def _read(folder: Path) -> Run | None:

@@ -1,6 +1,7 @@
 """`rlssl sweep`: runs every point of a search with every seed; ends with a table and a plot."""
 
 from rlssl.errors import ExitCode
+from rlssl.experiment.commands.confirm import confirm_if_asked
 from rlssl.experiment.commands.summary import finish_sweep
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import num_trials
@@ -22,5 +23,6 @@ def sweep(spec: Spec, *, address: str | None = None) -> int:
     code, folder = launch(spec, address=address, is_sweep=True, announcement=size)
     if code != ExitCode.INTERRUPTED:
         unreadable = finish_sweep(folder)
-        return code or unreadable
+        unconfirmed = confirm_if_asked(folder, spec, address=address)
+        return code or unreadable or unconfirmed
     return code

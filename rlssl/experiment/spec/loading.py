@@ -117,7 +117,7 @@ def at_point(spec: Spec, point: Mapping[str, Any], seed: int) -> Spec:
     objective = objective_of(spec)
     if spec.objective is None and objective != Objective():
         document["objective"] = {"metric": objective.metric, "mode": objective.mode}
-    for key in ("search", "searcher", "scheduler"):
+    for key in ("search", "searcher", "scheduler", "confirm"):
         document.pop(key, None)
     for path, value in point.items():
         document = set_path(document, path, plain(value, path))

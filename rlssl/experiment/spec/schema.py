@@ -118,13 +118,22 @@ class SearcherSpec(_Section):
     random: RandomSearchSpec | None = None
     optuna: OptunaSpec | None = None
     hyperopt: HyperoptSpec | None = None
+    # These points and no others, each with a value for every path of the search.
+    points: Annotated[list[dict[str, Any]], Field(min_length=1)] | None = None
 
     @property
-    def settings(self) -> RandomSearchSpec | OptunaSpec | HyperoptSpec:
-        """The settings of the searcher that is used."""
-        given = self.random or self.optuna or self.hyperopt
-        assert given is not None  # the checks have said so
-        return given
+    def settings(self) -> RandomSearchSpec | OptunaSpec | HyperoptSpec | None:
+        """The settings of the searcher that draws; None if the points are listed."""
+        return self.random or self.optuna or self.hyperopt
+
+
+class ConfirmSpec(_Section):
+    """A second run of the best points, after the search, with seeds that the search did not see."""
+
+    # Number of points, the best ones by the objective.
+    top: PositiveInt = 3
+    # Every point runs with each of them; none may be a seed of the search.
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
 
 
 class ObjectiveSpec(_Section):
@@ -239,6 +248,8 @@ class Spec(_Section):
     scheduler: SchedulerSpec | None = None
     # None: the final episode_return_mean.
     objective: ObjectiveSpec | None = None
+    # None: the best points do not run again.
+    confirm: ConfirmSpec | None = None
     # Metric -> value at which a trial ends.
     stop: dict[str, int | float] = {}
     evaluation: EvaluationSpec = EvaluationSpec()

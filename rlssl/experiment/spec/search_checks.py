@@ -1,14 +1,14 @@
 """Checks of a sweep as a whole: its objective, searcher, scheduler and tracking."""
 
 import importlib.util
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rlssl.analysis.objective import AREA, Objective
 from rlssl.errors import MissingExtraError, SpecError, suggest
 from rlssl.experiment.spec.dimension import Dimension
 from rlssl.experiment.spec.schema import dump
-from rlssl.experiment.spec.search_space import adapts, dimensions, has_random
+from rlssl.experiment.spec.search_space import adapts, dimensions, has_random, point_key
 from rlssl.experiment.spec.trackers import trackers_of
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def check_sweep(spec: "Spec") -> None:
     trackers_of(spec.tracking)
     _check_objective(spec)
     _check_searcher(spec)
+    _check_confirm(spec)
     if spec.scheduler is not None:
         if not spec.search:
             raise SpecError(
@@ -119,6 +120,9 @@ def _check_searcher(spec: "Spec") -> None:
             "search draws values at random and needs a number of samples; add "
             "searcher: {random: {num_samples: 8}}."
         )
+    if spec.searcher is not None and spec.searcher.points is not None:
+        _check_listed(spec.searcher.points, dimensions(spec.search))
+        return
     if spec.searcher is not None and not random:
         raise SpecError("searcher: search draws no values at random; remove the searcher.")
     if spec.searcher is not None and adapts(spec):
@@ -142,6 +146,49 @@ def _check_given(searcher: "SearcherSpec") -> None:
             raise MissingExtraError(
                 f"searcher.{name} needs the package {package}: pip install 'rlssl[search]'"
             )
+
+
+def _check_listed(points: Sequence[Mapping[str, Any]], space: Sequence[Dimension]) -> None:
+    """Refuses points that are not in the search space, and points that are listed twice."""
+    seen: set[str] = set()
+    for index, point in enumerate(points):
+        where = f"searcher.points[{index}]"
+        if point.keys() != {one.path for one in space}:
+            raise SpecError(
+                f"{where} must give values to {', '.join(one.path for one in space) or 'nothing'}; "
+                f"got {', '.join(point) or 'nothing'}."
+            )
+        for one in space:
+            if one.parameters_of(point[one.path]) is None:
+                raise SpecError(
+                    f"{where}: {one.path} = {point[one.path]!r} is not in search.{one.path}."
+                )
+        if point_key(point) in seen:
+            raise SpecError(f"{where} is listed twice; list each point once.")
+        seen.add(point_key(point))
+
+
+def _check_confirm(spec: "Spec") -> None:
+    if spec.confirm is None:
+        return
+    if not spec.search:
+        raise SpecError("confirm needs a search, of which the best points run again; remove it.")
+    check_new_seeds(spec.confirm.seeds, spec.seeds, "confirm.seeds")
+
+
+def check_new_seeds(seeds: Sequence[int], seen: Sequence[int], where: str) -> None:
+    """Refuses seeds for a confirmation that the search has seen, or that are given twice.
+
+    Raises:
+        SpecError: Names them.
+    """
+    if len(set(seeds)) < len(seeds):
+        raise SpecError(f"{where} must differ; got {list(seeds)}.")
+    if known := sorted(set(seeds) & set(seen)):
+        raise SpecError(
+            f"{where} must be seeds that the search does not see; it has {known} too. Use "
+            f"{list(range(100, 100 + len(seeds)))}."
+        )
 
 
 def _check_space(searcher: "SearcherSpec", space: Sequence[Dimension]) -> None:

@@ -242,17 +242,19 @@ def has_random(spec: "Spec") -> bool:
 
 def adapts(spec: "Spec") -> bool:
     """Whether the searcher chooses each point by the scores of the points before."""
-    return spec.searcher is not None and spec.searcher.random is None
+    return spec.searcher is not None and bool(spec.searcher.optuna or spec.searcher.hyperopt)
 
 
 def num_samples(spec: "Spec") -> int:
     """Number of draws for each point of the grid; 1 without random entries."""
-    return spec.searcher.settings.num_samples if spec.searcher else 1
+    settings = spec.searcher.settings if spec.searcher is not None else None
+    return settings.num_samples if settings is not None else 1
 
 
 def search_seed(spec: "Spec") -> int:
     """The seed of the draws; 0 without a searcher."""
-    return spec.searcher.settings.seed if spec.searcher else 0
+    settings = spec.searcher.settings if spec.searcher is not None else None
+    return settings.seed if settings is not None else 0
 
 
 def draw_points(spec: "Spec") -> list[dict[str, Any]]:
@@ -276,6 +278,8 @@ def draw_points(spec: "Spec") -> list[dict[str, Any]]:
         4
     """
     space = dimensions(spec.search)
+    if spec.searcher is not None and spec.searcher.points is not None:
+        return [{path: point[path] for path in spec.search} for point in spec.searcher.points]
     if spec.searcher is None or not has_random(spec):
         return points(spec)
     cells = _cells([dimension for dimension in space if dimension.is_grid])

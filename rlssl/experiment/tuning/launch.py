@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ def launch(
     is_sweep: bool,
     warm_start: Path | None = None,
     announcement: str = "",
+    prepare: Callable[[Path], None] = lambda folder: None,
 ) -> tuple[int, Path]:
     """Runs every trial of ``spec``; returns the exit code and the folder of the results.
 
@@ -93,6 +94,7 @@ def launch(
         is_sweep: Whether to show a table instead of a progress bar.
         warm_start: A checkpoint; every trial starts from its weights.
         announcement: A line to print after all checks have passed.
+        prepare: Writes files of the caller into the run's folder, before anything starts.
 
     Raises:
         SpecError: If the environment fails its preflight; nothing was started.
@@ -108,6 +110,7 @@ def launch(
     earlier = check_study(spec)
     with new_run(Path(storage_path(spec.storage)), spec.name) as folder:
         begin_study(spec, folder, earlier)
+        prepare(folder)
         start_ray(spec, address, folder.parent)
         if announcement:
             click.echo(announcement)
@@ -164,7 +167,7 @@ def _tuner(spec: Spec, trials: Trials, folder: Path, is_sweep: bool) -> Tuner:
                 num_to_keep=spec.checkpoint.keep, checkpoint_at_end=True
             ),
             failure_config=FailureConfig(max_failures=spec.max_failures),
-            **output(spec, is_sweep, folder),
+            **output(spec, is_sweep, folder, num_ended_before=len(trials.ended)),
         ),
     )
 
@@ -219,7 +222,9 @@ def fit(tuner: Tuner, folder: Path) -> int:
     return ExitCode.TRIAL_FAILED if failed else ExitCode.OK
 
 
-def output(spec: Spec, is_sweep: bool, folder: Path) -> dict[str, Any]:
+def output(
+    spec: Spec, is_sweep: bool, folder: Path, *, num_ended_before: int = 0
+) -> dict[str, Any]:
     """The callbacks, and the arguments of RunConfig that control what is printed."""
     interruption = Interruption(spec.checkpoint.interrupt_s, folder)
     files = PatientFiles([*trial_loggers(spec), *trial_trackers(spec)])
@@ -228,7 +233,7 @@ def output(spec: Spec, is_sweep: bool, folder: Path) -> dict[str, Any]:
     if not is_sweep:
         bar = ProgressBar(spec.stop.get("env_steps", math.inf))
         return {"verbose": 0, "callbacks": [*callbacks, bar]}
-    return {"verbose": 0, "callbacks": [*callbacks, progress_of(spec)]}
+    return {"verbose": 0, "callbacks": [*callbacks, progress_of(spec, num_ended_before)]}
 
 
 def storage_path(storage: str) -> str:

@@ -93,6 +93,8 @@ class SweepProgress(Callback):
         env_steps: Env steps of one trial, if nothing stops it earlier.
         scheduler: Name of the scheduler, for the summary; empty without one.
         objective: What the search maximizes or minimizes.
+        num_ended_before: Number of trials that ended in an earlier process, and that Tune does not
+            know.
     """
 
     def __init__(
@@ -101,9 +103,10 @@ class SweepProgress(Callback):
         env_steps: float,
         scheduler: str = "",
         objective: Objective = DEFAULT_OBJECTIVE,
+        num_ended_before: int = 0,
     ) -> None:
         self.num_trials, self.env_steps, self.scheduler = num_trials, env_steps, scheduler
-        self.objective = objective
+        self.objective, self.num_ended_before = objective, num_ended_before
         self._live: Live | None = None
         self._start: tuple[float, float] | None = None
         self._next_update = 0.0
@@ -170,7 +173,7 @@ class SweepProgress(Callback):
 
     def _done(self, trials: Sequence[Trial]) -> float:
         """Env steps that need not be made any more."""
-        return sum(
+        return self.num_ended_before * self.env_steps + sum(
             self.env_steps
             if trial.status in _ENDED
             else min(seed_progress(trial).env_steps, self.env_steps)
@@ -186,7 +189,7 @@ class SweepProgress(Callback):
                 ("failed", [Trial.ERROR]),
             )
         }
-        finished = counts.pop("finished")
+        finished = counts.pop("finished") + self.num_ended_before
         others = [f"{count} {word}" for word, count in counts.items() if count]
         words = [f"{finished} of {self.num_trials} trials finished", *others]
         scheduler = [f"{self.scheduler}."] if self.scheduler else []

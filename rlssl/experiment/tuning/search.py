@@ -204,11 +204,18 @@ def rungs_of(spec: Spec) -> list[int]:
     return rungs(asha.grace_env_steps, end, asha.reduction_factor)
 
 
-def progress_of(spec: Spec) -> SweepProgress:
-    """What shows the sweep while it runs."""
+def progress_of(spec: Spec, num_ended_before: int = 0) -> SweepProgress:
+    """What shows the sweep while it runs.
+
+    Args:
+        spec: The spec of the sweep.
+        num_ended_before: Number of trials that ended in an earlier process, and that Tune does not
+            know.
+    """
     objective = objective_of(spec)
     words = in_words(objective.metric, rungs_of(spec)) if spec.scheduler else ""
-    return SweepProgress(num_trials(spec), spec.stop["env_steps"], words, objective)
+    size = (num_trials(spec), spec.stop["env_steps"])
+    return SweepProgress(*size, words, objective, num_ended_before)
 
 
 def trial_folder_name(trial: Trial, known: Mapping[str, str] | None = None) -> str:

@@ -50,8 +50,8 @@ def test_any_key_of_a_result_can_be_the_objective(metric: str) -> None:
             "evaluation.every_env_steps.",
         ),
         (
-            {"metric": "episode_retrun_mean"},
-            "unknown objective.metric 'episode_retrun_mean'; did you mean 'episode_return_mean'?",
+            {"metric": "episode_returns_mean"},
+            "unknown objective.metric 'episode_returns_mean'; did you mean 'episode_return_mean'?",
         ),
         ({"metric": "aux/icm/loss"}, "objective.metric 'aux/icm/loss': the spec has no loss 'icm'"),
         ({"metric": "learners/"}, "unknown objective.metric 'learners/'"),
@@ -67,7 +67,7 @@ def test_objective_that_cannot_work_is_refused(objective: Any, message: str) -> 
 
 def test_metrics_of_evaluations_are_known() -> None:
     document = {
-        "objective": {"metric": "evaluation/episode_retrn_mean"},
+        "objective": {"metric": "evaluation/episode_returns_mean"},
         "evaluation": {"every_env_steps": 100},
     }
     assert "did you mean 'evaluation/episode_return_mean'?" in refused(document)

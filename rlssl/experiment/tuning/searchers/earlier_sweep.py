@@ -1,17 +1,16 @@
 """Points and scores of an earlier sweep, with which a study begins."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlssl.analysis.objective import Objective, ObjectiveMeter
+from rlssl.analysis.confirmation import finished_points
 from rlssl.analysis.results import Trial, read_run
 from rlssl.errors import SpecError
 from rlssl.experiment.run_folders import locate, sweep_folder
 from rlssl.experiment.spec.dimension import Dimension
 from rlssl.experiment.spec.schema import HyperoptSpec, OptunaSpec, Spec
 from rlssl.experiment.spec.search_checks import objective_of
-from rlssl.experiment.spec.search_space import dimensions, point_key
+from rlssl.experiment.spec.search_space import dimensions
 from rlssl.experiment.tuning.searchers.points import Point
 
 
@@ -33,40 +32,14 @@ def earlier_points(spec: Spec) -> list[tuple[Point, float]]:
     except ValueError as error:
         raise SpecError(f"{where} '{settings.warm_start}': {error}") from error
     _check_space(f"{where} '{settings.warm_start}'", dimensions(spec.search), trials)
-    found = finished_points(trials, objective_of(spec))
+    finished = finished_points(trials, objective_of(spec))
+    found = [(point, sum(scores) / len(scores)) for point, scores in finished]
     if not found:
         raise SpecError(
             f"{where} '{settings.warm_start}' has no point whose seeds have all finished with a "
             f"{objective_of(spec).metric}; leave it out."
         )
     return found
-
-
-def finished_points(trials: Sequence[Trial], objective: Objective) -> list[tuple[Point, float]]:
-    """The points whose seeds have all finished, each with its mean score.
-
-    Args:
-        trials: The trials of a run.
-        objective: What is computed from their results.
-    """
-    groups: dict[str, list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault(point_key(trial.point), []).append(trial)
-    found = []
-    for group in groups.values():
-        scores = [trial_score(trial, objective) for trial in group if trial.status == "finished"]
-        known = [score for score in scores if score is not None]
-        if len(known) >= max(len(group[0].sweep_seeds), 1):
-            found.append((group[0].point, sum(known) / len(known)))
-    return found
-
-
-def trial_score(trial: Trial, objective: Objective) -> float | None:
-    """The objective of a trial, computed from all of its results; None if it has none."""
-    meter = ObjectiveMeter(objective)
-    for result in trial.results:
-        meter.add(result)
-    return meter.value if math.isfinite(meter.value) else None
 
 
 def _check_space(where: str, space: Sequence[Dimension], trials: Sequence[Trial]) -> None:

@@ -1,0 +1,124 @@
+"""`rlssl confirm`: runs the best points of a search again, with seeds that it did not see."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from rlssl import trust
+from rlssl.analysis.confirmation import best_points, read_choice, write_choice
+from rlssl.analysis.results import Trial, read_run
+from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
+from rlssl.experiment.commands.summary import finish_sweep
+from rlssl.experiment.run_folders import locate, sweep_folder
+from rlssl.experiment.runs import describe
+from rlssl.experiment.spec.loading import load_spec
+from rlssl.experiment.spec.schema import ObjectiveSpec, SearcherSpec, Spec
+from rlssl.experiment.spec.search_checks import check_new_seeds, objective_of
+from rlssl.experiment.tuning.launch import launch
+from rlssl.run_files import CONFIRM_FILE, SWEEP_SPEC_FILE
+
+#: The first seed of a confirmation, if the search has no such seed.
+FIRST_SEED = 100
+
+
+def confirm(
+    run: str,
+    *,
+    top: int,
+    num_seeds: int,
+    storage: str = DEFAULT_STORAGE,
+    address: str | None = None,
+    trusted: bool = False,
+) -> int:
+    """Runs the best points of a search with new seeds; returns the exit code.
+
+    Args:
+        run: Name of a search, or any path that it has printed.
+        top: Number of points, the best ones by the objective of the search.
+        num_seeds: Number of new seeds.
+        storage: The folder in which names are looked up.
+        address: Address of an existing cluster; None starts a local one.
+        trusted: Allows to load the plug-ins of a run of foreign origin; see `rlssl.trust`.
+
+    Raises:
+        SpecError: If the run is no search, or has no finished point.
+        ResourceError: If the cluster cannot be used.
+    """
+    folder = sweep_folder(locate(run, storage))
+    if trusted:
+        trust.accept(folder)
+    describe(folder)
+    trust.require(folder, "its spec names plug-ins")
+    spec = load_spec(folder / SWEEP_SPEC_FILE)
+    first = max([FIRST_SEED, *(seed + 1 for seed in spec.seeds)])
+    return confirm_run(folder, spec, top, range(first, first + num_seeds), address=address)
+
+
+def confirm_run(
+    folder: Path, spec: Spec, top: int, seeds: Sequence[int], *, address: str | None = None
+) -> int:
+    """Runs the best points of the search in ``folder``; returns the exit code.
+
+    Args:
+        folder: The folder of the search.
+        spec: The spec of the search.
+        top: Number of points.
+        seeds: New seeds.
+        address: Address of an existing cluster; None starts a local one.
+    """
+    if not spec.search:
+        raise SpecError(f"{folder} is no search: it has one point; nothing to confirm.")
+    check_new_seeds(seeds, spec.seeds, "seeds")
+    objective = objective_of(spec)
+    chosen = best_points(_trials(folder), objective, top)
+    if not chosen:
+        raise SpecError(
+            f"{folder} has no point whose seeds have all finished with a {objective.metric}; "
+            f"continue it with: rlssl resume {folder}"
+        )
+    if len(chosen) < top:
+        click.echo(f"Only {len(chosen)} of {top} points have finished with all seeds.", err=True)
+    again = spec.model_copy(
+        update={
+            "name": f"{folder.name[:110]}-confirm",
+            "seeds": list(seeds),
+            "searcher": SearcherSpec(points=[dict(one.values) for one in chosen]),
+            "scheduler": None,
+            "objective": spec.objective
+            or ObjectiveSpec.model_validate({"metric": objective.metric, "mode": objective.mode}),
+            "confirm": None,
+            "storage": str(folder.parent),
+        }
+    )
+    size = f"{len(chosen)} best points of {folder.name}, {len(seeds)} new seeds each"
+    code, made = launch(
+        again,
+        address=address,
+        is_sweep=True,
+        announcement=f"{again.name}: {size}",
+        prepare=lambda made: write_choice(made, folder, chosen),
+    )
+    if code == ExitCode.INTERRUPTED:
+        return code
+    unreadable = finish_sweep(made)
+    return code or unreadable
+
+
+def confirm_if_asked(folder: Path, spec: Spec, *, address: str | None) -> int:
+    """Confirms a search that has come to its end, if its file says so and it was not done yet."""
+    if spec.confirm is None:
+        return ExitCode.OK
+    for path in sorted(folder.parent.glob(f"*/{CONFIRM_FILE}")):
+        known = read_choice(path.parent)
+        if known is not None and known[0] == folder:
+            click.echo(f"The best points were confirmed by the run {path.parent.name}.")
+            return ExitCode.OK
+    return confirm_run(folder, spec, spec.confirm.top, spec.confirm.seeds, address=address)
+
+
+def _trials(folder: Path) -> list[Trial]:
+    try:
+        return read_run(folder).trials
+    except ValueError as error:
+        raise SpecError(str(error)) from error

@@ -1,0 +1,92 @@
+"""The best points of a search run again, with seeds that the search did not see."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rlssl.experiment.spec.loading import load_spec
+from rlssl.experiment.spec.search_space import draw_points, num_trials
+from tests.experiment.command_line import rlssl
+from tests.experiment.spec.specs import BASE, refused
+from tests.experiment.tuning.test_search_end_to_end import PLUGIN
+
+SEARCH: dict[str, Any] = {
+    "search": {"training.lr": {"uniform": [0, 1]}, "auxiliary": {"choice": [{}, {"icm": {}}]}},
+    "stop": {"env_steps": 1000},
+    "seeds": [0, 1],
+}
+LISTED = [
+    {"training.lr": 0.5, "auxiliary": {}},
+    {"auxiliary": {"icm": {}}, "training.lr": 0.25},
+]
+
+
+def test_listed_points_are_the_points_of_the_sweep() -> None:
+    spec = load_spec({**BASE, **SEARCH, "searcher": {"points": LISTED}})
+    assert draw_points(spec) == LISTED and num_trials(spec) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"searcher": {"points": [{"training.lr": 0.5}]}},
+            "searcher.points[0] must give values to training.lr, auxiliary; got training.lr.",
+        ),
+        (
+            {"searcher": {"points": [{"training.lr": 2.0, "auxiliary": {}}]}},
+            "searcher.points[0]: training.lr = 2.0 is not in search.training.lr.",
+        ),
+        ({"searcher": {"points": [LISTED[0], LISTED[0]]}}, "searcher.points[1] is listed twice"),
+        ({"searcher": {"points": []}}, "searcher.points must not be empty; got []."),
+        (
+            {"searcher": {"points": LISTED}, "confirm": {"seeds": [1, 2]}},
+            "confirm.seeds must be seeds that the search does not see; it has [1] too. Use "
+            "[100, 101].",
+        ),
+        (
+            {"searcher": {"points": LISTED}, "confirm": {"seeds": [7, 7]}},
+            "confirm.seeds must differ; got [7, 7].",
+        ),
+        ({"confirm": {"top": 3}}, "the key 'confirm.seeds' is missing from the spec."),
+        ({"search": {}, "confirm": {"seeds": [7]}}, "confirm needs a search, of which the best"),
+    ],
+)
+def test_what_cannot_be_confirmed_is_refused(changes: dict[str, Any], message: str) -> None:
+    assert refused({**SEARCH, **changes}).startswith(message)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_search_is_confirmed_and_confirmed_again(tmp_path: Path) -> None:
+    (tmp_path / "worth.py").write_text(PLUGIN)
+    spec = {
+        "name": "worth",
+        "algorithm": "ppo",
+        "plugins": ["worth"],
+        "env": {"id": "lab/Worth"},
+        "training": {"train_batch_size_per_learner": 128, "num_epochs": 1},
+        "search": {"env.worth": {"grid": [1.0, 5.0]}},
+        "seeds": [3],
+        "confirm": {"top": 1, "seeds": [100]},
+        "stop": {"env_steps": 128},
+    }
+    (tmp_path / "worth.yaml").write_text(yaml.safe_dump(spec))
+    printed, _ = rlssl("sweep", "worth.yaml", cwd=tmp_path)
+    assert "the best points of worth, with new seeds" in printed
+    made = tmp_path / "results" / "worth-confirm"
+    (trial,) = [json.loads(path.read_text()) for path in made.glob("*/trial.json")]
+    assert (trial["point"], trial["seed"]) == ({"env.worth": 5.0}, 100)
+    _, line = (made / "confirm.csv").read_text().splitlines()
+    assert line == "worth=5,5.0,,,1,5.0,,,1,0.0"
+    assert "optimism" in rlssl("summary", "worth-confirm", cwd=tmp_path)[0]
+    # It is done once; the command runs more points and seeds.
+    assert "were confirmed by the run worth-confirm" in rlssl("resume", "worth", cwd=tmp_path)[0]
+    rlssl("confirm", "worth", "--top", "2", "--seeds", "1", cwd=tmp_path)
+    again = tmp_path / "results" / "worth-confirm-2"
+    assert len(list(again.glob("*/trial.json"))) == 2
+    _, errors = rlssl("confirm", "nowhere", cwd=tmp_path, code=2)
+    assert "no run 'nowhere'" in errors
