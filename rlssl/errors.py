@@ -50,6 +50,12 @@ class UnknownNameError(SpecError, KeyError):
     __str__ = Exception.__str__
 
 
+class UndeclaredColumnError(SpecError, KeyError):
+    """An auxiliary loss reads a column of the batch that it has not declared in ``reads``."""
+
+    __str__ = Exception.__str__
+
+
 class MissingExtraError(SpecError, ImportError):
     """An optional suite is not installed; the message names the extra that installs it."""
 

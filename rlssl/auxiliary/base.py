@@ -1,7 +1,7 @@
 """The base of auxiliary losses: a loss, its heads, and the columns that it reads."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
@@ -9,6 +9,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
+from rlssl.errors import UndeclaredColumnError
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.encoders import Encoder
 from rlssl.peers import ALONE, Peers
@@ -77,6 +78,39 @@ class AuxiliaryLossConfig:
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise ValueError(f"{key} must be > 0 or null; got {value}.")
+
+
+class DeclaredColumns(dict[str, Any]):
+    """The batch that a loss gets. Another column than the declared ones is an error with a fix.
+
+    Args:
+        loss: Name of the loss.
+        reads: The columns that the loss declares.
+        columns: The columns of the batch.
+
+    Example:
+        >>> batch = DeclaredColumns("mine", {"obs"}, {"obs": torch.zeros(2)})
+        >>> batch["rewards"]
+        Traceback (most recent call last):
+        rlssl.errors.UndeclaredColumnError: loss 'mine' reads the column 'rewards' without \
+declaring it. Add 'rewards' to its `reads`, which now has ['obs'].
+    """
+
+    def __init__(self, loss: str, reads: Set[str], columns: Mapping[str, Any]) -> None:
+        super().__init__(columns)
+        self._loss, self._reads = loss, reads
+
+    def __missing__(self, column: str) -> Any:
+        """Called by ``batch[column]`` for a column that the batch does not have."""
+        if column in self._reads:
+            raise UndeclaredColumnError(
+                f"loss '{self._loss}' reads the column '{column}' in a method whose batch does "
+                f"not have it; this batch has {sorted(self)}."
+            )
+        raise UndeclaredColumnError(
+            f"loss '{self._loss}' reads the column '{column}' without declaring it. Add "
+            f"'{column}' to its `reads`, which now has {sorted(self._reads)}."
+        )
 
 
 class ChunkInfo(NamedTuple):

@@ -9,7 +9,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss, ChunkInfo
+from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss, ChunkInfo, DeclaredColumns
 from rlssl.batches import take_rows
 from rlssl.peers import Peers
 
@@ -93,7 +93,7 @@ class AddIntrinsicReward(ConnectorV2):
             # The Learner computes the mean action for losses only, so it is not in this batch.
             rows = take_rows({key: columns[key] for key in loss.reads - {MEAN_ACTION}}, mask)
             rows["chunks"] = chunks
-            raw = loss.intrinsic_reward(rows)
+            raw = loss.intrinsic_reward(DeclaredColumns(name, loss.reads, rows))
             if raw is None:
                 continue
             if metrics is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import rlssl.auxiliary
+from rlssl.errors import UndeclaredColumnError
 from rlssl.registry import AUXILIARY_LOSSES
 from tests.algorithms.bench import Bench, small_ppo
 
@@ -49,3 +50,26 @@ def test_names_of_the_package_in_the_page_exist() -> None:
 def test_importing_the_package_imports_no_torch() -> None:
     code = "import rlssl.auxiliary, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("method", ["losses", "metrics", "intrinsic_reward"])
+def test_a_column_that_is_not_declared_is_an_error_with_the_fix(method: str) -> None:
+    class Undeclared(rlssl.auxiliary.AuxiliaryLoss):
+        reads = frozenset({"obs"})
+
+        def losses(self, batch: Any) -> Any:
+            return {"square": self.latents(batch).square().mean(-1)}
+
+    def reads_rewards(self: Any, batch: Any) -> Any:
+        return {"error": batch["rewards"]}
+
+    setattr(Undeclared, method, reads_rewards)
+    with AUXILIARY_LOSSES.undone_afterwards():
+        rlssl.register_auxiliary_loss("undeclared", Undeclared)
+        bench = Bench(small_ppo().auxiliary(undeclared={"intrinsic_coeff": 1.0}))
+        with pytest.raises(UndeclaredColumnError) as caught:
+            bench.update(bench.sample())
+    assert str(caught.value) == (
+        "loss 'undeclared' reads the column 'rewards' without declaring it. Add 'rewards' to its "
+        "`reads`, which now has ['obs']."
+    )

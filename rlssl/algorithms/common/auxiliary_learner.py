@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rlssl.algorithms.common.learner import BaseLearner
 from rlssl.algorithms.common.mean_actions import mean_actions
-from rlssl.auxiliary.base import MEAN_ACTION, RL_LATENTS, AuxiliaryLoss
+from rlssl.auxiliary.base import MEAN_ACTION, RL_LATENTS, AuxiliaryLoss, DeclaredColumns
 from rlssl.auxiliary.latent_statistics import NUM_ROWS, latent_statistics
 from rlssl.batches import take_rows, valid_rows
 from rlssl.networks.augmentation import AUGMENTED_OBS, Augmentation
@@ -172,7 +172,7 @@ class AuxiliaryLearner(BaseLearner):
         self.record({key: mean.detach() for key, mean in means.items()}, "aux", name)
         # RL_LATENTS would keep the graph of the RL loss alive.
         kept = {key: value for key, value in rows.items() if key != RL_LATENTS}
-        self._seen_by[name] = kept, means.keys()
+        self._seen_by[name] = DeclaredColumns(name, loss.reads, kept), means.keys()
         return functools.reduce(torch.add, means.values())
 
     def _metrics_of(
@@ -227,7 +227,7 @@ def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def columns_read(name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> dict[str, Any]:
+def columns_read(name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> DeclaredColumns:
     """The columns that ``loss`` declares.
 
     Raises:
@@ -239,7 +239,8 @@ def columns_read(name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> dic
         )
     # A loss that reads observations may also reuse views and latents of them.
     reused = _REUSED_COLUMNS & rows.keys() if Columns.OBS in loss.reads else frozenset()
-    return {key: rows[key] for key in loss.reads | reused}
+    columns = {key: rows[key] for key in loss.reads | reused}
+    return DeclaredColumns(name, loss.reads, columns)
 
 
 def without_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
