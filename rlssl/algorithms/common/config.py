@@ -13,6 +13,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.models.catalog import MODEL_DEFAULTS
 from ray.util.debug import log_once
 
+from rlssl.algorithms.common.action_spaces import ActionKind, check_actions
 from rlssl.algorithms.common.model_settings import MODEL_KEYS, ModelSettings, check_model
 from rlssl.algorithms.common.settings import InputKind, TrainingSettings, builder, may_be_none
 from rlssl.auxiliary.building import options_for, parse_auxiliary
@@ -61,6 +62,8 @@ class BaseConfig(AlgorithmConfig):
     algorithm_name: ClassVar[str]
     #: Whether the module and the Learner support `model.lstm`.
     may_be_recurrent: ClassVar[bool] = False
+    #: What actions the algorithm can choose.
+    actions: ClassVar[ActionKind] = "any"
     #: Named partial specs, e.g. {"td3": {"training": {...}}}; see `rlssl.experiment.spec.loading`.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: Variants of the paper or the published code, in the same form.
@@ -377,6 +380,8 @@ class BaseConfig(AlgorithmConfig):
         """
         self.action_repeat = spaces.action_repeat if spaces else 1
         self.suggested_frame_stack = spaces.frame_stack if spaces else 1
+        if spaces is not None and spaces.action_space is not None:
+            check_actions(spaces.action_space, self.algorithm_name, self.actions)
         space = None if spaces is None else spaces.observation_space
         kind: InputKind = "vectors"
         if space is not None:

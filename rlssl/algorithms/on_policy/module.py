@@ -17,11 +17,11 @@ from ray.rllib.core.distribution.torch.torch_distribution import (
 from ray.rllib.core.rl_module.apis import ValueFunctionAPI
 from torch import Tensor, nn
 
+from rlssl.algorithms.common.action_spaces import check_actions
 from rlssl.algorithms.common.module import BaseModule
 from rlssl.auxiliary.base import RL_LATENTS
 from rlssl.auxiliary.building import build_losses, build_views
 from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS
-from rlssl.errors import SpecError
 from rlssl.image_spaces import is_image
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.encoders import MLP, Encoder
@@ -181,24 +181,14 @@ def _prefixed(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def policy_head(latent_dim: int, action_space: gym.Space) -> nn.Module:
-    """A layer from latents [N, latent_dim] to the inputs of ``action_distribution``.
-
-    Raises:
-        SpecError: For anything but Discrete or MultiDiscrete from 0, or a 1-D floating Box.
-    """
-    if np.any(getattr(action_space, "start", 0)):
-        raise SpecError(f"actions must count from 0; got {action_space}. Shift them in a wrapper.")
+    """A layer from latents [N, latent_dim] to the inputs of ``action_distribution``."""
+    check_actions(action_space, "ppo", "any")
     if isinstance(action_space, gym.spaces.Discrete):
         return linear_head(latent_dim, int(action_space.n), gain=0.01)
-    if isinstance(action_space, gym.spaces.MultiDiscrete) and action_space.nvec.ndim == 1:
+    if isinstance(action_space, gym.spaces.MultiDiscrete):
         return linear_head(latent_dim, int(action_space.nvec.sum()), gain=0.01)
-    shape = action_space.shape or ()
-    if len(shape) == 1 and np.issubdtype(action_space.dtype, np.floating):
-        return GaussianHead(latent_dim, shape[0])
-    raise SpecError(
-        f"PPO needs Discrete, MultiDiscrete or 1-D floating Box actions; got {action_space}. "
-        "Flatten the action space with a wrapper."
-    )
+    assert action_space.shape is not None  # for mypy
+    return GaussianHead(latent_dim, action_space.shape[0])
 
 
 def action_distribution(action_space: gym.Space) -> type[TorchDistribution]:

@@ -27,6 +27,7 @@ class RainbowConfig(OffPolicyConfig):
     """
 
     algorithm_name = "rainbow"
+    actions = "discrete"
     settings_class = RainbowSettings
     module_class = "rlssl.algorithms.rainbow.rainbow_module:RainbowModule"
     learner_class_name = "rlssl.algorithms.rainbow.rainbow_learner:RainbowTorchLearner"

@@ -3,15 +3,14 @@
 import functools
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
+from rlssl.algorithms.common.action_spaces import check_actions
 from rlssl.algorithms.off_policy.module import OffPolicyModule, acting_observations
 from rlssl.auxiliary.base import RL_LATENTS
-from rlssl.errors import SpecError
 from rlssl.exploration import boltzmann, epsilon_greedy
 from rlssl.losses import expected_values
 from rlssl.networks.augmentation import AUGMENTED_OBS
@@ -42,7 +41,8 @@ class RainbowModule(OffPolicyModule):
     def setup(self) -> None:
         """Builds the networks from the spaces and ``model_config``."""
         settings = self.model_config
-        self.num_actions = check_actions(self.action_space)
+        check_actions(self.action_space, "rainbow", "discrete")
+        self.num_actions = int(self.action_space.n)
         self.build_normalizer()
         self.encoder = self.build_encoder(settings)
         self.head = self._build_head()
@@ -218,17 +218,3 @@ def seeds_of_episodes(seeds: Tensor) -> Tensor:
         return seeds
     # From torch's global generator; never _EPISODE_STARTS.
     return torch.where(begins, torch.randint(1, 2**31, seeds.shape), seeds)
-
-
-def check_actions(space: gym.Space) -> int:
-    """The number of actions.
-
-    Raises:
-        SpecError: For anything but a Discrete from 0.
-    """
-    if not isinstance(space, gym.spaces.Discrete) or space.start != 0:
-        raise SpecError(
-            f"Rainbow needs Discrete actions that count from 0; got {space}. Discretize or shift "
-            "them in a wrapper of the environment, or choose an algorithm for continuous actions."
-        )
-    return int(space.n)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from rlssl.algorithms.rainbow.rainbow_module import RainbowModule, check_actions
+from rlssl.algorithms.common.action_spaces import check_actions
+from rlssl.algorithms.rainbow.rainbow_module import RainbowModule
 from rlssl.errors import SpecError
 from rlssl.policy import Policy
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
@@ -184,5 +185,5 @@ def test_policy_acts_as_the_runner_also_after_saving(tmp_path: Path) -> None:
     ],
 )
 def test_other_actions_are_refused(space: gym.Space) -> None:
-    with pytest.raises(SpecError, match="Rainbow needs Discrete actions that count from 0; got"):
-        check_actions(space)
+    with pytest.raises(SpecError, match="'rainbow' needs Discrete actions that count from 0; got"):
+        check_actions(space, "rainbow", "discrete")

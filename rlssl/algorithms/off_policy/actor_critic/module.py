@@ -10,7 +10,7 @@ import tree
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.algorithms.off_policy.actor_critic.config import check_actions
+from rlssl.algorithms.common.action_spaces import check_actions
 from rlssl.algorithms.off_policy.module import OffPolicyModule, acting_observations
 from rlssl.errors import SpecError
 from rlssl.image_spaces import is_image
@@ -65,7 +65,8 @@ class OffPolicyActorCriticModule(OffPolicyModule):
 
     def setup(self) -> None:
         """Builds the networks from the spaces and ``model_config``."""
-        self.action_dim = check_actions(self.action_space, self.algorithm_name)
+        check_actions(self.action_space, self.algorithm_name, "continuous")
+        self.action_dim = int(self.action_space.shape[0])
         self.build_normalizer()
         encoder = self._build_encoder()
         self.encoder: Any = encoder

@@ -6,11 +6,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from rlssl.algorithms.common.action_spaces import check_actions
 from rlssl.algorithms.ddpg.ddpg import DDPGConfig
-from rlssl.algorithms.off_policy.actor_critic.config import (
-    OffPolicyActorCriticConfig,
-    check_actions,
-)
+from rlssl.algorithms.off_policy.actor_critic.config import OffPolicyActorCriticConfig
 from rlssl.algorithms.sac.presets import PRESETS as SAC_PRESETS
 from rlssl.algorithms.sac.sac import SACConfig
 from rlssl.environments.preflight import EnvSpaces
@@ -246,7 +244,7 @@ def test_double_encoder_step_needs_a_separate_step_and_a_target_encoder() -> Non
 )
 def test_other_actions_are_refused(space: gym.Space, message: str) -> None:
     with pytest.raises(SpecError, match=message):
-        check_actions(space, "sac")
+        check_actions(space, "sac", "continuous")
 
 
 @BOTH
