@@ -56,11 +56,18 @@ below /nowhere.
     if named:
         return _newest(str(run), named, having).resolve()
     if folder.is_dir():
-        return folder.resolve()
+        return _nearest_known(folder.resolve())
     root = Path(storage).expanduser().resolve()
     raise SpecError(
         f"no run '{run}': it is neither a folder nor the name of a run below {root}.{_hint(root)}"
     )
+
+
+def _nearest_known(folder: Path) -> Path:
+    """The trial or run in which a folder lies, as the folder of saved tracebacks does."""
+    around = (folder, *list(folder.parents)[:_MOST_ABOVE])
+    known = (one for one in around if any((one / marker).is_file() for marker in _MARKERS))
+    return next(known, folder)
 
 
 def _newest(name: str, named: list[Path], having: Need) -> Path:

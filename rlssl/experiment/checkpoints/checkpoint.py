@@ -1,19 +1,21 @@
-"""Verified checkpoints: RLlib's files, and a manifest with a checksum of every file."""
+"""Writes and restores checkpoints: RLlib's files, and a manifest with a checksum of every file."""
 
 import json
-import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow.fs
 from ray.rllib.algorithms.algorithm import Algorithm
 
-from rlssl.errors import SpecError
 from rlssl.experiment.checkpoints import exact_state
-from rlssl.old_names import PROGRESS_KEYS, renamed
+from rlssl.experiment.checkpoints.manifest import (
+    CheckpointInfo,
+    check,
+    newest_or_none_yet,
+    newest_valid,
+)
 from rlssl.policy import Policy
 from rlssl.ray_internals.env_runner import custom_connectors
 from rlssl.ray_internals.tuning import check_storage_exists
@@ -21,20 +23,20 @@ from rlssl.run_files import ALGORITHM_FOLDER, MANIFEST, POLICY_FOLDER, RUN_STATE
 from rlssl.system.files import checksum, flush
 from rlssl.system.random_state import undisturbed_generators
 
-logger = logging.getLogger(__name__)
+__all__ = [
+    "CheckpointInfo",
+    "check",
+    "newest_or_none_yet",
+    "newest_valid",
+    "publish",
+    "publish_through",
+    "remove_unfinished",
+    "restore",
+    "save",
+]
 
-#: Name patterns of finished checkpoints, and of checkpoints that are being written.
-_FINISHED, _UNFINISHED = "checkpoint_*", ".checkpoint_*.writing"
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """A valid checkpoint: all its files exist and match their checksums."""
-
-    path: Path
-    env_steps: int
-    # Other counters of the trial; see `SpecTrainable.save_checkpoint`.
-    progress: Mapping[str, Any] = field(default_factory=dict)
+#: Name pattern of checkpoints that are being written.
+_UNFINISHED = ".checkpoint_*.writing"
 
 
 def save(
@@ -121,61 +123,6 @@ def remove_unfinished(trial_folder: Path) -> None:
     """Deletes unfinished checkpoints that a killed process left."""
     for folder in trial_folder.glob(_UNFINISHED):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def check(folder: Path) -> CheckpointInfo:
-    """Verifies every file of a checkpoint.
-
-    Raises:
-        SpecError: If a file is missing or changed; names the file.
-    """
-    manifest = _read_manifest(folder)
-    for name, expected in manifest["files"].items():
-        if not (folder / name).is_file():
-            raise SpecError(f"checkpoint {folder} has no file {name}.")
-        if checksum(folder / name) != expected:
-            raise SpecError(f"checkpoint {folder}: {name} is truncated or changed.")
-    return CheckpointInfo(
-        path=folder,
-        env_steps=manifest["env_steps"],
-        progress=renamed(PROGRESS_KEYS, manifest.get("progress", {})),
-    )
-
-
-def newest_valid(trial_folder: Path) -> CheckpointInfo | None:
-    """The valid checkpoint with the most env steps; invalid ones are logged with the reason."""
-    valid = []
-    for folder in sorted(trial_folder.glob(_FINISHED)):
-        try:
-            valid.append(check(folder))
-        except SpecError as error:
-            logger.warning("Skipping a checkpoint: %s", error)
-    return max(valid, key=lambda info: info.env_steps, default=None)
-
-
-def newest_or_none_yet(trial_folder: Path) -> CheckpointInfo | None:
-    """Like `newest_valid`; None only if the trial has no checkpoint yet.
-
-    Raises:
-        SpecError: If the trial has checkpoints, and none of them is valid.
-    """
-    found = newest_valid(trial_folder)
-    if found is None and any(trial_folder.glob(_FINISHED)):
-        raise SpecError(
-            f"{trial_folder} has no valid checkpoint left; delete its checkpoint_* folders to "
-            "restart this trial from the beginning."
-        )
-    return found
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise SpecError(f"checkpoint {folder} has no readable {MANIFEST}.") from error
-    if not isinstance(manifest, dict) or not {"env_steps", "files"} <= manifest.keys():
-        raise SpecError(f"checkpoint {folder} has no readable {MANIFEST}.")
-    return manifest
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -22,6 +22,7 @@ from rlssl.analysis.table import (
     write_table_csv,
 )
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
+from rlssl.experiment.checkpoints.manifest import newest_valid
 from rlssl.experiment.env_faults import print_env_faults
 from rlssl.experiment.run_folders import locate, read_description, sweep_folder
 from rlssl.run_files import CONFIRM_TABLE_FILE, CURVES_FILE, RUN_FILE, TABLE_FILE, TRIAL_FILE
@@ -75,10 +76,7 @@ def finish_training(folder: Path) -> int:
         print_env_faults([trial])
     for marker in folder.glob(f"*/{TRIAL_FILE}"):
         click.echo(str(marker.parent))
-        # Imported only here: it needs RLlib, and the summary of a sweep does not.
-        from rlssl.experiment.checkpoints import checkpoint
-
-        newest = checkpoint.newest_valid(marker.parent)
+        newest = newest_valid(marker.parent)
         if newest is not None:
             click.echo(str(newest.path))
     return ExitCode.TRIAL_FAILED if run is None else ExitCode.OK
