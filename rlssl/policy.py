@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 
 from rlssl import trust
 from rlssl.connectors.frame_stack import FrameStack, stacked_space
-from rlssl.environments.policy_inputs import observation_reader
+from rlssl.environments.policy_inputs import batch_reader, batch_size, observation_reader
 from rlssl.environments.vector_infos import DEFAULT_SUCCESS
 from rlssl.errors import SpecError
 from rlssl.image_spaces import image_layout, is_image, with_layout
@@ -46,12 +46,22 @@ logger = logging.getLogger(__name__)
 
 
 class Policy:
-    """Acts on single observations of one environment, without a batch or a stack.
+    """Acts on the observations of one environment, or of several environments at once.
 
     Args:
         module: The RLModule, built for inference.
         settings: The content of ``policy.json``: algorithm, model, observation_space, action_space
             (of one environment), normalize_actions, clip_actions, plugins, env.
+
+    Example:
+        It needs a run, as ``rlssl train ppo CartPole-v1`` makes one.
+
+        >>> import rlssl
+        >>> policy = rlssl.load_policy("ppo-CartPole-v1")  # doctest: +SKIP
+        >>> env = rlssl.make_env(**policy.settings["env"])  # doctest: +SKIP
+        >>> observation, info = env.reset(seed=0)  # doctest: +SKIP
+        >>> policy.act(observation)  # doctest: +SKIP
+        1
     """
 
     def __init__(self, module: RLModule, settings: Mapping[str, Any]) -> None:
@@ -61,11 +71,21 @@ class Policy:
         self.settings = {**settings, "model": model}
         self.action_space: gym.Space = settings["action_space"]
         frame_stack = settings["model"]["frame_stack"]
-        frame_space = with_layout(self.observation_space, model["encoder_config"])
-        self._frames = FrameStack(frame_stack, 1, frame_space) if frame_stack > 1 else None
+        self._frame_space = with_layout(self.observation_space, model["encoder_config"])
+        self._stacks = frame_stack > 1
         self._read = observation_reader(self.observation_space)
-        self._starts_episode = True
-        # Recurrent state before the next step: struct of [1, ...]; None means the initial state.
+        self._read_batch = batch_reader(self.observation_space)
+        self._begin(1)
+
+    def _begin(self, num_rows: int) -> None:
+        """Starts an episode in each of ``num_rows`` environments."""
+        self._num_rows = num_rows
+        # Rows whose next observation begins an episode.
+        self._begins = np.ones(num_rows, dtype=bool)
+        frame_stack = self.settings["model"]["frame_stack"]
+        stack = FrameStack(frame_stack, num_rows, self._frame_space) if self._stacks else None
+        self._frames = stack
+        # Recurrent state before the next step: struct of [rows, ...]; None: the initial state.
         self._state: Any = None
 
     @classmethod
@@ -75,6 +95,17 @@ class Policy:
         Raises:
             SpecError: If the config has custom connectors between environment and module, because
                 the policy was trained on their output.
+
+        Example:
+            Its first lines start Ray; the last line needs an observation of CartPole.
+
+            >>> import rlssl
+            >>> config = rlssl.PPOConfig().environment("CartPole-v1")
+            >>> algorithm = config.build_algo()  # doctest: +SKIP
+            >>> algorithm.train()  # doctest: +SKIP
+            >>> policy = rlssl.Policy.from_algorithm(algorithm)  # doctest: +SKIP
+            >>> policy.act(observation)  # doctest: +SKIP
+            1
         """
         config = algorithm.config
         if pieces := custom_connectors(config):
@@ -142,33 +173,49 @@ class Policy:
         save_file(weights, folder / WEIGHTS_FILE)
         return folder
 
-    def reset(self) -> None:
-        """Clears the frame stack and the recurrent state; call it at the start of each episode."""
-        self._starts_episode = True
-        self._state = None
+    def reset(self, rows: Any = None) -> None:
+        """Clears the frame stack and the recurrent state; call it at the start of each episode.
+
+        Args:
+            rows: [N], bool: the environments of a batch whose next observation begins an episode;
+                None: all.
+        """
+        if rows is None:
+            self._begins[:] = True
+            return
+        rows = np.asarray(rows)
+        if rows.shape != (self._num_rows,) or rows.dtype != bool:
+            raise ValueError(
+                f"rows must be {self._num_rows} booleans, one for each environment of the last "
+                f"batch; got {rows.dtype} of shape {rows.shape}."
+            )
+        self._begins |= rows
 
     def seen(self, observation: Any) -> Any:
-        """The module's input at the last ``act``: a batch of one, [1, ...], in tensors.
+        """The module's input at the last ``act``: [1, ...], or [N, ...] for a batch, in tensors.
 
         Args:
             observation: The observation of the last ``act``, without a stack.
         """
         if self._frames is not None:
-            return _to_batch(self._frames.stacked()[0])
-        return _to_batch(self._read(observation))
+            return _tensors(self._frames.stacked())
+        return _tensors(self._rows_of(observation)[0])
 
     def act(self, observation: Any, *, explore: bool = False) -> Any:
-        """Returns the action with which to step the environment.
+        """Returns the action with which to step the environment, or a batch of actions.
 
         Args:
-            observation: One observation of the environment, without a batch or a stack, as the
-                environment gives it: integer images are not scaled.
+            observation: One observation of the environment, without a stack, as the environment
+                gives it: integer images are not scaled. Or N of them, as a vector environment gives
+                them: [N, ...], in a dict or tuple if the space is one. Each row belongs to an
+                environment, which keeps its row: with frame stacks or an LSTM, see ``reset``.
             explore: Whether to sample the action (torch's global generator); else the most likely
                 action is taken.
 
         Raises:
             ValueError: If the observation has another structure, shape or dtype than the space of
-                the training, and no safe cast; see ``observation_reader``.
+                the training, and no safe cast; see ``observation_reader``. If the number of rows
+                changes in mid-episode.
 
         Example:
             >>> import rlssl
@@ -183,23 +230,46 @@ class Policy:
             >>> policy = Policy(spec.build(), settings)
             >>> policy.act(np.zeros(4, np.float32)) in actions
             True
+            >>> policy.act(np.zeros((3, 4), np.float32)).shape
+            (3,)
         """
-        batch = {Columns.OBS: _to_batch(self._stacked(self._read(observation)))}
+        rows, is_batch = self._rows_of(observation)
+        batch = {Columns.OBS: _tensors(self._stacked(rows))}
         forward = self.module.forward_exploration if explore else self.module.forward_inference
         outputs = self._recur(forward, batch) if self.module.is_stateful() else forward(batch)
+        self._begins[:] = False
         if Columns.ACTIONS in outputs:
             # Modules that learn action values choose the action themselves.
-            action = outputs[Columns.ACTIONS][0].cpu().numpy()
+            actions = outputs[Columns.ACTIONS].cpu().numpy()
         else:
             inputs = outputs[Columns.ACTION_DIST_INPUTS]
             distribution = self.module.get_inference_action_dist_cls().from_logits(inputs)
             if not explore:
                 distribution = distribution.to_deterministic()
-            action = distribution.sample()[0].cpu().numpy()
+            actions = distribution.sample().cpu().numpy()
         if isinstance(self.action_space, gym.spaces.Discrete):
             # A scalar, because environments may use it as a key, and an array has no hash.
-            return np.int64(action)
-        return self._to_env(action)
+            return actions.astype(np.int64) if is_batch else np.int64(actions[0])
+        if is_batch:
+            return np.stack([self._to_env(action) for action in actions])
+        return self._to_env(actions[0])
+
+    def _rows_of(self, observation: Any) -> tuple[Any, bool]:
+        """The checked observations as rows [N, ...], and whether they were given as a batch."""
+        num_rows = batch_size(observation, self.observation_space)
+        if num_rows is None:
+            rows = _mapped(lambda leaf: leaf[None], self._read(observation))
+        else:
+            rows = self._read_batch(observation)
+        size = 1 if num_rows is None else num_rows
+        if size != self._num_rows:
+            if (self._stacks or self._state is not None) and not self._begins.all():
+                raise ValueError(
+                    f"the policy has memory of {self._num_rows} environments, and got observations "
+                    f"of {size}; call reset() before the number changes."
+                )
+            self._begin(size)
+        return rows, num_rows is not None
 
     @functools.cached_property
     def _to_env(self) -> Callable[[Any], Any]:
@@ -213,23 +283,27 @@ class Policy:
         self, forward: Callable[[dict[str, Any]], dict[str, Any]], batch: dict[str, Any]
     ) -> dict[str, Any]:
         """Runs one step of a recurrent module, which needs a time axis, and updates its state."""
-        if self._state is None:
-            self._state = _to_batch(self.module.get_initial_state())
+        if self._begins.any():
+            initial = _tensors(self.module.get_initial_state())
+            begins = torch.as_tensor(self._begins)
+            state = initial if self._state is None else self._state
+            self._state = tree.map_structure(
+                lambda first, now: torch.where(_like(begins, first), first[None], now),
+                initial,
+                state,
+            )
         observation = tree.map_structure(lambda leaf: leaf[:, None], batch[Columns.OBS])
         outputs = dict(forward({Columns.OBS: observation, Columns.STATE_IN: self._state}))
         self._state = outputs.pop(Columns.STATE_OUT)
         return tree.map_structure(lambda leaf: leaf[:, 0], outputs)
 
-    def _stacked(self, observation: Any) -> Any:
+    def _stacked(self, rows: Any) -> Any:
         if self._frames is None:
-            return observation
-        frame = observation[None]
-        if self._starts_episode:
-            self._frames.reset(frame, np.ones(1, dtype=bool))
-        else:
-            self._frames.push(frame)
-        self._starts_episode = False
-        return self._frames.stacked()[0]
+            return rows
+        self._frames.push(rows)
+        if self._begins.any():
+            self._frames.reset(rows, self._begins)
+        return self._frames.stacked()
 
 
 def _build_module(settings: Mapping[str, Any]) -> RLModule:
@@ -297,10 +371,19 @@ def _refuse_pickles(saved: Any) -> None:
             _refuse_pickles(value)
 
 
-def _to_batch(observation: Any) -> Any:
-    """One observation as a batch of one, in tensors."""
-    if isinstance(observation, Mapping):
-        return {key: _to_batch(value) for key, value in observation.items()}
-    if isinstance(observation, tuple):
-        return tuple(_to_batch(value) for value in observation)
-    return torch.as_tensor(np.asarray(observation))[None]
+def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """``tree.map_structure`` for dicts and tuples, but fast for a single array."""
+    if isinstance(value, Mapping):
+        return {key: _mapped(function, part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_mapped(function, part) for part in value)
+    return function(value)
+
+
+def _tensors(value: Any) -> Any:
+    return _mapped(lambda leaf: torch.as_tensor(np.asarray(leaf)), value)
+
+
+def _like(rows: torch.Tensor, one: torch.Tensor) -> torch.Tensor:
+    """[N] as [N, 1, ...], with an axis for each axis of one row."""
+    return rows.reshape(-1, *(1 for _ in one.shape))

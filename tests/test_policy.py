@@ -7,7 +7,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+import tree
 
+import rlssl
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import EnvironmentFaultError, SpecError
 from rlssl.evaluation import EpisodeRecord, evaluate_policy, slots, summarize
@@ -211,3 +213,62 @@ def test_actions_of_a_box_with_one_bound_are_in_the_space(normalize: bool, clip:
     assert all(space.contains(action) for action in actions)
     # The bound is reached, and the element without a bound is not clipped.
     assert (actions[:, 0] == 0).any() and (actions[:, 1] < 0).any()
+
+
+@pytest.mark.parametrize(
+    "algorithm, name, frame_stack",
+    [
+        (algorithm, name, frame_stack)
+        for algorithm in ALGORITHMS
+        for name in SPACES_OF[algorithm]
+        for frame_stack in ((1,) if "dict" in name else (1, 3))
+    ],
+)
+def test_a_batch_acts_like_its_rows_one_by_one(algorithm: str, name: str, frame_stack: int) -> None:
+    space, actions = SPACES[name]
+    single = [make_policy(space, actions, frame_stack, algorithm) for _ in range(3)]
+    batched = make_policy(space, actions, frame_stack, algorithm)
+    space.seed(0)
+    for step in range(4):
+        rows = [space.sample() for _ in range(3)]
+        if step == 2:  # the second environment begins an episode
+            single[1].reset()
+            batched.reset([False, True, False])
+        expected = [policy.act(row) for policy, row in zip(single, rows, strict=True)]
+        batch = tree.map_structure(lambda *parts: np.stack(parts), *rows)
+        np.testing.assert_allclose(batched.act(batch), np.stack(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_rows_of_a_recurrent_policy_keep_their_own_state() -> None:
+    space, actions = SPACES["vector-discrete"]
+    config = ALGORITHMS["ppo"]().model(lstm={"hidden": 8})
+    config.adapt_to(EnvSpaces(space, actions))
+    model = config.get_default_rl_module_spec().model_config
+    settings = {"algorithm": "ppo", "model": model, "observation_space": space}
+    settings |= {"action_space": actions, "normalize_actions": True, "clip_actions": False}
+    torch.manual_seed(3)
+    policy = Policy(_build_module(settings), settings)
+    for parameter in policy.module.parameters():
+        torch.nn.init.normal_(parameter)
+    rows = np.random.default_rng(0).uniform(-1, 1, (6, 2, 3)).astype(np.float32)
+    together = np.stack([policy.act(row) for row in rows])
+    for one in range(2):
+        policy.reset()
+        assert [policy.act(row[one : one + 1])[0] for row in rows] == together[:, one].tolist()
+    with pytest.raises(ValueError, match=r"memory of 1 environments, and got observations of 2"):
+        policy.act(rows[0])
+    with pytest.raises(ValueError, match=r"rows must be 1 booleans"):
+        policy.reset([True, False])
+
+
+def test_a_policy_acts_in_the_environment_that_its_settings_name() -> None:
+    policy = make_policy(gym.make("CartPole-v1").observation_space, gym.spaces.Discrete(2))
+    env = rlssl.make_env(**{**policy.settings["env"], "max_episode_steps": 7})
+    observation, _ = env.reset(seed=0)
+    steps, ended = 0, False
+    while not ended:
+        observation, _, terminated, truncated, _ = env.step(policy.act(observation))
+        steps, ended = steps + 1, terminated or truncated
+    assert steps <= 7
+    with pytest.raises(SpecError, match=r"unknown option env\.walls of memory/cue"):
+        rlssl.make_env("memory/cue", walls=3)

@@ -1,7 +1,7 @@
-"""Checks the observation that a policy is given, and casts it where the cast is safe.
+"""Checks the observations that a policy is given, and casts them where the cast is safe.
 
-A policy scales integer images itself. So a frame that is scaled already, or a batch, would act
-without an error, but wrongly.
+A policy scales integer images itself. So a frame that is scaled already would act without an error,
+but wrongly.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import tree
 
 #: Reads one observation: returns it with the dtypes of its space, or raises a ValueError.
 Reader = Callable[[Any], Any]
@@ -36,6 +37,68 @@ def observation_reader(space: gym.Space) -> Reader:
         ValueError: the policy reads uint8 in [0, 255]; got float64 in [0.5, 1]. The policy ...
     """
     return _reader(space, "")
+
+
+def batch_size(observation: Any, space: gym.Space) -> int | None:
+    """The number of rows of a batch of observations of a space; None for a single observation.
+
+    The shape of its arrays tells: rows add one axis in front.
+
+    Example:
+        >>> space = gym.spaces.Dict({"camera": gym.spaces.Box(0, 1, (2,), np.float32)})
+        >>> batch_size({"camera": np.zeros((5, 2))}, space), batch_size({"camera": [0, 0]}, space)
+        (5, None)
+    """
+    if isinstance(space, gym.spaces.Dict) and isinstance(observation, Mapping):
+        key = next((key for key in space.spaces if key in observation), None)
+        return None if key is None else batch_size(observation[key], space.spaces[key])
+    if isinstance(space, gym.spaces.Tuple) and isinstance(observation, tuple | list):
+        return batch_size(observation[0], space.spaces[0]) if observation else None
+    try:
+        shape = np.shape(observation)
+    except ValueError:  # rows of different lengths
+        return None
+    is_batch = space.shape is not None and len(shape) > 0 and shape[1:] == space.shape
+    return shape[0] if is_batch else None
+
+
+def batch_reader(space: gym.Space) -> Reader:
+    """Like `observation_reader`, for a batch: [N, ...] in each part of the space.
+
+    Example:
+        >>> read = batch_reader(gym.spaces.Box(0, 255, (2,), np.uint8))
+        >>> read([[7, 255], [0, 1]])
+        array([[  7, 255],
+               [  0,   1]], dtype=uint8)
+    """
+    read = observation_reader(space)
+
+    def read_batch(batch: Any) -> Any:
+        is_right = type(batch) is np.ndarray and batch.dtype == space.dtype and len(batch) > 0
+        if is_right and isinstance(space, gym.spaces.Box) and batch.shape[1:] == space.shape:
+            return batch
+        sizes = {np.shape(part)[:1] for part in tree.flatten(_arrays(batch))}
+        if len(sizes) != 1 or not all(size and size[0] for size in sizes):
+            raise ValueError(
+                "a batch must have at least one row, and as many rows in each of its parts; got "
+                f"{sorted(sizes)}."
+            )
+        rows = [
+            read(tree.map_structure(lambda part, row=row: part[row], _arrays(batch)))
+            for row in range(*sizes.pop())
+        ]
+        return tree.map_structure(lambda *parts: np.stack(parts), *rows)
+
+    return read_batch
+
+
+def _arrays(batch: Any) -> Any:
+    """The batch with an array for each part: a list is rows, not a structure."""
+    if isinstance(batch, Mapping):
+        return {key: _arrays(part) for key, part in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(map(_arrays, batch))
+    return np.asarray(batch)
 
 
 def _reader(space: gym.Space, name: str) -> Reader:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlssl.environments.policy_inputs import observation_reader
+from rlssl.environments.policy_inputs import batch_reader, observation_reader
 from tests.test_policy import SPACES, make_policy
 
 FRAME = gym.spaces.Box(0, 255, (4, 5, 3), np.uint8)
@@ -122,7 +122,30 @@ def test_a_policy_refuses_frames_that_are_scaled_already(frame_stack: int) -> No
     np.testing.assert_array_equal(policy.act(frame.astype(np.int64)), expected)
 
 
-def test_a_policy_refuses_a_batch() -> None:
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (np.zeros((2, 2, 3), np.float32), r"got \(2, 2, 3\)"),
+        (np.zeros((0, 3), np.float32), "at least one row"),
+        ([[0.0, 0.0, 0.0], [0.0, 0.0]], "inhomogeneous"),
+    ],
+)
+def test_a_policy_refuses_what_is_no_batch(given: Any, words: str) -> None:
     policy = make_policy(*SPACES["vector-discrete"])
-    with pytest.raises(ValueError, match="It acts on one observation at a time"):
-        policy.act(np.zeros((2, 3), np.float32))
+    with pytest.raises(ValueError, match=words):
+        policy.act(given)
+
+
+def test_each_row_of_a_batch_is_checked() -> None:
+    read = batch_reader(gym.spaces.Dict({"eye": FRAME, "speed": gym.spaces.Discrete(3)}))
+    frames = np.stack([PIXELS, PIXELS])
+    batch = read({"eye": frames, "speed": [0, 2]})
+    assert batch["eye"].shape == (2, *FRAME.shape) and batch["speed"].tolist() == [0, 2]
+    for wrong, words in (
+        ({"eye": frames, "speed": [0, 3]}, "a whole number from 0 to 2; got"),
+        ({"eye": frames / 255, "speed": [0, 2]}, "reads uint8"),
+        ({"eye": frames, "speed": [0]}, "as many rows"),
+        ({"eye": frames}, "reads a dict with the keys"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            read(wrong)
