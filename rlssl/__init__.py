@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from rlssl import old_names
+from rlssl.ray_internals import loggers
 from rlssl.system import lazy_imports
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from rlssl.algorithms.ppo.ppo import PPOConfig
     from rlssl.algorithms.rainbow.rainbow import RainbowConfig
     from rlssl.algorithms.sac.sac import SACConfig
+    from rlssl.environments.by_id import make_env
+    from rlssl.experiment.names import list_names
     from rlssl.experiment.runs import load_policy
+    from rlssl.policy import Policy
     from rlssl.registry import register_auxiliary_loss, register_encoder, register_env
 
 __version__ = "0.1.0"
@@ -28,12 +32,15 @@ __all__ = [
     "A3CConfig",
     "DDPGConfig",
     "PPOConfig",
+    "Policy",
     "RainbowConfig",
     "SACConfig",
     "__version__",
     "auxiliary",
+    "list_names",
     "load_policy",
     "losses",
+    "make_env",
     "register_auxiliary_loss",
     "register_encoder",
     "register_env",
@@ -46,7 +53,10 @@ _DEFINED_IN = {
     "PPOConfig": "rlssl.algorithms.ppo.ppo",
     "RainbowConfig": "rlssl.algorithms.rainbow.rainbow",
     "SACConfig": "rlssl.algorithms.sac.sac",
+    "Policy": "rlssl.policy",
+    "list_names": "rlssl.experiment.names",
     "load_policy": "rlssl.experiment.runs",
+    "make_env": "rlssl.environments.by_id",
     "register_auxiliary_loss": "rlssl.registry",
     "register_encoder": "rlssl.registry",
     "register_env": "rlssl.registry",
@@ -71,6 +81,7 @@ def _render_headless() -> None:
 
 
 _render_headless()
+loggers.silence_known_warnings()
 lazy_imports.install()
 old_names.install()
 

@@ -5,14 +5,12 @@ Commands import heavy modules themselves, so that ``rlssl --help`` is fast.
 
 import contextlib
 import json
-import logging
 import os
 import re
 import signal
 import sys
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +18,8 @@ import click
 
 from rlssl import __version__
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, ResourceError, SpecError
-from rlssl.ray_internals import loggers
+from rlssl.plugins import load_plugins, with_line
+from rlssl.system.json_output import only_json, write_json
 
 if TYPE_CHECKING:
     from rlssl.experiment.spec.schema import Spec
@@ -41,6 +40,12 @@ class _Cli(click.Group):
             code, message = ExitCode.NO_RESOURCES, str(error)
         except KeyboardInterrupt:
             code, message = ExitCode.INTERRUPTED, "interrupted."
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"
+            # The last line on the terminal, below the traceback, if a plug-in has raised it.
+            if (located := with_line(words, error)) != words:
+                error.add_note(f"error: {located}")
+            raise
         click.echo(f"error: {message}", err=True)
         ctx.exit(code)
 
@@ -65,19 +70,6 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 @click.version_option(__version__, prog_name="rlssl")
 def main() -> None:
     """Self-supervised reinforcement learning on RLlib."""
-    _silence_known_warnings()
-
-
-def _silence_known_warnings() -> None:
-    """Hides warnings that every run would print and that need no action."""
-    # dm_control tries to open a window when it is imported.
-    warnings.filterwarnings("ignore", message=r".*DISPLAY environment variable is missing")
-    # RLlib announces its new API stack at every start.
-    configs = logging.getLogger("ray.rllib.algorithms.algorithm_config")
-    configs.addFilter(lambda record: "on the new API stack" not in record.getMessage())
-    # RLlib warns about the old constructor of RLModule even if the new one is called.
-    deprecations = logging.getLogger(loggers.DEPRECATIONS)
-    deprecations.addFilter(lambda record: "RLModule(config=" not in record.getMessage())
 
 
 def _open_import_path(spec: str | None = None) -> None:
@@ -97,8 +89,6 @@ def _open_import_path(spec: str | None = None) -> None:
             inherited.append(folder)
     os.environ["PYTHONPATH"] = os.pathsep.join(inherited)
     if names := _plugins():
-        from rlssl.plugins import load_plugins
-
         load_plugins(names)
 
 
@@ -111,6 +101,13 @@ def _plugins() -> list[str]:
 def _with_plugins(spec: "Spec") -> "Spec":
     """The spec, whose trials import the modules of ``--plugin`` too."""
     return spec.model_copy(update={"plugins": list(dict.fromkeys([*spec.plugins, *_plugins()]))})
+
+
+def _keep_stdout(ctx: click.Context, option: click.Parameter, wanted: bool) -> bool:
+    """From here on, only JSON reaches standard output: plug-ins are imported after this."""
+    if wanted:
+        ctx.with_resource(only_json())
+    return wanted
 
 
 def _keep_plugins(ctx: click.Context, option: click.Parameter, names: Sequence[str]) -> None:
@@ -160,6 +157,13 @@ _PLUGIN = click.option(
     callback=_keep_plugins,
     help="Import a module of yours that registers something. Repeatable.",
 )
+_JSON = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    callback=_keep_stdout,
+    help="Print JSON, and everything else to standard error.",
+)
 _TRUST = click.option(
     "--trust",
     "trusted",
@@ -168,7 +172,26 @@ _TRUST = click.option(
 )
 
 
-@main.command()
+class _Train(click.Command):
+    """Names in its help what can be trained."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the names that the registries hold. It imports neither torch nor Ray."""
+        from rlssl.experiment.names import loss_names, presets_of
+        from rlssl.registry import ALGORITHMS
+
+        rows = [("algorithms", ", ".join(sorted(ALGORITHMS)))]
+        for key in ("presets", "variants"):
+            of_each = [(name, presets_of(name, key)) for name in sorted(ALGORITHMS)]
+            words = "; ".join(f"{name}: {', '.join(names)}" for name, names in of_each if names)
+            rows.append((key, words))
+        rows.append(("losses", ", ".join(loss_names())))
+        rows.append(("more", "rlssl list [KIND] [WORD]: also environments, and your plug-ins"))
+        with formatter.section("Names"):
+            formatter.write_dl(rows)
+
+
+@main.command(cls=_Train)
 @click.argument("algorithm", metavar="ALGO")
 @click.argument("env", metavar="ENV")
 @click.option(
@@ -291,7 +314,7 @@ def confirm(run: str, **options: Any) -> None:
 
 @main.command()
 @_STORAGE
-@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+@_JSON
 @_PLUGIN
 def runs(storage: str, as_json: bool) -> None:
     """List runs: their state, what they train, and how far they are."""
@@ -307,6 +330,7 @@ def runs(storage: str, as_json: bool) -> None:
 @_PLUGIN
 def summary(run: str, storage: str) -> None:
     """Print the table of a run and draw its picture again."""
+    click.echo(f"Reading {run}.", err=True)
     _open_import_path()
     from rlssl.experiment.commands.summary import summary as print_again
 
@@ -324,7 +348,7 @@ def summary(run: str, storage: str) -> None:
 )
 @click.option("--env-runners", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the first episode.")
-@click.option("--json", "as_json", is_flag=True, help="Print every episode as JSON.")
+@_JSON
 @click.option(
     "--probe", is_flag=True, help="Also predict the environment's state from the latents."
 )
@@ -333,6 +357,8 @@ def summary(run: str, storage: str) -> None:
 @_PLUGIN
 def evaluate(run: str, **options: Any) -> None:
     """Evaluate the policy of a run on seeded episodes."""
+    # To standard error, as the next ones: a script may read the result.
+    click.echo(f"Preparing to evaluate {run}.", err=True)
     _open_import_path()
     from rlssl.experiment.commands.evaluate import evaluate as run_evaluation
 
@@ -347,6 +373,7 @@ def evaluate(run: str, **options: Any) -> None:
 @_PLUGIN
 def export(run: str, **options: Any) -> None:
     """Write the policy as safetensors and JSON, for rlssl.load_policy."""
+    click.echo(f"Preparing to export {run}.", err=True)
     _open_import_path()
     from rlssl.experiment.commands.export import export as write
 
@@ -360,6 +387,7 @@ def export(run: str, **options: Any) -> None:
 @_PLUGIN
 def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
     """Show the resolved spec and its trials; start nothing."""
+    click.echo(f"Reading {source}.", err=True)
     _open_import_path(source)
     import yaml
 
@@ -388,60 +416,28 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
         click.echo(f"#   {json.dumps(point) if point else 'the spec without changes'}")
 
 
-def _registered(table: str) -> list[dict[str, str]]:
-    """Names in a registry, each with the first line of its docstring."""
-    import rlssl.auxiliary
-    import rlssl.networks  # noqa: F401
-    from rlssl import registry
-    from rlssl.plugins import load_plugins
-
-    load_plugins()
-    entries = getattr(registry, table)
-    docs = {name: (entries[name].__doc__ or "").strip() for name in sorted(entries)}
-    return [{"name": name, "note": doc.split("\n")[0]} for name, doc in docs.items()]
-
-
-def _environments() -> list[dict[str, str]]:
-    from rlssl.environments.building import list_environments
-
-    rows = [{"name": row["id"], "note": row["note"]} for row in list_environments()]
-    return [*rows, {"name": "any gymnasium id", "note": "CartPole-v1, 'module:Id', ..."}]
-
-
-def _algorithms() -> list[dict[str, str]]:
-    from rlssl.registry import ALGORITHMS
-
-    return [{"name": name, "note": ""} for name in sorted(ALGORITHMS)]
-
-
-def _sweeps() -> list[dict[str, str]]:
-    from rlssl.experiment.spec.yaml_reader import list_sweeps
-
-    return [{"name": name, "note": ""} for name in list_sweeps()]
-
-
-_LISTS: dict[str, Callable[[], list[dict[str, str]]]] = {
-    "envs": _environments,
-    "algorithms": _algorithms,
-    "losses": lambda: _registered("AUXILIARY_LOSSES"),
-    "encoders": lambda: _registered("ENCODERS"),
-    "sweeps": _sweeps,
-}
-
-
 @main.command("list")
-@click.argument("kind", type=click.Choice(list(_LISTS)))
-@click.option("--json", "as_json", is_flag=True)
+@click.argument("words", nargs=-1, metavar="[KIND] [WORD]...")
+@_JSON
 @_PLUGIN
-def list_names(kind: str, as_json: bool) -> None:
-    """List the environments, algorithms, losses, encoders or sweeps."""
+def list_names(words: Sequence[str], as_json: bool) -> None:
+    """List names that contain each WORD: rlssl list presets rainbow.
+
+    KIND is envs, algorithms, presets, variants, losses, encoders or sweeps; without KIND, all are
+    searched.
+    """
     _open_import_path()
-    rows = _LISTS[kind]()
+    from rlssl.experiment.names import KINDS
+    from rlssl.experiment.names import list_names as find
+
+    rows = find(*words)
     if as_json:
-        click.echo(json.dumps(rows, indent=1))
+        write_json(rows)
         return
+    is_one_kind = bool(words) and words[0] in KINDS
     for row in rows:
-        click.echo(f"{row['name']:<28} {row['note']}".rstrip())
+        kind = "" if is_one_kind else f"{row['kind']:<11} "
+        click.echo(f"{kind}{row['name']:<28} {row['note']}".rstrip())
 
 
 @main.command()
@@ -451,6 +447,7 @@ def list_names(kind: str, as_json: bool) -> None:
 @_PLUGIN
 def matrix(source: str, overrides: Sequence[str], storage: str) -> None:
     """Train every algorithm with every loss for a few updates; write a table."""
+    click.echo(f"Preparing the matrix {source}.")
     _open_import_path(source)
     from rlssl.experiment.commands.matrix import matrix as run_matrix
 
@@ -459,10 +456,11 @@ def matrix(source: str, overrides: Sequence[str], storage: str) -> None:
 
 @main.command()
 @_STORAGE
-@click.option("--json", "as_json", is_flag=True)
+@_JSON
 @_PLUGIN
 def doctor(storage: str, as_json: bool) -> None:
     """Check this machine: versions, rendering, ROMs, disk, memory, Ray."""
+    click.echo("Checking this machine; this takes up to 20 seconds.", err=True)
     _open_import_path()
     from rlssl.experiment.commands.doctor import doctor as examine
 

@@ -3,9 +3,11 @@
 import functools
 import importlib
 import importlib.metadata
+import re
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from rlssl.errors import PluginError, SpecError, did_you_mean
@@ -17,6 +19,13 @@ ENTRY_POINT_GROUP = "rlssl.plugins"
 # because other processes get them by loading the same plug-ins.
 _entry_points_loaded = False
 _plugins_loading = 0
+# Top-level packages of the plug-ins that this process has imported, or has failed to import.
+_packages: set[str] = set()
+
+#: A line of a traceback that names a file.
+_FRAME = re.compile(r'File "([^"<>]+)", line (\d+)')
+#: Files of Python and of installed packages.
+_INSTALLED = re.compile(r"/(site|dist)-packages/|/lib/python3\.\d+/")
 
 
 def plugins_are_loading() -> bool:
@@ -52,13 +61,64 @@ def _import(module_name: str, wanted_by: str) -> Any:
     if module_name not in sys.modules:
         # The finders' caches do not contain modules written after the interpreter started.
         importlib.invalidate_caches()
+    _packages.add(module_name.partition(".")[0])
     try:
         return importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a script without a guard exits when imported
-        reason = f"{type(error).__name__}: {error}"
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        at = "" if "importlib" in where.filename else f" ({where.filename}, line {where.lineno})"
-        raise PluginError(f"cannot import {module_name!r} for {wanted_by}: {reason}{at}") from error
+        reason = with_line(f"{type(error).__name__}: {error}", error)
+        raise PluginError(f"cannot import {module_name!r} for {wanted_by}: {reason}") from error
+
+
+def with_line(words: str, error: BaseException | str) -> str:
+    """Appends the line of a plug-in or of a user's script in which an error was raised.
+
+    This is the last line in the traceback that is in no file of rlssl, of Python or of an installed
+    package. Installed plug-ins count as plug-ins.
+
+    Args:
+        words: The message.
+        error: The error, or its traceback as text, as another process sends it.
+
+    Returns:
+        ``words`` alone if no line is a user's, or if ``words`` already name the line.
+
+    Example:
+        >>> with_line("KeyError: 1", 'File "/home/me/my_env.py", line 12, in step')
+        'KeyError: 1 (/home/me/my_env.py, line 12)'
+        >>> with_line("KeyError: 1", 'File "/usr/lib/python3.11/random.py", line 3, in choice')
+        'KeyError: 1'
+    """
+    lines = _lines_in_text(error) if isinstance(error, str) else _lines_of(error)
+    own = [(path, line) for path, line in lines if _is_of_user(path)]
+    where = f"({own[-1][0]}, line {own[-1][1]})" if own else ""
+    return words if where in words else f"{words} {where}"
+
+
+def _lines_in_text(text: str) -> Iterator[tuple[str, int]]:
+    for path, line in _FRAME.findall(text):
+        yield path, int(line)
+
+
+def _lines_of(error: BaseException) -> Iterator[tuple[str, int]]:
+    """The files and lines of an error and its causes, the innermost cause first."""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        yield from _lines_of(cause)
+    # An error of another process has that process's traceback as its message.
+    yield from _lines_in_text(str(error))
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        yield frame.f_code.co_filename, line
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        yield error.filename, error.lineno or 1
+
+
+def _is_of_user(path: str) -> bool:
+    name = Path(path)
+    if name.suffix != ".py" or name.is_relative_to(Path(__file__).parent):
+        return False
+    if not _INSTALLED.search(name.as_posix()):
+        return True
+    return bool({*name.parts, name.stem} & _packages)
 
 
 def load_plugins(names: Iterable[str] = ()) -> None:

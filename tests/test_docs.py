@@ -8,10 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
 from rlssl.cli import main as command_line
+from rlssl.experiment.names import KINDS
 from rlssl.experiment.spec.yaml_reader import list_sweeps
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,9 +155,7 @@ def wrong_words(words: list[str]) -> list[str]:
     options = {opt for param in known.params for opt in param.opts} | {"--help"}
     wrong = [word for word in rest if word.startswith("--") and word not in options]
     if name == "list" and rest:
-        kinds = known.params[0].type
-        assert isinstance(kinds, click.Choice)
-        wrong += [rest[0]] if rest[0] not in kinds.choices else []
+        wrong += [rest[0]] if rest[0] not in KINDS else []
     if name == "sweep" and rest and re.fullmatch(r"[a-z_0-9]+", rest[0]):
         wrong += [rest[0]] if rest[0] not in list_sweeps() else []
     return wrong

@@ -24,6 +24,7 @@ from rlssl.environments.vector_conventions import ConventionError
 from rlssl.environments.vector_infos import copied
 from rlssl.environments.vector_preflight import NUM_ENVS, check_conventions
 from rlssl.errors import PreflightError, SpecError
+from rlssl.plugins import with_line
 from rlssl.system.random_state import undisturbed_generators
 
 logger = logging.getLogger(__name__)
@@ -116,7 +117,9 @@ def _attempt(name: str, where: str, call: Callable[[], T], timeout_s: float) -> 
         ) from error
     except Exception as error:
         raise PreflightError(
-            f"environment {name!r} failed in {where}(): {type(error).__name__}: {error}"
+            with_line(
+                f"environment {name!r} failed in {where}(): {type(error).__name__}: {error}", error
+            )
         ) from error
 
 

@@ -17,6 +17,7 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
 from rlssl.environments.observation_checks import BadObservationError
 from rlssl.environments.timeout import EnvironmentTimeoutError
 from rlssl.errors import EnvironmentFaultError
+from rlssl.plugins import with_line
 from rlssl.ray_internals.env_runner import watch_remote_results
 from rlssl.ray_internals.errors import is_unbuilt_actor, raised_by_worker
 from rlssl.rollouts.batch_checks import BadRewardError
@@ -108,9 +109,8 @@ class Fault:
         said = " ".join(str(self.error).split())[:_MAX_QUOTED_CHARACTERS]
         if self.kind != "env_crashes":
             return f"environment {name!r}: {self.method}() gave {said}"
-        return (
-            f"environment {name!r} failed in {self.method}(): {type(self.error).__name__}: {said}"
-        )
+        error = f"{type(self.error).__name__}: {said}"
+        return with_line(f"environment {name!r} failed in {self.method}(): {error}", self.error)
 
 
 class FaultLedger:

@@ -17,6 +17,7 @@ from ray.rllib.utils.metrics import (
 from rlssl.algorithms.common.algorithm import BaseAlgorithm
 from rlssl.algorithms.common.config import BaseConfig
 from rlssl.algorithms.on_policy.overlapped_sampling import OverlappedSampling
+from rlssl.algorithms.ppo.presets import PRESETS, VARIANTS
 from rlssl.algorithms.ppo.settings import PPOSettings
 from rlssl.errors import SpecError
 
@@ -39,9 +40,8 @@ class PPOConfig(BaseConfig, rllib_ppo.PPOConfig):
     settings_class = PPOSettings
     module_class = "rlssl.algorithms.on_policy.module:ActorCriticModule"
     learner_class_name = "rlssl.algorithms.ppo.ppo_learner:PPOTorchLearner"
-    variants: ClassVar = {
-        name: {"training": {"variant": name}} for name in ("clip", "adaptive_kl", "both")
-    }
+    presets: ClassVar = PRESETS
+    variants: ClassVar = VARIANTS
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or PPO)

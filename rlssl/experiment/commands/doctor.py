@@ -1,13 +1,13 @@
 """`rlssl doctor`: checks this machine; each line is ok or names a fix."""
 
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlssl.errors import ExitCode
+from rlssl.errors import ExitCode, PluginError
+from rlssl.plugins import ENTRY_POINT_GROUP, load_plugins
+from rlssl.system.json_output import write_json
 from rlssl.system.subprocess_probe import NO_ANSWER, SubprocessCheck
 
 _GIB = 2**30
@@ -93,6 +95,7 @@ def examine(storage: str) -> Iterator[Finding]:
     roms, gpu = SubprocessCheck(_ROMS), SubprocessCheck(_GPU)
     yield python_version()
     yield from versions()
+    yield plugins()
     yield from rendering(egl.answer(), osmesa.answer())
     yield required("Atari ROMs", roms.answer(), "pip install --force-reinstall ale-py")
     yield gpus(gpu.answer(), has_driver=Path("/proc/driver/nvidia/version").is_file())
@@ -186,6 +189,16 @@ def _extra(requirement: Requirement) -> str:
     """The extra that the dependency belongs to; "" for the core."""
     _, _, quoted = str(requirement.marker or "").partition("extra == ")
     return quoted.strip("\"'")
+
+
+def plugins() -> Finding:
+    """Imports the installed plug-ins; a defective one stops every command."""
+    names = sorted(point.module for point in entry_points(group=ENTRY_POINT_GROUP))
+    try:
+        load_plugins()
+    except PluginError as error:
+        return Finding("plug-ins", "broken", str(error), "repair or uninstall this package")
+    return Finding("plug-ins", "ok", ", ".join(names) or "none")
 
 
 def rendering(egl: tuple[bool, str], osmesa: tuple[bool, str]) -> Iterator[Finding]:
@@ -293,7 +306,7 @@ def doctor(storage: str, *, as_json: bool = False) -> int:
 def report(findings: list[Finding], *, as_json: bool = False) -> int:
     """Prints findings; returns the exit code: 3 if something required is broken."""
     if as_json:
-        click.echo(json.dumps([vars(finding) for finding in findings], indent=1))
+        write_json([vars(finding) for finding in findings])
     else:
         _print(findings)
     broken = any(finding.state == "broken" for finding in findings)

@@ -1,6 +1,5 @@
 """`rlssl evaluate`: evaluates trained policies on seeded episodes."""
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,6 +8,7 @@ from typing import Any
 
 import click
 import ray
+from ray.exceptions import RayTaskError
 
 from rlssl import trust
 from rlssl.environments.preflight import preflight
@@ -26,6 +26,8 @@ from rlssl.experiment.commands.probe import probe as probe_policy
 from rlssl.experiment.run_folders import locate, sweep_folder
 from rlssl.experiment.runs import policy_folders
 from rlssl.policy import Policy
+from rlssl.ray_internals.errors import raised_by_worker
+from rlssl.system.json_output import write_json
 
 
 def evaluate(
@@ -81,7 +83,7 @@ def evaluate(
         else:
             _print(folder, reports[-1])
     if as_json:
-        click.echo(json.dumps(reports, indent=1))
+        write_json(reports)
     return 0
 
 
@@ -100,7 +102,11 @@ def _play(
     play = ray.remote(num_cpus=1)(_play_slots)
     dealt = [slots(seeds)[runner::env_runners] for runner in range(env_runners)]
     # Each process accepts the folder as trusted: this process has checked it above.
-    parts = ray.get([play.remote(str(folder), part, explore, max_steps) for part in dealt if part])
+    pending = [play.remote(str(folder), part, explore, max_steps) for part in dealt if part]
+    try:
+        parts = ray.get(pending)
+    except RayTaskError as error:
+        raise raised_by_worker(error) from error
     by_seed = {record.seed: record for part in parts for record in part}
     return [by_seed[seed] for seed in seeds]
 

@@ -26,6 +26,7 @@ from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.spec.overrides import apply_overrides
 from rlssl.experiment.spec.yaml_reader import read_document
+from rlssl.plugins import with_line
 
 TABLE_FILE = "matrix.csv"
 
@@ -178,8 +179,8 @@ class _Cell:
             return
         try:
             self._train(is_timed)
-        except (ValueError, RuntimeError) as error:
-            self.outcome.problem = f"{type(error).__name__}: {error}"
+        except Exception as error:  # a loss or an environment of the user may raise anything
+            self.outcome.problem = with_line(f"{type(error).__name__}: {error}", error)
 
     def stop(self) -> None:
         if self._algorithm is not None:

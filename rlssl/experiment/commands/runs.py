@@ -1,7 +1,6 @@
 """`rlssl runs`: lists the runs of a storage. It imports neither torch nor Ray, so it is fast."""
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from rlssl.errors import DEFAULT_STORAGE, ExitCode
 from rlssl.experiment import lock
 from rlssl.experiment.run_folders import all_runs, last_result, read_description, started_at
 from rlssl.run_files import SWEEP_SPEC_FILE, TRIAL_FILE
+from rlssl.system.json_output import write_json
 
 #: Name of Tune's file with the errors of a trial.
 _ERROR_FILE = "error.txt"
@@ -73,7 +73,7 @@ def runs(*, storage: str = DEFAULT_STORAGE, as_json: bool = False) -> int:
     root = Path(storage).expanduser().resolve()
     rows = [describe_run(folder, root) for folder in all_runs(root)]
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+        write_json([dataclasses.asdict(row) for row in rows])
     elif not rows:
         click.echo(f"There are no runs below {root}.")
     else:

@@ -13,6 +13,7 @@ from rlssl.experiment.spec.foreign_words import (
 )
 from rlssl.experiment.spec.search_checks import check_evaluated, check_sweep
 from rlssl.experiment.spec.type_checks import call_arguments, check_arguments, field_types
+from rlssl.plugins import with_line
 
 if TYPE_CHECKING:
     from rlssl.experiment.spec.schema import Spec
@@ -173,7 +174,8 @@ def check_environment(env: Mapping[str, Any]) -> None:
         hint = _hint_at_environment(env["id"])
         raise unknown_name("environment", env["id"], _resembling(env["id"]), hint) from error
     except (Exception, SystemExit) as error:  # the module is a user's, and may raise anything
-        raise SpecError(f"env.id {env['id']!r}: {type(error).__name__}: {error}.") from error
+        words = with_line(f"{type(error).__name__}: {error}", error)
+        raise SpecError(f"env.id {env['id']!r}: {words}.") from error
 
 
 def _hint_at_environment(name: str) -> str:

@@ -71,6 +71,7 @@ from rlssl.experiment.tuning.trainable import (
     register,
 )
 from rlssl.experiment.tuning.watchdog import SilenceTimer
+from rlssl.plugins import with_line
 from rlssl.ray_internals.loggers import SYNC
 from rlssl.ray_internals.tuning import run_config_of, trials_of
 from rlssl.registry import local_registrations
@@ -198,7 +199,7 @@ def check_trial(spec: Spec) -> RLModule:
         encoder = config.network["encoder"]
         raise SpecError(
             f"model.encoder={encoder!r} or auxiliary={list(spec.auxiliary)} does not fit "
-            f"{spec.env['id']}: {words}"
+            f"{spec.env['id']}: {with_line(words, error)}"
         ) from error
 
 
@@ -273,7 +274,7 @@ def _explain_failures(grid: ResultGrid) -> None:
     for result in grid:
         if result.error is not None:
             last_line = str(result.error).strip().splitlines()[-1]
-            click.echo(f"trial failed: {last_line}", err=True)
+            click.echo(f"trial failed: {with_line(last_line, str(result.error))}", err=True)
             click.echo(str(Path(result.path, EXPR_ERROR_FILE)), err=True)
 
 

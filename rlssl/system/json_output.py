@@ -1,0 +1,51 @@
+"""Keeps standard output for JSON alone: whatever else is printed goes to standard error."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+# Where JSON goes while standard output is kept for it.
+_kept: TextIO | None = None
+
+
+@contextlib.contextmanager
+def only_json() -> Iterator[None]:
+    """Inside this context, standard output gets nothing but `write_json`.
+
+    Environments, suites in C and child processes print what they like; all of it goes to standard
+    error. In a command of its own process this lasts until the process ends, because some libraries
+    print at the exit. If a program has replaced ``sys.stdout``, only Python's output is redirected,
+    and the replacement is put back at the end.
+    """
+    global _kept
+    before = sys.stdout
+    is_own_process = before is sys.__stdout__
+    if is_own_process:
+        before.flush()
+        _kept = os.fdopen(os.dup(before.fileno()), "w", encoding="utf-8")
+        os.dup2(2, before.fileno())
+    else:
+        _kept = before
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        if not is_own_process:
+            _kept, sys.stdout = None, before
+
+
+def write_json(value: Any) -> None:
+    """Writes a value as indented JSON to standard output.
+
+    Example:
+        >>> write_json([1])
+        [
+         1
+        ]
+    """
+    out = sys.stdout if _kept is None else _kept
+    out.write(json.dumps(value, indent=1) + "\n")
+    out.flush()
