@@ -182,8 +182,8 @@ def _hint_at_environment(name: str) -> str:
     """What to do about an unknown id."""
     if _is_of_a_plugin(name):
         return (
-            "If a module of your own registers it, name the module: plugins: [my_module], or "
-            "--set 'plugins=[my_module]'. `rlssl list envs` shows the others."
+            "If a module of your own registers it, name the module: --plugin my_module, or in the "
+            "spec plugins: [my_module]. `rlssl list envs` shows the others."
         )
     return "`rlssl list envs` shows all; 'module:Id' imports a module that registers Id."
 

@@ -19,6 +19,7 @@ _SETTINGS = {
     "ent_coef": ["training.entropy_coeff", "training.initial_alpha"],
     "vf_coef": ["training.vf_loss_coeff"],
     "gae_lambda": ["training.lambda_"],
+    "gamma": ["training.gamma"],
     "lambda": ["training.lambda_"],
     "max_grad_norm": ["training.grad_clip"],
     "target_kl": ["training.kl_target"],
@@ -70,6 +71,20 @@ def setting_called(word: str, arguments: Iterable[str]) -> str:
     paths = _SETTINGS.get(word.lower(), [])
     usable = [path for path in paths if path in known or not path.startswith("training.")]
     return usable[0] if usable else ""
+
+
+def paths_called(word: str) -> list[str]:
+    """The paths of a setting that is written without its section, in any library's words.
+
+    Args:
+        word: A key that the spec itself does not have.
+
+    Example:
+        >>> paths_called("learning_rate"), paths_called("clip_param"), paths_called("nonsense")
+        (['training.lr'], ['training.clip_param'], [])
+    """
+    paths = {path for paths in _SETTINGS.values() for path in paths}
+    return _SETTINGS.get(word.lower()) or sorted(one for one in paths if one.endswith(f".{word}"))
 
 
 def algorithm_called(word: str) -> str:

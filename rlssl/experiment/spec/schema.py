@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from rlssl.errors import DEFAULT_STORAGE, SpecError, suggest
+from rlssl.experiment.spec.foreign_words import paths_called
 from rlssl.experiment.spec.yaml_reader import plain
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -305,6 +306,9 @@ def _explain_key(path: str, details: list[Any]) -> str:
     first = details[0]
     if first["type"] == "extra_forbidden":
         parent, _, key = path.rpartition(".")
+        if not parent and (own := paths_called(key)):
+            words = " or ".join(map(repr, own))
+            return f"unknown key '{key}' in the spec; in rlssl it is {words}."
         _, section = _locate(first["loc"][:-1])
         close = suggest(key, section.model_fields, f"{parent}." if parent else "")
         return f"unknown key '{path}' in the spec{close}"

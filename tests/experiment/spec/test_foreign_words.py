@@ -33,6 +33,21 @@ def test_settings(algorithm: str, word: str, own: str) -> None:
     assert f"'training.{word}'" in said and f"in rlssl it is '{own}'" in said
 
 
+@pytest.mark.parametrize(
+    ("word", "own"),
+    [
+        ("learning_rate", "'training.lr'"),
+        ("lr", "'training.lr'"),
+        ("gamma", "'training.gamma'"),
+        ("n_envs", "'env_runners.num_envs'"),
+        ("total_timesteps", "'stop.env_steps'"),
+        ("batch_size", "'training.minibatch_size' or 'training.train_batch_size_per_learner'"),
+    ],
+)
+def test_settings_without_their_section(word: str, own: str) -> None:
+    assert refusal(**{word: 3}) == f"unknown key '{word}' in the spec; in rlssl it is {own}."
+
+
 def test_algorithms() -> None:
     assert "In rlssl it is rainbow with preset dqn." in refusal(algorithm="dqn")
     assert "In rlssl it is ddpg with preset td3." in refusal(algorithm="td3")
