@@ -83,7 +83,7 @@ def spec_with(**more: Any) -> dict[str, Any]:
 
 def evaluate(folder: Path, env: dict[str, Any], *options: str) -> Result:
     """Evaluates an untrained policy in an environment of the plug-in."""
-    spaces = gym.spaces.Box(-1, 1, (3,)), gym.spaces.Discrete(2)
+    spaces: tuple[gym.Space, gym.Space] = gym.spaces.Box(-1, 1, (3,)), gym.spaces.Discrete(2)
     config = PPOConfig()
     config.adapt_to(EnvSpaces(*spaces))
     settings = {

@@ -29,7 +29,7 @@ UNSUPPORTED = [
     gym.spaces.Tuple([gym.spaces.Discrete(2), BOX]),
     gym.spaces.Box(-1, 1, (2, 2)),
     gym.spaces.Box(0, 5, (2,), np.int64),
-    gym.spaces.MultiDiscrete([[2, 2], [2, 2]]),
+    gym.spaces.MultiDiscrete(np.array([[2, 2], [2, 2]])),
     gym.spaces.MultiDiscrete([2, 2], start=[1, 0]),
     gym.spaces.Text(3),
     gym.spaces.Sequence(gym.spaces.Discrete(2)),
