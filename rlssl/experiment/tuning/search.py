@@ -160,7 +160,8 @@ def begin_study(spec: Spec, folder: Path, earlier: Sequence[tuple[Point, float]]
     if spec.searcher.optuna is not None and spec.searcher.optuna.storage is not None:
         from rlssl.experiment.tuning.searchers.optuna_study import open_copy
 
-        open_copy(spec.searcher.optuna.storage, folder, objective_of(spec).mode)
+        url = spec.searcher.optuna.storage
+        open_copy(url, folder, objective_of(spec).mode, is_new=True)
 
 
 def max_concurrent(spec: Spec) -> int | None:

@@ -60,7 +60,7 @@ def test_what_cannot_be_confirmed_is_refused(changes: dict[str, Any], message: s
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_search_is_confirmed_and_confirmed_again(tmp_path: Path) -> None:
     (tmp_path / "worth.py").write_text(PLUGIN)
     spec = {

@@ -184,13 +184,14 @@ def _direction(mode: str) -> optuna.study.StudyDirection:
     return directions.MAXIMIZE if mode == "max" else directions.MINIMIZE
 
 
-def open_copy(url: str, folder: Path, mode: str) -> optuna.Study:
+def open_copy(url: str, folder: Path, mode: str, *, is_new: bool = False) -> optuna.Study:
     """The study of a run in a database; it is created if there is none.
 
     Args:
         url: As ``searcher.optuna.storage``.
         folder: The run's folder; its name is that of the study.
         mode: "max" or "min".
+        is_new: Whether the run begins; an earlier run in the same folder may have left its study.
 
     Raises:
         SpecError: If the database has a study of this name that belongs to another run.
@@ -210,6 +211,9 @@ def open_copy(url: str, folder: Path, mode: str) -> optuna.Study:
             f"searcher.optuna.storage: the database has a study '{folder.name}' already, of "
             f"{owner or 'another program'}. Give the sweep another name, or use another database."
         )
+    if is_new and study.get_trials(deepcopy=False):
+        optuna.delete_study(study_name=folder.name, storage=os.path.expandvars(url))
+        return open_copy(url, folder, mode)
     return study
 
 

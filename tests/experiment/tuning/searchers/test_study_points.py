@@ -296,6 +296,8 @@ def test_study_can_be_looked_at_in_a_database(tmp_path: Path) -> None:
     assert [trial.value for trial in study.trials] == scores
     best = made.points()[scores.index(max(scores))]
     assert study.best_trial.params["training.lr"] == best["training.lr"]
+    # A new run in the same folder begins a new study.
+    assert open_copy(url, tmp_path / "run", "max", is_new=True).trials == []
     # Another run of the same name does not write into it.
     other = tmp_path / "elsewhere" / "run"
     other.mkdir(parents=True)
