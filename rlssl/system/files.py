@@ -13,16 +13,20 @@ def append(path: Path, data: bytes) -> None:
     Raises:
         OSError: If it fails, as on a full disk; then the file is as it was.
     """
-    existed = path.exists()
-    # Without a buffer, whose rest would be written when the file is closed.
-    with path.open("ab", buffering=0) as file:
-        size, rest = file.tell(), memoryview(data)
-        try:
-            while rest:
-                rest = rest[file.write(rest) :]
-        except OSError:
-            _undo(path, size if existed else None)
-            raise
+    flags, existed = os.O_WRONLY | os.O_APPEND, True
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        descriptor, existed = os.open(path, flags | os.O_CREAT, 0o666), False
+    try:
+        size, rest = os.fstat(descriptor).st_size, memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError:
+        _undo(path, size if existed else None)
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def replace(path: Path, data: bytes) -> None:

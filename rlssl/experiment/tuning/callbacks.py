@@ -97,7 +97,8 @@ class TrialFiles(Callback):
         if trial.trial_id not in self._started:
             start_episodes_file(path, keep_until=result.get(ENV_STEPS_AT_START, 0))
             self._started.add(trial.trial_id)
-        append(path, _csv_text(result.get("episodes", [])))
+        if episodes := result.get("episodes"):
+            append(path, _csv_text(episodes))
         for key in MOVED_KEYS:
             result.pop(key, None)
 
@@ -109,9 +110,17 @@ class NoStaleCopies(Callback):
     folder. With each snapshot, it copies that folder back.
     """
 
+    def __init__(self) -> None:
+        self._is_done = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune saves callbacks with the experiment; a run that is continued copies again."""
+        return {"_is_done": False}
+
     def on_step_begin(self, iteration: int, trials: list[Trial], **_: Any) -> None:
-        """Tune's hook; the first call is before the first snapshot."""
-        if trials and trials[0].storage is not None:
+        """Tune's hook; the first call is before the first snapshot, and after the copies."""
+        if not self._is_done and trials and trials[0].storage is not None:
+            self._is_done = True
             staging = Path(trials[0].storage.experiment_driver_staging_path)
             for name in RUN_JSON_FILES:
                 (staging / name).unlink(missing_ok=True)
@@ -302,7 +311,8 @@ def trial_folder(trial: Trial) -> Path:
         folder = Path(trial.storage.trial_fs_path)
     else:
         folder = Path(trial.local_path)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

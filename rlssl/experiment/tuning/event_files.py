@@ -3,6 +3,7 @@
 tensorboardX's own writer has a thread that writes when it likes. Here every write is visible.
 """
 
+import functools
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,9 +11,9 @@ from typing import Any
 
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import hparams
+
+from rlssl.system.crc32c import crc32c
 
 #: Begins the tags of TensorBoard's own records of hyper-parameters.
 _HPARAMS = "_hparams_/"
@@ -35,8 +36,29 @@ def scalars(metrics: Mapping[str, float], step: int) -> bytes:
         metrics: Tag -> value.
         step: Position on the x axis.
     """
-    values = [Summary.Value(tag=tag, simple_value=value) for tag, value in metrics.items()]
-    return _record(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+    values = [_value(tag) + struct.pack("<f", value) for tag, value in metrics.items()]
+    summary = b"".join(values)
+    head = b"\x09" + struct.pack("<d", time.time())
+    if step:  # protobuf leaves a 0 out
+        head += b"\x10" + _varint(step)
+    return _framed(head + b"\x2a" + _varint(len(summary)) + summary)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _value(tag: str) -> bytes:
+    """A value of a summary as protobuf writes it, up to the four bytes of its number."""
+    name = tag.encode()
+    content = b"\x0a" + _varint(len(name)) + name + b"\x15"
+    return b"\x0a" + _varint(len(content) + 4) + content
+
+
+def _varint(number: int) -> bytes:
+    """A whole number >= 0 as protobuf writes it: seven bits a byte, the last ones first."""
+    digits = bytearray()
+    while number > 0x7F:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*digits, number])
 
 
 def hyper_parameters(settings: Mapping[str, Any], metrics: Iterable[str]) -> bytes:
@@ -82,10 +104,19 @@ def kept_scalars(files: Iterable[bytes], *, keep_until: int) -> bytes:
 
 
 def _record(event: Any) -> bytes:
-    data = event.SerializeToString()
+    return _framed(event.SerializeToString())
+
+
+def _framed(data: bytes) -> bytes:
     header = struct.pack("<Q", len(data))
-    checksums = (struct.pack("<I", masked_crc32c(part)) for part in (header, data))
+    checksums = (struct.pack("<I", _checksum(part)) for part in (header, data))
     return header + next(checksums) + data + next(checksums)
+
+
+def _checksum(data: bytes) -> int:
+    """As TensorBoard masks it: a CRC of data that contains CRCs would say little."""
+    crc = crc32c(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _events(content: bytes) -> Iterator[Any]:
@@ -97,6 +128,6 @@ def _events(content: bytes) -> Iterator[Any]:
         if position > len(content):
             return
         (checksum,) = struct.unpack_from("<I", content, position - _CHECKSUM_BYTES)
-        if checksum != masked_crc32c(data):
+        if checksum != _checksum(data):
             return
         yield Event.FromString(data)

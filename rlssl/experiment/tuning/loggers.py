@@ -6,6 +6,7 @@ straight into a trial's folder, where a kill of the driver loses nothing. Their 
 
 import contextlib
 import csv
+import functools
 import io
 import json
 import math
@@ -72,9 +73,10 @@ class _PerTrial:
 
     def __init__(self) -> None:
         self._env_steps: dict[str, int] = {}
+        self._folders: dict[str, Path] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_env_steps": {}}
+        return {**self.__dict__, "_env_steps": {}, "_folders": {}}
 
     def log_trial_start(self, trial: Trial) -> None:
         """Tune's hook; also called when a trial is restarted."""
@@ -82,6 +84,14 @@ class _PerTrial:
 
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
         """Tune's hook."""
+        self._folders.pop(trial.trial_id, None)
+
+    def _folder(self, trial: Trial) -> Path:
+        """The folder of a trial; Tune would put its path together anew for each result."""
+        folder = self._folders.get(trial.trial_id)
+        if folder is None:
+            folder = self._folders[trial.trial_id] = trial_folder(trial)
+        return folder
 
     def _last_valid(self, trial: Trial, result: Mapping[str, Any]) -> int | None:
         """Env steps of the last earlier row that stays valid; None: all of them do.
@@ -115,7 +125,7 @@ class ResultsFile(_PerTrial, JsonLoggerCallback):
         if trial.trial_id not in self._env_steps:
             # `TrialFiles` has just written the settings as used into spec.yaml.
             self.update_config(trial, trial.config)
-        append(trial_folder(trial) / RESULTS_FILE, line.encode())
+        append(self._folder(trial) / RESULTS_FILE, line.encode())
         self._note_written(trial, result)
 
     def update_config(self, trial: Trial, config: dict[str, Any]) -> None:
@@ -131,7 +141,8 @@ class ProgressTable(_PerTrial, CSVLoggerCallback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._columns: dict[str, list[str]] = {}
+        # Trial id -> the names of its columns, in order.
+        self._columns: dict[str, dict[str, None]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_columns": {}}
@@ -140,20 +151,20 @@ class ProgressTable(_PerTrial, CSVLoggerCallback):
         """Tune's hook."""
         if "env_steps" not in result:
             return
-        path = trial_folder(trial) / PROGRESS_FILE
+        path = self._folder(trial) / PROGRESS_FILE
         row = {name: it for name, it in flatten(result) if not name.startswith("config/")}
         keep_until = self._last_valid(trial, result)
-        columns = self._columns.get(trial.trial_id, [])
-        if keep_until is None and row.keys() <= set(columns):
+        columns = self._columns.get(trial.trial_id, {})
+        if keep_until is None and row.keys() <= columns.keys():
             append(path, _csv_text([[row.get(name, "") for name in columns]]))
             self._note_written(trial, result)
             return
         old_columns, rows = read_progress(path)
         if keep_until is not None:
             rows = [old for old in rows if _env_steps(old) <= keep_until]
-        columns = list(dict.fromkeys([*old_columns, *row]))
+        columns = dict.fromkeys([*old_columns, *row])
         table = [[each.get(name, "") for name in columns] for each in [*rows, row]]
-        replace(path, _csv_text([columns, *table]))
+        replace(path, _csv_text([list(columns), *table]))
         self._columns[trial.trial_id] = columns
         self._note_written(trial, result)
 
@@ -184,6 +195,7 @@ class TensorBoard(_PerTrial, TBXLoggerCallback):
 
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
         """Tune's hook."""
+        super().log_trial_end(trial, failed)
         path = self._files.pop(trial.trial_id, None)
         if path is not None:
             append(path, event_files.end_of_session(failed=failed))
@@ -205,12 +217,21 @@ def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
     return {
         name: float(value)
         for name, value in flatten(result)
-        if isinstance(value, numbers.Real)
-        and not isinstance(value, bool)
-        and not math.isnan(value)
-        and name not in _BOOKKEEPING
-        and not name.startswith(_NOT_SHOWN)
+        if _is_number(value) and _is_shown(name)
     }
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, and not nan; most are plain floats."""
+    if type(value) is float:
+        return value == value
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_real and not math.isnan(value)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _is_shown(name: str) -> bool:
+    return name not in _BOOKKEEPING and not name.startswith(_NOT_SHOWN)
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -221,7 +242,8 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         {'aux/icm/inverse': 0.5}
     """
     for key, value in nested.items():
-        if isinstance(value, Mapping):
+        # The first test is much faster, and most values are floats.
+        if type(value) is not float and isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}/")
         else:
             yield f"{prefix}{key}", value
