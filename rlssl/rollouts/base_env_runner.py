@@ -24,6 +24,7 @@ from rlssl.plugins import load_plugins
 from rlssl.ray_internals.cluster import num_own_restarts
 from rlssl.registry import restore_registrations
 from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv, force_close
+from rlssl.rollouts.episode_metrics import EpisodeLog, FinishedEpisode
 from rlssl.system.allocator import keep_memory
 from rlssl.system.random_state import (
     OwnGenerators,
@@ -92,6 +93,8 @@ class BaseEnvRunner(SingleAgentEnvRunner):
     _needs_seed = True
     #: The generation whose seeds the environments were built with.
     _built_generation = 0
+    #: The episodes since the last `get_metrics`; each subclass makes it.
+    _episode_log: EpisodeLog
 
     def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
         """Loads plug-ins and registrations, then builds everything as RLlib does.
@@ -107,8 +110,9 @@ class BaseEnvRunner(SingleAgentEnvRunner):
         sampler = sampler_index(index, kwargs.get("num_workers", config.num_env_runners))
         #: Where all random numbers of this runner come from.
         self.seeds = SamplerSeeds(config.seed, sampler, config.in_evaluation)
-        if index:
-            self.generation = PROCESS_RESTART * num_own_restarts()
+        #: How often Ray has restarted this runner; 0 for the runner in the trial's process.
+        self.num_restarts = num_own_restarts() if index else 0
+        self.generation = PROCESS_RESTART * self.num_restarts
         self._own_generators = None
         if config.seed is not None:
             process = self.seeds.stream("process", restart=self.generation)
@@ -182,6 +186,10 @@ class BaseEnvRunner(SingleAgentEnvRunner):
         """Lets the next sample begin in new environments with the seeds of ``generation``."""
         self.generation = generation
         self._needs_seed = self._needs_initial_reset = True
+
+    def newly_finished(self) -> list[FinishedEpisode]:
+        """The episodes finished since the last call; the next metrics have them, too."""
+        return self._episode_log.newly_finished()
 
     def sample(self, **kwargs: Any) -> list[SingleAgentEpisode]:
         """Samples with this runner's global generators; see RLlib's SingleAgentEnvRunner."""

@@ -44,6 +44,8 @@ class EpisodeLog:
 
     #: [N], the highest success of the running episodes' steps; None if no step gave one.
     _best: np.ndarray | None = None
+    #: Finished episodes that `newly_finished` has returned.
+    _num_shown = 0
 
     def __init__(self, num_envs: int) -> None:
         self._finished: list[FinishedEpisode] = []
@@ -138,10 +140,16 @@ class EpisodeLog:
         """Adds an episode that was counted elsewhere; see `FinishedEpisode` for the fields."""
         self._finished.append(FinishedEpisode(**fields))
 
+    def newly_finished(self) -> list[FinishedEpisode]:
+        """The episodes finished since the last call or `drain`; `drain` returns them again."""
+        new = self._finished[self._num_shown :]
+        self._num_shown = len(self._finished)
+        return new
+
     def drain(self) -> list[FinishedEpisode]:
         """Returns the finished episodes, oldest first, and removes them; offsets restart at 0."""
         finished, self._finished = self._finished, []
-        self._steps = 0
+        self._steps = self._num_shown = 0
         return finished
 
 

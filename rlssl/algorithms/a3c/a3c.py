@@ -15,8 +15,10 @@ from rlssl.algorithms.a3c.settings import A3CSettings
 from rlssl.algorithms.a3c.staleness import StalenessLog
 from rlssl.algorithms.common.algorithm import BaseAlgorithm
 from rlssl.algorithms.common.config import BaseConfig
+from rlssl.algorithms.common.episodes_of_runners import EpisodesOfRunners
 from rlssl.errors import SpecError
 from rlssl.ray_internals.env_runner import actor_manager
+from rlssl.rollouts.episode_metrics import FinishedEpisode
 from rlssl.rollouts.faults import FAULTS_KEY
 from rlssl.rollouts.stock_env_runner import StockEnvRunner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
@@ -136,6 +138,7 @@ class A3C(BaseAlgorithm, Algorithm):
         # Lifetime counts from before the last restore.
         self._counts_before: dict[str, int] = {}
         self._reports: list[Any] = []
+        self._episodes_of_runners = EpisodesOfRunners()
         super().setup(config)
         self.staleness = StalenessLog(self.config.max_staleness)
         (result,) = self.learner_group.foreach_learner(_itself)
@@ -292,7 +295,9 @@ class A3C(BaseAlgorithm, Algorithm):
         """Counts a reply's agent steps and observations, and keeps its report."""
         self.agent_steps += reply.agent_steps
         self.learner.normalize_by([reply.moments])
+        self._episodes_of_runners.receive(reply.incarnation, reply.episodes)
         if reply.report is not None:
+            self._episodes_of_runners.forget(reply.incarnation)
             self._reports.append(reply.report)
             self.learner.set_statistics(reply.report.statistics)
 
@@ -301,6 +306,11 @@ class A3C(BaseAlgorithm, Algorithm):
             return False
         self.version += 1
         return True
+
+    def episodes_of_lost_runners(self) -> list[FinishedEpisode]:
+        """Episodes of workers that died after their last metrics; removes them."""
+        gone = set() if self.pool is None else self.pool.gone
+        return self._episodes_of_runners.pop_lost(gone.__contains__)
 
     def _collect_metrics(self) -> None:
         reports, self._reports = self._reports, []

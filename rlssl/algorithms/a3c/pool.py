@@ -6,7 +6,7 @@ The pool does not look into gradients, so it also works with simulated workers.
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -47,6 +47,8 @@ class Reply(NamedTuple):
     agent_steps: int
     #: Metrics and statistics, if they were requested.
     report: Any = None
+    #: Without metrics: the episodes that have finished since the last reply.
+    episodes: Sequence[Any] = ()
     #: Moments of the fragment's observations, if the module normalizes observations.
     moments: Any = None
 
@@ -78,7 +80,8 @@ class WorkerPool:
     Args:
         actors: Index -> handle.
         timeout_s: Seconds that one worker's reply may take; then it is killed and restarted.
-        silence_s: Seconds without a reply from any worker after which the run fails.
+        silence_s: Seconds without a reply from any worker after which the run fails; ten times as
+            many while a worker is being started.
         on_available: Called with a worker's index whenever the worker becomes available.
         remote: The module ``ray``, or a simulation with its ``wait``, ``get`` and ``kill``.
         clock: The module ``time``, or a simulation with its ``monotonic`` and ``sleep``.
@@ -94,6 +97,8 @@ class WorkerPool:
         remote: Any = ray,
         clock: Any = time,
     ) -> None:
+        #: Incarnations that died or were replaced.
+        self.gone: set[str] = set()
         self.counts: Counter[str] = Counter(dict.fromkeys(POOL_COUNTERS, 0))
         self._members = {index: _Member(actor) for index, actor in actors.items()}
         self._timeout_s, self._silence_s = timeout_s, silence_s
@@ -176,6 +181,7 @@ class WorkerPool:
         member = self._members[index]
         self._ray.kill(member.actor, no_restart=False)
         member.retired.add(member.incarnation)
+        self.gone.add(member.incarnation)
         self._dismiss(member)
 
     def _ready(self, requests: list[Any], timeout_s: float) -> list[Any]:
@@ -190,11 +196,15 @@ class WorkerPool:
     def _contact_unavailable(self) -> None:
         """Sends `hello` to workers that are not available: at the start, and after failures."""
         now = self._clock.monotonic()
-        for member in self._members.values():
-            is_absent = not member.is_available and member.abandoned_for is None
-            if is_absent and member.request is None and now >= member.next_try:
+        for member in self._absent():
+            if member.request is None and now >= member.next_try:
                 member.request = member.actor.hello.remote()
                 member.asked_at = now
+
+    def _absent(self) -> list[_Member]:
+        """The workers that are not available, and not abandoned: they are being started."""
+        members = self._members.values()
+        return [one for one in members if not one.is_available and one.abandoned_for is None]
 
     def _receive(self, index: int, request: Any) -> Reply | None:
         member = self._members[index]
@@ -230,6 +240,7 @@ class WorkerPool:
             return
         if member.incarnation:
             member.retired.add(member.incarnation)
+            self.gone.add(member.incarnation)
             self.counts["worker_restarts"] += 1
         member.incarnation, member.last_sequence, member.num_asked = incarnation, -1, 0
 
@@ -257,7 +268,9 @@ class WorkerPool:
             # The worker is being restarted, which is not another failure.
             self._dismiss(member)
             return
-        if not isinstance(error, RayActorError):
+        if isinstance(error, RayActorError):
+            self.gone.add(member.incarnation)
+        else:
             self.counts["worker_errors"] += 1
             self._dismiss(member)
             if cause is not error:
@@ -297,8 +310,9 @@ class WorkerPool:
 
     def _note_silence(self, was_heard: bool, waited_s: float) -> None:
         self._silent_s = 0.0 if was_heard else self._silent_s + waited_s
-        if self._silent_s > self._silence_s:
+        limit_s = self._silence_s * (_BUILD_FACTOR if self._absent() else 1)
+        if self._silent_s > limit_s:
             raise TrainingTimeoutError(
-                f"no A3C worker has sent a gradient for {self._silence_s:g} s (watchdog_s); "
+                f"no A3C worker has sent a gradient for {limit_s:g} s (watchdog_s); "
                 f"{len(self.alive())} of {len(self._members)} workers are available."
             )

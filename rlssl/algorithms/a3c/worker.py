@@ -88,6 +88,7 @@ class BaseWorker(GuardedEnvRunner):
             # Advances random draws; target networks arrive with the next pull.
             part.after_update()
         self._sequence += 1
+        finished = self.newly_finished()
         return Reply(
             incarnation=self.incarnation,
             sequence=self._sequence,
@@ -95,6 +96,7 @@ class BaseWorker(GuardedEnvRunner):
             gradient=self.learner.flat.gradient.cpu().numpy(),
             agent_steps=steps,
             report=self._report() if report else None,
+            episodes=() if report else finished,
             moments=self.learner.new_moments,
         )
 

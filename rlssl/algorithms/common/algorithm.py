@@ -21,7 +21,7 @@ from rlssl.connectors.intrinsic_reward import INTRINSIC_RETURNS
 from rlssl.evaluation import evaluate_policy, summarize
 from rlssl.policy import Policy
 from rlssl.rollouts.base_env_runner import BaseEnvRunner
-from rlssl.rollouts.episode_metrics import EPISODES_KEY
+from rlssl.rollouts.episode_metrics import EPISODES_KEY, FinishedEpisode
 from rlssl.rollouts.faults import (
     FAULTS_KEY,
     LATEST_FAULT_KEY,
@@ -202,21 +202,31 @@ class BaseAlgorithm(Algorithm):
     def _pop_episodes(self, results: dict[str, Any], env_steps_before: int) -> list[list[float]]:
         """The episodes of this iteration, ordered by when they ended."""
         records = results.get(ENV_RUNNER_RESULTS, {}).pop(EPISODES_KEY, None)
-        if not records:
-            return []
         # RLlib gives a scalar where a series has one element.
-        columns = [np.atleast_1d(records[key]) for key in ("offset", "return", "length", "success")]
+        keys = ("offset", "return", "length", "success") if records else ()
+        columns = [np.atleast_1d(records[key]) for key in keys]
+        lost = [
+            (each.offset, each.episode_return, each.length, each.success)
+            for each in self.episodes_of_lost_runners()
+        ]
         # A runner counts only its own steps; the others made about the same number meanwhile.
         scale = (self.config.action_repeat or 1) * max(1, self.config.num_env_runners)
         episodes = []
         # Only by when they ended: sorting ties by score would bias the recent returns.
-        rows = sorted(zip(*columns, strict=True), key=lambda row: row[0])
+        rows = sorted([*zip(*columns, strict=True), *lost], key=lambda row: row[0])
         for offset, score, length, success in rows:
             env_steps = min(self._env_steps, env_steps_before + int(offset * scale))
             episodes.append([env_steps, float(score), int(length), float(success)])
             self._recent_returns.append(float(score))
             self._recent_successes.append(float(success))
         return episodes
+
+    def episodes_of_lost_runners(self) -> list[FinishedEpisode]:
+        """Episodes whose steps count, and whose EnvRunner died before its metrics; removes them.
+
+        None here: metrics and samples of an EnvRunner arrive in one message.
+        """
+        return []
 
     def _judge_crashes(self, results: dict[str, Any]) -> None:
         """Adds what the latest fault was; ends the run if environments crash too often."""

@@ -5,7 +5,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODUL
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     ENV_RUNNER_SAMPLING_TIMER,
@@ -33,18 +32,26 @@ from ray.rllib.utils.metrics import (
 from torch import nn
 
 from rlssl.algorithms.common.algorithm import BaseAlgorithm
+from rlssl.algorithms.common.episodes_of_runners import EpisodesOfRunners
 from rlssl.algorithms.off_policy.batches import INDICES, draw
 from rlssl.algorithms.off_policy.update_ratio import UpdateRatio
 from rlssl.image_spaces import with_layout
 from rlssl.networks.layers.vector_normalizer import Moments, VectorNormalizer
+from rlssl.ray_internals.cluster import actor_state, id_of_actor, num_restarts
+from rlssl.ray_internals.env_runner import actor_manager
 from rlssl.registry import AUXILIARY_LOSSES
 from rlssl.replay import Prefetcher, PrioritizedReplayBuffer, ReplayBuffer, annealed_beta
+from rlssl.rollouts.episode_metrics import FinishedEpisode
 from rlssl.system.seeding import integer, stream
 
 logger = logging.getLogger(__name__)
 
 #: Key of the state in RLlib's checkpoint, and folder of the replay beside it.
 _STATE, REPLAY_FOLDER = "rlssl_off_policy", "replay"
+
+
+#: Index of an EnvRunner, and how often Ray had restarted it.
+_Process = tuple[int, int]
 
 
 class OffPolicyAlgorithm(BaseAlgorithm):
@@ -78,6 +85,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         self._prefetcher: Prefetcher[dict[str, Any]] | None = None
         if depth := self.config.replay_settings.prefetch:
             self._prefetcher = Prefetcher(self._draw, depth=depth)
+        self._episodes_of_runners = EpisodesOfRunners()
         # Agent steps before the latest action of the EnvRunners, as they counted.
         self._latest_action_at = 0
         # Timer -> seconds in this iteration.
@@ -217,18 +225,21 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         least = 2 if config.num_learners > 1 and config.gives_intrinsic_rewards else 1
         steps = max(steps, least * config.num_envs_per_env_runner)
         if steps >= config.get_rollout_fragment_length() * config.num_envs_per_env_runner:
-            episodes: list[SingleAgentEpisode] = synchronous_parallel_sample(
-                worker_set=group,
-                sample_timeout_s=config.sample_timeout_s,
-                _uses_new_env_runners=True,
-            )
-            return episodes
-        sample = functools.partial(_sample_steps, num_timesteps=math.ceil(steps))
+            sample: Callable[..., Any] = _sample
+        else:
+            sample = functools.partial(_sample, num_timesteps=math.ceil(steps))
         in_process = not config.num_env_runners
         parts = group.foreach_env_runner(
             sample, local_env_runner=in_process, timeout_seconds=config.sample_timeout_s
         )
-        return [episode for part in parts for episode in part]
+        for process, _, finished in parts:
+            self._episodes_of_runners.receive(process, finished)
+        return [episode for _, episodes, _ in parts for episode in episodes]
+
+    def episodes_of_lost_runners(self) -> list[FinishedEpisode]:
+        """Episodes of EnvRunners that died after their last metrics; removes them."""
+        actors = actor_manager(self.env_runner_group).actors()
+        return self._episodes_of_runners.pop_lost(functools.partial(_is_dead, actors))
 
     def _store(self, episodes: Sequence[SingleAgentEpisode]) -> None:
         for episode in episodes:
@@ -328,8 +339,10 @@ class OffPolicyAlgorithm(BaseAlgorithm):
                 _metrics_and_clock, local_env_runner=in_process
             )
         )
-        sampled = [metrics for metrics, _ in replies]
-        clocks = [clock for _, clock in replies if clock is not None]
+        for process, _, _ in replies:
+            self._episodes_of_runners.forget(process)
+        sampled = [metrics for _, metrics, _ in replies]
+        clocks = [clock for _, _, clock in replies if clock is not None]
         self._latest_action_at = max(clocks, default=self._latest_action_at)
         self.metrics.aggregate(sampled, key=ENV_RUNNER_RESULTS)
         learned = [report for _, report in self._on_learners(_report)]
@@ -398,13 +411,29 @@ def _intrinsic_rewards(learner: Any, parts: list[list[Any]]) -> tuple[int, list[
     return learner.peers.rank, learner.intrinsic_rewards(parts[learner.peers.rank])
 
 
-def _metrics_and_clock(runner: Any) -> tuple[Any, int | None]:
-    return runner.get_metrics(), runner.module.latest_action_at
+def _metrics_and_clock(runner: Any) -> tuple[_Process, Any, int | None]:
+    return _process(runner), runner.get_metrics(), runner.module.latest_action_at
 
 
-def _sample_steps(runner: Any, num_timesteps: int) -> list[SingleAgentEpisode]:
-    episodes: list[SingleAgentEpisode] = runner.sample(num_timesteps=num_timesteps)
-    return episodes
+def _sample(
+    runner: Any, **how_much: int
+) -> tuple[_Process, list[SingleAgentEpisode], list[FinishedEpisode]]:
+    episodes = runner.sample(**how_much)
+    # The runner in the trial's process cannot be lost.
+    return _process(runner), episodes, runner.newly_finished() if runner.worker_index else []
+
+
+def _process(runner: Any) -> _Process:
+    return runner.worker_index or 0, runner.num_restarts
+
+
+def _is_dead(actors: Mapping[int, Any], process: Any) -> bool:
+    """Whether a process of an EnvRunner has ended: Ray starts another one, or none."""
+    index, restarts = process
+    actor = actors.get(index)
+    if actor is None:
+        return True
+    return num_restarts(actor) > restarts or actor_state(id_of_actor(actor)) == "DEAD"
 
 
 def _normalize_by(learner: Any, moments: Moments) -> tuple[int, None]:

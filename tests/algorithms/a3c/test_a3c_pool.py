@@ -251,7 +251,7 @@ def test_environment_fault_ends_the_run(clock: Clock) -> None:
         pool.wait()
 
 
-def test_unavailable_worker_is_waited_for_until_the_watchdog_limit(clock: Clock) -> None:
+def test_worker_that_starts_again_may_take_ten_times_the_watchdog_limit(clock: Clock) -> None:
     actor = Actor()
     pool = a_pool(clock, actor, silence_s=60.0)
     meet(pool, actor, "A")
@@ -259,12 +259,12 @@ def test_unavailable_worker_is_waited_for_until_the_watchdog_limit(clock: Clock)
     actor.answer(died())
     pool.wait()
     with pytest.raises(
-        TrainingTimeoutError, match=r"60 s \(watchdog_s\); 0 of 1 workers are available"
+        TrainingTimeoutError, match=r"600 s \(watchdog_s\); 0 of 1 workers are available"
     ):
-        for _ in range(1000):
+        for _ in range(2000):
             actor.answer(ActorUnavailableError("restarting", None))
             pool.wait()
-    assert clock.now > 150
+    assert clock.now > 690
 
 
 def test_pending_gradients_are_ignored_after_forget(clock: Clock) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,45 @@ def test_kills_lose_only_pending_fragments(num_kills: int) -> None:
     assert len(set(names)) == len(names) == result["updates"] == updates
     assert len({reply.incarnation for _, _, reply in heard}) == 2 + num_kills
     assert result["faults"]["duplicate_gradients"] == 0
+
+
+class Steady(Sleeping):
+    """Episodes of 50 steps."""
+
+    slowness = 0
+
+
+@pytest.mark.ci
+def test_episodes_that_a_killed_worker_had_not_reported_are_listed() -> None:
+    config = small_a3c(Steady, agent_steps_per_iteration=2000)
+    algorithm = built(config.env_runners(num_env_runners=2))
+    try:
+        heard = record(algorithm)
+        assert algorithm.pool is not None
+        wait, pid = algorithm.pool.wait, pid_of(algorithm, 1)
+        killed: list[int] = []
+
+        def wait_and_kill(timeout_s: float = 1.0) -> list[tuple[int, Reply]]:
+            replies = wait(timeout_s)
+            # Fragments of 32 steps: about the middle of the iteration, and metrics come at its end.
+            if len(heard) >= 30 and not killed:
+                killed.append(pid)
+                os.kill(pid, signal.SIGKILL)
+            return replies
+
+        algorithm.pool.wait = wait_and_kill  # type: ignore[method-assign]
+        results = [algorithm.train()]
+        while not results[-1]["faults"]["worker_restarts"]:
+            results.append(algorithm.train())
+        kept = sum(map(len, algorithm._episodes_of_runners._kept.values()))
+    finally:
+        algorithm.stop()
+    steps: Counter[str] = Counter()
+    for _, _, reply in heard:
+        steps[reply.incarnation] += reply.agent_steps
+    # Two environments in step; those of workers that live are listed with their next metrics.
+    expected = sum(2 * (each // 2 // 50) for each in steps.values())
+    assert sum(len(result["episodes"]) for result in results) + kept == expected
 
 
 def test_hanging_worker_is_replaced_after_the_timeout() -> None:

@@ -220,14 +220,18 @@ class LosesAnEnvRunner(Rainbow):
         super()._collect_metrics()
 
 
-def test_steps_whose_metrics_were_lost_with_an_env_runner_are_counted() -> None:
+def test_steps_and_episodes_whose_metrics_were_lost_with_an_env_runner_are_counted() -> None:
     config = config_of().env_runners(num_env_runners=2)
     config.algo_class = LosesAnEnvRunner
     algorithm = built(config)
     try:
         results = [algorithm.train() for _ in range(2)]
+        rows = algorithm.replay._rows
+        num_ended = int(rows.terminated.sum() + rows.truncated.sum())
     finally:
         algorithm.stop()
+    # CartPole's first episodes have about 20 steps.
+    assert len(results[0]["episodes"] + results[1]["episodes"]) == num_ended > 5
     for result in results:
         # The buffer is larger than the run: it has a row for each step.
         assert result["env_steps"] == result["agent_steps"] == result["replay"]["size"]
