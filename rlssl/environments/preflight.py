@@ -1,5 +1,6 @@
 """Tries an environment in this process before any actor starts."""
 
+import dataclasses
 import functools
 import logging
 import math
@@ -20,7 +21,7 @@ from rlssl.environments.building import (
     vector_env_problem,
 )
 from rlssl.environments.timeout import EnvironmentTimeoutError, TimeoutWatch
-from rlssl.environments.vector_conventions import ConventionError
+from rlssl.environments.vector_conventions import ConventionError, can_step_async
 from rlssl.environments.vector_infos import copied
 from rlssl.environments.vector_preflight import NUM_ENVS, check_conventions
 from rlssl.errors import PreflightError, SpecError
@@ -48,6 +49,8 @@ class EnvSpaces:
     action_repeat: int = 1
     # Observations in a stack, as the environment suggests; 1 means no stack.
     frame_stack: int = 1
+    # Whether copies can step while the policy runs (double buffering); None: unknown.
+    steps_async: bool | None = None
 
 
 @undisturbed_generators()
@@ -87,11 +90,12 @@ def preflight(
             _check_steps(name, instance, attempt)
         finally:
             instance.close()
+        steps_async = vectorize == "async"
         if vectorize == "native":
-            _check_make_vec(name, env, instance, attempt)
+            steps_async = _check_make_vec(name, env, instance, attempt)
     finally:
         watch.stop()
-    return spaces
+    return dataclasses.replace(spaces, steps_async=steps_async)
 
 
 class _Step(NamedTuple):
@@ -272,25 +276,28 @@ def _first_problem(observation: Any, spaces: Mapping[Any, gym.Space], key: str) 
     return next(filter(None, problems), "")
 
 
-def _check_make_vec(name: str, env: Mapping[str, Any], single: gym.Env, attempt: Attempt) -> None:
+def _check_make_vec(name: str, env: Mapping[str, Any], single: gym.Env, attempt: Attempt) -> bool:
+    """Checks the vector form of an environment, if it has one; whether that can step async."""
     entry = find_environment(name)
     has_own = entry is not None and entry.make_vec is not None
     if entry is None and single.spec is not None:
         has_own = single.spec.vector_entry_point is not None
     if not has_own:
-        return
+        return False
     build = functools.partial(make_vector_env, env, num_envs=NUM_ENVS, seed=0)
     vector = attempt("make_vec", build)
     _warn_of_normalization(name, vector)
     # Environments without a vector form of their own get gymnasium's loop.
     is_loop = type(vector) is SyncVectorEnv and entry is None
     reason = "" if is_loop else vector_env_problem(vector, NUM_ENVS, single)
+    steps_async = can_step_async(vector)
     vector.close()
     if is_loop:
-        return
+        return False
     try:
         if reason:
             raise ConventionError(f"{reason}.")
         check_conventions(build, functools.partial(make_env, env, seed=0), attempt)
     except ConventionError as error:
         raise PreflightError(f"environment {name!r}: make_vec: {error}") from error
+    return steps_async

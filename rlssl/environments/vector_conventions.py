@@ -1,7 +1,7 @@
 """gymnasium's conventions for the results of vector environments: kept, or refused in words."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import gymnasium as gym
 import numpy as np
@@ -35,6 +35,24 @@ def autoreset_mode(vector: gym.vector.VectorEnv) -> AutoresetMode | None:
 def resets_at_once(vector: gym.vector.VectorEnv) -> bool:
     """Whether a vector environment says that it resets in the step that ends an episode."""
     return autoreset_mode(vector) is AutoresetMode.SAME_STEP
+
+
+class AsyncSteps(Protocol):
+    """A vector environment that can step while its caller does something else.
+
+    gymnasium's AsyncVectorEnv is one. No other method may be called between these two.
+    """
+
+    def step_async(self, actions: Any) -> None:
+        """Begins a step of every environment, with actions [N, ...]."""
+
+    def step_wait(self) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Waits for the step to finish and returns what ``step`` would."""
+
+
+def can_step_async(vector: gym.vector.VectorEnv) -> TypeGuard[Any]:
+    """Whether a vector environment has the methods of `AsyncSteps`."""
+    return all(callable(getattr(vector, name, None)) for name in ("step_async", "step_wait"))
 
 
 class VectorConventions:

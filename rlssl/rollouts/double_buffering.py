@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeGuard, cast
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -10,25 +10,9 @@ import tree
 from gymnasium.vector import AsyncVectorEnv
 from gymnasium.vector.utils import batch_space
 
+from rlssl.environments.vector_conventions import AsyncSteps
+
 logger = logging.getLogger(__name__)
-
-
-class AsyncSteps(Protocol):
-    """A vector environment that can step while its caller does something else.
-
-    gymnasium's AsyncVectorEnv is one. No other method may be called between these two.
-    """
-
-    def step_async(self, actions: Any) -> None:
-        """Begins a step of every environment, with actions [N, ...]."""
-
-    def step_wait(self) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Waits for the step to finish and returns what ``step`` would."""
-
-
-def can_step_async(vector: gym.vector.VectorEnv) -> TypeGuard[Any]:
-    """Whether a vector environment has the methods of `AsyncSteps`."""
-    return all(callable(getattr(vector, name, None)) for name in ("step_async", "step_wait"))
 
 
 def half_sizes(num_envs: int) -> tuple[int, int]:
@@ -95,6 +79,11 @@ class DoubleBufferedVectorEnv(gym.vector.VectorEnv):
                 force_close(half)
             else:
                 half.close(**kwargs)
+
+
+def is_double_buffered(runner: Any) -> bool:
+    """Whether an EnvRunner's environments are in two halves."""
+    return isinstance(getattr(runner.env, "unwrapped", None), DoubleBufferedVectorEnv)
 
 
 def force_close(vector: gym.vector.VectorEnv) -> None:

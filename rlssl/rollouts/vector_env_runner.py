@@ -19,12 +19,12 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from ray.rllib.utils.typing import ResultDict
 
-from rlssl.environments.vector_conventions import FIX
+from rlssl.environments.vector_conventions import FIX, can_step_async
 from rlssl.environments.vector_infos import copied, vector_info
 from rlssl.errors import EnvironmentFaultError, SpecError
 from rlssl.image_spaces import with_layout
 from rlssl.rollouts.action_sampling import ActionSampler, action_sampler, to_env_actions
-from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv, can_step_async, half_sizes
+from rlssl.rollouts.double_buffering import DoubleBufferedVectorEnv, half_sizes
 from rlssl.rollouts.env_batch import EnvBatch, PendingStep
 from rlssl.rollouts.episode_metrics import (
     EpisodeLog,

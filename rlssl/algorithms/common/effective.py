@@ -51,7 +51,7 @@ def effective_settings(config: BaseConfig, spaces: EnvSpaces | None = None) -> d
             "num_envs": config.num_envs_per_env_runner,
             "fragment_length": config.get_rollout_fragment_length(),
             "vectorize": config.vectorize,
-            "double_buffering": config.double_buffering,
+            "double_buffering": _double_buffering(config, spaces),
         },
         "learners": config.num_learners,
         "evaluation": {"success": DEFAULT_SUCCESS, **config.seeded_evaluation},
@@ -60,6 +60,17 @@ def effective_settings(config: BaseConfig, spaces: EnvSpaces | None = None) -> d
         "watchdog_s": config.watchdog_s,
     }
     return {key: _readable(value) for key, value in used.items()}
+
+
+def _double_buffering(config: BaseConfig, spaces: EnvSpaces | None) -> bool | None:
+    """Whether EnvRunners use double buffering; None: that depends on the environment."""
+    if config.double_buffering is not None:
+        return config.double_buffering
+    if config.num_envs_per_env_runner == 1 or config.vectorize == "sync":
+        return False
+    if config.vectorize == "async":
+        return True
+    return None if spaces is None else spaces.steps_async
 
 
 def _auxiliary(config: BaseConfig, training: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,3 +99,12 @@ def test_a_saved_spec_is_read_without_them(tmp_path: Path) -> None:
     assert read == spec.model_copy(update={"name": read.name}) and not read.training
     with pytest.raises(SpecError, match="effective"):
         load_spec(path, ["effective.training.gamma=0.5"])
+
+
+@pytest.mark.parametrize(
+    "vectorize, is_used", [("native", False), ("sync", False), ("async", True)]
+)
+def test_double_buffering_says_what_is_used(vectorize: str, is_used: bool) -> None:
+    runners = {"vectorize": vectorize, "num_envs": 4}
+    used = used_in({"algorithm": "ppo", "env": "CartPole-v1", "env_runners": runners})
+    assert used["env_runners"]["double_buffering"] is is_used
