@@ -15,6 +15,8 @@ SCHEDULER_FILE = "scheduler.json"
 LOCK_FILE = "lock.json"
 #: In the folder of a confirmation: its points, and their scores in the search.
 CONFIRM_FILE = "confirm.json"
+#: In a sweep's folder: what happened to the run and its processes, one JSON object a line.
+FAULTS_FILE = "faults.jsonl"
 #: The JSON files in a sweep's folder that rlssl writes, not Tune.
 RUN_JSON_FILES = (RUN_FILE, POINTS_FILE, SCHEDULER_FILE, LOCK_FILE, CONFIRM_FILE)
 #: In a sweep's folder, after it has ended: the table and the plot of the learning curves.

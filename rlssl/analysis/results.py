@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,9 @@ from rlssl.run_files import (
 )
 
 FloatArray = NDArray[np.float64]
+
+#: Key of a result: where its process started. And what the keys of counts of faults begin with.
+_START, _FAULTS = "env_steps_at_start", "faults/"
 
 _EPISODE_COLUMNS = ("env_steps", "return", "length", "success")
 
@@ -73,6 +77,8 @@ class Trial:
         sweep_seeds: The seeds that the sweep gives to every point; empty if it is not known.
         stopped_at: Env steps of the rung at which the scheduler stopped the trial's point.
         problems: Lines of its files that were skipped, each with file, line and reason.
+        undone_faults: Faults that the results no longer count, because the trial continued from an
+            earlier checkpoint after them.
     """
 
     path: Path
@@ -86,6 +92,12 @@ class Trial:
     sweep_seeds: tuple[int, ...] = ()
     stopped_at: int | None = None
     problems: tuple[str, ...] = ()
+    undone_faults: Mapping[str, int] = field(default_factory=dict)
+
+    def num_faults(self, name: str) -> int:
+        """How often a fault of the results' ``faults`` happened, also before a restart."""
+        last = self.results[-1] if self.results else {}
+        return int(last.get(f"{_FAULTS}{name}", 0)) + self.undone_faults.get(name, 0)
 
     @property
     def is_complete(self) -> bool:
@@ -254,7 +266,10 @@ class _RunFiles:
         spec = read_or_note(_read_spec, folder / SWEEP_SPEC_FILE, {})
         points = read_or_note(read_points, folder, [])
         stops = read_or_note(read_stops, folder, {})
-        return cls(True, tuple(spec.get("seeds") or ()), points, stops, problems)
+        seeds = tuple(spec.get("seeds") or ())
+        if not points and _draws_values(spec):
+            seeds = ()  # an earlier version drew other values for each seed
+        return cls(True, seeds, points, stops, problems)
 
     def place(self, trial: Trial) -> tuple[int, str]:
         """Sorts trials by the index of their point, then by folder."""
@@ -267,7 +282,7 @@ def _read_trial(folder: Path, files: _RunFiles) -> Trial:
     description = _read_object(folder / TRIAL_FILE)
     _require_keys(folder / TRIAL_FILE, description, ("point", "seed"))
     problems: list[str] = []
-    results = _read_results(folder / RESULTS_FILE, problems)
+    results, undone = _read_results(folder / RESULTS_FILE, problems)
     stopped_at = files.stops.get(_key(description["point"]))
     return Trial(
         path=folder,
@@ -281,7 +296,15 @@ def _read_trial(folder: Path, files: _RunFiles) -> Trial:
         sweep_seeds=files.seeds,
         stopped_at=stopped_at,
         problems=tuple(problems),
+        undone_faults=undone,
     )
+
+
+def _draws_values(spec: Mapping[str, Any]) -> bool:
+    """Whether the search of a run has anything else than grids."""
+    search = spec.get("search")
+    spaces = search.values() if isinstance(search, dict) else []
+    return any(not isinstance(space, dict) or "grid" not in space for space in spaces)
 
 
 def _status(
@@ -335,25 +358,50 @@ def _require_keys(path: Path, content: Mapping[str, Any], keys: tuple[str, ...])
         raise ValueError(f"{path} has no {', '.join(missing)}; its keys are {sorted(content)}.")
 
 
-def _read_results(path: Path, problems: list[str]) -> list[dict[str, Any]]:
+def _read_results(
+    path: Path, problems: list[str]
+) -> tuple[list[dict[str, Any]], Mapping[str, int]]:
     """Reads the results; later rows replace earlier rows that a resumed run repeated.
 
     A run that resumes from a checkpoint reports the env steps after the checkpoint again. So each
     row replaces all earlier rows with equal or more env steps.
+
+    Returns:
+        The rows, and the `Trial.undone_faults`.
     """
     rows: list[dict[str, Any]] = []
+    undone: Counter[str] = Counter()
     skipped = _SkippedLines(path)
     for row in _json_lines(path, skipped):
         flat = dict(_flatten(row))
         if "env_steps" not in flat:
             continue  # reported before the first sample
+        if rows and _is_after_restart(flat, rows[-1]):
+            undone.update(_faults_after(rows, flat.get(_START, 0)))
         while rows and rows[-1]["env_steps"] >= flat["env_steps"]:
             rows.pop()
         rows.append(flat)
     if not rows and skipped.count:
         raise ValueError(f"no line of {path} can be read: {skipped.first}.")
     problems.extend(skipped.problems())
-    return rows
+    return rows, undone
+
+
+def _is_after_restart(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    is_repeated = bool(row["env_steps"] <= before["env_steps"])
+    return is_repeated or row.get(_START) != before.get(_START)
+
+
+def _faults_after(rows: Sequence[Mapping[str, Any]], env_steps: float) -> dict[str, int]:
+    """The faults that the results count after ``env_steps``."""
+    kept: Mapping[str, Any] = next(
+        (row for row in reversed(rows) if row["env_steps"] <= env_steps), {}
+    )
+    return {
+        key.removeprefix(_FAULTS): int(count - kept.get(key, 0))
+        for key, count in rows[-1].items()
+        if key.startswith(_FAULTS) and count > kept.get(key, 0)
+    }
 
 
 class _SkippedLines:

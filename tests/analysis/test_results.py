@@ -202,3 +202,15 @@ def test_folder_without_trials_is_an_error(tmp_path: Path) -> None:
         read_sweep(tmp_path)
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         read_sweep(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("space, seeds", [("{grid: [1, 2]}", (0, 1)), ("{uniform: [1, 2]}", ())])
+def test_seeds_of_a_run_before_points_json(
+    write_trial: WriteTrial, write_run: Callable[..., Path], space: str, seeds: tuple[int, ...]
+) -> None:
+    folder = write_run(seeds=(0, 1))
+    (folder / "points.json").unlink()
+    (folder / "sweep.yaml").write_text(f"seeds: [0, 1]\nsearch:\n  training.lr: {space}\n")
+    write_trial("a")
+    # With values that were drawn for each seed, a point has only its own seed: none is missing.
+    assert [trial.sweep_seeds for trial in read_sweep(folder)] == [seeds]

@@ -16,6 +16,8 @@ from typing import Any
 from ray._private.authentication import authentication_token_setup as authentication
 from ray.cluster_utils import Cluster
 
+from tests.experiment.run_processes import descendants
+
 #: Seconds to wait for nodes, actors and files.
 PATIENCE_S = 120.0
 
@@ -226,16 +228,3 @@ def end(process: "subprocess.Popen[Any]") -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
-
-
-def descendants(root: int) -> list[int]:
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # ended meanwhile
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            parents[int(folder.name)] = int(fields[1])
-    found, new = set[int](), {root}
-    while new:
-        new = {pid for pid, parent in parents.items() if parent in new} - found
-        found |= new
-    return sorted(found)

@@ -47,7 +47,8 @@ def wait_for_checkpoints(process: subprocess.Popen[Any], run: Path, count: int) 
     """Waits until ``run`` has ``count`` checkpoints; ``process`` must keep running meanwhile."""
     deadline = time.monotonic() + 240
     while len(list(run.glob(f"*/checkpoint_*/{MANIFEST}"))) < count:
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None, f"exit code {process.returncode}: {process.communicate()}"
+        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 

@@ -1,7 +1,5 @@
 """Runs whose disk fills up, or whose state of Tune is lost, come to their end."""
 
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,17 +7,18 @@ from typing import Any
 import pytest
 
 from tests.experiment.command_line import rlssl
-from tests.experiment.test_process_faults import COMMAND, descendants, runs, wait_until_gone
-from tests.experiment.tuning.test_patient_files import mount
+from tests.experiment.run_processes import (
+    COMMAND,
+    kill_driver,
+    runs,
+    small_disk,
+    state_files,
+    wait_until_unchanged,
+)
 
 __all__ = ["runs"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-def state_files(run: Path) -> list[Path]:
-    patterns = ("tuner.pkl", "experiment_state-*.json", "searcher-state-*", "search_gen_state-*")
-    return [path for pattern in patterns for path in run.glob(pattern)]
 
 
 @pytest.mark.ci
@@ -29,10 +28,7 @@ def test_run_without_tunes_state_equals_the_uninterrupted_run(
 ) -> None:
     killed = runs("killed", *COMMAND)
     killed.wait_for_checkpoints(2)
-    below = descendants(killed.process.pid)
-    killed.process.kill()
-    killed.process.wait()
-    wait_until_gone(below)
+    kill_driver(killed)
     folders = [path for path in killed.folder.iterdir() if path.is_dir()]
     assert state_files(killed.folder)
     for path in state_files(killed.folder):
@@ -59,23 +55,8 @@ def test_run_without_tunes_state_equals_the_uninterrupted_run(
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 20 MB, as the storage of runs."""
-    path = tmp_path / "results"
-    path.mkdir()
-    if not mount(path, "-t", "tmpfs", "-o", "size=20m", "none"):
-        pytest.skip("needs root for a tmpfs")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
-
-
-def wait_until_unchanged(path: Path, for_s: float = 5.0) -> None:
-    """Waits until a file has had the same size for some seconds."""
-    size, since, deadline = -1, 0.0, time.monotonic() + 120
-    while time.monotonic() - since < for_s or size < 0:
-        assert time.monotonic() < deadline
-        if path.stat().st_size != size:
-            size, since = path.stat().st_size, time.monotonic()
-        time.sleep(0.1)
+    with small_disk(tmp_path / "results") as path:
+        yield path
 
 
 def test_run_outlives_a_full_disk(runs: Any, disk: Path) -> None:

@@ -4,10 +4,7 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,102 +13,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from rlssl.experiment.checkpoints import checkpoint
-from tests.experiment.command_line import (
-    only_trial,
-    results,
-    rlssl,
-    wait_for_checkpoints,
-    write_failing_env,
-)
+from tests.experiment.command_line import rlssl, write_failing_env
+from tests.experiment.run_processes import COMMAND, Run, kill_driver, runs
+
+__all__ = ["runs"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
-
-#: Slow enough that a kill hits the run while it trains: about 700 env steps per second.
-COMMAND = ["train", "ppo", "CartPole-v1", "--seed", "1"]
-COMMAND += ["--set", "training.train_batch_size_per_learner=256", "--set", "training.num_epochs=12"]
-COMMAND += ["--set", "checkpoint.every_env_steps=1000", "--stop", "env_steps=10000"]
-
-
-class Run:
-    """A command line in a separate process, and the folder of the run that it starts."""
-
-    def __init__(self, folder: Path, name: str, *arguments: str) -> None:
-        self.folder = folder / "results" / name
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "rlssl.cli", *arguments, "--name", name],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def trial(self) -> Path:
-        return only_trial(self.folder)
-
-    def wait_for_checkpoints(self, count: int) -> None:
-        wait_for_checkpoints(self.process, self.folder, count)
-
-    def kill(self, title: str, how: int = signal.SIGKILL) -> int:
-        """Signals the first Ray process of this run whose title starts so; returns its pid."""
-        pids = [
-            pid for pid in descendants(self.process.pid) if process_title(pid).startswith(title)
-        ]
-        assert pids, [process_title(pid) for pid in descendants(self.process.pid)]
-        os.kill(pids[0], how)
-        return pids[0]
-
-    def finish(self) -> tuple[str, str]:
-        """Waits for the process, which must succeed; returns its stdout and stderr."""
-        printed, errors = self.process.communicate(timeout=300)
-        assert self.process.returncode == 0, printed + errors
-        return printed, errors
-
-    def results(self) -> list[dict[str, Any]]:
-        return results(self.trial())
-
-
-def descendants(root: int) -> list[int]:
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # ended meanwhile
-            continue
-        parents[int(folder.name)] = int(fields[1])
-    found: set[int] = set()
-    new = {root}
-    while new:
-        new = {pid for pid, parent in parents.items() if parent in new} - found
-        found |= new
-    return sorted(found)
-
-
-def process_title(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Iterator[Any]:
-    started: list[Run] = []
-
-    def start(name: str, *arguments: str) -> Run:
-        started.append(Run(tmp_path, name, *arguments))
-        return started[-1]
-
-    yield start
-    for run in started:
-        # Ray starts its workers in separate sessions, so each process is killed by its id.
-        below = descendants(run.process.pid) if run.process.poll() is None else []
-        for pid in [*below, *([run.process.pid] if below else [])]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        run.process.wait()
 
 
 def final_weights(run: Run) -> dict[str, np.ndarray]:
@@ -130,10 +37,7 @@ def test_run_resumed_after_a_kill_equals_the_uninterrupted_run(runs: Any, tmp_pa
     options = [*COMMAND, "--aux", "icm"]
     killed = runs("killed", *options)
     killed.wait_for_checkpoints(2)
-    below = descendants(killed.process.pid)
-    killed.process.kill()
-    killed.process.wait()
-    wait_until_gone(below)
+    kill_driver(killed)
     refuses_to_resume_from_nothing(killed, tmp_path)
     printed, _ = rlssl("resume", str(killed.folder), cwd=tmp_path)
     (started_at,) = {row["env_steps_at_start"] for row in killed.results()} - {0}
@@ -151,14 +55,6 @@ def test_run_resumed_after_a_kill_equals_the_uninterrupted_run(runs: Any, tmp_pa
     for key in ("env_steps", "training_iteration", "episode_return_mean", "intrinsic_return_mean"):
         assert last[key] == expected_last[key]
     assert last["aux"] == expected_last["aux"]
-
-
-def wait_until_gone(pids: list[int]) -> None:
-    """Waits until the trial's process has ended; Ray's own agents may take a minute longer."""
-    deadline = time.monotonic() + 10
-    while any(process_title(pid).startswith("ray::SpecTrainable") for pid in pids):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def refuses_to_resume_from_nothing(run: Run, tmp_path: Path) -> None:

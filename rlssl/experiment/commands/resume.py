@@ -1,15 +1,18 @@
 """`rlssl resume`: continues an interrupted run from each trial's newest valid checkpoint."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from rlssl import trust
-from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
+from rlssl.errors import DEFAULT_STORAGE, ExitCode, ResourceError, SpecError
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.cluster.connect import start_ray
 from rlssl.experiment.commands.confirm import confirm_if_asked
 from rlssl.experiment.commands.summary import at_their_ends, summarize
+from rlssl.experiment.fault_log import note_fault
 from rlssl.experiment.lock import held, refuse_if_running
 from rlssl.experiment.run_folders import locate, sweep_folder
 from rlssl.experiment.run_record import record_resumed, record_state
@@ -22,6 +25,12 @@ from rlssl.run_files import SWEEP_SPEC_FILE, TRIAL_FILE
 
 #: Of more trials, the checkpoints are not listed.
 MOST_LISTED = 4
+#: State of a run before it is resumed -> why it is resumed.
+_REASONS = {
+    "running": "the process of the run had been killed",
+    "interrupted": "it had been interrupted",
+    "failed": "a trial had failed",
+}
 
 
 def resume(
@@ -48,7 +57,8 @@ def resume(
     if trusted:
         trust.accept(folder)
     description = describe(folder)
-    refuse_if_running(folder)
+    with _refusal_noted(folder):
+        refuse_if_running(folder)
     if not can_continue(folder):
         raise SpecError(f"{folder} stopped before its trials began; start the run again.")
     # Before anything of the run is imported: its spec names plug-ins.
@@ -61,9 +71,12 @@ def resume(
         )
         return confirm_if_asked(folder, spec, address=address)
     check_trackers(spec)
-    with held(folder):
+    with contextlib.ExitStack() as stack:
+        with _refusal_noted(folder):
+            stack.enter_context(held(folder))
         say_where_trials_stand(folder)
         start_ray(spec, address, folder)
+        note_fault(folder, "resumed", _REASONS.get(str(description.get("state")), "it had stopped"))
         record_resumed(folder)
         code = fit(restored_tuner(spec, folder, description["is_sweep"]), folder)
         record_state(folder, code)
@@ -72,6 +85,15 @@ def resume(
     unreadable = summarize(folder, is_sweep=description["is_sweep"])
     unconfirmed = confirm_if_asked(folder, spec, address=address)
     return code or unreadable or unconfirmed
+
+
+@contextlib.contextmanager
+def _refusal_noted(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except ResourceError as error:
+        note_fault(folder, "refused", str(error))
+        raise
 
 
 def say_where_trials_stand(folder: Path) -> None:

@@ -24,6 +24,7 @@ from rlssl.analysis.table import (
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
 from rlssl.experiment.checkpoints.manifest import newest_valid
 from rlssl.experiment.env_faults import print_env_faults
+from rlssl.experiment.fault_log import print_faults
 from rlssl.experiment.run_folders import locate, read_description, sweep_folder
 from rlssl.run_files import CONFIRM_TABLE_FILE, CURVES_FILE, RUN_FILE, TABLE_FILE, TRIAL_FILE
 
@@ -74,6 +75,7 @@ def finish_training(folder: Path) -> int:
             score = f"return {returns.mean():.4g} over the last {len(returns)} episodes"
         click.echo(f"{score}, {env_steps:,} env steps")
         print_env_faults([trial])
+    print_faults(folder, run.trials if run is not None else [])
     for marker in folder.glob(f"*/{TRIAL_FILE}"):
         click.echo(str(marker.parent))
         newest = newest_valid(marker.parent)
@@ -107,6 +109,7 @@ def finish_sweep(folder: Path) -> int:
     console.print(render_table(rows, title=title, width=console.width))
     _name_incomplete_trials(run.trials)
     print_env_faults(run.trials)
+    print_faults(folder, run.trials)
     click.echo(str(write_table_csv(rows, folder / TABLE_FILE)))
     _show_confirmation(folder, run)
     try:

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rlssl.analysis.table import format_number
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.env_faults import ENV_FAULTS, fault_words
+from rlssl.experiment.fault_log import note_fault
 from rlssl.experiment.provenance import provenance
 from rlssl.experiment.spec.loading import save_spec
 from rlssl.experiment.tuning.retries import last_error
@@ -133,8 +134,14 @@ class Retries(Callback):
         """Tune's hook."""
         found = checkpoint.newest_valid(trial_folder(trial))
         where = "the beginning" if found is None else f"{found.env_steps:,} env steps"
+        cause = root_cause(last_error(trial))
+        note_fault(
+            trial_folder(trial).parent,
+            "retry",
+            f"trial {trial.trial_id} lost a process ({cause}) and continued from {where}",
+        )
         click.echo(
-            f"Trial {trial.trial_id} lost a process ({root_cause(last_error(trial))}). It "
+            f"Trial {trial.trial_id} lost a process ({cause}). It "
             f"continues from {where}, try {trial.run_metadata.num_failures} of "
             f"{trial.max_failures}.",
             err=True,

@@ -11,6 +11,7 @@ import click
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from rlssl.experiment.fault_log import note_fault
 from rlssl.experiment.tuning.callbacks import MOVED_KEYS
 from rlssl.experiment.tuning.trainable import CHECKPOINT_ERROR
 from rlssl.system.files import free_space
@@ -34,6 +35,14 @@ class _Event:
     begin: int = 0
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """A disk that cannot be written to: why, and since when in this process's time."""
+
+    words: str
+    since: float
+
+
 class PatientFiles(Callback):
     """Calls other callbacks, which write the files of trials, again if the disk fails them.
 
@@ -49,7 +58,7 @@ class PatientFiles(Callback):
         self._waiting: deque[_Event] = deque()
         self._next_try = 0.0
         # Folders that cannot be written to, and trials without a checkpoint, as the user was told.
-        self._folders: set[str] = set()
+        self._folders: dict[str, _Failure] = {}
         self._trials: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -123,7 +132,11 @@ class PatientFiles(Callback):
             self._waiting.popleft()
         if self._folders:
             click.echo(f"All is written to {', '.join(self._folders)} again.", err=True)
-            self._folders.clear()
+        for folder, failure in self._folders.items():
+            after_s = time.monotonic() - failure.since
+            words = f"{failure.words}; all was written {after_s:,.0f} s later"
+            note_fault(Path(folder), "disk", words)
+        self._folders.clear()
 
     def _call(self, event: _Event) -> None:
         while event.begin < len(self._callbacks):
@@ -152,9 +165,10 @@ class PatientFiles(Callback):
 
     def _warn(self, folder: Path, error: OSError) -> None:
         if str(folder.parent) not in self._folders:
-            self._folders.add(str(folder.parent))
+            words = f"{error.strerror or error}, {free_space(folder)} free"
+            self._folders[str(folder.parent)] = _Failure(words, time.monotonic())
             click.echo(
-                f"Cannot write to {folder}: {error.strerror or error}, {free_space(folder)} free. "
+                f"Cannot write to {folder}: {words}. "
                 f"The run goes on, and tries again every {RETRY_S:g} s.",
                 err=True,
             )
@@ -165,6 +179,7 @@ class PatientFiles(Callback):
             self._trials.discard(trial.trial_id)
         elif trial.trial_id not in self._trials:
             self._trials.add(trial.trial_id)
+            note_fault(trial_path(trial).parent, "checkpoint", f"trial {trial.trial_id}: {words}")
             click.echo(f"Trial {trial.trial_id}: {words}", err=True)
 
 

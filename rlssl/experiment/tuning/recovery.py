@@ -13,6 +13,7 @@ import click
 from ray import cloudpickle
 
 from rlssl.analysis.points import read_points
+from rlssl.experiment.fault_log import note_fault
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_checks import objective_of
 from rlssl.experiment.spec.search_space import (
@@ -221,6 +222,7 @@ def set_aside(folder: Path, damaged: Sequence[str]) -> None:
         "from its other files. Those of Tune are renamed to *.damaged and *.old.",
         err=True,
     )
+    note_fault(folder, "rebuilt", f"damaged or lost: {', '.join(damaged)}")
     put_away(folder, damaged)
 
 

@@ -1,6 +1,5 @@
 """The driver outlives a full disk: what could not be written is written later, in order."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,22 +12,14 @@ from rlssl.experiment.tuning import patient_files
 from rlssl.experiment.tuning.patient_files import PatientFiles
 from rlssl.experiment.tuning.trainable import CHECKPOINT_ERROR
 from rlssl.system.files import append, replace
-
-
-def mount(path: Path, *options: str) -> bool:
-    command = ["mount", *options, str(path)]
-    return subprocess.run(command, capture_output=True).returncode == 0
+from tests.experiment.run_processes import mount, small_disk
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    if not mount(path, "-t", "tmpfs", "-o", "size=1m", "none"):
-        pytest.skip("needs root for a tmpfs")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
+    with small_disk(tmp_path / "disk", "1m") as path:
+        yield path
 
 
 class Writer(Callback):
