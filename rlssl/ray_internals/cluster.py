@@ -29,6 +29,9 @@ ACTOR_ID = "_actor_id"
 #: Keys of Ray's table of actors.
 CLASS_NAME, NUM_RESTARTS, STATE = "ActorClassName", "NumRestarts", "State"
 
+#: States of an actor whose process is not there yet.
+STARTING = ("DEPENDENCIES_UNREADY", "PENDING_CREATION", "RESTARTING")
+
 #: Functions for the short texts that processes of a cluster leave for each other on its head node.
 KV_FUNCTIONS = (
     "_internal_kv_put",

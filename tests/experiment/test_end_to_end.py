@@ -176,6 +176,7 @@ def test_every_algorithm_trains_with_two_losses_is_resumed_and_exported(
     used = yaml.safe_load((trial / "spec.yaml").read_text())["effective"]
     assert used["training"]["gamma"] == 0.99 and used["auxiliary"]["icm"]["coeff"] == 1.0
     assert used["model"]["encoder"] == "mlp"
+    assert used["env_runners"]["double_buffering"] is False  # chosen by itself
     board = EventAccumulator(str(trial), purge_orphaned_data=False).Reload()
     assert board.Scalars("episode_return_mean")[-1].step == last["env_steps"]
     expected = evaluate(trial, tmp_path)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.experiment.test_process_faults import COMMAND, runs
+from tests.experiment.run_processes import COMMAND, runs
 
 __all__ = ["runs"]
 
@@ -13,22 +13,38 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 #: Long enough for an iteration and for a checkpoint, on a busy machine too.
 WATCHDOG = ["--set", "watchdog_s=10"]
-#: Long enough to start an EnvRunner again, too: on a busy machine that takes half a minute.
-RUNNER_WATCHDOG = ["--set", "watchdog_s=60"]
+#: Algorithm, EnvRunners, and what makes it quick. With one EnvRunner, nothing is sampled until it
+#: has started again, which takes longer than `watchdog_s` on a busy machine. An A3C worker need not
+#: answer in time: the others go on.
+CASES = {
+    "ppo-1": ("ppo", 1, ["--stop", "env_steps=8000"]),
+    "ppo-2": ("ppo", 2, ["--stop", "env_steps=8000"]),
+    "rainbow-2": (
+        "rainbow",
+        2,
+        ["--set", "training.learning_starts_agent_steps=500", "--stop", "env_steps=3000"],
+    ),
+    "a3c-2": (
+        "a3c",
+        2,
+        ["--set", "training.worker_timeout_s=5", "--stop", "env_steps=60000"],
+    ),
+}
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "rainbow", "a3c"])
-def test_frozen_env_runner_is_replaced_and_counted(runs: Any, algorithm: str) -> None:
-    command = ["train", algorithm, *COMMAND[2:5], *RUNNER_WATCHDOG, "--env-runners", "2"]
-    command += ["--set", "checkpoint.every_env_steps=2000", "--stop", "env_steps=8000"]
-    run = runs(f"runner-{algorithm}", *command)
+@pytest.mark.parametrize("case", CASES)
+def test_frozen_env_runner_is_replaced_and_counted(runs: Any, case: str) -> None:
+    algorithm, num_runners, options = CASES[case]
+    command = ["train", algorithm, *COMMAND[2:5], *WATCHDOG, "--env-runners", str(num_runners)]
+    run = runs(f"runner-{case}", *command, *options, "--set", "checkpoint.every_env_steps=1000")
     run.wait_for_checkpoints(1)
     run.kill("ray::VectorWorker" if algorithm == "a3c" else "ray::VectorEnvRunner", signal.SIGSTOP)
-    run.finish()
+    printed, _ = run.finish()
     rows = run.results()
     assert {row["env_steps_at_start"] for row in rows} == {0}  # the trial never stopped
     assert rows[-1]["faults"]["env_runner_restarts"] == 1
-    assert rows[-1]["env_steps"] >= 8000
+    assert rows[-1]["env_steps"] >= int(options[-1].partition("=")[2])
+    assert "EnvRunners restarted: 1" in printed
 
 
 @pytest.mark.ci

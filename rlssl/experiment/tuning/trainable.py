@@ -1,5 +1,6 @@
 """Tune's Trainable for a spec: builds the Algorithm, trains it, checkpoints by env steps."""
 
+import dataclasses
 import os
 import tempfile
 import time
@@ -26,7 +27,12 @@ from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_checks import objective_of
 from rlssl.experiment.spec.search_space import num_trials
 from rlssl.experiment.tuning.runner_restarts import RunnerRestarts
-from rlssl.experiment.tuning.watchdog import Heartbeat, Watchdog, restart_frozen
+from rlssl.experiment.tuning.watchdog import (
+    Heartbeat,
+    Watchdog,
+    is_starting,
+    restart_frozen,
+)
 from rlssl.plugins import load_plugins
 from rlssl.ray_internals.tuning import (
     TRAINABLE_COUNTERS,
@@ -35,6 +41,7 @@ from rlssl.ray_internals.tuning import (
     without_checkpoint,
 )
 from rlssl.registry import restore_registrations
+from rlssl.rollouts.double_buffering import is_double_buffered
 from rlssl.run_files import ALGORITHM_FOLDER, EFFECTIVE
 from rlssl.system.files import free_space
 
@@ -95,11 +102,13 @@ class SpecTrainable(tune.Trainable):
         self.spec = trial_spec(config)
         algorithm_config = build_config(self.spec)
         limit_s = algorithm_config.watchdog_s
+        beat = Heartbeat(self.trial_id, limit_s).beat
         self.watchdog = Watchdog(
             limit_s,
             lambda: self.algorithm.work_done,
-            rescue=lambda: restart_frozen(self.algorithm),
-            beat=Heartbeat(self.trial_id, limit_s).beat,
+            rescue=lambda: restart_frozen(self.algorithm, meanwhile=beat),
+            is_starting=lambda: is_starting(self.algorithm),
+            beat=beat,
         )
         with self.watchdog.setting_up():
             self._build(config, algorithm_config)
@@ -264,7 +273,15 @@ class SpecTrainable(tune.Trainable):
         )
 
     def _spaces(self) -> EnvSpaces:
-        return EnvSpaces(*self.algorithm.spaces[INPUT_ENV_SINGLE_SPACES])
+        group = self.algorithm.env_runner_group
+        # The answer of one EnvRunner; without remote ones, of the one in this process.
+        is_buffered = group.foreach_env_runner(
+            is_double_buffered,
+            remote_worker_ids=[1],
+            local_env_runner=not group.num_remote_workers(),
+        )
+        spaces = EnvSpaces(*self.algorithm.spaces[INPUT_ENV_SINGLE_SPACES])
+        return dataclasses.replace(spaces, steps_async=next(iter(is_buffered), None))
 
     def _trial_folder(self) -> Path | None:
         """The folder of the checkpoints; None without a storage, as in a user's own script."""

@@ -4,12 +4,14 @@ import contextlib
 import faulthandler
 import json
 import logging
+import math
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -20,7 +22,9 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from rlssl.errors import TrainingTimeoutError
+from rlssl.experiment.fault_log import note_fault
 from rlssl.ray_internals.cluster import (
+    STARTING,
     actor_state,
     forget_note,
     id_of_actor,
@@ -40,8 +44,10 @@ _PERIOD_S = 1.0
 #: Seconds in which the main thread must end the interrupted call; then the process ends.
 GRACE_S = 10.0
 
-#: Setup of a trial may take this many times as long as a call without progress.
+#: The start of a process may take this many times as long as a call without progress, and at least
+#: so many seconds: the time of imports does not depend on the trial.
 _SETUP_FACTOR = 10
+LEAST_SETUP_S = 300.0
 
 #: Seconds in which an EnvRunner or Learner must answer a request that does nothing.
 ANSWER_S = 10.0
@@ -75,6 +81,8 @@ class Watchdog:
         rescue: Called from that thread before the exception is raised, once between two signs of
             progress. It returns whether it has repaired something; then the trial gets
             ``limit_s`` once more.
+        is_starting: Called from that thread before the exception is raised; returns whether a
+            process of the trial is being started again. That may take as long as a setup.
         beat: Called from that thread at each check; shows that this process is not frozen.
     """
 
@@ -84,14 +92,18 @@ class Watchdog:
         done: Callable[[], int] = lambda: 0,
         *,
         rescue: Callable[[], bool] = lambda: False,
+        is_starting: Callable[[], bool] = lambda: False,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.limit_s = limit_s
         self.env_steps = 0
-        self._done, self._rescue, self._beat = done, rescue, beat
+        self._done, self._rescue, self._is_starting, self._beat = done, rescue, is_starting, beat
+        self._setup_s = max(_SETUP_FACTOR * limit_s, LEAST_SETUP_S)
+        # Seconds since the last progress in which a process was starting.
+        self._starting_s = 0.0
         self._work = 0
-        self._idle_s, self._factor = 0.0, 1
-        self._is_paused = self._was_rescued = self._has_interrupted = False
+        self._idle_s = 0.0
+        self._is_setup = self._is_paused = self._was_rescued = self._has_interrupted = False
         self._stopped = threading.Event()
         self._previous_handler = signal.signal(signal.SIGUSR2, self._raise)
         threading.Thread(target=self._watch, name="rlssl-watchdog", daemon=True).start()
@@ -106,23 +118,23 @@ class Watchdog:
         if env_steps != self.env_steps:
             self.env_steps = env_steps
             self.note_progress()
-        elif self._idle_s > self.limit_s:
+        elif self._idle_s > self.limit_s and not self._waits_for_start():
             raise self._error()
 
     def note_progress(self) -> None:
         """Starts the time limit again."""
-        self._idle_s, self._was_rescued = 0.0, False
+        self._idle_s, self._was_rescued, self._starting_s = 0.0, False, 0.0
 
     @contextlib.contextmanager
     def setting_up(self) -> Iterator[None]:
         """Context of a trial's setup, which may take longer; an overdue setup ends the process."""
-        self._factor = _SETUP_FACTOR
+        self._is_setup = True
         try:
             yield
         except BaseException:
             self.stop()
             raise
-        self._is_paused, self._factor = True, 1
+        self._is_paused, self._is_setup = True, False
         self.note_progress()
 
     @contextlib.contextmanager
@@ -157,19 +169,28 @@ class Watchdog:
                 continue
             # A longer time means that this process was stopped.
             self._idle_s += min(elapsed_s, 2 * period_s)
-            if self._factor == 1 and (done := self._done()) != self._work:
+            if not self._is_setup and (done := self._done()) != self._work:
                 self._work = done
                 self.note_progress()
-            if self._idle_s > self._factor * self.limit_s:
+            if self._idle_s > self._allowed_s:
                 self._act()
 
+    @property
+    def _allowed_s(self) -> float:
+        return self._setup_s if self._is_setup else self.limit_s
+
     def _act(self) -> None:
-        if self._factor > 1:
+        if self._is_setup:
             self._end_process()
         elif not self._was_rescued and self._rescue():
             self._idle_s, self._was_rescued = 0.0, True
+        elif self._waits_for_start():
+            self._idle_s, self._starting_s = 0.0, self._starting_s + self.limit_s
         elif self._idle_s > self.limit_s:  # no progress during the rescue
             self._interrupt()
+
+    def _waits_for_start(self) -> bool:
+        return self._starting_s < self._setup_s and self._is_starting()
 
     def _interrupt(self) -> None:
         faulthandler.dump_traceback()
@@ -177,6 +198,7 @@ class Watchdog:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
         deadline = time.monotonic() + GRACE_S
         while not self._is_paused and not self._stopped.wait(_PERIOD_S / 10):
+            self._beat()
             if time.monotonic() > deadline:
                 self._end_process()
                 self._stopped.set()
@@ -196,12 +218,17 @@ class Watchdog:
 
     def _error(self) -> TrainingTimeoutError:
         return TrainingTimeoutError(
-            f"no progress for more than {self._factor * self.limit_s:g} s (watchdog_s) at "
+            f"no progress for more than {self._allowed_s:g} s (watchdog_s) at "
             f"{self.env_steps} env steps; an environment hangs, or every EnvRunner is dead."
         )
 
 
-def restart_frozen(algorithm: Algorithm, answer_s: float = ANSWER_S) -> bool:
+def restart_frozen(
+    algorithm: Algorithm,
+    *,
+    answer_s: float = ANSWER_S,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> bool:
     """Kills the EnvRunners and Learners of a trial that do not answer; whether there were any.
 
     Ray starts such an EnvRunner again. The death of a Learner ends the trial, which Tune retries. A
@@ -210,18 +237,28 @@ def restart_frozen(algorithm: Algorithm, answer_s: float = ANSWER_S) -> bool:
     Args:
         algorithm: An Algorithm whose main thread may be waiting for these processes.
         answer_s: Seconds in which they must answer.
+        meanwhile: Called once a second until they have answered.
     """
     # Ray sends a lambda by value: the other processes need not import this module first.
     requests = {actor.apply.remote(lambda _: None): actor for actor in _remote_actors(algorithm)}
-    if not requests:
-        return False
-    _, silent = ray.wait(list(requests), num_returns=len(requests), timeout=answer_s)
+    silent = list(requests)
+    # Counts waits, not time: while this process is stopped, the others cannot answer it.
+    for _ in range(math.ceil(answer_s / _PERIOD_S)):
+        if not silent:
+            return False
+        _, silent = ray.wait(silent, num_returns=len(silent), timeout=_PERIOD_S)
+        meanwhile()
     actors = (requests[request] for request in silent)
     frozen = [actor for actor in actors if actor_state(id_of_actor(actor)) == "ALIVE"]
     for actor in frozen:
         logger.warning("%s does not answer, and is killed.", actor)
         ray.kill(actor, no_restart=False)
     return bool(frozen)
+
+
+def is_starting(algorithm: Algorithm) -> bool:
+    """Whether Ray is starting an EnvRunner or Learner of a trial."""
+    return any(actor_state(id_of_actor(actor)) in STARTING for actor in _remote_actors(algorithm))
 
 
 def _remote_actors(algorithm: Algorithm) -> Iterator[Any]:
@@ -321,6 +358,8 @@ class SilenceTimer(Callback):
         known.was_killed = True
         if actor_state(last["actor"]) == "DEAD":
             return
+        words = f"trial {trial.trial_id} was silent for {last['limit_s']:g} s"
+        note_fault(Path(trial.storage.experiment_fs_path), "silent", words)
         click.echo(
             f"Trial {trial.trial_id} has given no sign of life for {last['limit_s']:g} s "
             "(watchdog_s). Its process is killed.",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from rlssl.errors import TrainingTimeoutError
+from rlssl.experiment.tuning import watchdog as watchdog_module
 from rlssl.experiment.tuning.watchdog import Watchdog
 
 
@@ -122,3 +123,40 @@ def test_time_of_a_stopped_process_does_not_count() -> None:
     time.sleep(3)
     process.send_signal(signal.SIGCONT)
     assert process.wait(timeout=60) == 0
+
+
+def test_time_in_which_a_process_starts_does_not_count() -> None:
+    answers = iter([True, True, True])
+    made = Watchdog(limit_s=0.3, is_starting=lambda: next(answers, False))
+    try:
+        begin = time.monotonic()
+        with pytest.raises(TrainingTimeoutError), made.watching():
+            time.sleep(30)
+        assert time.monotonic() - begin >= 4 * 0.3
+    finally:
+        made.stop()
+
+
+def test_process_that_starts_forever_fails_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog_module, "LEAST_SETUP_S", 1.0)
+    made = Watchdog(limit_s=0.1, is_starting=lambda: True)
+    try:
+        with pytest.raises(TrainingTimeoutError), made.watching():
+            time.sleep(30)
+    finally:
+        made.stop()
+
+
+def test_signs_of_life_go_on_while_the_interrupted_call_ends() -> None:
+    beats: list[float] = []
+    made = Watchdog(limit_s=0.3, beat=lambda: beats.append(time.monotonic()))
+    try:
+        with pytest.raises(TrainingTimeoutError), made.watching():
+            try:
+                time.sleep(30)
+            finally:
+                interrupted_at = time.monotonic()
+                time.sleep(1)
+        assert any(beat > interrupted_at + 0.5 for beat in beats)
+    finally:
+        made.stop()
