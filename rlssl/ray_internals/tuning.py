@@ -3,11 +3,21 @@
 If ray renames one, a test fails and shows the name.
 """
 
-from collections.abc import Mapping
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ray.train._internal.session import _TrainingResult
-from ray.tune import ResultGrid, RunConfig, Trainable, TuneConfig, Tuner
+from ray.tune import (
+    PlacementGroupFactory,
+    ResultGrid,
+    RunConfig,
+    Trainable,
+    TuneConfig,
+    Tuner,
+)
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.utils.serialization import _loads_with_cloudpickle
 
@@ -25,6 +35,17 @@ TUNER_ATTRIBUTES = ("_local_tuner", "_tune_config")
 
 #: Method of a trial's storage that raises if the storage is gone.
 STORAGE_METHODS = ("_check_validation_file",)
+
+
+#: Attributes and a method of a TuneController through which a trial's request is withdrawn.
+CONTROLLER_NAMES = (
+    "_actor_manager",
+    "_actor_to_trial",
+    "_pending_trials_list",
+    "_resources_to_pending_trials",
+    "_trial_to_actor",
+    "_unstage_trial_with_resources",
+)
 
 
 def trials_of(grid: ResultGrid) -> list[Trial]:
@@ -62,6 +83,54 @@ def tune_config_of(tuner: Tuner) -> TuneConfig:
     """The TuneConfig of a Tuner, also of a restored one. `Tuner.fit` reads it."""
     config: TuneConfig = tuner._local_tuner._tune_config
     return config
+
+
+@contextlib.contextmanager
+def controller_given_to(receive: Callable[[TuneController], None]) -> Iterator[None]:
+    """Inside this context, ``receive`` gets the controller of each experiment that Tune starts."""
+    original = TuneController.__init__
+
+    @functools.wraps(original)
+    def init(controller: TuneController, *args: Any, **kwargs: Any) -> None:
+        original(controller, *args, **kwargs)
+        receive(controller)
+
+    TuneController.__init__ = init
+    try:
+        yield
+    finally:
+        TuneController.__init__ = original
+
+
+def request_other_resources(
+    controller: TuneController | None, trial: Trial, request: PlacementGroupFactory
+) -> bool:
+    """Changes the request for resources of a pending trial, also if Tune has made it already.
+
+    Returns whether that was possible: a trial whose process is starting keeps its request.
+
+    Args:
+        controller: The controller that runs the trial; None: there is none yet.
+        trial: A pending trial.
+        request: The new request.
+    """
+    if controller is None:
+        trial.placement_group_factory = request
+        return True
+    actor = controller._trial_to_actor.get(trial)
+    if actor is not None:
+        if actor not in controller._actor_manager.pending_actors:
+            return False
+        controller._trial_to_actor.pop(trial)
+        controller._actor_to_trial.pop(actor)
+        controller._actor_manager.remove_actor(actor)
+        controller._unstage_trial_with_resources(trial)
+        # Tune takes trials from this list to request their resources.
+        controller._pending_trials_list.append(trial)
+    controller._resources_to_pending_trials[trial.placement_group_factory].discard(trial)
+    controller._resources_to_pending_trials[request].add(trial)
+    trial.placement_group_factory = request
+    return True
 
 
 def read_experiment_state(content: bytes) -> None:

@@ -255,8 +255,9 @@ def test_late_node_that_does_not_see_the_storage_gets_no_further_trial(
     shared.mkdir()
     spec: dict[str, Any] = {"algorithm": "ppo", "env": "lab/Corridor", "plugins": ["my_lab"]}
     spec |= {"seeds": [0, 1, 2, 3, 4, 5], "stop": {"env_steps": 8000}}
+    spec |= {"name": "run", "storage": str(shared)}
     (lab / "late.yaml").write_text(yaml.safe_dump(spec))
-    run = rlssl("sweep", "late.yaml", *SLOW, "--storage", str(shared), "--name", "run")
+    run = rlssl("sweep", "late.yaml", *SLOW)
     # The survey of the nodes is over when the first trial runs.
     run.wait_until(lambda: list(shared.glob("run/*/result.json")))
     with nodes.blind_node(2, f"mount -t tmpfs none {shared}") as blind:

@@ -1,5 +1,6 @@
 """Private names of Tune. If ray renames one, a test fails and shows the name."""
 
+import inspect
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from ray.train._internal.storage import StorageContext
 from ray.tune import ResultGrid, RunConfig, Trainable, TuneConfig, Tuner
+from ray.tune.execution.tune_controller import TuneController
 
 from rlssl.ray_internals import tuning
 
@@ -36,6 +38,11 @@ def test_tune_still_keeps_the_analysis_under_the_name(name: str) -> None:
 @pytest.mark.parametrize("name", tuning.STORAGE_METHODS)
 def test_a_trials_storage_still_has_the_method(name: str) -> None:
     assert callable(getattr(StorageContext, name))
+
+
+@pytest.mark.parametrize("name", tuning.CONTROLLER_NAMES)
+def test_tunes_controller_still_has_the_name(name: str) -> None:
+    assert f"self.{name}" in inspect.getsource(TuneController)
 
 
 def test_the_tune_config_of_a_tuner_is_the_one_that_fit_uses(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.checkpoints.warm_start import check_fits
 from rlssl.experiment.cluster.connect import start_ray
 from rlssl.experiment.cluster.node_check import expect_of_nodes
+from rlssl.experiment.fault_log import write_waiting_notes
 from rlssl.experiment.provenance import provenance
 from rlssl.experiment.run_record import new_run, record_state, write_description
 from rlssl.experiment.spec.building import build_config
@@ -73,7 +74,7 @@ from rlssl.experiment.tuning.trainable import (
 from rlssl.experiment.tuning.watchdog import SilenceTimer
 from rlssl.plugins import with_line
 from rlssl.ray_internals.loggers import SYNC
-from rlssl.ray_internals.tuning import run_config_of, trials_of
+from rlssl.ray_internals.tuning import controller_given_to, run_config_of, trials_of
 from rlssl.registry import local_registrations
 from rlssl.run_files import SWEEP_SPEC_FILE
 
@@ -212,8 +213,14 @@ def fit(tuner: Tuner, folder: Path) -> int:
     expect_of_nodes(folder)
     callbacks = run_config_of(tuner).callbacks or []
     interruption = next(one for one in callbacks if isinstance(one, Interruption))
-    with only_dead_processes_retried(), interruption.handles_signals():
+    quarantine = next(one for one in callbacks if isinstance(one, Quarantine))
+    with (
+        only_dead_processes_retried(),
+        controller_given_to(quarantine.watch),
+        interruption.handles_signals(),
+    ):
         grid = tuner.fit()
+        write_waiting_notes()
         trials = trials_of(grid)
         failed = [trial for trial in trials if trial.status == Trial.ERROR]
         if not all(trial.status == Trial.ERROR or _reached_its_end(trial) for trial in trials):

@@ -9,7 +9,7 @@ import contextlib
 import pickle
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,14 @@ import click
 import ray
 from ray import exceptions, tune
 from ray.tune import Callback
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
 from rlssl.errors import FINAL_ERRORS, NodeError
+from rlssl.experiment.fault_log import note_fault
 from rlssl.ray_internals.cluster import NODE_LABEL
 from rlssl.ray_internals.errors import causes
+from rlssl.ray_internals.tuning import request_other_resources
 
 #: Causes outside the trial: a kill, a lost or defective node, a full disk, a disk that is briefly
 #: unavailable.
@@ -86,58 +89,94 @@ def last_error(trial: Trial) -> BaseException | None:
 
 
 class Quarantine(Callback):
-    """Places no further trial on a node whose check has failed `MAX_FAILURES` times in a minute.
+    """Places trials on other nodes than those that have failed their checks.
 
-    The last node of a cluster is never excluded: its trials fail instead of waiting forever.
+    A trial does not go back to a node that has failed its check, and that failure does not count as
+    one of its ``max_failures``. A node with `MAX_FAILURES` failed checks within `WINDOW_S` gets no
+    further trial at all. The last usable node of a cluster gets trials in any case: they fail
+    instead of waiting forever.
     """
 
     def __init__(self) -> None:
         # Node id -> times of failed checks.
         self._failures: defaultdict[str, list[float]] = defaultdict(list)
         self._excluded: list[str] = []
+        # Trial -> nodes that have failed its check, and nodes that its request avoids.
+        self._failed: defaultdict[str, set[str]] = defaultdict(set)
+        self._avoided: dict[str, list[str]] = {}
+        self._controller: TuneController | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune saves callbacks with the experiment; the nodes of a later run are others."""
-        return {"_failures": defaultdict(list), "_excluded": []}
+        return dict(Quarantine().__dict__)
+
+    def watch(self, controller: TuneController) -> None:
+        """Takes the controller of Tune, which requests the resources of trials."""
+        self._controller = controller
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        """Tune's hook; Tune requests resources after this call."""
+        if not self._failures:
+            return
+        usable = usable_nodes()
+        for trial in trials:
+            if trial.status != Trial.PENDING:
+                continue
+            avoided = self._nodes_to_avoid(trial, usable)
+            if avoided != self._avoided.get(trial.trial_id, []):
+                request = without_nodes(trial.placement_group_factory, avoided)
+                if request_other_resources(self._controller, trial, request):
+                    self._avoided[trial.trial_id] = avoided
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
-        """Tune's hook; the trial is pending again, and not placed yet."""
-        self._note_failure(trial)
-        self._keep_off(trial)
+        """Tune's hook."""
+        error = self._note_failure(trial)
+        if error is not None and error.node_id in self._nodes_to_avoid(trial, usable_nodes()):
+            trial.run_metadata.num_failures -= 1
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Tune's hook."""
         self._note_failure(trial)
 
-    def _note_failure(self, trial: Trial) -> None:
-        errors = [error for error in causes(last_error(trial)) if isinstance(error, NodeError)]
-        for error in errors[:1]:
-            now, times = time.monotonic(), self._failures[error.node_id]
-            times.append(now)
-            recent = [since for since in times if now - since <= WINDOW_S]
-            if len(recent) >= MAX_FAILURES and error.node_id not in self._excluded:
-                self._exclude(error.node_id, len(recent))
+    def _nodes_to_avoid(self, trial: Trial, usable: Set[str]) -> list[str]:
+        """All excluded nodes and those that failed this trial; the former if no other is left."""
+        excluded = set(self._excluded)
+        avoided = excluded | self._failed[trial.trial_id]
+        return sorted(avoided if usable - avoided else excluded)
 
-    def _exclude(self, node_id: str, count: int) -> None:
-        usable = [
-            node["NodeID"]
-            for node in ray.nodes()
-            if node["Alive"] and node["Resources"].get("CPU", 0) > 0
-        ]
-        if set(usable) <= {*self._excluded, node_id}:
+    def _note_failure(self, trial: Trial) -> NodeError | None:
+        error = next(
+            (each for each in causes(last_error(trial)) if isinstance(each, NodeError)), None
+        )
+        if error is None:
+            return None
+        self._failed[trial.trial_id].add(error.node_id)
+        now, times = time.monotonic(), self._failures[error.node_id]
+        times.append(now)
+        recent = [since for since in times if now - since <= WINDOW_S]
+        if len(recent) >= MAX_FAILURES and error.node_id not in self._excluded:
+            self._exclude(error.node_id, len(recent), Path(trial.storage.experiment_fs_path))
+        return error
+
+    def _exclude(self, node_id: str, count: int, folder: Path) -> None:
+        if usable_nodes() <= {*self._excluded, node_id}:
             return
         self._excluded.append(node_id)
+        note_fault(folder, "node", f"{node_id[:8]} failed {count} trials")
         click.echo(
             f"Node {node_id[:8]} has failed {count} trials within {WINDOW_S:g} s. This run places "
             "no further trial there.",
             err=True,
         )
 
-    def _keep_off(self, trial: Trial) -> None:
-        if self._excluded:
-            trial.placement_group_factory = without_nodes(
-                trial.placement_group_factory, self._excluded
-            )
+
+def usable_nodes() -> set[str]:
+    """The ids of the nodes of the cluster that live and have CPUs."""
+    return {
+        node["NodeID"]
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("CPU", 0) > 0
+    }
 
 
 def without_nodes(
@@ -147,8 +186,10 @@ def without_nodes(
 
     Args:
         request: The processes of a trial.
-        node_ids: The nodes to avoid; at least one.
+        node_ids: The nodes to avoid; none gives a request for any node.
     """
+    if not node_ids:
+        return tune.PlacementGroupFactory(request.bundles, request.strategy)
     selector = {NODE_LABEL: f"!in({','.join(node_ids)})"}
     return tune.PlacementGroupFactory(
         request.bundles, request.strategy, bundle_label_selector=[selector] * len(request.bundles)
