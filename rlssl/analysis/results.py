@@ -388,8 +388,10 @@ def _read_results(
 
 
 def _is_after_restart(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
-    is_repeated = bool(row["env_steps"] <= before["env_steps"])
-    return is_repeated or row.get(_START) != before.get(_START)
+    """Whether another process reported a row: in one process, steps and counts never fall."""
+    falling = ("env_steps", *(key for key in before if key.startswith(_FAULTS)))
+    has_fallen = any(row.get(key, 0) < before[key] for key in falling)
+    return has_fallen or row.get(_START) != before.get(_START)
 
 
 def _faults_after(rows: Sequence[Mapping[str, Any]], env_steps: float) -> dict[str, int]:

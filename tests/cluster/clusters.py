@@ -16,7 +16,7 @@ from typing import Any
 from ray._private.authentication import authentication_token_setup as authentication
 from ray.cluster_utils import Cluster
 
-from tests.experiment.run_processes import descendants
+from tests.experiment.faults.run_processes import descendants
 
 #: Seconds to wait for nodes, actors and files.
 PATIENCE_S = 120.0

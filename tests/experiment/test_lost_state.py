@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.experiment.command_line import rlssl
-from tests.experiment.run_processes import (
+from tests.experiment.faults.run_processes import (
     COMMAND,
     kill_driver,
     runs,

@@ -237,10 +237,10 @@ def test_record_that_cannot_be_written_stops_no_run(
 
 def test_nothing_shipped_sets_rays_authentication() -> None:
     # Only the doctor names the variable, and it only reads it.
-    folders = ("rlssl", "envs", "tune_configs", "examples", "deploy", "benchmarks", "tests")
+    folders = ("rlssl", "envs", "tune_configs", "examples", "deploy", "benchmarks")
     files = [path for name in folders for path in (ROOT / name).rglob("*") if path.is_file()]
     named = [path for path in files if b"RAY_AUTH" in path.read_bytes() and path.suffix != ".pyc"]
-    assert [path.name for path in named if "test" not in path.name] == ["doctor.py"]
+    assert [path.name for path in named] == ["doctor.py"]
 
 
 # --- secrets -------------------------------------------------------------------------------------

@@ -149,5 +149,5 @@ def test_command_line_reports_the_probe(tmp_path: Path) -> None:
     assert plain.exit_code == 0, plain.output
     assert "probe: state (from info) R2 " in plain.output
     as_json = CliRunner().invoke(main, [*arguments, "--json"])
-    (report,) = json.loads(as_json.output)
+    (report,) = json.loads(as_json.stdout)
     assert set(report["probe"]) >= {"r2", "rank_correlation", "effective_rank"}

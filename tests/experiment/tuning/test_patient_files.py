@@ -12,7 +12,7 @@ from rlssl.experiment.tuning import patient_files
 from rlssl.experiment.tuning.patient_files import PatientFiles
 from rlssl.experiment.tuning.trainable import CHECKPOINT_ERROR
 from rlssl.system.files import append, replace
-from tests.experiment.run_processes import mount, small_disk
+from tests.experiment.faults.run_processes import mount, small_disk
 
 
 @pytest.fixture

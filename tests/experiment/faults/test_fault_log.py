@@ -15,7 +15,7 @@ from rlssl.experiment.fault_log import (
     print_faults,
     write_waiting_notes,
 )
-from tests.experiment.run_processes import small_disk
+from tests.experiment.faults.run_processes import small_disk
 
 
 @pytest.fixture
@@ -46,6 +46,8 @@ def trial_with(folder: Path, *rows: tuple[int, int, int]) -> Path:
         ([(10, 0, 1), (20, 0, 2), (20, 10, 1)], 2),
         # No checkpoint: from the beginning.
         ([(10, 0, 1), (20, 0, 3), (10, 0, 0), (20, 0, 1)], 4),
+        # One process, in iterations that waited for the new EnvRunner without a step.
+        ([(10, 0, 0), (10, 0, 1), (10, 0, 1), (20, 0, 1)], 1),
         # Two restarts of the trial from the same checkpoint.
         ([(10, 0, 0), (20, 0, 1), (20, 10, 2), (20, 10, 0)], 3),
     ],

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.experiment.run_processes import COMMAND, runs
+from tests.experiment.faults.run_processes import COMMAND, runs
 
 __all__ = ["runs"]
 

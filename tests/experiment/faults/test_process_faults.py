@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from rlssl.experiment.checkpoints import checkpoint
 from tests.experiment.command_line import rlssl, write_failing_env
-from tests.experiment.run_processes import COMMAND, Run, kill_driver, runs
+from tests.experiment.faults.run_processes import COMMAND, Run, kill_driver, runs
 
 __all__ = ["runs"]
 

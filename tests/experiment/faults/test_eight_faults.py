@@ -15,7 +15,7 @@ import pytest
 from rlssl.experiment.lock import running
 from tests.cluster.clusters import Nodes
 from tests.experiment.command_line import only_trial, results, rlssl
-from tests.experiment.run_processes import (
+from tests.experiment.faults.run_processes import (
     COMMAND,
     Run,
     kill_driver,
