@@ -136,6 +136,13 @@ def parse_auxiliary(text: str) -> tuple[str, dict[str, Any]]:
     return name, dict(parse_override(part) for part in parts)
 
 
+def _require_assignment(text: str) -> None:
+    if "=" not in text:
+        raise SpecError(
+            f"--stop {text} is not of the form KEY=VALUE; write --stop env_steps=100000."
+        )
+
+
 _SET = click.option(
     "--set",
     "overrides",
@@ -245,10 +252,7 @@ def train(
     if env_runners is not None:
         document["resources"] = {"env_runners": env_runners}
     for text in stops:
-        if "=" not in text:
-            raise SpecError(
-                f"--stop {text} is not of the form KEY=VALUE; write --stop env_steps=100000."
-            )
+        _require_assignment(text)
     spec = _with_plugins(load_spec(document, [*(f"stop.{text}" for text in stops), *overrides]))
     # Imported only now: RLlib takes seconds to import, and a typo should be reported at once.
     from rlssl.experiment.commands.train import train as run
@@ -259,15 +263,23 @@ def train(
 @main.command()
 @click.argument("source", metavar="NAME|FILE")
 @_SET
+@click.option("--extend", metavar="RUN", help="Run what RUN does not have yet, into RUN.")
+@_TRUST
 @_ADDRESS
 @_PLUGIN
-def sweep(source: str, overrides: Sequence[str], address: str | None) -> None:
+def sweep(
+    source: str, overrides: Sequence[str], extend: str | None, trusted: bool, address: str | None
+) -> None:
     """Run a sweep from a file or by its name: rlssl sweep quickstart."""
     click.echo(f"Preparing the sweep {source}.")
     _open_import_path(source)
     from rlssl.experiment.spec.loading import load_spec
 
     spec = _with_plugins(load_spec(source, overrides))
+    if extend is not None:
+        from rlssl.experiment.commands.extend import extend as add_to
+
+        sys.exit(add_to(spec, extend, address=address, trusted=trusted))
     from rlssl.experiment.commands.sweep import sweep as run
 
     sys.exit(run(spec, address=address))
@@ -275,17 +287,29 @@ def sweep(source: str, overrides: Sequence[str], address: str | None) -> None:
 
 @main.command()
 @click.argument("run")
+@click.option(
+    "--stop",
+    "stops",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Train further, also finished trials: env_steps=N. Repeatable.",
+)
 @_STORAGE
 @_TRUST
 @_ADDRESS
 @_PLUGIN
-def resume(run: str, storage: str, trusted: bool, address: str | None) -> None:
+def resume(
+    run: str, stops: Sequence[str], storage: str, trusted: bool, address: str | None
+) -> None:
     """Continue an interrupted run or sweep."""
     click.echo(f"Preparing to continue {run}.")
     _open_import_path()
     from rlssl.experiment.commands.resume import resume as continue_run
 
-    sys.exit(continue_run(run, storage=storage, address=address, trusted=trusted))
+    for text in stops:
+        _require_assignment(text)
+    options: dict[str, Any] = {"stops": stops} if stops else {}
+    sys.exit(continue_run(run, storage=storage, address=address, trusted=trusted, **options))
 
 
 @main.command()

@@ -68,9 +68,9 @@ def record_state(folder: Path, code: int) -> None:
     _update(folder, state=_STATES[ExitCode(code)])
 
 
-def record_resumed(folder: Path) -> None:
-    """Notes in ``run.json`` that a run continues."""
-    _update(folder, state="running")
+def record_resumed(folder: Path, **changes: Any) -> None:
+    """Notes in ``run.json`` that a run continues, and further changes."""
+    _update(folder, state="running", **changes)
 
 
 def _update(folder: Path, **changes: Any) -> None:

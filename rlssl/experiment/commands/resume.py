@@ -1,7 +1,7 @@
 """`rlssl resume`: continues an interrupted run from each trial's newest valid checkpoint."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -14,13 +14,16 @@ from rlssl.experiment.commands.confirm import confirm_if_asked
 from rlssl.experiment.commands.summary import at_their_ends, summarize
 from rlssl.experiment.fault_log import note_fault
 from rlssl.experiment.lock import held, refuse_if_running
+from rlssl.experiment.provenance import provenance
 from rlssl.experiment.run_folders import locate, sweep_folder
 from rlssl.experiment.run_record import record_resumed, record_state
 from rlssl.experiment.runs import describe
-from rlssl.experiment.spec.loading import load_spec
+from rlssl.experiment.spec.loading import load_spec, save_spec
+from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.tracking.checks import check_trackers
-from rlssl.experiment.tuning.launch import fit, restored_tuner
+from rlssl.experiment.tuning.launch import fit, rebuilt_tuner, restored_tuner
 from rlssl.experiment.tuning.recovery import can_continue, has_unstarted
+from rlssl.experiment.tuning.trainable import TRAINS_ON_KEY
 from rlssl.run_files import SWEEP_SPEC_FILE, TRIAL_FILE
 
 #: Of more trials, the checkpoints are not listed.
@@ -39,6 +42,7 @@ def resume(
     storage: str = DEFAULT_STORAGE,
     address: str | None = None,
     trusted: bool = False,
+    stops: Sequence[str] = (),
 ) -> int:
     """Continues unfinished and failed trials; returns the exit code.
 
@@ -47,6 +51,7 @@ def resume(
         storage: The folder in which names are looked up.
         address: Address of an existing cluster; None starts a local one.
         trusted: Allows to unpickle a run of foreign origin; see `rlssl.trust`.
+        stops: Texts "metric=value": new ends of the trials; finished trials train further.
 
     Raises:
         SpecError: If there is nothing to resume, a trial has no valid checkpoint left, or the run
@@ -64,10 +69,12 @@ def resume(
     # Before anything of the run is imported: its spec names plug-ins.
     trust.require(folder, "its checkpoints are pickles")
     spec = load_spec(folder / SWEEP_SPEC_FILE)
+    if stops:
+        return train_further(folder, spec, stops, address=address)
     if at_their_ends(folder) and not has_unstarted(spec, folder):
         click.echo(
-            f"{folder} has finished. To start a new run from its weights: "
-            f"rlssl train ALGO ENV --from {run}"
+            f"{folder} has finished. To train it further: rlssl resume {run} --stop env_steps=N. "
+            f"To start a new run from its weights: rlssl train ALGO ENV --from {run}"
         )
         return confirm_if_asked(folder, spec, address=address)
     check_trackers(spec)
@@ -94,6 +101,45 @@ def _refusal_noted(folder: Path) -> Iterator[None]:
     except ResourceError as error:
         note_fault(folder, "refused", str(error))
         raise
+
+
+def train_further(
+    folder: Path, spec: Spec, stops: Sequence[str], *, address: str | None = None
+) -> int:
+    """Gives the trials of a run a later end; returns the exit code.
+
+    Points that the scheduler has stopped stay stopped.
+
+    Args:
+        folder: The folder of a run that no process runs.
+        spec: The spec of the run.
+        stops: Texts "metric=value".
+        address: Address of an existing cluster; None starts a local one.
+
+    Raises:
+        SpecError: If the new end is not later.
+    """
+    before = spec.stop["env_steps"]
+    longer = load_spec(folder / SWEEP_SPEC_FILE, [f"stop.{text}" for text in stops])
+    if longer.stop["env_steps"] <= before:
+        raise SpecError(
+            f"--stop env_steps={longer.stop['env_steps']}: the trials of {folder.name} train to "
+            f"{before} env steps already; give a larger number."
+        )
+    description = describe(folder)
+    check_trackers(longer)
+    with held(folder):
+        say_where_trials_stand(folder)
+        start_ray(longer, address, folder)
+        earlier = description.get(TRAINS_ON_KEY, before)
+        record_resumed(folder, **{TRAINS_ON_KEY: min(earlier, before)})
+        save_spec(longer, folder / SWEEP_SPEC_FILE, provenance())
+        code = fit(rebuilt_tuner(longer, folder, description["is_sweep"]), folder)
+        record_state(folder, code)
+    if code == ExitCode.INTERRUPTED:
+        return code
+    unreadable = summarize(folder, is_sweep=description["is_sweep"])
+    return code or unreadable
 
 
 def say_where_trials_stand(folder: Path) -> None:

@@ -53,7 +53,13 @@ from rlssl.experiment.tuning.callbacks import (
 from rlssl.experiment.tuning.interruption import Interruption
 from rlssl.experiment.tuning.loggers import trial_loggers
 from rlssl.experiment.tuning.patient_files import PatientFiles
-from rlssl.experiment.tuning.recovery import Trials, damaged_files, put_away, rebuilt, set_aside
+from rlssl.experiment.tuning.recovery import (
+    Trials,
+    damaged_files,
+    rebuilt,
+    remove_tune_state,
+    set_aside,
+)
 from rlssl.experiment.tuning.retries import Quarantine, only_dead_processes_retried
 from rlssl.experiment.tuning.search import (
     begin_study,
@@ -68,6 +74,7 @@ from rlssl.experiment.tuning.trackers import trial_trackers
 from rlssl.experiment.tuning.trainable import (
     REGISTRATIONS_KEY,
     SPEC_KEY,
+    TRAINS_ON_KEY,
     WARM_START_KEY,
     register,
 )
@@ -131,13 +138,12 @@ def restored_tuner(spec: Spec, folder: Path, is_sweep: bool) -> Tuner:
     If Tune's own state is damaged or lost, other files of the run replace it. Tune saves callbacks
     with a run. Those of today replace them.
     """
-    if damaged := damaged_files(folder):
-        set_aside(folder, damaged)
-        return _tuner(spec, rebuilt(spec, folder), folder, is_sweep)
     if adapts(spec):
         # Tune saves its searcher and its trials at different moments, and both may be older than
         # the run's own files. From these, no point is lost, and none is suggested twice.
-        put_away(folder)
+        return rebuilt_tuner(spec, folder, is_sweep)
+    if damaged := damaged_files(folder):
+        set_aside(folder, damaged)
         return _tuner(spec, rebuilt(spec, folder), folder, is_sweep)
     tuner = Tuner.restore(
         str(folder), trainable=register(), resume_unfinished=True, resume_errored=True
@@ -149,6 +155,12 @@ def restored_tuner(spec: Spec, folder: Path, is_sweep: bool) -> Tuner:
     return tuner
 
 
+def rebuilt_tuner(spec: Spec, folder: Path, is_sweep: bool) -> Tuner:
+    """A new Tuner for a run, which continues from the run's own files instead of Tune's."""
+    remove_tune_state(folder)
+    return _tuner(spec, rebuilt(spec, folder), folder, is_sweep)
+
+
 def _tuner(spec: Spec, trials: Trials, folder: Path, is_sweep: bool) -> Tuner:
     registrations = local_registrations()
     return Tuner(
@@ -157,6 +169,7 @@ def _tuner(spec: Spec, trials: Trials, folder: Path, is_sweep: bool) -> Tuner:
             SPEC_KEY: resolved_dict(spec),
             **({WARM_START_KEY: str(trials.warm_start)} if trials.warm_start else {}),
             **({REGISTRATIONS_KEY: registrations} if registrations else {}),
+            **({TRAINS_ON_KEY: trials.trains_on_from} if trials.trains_on_from else {}),
         },
         tune_config=tune_config(
             spec, folder, trials.points, ended=trials.ended, folders=trials.folders

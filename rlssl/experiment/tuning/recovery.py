@@ -14,6 +14,7 @@ from ray import cloudpickle
 
 from rlssl.analysis.points import read_points
 from rlssl.experiment.fault_log import note_fault
+from rlssl.experiment.run_folders import read_description
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_checks import objective_of
 from rlssl.experiment.spec.search_space import (
@@ -26,7 +27,7 @@ from rlssl.experiment.spec.search_space import (
 from rlssl.experiment.tuning.search import saved_points, scheduler_of
 from rlssl.experiment.tuning.searchers import Point, trial_key, write_points
 from rlssl.experiment.tuning.searchers.journal import Journal
-from rlssl.experiment.tuning.trainable import WARM_START_KEY
+from rlssl.experiment.tuning.trainable import TRAINS_ON_KEY, WARM_START_KEY, has_reached
 from rlssl.ray_internals.tuning import read_experiment_state
 from rlssl.run_files import (
     PARAMETERS_FILE,
@@ -124,6 +125,8 @@ class Trials:
     folders: Mapping[str, str] = field(default_factory=dict)
     # The checkpoint whose weights trials without a checkpoint start from.
     warm_start: Path | None = None
+    # Env steps at which the run ended, if it was told to train further.
+    trains_on_from: int | None = None
 
 
 def rebuilt(spec: Spec, folder: Path) -> Trials:
@@ -135,13 +138,16 @@ def rebuilt(spec: Spec, folder: Path) -> Trials:
     """
     known = {trial_key(trial.point, trial.seed): trial for trial in known_trials(folder)}
     objective = objective_of(spec)
+    trains_on = trains_on_of(spec, folder)
     ended: dict[str, float | None] = {
-        key: objective.score(trial.result) for key, trial in known.items() if trial.has_ended
+        key: objective.score(trial.result)
+        for key, trial in known.items()
+        if trial.has_ended and not trains_on(trial)
     }
     folders = {key: trial.folder.name for key, trial in known.items()}
     if adapts(spec):
         adopt_lost_points(spec, folder, known.values())
-        return Trials([], ended, folders, _warm_start(folder))
+        return Trials([], ended, folders, _warm_start(folder), _trains_on_from(folder))
     is_listed = (folder / POINTS_FILE).is_file()
     points: list[Point] = saved_points(spec, folder) if is_listed else [*draw_points(spec)]
     keys = {point_key(point) for point in points}
@@ -156,7 +162,7 @@ def rebuilt(spec: Spec, folder: Path) -> Trials:
         # Each of its trials had draws of its own.
         ended |= dict.fromkeys(every - known.keys())
     ended = {key: score for key, score in ended.items() if key in every}
-    return Trials(points, ended, folders, _warm_start(folder))
+    return Trials(points, ended, folders, _warm_start(folder), _trains_on_from(folder))
 
 
 def adopt_lost_points(spec: Spec, folder: Path, known: Collection[KnownTrial]) -> None:
@@ -172,9 +178,39 @@ def adopt_lost_points(spec: Spec, folder: Path, known: Collection[KnownTrial]) -
     journal.write()
 
 
+def trains_on_of(spec: Spec, folder: Path) -> Callable[[KnownTrial], bool]:
+    """Whether a trial that ended at the earlier end of the run has to train further.
+
+    A point that the scheduler has stopped stays stopped.
+    """
+    trains_on_from, scheduler = _trains_on_from(folder), scheduler_of(spec, folder)
+
+    def trains_on(trial: KnownTrial) -> bool:
+        is_stopped = scheduler is not None and scheduler.score_at_stop(trial.point) is not None
+        return (
+            trains_on_from is not None
+            and trial.result.get("env_steps", 0) >= trains_on_from
+            and not has_reached(spec.stop, trial.result)
+            and not is_stopped
+        )
+
+    return trains_on
+
+
+def _trains_on_from(folder: Path) -> int | None:
+    found: int | None = read_description(folder).get(TRAINS_ON_KEY)
+    return found
+
+
 def has_unstarted(spec: Spec, folder: Path) -> bool:
-    """Whether a listed trial of a run has no folder yet, and is not stopped by the scheduler."""
-    known = {trial_key(trial.point, trial.seed) for trial in known_trials(folder)}
+    """Whether a listed trial of a run has no folder yet, and is not stopped by the scheduler.
+
+    Or whether a trial has to train further, because the run got a later end.
+    """
+    trials = known_trials(folder)
+    if any(map(trains_on_of(spec, folder), trials)):
+        return True
+    known = {trial_key(trial.point, trial.seed) for trial in trials}
     if not (folder / POINTS_FILE).is_file():
         return False  # an earlier version, or lost: only Tune knows
     scheduler = scheduler_of(spec, folder)
@@ -223,12 +259,17 @@ def set_aside(folder: Path, damaged: Sequence[str]) -> None:
         err=True,
     )
     note_fault(folder, "rebuilt", f"damaged or lost: {', '.join(damaged)}")
-    put_away(folder, damaged)
+    for path in _state_files(folder):
+        suffix = "damaged" if path.name in damaged else "old"
+        path.rename(path.with_name(f"{path.name}.{suffix}"))
 
 
-def put_away(folder: Path, damaged: Sequence[str] = ()) -> None:
-    """Renames Tune's files of a run, so that Tune does not read them."""
-    for pattern in (_TUNER, _TRIALS, *_SEARCH, *_EARLIER_SEARCH, *_OTHERS):
-        for path in folder.glob(pattern):
-            suffix = "damaged" if path.name in damaged else "old"
-            path.rename(path.with_name(f"{path.name}.{suffix}"))
+def remove_tune_state(folder: Path) -> None:
+    """Removes Tune's own files of a run that continues from its other files."""
+    for path in _state_files(folder):
+        path.unlink()
+
+
+def _state_files(folder: Path) -> list[Path]:
+    patterns = (_TUNER, _TRIALS, *_SEARCH, *_EARLIER_SEARCH, *_OTHERS)
+    return [path for pattern in patterns for path in folder.glob(pattern)]

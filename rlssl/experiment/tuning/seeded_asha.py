@@ -189,12 +189,14 @@ class SeededASHA(FIFOScheduler):
         return {point_key(point.values): point for point in read}
 
     def _parse(self, saved: Mapping[str, Any]) -> _Point:
-        scores = {
-            rung: {int(seed): float(score) for seed, score in saved["scores"][str(rung)].items()}
+        scores = saved["scores"]
+        of_rungs = {
+            # A run that trains further has new rungs.
+            rung: {int(seed): float(score) for seed, score in scores.get(str(rung), {}).items()}
             for rung in self.rungs
         }
         means = {int(rung): float(mean) for rung, mean in saved["means"].items()}
-        return _Point(dict(saved["values"]), scores, means, saved["stopped_at"])
+        return _Point(dict(saved["values"]), of_rungs, means, saved["stopped_at"])
 
 
 def rungs(grace_env_steps: int, max_env_steps: int, reduction_factor: int) -> list[int]:

@@ -52,6 +52,8 @@ TRAINABLE_NAME = "TrialRunner"
 SPEC_KEY, SEED_KEY, WARM_START_KEY = "spec", "seed", "warm_start"
 #: Key of the objects that the launching script registered, by value; see `rlssl.registry`.
 REGISTRATIONS_KEY = "registrations"
+#: Key of the env steps at which the run ended, before it was told to train further.
+TRAINS_ON_KEY = "trains_on_from"
 
 #: Env steps at which this process started or resumed the trial. Logged rows beyond this number
 #: are repeated.
@@ -81,6 +83,8 @@ class SpecTrainable(tune.Trainable):
     #: Why the last checkpoint could not be written; "" if it could. And when to try again.
     checkpoint_error = ""
     next_checkpoint_s = 0.0
+    #: Env steps at which the run ended, if it was told to train further.
+    ended_before: int | None = None
     #: Follows the objective; None if the spec has none.
     meter: ObjectiveMeter | None = None
 
@@ -139,6 +143,7 @@ class SpecTrainable(tune.Trainable):
             self.meter = ObjectiveMeter(objective_of(self.spec), state)
         # The first result carries the settings as used; the driver writes them into files.
         self._to_report = {EFFECTIVE: effective_settings(self.algorithm.config, self._spaces())}
+        self.ended_before = config.get(TRAINS_ON_KEY)
         self.final_result = None if found is None else self._final_result(found.path.parent)
 
     def step(self) -> dict[str, Any]:
@@ -246,7 +251,10 @@ class SpecTrainable(tune.Trainable):
         logged = last_result(folder) or {}
         if logged.get("env_steps") != self.env_steps:
             logged = self.algorithm.standing()
-        if not has_reached(self.spec.stop, logged) and not logged.get(DONE):
+        # A trial that ended at the earlier end of the run trains further.
+        trains_on = self.ended_before is not None and self.env_steps >= self.ended_before
+        has_ended = bool(logged.get(DONE)) and not trains_on
+        if not has_reached(self.spec.stop, logged) and not has_ended:
             return None
         # A result may not repeat its time, because Tune would count it again.
         return {**logged, ENV_STEPS_AT_START: self.env_steps, TIME_THIS_ITER_S: 0.0, DONE: True}
@@ -336,5 +344,5 @@ def trial_spec(config: dict[str, Any]) -> Spec:
 
 def point_of(config: dict[str, Any]) -> dict[str, Any]:
     """The searched values of a trial's config, by dotted path."""
-    known = (SPEC_KEY, SEED_KEY, WARM_START_KEY, REGISTRATIONS_KEY)
+    known = (SPEC_KEY, SEED_KEY, WARM_START_KEY, REGISTRATIONS_KEY, TRAINS_ON_KEY)
     return {key: value for key, value in config.items() if key not in known}
