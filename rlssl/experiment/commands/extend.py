@@ -24,6 +24,7 @@ from rlssl.experiment.spec.search_space import (
     point_key,
     search_seed,
 )
+from rlssl.experiment.tracking.checks import check_trackers
 from rlssl.experiment.tuning.launch import fit, rebuilt_tuner
 from rlssl.experiment.tuning.recovery import known_trials
 from rlssl.experiment.tuning.searchers import Point, trial_key, write_points
@@ -69,6 +70,7 @@ def extend(spec: Spec, run: str, *, address: str | None = None, trusted: bool = 
     if not num_new:
         click.echo(f"{folder.name} has every point and seed of {spec.name} already.")
         return ExitCode.OK
+    check_trackers(merged)
     with held(folder):
         start_ray(merged, address, folder)
         click.echo(
