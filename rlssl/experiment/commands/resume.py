@@ -21,13 +21,17 @@ from rlssl.experiment.runs import describe
 from rlssl.experiment.spec.loading import load_spec, save_spec
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.tracking.checks import check_trackers
-from rlssl.experiment.tuning.launch import fit, rebuilt_tuner, restored_tuner
+from rlssl.experiment.tuning.launch import (
+    MOST_LISTED,
+    fit,
+    rebuilt_tuner,
+    restored_tuner,
+    where_many_stand,
+)
 from rlssl.experiment.tuning.recovery import can_continue, has_unstarted
 from rlssl.experiment.tuning.trainable import TRAINS_ON_KEY
 from rlssl.run_files import SWEEP_SPEC_FILE, TRIAL_FILE
 
-#: Of more trials, the checkpoints are not listed.
-MOST_LISTED = 4
 #: State of a run before it is resumed -> why it is resumed.
 _REASONS = {
     "running": "the process of the run had been killed",
@@ -153,9 +157,7 @@ def say_where_trials_stand(folder: Path) -> None:
     trials = sorted(path.parent for path in folder.glob(f"*/{TRIAL_FILE}"))
     newest = {trial.name: checkpoint.newest_or_none_yet(trial) for trial in trials}
     if len(trials) > MOST_LISTED:
-        env_steps = [found.env_steps for found in newest.values() if found is not None]
-        stand = f", after {min(env_steps):,} to {max(env_steps):,} env steps" if env_steps else ""
-        click.echo(f"{len(env_steps)} of {len(trials)} trials have a checkpoint{stand}.")
+        click.echo(where_many_stand(newest.values()))
         return
     for name, found in newest.items():
         if found is None:

@@ -109,7 +109,7 @@ class Interruption(Callback):
         if self._unsaved is None:
             self._unsaved, self._num_trials = running, len(running)
             click.echo(
-                f"Interrupted. Saving the checkpoints of {len(running)} running trials, for at "
+                f"Interrupted. Saving a checkpoint of each running trial ({len(running)}), for at "
                 f"most {self._limit_s:g} s; another Ctrl-C ends at once.",
                 err=True,
             )

@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,9 @@ from rlssl.ray_internals.loggers import SYNC
 from rlssl.ray_internals.tuning import controller_given_to, run_config_of, trials_of
 from rlssl.registry import local_registrations
 from rlssl.run_files import SWEEP_SPEC_FILE
+
+#: Of more trials, the checkpoints are not listed.
+MOST_LISTED = 4
 
 
 def launch(
@@ -300,7 +303,20 @@ def _explain_failures(grid: ResultGrid) -> None:
 
 def _explain_interruption(trials: Sequence[Trial], folder: Path) -> None:
     click.echo("Interrupted. Newest checkpoints:", err=True)
-    for trial in trials:
-        found = checkpoint.newest_valid(folder / Path(trial.path).name) if trial.path else None
-        click.echo(str(found.path) if found else f"{trial}: none yet", err=True)
+    newest = [
+        (trial, checkpoint.newest_valid(folder / Path(trial.path).name) if trial.path else None)
+        for trial in trials
+    ]
+    if len(newest) > MOST_LISTED:
+        click.echo(where_many_stand([found for _, found in newest]), err=True)
+    else:
+        for trial, found in newest:
+            click.echo(str(found.path) if found else f"{trial}: none yet", err=True)
     click.echo(f"Continue with: rlssl resume {folder}", err=True)
+
+
+def where_many_stand(newest: Collection[checkpoint.CheckpointInfo | None]) -> str:
+    """The newest checkpoints of many trials, each None if there is none yet, in one line."""
+    env_steps = [found.env_steps for found in newest if found is not None]
+    stand = f", after {min(env_steps):,} to {max(env_steps):,} env steps" if env_steps else ""
+    return f"{len(env_steps)} of {len(newest)} trials have a checkpoint{stand}."
