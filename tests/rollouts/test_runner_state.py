@@ -221,6 +221,7 @@ CONSTANT_OR_SAVED_ELSEWHERE = {
     "module",
     "num_env_steps_sampled_lifetime",
     "num_envs",
+    "num_restarts",  # of this process
     "num_workers",
     "seeds",
     "settings",

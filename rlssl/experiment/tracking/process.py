@@ -75,20 +75,24 @@ class TrackerProcess:
             self._process.kill()
             self._process.wait()
             self._lose(f"it had not sent everything after {wait_s:g} s")
-        if self._process.returncode > 0:
-            self._lose(f"its process failed; see {self.log}")
+        else:
+            # What it did not read is counted there.
+            self._writer.join(1.0)
         self._reader.join(1.0)
 
     def _write(self, pipe: IO[str]) -> None:
-        with contextlib.suppress(OSError), pipe:
-            while (message := self._waiting.get()) is not None:
-                pipe.write(json.dumps(message) + "\n")
-                pipe.flush()
-            return
-        # The process has ended. What comes now cannot be sent.
+        has_ended = False
         while (message := self._waiting.get()) is not None:
-            if message["do"] == "log":
+            try:
+                if not has_ended:
+                    pipe.write(json.dumps(message) + "\n")
+                    pipe.flush()
+            except OSError:
+                has_ended = True
+            if has_ended:
                 self._lose(f"its process has ended; see {self.log}")
+        with contextlib.suppress(OSError):
+            pipe.close()
 
     def _read(self, pipe: IO[str]) -> None:
         for line in pipe:
