@@ -75,7 +75,7 @@ def import_path() -> Iterator[None]:
         (["evaluate", "--episodes", "1"], r"return \d+ .* over 1 episodes"),
         (["export"], r"^/.*/(export|policy)$|^/.*/export$"),
         (["summary"], r"return .* over the last \d+ episodes, [23]\d\d env steps"),
-        (["resume"], r"has finished\. To train further"),
+        (["resume"], r"has finished\. To train it further"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
