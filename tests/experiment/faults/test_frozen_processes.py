@@ -47,7 +47,6 @@ def test_frozen_env_runner_is_replaced_and_counted(runs: Any, case: str) -> None
     assert "EnvRunners restarted: 1" in printed
 
 
-@pytest.mark.ci
 def test_frozen_trial_is_killed_and_continues_from_its_checkpoint(runs: Any) -> None:
     run = runs("trial", *COMMAND, *WATCHDOG)
     run.wait_for_checkpoints(2)

@@ -18,7 +18,7 @@ from tests.experiment.faults.run_processes import COMMAND, Run, kill_driver, run
 
 __all__ = ["runs"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def final_weights(run: Run) -> dict[str, np.ndarray]:
@@ -33,6 +33,7 @@ def damage(folder: Path) -> None:
     state.write_bytes(state.read_bytes()[:-10])
 
 
+@pytest.mark.ci
 def test_run_resumed_after_a_kill_equals_the_uninterrupted_run(runs: Any, tmp_path: Path) -> None:
     options = [*COMMAND, "--aux", "icm"]
     killed = runs("killed", *options)

@@ -15,7 +15,7 @@ import yaml
 
 from tests.experiment.command_line import results, rlssl
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 #: The return of an episode is an option of the environment.
 PLUGIN = """
