@@ -69,16 +69,16 @@ def make_policy(
     return policy
 
 
-@pytest.mark.parametrize(
-    "algorithm, name, frame_stack",
-    [
-        (algorithm, name, frame_stack)
-        for algorithm in ALGORITHMS
-        for name in SPACES_OF[algorithm]
-        # Stacking needs a Box.
-        for frame_stack in ((1,) if "dict" in name else (1, 3))
-    ],
-)
+CASES = [
+    (algorithm, name, frame_stack)
+    for algorithm in ALGORITHMS
+    for name in SPACES_OF[algorithm]
+    # Stacking needs a Box.
+    for frame_stack in ((1,) if "dict" in name else (1, 3))
+]
+
+
+@pytest.mark.parametrize("algorithm, name, frame_stack", CASES)
 def test_loaded_policy_acts_like_the_saved_one(
     tmp_path: Path, algorithm: str, name: str, frame_stack: int
 ) -> None:
@@ -215,15 +215,7 @@ def test_actions_of_a_box_with_one_bound_are_in_the_space(normalize: bool, clip:
     assert (actions[:, 0] == 0).any() and (actions[:, 1] < 0).any()
 
 
-@pytest.mark.parametrize(
-    "algorithm, name, frame_stack",
-    [
-        (algorithm, name, frame_stack)
-        for algorithm in ALGORITHMS
-        for name in SPACES_OF[algorithm]
-        for frame_stack in ((1,) if "dict" in name else (1, 3))
-    ],
-)
+@pytest.mark.parametrize("algorithm, name, frame_stack", CASES)
 def test_a_batch_acts_like_its_rows_one_by_one(algorithm: str, name: str, frame_stack: int) -> None:
     space, actions = SPACES[name]
     single = [make_policy(space, actions, frame_stack, algorithm) for _ in range(3)]

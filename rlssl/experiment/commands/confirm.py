@@ -42,7 +42,7 @@ def confirm(
         trusted: Allows to load the plug-ins of a run of foreign origin; see `rlssl.trust`.
 
     Raises:
-        SpecError: If the run is no search, or has no finished point.
+        SpecError: If the run has no search, or no point has finished.
         ResourceError: If the cluster cannot be used.
     """
     folder = sweep_folder(locate(run, storage))
@@ -68,7 +68,7 @@ def confirm_run(
         address: Address of an existing cluster; None starts a local one.
     """
     if not spec.search:
-        raise SpecError(f"{folder} is no search: it has one point; nothing to confirm.")
+        raise SpecError(f"{folder} has no search, so there are no best points to confirm.")
     check_new_seeds(seeds, spec.seeds, "seeds")
     objective = objective_of(spec)
     chosen = best_points(_trials(folder), objective, top)

@@ -19,11 +19,11 @@ _WANDB_SERVER = "https://api.wandb.ai"
 
 
 def check_trackers(spec: Spec) -> None:
-    """Checks the trackers of a spec on this machine; nothing is sent but a question for life.
+    """Checks that the trackers of a spec can work on this machine.
 
     Raises:
         MissingExtraError: If a package is not installed; names the extra.
-        SpecError: If there is no key for W&B; names what sets it.
+        SpecError: If W&B has no key. The message says how to set one.
         ResourceError: If MLflow's server does not answer.
     """
     for name, options in trackers_of(spec.tracking).items():

@@ -87,7 +87,7 @@ class _PerTrial:
         self._folders.pop(trial.trial_id, None)
 
     def _folder(self, trial: Trial) -> Path:
-        """The folder of a trial; Tune would put its path together anew for each result."""
+        """The folder of a trial, kept because Tune builds the path again at every request."""
         folder = self._folders.get(trial.trial_id)
         if folder is None:
             folder = self._folders[trial.trial_id] = trial_folder(trial)

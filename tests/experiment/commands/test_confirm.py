@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.spec.search_space import draw_points, num_trials
 from tests.experiment.command_line import rlssl
 from tests.experiment.spec.specs import BASE, refused
-from tests.experiment.tuning.test_search_end_to_end import PLUGIN
+from tests.experiment.worth import write_sweep
 
 SEARCH: dict[str, Any] = {
     "search": {"training.lr": {"uniform": [0, 1]}, "auxiliary": {"choice": [{}, {"icm": {}}]}},
@@ -62,19 +61,14 @@ def test_what_cannot_be_confirmed_is_refused(changes: dict[str, Any], message: s
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_search_is_confirmed_and_confirmed_again(tmp_path: Path) -> None:
-    (tmp_path / "worth.py").write_text(PLUGIN)
-    spec = {
-        "name": "worth",
-        "algorithm": "ppo",
-        "plugins": ["worth"],
-        "env": {"id": "lab/Worth"},
-        "training": {"train_batch_size_per_learner": 128, "num_epochs": 1},
-        "search": {"env.worth": {"grid": [1.0, 5.0]}},
-        "seeds": [3],
-        "confirm": {"top": 1, "seeds": [100]},
-        "stop": {"env_steps": 128},
-    }
-    (tmp_path / "worth.yaml").write_text(yaml.safe_dump(spec))
+    write_sweep(
+        tmp_path,
+        "worth",
+        search={"env.worth": {"grid": [1.0, 5.0]}},
+        seeds=[3],
+        confirm={"top": 1, "seeds": [100]},
+        stop={"env_steps": 128},
+    )
     printed, _ = rlssl("sweep", "worth.yaml", cwd=tmp_path)
     assert "the best points of worth, with new seeds" in printed
     made = tmp_path / "results" / "worth-confirm"

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from rlssl.errors import SpecError
 from rlssl.experiment.commands.extend import check_same, merged_points, merged_spec
@@ -14,7 +13,7 @@ from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.tuning.searchers import write_points
 from tests.experiment.command_line import results, rlssl
 from tests.experiment.spec.specs import BASE
-from tests.experiment.tuning.test_search_end_to_end import PLUGIN
+from tests.experiment.worth import write_sweep
 
 
 def sweep(values: list[float], **others: Any) -> Spec:
@@ -60,20 +59,10 @@ def test_seeds_names_and_storage_may_differ() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_run_gets_points_and_seeds_and_trains_further(tmp_path: Path) -> None:
-    (tmp_path / "worth.py").write_text(PLUGIN)
-    spec = {
-        "name": "worth",
-        "algorithm": "ppo",
-        "plugins": ["worth"],
-        "env": {"id": "lab/Worth"},
-        "training": {"train_batch_size_per_learner": 128, "num_epochs": 1},
-        "search": {"env.worth": {"grid": [1.0]}},
-        "seeds": [3],
-        "stop": {"env_steps": 128},
-    }
-    (tmp_path / "worth.yaml").write_text(yaml.safe_dump(spec))
-    wider = {**spec, "search": {"env.worth": {"grid": [1.0, 5.0]}}, "seeds": [3, 4]}
-    (tmp_path / "wider.yaml").write_text(yaml.safe_dump(wider))
+    end = {"env_steps": 128}
+    write_sweep(tmp_path, "worth", search={"env.worth": {"grid": [1.0]}}, seeds=[3], stop=end)
+    wider = {"env.worth": {"grid": [1.0, 5.0]}}
+    write_sweep(tmp_path, "wider", search=wider, seeds=[3, 4], stop=end)
     run = tmp_path / "results" / "worth"
 
     def trials() -> dict[tuple[float, int], Path]:

@@ -11,42 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.experiment.command_line import results, rlssl
+from tests.experiment.worth import write_sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-#: The return of an episode is an option of the environment.
-PLUGIN = """
-import gymnasium as gym
-import numpy as np
-import rlssl
-
-
-class Worth(gym.Env):
-    observation_space = gym.spaces.Box(0, 1, (2,), np.float32)
-    action_space = gym.spaces.Discrete(2)
-
-    def __init__(self, config):
-        self.worth = config["worth"]
-
-    def reset(self, *, seed=None, options=None):
-        return np.zeros(2, np.float32), {}
-
-    def step(self, action):
-        return np.zeros(2, np.float32), self.worth, True, False, {}
-
-
-rlssl.register_env("lab/Worth", Worth)
-"""
-
-SPEC = {
-    "name": "worth",
-    "algorithm": "ppo",
-    "plugins": ["worth"],
-    "env": {"id": "lab/Worth"},
-    "training": {"train_batch_size_per_learner": 128, "num_epochs": 1},
+SWEEP: dict[str, Any] = {
     "search": {
         "env.worth": {"grid": [5.0, 1.0]},
         "training.entropy_coeff": {"loguniform": [1e-3, 1e-1]},
@@ -69,8 +40,7 @@ def has_judged_the_first_point(scheduler: Path) -> bool:
 
 
 def test_points_are_shared_by_seeds_and_stop_as_a_whole_also_after_a_kill(tmp_path: Path) -> None:
-    (tmp_path / "worth.py").write_text(PLUGIN)
-    (tmp_path / "worth.yaml").write_text(yaml.safe_dump(SPEC))
+    write_sweep(tmp_path, "worth", **SWEEP)
     process = subprocess.Popen(
         [sys.executable, "-m", "rlssl.cli", "sweep", "worth.yaml"],
         cwd=tmp_path,

@@ -11,10 +11,9 @@ from typing import Any
 
 import optuna
 import pytest
-import yaml
 
 from tests.experiment.command_line import results, rlssl
-from tests.experiment.tuning.test_search_end_to_end import PLUGIN
+from tests.experiment.worth import write_sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -22,12 +21,7 @@ SEEDS = [3, 4]
 NUM_POINTS = 6
 
 #: The return of every episode is `env.worth`, so that the scores are known without a trial.
-SPEC: dict[str, Any] = {
-    "name": "study",
-    "algorithm": "ppo",
-    "plugins": ["worth"],
-    "env": {"id": "lab/Worth"},
-    "training": {"train_batch_size_per_learner": 128, "num_epochs": 1},
+STUDY: dict[str, Any] = {
     "search": {
         "env.worth": {"uniform": [0.0, 8.0]},
         "training.entropy_coeff": {"loguniform": [1e-3, 1e-1]},
@@ -76,8 +70,7 @@ def kill_when(run: Path, num_told: int, *arguments: str) -> None:
 
 
 def test_killed_study_suggests_what_an_undisturbed_one_suggests(tmp_path: Path) -> None:
-    (tmp_path / "worth.py").write_text(PLUGIN)
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(SPEC))
+    write_sweep(tmp_path, "study", **STUDY)
     run = tmp_path / "results" / "study"
     kill_when(run, 1, "sweep", "study.yaml")
     # Tune's state is not needed: damaged, it is the same.

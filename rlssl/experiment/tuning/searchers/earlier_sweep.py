@@ -20,7 +20,8 @@ def earlier_points(spec: Spec) -> list[tuple[Point, float]]:
     A score is the mean of the objective of ``spec`` over the seeds, from the results of the trials.
 
     Raises:
-        SpecError: If there is no such sweep, it searched another space, or has no finished point.
+        SpecError: If there is no such sweep, if it searched another space, or if none of its points
+            has finished.
     """
     settings = spec.searcher.settings if spec.searcher is not None else None
     if not isinstance(settings, OptunaSpec | HyperoptSpec) or settings.warm_start is None:
