@@ -22,6 +22,8 @@ _plugins_loading = 0
 # Top-level packages of the plug-ins that this process has imported, or has failed to import.
 _packages: set[str] = set()
 
+#: Packages of which a reference may name an object ("torch.nn:Mish"), and which are no plug-ins.
+_LIBRARIES = frozenset({"gymnasium", "numpy", "ray", "rlssl", "torch"})
 #: A line of a traceback that names a file.
 _FRAME = re.compile(r'File "([^"<>]+)", line (\d+)')
 #: Files of Python and of installed packages.
@@ -118,7 +120,7 @@ def _is_of_user(path: str) -> bool:
         return False
     if not _INSTALLED.search(name.as_posix()):
         return True
-    return bool({*name.parts, name.stem} & _packages)
+    return bool({*name.parts, name.stem} & (_packages - _LIBRARIES))
 
 
 def load_plugins(names: Iterable[str] = ()) -> None:

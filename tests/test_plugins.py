@@ -19,7 +19,7 @@ from rlssl.environments.preflight import EnvSpaces, preflight
 from rlssl.errors import PluginError, PreflightError, SpecError
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.tuning.launch import check_trial
-from rlssl.plugins import load_plugins, with_line
+from rlssl.plugins import load_plugins, resolve, with_line
 from rlssl.policy import Policy, _build_module
 from rlssl.registry import AUXILIARY_LOSSES, ENCODERS, ENVIRONMENTS
 from rlssl.rollouts.faults import Fault
@@ -152,6 +152,7 @@ def test_an_error_at_the_import_names_the_line_of_the_plugin_not_of_a_package(
 
 
 def test_the_traceback_of_another_process_tells_the_line() -> None:
+    resolve("torch.nn:Mish")  # does not make torch a plug-in
     text = """ray::SpecTrainable.train() (pid=7, ip=10.0.0.1)
   File "/home/me/my_losses.py", line 28, in losses
   File "/usr/lib/python3.11/random.py", line 3, in choice
