@@ -6,8 +6,11 @@ from typing import Any
 
 import yaml
 
-#: The plug-in of the environment; each episode has one step.
+#: The plug-in of the environment; each episode has one step, which takes longer if the worth is
+#: below the option `slow_below`.
 _PLUGIN = """
+import time
+
 import gymnasium as gym
 import numpy as np
 import rlssl
@@ -19,11 +22,14 @@ class Worth(gym.Env):
 
     def __init__(self, config):
         self.worth = config["worth"]
+        self.is_slow = self.worth < config.get("slow_below", 0.0)
 
     def reset(self, *, seed=None, options=None):
         return np.zeros(2, np.float32), {}
 
     def step(self, action):
+        if self.is_slow:
+            time.sleep(0.005)
         return np.zeros(2, np.float32), self.worth, True, False, {}
 
 

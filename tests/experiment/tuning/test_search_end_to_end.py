@@ -17,7 +17,13 @@ from tests.experiment.worth import write_sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+#: The end of a trial.
+END = 16_384
+
 SWEEP: dict[str, Any] = {
+    # A seed of the second point needs more than a minute to its end. So it is not there before the
+    # other seed reaches the first rung, although that one may have to wait for a free process.
+    "env": {"id": "lab/Worth", "slow_below": 5.0},
     "search": {
         "env.worth": {"grid": [5.0, 1.0]},
         "training.entropy_coeff": {"loguniform": [1e-3, 1e-1]},
@@ -25,7 +31,7 @@ SWEEP: dict[str, Any] = {
     "searcher": {"random": {"num_samples": 1}},
     "seeds": [3, 4],
     "scheduler": {"asha": {"grace_env_steps": 512, "reduction_factor": 2}},
-    "stop": {"env_steps": 2048},
+    "stop": {"env_steps": END},
     # Two trials at a time: the second point is compared with the first one.
     "resources": {"cpus": max(1, len(os.sched_getaffinity(0)) // 2)},
     "max_failures": 0,
@@ -67,9 +73,9 @@ def test_points_are_shared_by_seeds_and_stop_as_a_whole_also_after_a_kill(tmp_pa
         ends[index].append(results(marker.parent)[-1])
     assert seeds == {0: {3, 4}, 1: {3, 4}}
     # The first point has nothing to be compared with; the second is worse.
-    assert all(last["done"] and last["env_steps"] >= 2048 for last in ends[0])
-    assert all(last["done"] and 512 <= last["env_steps"] < 2048 for last in ends[1])
-    rows = [line for line in printed.splitlines() if line.lstrip().startswith("worth=")]
+    assert all(last["done"] and last["env_steps"] >= END for last in ends[0])
+    assert all(last["done"] and 512 <= last["env_steps"] < END for last in ends[1])
+    rows = [line for line in printed.splitlines() if line.startswith(" worth=")]
     assert len(rows) == 2 and all(" 2 " in row for row in rows)
     assert "stopped at 512" in printed
     assert "has finished" in rlssl("resume", "worth", cwd=tmp_path)[0]
