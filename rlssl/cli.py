@@ -4,9 +4,7 @@ Commands import heavy modules themselves, so that ``rlssl --help`` is fast.
 """
 
 import contextlib
-import json
 import os
-import re
 import signal
 import sys
 import threading
@@ -114,28 +112,6 @@ def _keep_plugins(ctx: click.Context, option: click.Parameter, names: Sequence[s
     ctx.meta[_PLUGINS] = names
 
 
-def parse_auxiliary(text: str) -> tuple[str, dict[str, Any]]:
-    """Reads ``NAME[:key=value,...]``, the value of ``--aux``.
-
-    Raises:
-        SpecError: If an option is not of the form key=value.
-
-    Example:
-        >>> parse_auxiliary("icm:variant=burda,coeff=0.5")
-        ('icm', {'variant': 'burda', 'coeff': 0.5})
-    """
-    from rlssl.experiment.spec.overrides import parse_override
-
-    name, colon, options = text.partition(":")
-    # A comma inside a value, as in a list, is not followed by a key and '='.
-    parts = re.split(r",(?=\s*\w+\s*=)", options) if colon else []
-    if wrong := [part for part in parts if "=" not in part]:
-        raise SpecError(
-            f"--aux {text}: {wrong[0]!r} is not of the form KEY=VALUE; write --aux icm:coeff=0.5."
-        )
-    return name, dict(parse_override(part) for part in parts)
-
-
 def _require_assignment(text: str) -> None:
     if "=" not in text:
         raise SpecError(
@@ -170,6 +146,13 @@ _JSON = click.option(
     is_flag=True,
     callback=_keep_stdout,
     help="Print JSON, and everything else to standard error.",
+)
+_JSON_OF_DRY_RUN = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    callback=_keep_stdout,
+    help="With --dry-run: print JSON, and everything else to standard error.",
 )
 _TRUST = click.option(
     "--trust",
@@ -210,6 +193,7 @@ class _Train(click.Command):
 )
 @click.option("--preset", help="Named settings of the algorithm.")
 @click.option("--variant", help="Variant of the algorithm.")
+@click.option("--tuned", is_flag=True, help="Use the settings that a sweep found for ALGO on ENV.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of this run.  [default: 0]")
 @click.option(
     "--stop",
@@ -234,6 +218,7 @@ def train(
     auxiliary: Sequence[str],
     stops: Sequence[str],
     overrides: Sequence[str],
+    tuned: bool,
     env_runners: int | None,
     warm_start: str | None,
     trusted: bool,
@@ -245,14 +230,22 @@ def train(
     click.echo(f"Preparing {algorithm} on {env}.")
     _open_import_path()
     from rlssl.experiment.spec.loading import load_spec
+    from rlssl.experiment.spec.overrides import parse_loss
 
     document = {key: value for key, value in flags.items() if value is not None}
     document |= {"algorithm": algorithm, "env": env}
-    document["auxiliary"] = dict(parse_auxiliary(text) for text in auxiliary)
+    document["auxiliary"] = dict(parse_loss(text) for text in auxiliary)
     if env_runners is not None:
         document["resources"] = {"env_runners": env_runners}
     for text in stops:
         _require_assignment(text)
+    if tuned:
+        from rlssl.experiment.spec.overrides import merge
+        from rlssl.experiment.spec.tuned import in_words, tuned_settings
+
+        found = tuned_settings(algorithm, env)
+        click.echo(f"Tuned settings: {in_words(found)}")
+        document = merge(found, document)
     spec = _with_plugins(load_spec(document, [*(f"stop.{text}" for text in stops), *overrides]))
     # Imported only now: RLlib takes seconds to import, and a typo should be reported at once.
     from rlssl.experiment.commands.train import train as run
@@ -264,18 +257,36 @@ def train(
 @click.argument("source", metavar="NAME|FILE")
 @_SET
 @click.option("--extend", metavar="RUN", help="Run what RUN does not have yet, into RUN.")
+@click.option("--dry-run", is_flag=True, help="Show trials, resources, disk; start nothing.")
+@click.option("--measure", is_flag=True, help="With --dry-run: train a trial for 20 seconds.")
 @_TRUST
 @_ADDRESS
+@_JSON_OF_DRY_RUN
 @_PLUGIN
 def sweep(
-    source: str, overrides: Sequence[str], extend: str | None, trusted: bool, address: str | None
+    source: str,
+    overrides: Sequence[str],
+    extend: str | None,
+    dry_run: bool,
+    measure: bool,
+    trusted: bool,
+    address: str | None,
+    as_json: bool,
 ) -> None:
     """Run a sweep from a file or by its name: rlssl sweep quickstart."""
+    if (measure or as_json) and not dry_run:
+        raise SpecError("--measure and --json are for --dry-run; add --dry-run, or leave them out.")
+    if dry_run and extend is not None:
+        raise SpecError("--dry-run shows a new sweep; leave out --extend.")
     click.echo(f"Preparing the sweep {source}.")
     _open_import_path(source)
     from rlssl.experiment.spec.loading import load_spec
 
     spec = _with_plugins(load_spec(source, overrides))
+    if dry_run:
+        from rlssl.experiment.commands.dry_run import dry_run as show
+
+        sys.exit(show(spec, address=address, measure=measure, to_json=as_json))
     if extend is not None:
         from rlssl.experiment.commands.extend import extend as add_to
 
@@ -417,8 +428,8 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
 
     from rlssl.environments.preflight import preflight as try_environment
     from rlssl.experiment.spec.effective import effective_of
+    from rlssl.experiment.spec.listing import points_in_words
     from rlssl.experiment.spec.loading import load_spec, resolved_dict
-    from rlssl.experiment.spec.search_space import adapts, draw_points, has_random, num_trials
     from rlssl.run_files import EFFECTIVE
 
     spec = _with_plugins(load_spec(source, overrides))
@@ -427,17 +438,9 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
     click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip())
     if spaces is not None:
         click.echo(f"# observations: {spaces.observation_space}; actions: {spaces.action_space}")
-    if adapts(spec):
-        click.echo(
-            f"# {num_trials(spec)} trials at most: points that the searcher suggests one by one, "
-            f"each with seeds {spec.seeds}"
-        )
-        return
-    points = draw_points(spec)
-    trials, kind = len(points) * len(spec.seeds), "search" if has_random(spec) else "grid"
-    click.echo(f"# {trials} trials: points of the {kind}, each with seeds {spec.seeds}")
-    for point in points:
-        click.echo(f"#   {json.dumps(point) if point else 'the spec without changes'}")
+    for line in points_in_words(spec):
+        click.echo(f"# {line}")
+    click.echo(f"# resources, disk and time: rlssl sweep {source} --dry-run")
 
 
 @main.command("list")

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from rlssl.cli import main, parse_auxiliary
+from rlssl.cli import main
 from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment.spec.loading import load_spec
+from rlssl.experiment.spec.overrides import parse_loss
 from rlssl.experiment.spec.yaml_reader import list_sweeps
 from rlssl.registry import ALGORITHMS
 from tests.experiment.command_line import restored_import_path
@@ -210,7 +211,7 @@ def test_unknown_command_gives_clicks_usual_error(command: str) -> None:
     ],
 )
 def test_loss_is_read_as_its_name_and_options(text: str, expected: Any) -> None:
-    assert parse_auxiliary(text) == expected
+    assert parse_loss(text) == expected
 
 
 def test_modules_beside_the_spec_and_in_the_current_folder_can_be_imported(
@@ -252,6 +253,7 @@ stop: {env_steps: 1e3}
         "# 6 trials: points of the grid, each with seeds [0, 1, 2]\n"
         '#   {"auxiliary": {}}\n'
         '#   {"auxiliary": {"icm": {}}}\n'
+        "# resources, disk and time: rlssl sweep s.yaml --dry-run\n"
     )
 
 

@@ -18,7 +18,7 @@ from rlssl.environments.building import make_env
 from rlssl.environments.preflight import EnvSpaces, preflight
 from rlssl.errors import PluginError, PreflightError, SpecError
 from rlssl.experiment.spec.loading import load_spec
-from rlssl.experiment.tuning.launch import check_trial
+from rlssl.experiment.trial_check import check_trial
 from rlssl.plugins import load_plugins, resolve, with_line
 from rlssl.policy import Policy, _build_module
 from rlssl.registry import AUXILIARY_LOSSES, ENCODERS, ENVIRONMENTS

@@ -48,19 +48,21 @@ def new_run(root: Path, name: str) -> Iterator[Path]:
         raise
 
 
-def write_description(folder: Path, name: str, is_sweep: bool) -> None:
+def write_description(folder: Path, name: str, is_sweep: bool, replay_bytes: int) -> None:
     """Writes ``run.json`` at the start of a run.
 
     Args:
         folder: The run's folder.
         name: The name that the user gave; the folder's may have a number.
         is_sweep: Whether the run ends with a table.
+        replay_bytes: Bytes of memory of the replay buffer of a trial.
     """
     # `resume` and `evaluate` may run in another folder, and must find plug-ins beside the spec.
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     by_script = sorted(name for table in local_registrations().values() for name in table)
     run = {"name": name, "started": time.time(), "is_sweep": is_sweep, "python_path": paths}
-    _write(folder, {**run, "registered_by_script": by_script, "state": "running"})
+    further = {"registered_by_script": by_script, "replay_bytes": replay_bytes}
+    _write(folder, {**run, **further, "state": "running"})
 
 
 def record_state(folder: Path, code: int) -> None:

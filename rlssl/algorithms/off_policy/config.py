@@ -87,20 +87,30 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
             return
         settings = self.replay_settings
         try:
-            num_bytes = estimate_bytes(
-                self.replay_capacity,
-                with_layout(spaces.observation_space, self.network["encoder_config"]),
-                spaces.action_space,
-                self.frame_stack,
-                prioritized=settings.prioritized,
-                intrinsic_rewards=self.gives_intrinsic_rewards,
+            check_memory(
+                self.replay_bytes(spaces),
+                settings.max_memory_share,
+                setting="training.replay_capacity",
             )
-            if settings.storage_path is None:
-                check_memory(
-                    num_bytes, settings.max_memory_share, setting="training.replay_capacity"
-                )
         except (MemoryError, ValueError) as error:
             raise SpecError(f"training.replay: {error}") from error
+
+    def replay_bytes(self, spaces: EnvSpaces) -> int:
+        """Bytes of memory of the full replay buffer.
+
+        Raises:
+            ValueError: If the spaces cannot be stored.
+        """
+        settings = self.replay_settings
+        return estimate_bytes(
+            self.replay_capacity,
+            with_layout(spaces.observation_space, self.network["encoder_config"]),
+            spaces.action_space,
+            self.frame_stack,
+            prioritized=settings.prioritized,
+            intrinsic_rewards=self.gives_intrinsic_rewards,
+            frames_in_memory=settings.storage_path is None,
+        )
 
     def check_training(self) -> None:
         """Checks the training settings, including the replay buffer's.

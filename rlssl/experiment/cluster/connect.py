@@ -17,7 +17,7 @@ import torch
 
 from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment.cluster import node_survey
-from rlssl.experiment.spec.building import build_config
+from rlssl.experiment.cluster.placement import require_room, too_few, total, trial_request
 from rlssl.experiment.spec.loading import at_point
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import points_to_check
@@ -28,6 +28,7 @@ from rlssl.ray_internals.cluster import (
     separate_session,
     use_token_if_there_is_one,
 )
+from rlssl.replay.memory_budget import node_bytes
 from rlssl.system.subprocess_probe import SubprocessCheck
 
 #: Set before Ray starts. Otherwise Ray's workers would run at low priority, and Tune would print in
@@ -41,16 +42,18 @@ _RAY_ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
-_START_NODES = "start more nodes: ray start --address=HOST:PORT"
+#: Ray's object store, the driver and the system need the rest.
+_SHARE_FOR_TRIALS = 0.7
 
 
-def start_ray(spec: Spec, address: str | None, storage: Path) -> None:
+def start_ray(spec: Spec, address: str | None, storage: Path, *, replay_bytes: int = 0) -> None:
     """Connects to a cluster, or starts a local one with room for at least one trial.
 
     Args:
         spec: The spec of the run.
         address: ``auto`` or ``HOST:PORT`` of a cluster; None starts a local one.
         storage: An existing folder that every node must see.
+        replay_bytes: Bytes of the replay buffer of a trial.
 
     Raises:
         SpecError: If the address is malformed.
@@ -58,70 +61,17 @@ def start_ray(spec: Spec, address: str | None, storage: Path) -> None:
             its nodes cannot run trials.
     """
     _set_environment()
-    config = build_config(at_point(spec, points_to_check(spec)[0] if spec.search else {}, 0))
-    bundles: list[dict[str, float]] = config.algo_class.default_resource_request(config).bundles
-    num_cpus, num_gpus = math.ceil(_total("CPU", bundles)), _total("GPU", bundles)
+    bundles = bundles_of(spec, replay_bytes)
+    num_cpus, num_gpus = math.ceil(total("CPU", bundles)), total("GPU", bundles)
     started_here = not ray.is_initialized()
     if started_here:
         if address is None and num_gpus > torch.cuda.device_count():
-            raise _too_few("GPU", bundles, "this machine", [{"GPU": torch.cuda.device_count()}])
-        _connect(address, num_cpus)
+            raise too_few("GPU", bundles, "this machine", [{"GPU": torch.cuda.device_count()}])
+        _connect(address, num_cpus, memory=int(total("memory", bundles)))
     require_room(bundles, [node["Resources"] for node in ray.nodes() if node["Alive"]])
     if address is not None:
         _check_nodes(address, storage, spec, may_reconnect=started_here)
         _warn_if_busy(num_cpus)
-
-
-def require_room(bundles: Sequence[Mapping[str, float]], cluster: Sequence[Any]) -> None:
-    """Refuses a trial that can never be placed on the cluster.
-
-    Args:
-        bundles: The resources that each process of a trial needs; each process runs on one node.
-        cluster: The resources of each node.
-
-    Raises:
-        ResourceError: If the trial does not fit; names the resources that it needs and those of
-            the cluster, in total and on the largest node.
-
-    Example:
-        >>> require_room([{"CPU": 1}, {"CPU": 4}], [{"CPU": 4}, {"CPU": 2}])
-    """
-    for key in ("CPU", "GPU"):
-        if _total(key, bundles) > _total(key, cluster):
-            raise _too_few(key, bundles, "the cluster", cluster)
-    # The largest process first, each on the smallest node with room for it. So a process without
-    # GPUs does not occupy a node with GPUs.
-    free = [{key: node.get(key, 0.0) for key in ("CPU", "GPU")} for node in cluster]
-    for bundle in sorted(bundles, key=_size, reverse=True):
-        fitting = [node for node in free if all(node[key] >= bundle.get(key, 0) for key in node)]
-        if not fitting:
-            raise _too_few("GPU" if bundle.get("GPU") else "CPU", bundles, "the cluster", cluster)
-        chosen = min(fitting, key=_size)
-        for key in chosen:
-            chosen[key] -= bundle.get(key, 0)
-
-
-def _size(resources: Mapping[str, float]) -> tuple[float, float]:
-    return resources.get("GPU", 0), resources.get("CPU", 0)
-
-
-def _total(key: str, resources: Sequence[Mapping[str, float]]) -> float:
-    return sum(part.get(key, 0) for part in resources)
-
-
-def _too_few(
-    key: str, bundles: Sequence[Mapping[str, float]], where: str, cluster: Sequence[Any]
-) -> ResourceError:
-    each = [bundle.get(key, 0) for bundle in bundles if bundle.get(key)]
-    parts = f" in {len(each)} processes of up to {max(each):g}" if len(each) > 1 else ""
-    nodes_with = [node[key] for node in cluster if node.get(key)]
-    on_nodes = f" on {len(nodes_with)} nodes, the largest {max(nodes_with, default=0):g}"
-    fix = "give a cluster that has them: --address HOST:PORT"
-    return ResourceError(
-        f"a trial needs {sum(each):g} {key}s{parts} (resources), but {where} has "
-        f"{_total(key, cluster):g}{on_nodes if len(nodes_with) > 1 else ''}; request fewer, or "
-        f"{fix if where == 'this machine' else _START_NODES}."
-    )
 
 
 def _warn_if_busy(num_cpus: int) -> None:
@@ -133,6 +83,13 @@ def _warn_if_busy(num_cpus: int) -> None:
         )
 
 
+def bundles_of(spec: Spec, replay_bytes: int = 0) -> list[dict[str, float]]:
+    """The resources that each process of the first trial needs."""
+    trial = at_point(spec, points_to_check(spec)[0] if spec.search else {}, 0)
+    bundles: list[dict[str, float]] = trial_request(spec, trial, replay_bytes).bundles
+    return bundles
+
+
 def start_local(num_cpus: int) -> None:
     """Starts Ray on this machine only, with at least ``num_cpus`` CPUs, unless Ray runs already."""
     _set_environment()
@@ -140,21 +97,37 @@ def start_local(num_cpus: int) -> None:
         _connect(None, num_cpus)
 
 
+def connect_to(address: str) -> None:
+    """Connects to a cluster, unless this process is connected already.
+
+    Raises:
+        SpecError: If the address is malformed.
+        ResourceError: If there is no cluster.
+    """
+    _set_environment()
+    if not ray.is_initialized():
+        _connect(address, 0)
+
+
 def _set_environment() -> None:
     os.environ.update({key: os.environ.get(key, value) for key, value in _RAY_ENVIRONMENT.items()})
 
 
-def _connect(address: str | None, num_cpus: int, py_modules: Sequence[str] = ()) -> None:
+def _connect(
+    address: str | None, num_cpus: int, py_modules: Sequence[str] = (), *, memory: int = 0
+) -> None:
     before = signal.getsignal(signal.SIGTERM)
     try:
-        _connect_quietly(address, num_cpus, py_modules)
+        _connect_quietly(address, num_cpus, py_modules, memory)
     finally:
         # Ray installs a handler that ends this process without a word.
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
 
 
-def _connect_quietly(address: str | None, num_cpus: int, py_modules: Sequence[str]) -> None:
+def _connect_quietly(
+    address: str | None, num_cpus: int, py_modules: Sequence[str], memory: int
+) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
         _connect_to_cluster(address, py_modules, quiet)
@@ -168,7 +141,18 @@ def _connect_quietly(address: str | None, num_cpus: int, py_modules: Sequence[st
         )
     # "local" ignores a cluster that this machine belongs to; --address selects such a cluster.
     with separate_session():
-        ray.init("local", num_cpus=max(cores, num_cpus), include_dashboard=False, **quiet)
+        ray.init(
+            "local",
+            num_cpus=max(cores, num_cpus),
+            _memory=max(local_memory(), memory),
+            include_dashboard=False,
+            **quiet,
+        )
+
+
+def local_memory() -> int:
+    """Bytes of memory that a local Ray gives to the trials of a sweep."""
+    return int(_SHARE_FOR_TRIALS * node_bytes())
 
 
 def _connect_to_cluster(address: str, py_modules: Sequence[str], quiet: dict[str, Any]) -> None:

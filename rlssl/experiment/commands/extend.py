@@ -24,10 +24,11 @@ from rlssl.experiment.spec.search_space import (
     point_key,
     search_seed,
 )
-from rlssl.experiment.tracking.checks import check_trackers
+from rlssl.experiment.trial_check import check_sweep, largest_replay
 from rlssl.experiment.tuning.launch import fit, rebuilt_tuner
 from rlssl.experiment.tuning.recovery import known_trials
 from rlssl.experiment.tuning.searchers import Point, trial_key, write_points
+from rlssl.experiment.tuning.trainable import REPLAY_BYTES_KEY
 from rlssl.run_files import SWEEP_SPEC_FILE
 
 #: Sections in which the file may differ from the run: what runs, and where and how safely.
@@ -70,16 +71,16 @@ def extend(spec: Spec, run: str, *, address: str | None = None, trusted: bool = 
     if not num_new:
         click.echo(f"{folder.name} has every point and seed of {spec.name} already.")
         return ExitCode.OK
-    check_trackers(merged)
+    replay_bytes = largest_replay(check_sweep(merged))
     with held(folder):
-        start_ray(merged, address, folder)
+        start_ray(merged, address, folder, replay_bytes=replay_bytes)
         click.echo(
             f"{folder.name}: {num_new} more trials of {merged.stop['env_steps']:,} env steps"
         )
         if not adapts(merged):
             write_points(folder, points, search_seed=search_seed(merged))
         save_spec(merged, folder / SWEEP_SPEC_FILE, provenance())
-        record_resumed(folder, is_sweep=True)
+        record_resumed(folder, is_sweep=True, **{REPLAY_BYTES_KEY: replay_bytes})
         code = fit(rebuilt_tuner(merged, folder, True), folder)
         record_state(folder, code)
     if code == ExitCode.INTERRUPTED:

@@ -29,7 +29,7 @@ from rlssl.experiment.tuning.launch import (
     where_many_stand,
 )
 from rlssl.experiment.tuning.recovery import can_continue, has_unstarted
-from rlssl.experiment.tuning.trainable import TRAINS_ON_KEY
+from rlssl.experiment.tuning.trainable import REPLAY_BYTES_KEY, TRAINS_ON_KEY
 from rlssl.run_files import SWEEP_SPEC_FILE, TRIAL_FILE
 
 #: State of a run before it is resumed -> why it is resumed.
@@ -86,7 +86,7 @@ def resume(
         with _refusal_noted(folder):
             stack.enter_context(held(folder))
         say_where_trials_stand(folder)
-        start_ray(spec, address, folder)
+        start_ray(spec, address, folder, replay_bytes=description.get(REPLAY_BYTES_KEY, 0))
         note_fault(folder, "resumed", _REASONS.get(str(description.get("state")), "it had stopped"))
         record_resumed(folder)
         code = fit(restored_tuner(spec, folder, description["is_sweep"]), folder)
@@ -134,7 +134,7 @@ def train_further(
     check_trackers(longer)
     with held(folder):
         say_where_trials_stand(folder)
-        start_ray(longer, address, folder)
+        start_ray(longer, address, folder, replay_bytes=description.get(REPLAY_BYTES_KEY, 0))
         earlier = description.get(TRAINS_ON_KEY, before)
         record_resumed(folder, **{TRAINS_ON_KEY: min(earlier, before)})
         save_spec(longer, folder / SWEEP_SPEC_FILE, provenance())

@@ -1,5 +1,6 @@
 """Layers of a spec: sets values at dotted paths, and merges mappings."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,3 +88,23 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(below, Mapping) and isinstance(value, Mapping)
         result[key] = merge(below, value) if both else value  # type: ignore[arg-type]
     return result
+
+
+def parse_loss(text: str) -> tuple[str, dict[str, Any]]:
+    """Reads ``NAME[:key=value,...]``, the value of ``--aux``.
+
+    Raises:
+        SpecError: If an option is not of the form key=value.
+
+    Example:
+        >>> parse_loss("icm:variant=burda,coeff=0.5")
+        ('icm', {'variant': 'burda', 'coeff': 0.5})
+    """
+    name, colon, options = text.partition(":")
+    # A comma inside a value, as in a list, is not followed by a key and '='.
+    parts = re.split(r",(?=\s*\w+\s*=)", options) if colon else []
+    if wrong := [part for part in parts if "=" not in part]:
+        raise SpecError(
+            f"--aux {text}: {wrong[0]!r} is not of the form KEY=VALUE; write --aux icm:coeff=0.5."
+        )
+    return name, dict(parse_override(part) for part in parts)

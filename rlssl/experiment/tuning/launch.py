@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.tune import (
     Callback,
     CheckpointConfig,
@@ -22,27 +20,18 @@ from ray.tune.experiment import Trial
 from ray.tune.result import EXPR_ERROR_FILE
 
 from rlssl import trust
-from rlssl.connectors.frame_stack import stacked_space
-from rlssl.environments.preflight import preflight
 from rlssl.errors import ExitCode, ResourceError, SpecError
 from rlssl.experiment.checkpoints import checkpoint
-from rlssl.experiment.checkpoints.warm_start import check_fits
 from rlssl.experiment.cluster.connect import start_ray
 from rlssl.experiment.cluster.node_check import expect_of_nodes
 from rlssl.experiment.fault_log import write_waiting_notes
 from rlssl.experiment.provenance import provenance
+from rlssl.experiment.run_folders import read_description
 from rlssl.experiment.run_record import new_run, record_state, write_description
-from rlssl.experiment.spec.building import build_config
-from rlssl.experiment.spec.loading import at_point, check_points, resolved_dict, save_spec
+from rlssl.experiment.spec.loading import resolved_dict, save_spec
 from rlssl.experiment.spec.schema import Spec
-from rlssl.experiment.spec.search_space import (
-    MAX_COMBINATIONS_CHECKED,
-    adapts,
-    draw_points,
-    has_random,
-    points_to_check,
-)
-from rlssl.experiment.tracking.checks import check_trackers
+from rlssl.experiment.spec.search_space import adapts
+from rlssl.experiment.trial_check import check_sweep, largest_replay
 from rlssl.experiment.tuning.callbacks import (
     EnvFaults,
     NoStaleCopies,
@@ -73,6 +62,7 @@ from rlssl.experiment.tuning.search import (
 from rlssl.experiment.tuning.trackers import trial_trackers
 from rlssl.experiment.tuning.trainable import (
     REGISTRATIONS_KEY,
+    REPLAY_BYTES_KEY,
     SPEC_KEY,
     TRAINS_ON_KEY,
     WARM_START_KEY,
@@ -112,23 +102,17 @@ def launch(
         SpecError: If the environment fails its preflight; nothing was started.
         ResourceError: If the cluster or the storage cannot be used.
     """
-    check_trackers(spec)
-    if has_random(spec):
-        check_points(spec, draw_points(spec)[:MAX_COMBINATIONS_CHECKED])
-    for point in points_to_check(spec) if spec.search else [{}]:
-        module = check_trial(at_point(spec, point, spec.seeds[0]))
-        if warm_start is not None:
-            check_fits(warm_start, module, spec)
+    replay_bytes = largest_replay(check_sweep(spec, warm_start))
     earlier = check_study(spec)
     with new_run(Path(storage_path(spec.storage)), spec.name) as folder:
         begin_study(spec, folder, earlier)
         prepare(folder)
-        start_ray(spec, address, folder.parent)
+        start_ray(spec, address, folder.parent, replay_bytes=replay_bytes)
         if announcement:
             click.echo(announcement)
         trust.record(folder)
         save_spec(spec, folder / SWEEP_SPEC_FILE, provenance())
-        write_description(folder, spec.name, is_sweep)
+        write_description(folder, spec.name, is_sweep, replay_bytes)
         trials = Trials(draw_and_list_points(spec, folder), warm_start=warm_start)
         code = fit(_tuner(spec, trials, folder, is_sweep), folder)
         record_state(folder, code)
@@ -166,12 +150,14 @@ def rebuilt_tuner(spec: Spec, folder: Path, is_sweep: bool) -> Tuner:
 
 def _tuner(spec: Spec, trials: Trials, folder: Path, is_sweep: bool) -> Tuner:
     registrations = local_registrations()
+    replay_bytes = read_description(folder).get(REPLAY_BYTES_KEY, 0)
     return Tuner(
         register(),
         param_space={
             SPEC_KEY: resolved_dict(spec),
             **({WARM_START_KEY: str(trials.warm_start)} if trials.warm_start else {}),
             **({REGISTRATIONS_KEY: registrations} if registrations else {}),
+            **({REPLAY_BYTES_KEY: replay_bytes} if replay_bytes else {}),
             **({TRAINS_ON_KEY: trials.trains_on_from} if trials.trains_on_from else {}),
         },
         tune_config=tune_config(
@@ -188,36 +174,6 @@ def _tuner(spec: Spec, trials: Trials, folder: Path, is_sweep: bool) -> Tuner:
             **output(spec, is_sweep, folder, num_ended_before=len(trials.ended)),
         ),
     )
-
-
-def check_trial(spec: Spec) -> RLModule:
-    """Builds the environment, networks and auxiliary losses of a trial once.
-
-    Returns:
-        The untrained RLModule.
-
-    Raises:
-        SpecError: If one of them cannot be built; repeats its error. Nothing was started.
-    """
-    config = build_config(spec)
-    spaces = preflight(config.env_settings, config.env_step_timeout_s, config.vectorize)
-    config.adapt_to(spaces)
-    config.check_training()
-    stacked = stacked_space(
-        spaces.observation_space, config.frame_stack, config.network["encoder_config"]
-    )
-    try:
-        return config.get_rl_module_spec(
-            spaces={DEFAULT_MODULE_ID: (stacked, spaces.action_space)}, inference_only=False
-        ).build()
-    except Exception as error:
-        # A SpecError explains itself; other errors need their type to be understood.
-        words = str(error) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}"
-        encoder = config.network["encoder"]
-        raise SpecError(
-            f"model.encoder={encoder!r} or auxiliary={list(spec.auxiliary)} does not fit "
-            f"{spec.env['id']}: {with_line(words, error)}"
-        ) from error
 
 
 def fit(tuner: Tuner, folder: Path) -> int:

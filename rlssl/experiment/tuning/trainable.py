@@ -20,12 +20,12 @@ from rlssl.analysis.objective import OBJECTIVE, ObjectiveMeter
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.cluster.node_check import check_node
+from rlssl.experiment.cluster.placement import trial_request
 from rlssl.experiment.run_folders import last_result
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import at_point, load_spec
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_checks import objective_of
-from rlssl.experiment.spec.search_space import num_trials
 from rlssl.experiment.tuning.runner_restarts import RunnerRestarts
 from rlssl.experiment.tuning.watchdog import (
     Heartbeat,
@@ -54,6 +54,8 @@ SPEC_KEY, SEED_KEY, WARM_START_KEY = "spec", "seed", "warm_start"
 REGISTRATIONS_KEY = "registrations"
 #: Key of the env steps at which the run ended, before it was told to train further.
 TRAINS_ON_KEY = "trains_on_from"
+#: Key of the bytes of a trial's replay buffer; also of ``run.json``.
+REPLAY_BYTES_KEY = "replay_bytes"
 
 #: Env steps at which this process started or resumed the trial. Logged rows beyond this number
 #: are repeated.
@@ -90,11 +92,9 @@ class SpecTrainable(tune.Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """The CPUs and GPUs of the trial, its EnvRunners and Learners; see `is_spread`."""
-        spec = load_spec(config[SPEC_KEY])
-        algorithm_config = build_config(at_point(spec, point_of(config), config[SEED_KEY]))
-        request = algorithm_config.algo_class.default_resource_request(algorithm_config)
-        return spread(request) if is_spread(spec) else request
+        """The resources of the trial, its EnvRunners and Learners."""
+        sweep = load_spec(config[SPEC_KEY])
+        return trial_request(sweep, trial_spec(config), config.get(REPLAY_BYTES_KEY, 0))
 
     def setup(self, config: dict[str, Any]) -> None:
         """Builds the Algorithm, and restores the trial's newest valid checkpoint if it has one."""
@@ -297,29 +297,6 @@ class SpecTrainable(tune.Trainable):
         return None if storage is None else Path(storage.trial_fs_path)
 
 
-def is_spread(spec: Spec) -> bool:
-    """Whether the processes of a trial are spread over all nodes, or packed on few nodes.
-
-    The EnvRunners of a single trial are spread: every node has work, and a lost node costs only
-    some of the EnvRunners. Each trial of a sweep is packed on as few nodes as possible: other
-    trials keep the other nodes busy, and samples need not cross the network. A trial with remote
-    Learners is packed too, because Learners exchange gradients.
-    """
-    return num_trials(spec) == 1 and not spec.resources.learners
-
-
-def spread(request: tune.PlacementGroupFactory) -> tune.PlacementGroupFactory:
-    """Returns the same request with the EnvRunners spread evenly over the nodes.
-
-    Ray places the largest bundles first. If the trial's own bundle were as large as an EnvRunner's,
-    Ray would count it as an EnvRunner, and some nodes would get two EnvRunners more than others.
-    So each EnvRunner's bundle asks for one byte of memory more.
-    """
-    own, *runners = request.bundles
-    larger = [{**bundle, "memory": bundle.get("memory", 0) + 1} for bundle in runners]
-    return tune.PlacementGroupFactory([own, *larger], strategy="SPREAD")
-
-
 def checkpoint_period(spec: Spec) -> int:
     """Env steps between checkpoints: the value in the spec, or a tenth of the run."""
     return spec.checkpoint.every_env_steps or max(1, int(spec.stop["env_steps"]) // 10)
@@ -344,5 +321,12 @@ def trial_spec(config: dict[str, Any]) -> Spec:
 
 def point_of(config: dict[str, Any]) -> dict[str, Any]:
     """The searched values of a trial's config, by dotted path."""
-    known = (SPEC_KEY, SEED_KEY, WARM_START_KEY, REGISTRATIONS_KEY, TRAINS_ON_KEY)
+    known = (
+        SPEC_KEY,
+        SEED_KEY,
+        WARM_START_KEY,
+        REGISTRATIONS_KEY,
+        TRAINS_ON_KEY,
+        REPLAY_BYTES_KEY,
+    )
     return {key: value for key, value in config.items() if key not in known}

@@ -7,7 +7,7 @@ import pytest
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.loading import load_spec
-from rlssl.experiment.tuning.launch import check_trial
+from rlssl.experiment.trial_check import check_trial
 from rlssl.plugins import load_plugins
 from rlssl.registry import ALGORITHMS, ENVIRONMENTS, register_env
 

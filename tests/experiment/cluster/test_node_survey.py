@@ -8,7 +8,6 @@ import pytest
 from ray import tune
 
 from rlssl.errors import ResourceError
-from rlssl.experiment.cluster.connect import require_room
 from rlssl.experiment.cluster.node_survey import (
     Report,
     Survey,
@@ -17,9 +16,9 @@ from rlssl.experiment.cluster.node_survey import (
     to_ship,
     versions,
 )
+from rlssl.experiment.cluster.placement import is_spread, require_room, spread
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.tuning.callbacks import Waiting
-from rlssl.experiment.tuning.trainable import is_spread, spread
 
 RUNNERS = [{"CPU": 1.0}, {"CPU": 4.0}, {"CPU": 4.0}]
 

@@ -20,7 +20,7 @@ from rlssl import trust
 from rlssl.cli import main
 from rlssl.experiment.checkpoints.warm_start import WEIGHTS
 from rlssl.experiment.spec.loading import load_spec, save_spec
-from rlssl.experiment.tuning.launch import check_trial
+from rlssl.experiment.trial_check import check_trial
 from rlssl.run_files import MANIFEST
 from tests.experiment.command_line import restored_import_path
 
@@ -327,7 +327,7 @@ def other(folder: Path) -> Path:
     spec = load_spec(document)
     weights = trial / "checkpoint_000000" / WEIGHTS
     weights.parent.mkdir(parents=True)
-    weights.write_bytes(pickle.dumps(check_trial(spec).get_state()))
+    weights.write_bytes(pickle.dumps(check_trial(spec).module.get_state()))
     checksum = hashlib.sha256(weights.read_bytes()).hexdigest()
     manifest = {"env_steps": 100, "files": {str(WEIGHTS): checksum}}
     (trial / "checkpoint_000000" / MANIFEST).write_text(json.dumps(manifest))

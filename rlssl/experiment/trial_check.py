@@ -1,0 +1,97 @@
+"""Builds the environments and networks of a sweep once in this process, before anything starts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.rl_module import RLModule
+
+from rlssl.algorithms.off_policy.config import OffPolicyConfig
+from rlssl.connectors.frame_stack import stacked_space
+from rlssl.environments.preflight import preflight
+from rlssl.errors import SpecError
+from rlssl.experiment.checkpoints.warm_start import check_fits
+from rlssl.experiment.spec.building import build_config
+from rlssl.experiment.spec.loading import at_point, check_points
+from rlssl.experiment.spec.schema import Spec
+from rlssl.experiment.spec.search_space import (
+    MAX_COMBINATIONS_CHECKED,
+    draw_points,
+    has_random,
+    points_to_check,
+)
+from rlssl.experiment.tracking.checks import check_trackers
+from rlssl.plugins import with_line
+
+
+@dataclass(frozen=True)
+class CheckedTrial:
+    """What building a trial once has shown."""
+
+    # The untrained networks.
+    module: RLModule
+    # Bytes of memory of the full replay buffer; 0 without one.
+    replay_bytes: int
+
+    @property
+    def num_weights(self) -> int:
+        """Number of weights of all networks, with those of auxiliary losses and target networks."""
+        return sum(weight.numel() for weight in self.module.parameters())
+
+
+def check_sweep(spec: Spec, warm_start: Path | None = None) -> list[CheckedTrial]:
+    """Checks a sweep at points that together hold every value and bound of its search.
+
+    Args:
+        spec: The spec of a run or a sweep.
+        warm_start: A checkpoint whose weights every trial must be able to take.
+
+    Raises:
+        SpecError: If a value or a tracker is not allowed, or an environment or a network cannot be
+            built. Nothing was started.
+        ResourceError: If a tracker cannot be reached.
+    """
+    check_trackers(spec)
+    if has_random(spec):
+        check_points(spec, draw_points(spec)[:MAX_COMBINATIONS_CHECKED])
+    checked = []
+    for point in points_to_check(spec) if spec.search else [{}]:
+        trial = check_trial(at_point(spec, point, spec.seeds[0]))
+        if warm_start is not None:
+            check_fits(warm_start, trial.module, spec)
+        checked.append(trial)
+    return checked
+
+
+def largest_replay(checked: list[CheckedTrial]) -> int:
+    """Bytes of the largest replay buffer of these trials."""
+    return max(trial.replay_bytes for trial in checked)
+
+
+def check_trial(spec: Spec) -> CheckedTrial:
+    """Builds the environment, networks and auxiliary losses of a trial once.
+
+    Raises:
+        SpecError: If one of them cannot be built; repeats its error. Nothing was started.
+    """
+    config = build_config(spec)
+    spaces = preflight(config.env_settings, config.env_step_timeout_s, config.vectorize)
+    config.adapt_to(spaces)
+    config.check_training()
+    stacked = stacked_space(
+        spaces.observation_space, config.frame_stack, config.network["encoder_config"]
+    )
+    try:
+        module = config.get_rl_module_spec(
+            spaces={DEFAULT_MODULE_ID: (stacked, spaces.action_space)}, inference_only=False
+        ).build()
+    except Exception as error:
+        # A SpecError explains itself; other errors need their type to be understood.
+        words = str(error) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}"
+        encoder = config.network["encoder"]
+        raise SpecError(
+            f"model.encoder={encoder!r} or auxiliary={list(spec.auxiliary)} does not fit "
+            f"{spec.env['id']}: {with_line(words, error)}"
+        ) from error
+    has_replay = isinstance(config, OffPolicyConfig)
+    return CheckedTrial(module, config.replay_bytes(spaces) if has_replay else 0)
