@@ -33,8 +33,9 @@ MODULES = {
     "rlssl.experiment.retries": "rlssl.experiment.tuning.retries",
     "rlssl.experiment.run_state": "rlssl.experiment.checkpoints.exact_state",
     "rlssl.experiment.schema": "rlssl.experiment.spec.schema",
-    "rlssl.experiment.seeded_asha": "rlssl.experiment.tuning.seeded_asha",
+    "rlssl.experiment.seeded_asha": "rlssl.experiment.tuning.schedulers.seeded_asha",
     "rlssl.experiment.trial": "rlssl.experiment.tuning.trainable",
+    "rlssl.experiment.tuning.seeded_asha": "rlssl.experiment.tuning.schedulers.seeded_asha",
     "rlssl.rollouts.connectors": "rlssl.connectors.stack_observations",
     "rlssl.rollouts.env_state": "rlssl.rollouts.runner_state",
     "rlssl.rollouts.episode_log": "rlssl.rollouts.episode_metrics",
@@ -55,6 +56,10 @@ NAMES = {
     ("rlssl.algorithms.on_policy.module", "PPOModule"): (
         "rlssl.algorithms.on_policy.module",
         "ActorCriticModule",
+    ),
+    ("rlssl.experiment.tuning.schedulers.seeded_asha", "_Point"): (
+        "rlssl.experiment.tuning.schedulers.point_scheduler",
+        "PointScores",
     ),
     ("rlssl.experiment.tuning.trainable", "TrialRunner"): (
         "rlssl.experiment.tuning.trainable",

@@ -29,7 +29,7 @@ STOP_METRICS = (
 )
 #: Values of the design that rlssl does not support yet.
 NOT_SUPPORTED_YET = {
-    "scheduler": ("pbt", "median"),
+    "scheduler": ("pbt",),
 }
 
 

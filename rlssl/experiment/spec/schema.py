@@ -163,10 +163,23 @@ class AshaSpec(_Section):
     mode: Literal["max", "min"] | None = None
 
 
-class SchedulerSpec(_Section):
-    """Stops bad trials early; without a scheduler: no trial."""
+class MedianSpec(_Section):
+    """The median stopping rule, in env steps."""
 
-    asha: AshaSpec
+    # No point is stopped earlier than this.
+    grace_env_steps: PositiveInt
+    # Env steps between two comparisons; None: grace_env_steps.
+    every_env_steps: PositiveInt | None = None
+    # Other points that must have got as far before any point stops.
+    min_points: PositiveInt = 3
+
+
+class SchedulerSpec(_Section):
+    """Stops bad points early; without a scheduler: no point."""
+
+    # One of them.
+    asha: AshaSpec | None = None
+    median: MedianSpec | None = None
 
 
 class EvaluationSpec(_Section):

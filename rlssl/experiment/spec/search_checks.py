@@ -12,7 +12,7 @@ from rlssl.experiment.spec.search_space import adapts, dimensions, has_random, p
 from rlssl.experiment.spec.trackers import trackers_of
 
 if TYPE_CHECKING:
-    from rlssl.experiment.spec.schema import SearcherSpec, Spec
+    from rlssl.experiment.spec.schema import AshaSpec, SearcherSpec, Spec
 
 #: Metrics of every trial, by which points can be compared.
 OBJECTIVE_METRICS = (
@@ -64,7 +64,7 @@ def check_sweep(spec: "Spec") -> None:
             raise SpecError(
                 "scheduler needs a search: it compares points, and there is only one; remove it."
             )
-        _check_asha(spec)
+        _check_scheduler(spec)
 
 
 def check_evaluated(spec: "Spec", where: str, metric: str) -> None:
@@ -81,7 +81,8 @@ def check_evaluated(spec: "Spec", where: str, metric: str) -> None:
 
 def _check_objective(spec: "Spec") -> None:
     metric, where = objective_of(spec).metric, "objective.metric"
-    if spec.objective is None and spec.scheduler is not None and spec.scheduler.asha.metric:
+    asha = spec.scheduler.asha if spec.scheduler is not None else None
+    if spec.objective is None and asha is not None and asha.metric:
         where = "scheduler.asha.metric"
     group, slash, name = metric.partition("/")
     known = [*OBJECTIVE_METRICS, *(f"evaluation/{name}" for name in EVALUATION_METRICS)]
@@ -234,9 +235,28 @@ def _check_sampler(sampler: str, space: Sequence[Dimension]) -> None:
         )
 
 
-def _check_asha(spec: "Spec") -> None:
+def _check_scheduler(spec: "Spec") -> None:
     assert spec.scheduler is not None
-    asha, objective = spec.scheduler.asha, objective_of(spec)
+    given = list(dump(spec.scheduler))
+    if len(given) != 1:
+        raise SpecError(
+            f"scheduler must have one of {', '.join(type(spec.scheduler).model_fields)}; got "
+            f"{', '.join(given) or 'none'}. Write scheduler: {{asha: {{grace_env_steps: 10_000}}}}."
+        )
+    end, (name,) = spec.stop.get("env_steps"), given
+    if spec.scheduler.asha is not None:
+        _check_asha(spec, spec.scheduler.asha)
+        end = spec.scheduler.asha.max_env_steps or end
+    grace = getattr(spec.scheduler, name).grace_env_steps
+    if end is not None and grace > end:
+        raise SpecError(
+            f"scheduler.{name}.grace_env_steps must be at most {end}, the end of a trial; got "
+            f"{grace}."
+        )
+
+
+def _check_asha(spec: "Spec", asha: "AshaSpec") -> None:
+    objective = objective_of(spec)
     for key in ("metric", "mode"):
         given, used = getattr(asha, key), getattr(objective, key)
         if given is not None and given != used:
@@ -244,9 +264,3 @@ def _check_asha(spec: "Spec") -> None:
                 f"scheduler.asha.{key} is '{given}', but objective.{key} is '{used}'; the whole "
                 f"search has one objective: remove scheduler.asha.{key}."
             )
-    most = asha.max_env_steps or spec.stop.get("env_steps")
-    if most is not None and asha.grace_env_steps > most:
-        raise SpecError(
-            f"scheduler.asha.grace_env_steps must be at most {most}, the end of a trial; "
-            f"got {asha.grace_env_steps}."
-        )

@@ -24,7 +24,8 @@ from rlssl.experiment.spec.search_space import (
     point_key,
     search_seed,
 )
-from rlssl.experiment.tuning.search import saved_points, scheduler_of
+from rlssl.experiment.tuning.schedulers.building import scheduler_of
+from rlssl.experiment.tuning.search import saved_points
 from rlssl.experiment.tuning.searchers import Point, trial_key, write_points
 from rlssl.experiment.tuning.searchers.journal import Journal
 from rlssl.experiment.tuning.trainable import TRAINS_ON_KEY, WARM_START_KEY, has_reached

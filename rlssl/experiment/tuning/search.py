@@ -20,6 +20,7 @@ from rlssl.experiment.spec.search_space import (
     search_seed,
 )
 from rlssl.experiment.tuning.live_table import SweepProgress
+from rlssl.experiment.tuning.schedulers.building import scheduler_of, scheduler_words
 from rlssl.experiment.tuning.searchers import (
     ListedPoints,
     Point,
@@ -31,7 +32,6 @@ from rlssl.experiment.tuning.searchers import (
 from rlssl.experiment.tuning.searchers.earlier_sweep import earlier_points
 from rlssl.experiment.tuning.searchers.journal import Journal
 from rlssl.experiment.tuning.searchers.study_points import StudyPoints
-from rlssl.experiment.tuning.seeded_asha import SeededASHA, in_words, rungs
 from rlssl.experiment.tuning.trainable import SEED_KEY, point_of
 from rlssl.ray_internals.tuning import tune_config_of
 
@@ -182,29 +182,6 @@ def draw_and_list_points(spec: Spec, folder: Path) -> list[Point]:
     return points
 
 
-def scheduler_of(spec: Spec, folder: Path) -> SeededASHA | None:
-    """The scheduler of a sweep; it continues if the run's folder has its file."""
-    if spec.scheduler is None:
-        return None
-    asha = spec.scheduler.asha
-    return SeededASHA(
-        objective=objective_of(spec),
-        rungs=rungs_of(spec),
-        reduction_factor=asha.reduction_factor,
-        seeds=spec.seeds,
-        folder=folder,
-    )
-
-
-def rungs_of(spec: Spec) -> list[int]:
-    """The env steps at which the scheduler compares points; none without a scheduler."""
-    if spec.scheduler is None:
-        return []
-    asha = spec.scheduler.asha
-    end = asha.max_env_steps or int(spec.stop["env_steps"])
-    return rungs(asha.grace_env_steps, end, asha.reduction_factor)
-
-
 def progress_of(spec: Spec, num_ended_before: int = 0) -> SweepProgress:
     """What shows the sweep while it runs.
 
@@ -214,9 +191,8 @@ def progress_of(spec: Spec, num_ended_before: int = 0) -> SweepProgress:
             know.
     """
     objective = objective_of(spec)
-    words = in_words(objective.metric, rungs_of(spec)) if spec.scheduler else ""
     size = (num_trials(spec), spec.stop["env_steps"])
-    return SweepProgress(*size, words, objective, num_ended_before)
+    return SweepProgress(*size, scheduler_words(spec), objective, num_ended_before)
 
 
 def trial_folder_name(trial: Trial, known: Mapping[str, str] | None = None) -> str:

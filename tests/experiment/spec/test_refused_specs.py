@@ -127,6 +127,24 @@ def test_wrong_values_are_refused_with_key_value_and_expected_type(
             },
             "scheduler.asha.grace_env_steps must be at most 200, the end of a trial; got 300.",
         ),
+        (
+            {
+                "scheduler": {"median": {"grace_env_steps": 300}},
+                "search": {"training.lr": {"grid": [0.1, 0.2]}},
+                "stop": {"env_steps": 200},
+            },
+            "scheduler.median.grace_env_steps must be at most 200, the end of a trial; got 300.",
+        ),
+        (
+            {
+                "scheduler": {
+                    "asha": {"grace_env_steps": 10},
+                    "median": {"grace_env_steps": 10},
+                },
+                "search": {"training.lr": {"grid": [0.1, 0.2]}},
+            },
+            "scheduler must have one of asha, median",
+        ),
         ({"searcher": {"random": {"num_samples": 3}}}, "searcher: search draws no values at rand"),
         (
             {"searcher": {"optuna": {}}},

@@ -1,5 +1,6 @@
 """A stand-in for Tune's controller: real trials, scheduler and searcher, no processes."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ from ray.tune.result import DONE
 from ray.tune.schedulers import TrialScheduler
 
 from rlssl.analysis.objective import Objective
+from rlssl.experiment.tuning.schedulers.median_stopping import MedianStopping
+from rlssl.experiment.tuning.schedulers.point_scheduler import PointScheduler
+from rlssl.experiment.tuning.schedulers.seeded_asha import SeededASHA
 from rlssl.experiment.tuning.searchers import ListedPoints, PointSearcher
-from rlssl.experiment.tuning.seeded_asha import SeededASHA
 
 METRIC = "episode_return_mean"
 
@@ -30,13 +33,27 @@ def asha(folder: Path, seeds: list[int], **changes: Any) -> SeededASHA:
     return SeededASHA(**{**arguments, **changes}, seeds=seeds, folder=folder)
 
 
+def median(folder: Path, seeds: list[int], **changes: Any) -> MedianStopping:
+    arguments: dict[str, Any] = {
+        "objective": Objective(METRIC),
+        "rungs": [100, 200, 300],
+        "min_points": 3,
+    }
+    return MedianStopping(**{**arguments, **changes}, seeds=seeds, folder=folder)
+
+
 class Sweep:
     """Runs the trials of a searcher under a scheduler; the test says what the trials report."""
 
     def __init__(
-        self, folder: Path, points: list[dict[str, Any]], seeds: list[int], **changes: Any
+        self,
+        folder: Path,
+        points: list[dict[str, Any]],
+        seeds: list[int],
+        make: Callable[..., PointScheduler] = asha,
+        **changes: Any,
     ) -> None:
-        self.scheduler = asha(folder, seeds, **changes)
+        self.scheduler = make(folder, seeds, **changes)
         self.told: list[tuple[Any, float | None]] = []
         source = ListedPoints(points)
         source.told = lambda point, score: self.told.append((point, score))  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Asynchronous successive halving (ASHA) for points of a search, which several seeds repeat."""
+"""The base of schedulers that stop bad points of a search, which several seeds repeat."""
 
 import json
 import logging
@@ -26,9 +26,14 @@ _logger = logging.getLogger(__name__)
 #: Seconds after which a file that could not be written is tried again.
 _RETRY_S = 10.0
 
+#: Of more rungs, only the first and the last ones are named.
+_MOST_NAMED = 3
+
 
 @dataclass
-class _Point:
+class PointScores:
+    """What a scheduler knows about a point."""
+
     values: Mapping[str, Any]
     # Rung -> seed -> score.
     scores: dict[int, dict[int, float]]
@@ -37,41 +42,37 @@ class _Point:
     stopped_at: int | None = None
 
 
-class SeededASHA(FIFOScheduler):
-    """ASHA on env steps, where a point is judged by the mean over its seeds.
+class PointScheduler(FIFOScheduler):
+    """Compares points at rungs, and stops those that a subclass finds to be behind the others.
 
-    Every seed records its score at each rung (``grace * factor^k`` env steps) and trains on. When
-    the last seed of a point has reached a rung, the point is compared with the other points that
-    have passed this rung. If its mean is below their ``1 - 1/factor`` quantile, the whole point
-    stops: running seeds after their current iteration, with a checkpoint; waiting seeds at once. A
-    seed that failed is not waited for. A seed that has ended (because it solved the task, say)
-    counts at every later rung with its last score.
+    Every seed records its score at each rung and trains on. When the last seed of a point has
+    reached a rung, the point is compared with the other points that have passed this rung. If
+    ``is_behind`` says so, the whole point stops: running seeds after their current iteration, with
+    a checkpoint; waiting seeds at once. A seed that failed is not waited for. A seed that has ended
+    (because it solved the task, say) counts at every later rung with its last score.
 
     The rungs are saved in ``scheduler.json`` in the run's folder, because Tune saves no scheduler.
 
     Args:
         objective: What the search maximizes or minimizes.
         rungs: Env steps, increasing.
-        reduction_factor: One point in this many continues at each rung; >= 2.
         seeds: The seeds of every point.
         folder: The run's folder. If it has a ``scheduler.json``, the scheduler continues from it.
-
-    Source:
-        Li et al. 2020, arXiv:1810.05934. Differs: a point has several seeds and one score.
     """
+
+    #: Name of the method, for the terminal.
+    name = ""
 
     def __init__(
         self,
         *,
         objective: Objective,
         rungs: Sequence[int],
-        reduction_factor: int,
         seeds: Sequence[int],
         folder: Path,
     ) -> None:
         super().__init__()
         self.objective = objective
-        self.reduction_factor = reduction_factor
         self.rungs = list(rungs)
         self.seeds = list(seeds)
         self.path = folder / SCHEDULER_FILE
@@ -105,22 +106,39 @@ class SeededASHA(FIFOScheduler):
         chosen: Trial | None = super().choose_trial_to_run(tune_controller)
         return chosen
 
+    def is_behind(self, point: "PointScores", others: Sequence["PointScores"], rung: int) -> bool:
+        """Whether a point has to stop.
+
+        Args:
+            point: A point whose last seed has reached the rung.
+            others: The other points that have passed the rung.
+            rung: Env steps.
+        """
+        raise NotImplementedError
+
     def score_at_stop(self, point: Mapping[str, Any]) -> float | None:
         """The mean over seeds by which a point was stopped; None if it was not stopped."""
         known = self.points.get(point_key(point))
         return None if known is None or known.stopped_at is None else known.means[known.stopped_at]
 
+    @property
+    def words(self) -> str:
+        """The scheduler for the terminal."""
+        return in_words(self.name, self.objective.metric, self.rungs)
+
     def debug_string(self) -> str:
         """A line for the terminal."""
         stopped = sum(point.stopped_at is not None for point in self.points.values())
-        return f"{in_words(self.objective.metric, self.rungs)}: {stopped} points stopped"
+        return f"{self.words}: {stopped} points stopped"
 
-    def _point(self, trial: Trial) -> _Point:
+    def _point(self, trial: Trial) -> PointScores:
         key = self._keys.get(trial.trial_id)
         if key is None:
             key = self._keys[trial.trial_id] = point_key(point_of(trial.config))
         if key not in self.points:
-            self.points[key] = _Point(point_of(trial.config), {rung: {} for rung in self.rungs})
+            self.points[key] = PointScores(
+                point_of(trial.config), {rung: {} for rung in self.rungs}
+            )
         return self.points[key]
 
     def _look_at(self, trial: Trial) -> None:
@@ -136,7 +154,7 @@ class SeededASHA(FIFOScheduler):
         self._judge(point)
 
     def _record(
-        self, point: _Point, seed: int, result: Mapping[str, Any], env_steps: float
+        self, point: PointScores, seed: int, result: Mapping[str, Any], env_steps: float
     ) -> None:
         score = self.objective.score(result)
         if point.stopped_at is not None or score is None:
@@ -146,7 +164,7 @@ class SeededASHA(FIFOScheduler):
                 scores[seed] = score
                 self._is_saved = False
 
-    def _judge(self, point: _Point) -> None:
+    def _judge(self, point: PointScores) -> None:
         """Compares the point with the others at every rung that its last seed has reached."""
         waited_for = set(self.seeds) - self._failed.get(point_key(point.values), set())
         for rung, scores in point.scores.items():
@@ -154,14 +172,15 @@ class SeededASHA(FIFOScheduler):
                 return
             if rung in point.means:
                 continue
-            others = [other.means[rung] for other in self.points.values() if rung in other.means]
             point.means[rung] = float(np.mean(list(scores.values())))
             self._is_saved = False
-            if others:
-                sign = self.objective.sign
-                ranked = sign * np.array(others)
-                cutoff = np.quantile(ranked, 1 - 1 / self.reduction_factor)
-                point.stopped_at = rung if sign * point.means[rung] < cutoff else None
+            others = [
+                other
+                for other in self.points.values()
+                if other is not point and rung in other.means
+            ]
+            if self.is_behind(point, others, rung):
+                point.stopped_at = rung
 
     def _save(self) -> None:
         if self._is_saved or time.monotonic() < self._next_save:
@@ -175,20 +194,20 @@ class SeededASHA(FIFOScheduler):
         else:
             self._is_saved = True
 
-    def _read(self) -> dict[str, _Point]:
+    def _read(self) -> dict[str, PointScores]:
         if not self.path.is_file():
             return {}
         try:
             read = [self._parse(one) for one in json.loads(self.path.read_bytes())["points"]]
         except (KeyError, TypeError, ValueError) as error:
             _logger.warning(
-                "%s is damaged (%s: %s). ASHA judges again, from the results to come.",
+                "%s is damaged (%s: %s). The scheduler judges again, from the results to come.",
                 self.path, type(error).__name__, error,
             )  # fmt: skip
             return {}
         return {point_key(point.values): point for point in read}
 
-    def _parse(self, saved: Mapping[str, Any]) -> _Point:
+    def _parse(self, saved: Mapping[str, Any]) -> PointScores:
         scores = saved["scores"]
         of_rungs = {
             # A run that trains further has new rungs.
@@ -196,31 +215,20 @@ class SeededASHA(FIFOScheduler):
             for rung in self.rungs
         }
         means = {int(rung): float(mean) for rung, mean in saved["means"].items()}
-        return _Point(dict(saved["values"]), of_rungs, means, saved["stopped_at"])
+        return PointScores(dict(saved["values"]), of_rungs, means, saved["stopped_at"])
 
 
-def rungs(grace_env_steps: int, max_env_steps: int, reduction_factor: int) -> list[int]:
-    """The env steps at which ASHA compares.
-
-    Example:
-        >>> rungs(100, 1000, 2)
-        [100, 200, 400, 800]
-    """
-    found = []
-    rung = grace_env_steps
-    while rung < max_env_steps:
-        found.append(rung)
-        rung *= reduction_factor
-    return found
-
-
-def in_words(metric: str, rungs: Sequence[int]) -> str:
-    """The scheduler for the terminal.
+def in_words(name: str, metric: str, rungs: Sequence[int]) -> str:
+    """A scheduler for the terminal.
 
     Example:
-        >>> in_words("success_rate", [1000, 4000])
+        >>> in_words("ASHA", "success_rate", [1000, 4000])
         'ASHA by success_rate at 1,000 and 4,000 env steps'
+        >>> in_words("PBT", "area", range(100, 1000, 100))
+        'PBT by area at 100, 200, 300, ... and 900 env steps'
     """
     *first, last = [f"{rung:,}" for rung in rungs] or ["no"]
+    if len(first) > _MOST_NAMED:
+        first = [*first[:_MOST_NAMED], "..."]
     words = f"{', '.join(first)} and {last}" if first else last
-    return f"ASHA by {metric} at {words} env steps"
+    return f"{name} by {metric} at {words} env steps"

@@ -1,0 +1,1 @@
+"""Schedulers: which points of a sweep stop early."""
