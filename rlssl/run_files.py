@@ -11,6 +11,9 @@ RUN_FILE = "run.json"
 POINTS_FILE = "points.json"
 #: In a sweep's folder: what the scheduler has recorded and decided.
 SCHEDULER_FILE = "scheduler.json"
+#: In a sweep's folder: the exploits of a population, one JSON object a line; and their picture.
+LINEAGE_FILE = "lineage.jsonl"
+LINEAGE_PICTURE = "lineage.png"
 #: In a sweep's folder, while a process runs it: the owner of the run; see `rlssl.experiment.lock`.
 LOCK_FILE = "lock.json"
 #: In the folder of a confirmation: its points, and their scores in the search.
@@ -49,6 +52,8 @@ ENV_FAULTS_FOLDER = "env_faults"
 MANIFEST = "rlssl_checkpoint.json"
 #: In a checkpoint's folder: RLlib's own checkpoint.
 ALGORITHM_FOLDER = "algorithm"
+#: In the folder of RLlib's checkpoint: the replay buffer.
+REPLAY_FOLDER = "replay"
 #: In a checkpoint's folder: the state that a run needs besides to continue exactly; see
 #: `rlssl.experiment.checkpoints.exact_state`.
 RUN_STATE_FILE = "run_state.pkl"

@@ -19,6 +19,7 @@ class A3CSettings(TrainingSettings):
     lr: Schedule = setting(
         ByInput(3e-3, 7e-4),
         "Learning rate; > 0. [[0, 7e-4], [N, 0]] anneals it over N env steps.",
+        can_change=True,
     )
     optimizer: Literal["rmsprop", "adam"] = setting(
         "rmsprop", "``rmsprop``, as in the original, or ``adam``."
@@ -39,9 +40,14 @@ class A3CSettings(TrainingSettings):
         "The epsilon inside RMSProp's root, or Adam's epsilon; > 0. The original uses 0.1 for "
         "gradients that are summed over a fragment (``gradient_reduction: sum``).",
         above=0,
+        can_change=True,
     )
     rmsprop_alpha: float = setting(
-        0.99, "Share of RMSProp's mean square that is kept in a step; in [0, 1).", low=0, high=1
+        0.99,
+        "Share of RMSProp's mean square that is kept in a step; in [0, 1).",
+        low=0,
+        high=1,
+        can_change=True,
     )
     max_staleness: int | None = setting(
         None,
@@ -49,26 +55,33 @@ class A3CSettings(TrainingSettings):
         "gradient. Older gradients are dropped and counted. None: no limit.",
         low=0,
     )
-    gamma: float = setting(0.99, "Discount per agent step; in [0, 1].", low=0, high=1)
+    gamma: float = setting(
+        0.99, "Discount per agent step; in [0, 1].", low=0, high=1, can_change=True
+    )
     lambda_: float = setting(
         1.0,
         "GAE's lambda; in [0, 1]. 1: n-step returns up to the end of the fragment, as in the "
         "original.",
         low=0,
         high=1,
+        can_change=True,
     )
-    vf_loss_coeff: float = setting(0.5, "Weight of ``0.5 (V - R)^2``.", low=0)
-    entropy_coeff: Schedule = setting(ByInput(0.0, 0.01), "Weight of the entropy bonus, per nat.")
+    vf_loss_coeff: float = setting(0.5, "Weight of ``0.5 (V - R)^2``.", low=0, can_change=True)
+    entropy_coeff: Schedule = setting(
+        ByInput(0.0, 0.01), "Weight of the entropy bonus, per nat.", can_change=True
+    )
     entropy_coeff_per_worker: list | None = setting(
         None,
         "One coefficient or schedule for each worker. More workers than entries start again from "
         "the first entry. None: ``entropy_coeff`` for all workers.",
     )
     normalize_advantages: bool = setting(
-        False, "Whether advantages of a fragment get zero mean and a standard deviation of 1."
+        False,
+        "Whether advantages of a fragment get zero mean and a standard deviation of 1.",
+        can_change=True,
     )
     grad_clip: float | None = setting(
-        0.5, "Largest global gradient norm; None: no clipping.", above=0
+        0.5, "Largest global gradient norm; None: no clipping.", above=0, can_change=True
     )
     worker_timeout_s: float = setting(
         120.0,

@@ -70,6 +70,19 @@ class BaseLearner(TorchLearner):
         pin_transfers(self._learner_connector, self.device)
         self.extend_pipeline(self._learner_connector)
 
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restores a checkpoint; the options of optimizers stay those of this run's config.
+
+        RLlib restores them with the moments, so that a changed setting would have no effect.
+        Learning rates follow the config in any case, at each update.
+        """
+        optimizers = [it for _, it in self.get_optimizers_for_module(DEFAULT_MODULE_ID)]
+        options = [[_options(group) for group in it.param_groups] for it in optimizers]
+        super().set_state(state)
+        for optimizer, of_groups in zip(optimizers, options, strict=True):
+            for group, of_group in zip(optimizer.param_groups, of_groups, strict=True):
+                group.update(of_group)
+
     def extend_pipeline(self, pipeline: Any) -> None:
         """Adds the algorithm's pieces to RLlib's Learner connector pipeline."""
 
@@ -328,6 +341,11 @@ class BaseLearner(TorchLearner):
 
     def _make_modules_ddp_if_necessary(self) -> None:
         """Does not wrap the module; see `rlssl.algorithms.common.distributed`."""
+
+
+def _options(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a group of parameters that this run's config sets once, at the start."""
+    return {key: value for key, value in group.items() if key not in ("params", "lr")}
 
 
 @torch.no_grad()

@@ -43,6 +43,8 @@ class Description:
     is_for_networks: bool = False
     # Whether it is an argument of ``.training()``.
     is_argument: bool = True
+    # Whether a run may continue from its checkpoint with another value, which then is in use.
+    can_change: bool = False
 
 
 def setting(default: Any, meaning: str, **description: Any) -> Any:
@@ -91,6 +93,11 @@ class TrainingSettings:
     def for_networks(cls) -> list[str]:
         """The settings that the networks need."""
         return [name for name, it in cls.descriptions().items() if it.is_for_networks]
+
+    @classmethod
+    def changeable(cls) -> list[str]:
+        """The settings whose values can change in a run, as a population's do."""
+        return [name for name, it in cls.descriptions().items() if it.can_change]
 
     def defaults(self) -> dict[str, Any]:
         """Setting -> default; None where the default depends on the observations."""

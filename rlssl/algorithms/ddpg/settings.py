@@ -46,6 +46,7 @@ class DDPGSettings(OffPolicyActorCriticSettings):
         "a schedule over env steps. None: ``exploration_std_by_agent_steps``; without it "
         f"{EXPLORATION_STD['gaussian']}, or the factor {EXPLORATION_STD['ornstein_uhlenbeck']}.",
         is_for_networks=True,
+        can_change=True,
     )
     exploration_std_by_agent_steps: Schedule | None = setting(
         None,
@@ -57,6 +58,7 @@ class DDPGSettings(OffPolicyActorCriticSettings):
         "Noise is clipped to +- this value in each dimension; > 0; None: no limit.",
         above=0,
         is_for_networks=True,
+        can_change=True,
     )
     ou_theta: float = setting(
         0.15,
@@ -74,9 +76,10 @@ class DDPGSettings(OffPolicyActorCriticSettings):
         0.0,
         "Standard deviation of the noise on target actions, a schedule over env steps; 0: no "
         "noise. None: ``exploration_std``.",
+        can_change=True,
     )
     target_noise_clip: float = setting(
-        0.5, "Noise on target actions is clipped to +- this value; > 0.", above=0
+        0.5, "Noise on target actions is clipped to +- this value; > 0.", above=0, can_change=True
     )
     actor_noise: bool = setting(
         False, "Whether actions in the actor's loss get the same noise as target actions."
@@ -89,4 +92,5 @@ class DDPGSettings(OffPolicyActorCriticSettings):
         "Weight of a penalty in the actor's loss: the mean square of actions before the tanh. It "
         "keeps actions away from their bounds, where gradients vanish. Units of the return; >= 0.",
         low=0,
+        can_change=True,
     )

@@ -42,12 +42,13 @@ from rlssl.ray_internals.env_runner import actor_manager
 from rlssl.registry import AUXILIARY_LOSSES
 from rlssl.replay import Prefetcher, PrioritizedReplayBuffer, ReplayBuffer, annealed_beta
 from rlssl.rollouts.episode_metrics import FinishedEpisode
+from rlssl.run_files import REPLAY_FOLDER
 from rlssl.system.seeding import integer, stream
 
 logger = logging.getLogger(__name__)
 
-#: Key of the state in RLlib's checkpoint, and folder of the replay beside it.
-_STATE, REPLAY_FOLDER = "rlssl_off_policy", "replay"
+#: Key of the state in RLlib's checkpoint.
+_STATE = "rlssl_off_policy"
 
 
 #: Index of an EnvRunner, and how often Ray had restarted it.

@@ -95,7 +95,9 @@ def parse_replay(options: Mapping[str, Any]) -> ReplaySettings:
 class OffPolicySettings(TrainingSettings):
     """The settings whose defaults are the same in all algorithms with a replay buffer."""
 
-    gamma: float = setting(0.99, "Discount per agent step; in [0, 1].", low=0, high=1)
+    gamma: float = setting(
+        0.99, "Discount per agent step; in [0, 1].", low=0, high=1, can_change=True
+    )
     replay_capacity: int = setting(100_000, "Frames that the replay buffer holds.", above=0)
     updates_at_start: int = setting(
         0,

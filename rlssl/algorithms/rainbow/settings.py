@@ -37,11 +37,15 @@ class RainbowSettings(shared.OffPolicySettings):
         is_for_networks=True,
     )
     noisy: bool = setting(True, "Whether the head's layers are noisy.", is_for_networks=True)
-    n_step: int = setting(3, shared.N_STEP, above=0)
-    lr: Schedule = setting(ByInput(5e-4, 6.25e-5), shared.LR)
-    adam_epsilon: float = setting(ByInput(1e-5, 1.5e-4), shared.ADAM_EPSILON, above=0)
-    train_batch_size_per_learner: int = setting(ByInput(128, 32), shared.BATCH_SIZE, above=0)
-    grad_clip: float | None = setting(10.0, shared.GRAD_CLIP, above=0)
+    n_step: int = setting(3, shared.N_STEP, above=0, can_change=True)
+    lr: Schedule = setting(ByInput(5e-4, 6.25e-5), shared.LR, can_change=True)
+    adam_epsilon: float = setting(
+        ByInput(1e-5, 1.5e-4), shared.ADAM_EPSILON, above=0, can_change=True
+    )
+    train_batch_size_per_learner: int = setting(
+        ByInput(128, 32), shared.BATCH_SIZE, above=0, can_change=True
+    )
+    grad_clip: float | None = setting(10.0, shared.GRAD_CLIP, above=0, can_change=True)
     td_loss: Literal["huber", "mse"] = setting(
         "huber",
         "Without ``distributional``: ``huber`` (delta 1) or ``mse`` (half the squared error).",
@@ -96,6 +100,7 @@ class RainbowSettings(shared.OffPolicySettings):
         f"{EPSILON_WITH_NOISE.vectors} on vectors and {EPSILON_WITH_NOISE.frames} on frames; "
         f"without noisy layers {EPSILON_WITHOUT_NOISE.vectors} on vectors and "
         f"{EPSILON_WITHOUT_NOISE.frames} on frames.",
+        can_change=True,
     )
     # The two defaults of epsilon; users set epsilon itself.
     epsilon_with_noise: Schedule = setting(
@@ -105,7 +110,10 @@ class RainbowSettings(shared.OffPolicySettings):
         EPSILON_WITHOUT_NOISE, "``epsilon`` without noisy layers.", is_argument=False
     )
     temperature: Schedule = setting(
-        1.0, "Temperature of ``boltzmann``; > 0, units of the return.", is_for_networks=True
+        1.0,
+        "Temperature of ``boltzmann``; > 0, units of the return.",
+        is_for_networks=True,
+        can_change=True,
     )
     eval_epsilon: float = setting(
         0.0, "Share of random actions in evaluation.", low=0, high=1, is_for_networks=True
@@ -116,7 +124,7 @@ class RainbowSettings(shared.OffPolicySettings):
     )
     updates_per_agent_step: float = setting(0.25, shared.UPDATES_PER_AGENT_STEP, low=0)
     target_update_every_updates: int = setting(
-        ByInput(100, 2_000), shared.TARGET_UPDATE, above=0, is_for_networks=True
+        ByInput(100, 2_000), shared.TARGET_UPDATE, above=0, is_for_networks=True, can_change=True
     )
     target_tau: float | None = setting(
         None,
@@ -125,6 +133,7 @@ class RainbowSettings(shared.OffPolicySettings):
         above=0,
         high=1,
         is_for_networks=True,
+        can_change=True,
     )
     auxiliary_in_priorities: bool = setting(
         False,

@@ -26,11 +26,13 @@ class SACSettings(OffPolicyActorCriticSettings):
         True, "Whether the temperature is learned (so that the entropy meets its target)."
     )
     alpha_lr: Schedule | None = setting(
-        None, "Learning rate of the temperature's logarithm; None: ``lr``."
+        None, "Learning rate of the temperature's logarithm; None: ``lr``.", can_change=True
     )
-    alpha_beta1: float = setting(0.9, "beta1 of the temperature's Adam; in [0, 1).")
+    alpha_beta1: float = setting(
+        0.9, "beta1 of the temperature's Adam; in [0, 1).", can_change=True
+    )
     target_entropy: float | None = setting(
-        None, "Target entropy, nats; None: minus the number of action dimensions."
+        None, "Target entropy, nats; None: minus the number of action dimensions.", can_change=True
     )
     log_std_bounds: list[float] = setting(
         ByInput([-20.0, 2.0], [-10.0, 2.0]),

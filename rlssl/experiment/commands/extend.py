@@ -17,6 +17,7 @@ from rlssl.experiment.run_record import record_resumed, record_state
 from rlssl.experiment.runs import describe
 from rlssl.experiment.spec.loading import load_spec, save_spec
 from rlssl.experiment.spec.schema import Spec, dump
+from rlssl.experiment.spec.search_checks import has_population
 from rlssl.experiment.spec.search_space import (
     adapts,
     draw_points,
@@ -64,6 +65,11 @@ def extend(spec: Spec, run: str, *, address: str | None = None, trusted: bool = 
     refuse_if_running(folder)
     trust.require(folder, "its checkpoints are pickles")
     known = load_spec(folder / SWEEP_SPEC_FILE)
+    if has_population(spec) or has_population(known):
+        raise SpecError(
+            f"--extend {run}: the members of a population start together; start a new sweep, or "
+            "train further: rlssl resume RUN --stop env_steps=N."
+        )
     check_same(known, spec, folder.name)
     merged = merged_spec(known, spec)
     points = merged_points(spec, folder)

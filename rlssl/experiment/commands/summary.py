@@ -1,5 +1,6 @@
 """`rlssl summary`, also at the end of a run: its scores, and the paths of its files."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from rlssl.analysis.confirmation import (
     read_choice,
     render_confirmation,
     write_confirmation_csv,
+)
+from rlssl.analysis.lineage import (
+    plot_lineage,
+    read_lineage,
+    values_at_the_end,
+    values_in_words,
 )
 from rlssl.analysis.objective import Objective
 from rlssl.analysis.results import Run, Trial, read_run
@@ -26,7 +33,18 @@ from rlssl.experiment.checkpoints.manifest import newest_valid
 from rlssl.experiment.env_faults import print_env_faults
 from rlssl.experiment.fault_log import print_faults
 from rlssl.experiment.run_folders import locate, read_description, sweep_folder
-from rlssl.run_files import CONFIRM_TABLE_FILE, CURVES_FILE, RUN_FILE, TABLE_FILE, TRIAL_FILE
+from rlssl.run_files import (
+    CONFIRM_TABLE_FILE,
+    CURVES_FILE,
+    LINEAGE_FILE,
+    LINEAGE_PICTURE,
+    RUN_FILE,
+    TABLE_FILE,
+    TRIAL_FILE,
+)
+
+#: Of more exploits, only the last ones are printed.
+MOST_EXPLOITS = 10
 
 
 def summary(run: str, *, storage: str = DEFAULT_STORAGE) -> int:
@@ -112,6 +130,7 @@ def finish_sweep(folder: Path) -> int:
     print_faults(folder, run.trials)
     click.echo(str(write_table_csv(rows, folder / TABLE_FILE)))
     _show_confirmation(folder, run)
+    _show_lineage(folder, run)
     try:
         from rlssl.analysis.curves import plot_learning_curves
 
@@ -134,6 +153,24 @@ def _show_confirmation(folder: Path, run: Run) -> None:
     rows = confirmed_rows(chosen, run.trials)
     Console().print(render_confirmation(rows, Objective.of(run.trials[0].spec), search))
     click.echo(str(write_confirmation_csv(rows, folder / CONFIRM_TABLE_FILE)))
+
+
+def _show_lineage(folder: Path, run: Run) -> None:
+    """Prints the exploits of a population and its last values, and draws them."""
+    try:
+        exploits = read_lineage(folder)
+    except ValueError as error:
+        click.echo(str(error), err=True)
+        return
+    if not exploits:
+        return
+    for one in exploits[-MOST_EXPLOITS:]:
+        click.echo(one.words)
+    for index, values in values_at_the_end(run, exploits).items():
+        click.echo(f"member {index} at the end: {values_in_words(values)}")
+    click.echo(str(folder / LINEAGE_FILE))
+    with contextlib.suppress(ModuleNotFoundError):  # said for the learning curves
+        click.echo(str(plot_lineage(run, exploits, folder / LINEAGE_PICTURE)))
 
 
 def _read(folder: Path) -> Run | None:

@@ -11,7 +11,12 @@ from rlssl.experiment.spec.foreign_words import (
     environment_called,
     setting_called,
 )
-from rlssl.experiment.spec.search_checks import check_evaluated, check_sweep
+from rlssl.experiment.spec.search_checks import (
+    check_changeable,
+    check_evaluated,
+    check_population,
+    check_sweep,
+)
 from rlssl.experiment.spec.type_checks import call_arguments, check_arguments, field_types
 from rlssl.plugins import with_line
 
@@ -27,21 +32,25 @@ STOP_METRICS = (
     "time_total_s",
     "evaluation/episode_return_mean",
 )
-#: Values of the design that rlssl does not support yet.
-NOT_SUPPORTED_YET = {
-    "scheduler": ("pbt",),
+#: Values that Ray Tune has and rlssl does not -> what to use instead.
+NOT_SUPPORTED = {
+    "scheduler": {
+        "pb2": "use pbt",
+        "hyperband": "use asha",
+        "bohb": "use asha with searcher: {optuna: {num_samples: 40}}",
+    },
 }
 
 
 def refuse_unsupported(key: str, names: Iterable[str]) -> None:
-    """Refuses values that rlssl does not support yet.
+    """Refuses values that rlssl does not support.
 
     Raises:
         SpecError: If there is such a value; names the key and the value.
     """
     for name in names:
-        if name in NOT_SUPPORTED_YET[key]:
-            raise SpecError(f"{key}: '{name}' is not supported yet; leave it out.")
+        if name in NOT_SUPPORTED[key]:
+            raise SpecError(f"{key}: '{name}' is not supported; {NOT_SUPPORTED[key][name]}.")
 
 
 def algorithm_class(name: str) -> Any:
@@ -93,6 +102,7 @@ def check(spec: "Spec") -> None:
     check_model(spec)
     check_auxiliary(spec)
     check_connectors(spec)
+    check_changeable(spec, config_class.settings_class)
 
 
 def check_training_words(training: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
@@ -116,6 +126,7 @@ def check_form(spec: "Spec") -> None:
     check_name(spec.name)
     check_stop(spec)
     check_sweep(spec)
+    check_population(spec)
 
 
 def check_names(spec: "Spec") -> None:

@@ -174,12 +174,32 @@ class MedianSpec(_Section):
     min_points: PositiveInt = 3
 
 
+class PbtSpec(_Section):
+    """Population-based training: bad members continue from good ones, with changed values."""
+
+    # Env steps between two comparisons of all members.
+    every_env_steps: PositiveInt
+    # Env steps of the first comparison; None: every_env_steps.
+    start_env_steps: PositiveInt | None = None
+    # Share of the members that are replaced by as many of the best.
+    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    # Probability that a value is drawn again from its space, instead of a small change.
+    resample_probability: Annotated[float, Field(ge=0, le=1)] = 0.25
+    # A small change multiplies a number by one of them.
+    factors: Annotated[list[PositiveFloat], Field(min_length=1)] = [0.8, 1.2]
+    # Whether a replaced member keeps its replay buffer and environments, or copies them, too.
+    replay: Literal["keep", "copy"] = "keep"
+    # Seed of the choices.
+    seed: NonNegativeInt = 0
+
+
 class SchedulerSpec(_Section):
-    """Stops bad points early; without a scheduler: no point."""
+    """Stops or replaces bad points early; without a scheduler: no point."""
 
     # One of them.
     asha: AshaSpec | None = None
     median: MedianSpec | None = None
+    pbt: PbtSpec | None = None
 
 
 class EvaluationSpec(_Section):

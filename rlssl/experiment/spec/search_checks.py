@@ -1,5 +1,6 @@
 """Checks of a sweep as a whole: its objective, searcher, scheduler and tracking."""
 
+import dataclasses
 import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,10 +9,11 @@ from rlssl.analysis.objective import AREA, Objective
 from rlssl.errors import MissingExtraError, SpecError, suggest
 from rlssl.experiment.spec.dimension import Dimension
 from rlssl.experiment.spec.schema import dump
-from rlssl.experiment.spec.search_space import adapts, dimensions, has_random, point_key
+from rlssl.experiment.spec.search_space import adapts, dimensions, has_random, num_points, point_key
 from rlssl.experiment.spec.trackers import trackers_of
 
 if TYPE_CHECKING:
+    from rlssl.algorithms.common.settings import TrainingSettings
     from rlssl.experiment.spec.schema import AshaSpec, SearcherSpec, Spec
 
 #: Metrics of every trial, by which points can be compared.
@@ -28,6 +30,9 @@ OBJECTIVE_METRICS = (
 EVALUATION_METRICS = ("episode_return_mean", "episode_len_mean", "success_rate")
 #: Other results, which depend on the algorithm, the losses and the environment, are below these.
 RESULT_GROUPS = ("env_runners", "evaluation", "faults", "learners")
+
+#: Section -> number of keys below it, of the paths that population-based training can change.
+_POPULATION_PATHS = {"training": 1, "auxiliary": 2}
 
 
 def objective_of(spec: "Spec") -> Objective:
@@ -247,6 +252,8 @@ def _check_scheduler(spec: "Spec") -> None:
     if spec.scheduler.asha is not None:
         _check_asha(spec, spec.scheduler.asha)
         end = spec.scheduler.asha.max_env_steps or end
+    if spec.scheduler.pbt is not None:
+        return
     grace = getattr(spec.scheduler, name).grace_env_steps
     if end is not None and grace > end:
         raise SpecError(
@@ -263,4 +270,115 @@ def _check_asha(spec: "Spec", asha: "AshaSpec") -> None:
             raise SpecError(
                 f"scheduler.asha.{key} is '{given}', but objective.{key} is '{used}'; the whole "
                 f"search has one objective: remove scheduler.asha.{key}."
+            )
+
+
+def has_population(spec: "Spec") -> bool:
+    """Whether the points of the search are the members of a population."""
+    return spec.scheduler is not None and spec.scheduler.pbt is not None
+
+
+def changeable_of_losses() -> list[str]:
+    """The options of every auxiliary loss whose values can change in a run.
+
+    Example:
+        >>> changeable_of_losses()
+        ['coeff', 'intrinsic_coeff', 'lr', 'schedule', 'grad_clip']
+    """
+    from rlssl.auxiliary.base import AuxiliaryLossConfig
+
+    return [field.name for field in dataclasses.fields(AuxiliaryLossConfig)]
+
+
+def check_population(spec: "Spec") -> None:
+    """Checks what population-based training needs of a spec, without the registries.
+
+    Raises:
+        SpecError: If the spec does not fit a population; names key, value and fix.
+    """
+    if not has_population(spec) or not spec.search:
+        return
+    assert spec.scheduler is not None and spec.scheduler.pbt is not None
+    if len(spec.seeds) > 1:
+        raise SpecError(
+            f"scheduler.pbt: a point is one member, and trains with one seed; got seeds: "
+            f"{spec.seeds}. Use seeds: [{spec.seeds[0]}], and more points: "
+            "searcher: {random: {num_samples: 8}}."
+        )
+    if adapts(spec):
+        raise SpecError(
+            "scheduler.pbt changes the values itself, and every member starts at once; use "
+            "searcher: {random: {num_samples: 8}} instead of a study."
+        )
+    if num_points(spec) < 2:
+        raise SpecError(
+            "scheduler.pbt needs at least two members, and the search has one point; raise "
+            "searcher.random.num_samples."
+        )
+    if spec.confirm is not None:
+        raise SpecError(
+            "confirm: with scheduler.pbt, the values of a member change in its run, so that there "
+            "is no point to run again; remove confirm."
+        )
+    if not spec.checkpoint.replay_buffer:
+        raise SpecError(
+            "checkpoint.replay_buffer: false loses the replay buffer whenever scheduler.pbt pauses "
+            "a member; remove it."
+        )
+    if "://" in spec.storage:
+        raise SpecError(
+            f"storage '{spec.storage}': scheduler.pbt copies checkpoints between folders of "
+            "members, and does not support URIs; give a folder."
+        )
+    _check_population_steps(spec)
+    _check_population_paths(spec)
+
+
+def _check_population_steps(spec: "Spec") -> None:
+    assert spec.scheduler is not None and spec.scheduler.pbt is not None
+    pbt, end = spec.scheduler.pbt, spec.stop.get("env_steps")
+    for key in ("every_env_steps", "start_env_steps"):
+        steps = getattr(pbt, key)
+        if end is not None and steps is not None and steps >= end:
+            raise SpecError(
+                f"scheduler.pbt.{key} must be less than {end}, the end of a trial; got {steps}."
+            )
+
+
+def _check_population_paths(spec: "Spec") -> None:
+    for one in dimensions(spec.search):
+        section, *keys = one.path.split(".")
+        if _POPULATION_PATHS.get(section) != len(keys):
+            raise SpecError(
+                f"search.{one.path}: scheduler.pbt changes searched values in a run, and "
+                f"'{one.path}' cannot change in a run; give it one value, and search settings as "
+                "training.lr or auxiliary.icm.coeff."
+            )
+        if any(True for _ in one.inner):
+            raise SpecError(
+                f"search.{one.path}.{one.kind} has spaces inside of its values, which "
+                "scheduler.pbt cannot change; list plain values."
+            )
+
+
+def check_changeable(spec: "Spec", settings: "type[TrainingSettings]") -> None:
+    """Checks that every searched value can change in a run of this algorithm.
+
+    Args:
+        spec: A spec whose search has paths below ``training`` and ``auxiliary`` only.
+        settings: The settings of its algorithm.
+
+    Raises:
+        SpecError: If a value cannot; names it, and those that can.
+    """
+    if not has_population(spec):
+        return
+    for path in spec.search:
+        section, *_, key = path.split(".")
+        known = settings.changeable() if section == "training" else changeable_of_losses()
+        if key not in known:
+            raise SpecError(
+                f"search.{path}: scheduler.pbt changes searched values in a run, and '{key}' "
+                f"cannot change in a run of {spec.algorithm}; give it one value. "
+                f"{path.removesuffix(key)}... can be one of: {', '.join(known)}."
             )

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from rlssl.analysis.table import format_number
 from rlssl.experiment.checkpoints import checkpoint
+from rlssl.experiment.checkpoints.inherit import EXPLOITS
 from rlssl.experiment.env_faults import ENV_FAULTS, fault_words
 from rlssl.experiment.fault_log import note_fault
 from rlssl.experiment.provenance import provenance
@@ -83,6 +84,8 @@ class TrialFiles(Callback):
         point = point_of(trial.config)
         label = label_of(folder.parent, point)
         description = {"point": point, "seed": spec.seed, "variant_label": label}
+        if EXPLOITS in trial.config:
+            description[EXPLOITS] = trial.config[EXPLOITS]
         replace_text(folder / TRIAL_FILE, json.dumps(description, indent=2))
         self._started.discard(trial.trial_id)
 

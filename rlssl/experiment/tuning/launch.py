@@ -30,6 +30,7 @@ from rlssl.experiment.run_folders import read_description
 from rlssl.experiment.run_record import new_run, record_state, write_description
 from rlssl.experiment.spec.loading import resolved_dict, save_spec
 from rlssl.experiment.spec.schema import Spec
+from rlssl.experiment.spec.search_checks import has_population
 from rlssl.experiment.spec.search_space import adapts
 from rlssl.experiment.trial_check import check_sweep, largest_replay
 from rlssl.experiment.tuning.callbacks import (
@@ -125,7 +126,7 @@ def restored_tuner(spec: Spec, folder: Path, is_sweep: bool) -> Tuner:
     If Tune's own state is damaged or lost, other files of the run replace it. Tune saves callbacks
     with a run. Those of today replace them.
     """
-    if adapts(spec):
+    if adapts(spec) or has_population(spec):
         # Tune saves its searcher and its trials at different moments, and both may be older than
         # the run's own files. From these, no point is lost, and none is suggested twice.
         return rebuilt_tuner(spec, folder, is_sweep)

@@ -16,7 +16,7 @@ from rlssl.analysis.points import read_points
 from rlssl.experiment.fault_log import note_fault
 from rlssl.experiment.run_folders import read_description
 from rlssl.experiment.spec.schema import Spec
-from rlssl.experiment.spec.search_checks import objective_of
+from rlssl.experiment.spec.search_checks import has_population, objective_of
 from rlssl.experiment.spec.search_space import (
     adapts,
     draw_points,
@@ -157,7 +157,8 @@ def rebuilt(spec: Spec, folder: Path) -> Trials:
     if is_of_earlier_version:
         points = list(of_folders.values())
     if not is_listed:
-        write_points(folder, points, search_seed=search_seed(spec))
+        seed = search_seed(spec)
+        write_points(folder, points, search_seed=seed, are_members=has_population(spec))
     every = {trial_key(point, seed) for point in points for seed in spec.seeds}
     if is_of_earlier_version:
         # Each of its trials had draws of its own.

@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 
 from rlssl.analysis.points import read_points
 from rlssl.experiment.spec.schema import HyperoptSpec, OptunaSpec, Spec
-from rlssl.experiment.spec.search_checks import objective_of
+from rlssl.experiment.spec.search_checks import has_population, objective_of
 from rlssl.experiment.spec.search_space import (
     adapts,
     draw_points,
@@ -178,7 +178,7 @@ def draw_and_list_points(spec: Spec, folder: Path) -> list[Point]:
     if adapts(spec):
         return []
     points: list[Point] = list(draw_points(spec))
-    write_points(folder, points, search_seed=search_seed(spec))
+    write_points(folder, points, search_seed=search_seed(spec), are_members=has_population(spec))
     return points
 
 

@@ -18,7 +18,9 @@ from ray.tune.utils import flatten_dict
 from rlssl.algorithms.common.effective import effective_settings
 from rlssl.analysis.objective import OBJECTIVE, ObjectiveMeter
 from rlssl.environments.preflight import EnvSpaces
+from rlssl.errors import SpecError
 from rlssl.experiment.checkpoints import checkpoint
+from rlssl.experiment.checkpoints.inherit import EXPLOITS
 from rlssl.experiment.cluster.node_check import check_node
 from rlssl.experiment.cluster.placement import trial_request
 from rlssl.experiment.run_folders import last_result
@@ -56,6 +58,9 @@ REGISTRATIONS_KEY = "registrations"
 TRAINS_ON_KEY = "trains_on_from"
 #: Key of the bytes of a trial's replay buffer; also of ``run.json``.
 REPLAY_BYTES_KEY = "replay_bytes"
+
+#: Key of a result of a member of a population; see `population_metrics`.
+POPULATION = "population"
 
 #: Env steps at which this process started or resumed the trial. Logged rows beyond this number
 #: are repeated.
@@ -104,6 +109,7 @@ class SpecTrainable(tune.Trainable):
         load_plugins(config[SPEC_KEY].get("plugins", []))
         restore_registrations(config.get(REGISTRATIONS_KEY, {}))
         self.spec = trial_spec(config)
+        self.population = population_metrics(config)
         algorithm_config = build_config(self.spec)
         limit_s = algorithm_config.watchdog_s
         beat = Heartbeat(self.trial_id, limit_s).beat
@@ -135,6 +141,7 @@ class SpecTrainable(tune.Trainable):
         if config.get(WARM_START_KEY):
             self._load_weights(Path(config[WARM_START_KEY]))
         found = None if folder is None else checkpoint.newest_or_none_yet(folder)
+        check_exploits(found, config)
         if found is not None:
             self._restore(found)
         self.env_steps_at_start = self.env_steps
@@ -161,6 +168,8 @@ class SpecTrainable(tune.Trainable):
         result.update(self._to_report)
         if self.meter is not None:
             result[OBJECTIVE] = self.meter.add(result)
+        if self.population:
+            result[POPULATION] = self.population
         self._to_report = {}
         if self.checkpoint_error:
             result[CHECKPOINT_ERROR] = self.checkpoint_error
@@ -204,6 +213,7 @@ class SpecTrainable(tune.Trainable):
             "counters": {key: getattr(self, key) for key in TRAINABLE_COUNTERS},
             "runner_restarts": self.runner_restarts.counts(),
             **({OBJECTIVE: self.meter.state} if self.meter is not None else {}),
+            **({EXPLOITS: self.population[EXPLOITS]} if self.population else {}),
         }
         checkpoint.save(self.algorithm, Path(checkpoint_dir), self.env_steps, progress)
         self.last_checkpoint_env_steps = self.env_steps
@@ -316,11 +326,11 @@ def has_reached(stop: Mapping[str, float], result: Mapping[str, Any]) -> bool:
 
 def trial_spec(config: dict[str, Any]) -> Spec:
     """The concrete spec of a trial's config."""
-    return at_point(load_spec(config[SPEC_KEY]), point_of(config), config[SEED_KEY])
+    return at_point(load_spec(config[SPEC_KEY]), values_of(config), config[SEED_KEY])
 
 
 def point_of(config: dict[str, Any]) -> dict[str, Any]:
-    """The searched values of a trial's config, by dotted path."""
+    """The searched values of a trial's config, by dotted path; of a member, those at the start."""
     known = (
         SPEC_KEY,
         SEED_KEY,
@@ -328,5 +338,42 @@ def point_of(config: dict[str, Any]) -> dict[str, Any]:
         REGISTRATIONS_KEY,
         TRAINS_ON_KEY,
         REPLAY_BYTES_KEY,
+        EXPLOITS,
     )
     return {key: value for key, value in config.items() if key not in known}
+
+
+def values_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The searched values that a trial trains with: those of the last exploit, if there was one.
+
+    Example:
+        >>> exploit = {"env_steps": 100, "source": 1, "values": {"training.lr": 0.2}}
+        >>> values_of({"seed": 0, "training.lr": 0.1, "exploits": [exploit]})
+        {'training.lr': 0.2}
+    """
+    exploits = config.get(EXPLOITS)
+    return dict(exploits[-1]["values"]) if exploits else point_of(dict(config))
+
+
+def population_metrics(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What each result of a member says: the number of its exploits, and its values."""
+    if EXPLOITS not in config:
+        return {}
+    return {EXPLOITS: len(config[EXPLOITS]), **values_of(config)}
+
+
+def check_exploits(found: checkpoint.CheckpointInfo | None, config: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint from before an exploit: its networks never had the member's values.
+
+    Raises:
+        SpecError: If there is such a checkpoint, or none.
+    """
+    num = len(config.get(EXPLOITS, []))
+    if num and (found is None or found.progress.get(EXPLOITS, 0) != num):
+        where = "no checkpoint" if found is None else f"{found.path}, which is older"
+        exploit = config[EXPLOITS][-1]
+        raise SpecError(
+            f"the member continued from member {exploit['source']} at {exploit['env_steps']:,} env "
+            f"steps, and that checkpoint is damaged or lost: there is {where}. The population goes "
+            "on without the member."
+        )

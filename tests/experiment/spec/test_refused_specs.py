@@ -150,7 +150,19 @@ def test_wrong_values_are_refused_with_key_value_and_expected_type(
             {"searcher": {"optuna": {}}},
             "the key 'searcher.optuna.num_samples' is missing from the spec.",
         ),
-        ({"scheduler": {"pbt": {}}}, "scheduler: 'pbt' is not supported yet; leave it out."),
+        ({"scheduler": {"pb2": {}}}, "scheduler: 'pb2' is not supported; use pbt."),
+        (
+            {"scheduler": {"pbt": {}}},
+            "the key 'scheduler.pbt.every_env_steps' is missing from the spec.",
+        ),
+        (
+            {"scheduler": {"pbt": {"every_env_steps": 10, "quantile": 0.7}}},
+            "scheduler.pbt.quantile must be less than or equal to 0.5; got 0.7.",
+        ),
+        (
+            {"scheduler": {"pbt": {"every_env_steps": 10, "perturbation_interval": 4}}},
+            "unknown key 'scheduler.pbt.perturbation_interval' in the spec",
+        ),
         ({"tracking": ["wandbb"]}, "unknown tracking 'wandbb'; did you mean 'wandb'?"),
         ({"tracking": ["mlflow", {"mlflow": {}}]}, "tracking: 'mlflow' is there twice; leave one"),
         ({"tracking": [{"wandb": 7}]}, "tracking.wandb must be a mapping; got 7."),

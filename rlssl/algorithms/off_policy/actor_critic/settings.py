@@ -15,15 +15,19 @@ NUM_CRITICS = "Number of critics; targets use the smallest of their values; >= 1
 class OffPolicyActorCriticSettings(shared.OffPolicySettings):
     """What SAC and DDPG share. Images have the networks of CURL and SAC-AE (``ByInput``)."""
 
-    n_step: int = setting(1, shared.N_STEP, above=0)
-    lr: Schedule = setting(ByInput(1e-3, 5e-4), shared.LR)
-    actor_lr: Schedule | None = setting(None, "The actor's learning rate; None: ``lr``.")
-    adam_epsilon: float = setting(1e-8, shared.ADAM_EPSILON, above=0)
-    critic_weight_decay: float = setting(
-        0.0, "L2 penalty in the Adam of the critics and the encoder; >= 0.", low=0
+    n_step: int = setting(1, shared.N_STEP, above=0, can_change=True)
+    lr: Schedule = setting(ByInput(1e-3, 5e-4), shared.LR, can_change=True)
+    actor_lr: Schedule | None = setting(
+        None, "The actor's learning rate; None: ``lr``.", can_change=True
     )
-    train_batch_size_per_learner: int = setting(ByInput(256, 128), shared.BATCH_SIZE, above=0)
-    grad_clip: float | None = setting(None, shared.GRAD_CLIP, above=0)
+    adam_epsilon: float = setting(1e-8, shared.ADAM_EPSILON, above=0, can_change=True)
+    critic_weight_decay: float = setting(
+        0.0, "L2 penalty in the Adam of the critics and the encoder; >= 0.", low=0, can_change=True
+    )
+    train_batch_size_per_learner: int = setting(
+        ByInput(256, 128), shared.BATCH_SIZE, above=0, can_change=True
+    )
+    grad_clip: float | None = setting(None, shared.GRAD_CLIP, above=0, can_change=True)
     critic_hidden: list[int] = setting(
         ByInput([256], [1024, 1024]),
         "Features of the critics' hidden layers after the encoder.",
@@ -46,6 +50,7 @@ class OffPolicyActorCriticSettings(shared.OffPolicySettings):
         above=0,
         high=1,
         is_for_networks=True,
+        can_change=True,
     )
     encoder_tau: float | None = setting(
         ByInput(None, 0.05),
@@ -53,6 +58,7 @@ class OffPolicyActorCriticSettings(shared.OffPolicySettings):
         above=0,
         high=1,
         is_for_networks=True,
+        can_change=True,
     )
     target_encoder: bool = setting(
         True,
@@ -61,9 +67,14 @@ class OffPolicyActorCriticSettings(shared.OffPolicySettings):
         is_for_networks=True,
     )
     actor_update_every_updates: int = setting(
-        ByInput(1, 2), "Updates of the critics between two updates of the actor.", low=1
+        ByInput(1, 2),
+        "Updates of the critics between two updates of the actor.",
+        low=1,
+        can_change=True,
     )
-    target_update_every_updates: int = setting(ByInput(1, 2), shared.TARGET_UPDATE, above=0)
+    target_update_every_updates: int = setting(
+        ByInput(1, 2), shared.TARGET_UPDATE, above=0, can_change=True
+    )
     random_agent_steps: int = setting(
         1_000,
         "Agent steps from the start of the run with uniformly random actions.",

@@ -16,9 +16,20 @@ from rlssl.system.files import replace_text
 Point = Mapping[str, Any]
 
 
-def write_points(folder: Path, points: Sequence[Point], *, search_seed: int) -> None:
-    """Writes ``points.json`` into the run's folder: the values and the label of every point."""
+def write_points(
+    folder: Path, points: Sequence[Point], *, search_seed: int, are_members: bool = False
+) -> None:
+    """Writes ``points.json`` into the run's folder: the values and the label of every point.
+
+    Args:
+        folder: The run's folder.
+        points: The points.
+        search_seed: The seed of the draws.
+        are_members: Whether they are members of a population, whose values change in the run.
+    """
     labels = point_labels(points)
+    if are_members:
+        labels = [f"member {index}, {label} at first" for index, label in enumerate(labels)]
     listed = [
         {"index": index, "values": dict(point), "label": label}
         for index, (point, label) in enumerate(zip(points, labels, strict=True))
