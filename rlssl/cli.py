@@ -128,7 +128,7 @@ _SET = click.option(
 )
 _ADDRESS = click.option("--address", help="An existing Ray cluster: auto, or HOST:PORT.")
 _STORAGE = click.option(
-    "--storage", default=DEFAULT_STORAGE, show_default=True, help="The folder of all results."
+    "--storage", default=DEFAULT_STORAGE, show_default=True, help="Folder or URI of all results."
 )
 #: Key of a command's context: the modules of its option ``--plugin``.
 _PLUGINS = "rlssl.plugins"
@@ -206,7 +206,7 @@ class _Train(click.Command):
 @click.option(
     "--env-runners", type=int, help="Remote processes that sample; 0: the trial samples itself."
 )
-@click.option("--storage", help=f"The folder of all results.  [default: {DEFAULT_STORAGE}]")
+@click.option("--storage", help=f"Folder or URI of all results.  [default: {DEFAULT_STORAGE}]")
 @click.option("--name", help="Name of the run: its folder below the storage.")
 @click.option("--from", "warm_start", metavar="RUN", help="Start from the weights of a run.")
 @_TRUST

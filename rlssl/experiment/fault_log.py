@@ -22,6 +22,7 @@ KINDS = {
     "node": "nodes excluded",
     "disk": "disk failures",
     "checkpoint": "failures to write checkpoints",
+    "upload": "failures to write to the object store",
     "rebuilt": "Ray Tune's state rebuilt",
     "resumed": "run resumed",
     "refused": "second resumes refused",

@@ -24,6 +24,7 @@ from typing import Any
 import click
 
 from rlssl.errors import ExitCode, ResourceError
+from rlssl.experiment.places import place_of_folder
 from rlssl.experiment.storage import LocalStorage, Storage
 from rlssl.run_files import LOCK_FILE
 
@@ -131,8 +132,7 @@ def holder(storage: Storage, run: str) -> Holder | None:
 
 def running(folder: Path) -> bool:
     """Whether a process runs the run in ``folder`` now."""
-    found = holder(LocalStorage(folder.parent), folder.name)
-    return found is not None and found.is_alive
+    return _living_holder(folder) is not None
 
 
 def refuse_if_running(folder: Path) -> None:
@@ -141,9 +141,29 @@ def refuse_if_running(folder: Path) -> None:
     Raises:
         ResourceError: Naming the process.
     """
-    found = holder(LocalStorage(folder.parent), folder.name)
-    if found is not None and found.is_alive:
+    found = _living_holder(folder)
+    if found is not None:
         raise _is_running(folder.name, found)
+
+
+def storages_of(folder: Path) -> list[Storage]:
+    """Where a run has locks: in its folder, and on the object store of which that is a copy.
+
+    The locks on an object store protect a run only from processes that begin some seconds apart;
+    see `rlssl.experiment.remote.storage.ObjectStorage`.
+    """
+    place = place_of_folder(folder)
+    if place is None:
+        return [LocalStorage(folder.parent)]
+    # pyarrow takes a moment to import.
+    from rlssl.experiment.remote.storage import ObjectStorage
+
+    return [LocalStorage(folder.parent), ObjectStorage(place.parent)]
+
+
+def _living_holder(folder: Path) -> Holder | None:
+    found = (holder(storage, folder.name) for storage in storages_of(folder))
+    return next((one for one in found if one is not None and one.is_alive), None)
 
 
 class Lock:
@@ -256,7 +276,7 @@ def _take_over(storage: Storage, run: str, owner: Owner) -> bool:
 
 @contextlib.contextmanager
 def held(folder: Path, on_loss: Callable[[Owner], None] | None = None) -> Iterator[Lock]:
-    """Holds the lock of the run in ``folder``.
+    """Holds the lock of the run in ``folder``, and the one on its object store.
 
     Args:
         folder: The run's folder.
@@ -266,14 +286,19 @@ def held(folder: Path, on_loss: Callable[[Owner], None] | None = None) -> Iterat
         ResourceError: If another process holds the lock.
     """
     stop = on_loss or (lambda successor: _end_at_once(folder, successor))
-    lock = acquire(LocalStorage(folder.parent), folder.name, stop)
+    with contextlib.ExitStack() as stack:
+        locks = []
+        for storage in storages_of(folder):
+            locks.append(acquire(storage, folder.name, stop))
+            stack.callback(_release, locks[-1], folder)
+        yield locks[0]
+
+
+def _release(lock: Lock, folder: Path) -> None:
     try:
-        yield lock
-    finally:
-        try:
-            lock.release()
-        except OSError as error:
-            logger.warning("The lock of %s cannot be released: %s", folder, error)
+        lock.release()
+    except OSError as error:
+        logger.warning("The lock of %s cannot be released: %s", folder, error)
 
 
 def process_start(pid: int) -> str | None:

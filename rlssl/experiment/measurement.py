@@ -1,6 +1,5 @@
 """Trains one trial for some seconds, to learn its speed and the size of its checkpoints."""
 
-import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from rlssl.analysis.results import read_run
 from rlssl.errors import ExitCode, ResourceError
 from rlssl.experiment.checkpoints.manifest import newest_valid
+from rlssl.experiment.run_record import delete_run
 from rlssl.experiment.spec.loading import at_point
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import points_to_check
@@ -47,7 +47,7 @@ def measure(spec: Spec, *, address: str | None, seconds: float = SECONDS) -> Mea
         return _read(folder)
     finally:
         if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            delete_run(folder)
 
 
 def _read(folder: Path) -> Measurement:

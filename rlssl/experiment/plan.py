@@ -14,6 +14,7 @@ import torch
 from rlssl.experiment.cluster.connect import bundles_of, connect_to, local_memory
 from rlssl.experiment.cluster.placement import require_room, trials_at_a_time
 from rlssl.experiment.measurement import Measurement
+from rlssl.experiment.places import is_uri, local_folder
 from rlssl.experiment.spec.listing import MOST_LISTED
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import adapts, draw_points, num_points
@@ -92,7 +93,7 @@ def plan(
     weights = max(trial.num_weights for trial in checked) * _BYTES_PER_WEIGHT
     size = weights if measured is None else measured.checkpoint_bytes
     size += replay_bytes if spec.checkpoint.replay_buffer else 0
-    folder = _existing(Path(spec.storage).expanduser().absolute())
+    folder = _existing(local_folder(spec.storage).absolute())
     return Plan(
         name=spec.name,
         env_steps=int(spec.stop["env_steps"]),
@@ -107,7 +108,7 @@ def plan(
         checkpoint_bytes=size,
         disk_bytes=size * spec.checkpoint.keep * trials,
         free_bytes=shutil.disk_usage(folder).free,
-        storage=spec.storage,
+        storage=str(folder) if is_uri(spec.storage) else spec.storage,
         measured=measured,
     )
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import click
 
 from rlssl.errors import DEFAULT_STORAGE, SpecError
+from rlssl.experiment.places import is_uri, local_folder, parse_place, place_of_folder
 from rlssl.run_files import MANIFEST, POLICY_FILE, POLICY_FOLDER, RESULTS_FILE, RUN_FILE, TRIAL_FILE
 
 #: What a command needs of a run.
@@ -35,9 +36,10 @@ def locate(run: str | Path, storage: str = DEFAULT_STORAGE, *, having: Need = "r
     """The absolute folder that the user means: of a run, a trial, a checkpoint or a policy.
 
     Args:
-        run: A folder, a file in it, or the name of a run below ``storage``. If several runs have
-            the name, the newest one that has what is needed is taken, and a line says which.
-        storage: The folder in which names are looked up.
+        run: A folder, a file in it, a URI, or the name of a run below ``storage``. If several runs
+            have the name, the newest one that has what is needed is taken, and a line says which.
+            A run on an object store is fetched into its local copy.
+        storage: The folder, or the URI, in which names are looked up.
         having: What is needed of a run that is given by its name.
 
     Raises:
@@ -49,18 +51,45 @@ def locate(run: str | Path, storage: str = DEFAULT_STORAGE, *, having: Need = "r
         rlssl.errors.SpecError: no run 'no-such-run': it is neither a folder nor the name of a run \
 below /nowhere.
     """
+    run, root = _fetched(run, storage, having)
     path = Path(run).expanduser()
     folder = path.parent if path.is_file() else path
     is_known = folder.is_dir() and any((folder / marker).is_file() for marker in _MARKERS)
-    named = [] if is_known else runs_named(str(run), Path(storage).expanduser())
+    named = [] if is_known else runs_named(str(run), root)
     if named:
         return _newest(str(run), named, having).resolve()
     if folder.is_dir():
         return _nearest_known(folder.resolve())
-    root = Path(storage).expanduser().resolve()
+    store = parse_place(str(storage))
+    where = root.resolve() if store is None else store.uri
     raise SpecError(
-        f"no run '{run}': it is neither a folder nor the name of a run below {root}.{_hint(root)}"
+        f"no run '{run}': it is neither a folder nor the name of a run below {where}.{_hint(where)}"
     )
+
+
+def _fetched(run: str | Path, storage: str | Path, having: Need) -> tuple[str | Path, Path]:
+    """Fetches a run that is on an object store.
+
+    Returns:
+        The run and the storage as this machine has them.
+    """
+    store, root = parse_place(str(storage)), local_folder(storage)
+    place = parse_place(str(run), "run") if is_uri(run) else None
+    if place is None:
+        run = local_folder(run, "run") if is_uri(run) else run
+        path = Path(run).expanduser()
+        place = place_of_folder(path) if path.exists() else None
+    if place is None and (store is None or Path(run).is_absolute()):
+        return run, root
+    # pyarrow takes a moment to import.
+    from rlssl.experiment.remote.fetch import fetch_named, fetch_path
+
+    if place is not None:
+        return fetch_path(place, with_checkpoints=having != "run"), root
+    assert store is not None
+    pattern = _names_like(str(run))
+    fetch_named(str(run), store, pattern, None if having == "run" else _NEEDED[having])
+    return run, root
 
 
 def _nearest_known(folder: Path) -> Path:
@@ -95,13 +124,17 @@ def runs_named(name: str, root: Path) -> list[Path]:
     if Path(name).is_absolute():
         return []
     parent = (root / name).parent
-    pattern = re.compile(re.escape(Path(name).name) + r"(-\d+|-\d{8}-\d{6})?")
+    pattern = _names_like(name)
     try:
         folders = [child for child in parent.iterdir() if pattern.fullmatch(child.name)]
     except OSError:
         return []
     found = [folder for folder in folders if (folder / RUN_FILE).is_file()]
     return sorted((folder for folder in found if _has_name(folder, name)), key=_age_order)
+
+
+def _names_like(name: str) -> re.Pattern[str]:
+    return re.compile(re.escape(Path(name).name) + r"(-\d+|-\d{8}-\d{6})?")
 
 
 def _has_name(folder: Path, name: str) -> bool:
@@ -147,9 +180,11 @@ def _runs_below(folder: Path) -> Iterator[Path]:
     except OSError:
         return
     for child in children:
+        if child.name.startswith("."):
+            continue
         if (child / RUN_FILE).is_file():
             yield child
-        elif not child.name.startswith(".") and not child.is_symlink():
+        elif not child.is_symlink():
             yield from _runs_below(child)
 
 
@@ -210,5 +245,6 @@ def last_result(trial: Path) -> dict[str, Any] | None:
     return None
 
 
-def _hint(root: Path) -> str:
-    return "" if not root.is_dir() else f" List them: rlssl runs --storage {root}"
+def _hint(root: Path | str) -> str:
+    is_there = isinstance(root, str) or root.is_dir()
+    return f" List them: rlssl runs --storage {root}" if is_there else ""

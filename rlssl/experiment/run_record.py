@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from rlssl.errors import ExitCode
 from rlssl.experiment.lock import held
+from rlssl.experiment.places import place_of_folder
 from rlssl.experiment.run_folders import read_description, started_at
 from rlssl.experiment.storage import LocalStorage, claim_name
 from rlssl.registry import local_registrations
@@ -35,7 +35,7 @@ def new_run(root: Path, name: str) -> Iterator[Path]:
     Raises:
         OSError: If the folder cannot be created.
     """
-    storage = LocalStorage(root)
+    storage = _storage_of(root)
     claimed = claim_name(storage, name)
     folder = root / claimed
     click.echo(f"Run {claimed}" + ("" if claimed == name else f" ('{name}' exists)"))
@@ -44,8 +44,23 @@ def new_run(root: Path, name: str) -> Iterator[Path]:
             yield folder
     except BaseException:
         if next(folder.glob(f"*/{TRIAL_FILE}"), None) is None:
-            shutil.rmtree(folder, ignore_errors=True)
+            storage.forget(claimed)
         raise
+
+
+def delete_run(folder: Path) -> None:
+    """Deletes a run, also from its object store."""
+    _storage_of(folder.parent).forget(folder.name)
+
+
+def _storage_of(root: Path) -> LocalStorage:
+    place = place_of_folder(root)
+    if place is None:
+        return LocalStorage(root)
+    # pyarrow takes a moment to import.
+    from rlssl.experiment.remote.storage import CopiedStorage
+
+    return CopiedStorage(place)
 
 
 def write_description(folder: Path, name: str, is_sweep: bool, replay_bytes: int) -> None:

@@ -6,6 +6,7 @@ time of the last change, delete. This module imports only the standard library.
 
 import contextlib
 import os
+import shutil
 import time
 import uuid
 from pathlib import Path
@@ -121,6 +122,10 @@ class LocalStorage:
     def delete(self, path: str) -> None:
         """Deletes a file, if it exists."""
         (self.root / path).unlink(missing_ok=True)
+
+    def forget(self, name: str) -> None:
+        """Deletes the folder of a run."""
+        shutil.rmtree(self.root / name, ignore_errors=True)
 
     def _now(self, beside: Path) -> float:
         probe = beside.with_name(f".{beside.name}.{uuid.uuid4().hex[:8]}.now")

@@ -33,8 +33,8 @@ RESULT_GRID_ATTRIBUTES = ("_experiment_analysis",)
 #: Attributes of a Tuner, and of what it wraps, that lead to its TuneConfig.
 TUNER_ATTRIBUTES = ("_local_tuner", "_tune_config")
 
-#: Method of a trial's storage that raises if the storage is gone.
-STORAGE_METHODS = ("_check_validation_file",)
+#: Methods of a trial's storage: one raises if the storage is gone, the other sets it up.
+STORAGE_METHODS = ("_check_validation_file", "_create_validation_file")
 
 
 #: Attributes and a method of a TuneController through which a trial's request is withdrawn.
@@ -77,6 +77,15 @@ def check_storage_exists(storage: Any) -> None:
         storage: From `storage_of`.
     """
     storage._check_validation_file()
+
+
+def create_storage(storage: Any) -> None:
+    """Sets up the storage of a trial on a node that does not see the driver's folder.
+
+    Args:
+        storage: From `storage_of`.
+    """
+    storage._create_validation_file()
 
 
 def tune_config_of(tuner: Tuner) -> TuneConfig:

@@ -13,6 +13,7 @@ import torch
 from rlssl.errors import NodeError
 from rlssl.experiment.cluster import node_survey
 from rlssl.experiment.cluster.connect import modules_of
+from rlssl.experiment.places import place_of_folder
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.ray_internals.cluster import (
     note_of_job,
@@ -33,10 +34,11 @@ def expect_of_nodes(folder: Path) -> None:
     """
     if started_by_this_process():
         return
-    plugins = modules_of(load_spec(folder / SWEEP_SPEC_FILE))
+    plugins, place = modules_of(load_spec(folder / SWEEP_SPEC_FILE)), place_of_folder(folder)
     expected = {
         "marker": str(folder / RUN_FILE),
         "plugins": plugins,
+        "uri": "" if place is None else place.uri,
         "versions": node_survey.versions(),
     }
     write_note(note_of_job(_NOTE), json.dumps(expected))
@@ -55,7 +57,9 @@ def check_node(timeout_s: float = node_survey.SHARED_FILE_TIMEOUT_S) -> None:
     if note is None:
         return
     expected = json.loads(note)
-    found = node_survey.report(expected["marker"], expected["plugins"], timeout_s=timeout_s)
+    found = node_survey.report(
+        expected["marker"], expected["plugins"], uri=expected["uri"], timeout_s=timeout_s
+    )
     folder = str(Path(expected["marker"]).parent)
     if words := problem(found, expected["versions"], folder) or _gpu_problem():
         node_id = ray.get_runtime_context().get_node_id()

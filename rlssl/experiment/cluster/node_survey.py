@@ -19,7 +19,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import rlssl
 from rlssl.errors import PluginError, ResourceError
+from rlssl.experiment.places import parse_place, place_of_folder
 from rlssl.experiment.provenance import provenance
+from rlssl.experiment.remote.objects import require_rights
 from rlssl.plugins import load_plugins
 
 #: Seconds in which all nodes must answer. Before they answer, they start Python and import the
@@ -71,8 +73,8 @@ class Survey:
         blind = {node: report.storage for node, report in self.reports.items() if report.storage}
         if blind:
             raise ResourceError(
-                f"storage '{storage}' must be a folder that every node sees, as on NFS; "
-                f"{_listed(blind)}; give such a folder: --storage."
+                f"storage '{storage}' must be a folder that every node sees, as on NFS, or an "
+                f"object store; {_listed(blind)}; give such a folder: --storage."
             )
         if missing := self.without_plugins():
             raise ResourceError(
@@ -102,16 +104,18 @@ def survey(storage: Path, plugins: Sequence[str]) -> Survey:
         storage: An existing folder; a file is created there and deleted afterwards.
         plugins: Modules that every node must be able to import.
     """
+    place = place_of_folder(storage)
     marker = storage / f".seen-by-every-node-{uuid.uuid4().hex}"
     remote_report = ray.remote(num_cpus=0, max_retries=0)(report)
     marker.touch()
+    uri = "" if place is None else place.uri
     try:
         tasks = {}
         for node in ray.nodes():
             if node["Alive"] and node["Resources"].get("CPU", 0) > 0:
                 there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 on_node = remote_report.options(scheduling_strategy=there)
-                task = on_node.remote(str(marker), list(plugins))
+                task = on_node.remote(str(marker), list(plugins), uri=uri)
                 tasks[task] = f"node {node['NodeManagerAddress']} ({node['NodeID'][:8]})"
         ray.wait(list(tasks), num_returns=len(tasks), timeout=ANSWER_TIMEOUT_S)
         answers = {node: _answer(task) for task, node in tasks.items()}
@@ -138,18 +142,25 @@ def _answer(task: "ray.ObjectRef[Report]") -> Report | str:
 
 
 def report(
-    marker: str, plugins: Sequence[str], *, timeout_s: float = SHARED_FILE_TIMEOUT_S
+    marker: str,
+    plugins: Sequence[str],
+    *,
+    uri: str = "",
+    timeout_s: float = SHARED_FILE_TIMEOUT_S,
 ) -> Report:
     """Checks the node on which it runs.
 
     Args:
         marker: A file that was just created in the storage.
         plugins: Modules to import.
+        uri: The object store of which the storage is the local copy; "": it is a folder.
         timeout_s: Seconds in which the file must appear on this node.
     """
     return Report(
         versions(),
-        storage=_storage_problem(Path(marker), timeout_s),
+        storage=_store_problem(uri, Path(marker))
+        if uri
+        else _storage_problem(Path(marker), timeout_s),
         plugins=_plugins_problem(plugins),
     )
 
@@ -165,6 +176,21 @@ def _storage_problem(marker: Path, timeout_s: float) -> str:
             return ""
     except OSError as error:
         return f"cannot write there: {error.strerror}"
+
+
+def _store_problem(uri: str, marker: Path) -> str:
+    place = parse_place(uri)
+    assert place is not None
+    try:
+        require_rights(place)
+    except ResourceError as error:
+        return f"cannot use it: {error}"
+    try:
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=marker.parent):
+            return ""
+    except OSError as error:
+        return f"cannot write its local copy to {marker.parent}, set RLSSL_CACHE: {error.strerror}"
 
 
 def _plugins_problem(plugins: Sequence[str]) -> str:

@@ -10,6 +10,8 @@ from rlssl.analysis.confirmation import best_points, read_choice, write_choice
 from rlssl.analysis.results import Trial, read_run
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
 from rlssl.experiment.commands.summary import finish_sweep
+from rlssl.experiment.places import place_of_folder
+from rlssl.experiment.remote.fetch import fetch_beside
 from rlssl.experiment.run_folders import locate, sweep_folder
 from rlssl.experiment.runs import describe
 from rlssl.experiment.spec.loading import load_spec
@@ -70,7 +72,7 @@ def confirm_run(
     if not spec.search:
         raise SpecError(f"{folder} has no search, so there are no best points to confirm.")
     check_new_seeds(seeds, spec.seeds, "seeds")
-    objective = objective_of(spec)
+    objective, place = objective_of(spec), place_of_folder(folder)
     chosen = best_points(_trials(folder), objective, top)
     if not chosen:
         raise SpecError(
@@ -88,7 +90,7 @@ def confirm_run(
             "objective": spec.objective
             or ObjectiveSpec.model_validate({"metric": objective.metric, "mode": objective.mode}),
             "confirm": None,
-            "storage": str(folder.parent),
+            "storage": str(folder.parent) if place is None else place.parent.uri,
         }
     )
     size = f"{len(chosen)} best points of {folder.name}, {len(seeds)} new seeds each"
@@ -109,9 +111,14 @@ def confirm_if_asked(folder: Path, spec: Spec, *, address: str | None) -> int:
     """Confirms a search that has come to its end, if its file says so and it was not done yet."""
     if spec.confirm is None:
         return ExitCode.OK
+    place = place_of_folder(folder)
+    if place is not None:
+        fetch_beside(place, CONFIRM_FILE)
     for path in sorted(folder.parent.glob(f"*/{CONFIRM_FILE}")):
         known = read_choice(path.parent)
-        if known is not None and known[0] == folder:
+        # The local copy of a run may be elsewhere on another machine.
+        is_of_run = known is not None and known[0].name == folder.name
+        if known is not None and (known[0] == folder or (place is not None and is_of_run)):
             click.echo(f"The best points were confirmed by the run {path.parent.name}.")
             return ExitCode.OK
     return confirm_run(folder, spec, spec.confirm.top, spec.confirm.seeds, address=address)

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlssl.errors import ExitCode, PluginError
+from rlssl.errors import ExitCode, PluginError, ResourceError
+from rlssl.experiment.places import local_folder, parse_place
 from rlssl.plugins import ENTRY_POINT_GROUP, load_plugins
 from rlssl.system.json_output import write_json
 from rlssl.system.subprocess_probe import NO_ANSWER, SubprocessCheck
@@ -217,7 +218,16 @@ def rendering(egl: tuple[bool, str], osmesa: tuple[bool, str]) -> Iterator[Findi
 
 def disk(storage: str) -> Finding:
     """Checks the free space of the results' folder, and that it is writable."""
-    folder = Path(storage).expanduser().resolve()
+    place = parse_place(storage)
+    if place is not None:
+        # pyarrow takes a moment to import.
+        from rlssl.experiment.remote.objects import require_rights
+
+        try:
+            require_rights(place)
+        except ResourceError as error:
+            return Finding("storage", "broken", str(error), "give another storage: --storage")
+    folder = local_folder(storage).resolve()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):

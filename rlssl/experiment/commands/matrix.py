@@ -22,6 +22,7 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS
 from rlssl.algorithms.common.learner import NUM_GRADIENT_STEPS
 from rlssl.errors import ExitCode, SpecError, suggest
 from rlssl.experiment.cluster.connect import start_local
+from rlssl.experiment.places import local_folder, parse_place
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.spec.overrides import apply_overrides
@@ -83,6 +84,8 @@ def matrix(source: str, overrides: Sequence[str], *, storage: str) -> int:
         SpecError: If the file cannot be read, or a combination is not a valid spec; nothing was
             started.
     """
+    if parse_place(storage) is not None:
+        raise SpecError(f"storage '{storage}': the table of a matrix goes into a folder; give one.")
     read = read_matrix(source, overrides)
     for row in read.rows:
         for losses in read.losses.values():
@@ -93,7 +96,7 @@ def matrix(source: str, overrides: Sequence[str], *, storage: str) -> int:
         for outcome in train_row(row, read.losses, read.updates):
             outcomes.append(outcome)
             click.echo(line_of(outcome))
-    path = write_table(outcomes, Path(storage) / TABLE_FILE)
+    path = write_table(outcomes, local_folder(storage) / TABLE_FILE)
     click.echo(str(path))
     return ExitCode.TRIAL_FAILED if any(one.problem for one in outcomes) else ExitCode.OK
 

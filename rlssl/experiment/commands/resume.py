@@ -14,7 +14,10 @@ from rlssl.experiment.commands.confirm import confirm_if_asked
 from rlssl.experiment.commands.summary import at_their_ends, summarize
 from rlssl.experiment.fault_log import note_fault
 from rlssl.experiment.lock import held, refuse_if_running
+from rlssl.experiment.places import place_of_folder
 from rlssl.experiment.provenance import provenance
+from rlssl.experiment.remote.fetch import fetch_checkpoints
+from rlssl.experiment.remote.uploads import send_results
 from rlssl.experiment.run_folders import locate, sweep_folder
 from rlssl.experiment.run_record import record_resumed, record_state
 from rlssl.experiment.runs import describe
@@ -73,6 +76,7 @@ def resume(
     # Before anything of the run is imported: its spec names plug-ins.
     trust.require(folder, "its checkpoints are pickles")
     spec = load_spec(folder / SWEEP_SPEC_FILE)
+    fetch_checkpoints_of(folder)
     if stops:
         return train_further(folder, spec, stops, address=address)
     if at_their_ends(folder) and not has_unstarted(spec, folder):
@@ -80,7 +84,8 @@ def resume(
             f"{folder} has finished. To train it further: rlssl resume {run} --stop env_steps=N. "
             f"To start a new run from its weights: rlssl train ALGO ENV --from {run}"
         )
-        return confirm_if_asked(folder, spec, address=address)
+        unsent = send_results(folder, spec.checkpoint.keep)
+        return confirm_if_asked(folder, spec, address=address) or unsent
     check_trackers(spec)
     with contextlib.ExitStack() as stack:
         with _refusal_noted(folder):
@@ -96,6 +101,13 @@ def resume(
     unreadable = summarize(folder, is_sweep=description["is_sweep"])
     unconfirmed = confirm_if_asked(folder, spec, address=address)
     return code or unreadable or unconfirmed
+
+
+def fetch_checkpoints_of(folder: Path) -> None:
+    """Fetches the newest checkpoint of each trial, if the run is on an object store."""
+    place = place_of_folder(folder)
+    if place is not None:
+        fetch_checkpoints(folder, place)
 
 
 @contextlib.contextmanager

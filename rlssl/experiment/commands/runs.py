@@ -15,6 +15,7 @@ from rich.text import Text
 
 from rlssl.errors import DEFAULT_STORAGE, ExitCode
 from rlssl.experiment import lock
+from rlssl.experiment.places import is_uri, local_folder, parse_place, place_of_folder
 from rlssl.experiment.run_folders import all_runs, last_result, read_description, started_at
 from rlssl.run_files import SWEEP_SPEC_FILE, TRIAL_FILE
 from rlssl.system.json_output import write_json
@@ -42,7 +43,7 @@ class RunRow:
         env_steps: Sum over the trials, of their last results.
         last_return: Mean over the trials of the return in their last results; None: no episode yet.
         age_s: Seconds since the run was started.
-        path: The run's folder.
+        path: The run's folder, or its URI.
     """
 
     name: str
@@ -62,7 +63,7 @@ def runs(*, storage: str = DEFAULT_STORAGE, as_json: bool = False) -> int:
     """Prints all runs below a storage, newest first; returns the exit code.
 
     Args:
-        storage: The folder of all results.
+        storage: The folder, or the URI, of all results.
         as_json: Whether to print JSON.
 
     Example:
@@ -70,15 +71,27 @@ def runs(*, storage: str = DEFAULT_STORAGE, as_json: bool = False) -> int:
         There are no runs below /nowhere.
         0
     """
-    root = Path(storage).expanduser().resolve()
-    rows = [describe_run(folder, root) for folder in all_runs(root)]
+    root = local_folder(storage).resolve()
+    rows = [describe_run(folder, root) for folder in _runs_of(storage, root)]
     if as_json:
         write_json([dataclasses.asdict(row) for row in rows])
     elif not rows:
-        click.echo(f"There are no runs below {root}.")
+        click.echo(f"There are no runs below {storage if is_uri(storage) else root}.")
     else:
         _print(rows)
     return ExitCode.OK
+
+
+def _runs_of(storage: str, root: Path) -> list[Path]:
+    """The folders of all runs, newest first; runs on an object store are fetched."""
+    place = parse_place(storage)
+    if place is None:
+        return all_runs(root)
+    # pyarrow takes a moment to import.
+    from rlssl.experiment.remote.fetch import fetch_all
+
+    known = set(fetch_all(place))
+    return [folder for folder in all_runs(root) if folder in known]
 
 
 def describe_run(folder: Path, root: Path) -> RunRow:
@@ -90,6 +103,7 @@ def describe_run(folder: Path, root: Path) -> RunRow:
     results = [result for trial in trials if (result := last_result(trial)) is not None]
     returns = [value for value in map(_return, results) if value is not None]
     all_done = bool(trials) and sum(bool(row.get("done")) for row in results) == len(trials)
+    place = place_of_folder(folder)
     return RunRow(
         name=str(folder.relative_to(root)),
         state=_state(folder, all_done=all_done),
@@ -101,7 +115,7 @@ def describe_run(folder: Path, root: Path) -> RunRow:
         env_steps=sum(int(result.get("env_steps") or 0) for result in results),
         last_return=sum(returns) / len(returns) if returns else None,
         age_s=max(0.0, time.time() - started_at(folder)),
-        path=str(folder),
+        path=str(folder) if place is None else place.uri,
     )
 
 

@@ -32,6 +32,7 @@ from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
 from rlssl.experiment.checkpoints.manifest import newest_valid
 from rlssl.experiment.env_faults import print_env_faults
 from rlssl.experiment.fault_log import print_faults
+from rlssl.experiment.places import place_of_folder
 from rlssl.experiment.run_folders import locate, read_description, sweep_folder
 from rlssl.run_files import (
     CONFIRM_TABLE_FILE,
@@ -99,7 +100,17 @@ def finish_training(folder: Path) -> int:
         newest = newest_valid(marker.parent)
         if newest is not None:
             click.echo(str(newest.path))
-    return ExitCode.TRIAL_FAILED if run is None else ExitCode.OK
+    return ExitCode.TRIAL_FAILED if run is None else sent(folder)
+
+
+def sent(folder: Path) -> int:
+    """Sends what was written into a run on an object store; returns the exit code."""
+    if place_of_folder(folder) is None:
+        return ExitCode.OK
+    # It imports Ray, which a summary of a plain folder does not need.
+    from rlssl.experiment.remote.uploads import send_results
+
+    return send_results(folder)
 
 
 def at_their_ends(folder: Path) -> bool:
@@ -137,7 +148,7 @@ def finish_sweep(folder: Path) -> int:
         click.echo(str(plot_learning_curves(run.trials, folder / CURVES_FILE, title=title)))
     except ImportError:
         click.echo("To plot the learning curves: pip install 'rlssl[report]'")
-    return ExitCode.OK
+    return sent(folder)
 
 
 def _show_confirmation(folder: Path, run: Run) -> None:

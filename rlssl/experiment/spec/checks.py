@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rlssl.errors import SpecError, closest, suggest, unknown_name
+from rlssl.experiment.places import parse_place
 from rlssl.experiment.spec.foreign_words import (
     algorithm_called,
     environment_called,
@@ -16,6 +17,7 @@ from rlssl.experiment.spec.search_checks import (
     check_evaluated,
     check_population,
     check_sweep,
+    has_population,
 )
 from rlssl.experiment.spec.type_checks import call_arguments, check_arguments, field_types
 from rlssl.plugins import with_line
@@ -124,6 +126,11 @@ def check_form(spec: "Spec") -> None:
         SpecError: If one is wrong; names key, value and fix.
     """
     check_name(spec.name)
+    if parse_place(spec.storage) is not None and has_population(spec):
+        raise SpecError(
+            f"storage '{spec.storage}': the members of scheduler.pbt read each other's checkpoints "
+            "in one folder; give a folder, or the scheduler asha."
+        )
     check_stop(spec)
     check_sweep(spec)
     check_population(spec)

@@ -5,10 +5,10 @@ import netrc
 import os
 import urllib.error
 import urllib.request
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from rlssl.errors import MissingExtraError, ResourceError, SpecError
+from rlssl.experiment.places import local_folder, parse_place
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.trackers import OPTIONS, MlflowOptions, WandbOptions, trackers_of
 
@@ -45,12 +45,21 @@ def wandb_mode(options: WandbOptions) -> str:
 def mlflow_uri(options: MlflowOptions, storage: str) -> str:
     """The address of MLflow's store.
 
+    Raises:
+        SpecError: If there is none, and the storage is an object store, which holds no database.
+
     Example:
         >>> mlflow_uri(MlflowOptions(uri="http://127.0.0.1:5000"), "./results")
         'http://127.0.0.1:5000'
     """
-    default = f"sqlite:///{Path(storage).expanduser().resolve() / 'mlflow.db'}"
-    return options.uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+    if given := options.uri or os.environ.get("MLFLOW_TRACKING_URI"):
+        return given
+    if parse_place(storage) is not None:
+        raise SpecError(
+            f"tracking: 'mlflow' cannot have its database at storage '{storage}'; give "
+            "{mlflow: {uri: http://HOST:PORT}}."
+        )
+    return f"sqlite:///{local_folder(storage).resolve() / 'mlflow.db'}"
 
 
 def _require_key(options: WandbOptions) -> None:

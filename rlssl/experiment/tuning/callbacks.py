@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from rlssl.analysis.table import format_number
-from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.checkpoints.inherit import EXPLOITS
 from rlssl.experiment.env_faults import ENV_FAULTS, fault_words
 from rlssl.experiment.fault_log import note_fault
 from rlssl.experiment.provenance import provenance
+from rlssl.experiment.remote.checkpoints import newest_env_steps
 from rlssl.experiment.spec.loading import save_spec
 from rlssl.experiment.tuning.retries import last_error
 from rlssl.experiment.tuning.searchers import label_of
@@ -135,8 +135,8 @@ class Retries(Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Tune's hook."""
-        found = checkpoint.newest_valid(trial_folder(trial))
-        where = "the beginning" if found is None else f"{found.env_steps:,} env steps"
+        env_steps = newest_env_steps(trial_folder(trial))
+        where = "the beginning" if env_steps is None else f"{env_steps:,} env steps"
         cause = root_cause(last_error(trial))
         note_fault(
             trial_folder(trial).parent,

@@ -20,12 +20,16 @@ from ray.tune.experiment import Trial
 from ray.tune.result import EXPR_ERROR_FILE
 
 from rlssl import trust
-from rlssl.errors import ExitCode, ResourceError, SpecError
+from rlssl.errors import ExitCode, ResourceError
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.cluster.connect import start_ray
 from rlssl.experiment.cluster.node_check import expect_of_nodes
 from rlssl.experiment.fault_log import write_waiting_notes
+from rlssl.experiment.places import local_folder, parse_place, place_of_folder
 from rlssl.experiment.provenance import provenance
+from rlssl.experiment.remote.objects import require_rights
+from rlssl.experiment.remote.trial_uploads import RUN_URI_KEY
+from rlssl.experiment.remote.uploads import RunUploads
 from rlssl.experiment.run_folders import read_description
 from rlssl.experiment.run_record import new_run, record_state, write_description
 from rlssl.experiment.spec.loading import resolved_dict, save_spec
@@ -126,6 +130,8 @@ def restored_tuner(spec: Spec, folder: Path, is_sweep: bool) -> Tuner:
     If Tune's own state is damaged or lost, other files of the run replace it. Tune saves callbacks
     with a run. Those of today replace them.
     """
+    if place_of_folder(folder) is not None:
+        return rebuilt_tuner(spec, folder, is_sweep)  # Tune's own state is not on the store
     if adapts(spec) or has_population(spec):
         # Tune saves its searcher and its trials at different moments, and both may be older than
         # the run's own files. From these, no point is lost, and none is suggested twice.
@@ -150,12 +156,13 @@ def rebuilt_tuner(spec: Spec, folder: Path, is_sweep: bool) -> Tuner:
 
 
 def _tuner(spec: Spec, trials: Trials, folder: Path, is_sweep: bool) -> Tuner:
-    registrations = local_registrations()
+    registrations, place = local_registrations(), place_of_folder(folder)
     replay_bytes = read_description(folder).get(REPLAY_BYTES_KEY, 0)
     return Tuner(
         register(),
         param_space={
             SPEC_KEY: resolved_dict(spec),
+            **({RUN_URI_KEY: place.uri} if place is not None else {}),
             **({WARM_START_KEY: str(trials.warm_start)} if trials.warm_start else {}),
             **({REGISTRATIONS_KEY: registrations} if registrations else {}),
             **({REPLAY_BYTES_KEY: replay_bytes} if replay_bytes else {}),
@@ -187,7 +194,9 @@ def fit(tuner: Tuner, folder: Path) -> int:
     callbacks = run_config_of(tuner).callbacks or []
     interruption = next(one for one in callbacks if isinstance(one, Interruption))
     quarantine = next(one for one in callbacks if isinstance(one, Quarantine))
+    uploads = next(one for one in callbacks if isinstance(one, RunUploads))
     with (
+        uploads.running(),
         only_dead_processes_retried(),
         controller_given_to(quarantine.watch),
         interruption.handles_signals(),
@@ -210,7 +219,8 @@ def output(
     interruption = Interruption(spec.checkpoint.interrupt_s, folder)
     files = PatientFiles([*trial_loggers(spec), *trial_trackers(spec)])
     watchers = [NoStaleCopies(), Retries(), EnvFaults(), Waiting(), SilenceTimer(), Quarantine()]
-    callbacks: list[Callback] = [files, *watchers, interruption]
+    uploads = RunUploads(folder, spec.checkpoint.keep)
+    callbacks: list[Callback] = [files, *watchers, interruption, uploads]
     if not is_sweep:
         bar = ProgressBar(spec.stop.get("env_steps", math.inf))
         return {"verbose": 0, "callbacks": [*callbacks, bar]}
@@ -220,14 +230,19 @@ def output(
 def storage_path(storage: str) -> str:
     """The storage folder as an absolute path, created if missing and checked to be writable.
 
+    Of a URI, the folder of the local copy.
+
     Raises:
-        SpecError: If the storage is a URI.
+        SpecError: If the storage is a URI that rlssl does not know.
         ResourceError: If rlssl cannot write there.
     """
-    if "://" in storage:
-        raise SpecError(f"storage '{storage}': URIs are not supported yet; give a folder.")
-    path = Path(storage).expanduser().resolve()
+    place = parse_place(storage)
+    if place is not None:
+        require_rights(place)
+    path = local_folder(storage).resolve()
     try:
+        if place is not None:
+            place.create_folder()
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".writable-{os.getpid()}"
         probe.touch()
@@ -269,7 +284,9 @@ def _explain_interruption(trials: Sequence[Trial], folder: Path) -> None:
     else:
         for trial, found in newest:
             click.echo(str(found.path) if found else f"{trial}: none yet", err=True)
-    click.echo(f"Continue with: rlssl resume {folder}", err=True)
+    place = place_of_folder(folder)
+    run = folder if place is None else f"'{place.uri}'"
+    click.echo(f"Continue with: rlssl resume {run}", err=True)
 
 
 def where_many_stand(newest: Collection[checkpoint.CheckpointInfo | None]) -> str:

@@ -23,6 +23,8 @@ from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.checkpoints.inherit import EXPLOITS
 from rlssl.experiment.cluster.node_check import check_node
 from rlssl.experiment.cluster.placement import trial_request
+from rlssl.experiment.places import parse_place
+from rlssl.experiment.remote.trial_uploads import RUN_URI_KEY, TrialUploads
 from rlssl.experiment.run_folders import last_result
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import at_point, load_spec
@@ -38,6 +40,7 @@ from rlssl.experiment.tuning.watchdog import (
 from rlssl.plugins import load_plugins
 from rlssl.ray_internals.tuning import (
     TRAINABLE_COUNTERS,
+    create_storage,
     last_result_of,
     storage_of,
     without_checkpoint,
@@ -92,6 +95,8 @@ class SpecTrainable(tune.Trainable):
     next_checkpoint_s = 0.0
     #: Env steps at which the run ended, if it was told to train further.
     ended_before: int | None = None
+    #: Sends checkpoints to the object store; None without one.
+    uploads: TrialUploads | None = None
     #: Follows the objective; None if the spec has none.
     meter: ObjectiveMeter | None = None
 
@@ -128,6 +133,8 @@ class SpecTrainable(tune.Trainable):
         if folder is not None:
             # A Learner saves a batch with a non-finite gradient there.
             algorithm_config.run_folder = str(folder)
+            if RUN_URI_KEY in config:
+                self._follow_store(config[RUN_URI_KEY], folder)
             checkpoint.remove_unfinished(folder)
             checkpoint.publish_through(storage_of(self))
         # Not `build_algo()`: without a storage, it creates a folder in the user's home.
@@ -171,8 +178,8 @@ class SpecTrainable(tune.Trainable):
         if self.population:
             result[POPULATION] = self.population
         self._to_report = {}
-        if self.checkpoint_error:
-            result[CHECKPOINT_ERROR] = self.checkpoint_error
+        if words := self.checkpoint_error or (self.uploads.error if self.uploads else ""):
+            result[CHECKPOINT_ERROR] = words
         return result
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
@@ -195,7 +202,22 @@ class SpecTrainable(tune.Trainable):
                 return without_checkpoint(last_result_of(self))
         self.watchdog.note_progress()
         self.checkpoint_error = ""
+        if self.uploads is not None:
+            is_last = has_reached(self.spec.stop, last_result_of(self))
+            self.uploads.send(Path(saved.checkpoint.path), is_last=is_last)
+            self.watchdog.note_progress()
         return saved
+
+    def _follow_store(self, run_uri: str, folder: Path) -> None:
+        """Fetches what other nodes have written of this trial, and sends its checkpoints."""
+        if self.uploads is not None:
+            self.uploads.close()
+        create_storage(storage_of(self))
+        folder.mkdir(parents=True, exist_ok=True)
+        place = parse_place(run_uri)
+        assert place is not None
+        self.uploads = TrialUploads(place.child(folder.name), folder, self.spec.checkpoint.keep)
+        self.uploads.fetch()
 
     def _note_failed_checkpoint(self, error: OSError) -> None:
         folder = self._trial_folder()
@@ -243,6 +265,8 @@ class SpecTrainable(tune.Trainable):
         """Stops the Algorithm's processes."""
         self.watchdog.stop()
         self.algorithm.stop()
+        if self.uploads is not None:
+            self.uploads.close()
 
     def _checkpoint_is_due(self) -> bool:
         if self.checkpoint_error:
@@ -339,6 +363,7 @@ def point_of(config: dict[str, Any]) -> dict[str, Any]:
         TRAINS_ON_KEY,
         REPLAY_BYTES_KEY,
         EXPLOITS,
+        RUN_URI_KEY,
     )
     return {key: value for key, value in config.items() if key not in known}
 

@@ -203,7 +203,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
         3,
         ("'in_the_way/x'", "cannot write"),
     ),
-    "storage URI": ((*TRAIN, "--storage", "s3://x"), 2, ("'s3://x'", "give a folder")),
+    "storage URI": ((*TRAIN, "--storage", "s5://x"), 2, ("'s5://x'", "unknown scheme")),
     "GPUs": (
         (*TRAIN, "--set", "resources.gpus_per_learner=3"),
         3,
