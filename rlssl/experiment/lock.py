@@ -203,7 +203,9 @@ class Lock:
         for path in (self._next_claim, self._path):
             content = self._storage.read(path)
             found = None if content is None else Owner.parse(content)
-            if found is not None and found.number > self.owner.number:
+            is_other = found is not None and found.token != self.owner.token
+            # An object store may let two processes have the same number; the last one stays.
+            if found is not None and is_other and found.number >= self.owner.number:
                 return found
         return None
 
@@ -335,7 +337,7 @@ def _end_at_once(folder: Path, successor: Owner) -> None:
     """Ends this process without writing anything more: the folder belongs to another process."""
     click.echo(
         f"error: {folder} was taken over by {successor}, because this process gave no sign of life "
-        f"for {STALE_S:.0f} s. It stops.",
+        f"for {STALE_S:.0f} s, or both began at the same moment. It stops.",
         err=True,
     )
     os._exit(ExitCode.NO_RESOURCES)

@@ -190,3 +190,16 @@ def test_a_lock_file_that_somebody_deletes_is_written_again(run: Path, start: An
     while not (run / LOCK_FILE).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert running(run)
+
+
+def test_of_two_processes_with_the_same_number_the_one_that_wrote_last_stays(
+    run: Path, start: Any
+) -> None:
+    """An object store may let both create the lock."""
+    first = start()
+    first.go()
+    assert first.says() == "held"
+    (run / LOCK_FILE).write_bytes(Owner.this_process().encode())
+    assert first.popen.wait(timeout=30) == 3
+    assert "was taken over by" in first.popen.stderr.read()
+    assert (run / LOCK_FILE).exists()
