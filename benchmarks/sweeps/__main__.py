@@ -1,0 +1,53 @@
+"""What a sweep costs beside learning: its trials, and the results that they report.
+
+    python -m benchmarks.sweeps trials [--count 60] [--checkout FOLDER]
+    python -m benchmarks.sweeps results [--trials 500] [--each 200]
+
+`trials` runs sweeps of PPO on CartPole-v1, 2,048 env steps a trial, on two CPUs: with 2 trials, and
+with COUNT more. The difference divided by COUNT is the cost of a trial: processor time of all
+processes, and wall time. `--checkout` measures another checkout of rlssl.
+
+`results` runs trials that only report: results with the keys and sizes of PPO's, as fast as the
+driver takes them. It prints the driver's processor time for each result, the bytes that the driver
+wrote (to the storage, and to Tune's own files beside it) against the final size of the log files,
+and how the driver's memory grew from trial 50 to the last one.
+
+Needs Linux.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.sweeps.results import measure_results
+from benchmarks.sweeps.trials import measure_trials
+
+
+def main() -> None:
+    """Parses the command line, measures and prints."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    trials = commands.add_parser("trials")
+    trials.add_argument("--count", type=int, default=60)
+    trials.add_argument("--checkout", type=Path, default=Path(__file__).parents[2])
+    for name in ("results", "results-here"):
+        results = commands.add_parser(name)
+        results.add_argument("--trials", type=int, default=500)
+        results.add_argument("--each", type=int, default=200)
+    arguments = parser.parse_args()
+    if arguments.command == "trials":
+        measure_trials(arguments.count, arguments.checkout.resolve())
+    elif arguments.command == "results":
+        # In a process of its own, whose memory and written bytes are those of the driver alone.
+        command = [sys.executable, "-m", "benchmarks.sweeps", "results-here"]
+        options = ["--trials", str(arguments.trials), "--each", str(arguments.each)]
+        subprocess.run([*command, *options], check=True)
+    else:
+        measure_results(arguments.trials, arguments.each)
+
+
+if __name__ == "__main__":
+    main()
