@@ -106,6 +106,7 @@ def test_a3c_continues_without_the_worker_of_a_lost_node_until_there_is_room_aga
         *("train", "a3c", "lab/Corridor", "--set", "plugins=[my_lab]", "--aux", "lab_small"),
         *("--set", "training.agent_steps_per_iteration=400", "--set", "env.pause_s=0.001"),
         *("--env-runners", "2", "--stop", "env_steps=100000000", "--name", "run"),
+        *("--set", "report_every_s=0"),
     )
 
     def rows() -> list[dict[str, Any]]:

@@ -60,7 +60,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_run_outlives_a_full_disk(runs: Any, disk: Path) -> None:
-    run = runs("full", *COMMAND, "--stop", "env_steps=40000")
+    often = ["--set", "report_every_s=0"]
+    run = runs("full", *COMMAND, "--stop", "env_steps=40000", *often)
     run.wait_for_checkpoints(1)
     filler = disk / "filler"
     with pytest.raises(OSError, match="No space left"):

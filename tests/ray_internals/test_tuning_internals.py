@@ -6,9 +6,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.train._internal.session import _TrainingResult
 from ray.train._internal.storage import StorageContext
-from ray.tune import ResultGrid, RunConfig, Trainable, TuneConfig, Tuner
+from ray.tune import (
+    Checkpoint,
+    CheckpointConfig,
+    ExperimentAnalysis,
+    ResultGrid,
+    RunConfig,
+    Trainable,
+    TuneConfig,
+    Tuner,
+)
 from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+from ray.tune.experiment import trial as tune_trial
 
 from rlssl.ray_internals import tuning
 
@@ -43,6 +55,32 @@ def test_a_trials_storage_still_has_the_method(name: str) -> None:
 @pytest.mark.parametrize("name", tuning.CONTROLLER_NAMES)
 def test_tunes_controller_still_has_the_name(name: str) -> None:
     assert f"self.{name}" in inspect.getsource(TuneController)
+
+
+def test_tune_still_analyzes_results_in_these_methods() -> None:
+    methods = {tuning.ANALYZE: getattr(tune_trial, tuning.RUN_METADATA)}
+    methods[tuning.READ_RESULTS] = ExperimentAnalysis
+    before = [getattr(kind, name) for name, kind in methods.items()]
+    with tuning.results_not_analyzed():
+        inside = [getattr(kind, name) for name, kind in methods.items()]
+    assert not set(before) & set(inside)
+    assert before == [getattr(kind, name) for name, kind in methods.items()]
+
+
+def test_tune_deletes_no_checkpoint_of_a_trial(tmp_path: Path) -> None:
+    kept = CheckpointConfig(num_to_keep=3, checkpoint_at_end=True)
+    trial = Trial("unknown", stub=True, checkpoint_config=kept)
+    folders = [tmp_path / f"checkpoint_{number}" for number in range(5)]
+    for folder in folders:
+        folder.mkdir()
+        tuning.leave_checkpoints_to_trial(trial)
+        saved = _TrainingResult(checkpoint=Checkpoint(str(folder)), metrics={})
+        trial.run_metadata.checkpoint_manager.register_checkpoint(saved)
+    tuning.leave_checkpoints_to_trial(trial)
+    assert trial.checkpoint_at_end
+    manager = trial.run_metadata.checkpoint_manager
+    assert manager.best_checkpoint_results == [saved] == [manager.latest_checkpoint_result]
+    assert all(folder.is_dir() for folder in folders)
 
 
 def test_the_tune_config_of_a_tuner_is_the_one_that_fit_uses(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ class A3CSettings(TrainingSettings):
     )
     agent_steps_per_iteration: int = setting(
         4_000,
-        "Agent steps of one result. The first fragment that reaches this number ends the "
+        "Agent steps of an iteration. The first fragment that reaches this number ends the "
         "iteration.",
         above=0,
     )

@@ -19,7 +19,7 @@ REPLAY = "Options of the replay buffer: the fields of ``ReplaySettings``."
 LEARNING_STARTS = "Agent steps before the first update."
 UPDATES_PER_AGENT_STEP = "Updates per agent step, after ``learning_starts_agent_steps``."
 TARGET_UPDATE = "Updates between two changes of the target networks."
-AGENT_STEPS_PER_ITERATION = "Minimum number of agent steps per result."
+AGENT_STEPS_PER_ITERATION = "Minimum number of agent steps of an iteration."
 
 
 @dataclasses.dataclass(frozen=True)

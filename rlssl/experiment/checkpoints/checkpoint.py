@@ -15,6 +15,7 @@ from rlssl.experiment.checkpoints.manifest import (
     check,
     newest_or_none_yet,
     newest_valid,
+    oldest_first,
 )
 from rlssl.policy import Policy
 from rlssl.ray_internals.env_runner import custom_connectors
@@ -99,8 +100,25 @@ def publish(written: Path, target: Path) -> None:
     flush(target.parent)
 
 
-def publish_through(storage: Any) -> None:
+def prune(trial_folder: Path, keep: int) -> None:
+    """Deletes all finished checkpoints but the newest ones.
+
+    Args:
+        trial_folder: The folder of the checkpoints.
+        keep: Number of checkpoints that stay; >= 1.
+    """
+    for folder in oldest_first(trial_folder)[:-keep]:
+        # A kill leaves a folder that `remove_unfinished` deletes.
+        doomed = folder.with_name(f".{folder.name}.old.writing")
+        folder.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def publish_through(storage: Any, keep: int) -> None:
     """Makes Tune's storage of this trial copy checkpoints with `publish`, on a local file system.
+
+    Then only the newest ``keep`` checkpoints stay. Tune itself would delete the others in the
+    driver, and save its state with every few checkpoints.
 
     Tune itself copies file by file into the final folder. This function replaces the method that
     copies, only in this process's storage object. `test_tune_still_copies_through_this_method`
@@ -111,7 +129,9 @@ def publish_through(storage: Any) -> None:
 
     def persist(checkpoint: Any) -> Any:
         check_storage_exists(storage)
-        publish(Path(checkpoint.path), Path(storage.checkpoint_fs_path))
+        target = Path(storage.checkpoint_fs_path)
+        publish(Path(checkpoint.path), target)
+        prune(target.parent, keep)
         return type(checkpoint)(
             path=storage.checkpoint_fs_path, filesystem=storage.storage_filesystem
         )

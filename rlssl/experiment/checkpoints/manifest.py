@@ -47,6 +47,19 @@ def check(folder: Path) -> CheckpointInfo:
     )
 
 
+def oldest_first(trial_folder: Path) -> list[Path]:
+    """The finished checkpoints of a trial by their env steps, damaged ones first; unverified."""
+    return sorted(trial_folder.glob(_FINISHED), key=_env_steps)
+
+
+def _env_steps(folder: Path) -> int:
+    """Env steps of a checkpoint; -1 if its manifest is damaged."""
+    try:
+        return int(_read_manifest(folder)["env_steps"])
+    except (SpecError, TypeError, ValueError):
+        return -1
+
+
 def newest_valid(trial_folder: Path) -> CheckpointInfo | None:
     """The valid checkpoint with the most env steps; invalid ones are logged with the reason."""
     valid = []

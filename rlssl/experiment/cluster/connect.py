@@ -32,13 +32,15 @@ from rlssl.replay.memory_budget import node_bytes
 from rlssl.system.subprocess_probe import SubprocessCheck
 
 #: Set before Ray starts. Otherwise Ray's workers would run at low priority, and Tune would print in
-#: its new style, which has no table, and add its own loggers to rlssl's.
+#: its new style, which has no table, add its own loggers to rlssl's, and save its whole state every
+#: 10 s.
 _RAY_ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "30",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 

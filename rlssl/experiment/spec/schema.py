@@ -298,6 +298,9 @@ class Spec(_Section):
     watchdog_s: PositiveFloat | None = None
     # How often a trial is restarted from its newest checkpoint after one of its processes died.
     max_failures: NonNegativeInt = 2
+    # Seconds between the results of a trial. The last result, evaluations, and results for the
+    # scheduler or a checkpoint do not wait. 0: a result after every iteration.
+    report_every_s: Annotated[float, Field(ge=0)] = 5
     # Where results are shown: names of trackers, or {name: options}; see `spec.trackers`.
     tracking: list[str | dict[str, Any]] = ["tensorboard"]
     # Folder of all results; on a cluster, a folder that every node sees.

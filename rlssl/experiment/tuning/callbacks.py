@@ -35,6 +35,7 @@ from rlssl.experiment.tuning.trainable import (
 )
 from rlssl.ray_internals.cluster import actors_of_this_job
 from rlssl.ray_internals.errors import raised_by_worker
+from rlssl.ray_internals.tuning import leave_checkpoints_to_trial
 from rlssl.rollouts.faults import FAULTS_KEY
 from rlssl.run_files import (
     EFFECTIVE,
@@ -128,6 +129,18 @@ class NoStaleCopies(Callback):
             staging = Path(trials[0].storage.experiment_driver_staging_path)
             for name in RUN_JSON_FILES:
                 (staging / name).unlink(missing_ok=True)
+
+
+class OwnPruning(Callback):
+    """Leaves the checkpoints to the trials, which delete their old ones; Tune forgets them."""
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Tune's hook; in a run of an earlier version, Tune would delete the old ones."""
+        leave_checkpoints_to_trial(trial)
+
+    def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Tune's hook."""
+        leave_checkpoints_to_trial(trial)
 
 
 class Retries(Callback):

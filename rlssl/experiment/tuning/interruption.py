@@ -16,6 +16,8 @@ from ray.tune.experiment import Trial
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from rlssl.errors import ExitCode
+from rlssl.experiment.tuning.watchdog import ENDING
+from rlssl.ray_internals.cluster import forget_note, note_of_job, write_note
 
 #: Signals that end a run.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -101,12 +103,19 @@ class Interruption(Callback):
             steps = (trial.last_result or {}).get("env_steps", 0)
             click.echo(f"Saved {done} of {self._num_trials}: {steps:,} env steps", err=True)
 
+    def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
+        """Tune's hook; a script may run another experiment in this job."""
+        if self._unsaved is not None:
+            forget_note(note_of_job(ENDING))
+
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         """Tune's hook; called at least a few times a second."""
         if self._signaled_at is None:
             return
         running = {trial.trial_id for trial in trials if trial.status == Trial.RUNNING}
         if self._unsaved is None:
+            # Trials that report rarely do so now.
+            write_note(note_of_job(ENDING), "")
             self._unsaved, self._num_trials = running, len(running)
             click.echo(
                 f"Interrupted. Saving a checkpoint of each running trial ({len(running)}), for at "

@@ -40,6 +40,7 @@ from rlssl.experiment.trial_check import check_sweep, largest_replay
 from rlssl.experiment.tuning.callbacks import (
     EnvFaults,
     NoStaleCopies,
+    OwnPruning,
     ProgressBar,
     Retries,
     Waiting,
@@ -50,6 +51,7 @@ from rlssl.experiment.tuning.patient_files import PatientFiles
 from rlssl.experiment.tuning.recovery import (
     Trials,
     damaged_files,
+    known_trials,
     rebuilt,
     remove_tune_state,
     set_aside,
@@ -64,6 +66,7 @@ from rlssl.experiment.tuning.search import (
     trial_folder_name,
     tune_config,
 )
+from rlssl.experiment.tuning.searchers import trial_key
 from rlssl.experiment.tuning.trackers import trial_trackers
 from rlssl.experiment.tuning.trainable import (
     REGISTRATIONS_KEY,
@@ -76,7 +79,12 @@ from rlssl.experiment.tuning.trainable import (
 from rlssl.experiment.tuning.watchdog import SilenceTimer
 from rlssl.plugins import with_line
 from rlssl.ray_internals.loggers import SYNC
-from rlssl.ray_internals.tuning import controller_given_to, run_config_of, trials_of
+from rlssl.ray_internals.tuning import (
+    controller_given_to,
+    results_not_analyzed,
+    run_config_of,
+    trials_of,
+)
 from rlssl.registry import local_registrations
 from rlssl.run_files import SWEEP_SPEC_FILE
 
@@ -143,9 +151,12 @@ def restored_tuner(spec: Spec, folder: Path, is_sweep: bool) -> Tuner:
         str(folder), trainable=register(), resume_unfinished=True, resume_errored=True
     )
     run_config = run_config_of(tuner)
+    run_config.checkpoint_config = CheckpointConfig(checkpoint_at_end=True)
     for key, value in output(spec, is_sweep, folder).items():
         setattr(run_config, key, value)
-    continue_search(tuner, spec, folder)
+    # Trials that began after Tune last saved its state are new to Tune. They keep their folders.
+    known = {trial_key(one.point, one.seed): one.folder.name for one in known_trials(folder)}
+    continue_search(tuner, spec, folder, known)
     return tuner
 
 
@@ -175,9 +186,8 @@ def _tuner(spec: Spec, trials: Trials, folder: Path, is_sweep: bool) -> Tuner:
             name=folder.name,
             storage_path=str(folder.parent),
             stop=dict(spec.stop),
-            checkpoint_config=CheckpointConfig(
-                num_to_keep=spec.checkpoint.keep, checkpoint_at_end=True
-            ),
+            # The trials delete their old checkpoints.
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=True),
             failure_config=FailureConfig(max_failures=spec.max_failures),
             **output(spec, is_sweep, folder, num_ended_before=len(trials.ended)),
         ),
@@ -199,6 +209,7 @@ def fit(tuner: Tuner, folder: Path) -> int:
         uploads.running(),
         only_dead_processes_retried(),
         controller_given_to(quarantine.watch),
+        results_not_analyzed(),
         interruption.handles_signals(),
     ):
         grid = tuner.fit()
@@ -218,9 +229,10 @@ def output(
     """The callbacks, and the arguments of RunConfig that control what is printed."""
     interruption = Interruption(spec.checkpoint.interrupt_s, folder)
     files = PatientFiles([*trial_loggers(spec), *trial_trackers(spec)])
-    watchers = [NoStaleCopies(), Retries(), EnvFaults(), Waiting(), SilenceTimer(), Quarantine()]
+    own_files = [files, NoStaleCopies(), OwnPruning()]
+    watchers = [Retries(), EnvFaults(), Waiting(), SilenceTimer(), Quarantine()]
     uploads = RunUploads(folder, spec.checkpoint.keep)
-    callbacks: list[Callback] = [files, *watchers, interruption, uploads]
+    callbacks: list[Callback] = [*own_files, *watchers, interruption, uploads]
     if not is_sweep:
         bar = ProgressBar(spec.stop.get("env_steps", math.inf))
         return {"verbose": 0, "callbacks": [*callbacks, bar]}

@@ -12,6 +12,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from rlssl.experiment.fault_log import note_fault
+from rlssl.experiment.packed_results import FOR_FILES, whole
 from rlssl.experiment.tuning.callbacks import MOVED_KEYS
 from rlssl.experiment.tuning.trainable import CHECKPOINT_ERROR
 from rlssl.system.files import free_space
@@ -80,8 +81,8 @@ class PatientFiles(Callback):
     ) -> None:
         """Tune's hook; removes what goes into files from the result, which Tune keeps."""
         self._warn_of_checkpoint(trial, result)
-        kept = dict(result)
-        for key in MOVED_KEYS:
+        kept = whole(result)
+        for key in (*MOVED_KEYS, FOR_FILES):
             result.pop(key, None)
         self._take(_Event(_RESULT, trial, {"result": kept}))
         if len(self._waiting) > MAX_WAITING:

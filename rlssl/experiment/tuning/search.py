@@ -87,19 +87,27 @@ def tune_config(
     )
 
 
-def continue_search(tuner: Tuner, spec: Spec, folder: Path) -> None:
+def continue_search(tuner: Tuner, spec: Spec, folder: Path, folders: Mapping[str, str]) -> None:
     """Gives a restored Tuner today's searcher and scheduler, with the state that the run saved.
 
     Tune saves no scheduler, and the searcher that it saved may be of an earlier version. Tune
     itself restores the searcher's state.
+
+    Args:
+        tuner: From ``Tuner.restore``.
+        spec: The spec of the sweep.
+        folder: The run's folder.
+        folders: Key of each trial that has a folder -> the folder's name.
     """
     saved = tune_config_of(tuner)
     # Earlier versions left the points to Tune.
     has_points = isinstance(saved.search_alg, PointSearcher)
-    today = tune_config(spec, folder, saved_points(spec, folder) if has_points else [])
+    points = saved_points(spec, folder) if has_points else []
+    today = tune_config(spec, folder, points, folders=folders)
     saved.scheduler = today.scheduler
     if has_points:
         saved.search_alg = today.search_alg
+        saved.trial_dirname_creator = today.trial_dirname_creator
 
 
 def saved_points(spec: Spec, folder: Path) -> list[Point]:

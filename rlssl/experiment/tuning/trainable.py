@@ -4,15 +4,17 @@ import dataclasses
 import os
 import tempfile
 import time
+from bisect import bisect_right
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from ray import tune
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_RL_MODULE
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
-from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIME_THIS_ITER_S
+from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIME_THIS_ITER_S, TIME_TOTAL_S
 from ray.tune.utils import flatten_dict
 
 from rlssl.algorithms.common.effective import effective_settings
@@ -23,9 +25,11 @@ from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.checkpoints.inherit import EXPLOITS
 from rlssl.experiment.cluster.node_check import check_node
 from rlssl.experiment.cluster.placement import trial_request
+from rlssl.experiment.packed_results import for_tune, packed, sections_in_use
 from rlssl.experiment.places import parse_place
 from rlssl.experiment.remote.trial_uploads import RUN_URI_KEY, TrialUploads
 from rlssl.experiment.run_folders import last_result
+from rlssl.experiment.rungs import rungs_of
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import at_point, load_spec
 from rlssl.experiment.spec.schema import Spec
@@ -43,6 +47,8 @@ from rlssl.ray_internals.tuning import (
     create_storage,
     last_result_of,
     storage_of,
+    time_total_of,
+    with_metrics,
     without_checkpoint,
 )
 from rlssl.registry import restore_registrations
@@ -69,6 +75,9 @@ POPULATION = "population"
 #: are repeated.
 ENV_STEPS_AT_START = "env_steps_at_start"
 
+
+#: Key of a result: what the latest fault of an environment in its iterations was.
+LATEST_FAULT = "latest_env_fault"
 
 #: Key of a result: why the last checkpoint could not be written; missing if it could.
 CHECKPOINT_ERROR = "checkpoint_error"
@@ -99,6 +108,15 @@ class SpecTrainable(tune.Trainable):
     uploads: TrialUploads | None = None
     #: Follows the objective; None if the spec has none.
     meter: ObjectiveMeter | None = None
+    algorithm: Any
+    heartbeat: Heartbeat
+    watchdog: Watchdog
+    #: The last result of a trial that was restored at its end; None if it has to train further.
+    final_result: dict[str, Any] | None = None
+    #: What the first result carries besides.
+    _to_report: Mapping[str, Any] = MappingProxyType({})
+    #: Why the last iteration failed, until the results before it are reported.
+    _error: Exception | None = None
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -115,15 +133,19 @@ class SpecTrainable(tune.Trainable):
         restore_registrations(config.get(REGISTRATIONS_KEY, {}))
         self.spec = trial_spec(config)
         self.population = population_metrics(config)
+        sweep = load_spec(config[SPEC_KEY])
+        self._rungs, self._sections = rungs_of(sweep), sections_in_use(sweep)
+        # The first result is due at once; an error is raised after the results before it.
+        self._next_report_s, self._error = 0.0, None
         algorithm_config = build_config(self.spec)
         limit_s = algorithm_config.watchdog_s
-        beat = Heartbeat(self.trial_id, limit_s).beat
+        self.heartbeat = Heartbeat(self.trial_id, limit_s)
         self.watchdog = Watchdog(
             limit_s,
             lambda: self.algorithm.work_done,
-            rescue=lambda: restart_frozen(self.algorithm, meanwhile=beat),
+            rescue=lambda: restart_frozen(self.algorithm, meanwhile=self.heartbeat.beat),
             is_starting=lambda: is_starting(self.algorithm),
-            beat=beat,
+            beat=self.heartbeat.beat,
         )
         with self.watchdog.setting_up():
             self._build(config, algorithm_config)
@@ -136,7 +158,7 @@ class SpecTrainable(tune.Trainable):
             if RUN_URI_KEY in config:
                 self._follow_store(config[RUN_URI_KEY], folder)
             checkpoint.remove_unfinished(folder)
-            checkpoint.publish_through(storage_of(self))
+            checkpoint.publish_through(storage_of(self), self.spec.checkpoint.keep)
         # Not `build_algo()`: without a storage, it creates a folder in the user's home.
         self.algorithm = algorithm_config.algo_class(
             config=algorithm_config, storage=storage_of(self)
@@ -161,20 +183,21 @@ class SpecTrainable(tune.Trainable):
         self.final_result = None if found is None else self._final_result(found.path.parent)
 
     def step(self) -> dict[str, Any]:
-        """Runs one training iteration of the Algorithm; none if the trial is at its end."""
+        """Trains until a result is due; not at all if the trial is at its end.
+
+        A result has the metrics of its last iteration, and the episodes of all its iterations.
+        """
         if self.final_result is not None:
             return {**self._with_objective(self.final_result), **self._to_report}
-        with self.watchdog.watching():
-            result = self.algorithm.train()
+        if self._error is not None:
+            raise self._error
+        result = self._train_until_report()
+        self._next_report_s = time.monotonic() + self.spec.report_every_s
         result.pop("config", None)
-        self.env_steps = result["env_steps"]
-        self.watchdog.report(self.env_steps)
         self.runner_restarts.add_to(result)
         result[ENV_STEPS_AT_START] = self.env_steps_at_start
         result[SHOULD_CHECKPOINT] = self._checkpoint_is_due()
         result.update(self._to_report)
-        if self.meter is not None:
-            result[OBJECTIVE] = self.meter.add(result)
         if self.population:
             result[POPULATION] = self.population
         self._to_report = {}
@@ -182,12 +205,67 @@ class SpecTrainable(tune.Trainable):
             result[CHECKPOINT_ERROR] = words
         return result
 
+    def _train_until_report(self) -> dict[str, Any]:
+        """Iterations of the Algorithm until a result is due, as one result."""
+        merged: dict[str, Any] = {}
+        is_due = False
+        while not is_due:
+            before = self.env_steps
+            try:
+                with self.watchdog.watching():
+                    result = self.algorithm.train()
+                self.env_steps = result["env_steps"]
+                self.watchdog.report(self.env_steps)
+            except Exception as error:
+                if not merged:
+                    raise
+                # First the results before the error; the next call raises it.
+                self._error = error
+                break
+            merged = _merged(merged, result)
+            if self.meter is not None:
+                merged[OBJECTIVE] = self.meter.add(merged)
+            merged[TIME_TOTAL_S] = time_total_of(self) + merged[TIME_THIS_ITER_S]
+            is_due = self._report_is_due(before, merged)
+        return merged
+
+    def _report_is_due(self, before: int, result: Mapping[str, Any]) -> bool:
+        """Whether Tune gets this result.
+
+        Args:
+            before: Env steps before the iteration.
+            result: The result of the iterations since the last report.
+        """
+        every = self.spec.evaluation.every_env_steps
+        return (
+            time.monotonic() >= self._next_report_s
+            or has_reached(self.spec.stop, result)
+            or self._checkpoint_is_due()
+            or self.heartbeat.is_asked_for_result
+            or bool(every and self.env_steps // every > before // every)
+            or bisect_right(self._rungs, before) < bisect_right(self._rungs, self.env_steps)
+            or bool(result.get(DONE))
+        )
+
+    def train(self) -> dict[str, Any]:
+        """A result; bytes stand for what Tune does not need, see `packed_results.whole`."""
+        return packed(super().train(), self._sections)
+
+    def get_auto_filled_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Tune's additions to a result, without the config, which params.json has."""
+        filled: dict[str, Any] = super().get_auto_filled_metrics(*args, **kwargs)
+        filled.pop("config", None)
+        return filled
+
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Saves a checkpoint; one that cannot be written is tried again after some seconds.
 
         Raises:
             OSError: If this is the trial's last checkpoint. A retry of the trial makes it again.
         """
+        if self._error is not None:
+            # The failed iteration may have left a state that no iteration ends with.
+            raise self._error
         if checkpoint_dir is not None or storage_of(self) is None:
             return super().save(checkpoint_dir)
         # Tune itself leaves the folder behind after an error.
@@ -199,14 +277,14 @@ class SpecTrainable(tune.Trainable):
                 if has_reached(self.spec.stop, last_result_of(self)):
                     raise
                 self._note_failed_checkpoint(error)
-                return without_checkpoint(last_result_of(self))
+                return without_checkpoint(for_tune(last_result_of(self), self._sections))
         self.watchdog.note_progress()
         self.checkpoint_error = ""
         if self.uploads is not None:
             is_last = has_reached(self.spec.stop, last_result_of(self))
             self.uploads.send(Path(saved.checkpoint.path), is_last=is_last)
             self.watchdog.note_progress()
-        return saved
+        return with_metrics(saved, for_tune(saved.metrics, self._sections))
 
     def _follow_store(self, run_uri: str, folder: Path) -> None:
         """Fetches what other nodes have written of this trial, and sends its checkpoints."""
@@ -329,6 +407,17 @@ class SpecTrainable(tune.Trainable):
         """The folder of the checkpoints; None without a storage, as in a user's own script."""
         storage = storage_of(self)
         return None if storage is None else Path(storage.trial_fs_path)
+
+
+def _merged(earlier: Mapping[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """The result of an iteration, and what earlier iterations leave to it."""
+    if not earlier:
+        return result
+    result["episodes"] = [*earlier["episodes"], *result["episodes"]]
+    result[TIME_THIS_ITER_S] += earlier[TIME_THIS_ITER_S]
+    if LATEST_FAULT in earlier:
+        result.setdefault(LATEST_FAULT, earlier[LATEST_FAULT])
+    return result
 
 
 def checkpoint_period(spec: Spec) -> int:

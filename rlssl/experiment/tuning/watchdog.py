@@ -52,6 +52,9 @@ LEAST_SETUP_S = 300.0
 #: Seconds in which an EnvRunner or Learner must answer a request that does nothing.
 ANSWER_S = 10.0
 
+#: Name of the note by which the driver asks the trials for their results: the run ends.
+ENDING = "ending"
+
 #: Longest time between two signs of life of a trial's process, seconds.
 _BEAT_PERIOD_S = 5.0
 
@@ -284,10 +287,15 @@ class Heartbeat:
         self._limit_s = limit_s
         self._period_s = min(_BEAT_PERIOD_S, limit_s / 5)
         self._count, self._next = 0, 0.0
+        self.is_asked_for_result = False
 
     def beat(self) -> None:
-        """Gives a sign of life, if the last one is some seconds old."""
-        if self._actor is None or time.monotonic() < self._next:
+        """Gives a sign of life, if the last one is some seconds old; hears whether a run ends."""
+        if self._actor is None:
+            return
+        if not self.is_asked_for_result:
+            self.is_asked_for_result = read_note(note_of_job(ENDING)) is not None
+        if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._period_s
         self._count += 1

@@ -18,6 +18,7 @@ COMMAND = [
     *("--set", "checkpoint.every_env_steps=1500"),
     *("--set", "training.agent_steps_per_iteration=200"),
     *("--set", "training.replay_capacity=2000"),
+    *("--set", "report_every_s=0"),
 ]
 
 

@@ -117,6 +117,17 @@ def test_published_checkpoint_replaces_the_old_folder_entirely(tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint_000000", "written"]
 
 
+def test_the_newest_checkpoints_stay_whatever_their_numbers(tmp_path: Path) -> None:
+    # After a resume, numbers may begin again below those of older checkpoints.
+    for number, env_steps in enumerate([900, 100, 300, 200]):
+        write_checkpoint(tmp_path / f"checkpoint_{number:06}", env_steps)
+    damaged = write_checkpoint(tmp_path / "checkpoint_000009", 1000)
+    (damaged / MANIFEST).write_text("{")
+    checkpoint.prune(tmp_path, keep=2)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["checkpoint_000000", "checkpoint_000002"]
+
+
 class Small(tune.Trainable):
     """Saves one checkpoint, as a trial does."""
 
@@ -130,7 +141,7 @@ class Small(tune.Trainable):
 def test_tune_still_copies_through_this_method(tmp_path: Path) -> None:
     storage: Any = StorageContext(str(tmp_path), "experiment", trial_dir_name="trial")
     trial = Path(storage.trial_fs_path)
-    checkpoint.publish_through(storage)
+    checkpoint.publish_through(storage, keep=2)
     # Tune's own copy into an existing folder would keep this file.
     (trial / "checkpoint_000000").mkdir(parents=True)
     (trial / "checkpoint_000000" / "left_over").touch()

@@ -79,7 +79,7 @@ def killed_driver(start: Start) -> str:
 
 
 def full_disk(start: Start) -> str:
-    run = start()
+    run = start("--set", "report_every_s=0")
     filler = run.folder.parent / "filler"
     with pytest.raises(OSError, match="No space left"):
         filler.write_bytes(b"x" * 2**25)

@@ -49,6 +49,7 @@ FULL: dict[str, Any] = {
     "env_step_timeout_s": 30,
     "max_env_crashes_per_1000_env_steps": 2,
     "watchdog_s": 300,
+    "report_every_s": 5,
     "tracking": ["tensorboard"],
     "storage": "./results",
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rlssl.errors import SpecError
+from rlssl.experiment.rungs import rungs_of
 from rlssl.experiment.spec.loading import at_point
 from rlssl.experiment.spec.schema import PbtSpec, Spec, dump
 from rlssl.experiment.spec.search_checks import objective_of
@@ -13,7 +14,7 @@ from rlssl.experiment.tuning.schedulers.explore import Explorer
 from rlssl.experiment.tuning.schedulers.median_stopping import MedianStopping
 from rlssl.experiment.tuning.schedulers.pbt import PopulationBasedTraining
 from rlssl.experiment.tuning.schedulers.point_scheduler import PointScheduler, in_words
-from rlssl.experiment.tuning.schedulers.seeded_asha import SeededASHA, rungs
+from rlssl.experiment.tuning.schedulers.seeded_asha import SeededASHA
 
 
 def scheduler_of(spec: Spec, folder: Path) -> PointScheduler | PopulationBasedTraining | None:
@@ -58,22 +59,6 @@ def _population(spec: Spec, pbt: PbtSpec, folder: Path) -> PopulationBasedTraini
         seed=pbt.seed,
         folder=folder,
     )
-
-
-def rungs_of(spec: Spec) -> list[int]:
-    """The env steps at which the scheduler compares trials; none without a scheduler."""
-    if spec.scheduler is None:
-        return []
-    end = int(spec.stop["env_steps"])
-    if (median := spec.scheduler.median) is not None:
-        every = median.every_env_steps or median.grace_env_steps
-        return list(range(median.grace_env_steps, end, every))
-    if (pbt := spec.scheduler.pbt) is not None:
-        every = pbt.every_env_steps
-        return list(range(pbt.start_env_steps or every, end, every))
-    asha = spec.scheduler.asha
-    assert asha is not None
-    return rungs(asha.grace_env_steps, asha.max_env_steps or end, asha.reduction_factor)
 
 
 def scheduler_words(spec: Spec) -> str:

@@ -36,18 +36,3 @@ class SeededASHA(PointScheduler):
         ranked = sign * np.array([other.means[rung] for other in others])
         cutoff = np.quantile(ranked, 1 - 1 / self.reduction_factor)
         return bool(sign * point.means[rung] < cutoff)
-
-
-def rungs(grace_env_steps: int, max_env_steps: int, reduction_factor: int) -> list[int]:
-    """The env steps at which ASHA compares.
-
-    Example:
-        >>> rungs(100, 1000, 2)
-        [100, 200, 400, 800]
-    """
-    found = []
-    rung = grace_env_steps
-    while rung < max_env_steps:
-        found.append(rung)
-        rung *= reduction_factor
-    return found
