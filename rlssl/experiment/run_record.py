@@ -81,8 +81,16 @@ def write_description(folder: Path, name: str, is_sweep: bool, replay_bytes: int
 
 
 def record_state(folder: Path, code: int) -> None:
-    """Notes in ``run.json`` how a run ended."""
+    """Notes in ``run.json`` how a run ended, also on its object store."""
     _update(folder, state=_STATES[ExitCode(code)])
+    place = place_of_folder(folder)
+    if place is not None:
+        # pyarrow takes a moment to import.
+        from rlssl.experiment.remote.objects import Objects
+
+        # Without an answer, the store is told at the next resume.
+        with contextlib.suppress(OSError):
+            Objects(place).put(RUN_FILE, (folder / RUN_FILE).read_bytes())
 
 
 def record_resumed(folder: Path, **changes: Any) -> None:
