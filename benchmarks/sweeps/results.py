@@ -38,7 +38,7 @@ def measure_results(num_trials: int, num_results: int) -> None:
         }
         spec = load_spec(document)
         output = launch.output
-        launch.output = lambda *given: _with(output(*given), memory)
+        launch.output = lambda *given, **named: _with(output(*given, **named), memory)
         written, processor = _written(), time.process_time()
         start = time.perf_counter()
         code, run = launch.launch(spec, address=None, is_sweep=True)
