@@ -325,11 +325,6 @@ def check_population(spec: "Spec") -> None:
             "checkpoint.replay_buffer: false loses the replay buffer whenever scheduler.pbt pauses "
             "a member; remove it."
         )
-    if "://" in spec.storage:
-        raise SpecError(
-            f"storage '{spec.storage}': scheduler.pbt copies checkpoints between folders of "
-            "members, and does not support URIs; give a folder."
-        )
     _check_population_steps(spec)
     _check_population_paths(spec)
 
