@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ray
-from ray._private import services
+from ray._private import services, utils
 from ray._private import worker as ray_worker
 from ray._private.authentication import authentication_token_setup
 from ray._private.state import actors
@@ -19,6 +19,9 @@ from ray.experimental import internal_kv
 
 #: Function of ``ray._private.worker`` that prints what the processes of a cluster log.
 PRINT_LOGS = "print_to_stdstream"
+
+#: Function of ``ray._private.utils`` with which Ray handles SIGTERM.
+SET_HANDLER = "set_sigterm_handler"
 
 #: Variable of ``ray._private.worker``: the node that this process started or is connected to.
 OWN_NODE = "_global_node"
@@ -165,3 +168,17 @@ def forget_note(name: str) -> None:
 
 def _restarts_of(actor_id: str) -> int:
     return int(actors(actor_id).get(NUM_RESTARTS, 0))
+
+
+@contextlib.contextmanager
+def own_sigterm_handler() -> Iterator[None]:
+    """Inside this context, Ray keeps this process's handler of SIGTERM.
+
+    `ray.init` would install one that ends the process without a word, also while it starts.
+    """
+    original = getattr(utils, SET_HANDLER)
+    setattr(utils, SET_HANDLER, lambda handler: None)
+    try:
+        yield
+    finally:
+        setattr(utils, SET_HANDLER, original)

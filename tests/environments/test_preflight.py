@@ -59,7 +59,6 @@ def test_registered_environment_repeats_itself_with_a_seed(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:.*is out of date")
 @pytest.mark.timeout(300)
 def test_every_listed_environment_passes_preflight() -> None:

@@ -21,7 +21,6 @@ __all__ = ["runs"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.mark.ci
 @pytest.mark.parametrize("how", ["gone", "empty", "truncated"])
 def test_run_without_tunes_state_equals_the_uninterrupted_run(
     runs: Any, tmp_path: Path, how: str

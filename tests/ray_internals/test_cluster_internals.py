@@ -22,6 +22,11 @@ def test_ray_still_prints_logs_by_the_function_of_this_name() -> None:
     assert f"{cluster.PRINT_LOGS}," in inspect.getsource(ray_worker)
 
 
+def test_ray_still_handles_sigterm_by_the_function_of_this_name() -> None:
+    called = f"ray._private.utils.{cluster.SET_HANDLER}("
+    assert called in inspect.getsource(ray_worker) and called in inspect.getsource(Node)
+
+
 def test_ray_still_finds_the_cluster_of_this_machine() -> None:
     parameters = inspect.signature(services.canonicalize_bootstrap_address).parameters
     assert list(parameters)[:1] == ["addr"]

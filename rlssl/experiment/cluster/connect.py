@@ -3,10 +3,8 @@
 import logging
 import math
 import os
-import signal
 import socket
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import points_to_check
 from rlssl.ray_internals.cluster import (
     GREETING_SCRIPT,
+    own_sigterm_handler,
     print_logs_with,
     running_cluster,
     separate_session,
@@ -118,13 +117,8 @@ def _set_environment() -> None:
 def _connect(
     address: str | None, num_cpus: int, py_modules: Sequence[str] = (), *, memory: int = 0
 ) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    try:
+    with own_sigterm_handler():
         _connect_quietly(address, num_cpus, py_modules, memory)
-    finally:
-        # Ray installs a handler that ends this process without a word.
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
 
 
 def _connect_quietly(

@@ -171,7 +171,6 @@ def test_broken_requirement_decides_the_exit_code(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 @pytest.mark.timeout(120)
 def test_this_machine_is_examined_in_20_seconds(tmp_path: Path) -> None:
     def examined() -> tuple[float, subprocess.CompletedProcess[str]]:

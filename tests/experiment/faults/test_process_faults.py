@@ -33,7 +33,6 @@ def damage(folder: Path) -> None:
     state.write_bytes(state.read_bytes()[:-10])
 
 
-@pytest.mark.ci
 def test_run_resumed_after_a_kill_equals_the_uninterrupted_run(runs: Any, tmp_path: Path) -> None:
     options = [*COMMAND, "--aux", "icm"]
     killed = runs("killed", *options)

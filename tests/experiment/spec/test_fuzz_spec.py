@@ -257,7 +257,6 @@ def load_text(folder: Path, text: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 @pytest.mark.timeout(600)
 @settings(max_examples=10_000, database=None)
 @given(case=st.one_of(MAPPINGS, yaml_texts()))
