@@ -22,7 +22,7 @@ from tests.experiment.command_line import (
     write_failing_env,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SMALL = [
     "--set",
@@ -162,6 +162,7 @@ SMALL_RUNS: dict[str, tuple[str, list[str]]] = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_algorithm_trains_with_two_losses_is_resumed_and_exported(
     algorithm: str, tmp_path: Path
@@ -230,6 +231,7 @@ def test_killed_run_resumes_with_its_counters_and_schedule(tmp_path: Path) -> No
     assert steps == sorted(steps)
 
 
+@pytest.mark.ci
 def test_interrupt_prints_checkpoint_and_resume_command(tmp_path: Path) -> None:
     command = ["train", "ppo", "CartPole-v1", "--stop", "env_steps=1000000", *SMALL]
     command += ["--set", "checkpoint.every_env_steps=1000"]
@@ -279,6 +281,7 @@ def test_plugin_outside_the_repository_trains_with_two_runners(tmp_path: Path) -
     rlssl("resume", str(tmp_path / "results" / "lab"), cwd=other)
 
 
+@pytest.mark.ci
 def test_failed_trial_gives_exit_code_1_and_the_environments_error(tmp_path: Path) -> None:
     error = 'ValueError("the robot fell over")'
     write_failing_env(tmp_path / "flaky.py", "lab/Flaky", error, after=20)
@@ -287,6 +290,7 @@ def test_failed_trial_gives_exit_code_1_and_the_environments_error(tmp_path: Pat
     assert "the robot fell over" in printed
 
 
+@pytest.mark.ci
 def test_network_that_does_not_fit_is_refused_before_anything_starts(tmp_path: Path) -> None:
     command = ["train", "ppo", "CartPole-v1", "--set", "model.encoder=nature"]
     _, printed = rlssl(*command, cwd=tmp_path, code=2)
@@ -294,6 +298,7 @@ def test_network_that_does_not_fit_is_refused_before_anything_starts(tmp_path: P
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.ci
 def test_unknown_environment_starts_nothing(tmp_path: Path) -> None:
     start = time.monotonic()
     _, printed = rlssl("train", "ppo", "CartPole-v7", cwd=tmp_path, code=2)
@@ -302,6 +307,7 @@ def test_unknown_environment_starts_nothing(tmp_path: Path) -> None:
     assert time.monotonic() - start < 20
 
 
+@pytest.mark.ci
 def test_tuner_trains_a_config_after_a_users_own_ray_init(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(TUNER_SCRIPT)
     done = subprocess.run(
