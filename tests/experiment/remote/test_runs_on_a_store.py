@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -79,7 +80,9 @@ def test_a_killed_sweep_goes_on_from_the_store_alone(server: StoreServer, tmp_pa
     shutil.rmtree(tmp_path / "cache")  # as on another machine
 
     printed, errors = rlssl("resume", f"{storage}/ppo", cwd=tmp_path)
-    assert f"Continuing after {max(steps):,} env steps" in printed + errors
+    # The trials' processes outlive the driver for seconds, and may commit once more.
+    continued = re.findall(r"Continuing after ([\d,]+) env steps", printed + errors)
+    assert max(int(number.replace(",", "")) for number in continued) >= max(steps)
     trials = [path.parent for path in sorted(run.glob("*/trial.json"))]
     assert len(trials) == 2
     for trial in trials:
