@@ -81,8 +81,7 @@ def test_a_killed_sweep_goes_on_from_the_store_alone(server: StoreServer, tmp_pa
 
     printed, errors = rlssl("resume", f"{storage}/ppo", cwd=tmp_path)
     # The trials' processes outlive the driver for seconds, and may commit once more.
-    continued = re.findall(r"Continuing after ([\d,]+) env steps", printed + errors)
-    assert max(int(number.replace(",", "")) for number in continued) >= max(steps)
+    assert max(continued_after(printed + errors)) >= max(steps)
     trials = [path.parent for path in sorted(run.glob("*/trial.json"))]
     assert len(trials) == 2
     for trial in trials:
@@ -111,6 +110,12 @@ def test_a_killed_sweep_goes_on_from_the_store_alone(server: StoreServer, tmp_pa
     }
     finished, _ = rlssl("resume", f"{storage}/ppo", cwd=tmp_path)
     assert "has finished" in finished
+
+
+def continued_after(text: str) -> list[int]:
+    """The env steps after which the trials of a resumed run continue."""
+    found = re.findall(r"Continuing after ([\d,]+) env steps", text)
+    return [int(number.replace(",", "")) for number in found]
 
 
 def wait_for_run(process: "subprocess.Popen[Any]", cache: Path) -> Path:
