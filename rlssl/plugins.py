@@ -22,8 +22,6 @@ _plugins_loading = 0
 # Top-level packages of the plug-ins that this process has imported, or has failed to import.
 _packages: set[str] = set()
 
-#: Packages of which a reference may name an object ("torch.nn:Mish"), and which are no plug-ins.
-_LIBRARIES = frozenset({"gymnasium", "numpy", "ray", "rlssl", "torch"})
 #: A line of a traceback that names a file.
 _FRAME = re.compile(r'File "([^"<>]+)", line (\d+)')
 #: Files of Python and of installed packages.
@@ -63,7 +61,6 @@ def _import(module_name: str, wanted_by: str) -> Any:
     if module_name not in sys.modules:
         # The finders' caches do not contain modules written after the interpreter started.
         importlib.invalidate_caches()
-    _packages.add(module_name.partition(".")[0])
     try:
         return importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a script without a guard exits when imported
@@ -120,7 +117,12 @@ def _is_of_user(path: str) -> bool:
         return False
     if not _INSTALLED.search(name.as_posix()):
         return True
-    return bool({*name.parts, name.stem} & (_packages - _LIBRARIES))
+    return bool({*name.parts, name.stem} & _packages)
+
+
+def _import_plugin(module_name: str, wanted_by: str) -> None:
+    _packages.add(module_name.partition(".")[0])
+    _import(module_name, wanted_by)
 
 
 def load_plugins(names: Iterable[str] = ()) -> None:
@@ -142,7 +144,9 @@ def load_plugins(names: Iterable[str] = ()) -> None:
             _entry_points_loaded = True
             try:
                 for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-                    _import(point.module, f"entry point {point.name!r} of {ENTRY_POINT_GROUP}")
+                    _import_plugin(
+                        point.module, f"entry point {point.name!r} of {ENTRY_POINT_GROUP}"
+                    )
             except PluginError:
                 _entry_points_loaded = False
                 raise
@@ -154,7 +158,7 @@ def load_plugins(names: Iterable[str] = ()) -> None:
 
 def _load_named_plugin(name: str) -> None:
     try:
-        _import(name, f"plugins: {name}")
+        _import_plugin(name, f"plugins: {name}")
     except PluginError as error:
         cause = error.__cause__
         missing = cause.name if isinstance(cause, ModuleNotFoundError) else None

@@ -152,7 +152,6 @@ def test_an_error_at_the_import_names_the_line_of_the_plugin_not_of_a_package(
 
 
 def test_the_traceback_of_another_process_tells_the_line() -> None:
-    resolve("torch.nn:Mish")  # does not make torch a plug-in
     text = """ray::SpecTrainable.train() (pid=7, ip=10.0.0.1)
   File "/home/me/my_losses.py", line 28, in losses
   File "/usr/lib/python3.11/random.py", line 3, in choice
@@ -162,6 +161,26 @@ KeyError: 'rewards'"""
     assert with_line("KeyError: 1", text) == "KeyError: 1 (/home/me/my_losses.py, line 28)"
     named = "KeyError: 1 (/home/me/my_losses.py, line 28); slot 0"
     assert with_line(named, text) == named
+
+
+def test_installed_plugins_have_lines_but_libraries_that_a_reference_names_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "lib" / "python3.11" / "site-packages"
+    monkeypatch.syspath_prepend(installed)
+    lines = []
+    for name in ("installed_plugin", "referenced_library"):
+        path = installed / name / "__init__.py"
+        path.parent.mkdir(parents=True)
+        path.write_text("answer = 42")
+        lines.append(f'File "{path}", line 3, in losses')
+    load_plugins(["installed_plugin"])
+    assert resolve("referenced_library:answer") == 42
+    of_plugin, of_library = lines
+    own = 'File "/home/me/my_losses.py", line 28, in losses'
+    assert with_line("E", f"{own}\n{of_library}") == "E (/home/me/my_losses.py, line 28)"
+    assert with_line("E", of_library) == "E"
+    assert with_line("E", f"{own}\n{of_plugin}").endswith("/installed_plugin/__init__.py, line 3)")
 
 
 def test_an_evaluation_ends_with_the_line_of_the_environment(lab: Path) -> None:

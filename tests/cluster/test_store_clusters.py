@@ -1,7 +1,6 @@
 """Runs on clusters whose nodes share no folder, only a bucket of a real S3 server."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,9 @@ import pytest
 from rlssl.run_files import MANIFEST
 from tests.cluster.clusters import PLUGIN, SLOW, Command, Nodes, can_unshare
 from tests.experiment.command_line import only_trial, results
-from tests.experiment.remote.store_server import BUCKET, KEYS, StoreServer, store_server
+from tests.experiment.remote.store_server import BUCKET, KEYS, StoreServer, server
+
+__all__ = ["server"]
 
 pytestmark = [
     pytest.mark.cluster,
@@ -18,12 +19,6 @@ pytestmark = [
 ]
 
 TRAIN = ["train", "ppo", "lab/Corridor", "--set", "plugins=[my_lab]", *SLOW, "--name", "run"]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[StoreServer]:
-    with store_server() as started:
-        yield started
 
 
 @pytest.fixture

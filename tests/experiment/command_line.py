@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,19 @@ def rlssl(*arguments: str, cwd: Path, code: int = 0) -> tuple[str, str]:
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout, done.stderr
+
+
+def kill_when(condition: Callable[[], bool], *arguments: str, cwd: Path) -> None:
+    """Starts a command, and kills it and its children as soon as a condition holds."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rlssl.cli", *arguments], cwd=cwd, start_new_session=True
+    )
+    deadline = time.monotonic() + 600
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def only_trial(run: Path) -> Path:

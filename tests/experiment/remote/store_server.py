@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow.fs as fs
+import pytest
 
 BUCKET = "lab"
 
@@ -103,6 +104,13 @@ def store_server(**environment: str) -> Iterator[StoreServer]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StoreServer]:
+    """A server for the tests of a module."""
+    with store_server() as started:
+        yield started
 
 
 def _wait_until_it_answers(server: StoreServer) -> None:

@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,16 +23,13 @@ from tests.experiment.remote.store_server import (
     KEYS,
     CuttingProxy,
     StoreServer,
+    server,
     store_server,
 )
 
+__all__ = ["server"]
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[StoreServer]:
-    with store_server() as started:
-        yield started
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,11 @@ from rlssl.experiment.remote.uploads import RunUploads, send_results
 from rlssl.experiment.run_folders import locate
 from rlssl.run_files import EPISODES_FILE, FAULTS_FILE, RESULTS_FILE, RUN_FILE, TRIAL_FILE
 from rlssl.system.files import append, replace
-from tests.experiment.remote.store_server import KEYS, CuttingProxy, StoreServer, store_server
+from tests.experiment.remote.store_server import KEYS, CuttingProxy, StoreServer, server
+
+__all__ = ["server"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[StoreServer]:
-    with store_server() as started:
-        yield started
 
 
 class Machines:

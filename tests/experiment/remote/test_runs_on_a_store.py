@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,11 @@ import yaml
 from rlssl import load_policy
 from rlssl.run_files import MANIFEST
 from tests.experiment.command_line import results, rlssl, wait_for_checkpoints
-from tests.experiment.remote.store_server import BUCKET, KEYS, StoreServer, store_server
+from tests.experiment.remote.store_server import BUCKET, KEYS, StoreServer, server
+
+__all__ = ["server"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[StoreServer]:
-    with store_server() as started:
-        yield started
 
 
 @pytest.fixture(autouse=True)

@@ -2,17 +2,13 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.experiment.command_line import results, rlssl
+from tests.experiment.command_line import kill_when, results, rlssl
 from tests.experiment.worth import write_sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -47,18 +43,9 @@ def has_judged_the_first_point(scheduler: Path) -> bool:
 
 def test_points_are_shared_by_seeds_and_stop_as_a_whole_also_after_a_kill(tmp_path: Path) -> None:
     write_sweep(tmp_path, "worth", **SWEEP)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rlssl.cli", "sweep", "worth.yaml"],
-        cwd=tmp_path,
-        start_new_session=True,
-    )
     run = tmp_path / "results" / "worth"
-    deadline = time.monotonic() + 600
-    while not has_judged_the_first_point(run / "scheduler.json"):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    scheduler = run / "scheduler.json"
+    kill_when(lambda: has_judged_the_first_point(scheduler), "sweep", "worth.yaml", cwd=tmp_path)
     printed, _ = rlssl("resume", "worth", cwd=tmp_path)
 
     listed = json.loads((run / "points.json").read_text())["points"]

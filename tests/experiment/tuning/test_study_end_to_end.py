@@ -1,18 +1,13 @@
 """A study with seeds in real processes: its driver is killed twice, and the study goes on."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 
-from tests.experiment.command_line import results, rlssl
+from tests.experiment.command_line import kill_when, results, rlssl
 from tests.experiment.worth import write_sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -56,27 +51,14 @@ def told(run: Path) -> int:
     return len(json.loads(path.read_text()).get("told", [])) if path.is_file() else 0
 
 
-def kill_when(run: Path, num_told: int, *arguments: str) -> None:
-    """Starts a command, and kills it and its processes when the study knows some scores."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rlssl.cli", *arguments], cwd=run.parents[1], start_new_session=True
-    )
-    deadline = time.monotonic() + 500
-    while told(run) < num_told:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def test_killed_study_suggests_what_an_undisturbed_one_suggests(tmp_path: Path) -> None:
     write_sweep(tmp_path, "study", **STUDY)
     run = tmp_path / "results" / "study"
-    kill_when(run, 1, "sweep", "study.yaml")
+    kill_when(lambda: told(run) >= 1, "sweep", "study.yaml", cwd=tmp_path)
     # Tune's state is not needed: damaged, it is the same.
     for path in run.glob("experiment_state-*.json"):
         path.write_bytes(path.read_bytes()[:100])
-    kill_when(run, 3, "resume", "study")
+    kill_when(lambda: told(run) >= 3, "resume", "study", cwd=tmp_path)
     printed, _ = rlssl("resume", "study", cwd=tmp_path)
 
     listed = json.loads((run / "points.json").read_text())

@@ -2,10 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +10,7 @@ import yaml
 
 from rlssl.analysis.lineage import Exploit, members_of, read_lineage
 from rlssl.analysis.results import Trial, read_run
-from tests.experiment.command_line import results, rlssl
+from tests.experiment.command_line import kill_when, results, rlssl
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -38,18 +34,8 @@ SWEEP: dict[str, Any] = {
 
 def test_a_population_goes_on_after_a_kill(tmp_path: Path) -> None:
     (tmp_path / "population.yaml").write_text(yaml.safe_dump(SWEEP))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rlssl.cli", "sweep", "population.yaml"],
-        cwd=tmp_path,
-        start_new_session=True,
-    )
     run = tmp_path / "results" / "population"
-    deadline = time.monotonic() + 600
-    while not read_lineage(run):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_when(lambda: bool(read_lineage(run)), "sweep", "population.yaml", cwd=tmp_path)
     begun = read_lineage(run)
     printed, _ = rlssl("resume", "population", cwd=tmp_path)
 
