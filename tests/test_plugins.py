@@ -169,18 +169,18 @@ def test_installed_plugins_have_lines_but_libraries_that_a_reference_names_have_
     installed = tmp_path / "lib" / "python3.11" / "site-packages"
     monkeypatch.syspath_prepend(installed)
     lines = []
-    for name in ("installed_plugin", "referenced_library"):
+    for name in ("plugin_of_a_wheel", "library_of_a_wheel"):
         path = installed / name / "__init__.py"
         path.parent.mkdir(parents=True)
         path.write_text("answer = 42")
         lines.append(f'File "{path}", line 3, in losses')
-    load_plugins(["installed_plugin"])
-    assert resolve("referenced_library:answer") == 42
+    load_plugins(["plugin_of_a_wheel"])
+    assert resolve("library_of_a_wheel:answer") == 42
     of_plugin, of_library = lines
     own = 'File "/home/me/my_losses.py", line 28, in losses'
     assert with_line("E", f"{own}\n{of_library}") == "E (/home/me/my_losses.py, line 28)"
     assert with_line("E", of_library) == "E"
-    assert with_line("E", f"{own}\n{of_plugin}").endswith("/installed_plugin/__init__.py, line 3)")
+    assert with_line("E", f"{own}\n{of_plugin}").endswith("/plugin_of_a_wheel/__init__.py, line 3)")
 
 
 def test_an_evaluation_ends_with_the_line_of_the_environment(lab: Path) -> None:
