@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -19,6 +20,19 @@ os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="rlssl-tests-")
 settings.register_profile("rlssl", derandomize=True, deadline=None)
 settings.load_profile("rlssl")
 
+#: The folder of the package `tests`.
+_ROOT = str(Path(__file__).parents[1])
+
+
+@pytest.fixture(autouse=True)
+def same_folder() -> Iterator[None]:
+    """Fails a test that leaves its process in another folder, which later tests would inherit."""
+    before = Path.cwd()
+    yield
+    after = Path.cwd()
+    os.chdir(before)
+    assert after == before
+
 
 @pytest.fixture(scope="module")
 def own_ray() -> Iterator[None]:
@@ -27,7 +41,11 @@ def own_ray() -> Iterator[None]:
 
     # A test of another file may have left a Ray that RLlib started for it.
     ray.shutdown()
-    ray.init("local", num_cpus=5, include_dashboard=False, log_to_driver=False)
+    with pytest.MonkeyPatch.context() as patch:
+        # Configs carry the environments that tests have registered, so each of Ray's processes
+        # imports `tests`. Ray itself tells them only the folder in which this process is now.
+        patch.setenv("PYTHONPATH", _ROOT, prepend=os.pathsep)
+        ray.init("local", num_cpus=5, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

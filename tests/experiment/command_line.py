@@ -12,17 +12,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rlssl.run_files import MANIFEST
 
 
 @contextlib.contextmanager
 def restored_import_path() -> Iterator[None]:
-    """Restores ``sys.path`` afterwards: commands add folders to it."""
+    """Restores ``sys.path`` and PYTHONPATH afterwards: commands add folders to them."""
     before = list(sys.path)
-    try:
-        yield
-    finally:
-        sys.path[:] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+        try:
+            yield
+        finally:
+            sys.path[:] = before
 
 
 def rlssl(*arguments: str, cwd: Path, code: int = 0) -> tuple[str, str]:

@@ -32,8 +32,10 @@ class Untracked(SpecTrainable):
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a trial."""
+    # Otherwise an Algorithm with a storage changes this process's folder.
+    monkeypatch.setenv("RAY_CHDIR_TO_TRIAL_DIR", "0")
     trial = tmp_path / "run" / "trial"
     trial.mkdir(parents=True)
     return trial
