@@ -1,7 +1,9 @@
-"""What a sweep costs beside learning: its trials, and the results that they report.
+"""What a sweep costs beside learning, and what searching brings.
 
     python -m benchmarks.sweeps trials [--count 60] [--checkout FOLDER]
     python -m benchmarks.sweeps results [--trials 500] [--each 200]
+    python -m benchmarks.sweeps searchers [--repeats 5] [--points 20]
+    python -m benchmarks.sweeps populations [--repeats 5]
 
 `trials` runs sweeps of PPO on CartPole-v1, 2,048 env steps a trial, on two CPUs: with 2 trials, and
 with COUNT more. The difference divided by COUNT is the cost of a trial: processor time of all
@@ -12,6 +14,10 @@ driver takes them. It prints the driver's processor time for each result, the by
 wrote (to the storage, and to Tune's own files beside it) against the final size of the log files,
 and how the driver's memory grew from trial 50 to the last one.
 
+`searchers` compares TPE with random draws: searches with equal numbers of points for PPO on
+CartPole-v1, whose best points run again with five other seeds. `populations` compares four members
+of DDPG on Pendulum-v1 with exploits to the same four without.
+
 Needs Linux.
 """
 
@@ -20,6 +26,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.sweeps.answers import compare_populations, compare_searchers
 from benchmarks.sweeps.results import measure_results
 from benchmarks.sweeps.trials import measure_trials
 
@@ -37,6 +44,11 @@ def main() -> None:
         results = commands.add_parser(name)
         results.add_argument("--trials", type=int, default=500)
         results.add_argument("--each", type=int, default=200)
+    searchers = commands.add_parser("searchers")
+    searchers.add_argument("--points", type=int, default=20)
+    populations = commands.add_parser("populations")
+    for answers in (searchers, populations):
+        answers.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.command == "trials":
         measure_trials(arguments.count, arguments.checkout.resolve())
@@ -45,8 +57,12 @@ def main() -> None:
         command = [sys.executable, "-m", "benchmarks.sweeps", "results-here"]
         options = ["--trials", str(arguments.trials), "--each", str(arguments.each)]
         subprocess.run([*command, *options], check=True)
-    else:
+    elif arguments.command == "results-here":
         measure_results(arguments.trials, arguments.each)
+    elif arguments.command == "searchers":
+        compare_searchers(arguments.repeats, arguments.points)
+    else:
+        compare_populations(arguments.repeats)
 
 
 if __name__ == "__main__":
