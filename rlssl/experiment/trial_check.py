@@ -1,5 +1,6 @@
 """Builds the environments and networks of a sweep once in this process, before anything starts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +10,13 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from rlssl.algorithms.off_policy.config import OffPolicyConfig
 from rlssl.connectors.frame_stack import stacked_space
 from rlssl.environments.preflight import preflight
+from rlssl.environments.success_check import tells_success
 from rlssl.errors import SpecError
 from rlssl.experiment.checkpoints.warm_start import check_fits
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import at_point, check_points
 from rlssl.experiment.spec.schema import Spec
+from rlssl.experiment.spec.search_checks import objective_of
 from rlssl.experiment.spec.search_space import (
     MAX_COMBINATIONS_CHECKED,
     draw_points,
@@ -55,12 +58,32 @@ def check_sweep(spec: Spec, warm_start: Path | None = None) -> list[CheckedTrial
     if has_random(spec):
         check_points(spec, draw_points(spec)[:MAX_COMBINATIONS_CHECKED])
     checked = []
-    for point in points_to_check(spec) if spec.search else [{}]:
-        trial = check_trial(at_point(spec, point, spec.seeds[0]))
+    points = points_to_check(spec) if spec.search else [{}]
+    specs = [at_point(spec, point, spec.seeds[0]) for point in points]
+    for one in specs:
+        trial = check_trial(one)
         if warm_start is not None:
             check_fits(warm_start, trial.module, spec)
         checked.append(trial)
+    _check_success(specs)
     return checked
+
+
+def _check_success(specs: Sequence[Spec]) -> None:
+    """Checks that environments say whether an episode was a success, where a key needs it."""
+    metrics = {"objective.metric": objective_of(specs[0]).metric}
+    metrics |= {f"stop.{metric}": metric for metric in specs[0].stop}
+    where = next((key for key, metric in metrics.items() if metric.endswith("success_rate")), None)
+    if where is None:
+        return
+    environments = {repr(spec.env): spec.env for spec in specs}
+    for env in environments.values():
+        if tells_success(env) is False:
+            raise SpecError(
+                f"{where} {metrics[where]}: an episode of {env['id']} ended without 'success' or "
+                "'is_success' in its infos; let the environment say it at the end of every "
+                "episode, or use a return."
+            )
 
 
 def largest_replay(checked: list[CheckedTrial]) -> int:
