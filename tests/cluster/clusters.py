@@ -199,23 +199,28 @@ class Command:
     def printed(self) -> str:
         return Path(self._output.name).read_text()
 
-    def finish(self, code: int = 0) -> str:
+    def finish(self, code: int = 0, patience_s: float = 300) -> str:
         """Waits for the exit code ``code``; returns the output."""
-        self.process.wait(timeout=300)
+        self.process.wait(timeout=patience_s)
         assert self.process.returncode == code, self.printed()
         return self.printed()
 
-    def wait_until(self, condition: Any) -> None:
+    def wait_until(self, condition: Any, patience_s: float = PATIENCE_S) -> None:
         """Waits for ``condition``; the command must keep running meanwhile."""
-        wait_for(condition, lambda: self.process.poll() is None, self.printed)
+        wait_for(condition, lambda: self.process.poll() is None, self.printed, patience_s)
 
     def end(self) -> None:
         end(self.process)
         self._output.close()
 
 
-def wait_for(condition: Any, meanwhile: Any = lambda: True, words: Any = lambda: "") -> None:
-    deadline = time.monotonic() + PATIENCE_S
+def wait_for(
+    condition: Any,
+    meanwhile: Any = lambda: True,
+    words: Any = lambda: "",
+    patience_s: float = PATIENCE_S,
+) -> None:
+    deadline = time.monotonic() + patience_s
     while not condition():
         assert meanwhile() and time.monotonic() < deadline, words()
         time.sleep(0.1)
