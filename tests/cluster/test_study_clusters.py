@@ -37,6 +37,19 @@ def told(run: Path) -> list[dict[str, Any]]:
     return json.loads(path.read_text()).get("told", []) if path.is_file() else []
 
 
+def ends_of_points(run: Path, points: list[float]) -> dict[int, dict[int, int]]:
+    """Index of a point -> seed -> env steps at the end of its trial."""
+    ends: dict[int, dict[int, int]] = defaultdict(dict)
+    for marker in run.glob("*/trial.json"):
+        trial = json.loads(marker.read_text())
+        index = points.index(trial["point"]["env.worth"])
+        assert trial["seed"] not in ends[index]  # no seed of a point ran as two trials
+        last = results(marker.parent)[-1]
+        assert last["done"]
+        ends[index][trial["seed"]] = last["env_steps"]
+    return ends
+
+
 def test_a_killed_study_on_two_nodes_keeps_its_points_and_seeds_together(tmp_path: Path) -> None:
     write_sweep(tmp_path, "study", **STUDY)
     run = tmp_path / "results" / "study"
@@ -72,14 +85,7 @@ def test_a_killed_study_on_two_nodes_keeps_its_points_and_seeds_together(tmp_pat
     for one in scores:
         assert one["score"] == pytest.approx(points[one["index"]], rel=1e-5)
 
-    ends: dict[int, dict[int, int]] = defaultdict(dict)
-    for marker in run.glob("*/trial.json"):
-        trial = json.loads(marker.read_text())
-        index = points.index(trial["point"]["env.worth"])
-        assert trial["seed"] not in ends[index]  # no seed of a point ran as two trials
-        last = results(marker.parent)[-1]
-        assert last["done"]
-        ends[index][trial["seed"]] = last["env_steps"]
+    ends = ends_of_points(run, points)
     assert set(ends) == set(range(NUM_POINTS))
     finished = [index for index in ends if max(ends[index].values()) >= END]
     stopped = set(ends) - set(finished)

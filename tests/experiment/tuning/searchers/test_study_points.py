@@ -17,7 +17,7 @@ from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_checks import objective_of
 from rlssl.experiment.spec.search_space import point_key
-from rlssl.experiment.tuning.search import new_study
+from rlssl.experiment.tuning.search import begin_study, check_study, new_study
 from rlssl.experiment.tuning.searchers import PointSearcher, journal, study_points, trial_key
 from rlssl.experiment.tuning.searchers.journal import Journal
 from rlssl.experiment.tuning.searchers.optuna_study import OptunaPoints, open_copy
@@ -166,6 +166,51 @@ def test_suggestions_are_those_of_a_plain_study(tmp_path: Path) -> None:
         study.tell(trial, np.mean([worth(point, seed) for seed in (3, 4)]).item())
         plain.append(point)
     assert run(spec, tmp_path / "run").points() == plain
+
+
+def write_finished(run: Path, points: list[dict[str, Any]], seeds: list[int]) -> None:
+    """A run whose trials have finished with the scores of `worth`."""
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    (run / "sweep.yaml").write_text(f"seeds: {seeds}\n")
+    for index, point in enumerate(points):
+        for seed in seeds:
+            trial = run / f"{index}-{seed}"
+            trial.mkdir()
+            (trial / "spec.yaml").write_text("{}")
+            (trial / "episodes.csv").write_text("env_steps,return,length,success\n")
+            (trial / "trial.json").write_text(json.dumps({"point": point, "seed": seed}))
+            result = {"env_steps": 1000, "episode_return_mean": worth(point, seed), "done": True}
+            (trial / "result.json").write_text(json.dumps(result) + "\n")
+
+
+def test_a_warm_start_is_that_of_a_plain_study(tmp_path: Path) -> None:
+    search = {
+        "training.lr": {"loguniform": [1e-5, 1e-1]},
+        "training.lambda_": {"uniform": [0.5, 1.0]},
+    }
+    earlier = [{"training.lr": 10.0**-k, "training.lambda_": 0.5 + k / 9} for k in (2, 3, 4)]
+    write_finished(tmp_path / "earlier", earlier, seeds=[3, 4, 5])
+
+    sampler = optuna.samplers.GPSampler(seed=5, n_startup_trials=3)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    space: dict[str, Any] = {
+        "training.lr": optuna.distributions.FloatDistribution(1e-5, 1e-1, log=True),
+        "training.lambda_": optuna.distributions.FloatDistribution(0.5, 1.0),
+    }
+    for point in earlier:
+        score = float(np.mean([worth(point, seed) for seed in (3, 4, 5)]))
+        study.add_trial(optuna.create_trial(params=point, distributions=space, value=score))
+    plain = []
+    for _ in range(3):
+        trial = study.ask(space)
+        study.tell(trial, float(np.mean([worth(trial.params, seed) for seed in (3, 4)])))
+        plain.append(trial.params)
+    options = {"sampler": "gp", "n_startup_trials": 3, "warm_start": str(tmp_path / "earlier")}
+    spec = sweep({"optuna": {"num_samples": 3, "seed": 5, **options}}, search)
+    (tmp_path / "run").mkdir()
+    begin_study(spec, tmp_path / "run", check_study(spec))
+    assert run(spec, tmp_path / "run", kill_after=4).points() == plain
 
 
 def test_hyperopts_suggestions_are_those_of_its_own_loop(tmp_path: Path) -> None:
