@@ -23,7 +23,7 @@ _SEARCH: Mapping[str, Any] = {
     "search": {
         "training.lr": {"loguniform": [1e-5, 1e-1]},
         "training.gamma": {"choice": [0.9, 0.95, 0.98, 0.99, 0.999]},
-        "training.gae_lambda": {"uniform": [0.5, 1.0]},
+        "training.lambda_": {"uniform": [0.5, 1.0]},
         "training.num_epochs": {"choice": [1, 5, 10, 20]},
         "training.entropy_coeff": {"loguniform": [1e-4, 1e-1]},
     },
@@ -51,7 +51,7 @@ _POPULATION: Mapping[str, Any] = {
         "training.gamma": {"choice": [0.8, 0.9, 0.95, 0.98, 0.99]},
     },
     "objective": {"metric": "evaluation/episode_return_mean"},
-    "evaluation": {"every_env_steps": 1_000, "episodes": 10},
+    "evaluation": {"every_env_steps": 2_000, "episodes": 10},
     "checkpoint": {"keep": 1},
     "stop": {"env_steps": 6_000},
 }
@@ -94,7 +94,7 @@ def compare_populations(repeats: int) -> None:
     for seed in range(repeats):
         points = {"random": {"num_samples": 4, "seed": seed}}
         document = {**_POPULATION, "seeds": [seed], "searcher": points}
-        pbt = {"scheduler": {"pbt": {"every_env_steps": 1_000, "seed": seed}}}
+        pbt = {"scheduler": {"pbt": {"every_env_steps": 2_000, "seed": seed}}}
         with_exploits, without = _ends({**document, **pbt}), _ends(document)
         means.append((sum(with_exploits) / 4, sum(without) / 4))
         bests.append((max(with_exploits), max(without)))
