@@ -1,13 +1,14 @@
 """What a sweep costs beside learning, and what searching brings.
 
-    python -m benchmarks.sweeps trials [--count 60] [--checkout FOLDER]
+    python -m benchmarks.sweeps trials [--count 60] [--checkout FOLDER] [--reuse | --no-reuse]
     python -m benchmarks.sweeps results [--trials 500] [--each 200]
     python -m benchmarks.sweeps searchers [--repeats 5] [--points 20]
     python -m benchmarks.sweeps populations [--repeats 5]
 
 `trials` runs sweeps of PPO on CartPole-v1, 2,048 env steps a trial, on two CPUs: with 2 trials, and
 with COUNT more. The difference divided by COUNT is the cost of a trial: processor time of all
-processes, and wall time. `--checkout` measures another checkout of rlssl.
+processes, and wall time. `--checkout` measures another checkout of rlssl; `--reuse` and
+`--no-reuse` set `reuse_processes`, which checkouts of earlier versions do not know.
 
 `results` runs trials that only report: results with the keys and sizes of PPO's, as fast as the
 driver takes them. It prints the driver's processor time for each result, the bytes that the driver
@@ -40,6 +41,7 @@ def main() -> None:
     trials = commands.add_parser("trials")
     trials.add_argument("--count", type=int, default=60)
     trials.add_argument("--checkout", type=Path, default=Path(__file__).parents[2])
+    trials.add_argument("--reuse", action=argparse.BooleanOptionalAction)
     for name in ("results", "results-here"):
         results = commands.add_parser(name)
         results.add_argument("--trials", type=int, default=500)
@@ -51,7 +53,7 @@ def main() -> None:
         answers.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.command == "trials":
-        measure_trials(arguments.count, arguments.checkout.resolve())
+        measure_trials(arguments.count, arguments.checkout.resolve(), arguments.reuse)
     elif arguments.command == "results":
         # In a process of its own, whose memory and written bytes are those of the driver alone.
         command = [sys.executable, "-m", "benchmarks.sweeps", "results-here"]

@@ -11,7 +11,8 @@ from ray.tune import Callback
 
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.tuning import launch
-from rlssl.experiment.tuning.trainable import TRAINABLE_NAME, SpecTrainable, trial_spec
+from rlssl.experiment.tuning.trainable import TRAINABLE_NAME, SpecTrainable
+from rlssl.experiment.tuning.trial_config import trial_spec
 from rlssl.ray_internals.tuning import without_checkpoint
 
 #: Keys and sizes of a result of PPO: the sections, and how many metrics each has.
@@ -35,6 +36,7 @@ def measure_results(num_trials: int, num_results: int) -> None:
             "stop": {"env_steps": num_results * _STEPS},
             "storage": f"{folder}/results",
             "report_every_s": 0,
+            "reuse_processes": True,
         }
         spec = load_spec(document)
         output = launch.output
@@ -89,6 +91,10 @@ def _register_reporter() -> str:
         def setup(self, config: dict[str, Any]) -> None:
             self.spec, self.env_steps = trial_spec(config), 0
             self._sections = frozenset(["evaluation", "faults"])
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.setup(new_config)
+            return True
 
         def step(self) -> dict[str, Any]:
             self.env_steps += _STEPS

@@ -17,17 +17,17 @@ _POLL_S = 0.05
 _CPUS = 2
 
 
-def measure_trials(count: int, checkout: Path) -> None:
+def measure_trials(count: int, checkout: Path, is_reused: bool | None) -> None:
     """Prints the cost of a trial of PPO on CartPole-v1."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    few, many = (ppo_sweep(number, checkout) for number in (2, 2 + count))
+    few, many = (ppo_sweep(number, checkout, is_reused) for number in (2, 2 + count))
     names = ("processor time, all processes", "wall time")
     for name, before, after in zip(names, few, many, strict=True):
         print(f"{name}: 2 trials {before:.1f} s, {2 + count} trials {after:.1f} s, ", end="")
         print(f"each trial {(after - before) / count:.2f} s", flush=True)
 
 
-def ppo_sweep(num_trials: int, checkout: Path) -> tuple[float, float]:
+def ppo_sweep(num_trials: int, checkout: Path, is_reused: bool | None) -> tuple[float, float]:
     """Processor time of all processes, and wall time, of a sweep in a new process, seconds."""
     with tempfile.TemporaryDirectory(prefix="b-") as folder:
         links = {"rlssl": "rlssl", "rlssl_envs": "envs", "rlssl_tune_configs": "tune_configs"}
@@ -40,6 +40,7 @@ def ppo_sweep(num_trials: int, checkout: Path) -> tuple[float, float]:
             "seeds": list(range(num_trials)),
             "stop": {"env_steps": 2_048},
             "storage": f"{folder}/results",
+            **({} if is_reused is None else {"reuse_processes": is_reused}),
         }
         # YAML reads JSON.
         Path(folder, "sweep.yaml").write_text(json.dumps(document))

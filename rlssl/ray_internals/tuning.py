@@ -27,8 +27,9 @@ from ray.tune.utils.serialization import _loads_with_cloudpickle
 #: Attributes of a Trainable that count over the whole trial; `Trainable.restore` sets them too.
 TRAINABLE_COUNTERS = ("_iteration", "_time_total", "_timesteps_total", "_episodes_total")
 
-#: Attributes of a Trainable: the storage of its trial, and its last result.
-TRAINABLE_ATTRIBUTES = ("_storage", "_last_result")
+#: Attributes of a Trainable: the storage of its trial, its last result, and the thread that
+#: measures the load of the machine.
+TRAINABLE_ATTRIBUTES = ("_storage", "_last_result", "_monitor")
 
 #: Attribute of a ResultGrid: the analysis that lists the trials.
 RESULT_GRID_ATTRIBUTES = ("_experiment_analysis",)
@@ -76,6 +77,17 @@ def storage_of(trainable: Trainable) -> Any:
 def last_result_of(trainable: Trainable) -> Mapping[str, Any]:
     """The last result of a Trainable; empty before the first."""
     return trainable._last_result or {}
+
+
+def forget_last_result(trainable: Trainable) -> None:
+    """Makes a Trainable forget the last result of its trial before; `Trainable.reset` does not."""
+    trainable._last_result = None
+
+
+def end(trainable: Trainable) -> None:
+    """Does what `Trainable.stop` does, without waiting for the thread that measures the machine."""
+    trainable._monitor.stop()
+    trainable.cleanup()
 
 
 def time_total_of(trainable: Trainable) -> float:

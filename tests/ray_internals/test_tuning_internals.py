@@ -22,7 +22,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.experiment import trial as tune_trial
 
-from rlssl.ray_internals import tuning
+from rlssl.ray_internals import tuning, used_processes
 
 
 class Untrained(Trainable):
@@ -52,7 +52,7 @@ def test_a_trials_storage_still_has_the_method(name: str) -> None:
     assert callable(getattr(StorageContext, name))
 
 
-@pytest.mark.parametrize("name", tuning.CONTROLLER_NAMES)
+@pytest.mark.parametrize("name", [*tuning.CONTROLLER_NAMES, *used_processes.RESETTING_NAMES])
 def test_tunes_controller_still_has_the_name(name: str) -> None:
     assert f"self.{name}" in inspect.getsource(TuneController)
 
@@ -81,6 +81,15 @@ def test_tune_deletes_no_checkpoint_of_a_trial(tmp_path: Path) -> None:
     manager = trial.run_metadata.checkpoint_manager
     assert manager.best_checkpoint_results == [saved] == [manager.latest_checkpoint_result]
     assert all(folder.is_dir() for folder in folders)
+
+
+def test_the_trial_that_waits_longest_takes_a_process() -> None:
+    waiting = used_processes._InOrder()
+    trials = [Trial("unknown", stub=True) for _ in range(20)]
+    for trial in trials:
+        waiting.add(trial)
+    waiting.discard(trials[1])
+    assert [waiting.pop() for _ in range(19)] == [trials[0], *trials[2:]] and not waiting
 
 
 def test_the_tune_config_of_a_tuner_is_the_one_that_fit_uses(tmp_path: Path) -> None:

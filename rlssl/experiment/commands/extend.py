@@ -29,7 +29,7 @@ from rlssl.experiment.trial_check import check_sweep, largest_replay
 from rlssl.experiment.tuning.launch import fit, rebuilt_tuner
 from rlssl.experiment.tuning.recovery import known_trials
 from rlssl.experiment.tuning.searchers import Point, trial_key, write_points
-from rlssl.experiment.tuning.trainable import REPLAY_BYTES_KEY
+from rlssl.experiment.tuning.trial_config import REPLAY_BYTES_KEY
 from rlssl.run_files import SWEEP_SPEC_FILE
 
 #: Sections in which the file may differ from the run: what runs, and where and how safely.

@@ -32,7 +32,7 @@ from rlssl.experiment.tuning.launch import (
     where_many_stand,
 )
 from rlssl.experiment.tuning.recovery import can_continue, has_unstarted
-from rlssl.experiment.tuning.trainable import REPLAY_BYTES_KEY, TRAINS_ON_KEY
+from rlssl.experiment.tuning.trial_config import REPLAY_BYTES_KEY, TRAINS_ON_KEY
 from rlssl.run_files import SWEEP_SPEC_FILE, TRIAL_FILE
 
 #: State of a run before it is resumed -> why it is resumed.

@@ -298,6 +298,8 @@ class Spec(_Section):
     watchdog_s: PositiveFloat | None = None
     # How often a trial is restarted from its newest checkpoint after one of its processes died.
     max_failures: NonNegativeInt = 2
+    # Whether a process that has ended a trial runs the next one, which then begins at once.
+    reuse_processes: bool = False
     # Seconds between the results of a trial. The last result, evaluations, and results for the
     # scheduler or a checkpoint do not wait. 0: a result after every iteration.
     report_every_s: Annotated[float, Field(ge=0)] = 5

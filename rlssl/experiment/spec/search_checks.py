@@ -325,6 +325,11 @@ def check_population(spec: "Spec") -> None:
             "checkpoint.replay_buffer: false loses the replay buffer whenever scheduler.pbt pauses "
             "a member; remove it."
         )
+    if spec.reuse_processes:
+        raise SpecError(
+            "reuse_processes: true: with scheduler.pbt, a paused member continues in a new "
+            "process; remove reuse_processes."
+        )
     _check_population_steps(spec)
     _check_population_paths(spec)
 

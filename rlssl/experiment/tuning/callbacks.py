@@ -27,12 +27,8 @@ from rlssl.experiment.remote.checkpoints import newest_env_steps
 from rlssl.experiment.spec.loading import save_spec
 from rlssl.experiment.tuning.retries import last_error
 from rlssl.experiment.tuning.searchers import label_of
-from rlssl.experiment.tuning.trainable import (
-    ENV_STEPS_AT_START,
-    SpecTrainable,
-    point_of,
-    trial_spec,
-)
+from rlssl.experiment.tuning.trainable import ENV_STEPS_AT_START, SpecTrainable
+from rlssl.experiment.tuning.trial_config import point_of, trial_spec
 from rlssl.ray_internals.cluster import actors_of_this_job
 from rlssl.ray_internals.errors import raised_by_worker
 from rlssl.ray_internals.tuning import leave_checkpoints_to_trial
@@ -162,6 +158,13 @@ class Retries(Callback):
             f"{trial.max_failures}.",
             err=True,
         )
+
+
+def note_failed_reset(trial: Trial, error: Exception) -> None:
+    """Prints a line when a trial could not begin in a used process, with the cause."""
+    words = f"could not begin in the process of an earlier trial ({root_cause(error)})"
+    note_fault(trial_folder(trial).parent, "reset", f"trial {trial.trial_id} {words}")
+    click.echo(f"Trial {trial.trial_id} {words}. It begins in a new process.", err=True)
 
 
 class EnvFaults(Callback):

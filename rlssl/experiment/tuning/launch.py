@@ -44,6 +44,7 @@ from rlssl.experiment.tuning.callbacks import (
     ProgressBar,
     Retries,
     Waiting,
+    note_failed_reset,
 )
 from rlssl.experiment.tuning.interruption import Interruption
 from rlssl.experiment.tuning.loggers import trial_loggers
@@ -68,13 +69,13 @@ from rlssl.experiment.tuning.search import (
 )
 from rlssl.experiment.tuning.searchers import trial_key
 from rlssl.experiment.tuning.trackers import trial_trackers
-from rlssl.experiment.tuning.trainable import (
+from rlssl.experiment.tuning.trainable import register
+from rlssl.experiment.tuning.trial_config import (
     REGISTRATIONS_KEY,
     REPLAY_BYTES_KEY,
     SPEC_KEY,
     TRAINS_ON_KEY,
     WARM_START_KEY,
-    register,
 )
 from rlssl.experiment.tuning.watchdog import SilenceTimer
 from rlssl.plugins import with_line
@@ -85,6 +86,7 @@ from rlssl.ray_internals.tuning import (
     run_config_of,
     trials_of,
 )
+from rlssl.ray_internals.used_processes import begin_trials_in_order, failed_resets_repeated
 from rlssl.registry import local_registrations
 from rlssl.run_files import SWEEP_SPEC_FILE
 
@@ -209,6 +211,8 @@ def fit(tuner: Tuner, folder: Path) -> int:
         uploads.running(),
         only_dead_processes_retried(),
         controller_given_to(quarantine.watch),
+        controller_given_to(begin_trials_in_order),
+        failed_resets_repeated(note_failed_reset),
         results_not_analyzed(),
         interruption.handles_signals(),
     ):

@@ -23,7 +23,7 @@ from rlssl.analysis.table import format_number
 from rlssl.experiment.spec.search_space import point_key
 from rlssl.experiment.tuning.callbacks import duration
 from rlssl.experiment.tuning.searchers import label_of
-from rlssl.experiment.tuning.trainable import point_of
+from rlssl.experiment.tuning.trial_config import point_of
 
 #: Seconds between updates of the table, and between lines if the output is not a terminal.
 _TABLE_PERIOD_S, _LINE_PERIOD_S = 1.0, 60.0

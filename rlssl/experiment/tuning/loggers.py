@@ -26,7 +26,8 @@ from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.trackers import TENSORBOARD, trackers_of
 from rlssl.experiment.tuning import event_files
 from rlssl.experiment.tuning.callbacks import TrialFiles, read_effective, trial_folder
-from rlssl.experiment.tuning.trainable import ENV_STEPS_AT_START, SEED_KEY
+from rlssl.experiment.tuning.trainable import ENV_STEPS_AT_START
+from rlssl.experiment.tuning.trial_config import SEED_KEY
 from rlssl.run_files import EFFECTIVE, EVENT_FILES, PARAMETERS_FILE, PROGRESS_FILE, RESULTS_FILE
 from rlssl.system.files import append, replace
 

@@ -28,7 +28,7 @@ from rlssl.experiment.tuning.schedulers.building import scheduler_of
 from rlssl.experiment.tuning.search import saved_points
 from rlssl.experiment.tuning.searchers import Point, trial_key, write_points
 from rlssl.experiment.tuning.searchers.journal import Journal
-from rlssl.experiment.tuning.trainable import TRAINS_ON_KEY, WARM_START_KEY, has_reached
+from rlssl.experiment.tuning.trial_config import TRAINS_ON_KEY, WARM_START_KEY, has_reached
 from rlssl.ray_internals.tuning import read_experiment_state
 from rlssl.run_files import (
     PARAMETERS_FILE,

@@ -32,7 +32,7 @@ from rlssl.experiment.tuning.searchers import (
 from rlssl.experiment.tuning.searchers.earlier_sweep import earlier_points
 from rlssl.experiment.tuning.searchers.journal import Journal
 from rlssl.experiment.tuning.searchers.study_points import StudyPoints
-from rlssl.experiment.tuning.trainable import SEED_KEY, point_of
+from rlssl.experiment.tuning.trial_config import SEED_KEY, point_of
 from rlssl.ray_internals.tuning import tune_config_of
 
 #: Every result has this metric, which Tune wants to know. Nothing here is ranked by Tune.
@@ -83,6 +83,7 @@ def tune_config(
         search_alg=searcher,
         max_concurrent_trials=waiting,
         scheduler=scheduler,
+        reuse_actors=spec.reuse_processes,
         trial_dirname_creator=functools.partial(trial_folder_name, known=folders or {}),
     )
 
@@ -104,7 +105,7 @@ def continue_search(tuner: Tuner, spec: Spec, folder: Path, folders: Mapping[str
     has_points = isinstance(saved.search_alg, PointSearcher)
     points = saved_points(spec, folder) if has_points else []
     today = tune_config(spec, folder, points, folders=folders)
-    saved.scheduler = today.scheduler
+    saved.scheduler, saved.reuse_actors = today.scheduler, today.reuse_actors
     if has_points:
         saved.search_alg = today.search_alg
         saved.trial_dirname_creator = today.trial_dirname_creator

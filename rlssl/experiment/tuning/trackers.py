@@ -22,7 +22,7 @@ from rlssl.experiment.tracking.process import TrackerProcess
 from rlssl.experiment.tuning.callbacks import read_effective, trial_folder
 from rlssl.experiment.tuning.loggers import metrics_of
 from rlssl.experiment.tuning.searchers import label_of, trial_key
-from rlssl.experiment.tuning.trainable import SEED_KEY, point_of, trial_spec
+from rlssl.experiment.tuning.trial_config import SEED_KEY, point_of, trial_spec
 from rlssl.run_files import PROGRESS_FILE, RESULTS_FILE, tracking_log
 
 #: Seconds between lines about a tracker that fails.

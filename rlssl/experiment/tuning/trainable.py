@@ -15,12 +15,10 @@ from ray import tune
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_RL_MODULE
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIME_THIS_ITER_S, TIME_TOTAL_S
-from ray.tune.utils import flatten_dict
 
 from rlssl.algorithms.common.effective import effective_settings
 from rlssl.analysis.objective import OBJECTIVE, ObjectiveMeter
 from rlssl.environments.preflight import EnvSpaces
-from rlssl.errors import SpecError
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.checkpoints.inherit import EXPLOITS
 from rlssl.experiment.cluster.node_check import check_node
@@ -31,10 +29,21 @@ from rlssl.experiment.remote.trial_uploads import RUN_URI_KEY, TrialUploads
 from rlssl.experiment.run_folders import last_result
 from rlssl.experiment.rungs import rungs_of
 from rlssl.experiment.spec.building import build_config
-from rlssl.experiment.spec.loading import at_point, load_spec
-from rlssl.experiment.spec.schema import Spec
+from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.spec.search_checks import objective_of
 from rlssl.experiment.tuning.runner_restarts import RunnerRestarts
+from rlssl.experiment.tuning.trial_config import (
+    REGISTRATIONS_KEY,
+    REPLAY_BYTES_KEY,
+    SPEC_KEY,
+    TRAINS_ON_KEY,
+    WARM_START_KEY,
+    check_exploits,
+    checkpoint_period,
+    has_reached,
+    population_metrics,
+    trial_spec,
+)
 from rlssl.experiment.tuning.watchdog import (
     Heartbeat,
     Watchdog,
@@ -45,6 +54,8 @@ from rlssl.plugins import load_plugins
 from rlssl.ray_internals.tuning import (
     TRAINABLE_COUNTERS,
     create_storage,
+    end,
+    forget_last_result,
     last_result_of,
     storage_of,
     time_total_of,
@@ -55,18 +66,10 @@ from rlssl.registry import restore_registrations
 from rlssl.rollouts.double_buffering import is_double_buffered
 from rlssl.run_files import ALGORITHM_FOLDER, EFFECTIVE
 from rlssl.system.files import free_space
+from rlssl.system.process_state import ProcessState, free_memory, keep_all
 
 #: Tune's name for `SpecTrainable`. Saved experiments hold this name, so it must not change.
 TRAINABLE_NAME = "TrialRunner"
-
-#: Keys of a trial's config that are not searched paths.
-SPEC_KEY, SEED_KEY, WARM_START_KEY = "spec", "seed", "warm_start"
-#: Key of the objects that the launching script registered, by value; see `rlssl.registry`.
-REGISTRATIONS_KEY = "registrations"
-#: Key of the env steps at which the run ended, before it was told to train further.
-TRAINS_ON_KEY = "trains_on_from"
-#: Key of the bytes of a trial's replay buffer; also of ``run.json``.
-REPLAY_BYTES_KEY = "replay_bytes"
 
 #: Key of a result of a member of a population; see `population_metrics`.
 POPULATION = "population"
@@ -84,6 +87,19 @@ CHECKPOINT_ERROR = "checkpoint_error"
 
 #: Seconds until a checkpoint that could not be written is tried again.
 CHECKPOINT_RETRY_S = 10.0
+
+#: Attributes of a trial that the next one in the same process does not always set.
+_SET_BY_TRIALS = (
+    "algorithm",
+    "checkpoint_error",
+    "final_result",
+    "meter",
+    "next_checkpoint_s",
+    "runner_restarts",
+    "uploads",
+    "_counters",
+    "_to_report",
+)
 
 
 def register() -> str:
@@ -108,7 +124,8 @@ class SpecTrainable(tune.Trainable):
     uploads: TrialUploads | None = None
     #: Follows the objective; None if the spec has none.
     meter: ObjectiveMeter | None = None
-    algorithm: Any
+    #: None between two trials of this process.
+    algorithm: Any = None
     heartbeat: Heartbeat
     watchdog: Watchdog
     #: The last result of a trial that was restored at its end; None if it has to train further.
@@ -117,6 +134,10 @@ class SpecTrainable(tune.Trainable):
     _to_report: Mapping[str, Any] = MappingProxyType({})
     #: Why the last iteration failed, until the results before it are reported.
     _error: Exception | None = None
+    #: The state of this process before its first trial was built.
+    _process_state: ProcessState | None = None
+    #: Tune's counters in the checkpoint that this trial continues from.
+    _counters: Mapping[str, float] = MappingProxyType({})
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -126,6 +147,42 @@ class SpecTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Builds the Algorithm, and restores the trial's newest valid checkpoint if it has one."""
+        self._begin(config)
+
+    def reset(self, new_config: dict[str, Any], storage: Any = None) -> bool:
+        """Tune's request to begin another trial in this process; see `reset_config`."""
+        is_done: bool = super().reset(new_config, storage)
+        # Tune has set the counters to 0; `reset_config` may have restored a checkpoint.
+        self._set_counters()
+        return is_done
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begins another trial in this process, which has imported what the trial needs.
+
+        Nothing of the trial before is left: its Algorithm and its processes end, and the state of
+        this process is what it was before the first trial was built. An error leaves the process to
+        Tune, which begins the trial in a new one; see `failed_resets_repeated`.
+        """
+        # The next signs of life are those of the new trial.
+        self.heartbeat.stop()
+        with self.watchdog.ending():
+            self._end()
+        self._begin(new_config)
+        return True
+
+    def _end(self) -> None:
+        """Ends the trial before; its process goes on."""
+        end(self.algorithm)
+        if self.uploads is not None:
+            self.uploads.close()
+        for name in _SET_BY_TRIALS:
+            self.__dict__.pop(name, None)
+        forget_last_result(self)
+        free_memory()
+        assert self._process_state is not None
+        self._process_state.restore()
+
+    def _begin(self, config: dict[str, Any]) -> None:
         # Ray sets OMP_NUM_THREADS to the number of CPUs of this process.
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         check_node()
@@ -138,6 +195,12 @@ class SpecTrainable(tune.Trainable):
         # The first result is due at once; an error is raised after the results before it.
         self._next_report_s, self._error = 0.0, None
         algorithm_config = build_config(self.spec)
+        if self._process_state is None:
+            # What the plug-ins set when they were imported stays.
+            self._process_state = ProcessState()
+            keep_all()
+        else:
+            self._process_state.restore()
         limit_s = algorithm_config.watchdog_s
         self.heartbeat = Heartbeat(self.trial_id, limit_s)
         self.watchdog = Watchdog(
@@ -288,8 +351,6 @@ class SpecTrainable(tune.Trainable):
 
     def _follow_store(self, run_uri: str, folder: Path) -> None:
         """Fetches what other nodes have written of this trial, and sends its checkpoints."""
-        if self.uploads is not None:
-            self.uploads.close()
         create_storage(storage_of(self))
         folder.mkdir(parents=True, exist_ok=True)
         place = parse_place(run_uri)
@@ -342,7 +403,8 @@ class SpecTrainable(tune.Trainable):
     def cleanup(self) -> None:
         """Stops the Algorithm's processes."""
         self.watchdog.stop()
-        self.algorithm.stop()
+        if self.algorithm is not None:
+            self.algorithm.stop()
         if self.uploads is not None:
             self.uploads.close()
 
@@ -379,9 +441,13 @@ class SpecTrainable(tune.Trainable):
         self.runner_restarts.go_on_from(
             found.progress.get("runner_restarts", {}), newly_abandoned=abandoned
         )
-        for key, value in found.progress.get("counters", {}).items():
-            setattr(self, key, value)
+        self._counters = found.progress.get("counters", {})
+        self._set_counters()
         self.env_steps = self.last_checkpoint_env_steps = found.env_steps
+
+    def _set_counters(self) -> None:
+        for key, value in self._counters.items():
+            setattr(self, key, value)
 
     def _load_weights(self, run: Path) -> None:
         """Warm start: loads only the weights of the whole RLModule from a checkpoint."""
@@ -418,76 +484,3 @@ def _merged(earlier: Mapping[str, Any], result: dict[str, Any]) -> dict[str, Any
     if LATEST_FAULT in earlier:
         result.setdefault(LATEST_FAULT, earlier[LATEST_FAULT])
     return result
-
-
-def checkpoint_period(spec: Spec) -> int:
-    """Env steps between checkpoints: the value in the spec, or a tenth of the run."""
-    return spec.checkpoint.every_env_steps or max(1, int(spec.stop["env_steps"]) // 10)
-
-
-def has_reached(stop: Mapping[str, float], result: Mapping[str, Any]) -> bool:
-    """Whether a result meets a stop criterion.
-
-    Example:
-        >>> has_reached({"env_steps": 100}, {"env_steps": 120})
-        True
-    """
-    values = flatten_dict(dict(result))
-    limits = [(values.get(key), limit) for key, limit in stop.items()]
-    return any(isinstance(it, int | float) and it >= limit for it, limit in limits)
-
-
-def trial_spec(config: dict[str, Any]) -> Spec:
-    """The concrete spec of a trial's config."""
-    return at_point(load_spec(config[SPEC_KEY]), values_of(config), config[SEED_KEY])
-
-
-def point_of(config: dict[str, Any]) -> dict[str, Any]:
-    """The searched values of a trial's config, by dotted path; of a member, those at the start."""
-    known = (
-        SPEC_KEY,
-        SEED_KEY,
-        WARM_START_KEY,
-        REGISTRATIONS_KEY,
-        TRAINS_ON_KEY,
-        REPLAY_BYTES_KEY,
-        EXPLOITS,
-        RUN_URI_KEY,
-    )
-    return {key: value for key, value in config.items() if key not in known}
-
-
-def values_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The searched values that a trial trains with: those of the last exploit, if there was one.
-
-    Example:
-        >>> exploit = {"env_steps": 100, "source": 1, "values": {"training.lr": 0.2}}
-        >>> values_of({"seed": 0, "training.lr": 0.1, "exploits": [exploit]})
-        {'training.lr': 0.2}
-    """
-    exploits = config.get(EXPLOITS)
-    return dict(exploits[-1]["values"]) if exploits else point_of(dict(config))
-
-
-def population_metrics(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What each result of a member says: the number of its exploits, and its values."""
-    if EXPLOITS not in config:
-        return {}
-    return {EXPLOITS: len(config[EXPLOITS]), **values_of(config)}
-
-
-def check_exploits(found: checkpoint.CheckpointInfo | None, config: Mapping[str, Any]) -> None:
-    """Refuses a checkpoint from before an exploit: its networks never had the member's values.
-
-    Raises:
-        SpecError: If there is such a checkpoint, or none.
-    """
-    num = len(config.get(EXPLOITS, []))
-    if num and (found is None or found.progress.get(EXPLOITS, 0) != num):
-        where = "no checkpoint" if found is None else f"{found.path}, which is older"
-        exploit = config[EXPLOITS][-1]
-        raise SpecError(
-            f"the member continued from member {exploit['source']} at {exploit['env_steps']:,} env "
-            f"steps, and that checkpoint is damaged or lost: there is {where}. The population goes "
-            "on without the member."
-        )

@@ -44,8 +44,8 @@ _PERIOD_S = 1.0
 #: Seconds in which the main thread must end the interrupted call; then the process ends.
 GRACE_S = 10.0
 
-#: The start of a process may take this many times as long as a call without progress, and at least
-#: so many seconds: the time of imports does not depend on the trial.
+#: The start and the end of a process may take this many times as long as a call without progress,
+#: and at least so many seconds: the time of imports does not depend on the trial.
 _SETUP_FACTOR = 10
 LEAST_SETUP_S = 300.0
 
@@ -156,6 +156,16 @@ class Watchdog:
             raise self._error() from error
         finally:
             self._is_paused = True
+
+    @contextlib.contextmanager
+    def ending(self) -> Iterator[None]:
+        """Context of a trial's end, in a process that goes on; an overdue end ends the process."""
+        self.note_progress()
+        self._is_setup, self._is_paused = True, False
+        try:
+            yield
+        finally:
+            self.stop()
 
     def stop(self) -> None:
         """Stops the watchdog and restores the previous signal handler."""
@@ -287,20 +297,27 @@ class Heartbeat:
         self._limit_s = limit_s
         self._period_s = min(_BEAT_PERIOD_S, limit_s / 5)
         self._count, self._next = 0, 0.0
+        self._lock = threading.Lock()
         self.is_asked_for_result = False
 
     def beat(self) -> None:
         """Gives a sign of life, if the last one is some seconds old; hears whether a run ends."""
-        if self._actor is None:
-            return
-        if not self.is_asked_for_result:
-            self.is_asked_for_result = read_note(note_of_job(ENDING)) is not None
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + self._period_s
-        self._count += 1
-        sign = {"actor": self._actor, "count": self._count, "limit_s": self._limit_s}
-        write_note(self._note, json.dumps(sign))
+        with self._lock:
+            if self._actor is not None and not self.is_asked_for_result:
+                self.is_asked_for_result = read_note(note_of_job(ENDING)) is not None
+            if self._actor is None or time.monotonic() < self._next:
+                return
+            self._next = time.monotonic() + self._period_s
+            self._count += 1
+            sign = {"actor": self._actor, "count": self._count, "limit_s": self._limit_s}
+            write_note(self._note, json.dumps(sign))
+
+    def stop(self) -> None:
+        """Takes the signs of life back: from now on, this process belongs to another trial."""
+        with self._lock:
+            if self._actor is not None:
+                forget_note(self._note)
+            self._actor = None
 
 
 def note_of(trial_id: str) -> str:
@@ -324,6 +341,8 @@ class SilenceTimer(Callback):
 
     #: Seconds between two looks at the signs of life.
     period_s = 2.0
+    #: Seconds in which the process of an earlier trial must give the next trial's first sign.
+    reuse_limit_s = 300.0
 
     def __init__(self) -> None:
         self._heard: dict[str, _Silence] = {}
@@ -340,19 +359,24 @@ class SilenceTimer(Callback):
             return
         self._last_look += elapsed_s
         notes = set(names_of_notes(note_of("")))
+        # A longer time means that this process was stopped.
+        elapsed_s = min(elapsed_s, 2 * self.period_s)
         for trial in trials:
-            is_live = trial.status in (Trial.RUNNING, Trial.PENDING)
-            if is_live and note_of(trial.trial_id) in notes:
-                # A longer time means that this process was stopped.
-                self._look_at(trial, min(elapsed_s, 2 * self.period_s))
+            if trial.status not in (Trial.RUNNING, Trial.PENDING):
+                continue
+            if note_of(trial.trial_id) in notes:
+                self._look_at(trial, read_note(note_of(trial.trial_id)), elapsed_s)
+            elif trial.status == Trial.PENDING and trial.temporary_state.ray_actor is not None:
+                actor = id_of_actor(trial.temporary_state.ray_actor)
+                sign = {"actor": actor, "count": 0, "limit_s": self.reuse_limit_s}
+                self._look_at(trial, json.dumps(sign), elapsed_s)
 
     def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
         """Tune's hook."""
         for trial_id in self._heard:
             forget_note(note_of(trial_id))
 
-    def _look_at(self, trial: Trial, elapsed_s: float) -> None:
-        sign = read_note(note_of(trial.trial_id))
+    def _look_at(self, trial: Trial, sign: str | None, elapsed_s: float) -> None:
         known = self._heard.get(trial.trial_id)
         if sign is None:
             return

@@ -50,6 +50,7 @@ FULL: dict[str, Any] = {
     "max_env_crashes_per_1000_env_steps": 2,
     "watchdog_s": 300,
     "report_every_s": 5,
+    "reuse_processes": True,
     "tracking": ["tensorboard"],
     "storage": "./results",
 }

@@ -69,6 +69,7 @@ def test_seeds_are_not_searched_and_a_member_has_one() -> None:
         ({"searcher": {"random": {"num_samples": 1}}}, "needs at least two members"),
         ({"confirm": {"seeds": [7]}}, "remove confirm"),
         ({"checkpoint": {"replay_buffer": False}}, "checkpoint.replay_buffer: false loses"),
+        ({"reuse_processes": True}, "reuse_processes: true: with scheduler.pbt"),
         ({"storage": "s3://bucket/runs"}, "read each other's checkpoints in one folder"),
         ({"scheduler": {"pbt": {"every_env_steps": 1000}}}, "must be less than 1000, the end"),
         (

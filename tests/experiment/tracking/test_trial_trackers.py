@@ -17,7 +17,7 @@ from rlssl.experiment.spec import load_spec, resolved_dict
 from rlssl.experiment.spec.trackers import MlflowOptions, WandbOptions
 from rlssl.experiment.tracking.process import TrackerProcess
 from rlssl.experiment.tuning.trackers import TrialTracker, tracking_id
-from rlssl.experiment.tuning.trainable import SEED_KEY, SPEC_KEY
+from rlssl.experiment.tuning.trial_config import SEED_KEY, SPEC_KEY
 from tests.experiment.tracking.stores import Curve, mlflow_curve, wandb_curve, wandb_records
 
 METRIC = "episode_return_mean"

@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from rlssl.experiment.spec import load_spec, resolved_dict
 from rlssl.experiment.spec.effective import effective_of
 from rlssl.experiment.tuning.loggers import ProgressTable, ResultsFile, TensorBoard, trial_loggers
-from rlssl.experiment.tuning.trainable import SEED_KEY, SPEC_KEY
+from rlssl.experiment.tuning.trial_config import SEED_KEY, SPEC_KEY
 
 SPEC = load_spec({"algorithm": "ppo", "env": "CartPole-v1", "seed": 3, "auxiliary": {"icm": {}}})
 

@@ -23,7 +23,7 @@ from rlssl.experiment.checkpoints.manifest import CheckpointInfo, check, newest_
 from rlssl.experiment.spec.search_space import point_key
 from rlssl.experiment.tuning.schedulers.explore import Explorer, quantiles
 from rlssl.experiment.tuning.schedulers.point_scheduler import in_words
-from rlssl.experiment.tuning.trainable import point_of
+from rlssl.experiment.tuning.trial_config import point_of
 from rlssl.run_files import LINEAGE_FILE, SCHEDULER_FILE, TRIAL_FILE
 from rlssl.system.files import append, flush, replace_text
 

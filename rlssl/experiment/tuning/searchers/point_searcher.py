@@ -9,7 +9,7 @@ from ray.tune.search import Searcher
 
 from rlssl.analysis.objective import Objective
 from rlssl.experiment.tuning.searchers.points import Point, PointSource, trial_key
-from rlssl.experiment.tuning.trainable import SEED_KEY
+from rlssl.experiment.tuning.trial_config import SEED_KEY
 
 #: Attributes of a `PointSearcher` that change during a search.
 _STATE = ("source", "points", "num_trials", "point_of_trial", "ended", "skipped")

@@ -16,7 +16,7 @@ from rlssl.experiment.spec.dimension import Dimension
 from rlssl.experiment.tuning.schedulers.explore import Explorer
 from rlssl.experiment.tuning.schedulers.pbt import PopulationBasedTraining
 from rlssl.experiment.tuning.searchers import write_points
-from rlssl.experiment.tuning.trainable import check_exploits, point_of, values_of
+from rlssl.experiment.tuning.trial_config import check_exploits, point_of, values_of
 from rlssl.system.files import checksum
 from tests.experiment.tuning.controllers import METRIC, LocalTrial
 
