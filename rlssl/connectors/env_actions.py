@@ -12,6 +12,10 @@ from ray.rllib.connectors.module_to_env import (
 from ray.rllib.core.columns import Columns
 
 from rlssl.networks.action_encoding import to_env_actions
+from rlssl.ray_internals.connectors import build_connectors_quickly
+
+# Every process that builds connectors has imported this module, for `with_clipped_actions`.
+build_connectors_quickly()
 
 
 class NormalizeAndClipActions(RLlibNormalizeAndClipActions):
