@@ -53,7 +53,7 @@ _POPULATION: Mapping[str, Any] = {
     "objective": {"metric": "evaluation/episode_return_mean"},
     "evaluation": {"every_env_steps": 2_000, "episodes": 10},
     "checkpoint": {"keep": 1},
-    "stop": {"env_steps": 6_000},
+    "stop": {"env_steps": 12_000},
 }
 
 
