@@ -29,7 +29,6 @@ from rlssl.experiment.remote.trial_uploads import RUN_URI_KEY, TrialUploads
 from rlssl.experiment.run_folders import last_result
 from rlssl.experiment.rungs import rungs_of
 from rlssl.experiment.spec.building import build_config
-from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.spec.search_checks import objective_of
 from rlssl.experiment.tuning.runner_restarts import RunnerRestarts
 from rlssl.experiment.tuning.trial_config import (
@@ -42,6 +41,7 @@ from rlssl.experiment.tuning.trial_config import (
     checkpoint_period,
     has_reached,
     population_metrics,
+    sweep_spec,
     trial_spec,
 )
 from rlssl.experiment.tuning.watchdog import (
@@ -142,7 +142,7 @@ class SpecTrainable(tune.Trainable):
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
         """The resources of the trial, its EnvRunners and Learners."""
-        sweep = load_spec(config[SPEC_KEY])
+        sweep = sweep_spec(config)
         return trial_request(sweep, trial_spec(config), config.get(REPLAY_BYTES_KEY, 0))
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -190,7 +190,7 @@ class SpecTrainable(tune.Trainable):
         restore_registrations(config.get(REGISTRATIONS_KEY, {}))
         self.spec = trial_spec(config)
         self.population = population_metrics(config)
-        sweep = load_spec(config[SPEC_KEY])
+        sweep = sweep_spec(config)
         self._rungs, self._sections = rungs_of(sweep), sections_in_use(sweep)
         # The first result is due at once; an error is raised after the results before it.
         self._next_report_s, self._error = 0.0, None

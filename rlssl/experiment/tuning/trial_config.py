@@ -1,6 +1,7 @@
 """What a trial is told: the spec of its sweep, a seed, the values of its point, and its end."""
 
-from collections.abc import Mapping
+import pickle
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.tune.utils import flatten_dict
@@ -21,13 +22,35 @@ TRAINS_ON_KEY = "trains_on_from"
 #: Key of the bytes of a trial's replay buffer; also of ``run.json``.
 REPLAY_BYTES_KEY = "replay_bytes"
 
+_MOST_SPECS = 100
+# The last specs that this process has parsed, by what they were parsed from.
+_specs: dict[bytes, Spec] = {}
 
-def trial_spec(config: dict[str, Any]) -> Spec:
+
+def sweep_spec(config: Mapping[str, Any]) -> Spec:
+    """The spec of the sweep of a trial's config."""
+    return _parsed_once((config[SPEC_KEY],), lambda: load_spec(config[SPEC_KEY]))
+
+
+def trial_spec(config: Mapping[str, Any]) -> Spec:
     """The concrete spec of a trial's config."""
-    return at_point(load_spec(config[SPEC_KEY]), values_of(config), config[SEED_KEY])
+    values, seed = values_of(config), config[SEED_KEY]
+    return _parsed_once(
+        (config[SPEC_KEY], values, seed), lambda: at_point(sweep_spec(config), values, seed)
+    )
 
 
-def point_of(config: dict[str, Any]) -> dict[str, Any]:
+def _parsed_once(document: tuple[Any, ...], parse: Callable[[], Spec]) -> Spec:
+    """A spec from the last ones if it is there: checks take 20 ms, and a trial needs it often."""
+    key = pickle.dumps(document)
+    if key not in _specs:
+        if len(_specs) >= _MOST_SPECS:
+            _specs.clear()
+        _specs[key] = parse()
+    return _specs[key].model_copy(deep=True)
+
+
+def point_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The searched values of a trial's config, by dotted path; of a member, those at the start."""
     known = (
         SPEC_KEY,
@@ -51,7 +74,7 @@ def values_of(config: Mapping[str, Any]) -> dict[str, Any]:
         {'training.lr': 0.2}
     """
     exploits = config.get(EXPLOITS)
-    return dict(exploits[-1]["values"]) if exploits else point_of(dict(config))
+    return dict(exploits[-1]["values"]) if exploits else point_of(config)
 
 
 def population_metrics(config: Mapping[str, Any]) -> dict[str, Any]:
