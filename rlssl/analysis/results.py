@@ -24,6 +24,7 @@ from rlssl.run_files import (
     SWEEP_SPEC_FILE,
     TRIAL_FILE,
 )
+from rlssl.system.yaml_files import read_yaml
 
 FloatArray = NDArray[np.float64]
 
@@ -334,7 +335,7 @@ def _text(path: Path) -> str:
 
 def _read_spec(path: Path) -> dict[str, Any]:
     try:
-        spec = yaml.safe_load(_text(path))
+        spec = read_yaml(_text(path))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(spec, dict):

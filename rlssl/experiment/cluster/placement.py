@@ -26,6 +26,8 @@ def trial_request(sweep: Spec, trial: Spec, replay_bytes: int = 0) -> tune.Place
             trials of a sweep as have room. A single trial does not ask for memory.
     """
     config = build_config(trial)
+    # Otherwise validate() would build the environment, on which the request does not depend.
+    config.adapt_to(None)
     request = config.algo_class.default_resource_request(config)
     if is_spread(sweep):
         return spread(request)

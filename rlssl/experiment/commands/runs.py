@@ -19,12 +19,10 @@ from rlssl.experiment.places import is_uri, local_folder, parse_place, place_of_
 from rlssl.experiment.run_folders import all_runs, last_result, read_description, started_at
 from rlssl.run_files import SWEEP_SPEC_FILE, TRIAL_FILE
 from rlssl.system.json_output import write_json
+from rlssl.system.yaml_files import read_yaml
 
 #: Name of Tune's file with the errors of a trial.
 _ERROR_FILE = "error.txt"
-
-# The parser in C is ten times as fast, where PyYAML has it.
-_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +132,7 @@ def _state(folder: Path, *, all_done: bool) -> str:
 
 def _read_spec(path: Path) -> dict[str, Any]:
     try:
-        spec = yaml.load(path.read_text(encoding="utf-8"), _YAML_LOADER)
+        spec = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return spec if isinstance(spec, dict) else {}

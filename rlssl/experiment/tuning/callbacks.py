@@ -42,6 +42,7 @@ from rlssl.run_files import (
     TRIAL_FILE,
 )
 from rlssl.system.files import append, replace, replace_text
+from rlssl.system.yaml_files import read_yaml
 
 #: Seconds without a running trial after which a line explains what the run waits for.
 WAITING_S = 30.0
@@ -345,7 +346,7 @@ def trial_folder(trial: Trial) -> Path:
 def read_effective(folder: Path) -> dict[str, Any] | None:
     """The settings as used, from a trial's spec.yaml; None if they are not there yet."""
     try:
-        document = yaml.safe_load((folder / SPEC_FILE).read_bytes())
+        document = read_yaml((folder / SPEC_FILE).read_bytes())
     except (OSError, yaml.YAMLError):
         return None
     used = document.get(EFFECTIVE) if isinstance(document, dict) else None
