@@ -56,7 +56,7 @@ def test_one_episode_shows_whether_success_is_told(length: int, info: Any, told:
 
 @pytest.mark.parametrize("key", ["objective", "stop"])
 def test_such_a_sweep_is_refused(key: str) -> None:
-    env = {"id": "success-test/steps", "length": 50, "info": {}}
+    env: dict[str, Any] = {"id": "success-test/steps", "length": 50, "info": {}}
     section: dict[str, Any] = {
         "objective": {"objective": {"metric": "success_rate"}, "stop": {"env_steps": 100}},
         "stop": {"stop": {"env_steps": 100, "success_rate": 0.5}},
