@@ -57,10 +57,11 @@ def test_one_episode_shows_whether_success_is_told(length: int, info: Any, told:
 @pytest.mark.parametrize("key", ["objective", "stop"])
 def test_such_a_sweep_is_refused(key: str) -> None:
     env: dict[str, Any] = {"id": "success-test/steps", "length": 50, "info": {}}
-    section: dict[str, Any] = {
+    sections: dict[str, dict[str, Any]] = {
         "objective": {"objective": {"metric": "success_rate"}, "stop": {"env_steps": 100}},
         "stop": {"stop": {"env_steps": 100, "success_rate": 0.5}},
-    }[key]
+    }
+    section = sections[key]
     document = {"algorithm": "ppo", "env": env, "search": {"training.lr": {"grid": [0.1, 0.2]}}}
     with pytest.raises(SpecError, match=rf"{key}.* success_rate: an episode of success-test/steps"):
         check_sweep(load_spec({**document, **section}))
