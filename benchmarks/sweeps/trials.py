@@ -46,7 +46,7 @@ def ppo_sweep(num_trials: int, checkout: Path, is_reused: bool | None) -> tuple[
         Path(folder, "sweep.yaml").write_text(json.dumps(document))
         command = [sys.executable, "-m", "rlssl.cli", "sweep", f"{folder}/sweep.yaml"]
         paths = {"PYTHONPATH": folder, "RAY_TMPDIR": folder}
-        return cost_of(command, {**os.environ, **paths, "XDG_STATE_HOME": folder})
+        return cost_of(command, {**os.environ, **paths, "XDG_STATE_HOME": f"{folder}/state"})
 
 
 def cost_of(command: Sequence[str], environment: dict[str, str]) -> tuple[float, float]:
