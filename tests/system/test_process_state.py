@@ -21,10 +21,12 @@ def state() -> Iterator[ProcessState]:
 
 def test_settings_are_those_of_the_beginning(state: ProcessState) -> None:
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    # A test of another file may have turned it on: RLlib does if there is a seed.
+    is_deterministic = torch.are_deterministic_algorithms_enabled()
     np.seterr(all="raise")
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(threads + 1)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(not is_deterministic)
     torch.set_float32_matmul_precision("medium")
     torch.set_grad_enabled(False)
     torch.autograd.set_detect_anomaly(True)
@@ -33,7 +35,7 @@ def test_settings_are_those_of_the_beginning(state: ProcessState) -> None:
     assert np.geterr()["divide"] == "warn"
     assert torch.get_default_dtype() is torch.float32
     assert torch.get_num_threads() == threads
-    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.are_deterministic_algorithms_enabled() == is_deterministic
     assert torch.get_float32_matmul_precision() == precision
     assert torch.is_grad_enabled() and not torch.is_anomaly_enabled()
     assert not torch.backends.cudnn.benchmark
