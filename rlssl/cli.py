@@ -3,12 +3,9 @@
 Commands import heavy modules themselves, so that ``rlssl --help`` is fast.
 """
 
-import contextlib
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +14,7 @@ import click
 from rlssl import __version__
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, ResourceError, SpecError
 from rlssl.plugins import load_plugins, with_line
+from rlssl.system.interrupts import signals_interrupt
 from rlssl.system.json_output import only_json, write_json
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ class _Cli(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _sigterm_as_ctrl_c():
+            with signals_interrupt():
                 return super().invoke(ctx)
         except SpecError as error:
             code, message = ExitCode.WRONG_SPEC, str(error)
@@ -49,19 +47,6 @@ class _Cli(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of definition, not alphabetical
-
-
-@contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Batch systems send SIGTERM; it ends a command as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"]})

@@ -18,6 +18,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from rlssl.errors import ExitCode
 from rlssl.experiment.tuning.watchdog import ENDING
 from rlssl.ray_internals.cluster import forget_note, note_of_job, write_note
+from rlssl.system.interrupts import raise_if_interrupted
 
 #: Signals that end a run.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -66,6 +67,8 @@ class Interruption(Callback):
         self._deadline = threading.Timer(self._limit_s + _ENDING_S, self._end_at_once)
         self._deadline.daemon = True
         try:
+            # Only now can no signal be lost any more.
+            raise_if_interrupted()
             yield
         finally:
             self._deadline.cancel()

@@ -1,0 +1,33 @@
+"""A signal ends a command also if its KeyboardInterrupt is swallowed."""
+
+import contextlib
+import os
+import signal
+
+import pytest
+
+from rlssl.system.interrupts import raise_if_interrupted, signals_interrupt
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_swallowed_interrupt_is_raised_again(number: int) -> None:
+    before = signal.getsignal(number)
+    with signals_interrupt():
+        raise_if_interrupted()
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+        with pytest.raises(KeyboardInterrupt):
+            raise_if_interrupted()
+    assert signal.getsignal(number) is before
+    with signals_interrupt():
+        raise_if_interrupted()  # an earlier command's signal
+
+
+def test_ctrl_c_that_the_shell_lets_a_command_ignore_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with signals_interrupt():
+            os.kill(os.getpid(), signal.SIGINT)
+            raise_if_interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
