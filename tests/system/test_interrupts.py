@@ -3,10 +3,19 @@
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from rlssl.system.interrupts import raise_if_interrupted, signals_interrupt
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler of Ctrl-C; a shell may have started this process without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -24,10 +33,7 @@ def test_a_swallowed_interrupt_is_raised_again(number: int) -> None:
 
 
 def test_ctrl_c_that_the_shell_lets_a_command_ignore_stays_ignored() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with signals_interrupt():
-            os.kill(os.getpid(), signal.SIGINT)
-            raise_if_interrupted()
-    finally:
-        signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with signals_interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise_if_interrupted()
