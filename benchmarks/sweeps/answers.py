@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from rlssl.analysis.objective import Objective
 from rlssl.analysis.results import read_sweep
 from rlssl.analysis.statistics import mean_interval
 
-#: PPO at settings that matter: most points of this space do not learn within the env steps.
+#: PPO over wide ranges of five settings.
 _SEARCH: Mapping[str, Any] = {
     "algorithm": "ppo",
     "env": {"id": "CartPole-v1"},
@@ -32,7 +33,7 @@ _SEARCH: Mapping[str, Any] = {
     "stop": {"env_steps": 8_192},
 }
 
-#: DDPG from settings that are good and bad, with networks that are fast on a CPU.
+#: DDPG over learning rates of three orders of magnitude, with networks that are fast on a CPU.
 _POPULATION: Mapping[str, Any] = {
     "algorithm": "ddpg",
     "env": {"id": "Pendulum-v1"},
@@ -133,7 +134,8 @@ def _sweep(document: Mapping[str, Any]) -> Iterator[Path]:
         # YAML reads JSON.
         Path(folder, "sweep.yaml").write_text(json.dumps(spec))
         command = [sys.executable, "-m", "rlssl.cli", "sweep", f"{folder}/sweep.yaml"]
-        done = subprocess.run(command, capture_output=True, text=True)
+        environment = {**os.environ, "XDG_STATE_HOME": f"{folder}/state"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
             raise RuntimeError(f"{command} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
         yield Path(folder, "results")

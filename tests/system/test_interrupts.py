@@ -4,9 +4,11 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from rlssl.experiment.tuning.interruption import Interruption
 from rlssl.system.interrupts import raise_if_interrupted, signals_interrupt
 
 
@@ -30,6 +32,16 @@ def test_a_swallowed_interrupt_is_raised_again(number: int) -> None:
     assert signal.getsignal(number) is before
     with signals_interrupt():
         raise_if_interrupted()  # an earlier command's signal
+
+
+def test_a_run_does_not_begin_after_a_swallowed_interrupt(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with signals_interrupt():
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt), Interruption(1.0, tmp_path).handles_signals():
+            pytest.fail("the run has begun")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_ctrl_c_that_the_shell_lets_a_command_ignore_stays_ignored() -> None:
