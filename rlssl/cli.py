@@ -12,10 +12,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlssl import __version__
+from rlssl.cli_options import (
+    ADDRESS,
+    JSON,
+    JSON_OF_DRY_RUN,
+    PLUGIN,
+    SET,
+    STORAGE,
+    TRUST,
+    WAIT_FOR_NODES,
+    given_plugins,
+    waiting,
+)
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, ResourceError, SpecError
 from rlssl.plugins import load_plugins, with_line
 from rlssl.system.interrupts import signals_interrupt
-from rlssl.system.json_output import only_json, write_json
+from rlssl.system.json_output import write_json
 
 if TYPE_CHECKING:
     from rlssl.experiment.spec.schema import Spec
@@ -71,30 +83,15 @@ def _open_import_path(spec: str | None = None) -> None:
         if folder not in inherited:
             inherited.append(folder)
     os.environ["PYTHONPATH"] = os.pathsep.join(inherited)
-    if names := _plugins():
+    if names := given_plugins():
         load_plugins(names)
-
-
-def _plugins() -> list[str]:
-    """The modules of ``--plugin`` in this command."""
-    context = click.get_current_context(silent=True)
-    return [] if context is None else list(context.meta.get(_PLUGINS, ()))
 
 
 def _with_plugins(spec: "Spec") -> "Spec":
     """The spec, whose trials import the modules of ``--plugin`` too."""
-    return spec.model_copy(update={"plugins": list(dict.fromkeys([*spec.plugins, *_plugins()]))})
-
-
-def _keep_stdout(ctx: click.Context, option: click.Parameter, wanted: bool) -> bool:
-    """From here on, only JSON reaches standard output: plug-ins are imported after this."""
-    if wanted:
-        ctx.with_resource(only_json())
-    return wanted
-
-
-def _keep_plugins(ctx: click.Context, option: click.Parameter, names: Sequence[str]) -> None:
-    ctx.meta[_PLUGINS] = names
+    return spec.model_copy(
+        update={"plugins": list(dict.fromkeys([*spec.plugins, *given_plugins()]))}
+    )
 
 
 def _require_assignment(text: str) -> None:
@@ -102,49 +99,6 @@ def _require_assignment(text: str) -> None:
         raise SpecError(
             f"--stop {text} is not of the form KEY=VALUE; write --stop env_steps=100000."
         )
-
-
-_SET = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Set a key of the spec by its dotted path: training.lr=1e-4. Repeatable.",
-)
-_ADDRESS = click.option("--address", help="An existing Ray cluster: auto, or HOST:PORT.")
-_STORAGE = click.option(
-    "--storage", default=DEFAULT_STORAGE, show_default=True, help="Folder or URI of all results."
-)
-#: Key of a command's context: the modules of its option ``--plugin``.
-_PLUGINS = "rlssl.plugins"
-_PLUGIN = click.option(
-    "--plugin",
-    multiple=True,
-    metavar="MODULE",
-    expose_value=False,
-    callback=_keep_plugins,
-    help="Import a module of yours that registers something. Repeatable.",
-)
-_JSON = click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    callback=_keep_stdout,
-    help="Print JSON, and everything else to standard error.",
-)
-_JSON_OF_DRY_RUN = click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    callback=_keep_stdout,
-    help="With --dry-run: print JSON, and everything else to standard error.",
-)
-_TRUST = click.option(
-    "--trust",
-    "trusted",
-    is_flag=True,
-    help="Load a run that you did not make here. Its pickles and plug-ins can execute any code.",
-)
 
 
 class _Train(click.Command):
@@ -187,16 +141,17 @@ class _Train(click.Command):
     metavar="KEY=VALUE",
     help="Stop at env_steps=N, episode_return_mean=R, ... Repeatable.  [default: env_steps=1e6]",
 )
-@_SET
+@SET
 @click.option(
     "--env-runners", type=int, help="Remote processes that sample; 0: the trial samples itself."
 )
 @click.option("--storage", help=f"Folder or URI of all results.  [default: {DEFAULT_STORAGE}]")
 @click.option("--name", help="Name of the run: its folder below the storage.")
 @click.option("--from", "warm_start", metavar="RUN", help="Start from the weights of a run.")
-@_TRUST
-@_ADDRESS
-@_PLUGIN
+@TRUST
+@ADDRESS
+@WAIT_FOR_NODES
+@PLUGIN
 def train(
     algorithm: str,
     env: str,
@@ -235,19 +190,20 @@ def train(
     # Imported only now: RLlib takes seconds to import, and a typo should be reported at once.
     from rlssl.experiment.commands.train import train as run
 
-    sys.exit(run(spec, warm_start=warm_start, trusted=trusted, address=address))
+    sys.exit(run(spec, warm_start=warm_start, trusted=trusted, address=address, **waiting()))
 
 
 @main.command()
 @click.argument("source", metavar="NAME|FILE")
-@_SET
+@SET
 @click.option("--extend", metavar="RUN", help="Run what RUN does not have yet, into RUN.")
 @click.option("--dry-run", is_flag=True, help="Show trials, resources, disk; start nothing.")
 @click.option("--measure", is_flag=True, help="With --dry-run: train a trial for 20 seconds.")
-@_TRUST
-@_ADDRESS
-@_JSON_OF_DRY_RUN
-@_PLUGIN
+@TRUST
+@ADDRESS
+@WAIT_FOR_NODES
+@JSON_OF_DRY_RUN
+@PLUGIN
 def sweep(
     source: str,
     overrides: Sequence[str],
@@ -261,6 +217,8 @@ def sweep(
     """Run a sweep from a file or by its name: rlssl sweep quickstart."""
     if (measure or as_json) and not dry_run:
         raise SpecError("--measure and --json are for --dry-run; add --dry-run, or leave them out.")
+    if dry_run and waiting():
+        raise SpecError("--dry-run shows what fits now; leave out --wait-for-nodes.")
     if dry_run and extend is not None:
         raise SpecError("--dry-run shows a new sweep; leave out --extend.")
     click.echo(f"Preparing the sweep {source}.")
@@ -275,10 +233,10 @@ def sweep(
     if extend is not None:
         from rlssl.experiment.commands.extend import extend as add_to
 
-        sys.exit(add_to(spec, extend, address=address, trusted=trusted))
+        sys.exit(add_to(spec, extend, address=address, trusted=trusted, **waiting()))
     from rlssl.experiment.commands.sweep import sweep as run
 
-    sys.exit(run(spec, address=address))
+    sys.exit(run(spec, address=address, **waiting()))
 
 
 @main.command()
@@ -290,10 +248,11 @@ def sweep(
     metavar="KEY=VALUE",
     help="Train further, also finished trials: env_steps=N. Repeatable.",
 )
-@_STORAGE
-@_TRUST
-@_ADDRESS
-@_PLUGIN
+@STORAGE
+@TRUST
+@ADDRESS
+@WAIT_FOR_NODES
+@PLUGIN
 def resume(
     run: str, stops: Sequence[str], storage: str, trusted: bool, address: str | None
 ) -> None:
@@ -304,7 +263,7 @@ def resume(
 
     for text in stops:
         _require_assignment(text)
-    options: dict[str, Any] = {"stops": stops} if stops else {}
+    options: dict[str, Any] = {**({"stops": stops} if stops else {}), **waiting()}
     sys.exit(continue_run(run, storage=storage, address=address, trusted=trusted, **options))
 
 
@@ -319,23 +278,24 @@ def resume(
     show_default=True,
     help="Seeds that the search did not see.",
 )
-@_STORAGE
-@_TRUST
-@_ADDRESS
-@_PLUGIN
+@STORAGE
+@TRUST
+@ADDRESS
+@WAIT_FOR_NODES
+@PLUGIN
 def confirm(run: str, **options: Any) -> None:
     """Run the best points of a search again, with new seeds."""
     click.echo(f"Preparing to confirm {run}.")
     _open_import_path()
     from rlssl.experiment.commands.confirm import confirm as confirm_search
 
-    sys.exit(confirm_search(run, **options))
+    sys.exit(confirm_search(run, **options, **waiting()))
 
 
 @main.command()
-@_STORAGE
-@_JSON
-@_PLUGIN
+@STORAGE
+@JSON
+@PLUGIN
 def runs(storage: str, as_json: bool) -> None:
     """List runs: their state, what they train, and how far they are."""
     _open_import_path()
@@ -346,8 +306,8 @@ def runs(storage: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("run")
-@_STORAGE
-@_PLUGIN
+@STORAGE
+@PLUGIN
 def summary(run: str, storage: str) -> None:
     """Print the table of a run and draw its picture again."""
     click.echo(f"Reading {run}.", err=True)
@@ -368,13 +328,13 @@ def summary(run: str, storage: str) -> None:
 )
 @click.option("--env-runners", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the first episode.")
-@_JSON
+@JSON
 @click.option(
     "--probe", is_flag=True, help="Also predict the environment's state from the latents."
 )
-@_TRUST
-@_STORAGE
-@_PLUGIN
+@TRUST
+@STORAGE
+@PLUGIN
 def evaluate(run: str, **options: Any) -> None:
     """Evaluate the policy of a run on seeded episodes."""
     # To standard error, as the next ones: a script may read the result.
@@ -388,9 +348,9 @@ def evaluate(run: str, **options: Any) -> None:
 @main.command()
 @click.argument("run")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to.")
-@_STORAGE
-@_TRUST
-@_PLUGIN
+@STORAGE
+@TRUST
+@PLUGIN
 def export(run: str, **options: Any) -> None:
     """Write the policy as safetensors and JSON, for rlssl.load_policy."""
     click.echo(f"Preparing to export {run}.", err=True)
@@ -402,9 +362,9 @@ def export(run: str, **options: Any) -> None:
 
 @main.command()
 @click.argument("source", metavar="SPEC")
-@_SET
+@SET
 @click.option("--preflight", is_flag=True, help="Also build, reset and step the environment.")
-@_PLUGIN
+@PLUGIN
 def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
     """Show the resolved spec and its trials; start nothing."""
     click.echo(f"Reading {source}.", err=True)
@@ -430,8 +390,8 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
 
 @main.command("list")
 @click.argument("words", nargs=-1, metavar="[KIND] [WORD]...")
-@_JSON
-@_PLUGIN
+@JSON
+@PLUGIN
 def list_names(words: Sequence[str], as_json: bool) -> None:
     """List names that contain each WORD: rlssl list presets rainbow.
 
@@ -454,9 +414,9 @@ def list_names(words: Sequence[str], as_json: bool) -> None:
 
 @main.command()
 @click.argument("source", metavar="[FILE]", default="matrix")
-@_SET
-@_STORAGE
-@_PLUGIN
+@SET
+@STORAGE
+@PLUGIN
 def matrix(source: str, overrides: Sequence[str], storage: str) -> None:
     """Train every algorithm with every loss for a few updates; write a table."""
     click.echo(f"Preparing the matrix {source}.")
@@ -467,9 +427,9 @@ def matrix(source: str, overrides: Sequence[str], storage: str) -> None:
 
 
 @main.command()
-@_STORAGE
-@_JSON
-@_PLUGIN
+@STORAGE
+@JSON
+@PLUGIN
 def doctor(storage: str, as_json: bool) -> None:
     """Check this machine: versions, rendering, ROMs, disk, memory, Ray."""
     click.echo("Checking this machine; this takes up to 20 seconds.", err=True)

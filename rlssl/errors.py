@@ -91,6 +91,10 @@ class NodeError(RuntimeError):
         return str(self.args[0])
 
 
+class NodeDrainedError(RuntimeError):
+    """A node will be taken from the cluster; the trial has saved, and continues on another node."""
+
+
 class TrainingTimeoutError(RuntimeError):
     """The number of env steps did not increase within ``watchdog_s`` (exit code 1)."""
 

@@ -77,6 +77,20 @@ def test_train_builds_a_spec_from_its_flags_and_exits_with_its_code(calls: list[
     assert options == {"warm_start": "old", "trusted": True, "address": "auto"}
 
 
+def test_commands_wait_for_the_nodes_of_a_cluster(calls: list[Any], folder: Path) -> None:
+    (folder / "s.yaml").write_text("{algorithm: ppo, env: CartPole-v1, stop: {env_steps: 10}}")
+    for command in (["train", "ppo", "CartPole-v1"], ["sweep", "s.yaml"], ["resume", "old"]):
+        # In any order.
+        run(*command, "--wait-for-nodes", "--address", "auto")
+        assert calls[-1][1]["wait_for_nodes"] is True and calls[-1][1]["address"] == "auto"
+        refused = run(*command, "--wait-for-nodes")
+        assert refused.exit_code == 2
+        assert "--wait-for-nodes needs a cluster; add --address auto" in refused.stderr
+    refused = run("sweep", "s.yaml", "--dry-run", "--wait-for-nodes", "--address", "auto")
+    assert refused.exit_code == 2 and "leave out --wait-for-nodes" in refused.stderr
+    assert len(calls) == 3
+
+
 def test_missing_flags_leave_the_defaults(calls: list[Any]) -> None:
     run("train", "ppo", "CartPole-v1")
     ((spec, options),) = calls

@@ -19,6 +19,7 @@ from rlssl.system.files import append
 KINDS = {
     "silent": "trials killed without a sign of life",
     "retry": "trials restarted",
+    "drained": "trials moved from drained nodes",
     "reset": "trials that could not begin in a used process",
     "node": "nodes excluded",
     "disk": "disk failures",

@@ -13,7 +13,7 @@ import ray
 from ray._private import services, utils
 from ray._private import worker as ray_worker
 from ray._private.authentication import authentication_token_setup
-from ray._private.state import actors
+from ray._private.state import actors, state
 from ray._raylet import ActorID
 from ray.experimental import internal_kv
 
@@ -31,6 +31,10 @@ ACTOR_ID = "_actor_id"
 
 #: Keys of Ray's table of actors.
 CLASS_NAME, NUM_RESTARTS, STATE = "ActorClassName", "NumRestarts", "State"
+ADDRESS, NODE_ID = "Address", "NodeID"
+
+#: Method of ``ray._private.state.state`` that names the nodes that leave the cluster.
+DRAINING_NODES = "get_draining_nodes"
 
 #: States of an actor whose process is not there yet.
 STARTING = ("DEPENDENCIES_UNREADY", "PENDING_CREATION", "RESTARTING")
@@ -132,6 +136,19 @@ def id_of_actor(actor: Any) -> str:
 def actor_state(actor_id: str) -> str:
     """What Ray knows of an actor, from its hexadecimal id: ALIVE, RESTARTING, DEAD and others."""
     return str(actors(actor_id).get(STATE, "DEAD"))
+
+
+def node_of_actor(actor_id: str) -> str:
+    """The id of the node of an actor, from the actor's hexadecimal id; "" without one."""
+    return str(actors(actor_id).get(ADDRESS, {}).get(NODE_ID, ""))
+
+
+def draining_nodes() -> set[str]:
+    """The ids of the nodes that are about to be taken from the cluster; Ray starts nothing there.
+
+    A node is drained by ``ray drain-node``, by the autoscaler, or by the operator of the cluster.
+    """
+    return set(getattr(state, DRAINING_NODES)())
 
 
 def kill_actor(actor_id: str) -> None:

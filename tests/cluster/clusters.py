@@ -74,6 +74,8 @@ class Nodes:
     """A head node without CPUs, to which commands connect, and nodes that can be lost."""
 
     def __init__(self) -> None:
+        # As docs/clusters.md says; otherwise Ray's processes run at low priority.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         # As `ray.init()` of a local cluster does.
         authentication.enable_token_auth_by_default()
         authentication.ensure_token_if_auth_enabled(create_token_if_missing=True)
@@ -166,10 +168,10 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def is_listening(port: int) -> bool:
-    """Whether a process accepts connections at a port of this machine."""
+def is_listening(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a process accepts connections at a port; on this machine by default."""
     with contextlib.suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection((host, port), timeout=1).close()
         return True
     return False
 

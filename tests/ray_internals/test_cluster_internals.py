@@ -74,9 +74,15 @@ def test_ray_still_keeps_short_texts_on_the_head_node(name: str) -> None:
     assert "namespace" in inspect.signature(getattr(internal_kv, name)).parameters
 
 
-@pytest.mark.parametrize("name", [cluster.CLASS_NAME, cluster.STATE])
-def test_ray_still_tells_the_class_and_state_of_an_actor(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", [cluster.CLASS_NAME, cluster.STATE, cluster.ADDRESS, cluster.NODE_ID]
+)
+def test_ray_still_tells_the_class_state_and_node_of_an_actor(name: str) -> None:
     assert f'"{name}":' in inspect.getsource(GlobalState)
+
+
+def test_ray_still_names_the_nodes_that_are_drained() -> None:
+    assert callable(getattr(GlobalState, cluster.DRAINING_NODES))
 
 
 def test_ray_still_knows_whether_this_process_started_the_cluster() -> None:

@@ -15,7 +15,7 @@ import torch
 
 from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment.cluster import node_survey
-from rlssl.experiment.cluster.placement import require_room, too_few, total, trial_request
+from rlssl.experiment.cluster.placement import lack_of_room, too_few, total, trial_request
 from rlssl.experiment.spec.loading import at_point
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import points_to_check
@@ -47,7 +47,14 @@ _RAY_ENVIRONMENT = {
 _SHARE_FOR_TRIALS = 0.7
 
 
-def start_ray(spec: Spec, address: str | None, storage: Path, *, replay_bytes: int = 0) -> None:
+def start_ray(
+    spec: Spec,
+    address: str | None,
+    storage: Path,
+    *,
+    replay_bytes: int = 0,
+    wait_for_nodes: bool = False,
+) -> None:
     """Connects to a cluster, or starts a local one with room for at least one trial.
 
     Args:
@@ -55,6 +62,7 @@ def start_ray(spec: Spec, address: str | None, storage: Path, *, replay_bytes: i
         address: ``auto`` or ``HOST:PORT`` of a cluster; None starts a local one.
         storage: An existing folder that every node must see.
         replay_bytes: Bytes of the replay buffer of a trial.
+        wait_for_nodes: Whether a trial that needs more than the cluster has now waits for nodes.
 
     Raises:
         SpecError: If the address is malformed.
@@ -69,13 +77,19 @@ def start_ray(spec: Spec, address: str | None, storage: Path, *, replay_bytes: i
         if address is None and num_gpus > torch.cuda.device_count():
             raise too_few("GPU", bundles, "this machine", [{"GPU": torch.cuda.device_count()}])
         _connect(address, num_cpus, memory=int(total("memory", bundles)))
-    require_room(bundles, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    lack = lack_of_room(bundles, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    if lack is not None and not wait_for_nodes:
+        raise lack
     if address is not None:
         _check_nodes(address, storage, spec, may_reconnect=started_here)
-        _warn_if_busy(num_cpus)
+        _say_what_to_wait_for(num_cpus, lack)
 
 
-def _warn_if_busy(num_cpus: int) -> None:
+def _say_what_to_wait_for(num_cpus: int, lack: ResourceError | None) -> None:
+    if lack is not None:
+        asked, _, _ = str(lack).partition("; ")
+        click.echo(f"Waiting for nodes: {asked}.", err=True)
+        return
     free = ray.available_resources().get("CPU", 0)
     if free < num_cpus:
         click.echo(
@@ -225,7 +239,9 @@ def _check_nodes(address: str, storage: Path, spec: Spec, *, may_reconnect: bool
     """Checks every node; sends plug-ins from the run's folders to nodes that lack them."""
     plugins = modules_of(spec)
     found = node_survey.survey(storage, plugins)
-    if found.without_plugins() and may_reconnect and (shipped := node_survey.to_ship(plugins)):
+    # Nodes that join later may not see the plug-ins.
+    may_lack = found.without_plugins() or not found.reports
+    if may_lack and may_reconnect and (shipped := node_survey.to_ship(plugins)):
         click.echo(f"Sending {', '.join(shipped)} to every node.", err=True)
         ray.shutdown()
         _connect(address, 0, shipped)

@@ -10,7 +10,7 @@ from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import num_trials
 
-START_NODES = "start more nodes: ray start --address=HOST:PORT"
+START_NODES = "start more nodes (ray start --address=HOST:PORT), or wait for them: --wait-for-nodes"
 
 #: Ray's name of the resource, and the key of a spec that asks for it.
 _ASKED_BY = {"CPU": "resources", "GPU": "resources", "memory": "training.replay_capacity"}
@@ -75,12 +75,26 @@ def require_room(bundles: Sequence[Mapping[str, float]], cluster: Sequence[Any])
     Example:
         >>> require_room([{"CPU": 1}, {"CPU": 4}], [{"CPU": 4}, {"CPU": 2}])
     """
+    if (lack := lack_of_room(bundles, cluster)) is not None:
+        raise lack
+
+
+def lack_of_room(
+    bundles: Sequence[Mapping[str, float]], cluster: Sequence[Any]
+) -> ResourceError | None:
+    """The error that `require_room` raises; None if the trial can be placed.
+
+    Args:
+        bundles: The resources that each process of a trial needs.
+        cluster: The resources of each node.
+    """
     for key in _ASKED_BY:
         if total(key, bundles) > total(key, cluster):
-            raise too_few(key, bundles, "the cluster", cluster)
+            return too_few(key, bundles, "the cluster", cluster)
     unplaced = _place(bundles, _free(cluster))
     if unplaced is not None:
-        raise too_few(_scarce(unplaced, cluster), bundles, "the cluster", cluster)
+        return too_few(_scarce(unplaced, cluster), bundles, "the cluster", cluster)
+    return None
 
 
 def trials_at_a_time(

@@ -31,6 +31,7 @@ def confirm(
     num_seeds: int,
     storage: str = DEFAULT_STORAGE,
     address: str | None = None,
+    wait_for_nodes: bool = False,
     trusted: bool = False,
 ) -> int:
     """Runs the best points of a search with new seeds; returns the exit code.
@@ -41,6 +42,7 @@ def confirm(
         num_seeds: Number of new seeds.
         storage: The folder in which names are looked up.
         address: Address of an existing cluster; None starts a local one.
+        wait_for_nodes: Whether trials that do not fit on the cluster now wait for nodes.
         trusted: Allows to load the plug-ins of a run of foreign origin; see `rlssl.trust`.
 
     Raises:
@@ -54,11 +56,18 @@ def confirm(
     trust.require(folder, "its spec names plug-ins")
     spec = load_spec(folder / SWEEP_SPEC_FILE)
     first = max([FIRST_SEED, *(seed + 1 for seed in spec.seeds)])
-    return confirm_run(folder, spec, top, range(first, first + num_seeds), address=address)
+    seeds = range(first, first + num_seeds)
+    return confirm_run(folder, spec, top, seeds, address=address, wait_for_nodes=wait_for_nodes)
 
 
 def confirm_run(
-    folder: Path, spec: Spec, top: int, seeds: Sequence[int], *, address: str | None = None
+    folder: Path,
+    spec: Spec,
+    top: int,
+    seeds: Sequence[int],
+    *,
+    address: str | None = None,
+    wait_for_nodes: bool = False,
 ) -> int:
     """Runs the best points of the search in ``folder``; returns the exit code.
 
@@ -68,6 +77,7 @@ def confirm_run(
         top: Number of points.
         seeds: New seeds.
         address: Address of an existing cluster; None starts a local one.
+        wait_for_nodes: Whether trials that do not fit on the cluster now wait for nodes.
     """
     if not spec.search:
         raise SpecError(f"{folder} has no search, so there are no best points to confirm.")
@@ -98,6 +108,7 @@ def confirm_run(
         again,
         address=address,
         is_sweep=True,
+        wait_for_nodes=wait_for_nodes,
         announcement=f"{again.name}: {size}",
         prepare=lambda made: write_choice(made, folder, chosen),
     )
@@ -107,7 +118,9 @@ def confirm_run(
     return code or unreadable
 
 
-def confirm_if_asked(folder: Path, spec: Spec, *, address: str | None) -> int:
+def confirm_if_asked(
+    folder: Path, spec: Spec, *, address: str | None, wait_for_nodes: bool = False
+) -> int:
     """Confirms a search that has come to its end, if its file says so and it was not done yet."""
     if spec.confirm is None:
         return ExitCode.OK
@@ -121,7 +134,8 @@ def confirm_if_asked(folder: Path, spec: Spec, *, address: str | None) -> int:
         if known is not None and (known[0] == folder or (place is not None and is_of_run)):
             click.echo(f"The best points were confirmed by the run {path.parent.name}.")
             return ExitCode.OK
-    return confirm_run(folder, spec, spec.confirm.top, spec.confirm.seeds, address=address)
+    top, seeds = spec.confirm.top, spec.confirm.seeds
+    return confirm_run(folder, spec, top, seeds, address=address, wait_for_nodes=wait_for_nodes)
 
 
 def _trials(folder: Path) -> list[Trial]:

@@ -40,7 +40,14 @@ MAY_DIFFER = (
 )
 
 
-def extend(spec: Spec, run: str, *, address: str | None = None, trusted: bool = False) -> int:
+def extend(
+    spec: Spec,
+    run: str,
+    *,
+    address: str | None = None,
+    wait_for_nodes: bool = False,
+    trusted: bool = False,
+) -> int:
     """Runs the points and seeds of ``spec`` that a run does not have, into the run.
 
     Afterwards, the run has the points and the seeds of both, and every point has every seed.
@@ -49,6 +56,7 @@ def extend(spec: Spec, run: str, *, address: str | None = None, trusted: bool = 
         spec: From ``load_spec``.
         run: Name of a run, or any path that it has printed.
         address: Address of an existing cluster; None starts a local one.
+        wait_for_nodes: Whether trials that do not fit on the cluster now wait for nodes.
         trusted: Allows to unpickle a run of foreign origin; see `rlssl.trust`.
 
     Returns:
@@ -79,7 +87,7 @@ def extend(spec: Spec, run: str, *, address: str | None = None, trusted: bool = 
         return ExitCode.OK
     replay_bytes = largest_replay(check_sweep(merged))
     with held(folder):
-        start_ray(merged, address, folder, replay_bytes=replay_bytes)
+        start_ray(merged, address, folder, replay_bytes=replay_bytes, wait_for_nodes=wait_for_nodes)
         click.echo(
             f"{folder.name}: {num_new} more trials of {merged.stop['env_steps']:,} env steps"
         )

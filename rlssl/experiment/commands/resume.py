@@ -1,6 +1,7 @@
 """`rlssl resume`: continues an interrupted run from each trial's newest valid checkpoint."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def resume(
     *,
     storage: str = DEFAULT_STORAGE,
     address: str | None = None,
+    wait_for_nodes: bool = False,
     trusted: bool = False,
     stops: Sequence[str] = (),
 ) -> int:
@@ -57,6 +59,7 @@ def resume(
         run: Name of a run, or any path that it has printed.
         storage: The folder in which names are looked up.
         address: Address of an existing cluster; None starts a local one.
+        wait_for_nodes: Whether trials that do not fit on the cluster now wait for nodes.
         trusted: Allows to unpickle a run of foreign origin; see `rlssl.trust`.
         stops: Texts "metric=value": new ends of the trials; finished trials train further.
 
@@ -77,21 +80,25 @@ def resume(
     trust.require(folder, "its checkpoints are pickles")
     spec = load_spec(folder / SWEEP_SPEC_FILE)
     fetch_checkpoints_of(folder)
+    confirm = functools.partial(
+        confirm_if_asked, folder, spec, address=address, wait_for_nodes=wait_for_nodes
+    )
     if stops:
-        return train_further(folder, spec, stops, address=address)
+        return train_further(folder, spec, stops, address=address, wait_for_nodes=wait_for_nodes)
     if at_their_ends(folder) and not has_unstarted(spec, folder):
         click.echo(
             f"{folder} has finished. To train it further: rlssl resume {run} --stop env_steps=N. "
             f"To start a new run from its weights: rlssl train ALGO ENV --from {run}"
         )
         unsent = send_results(folder, spec.checkpoint.keep)
-        return confirm_if_asked(folder, spec, address=address) or unsent
+        return confirm() or unsent
     check_trackers(spec)
     with contextlib.ExitStack() as stack:
         with _refusal_noted(folder):
             stack.enter_context(held(folder))
         say_where_trials_stand(folder)
-        start_ray(spec, address, folder, replay_bytes=description.get(REPLAY_BYTES_KEY, 0))
+        replay_bytes = description.get(REPLAY_BYTES_KEY, 0)
+        start_ray(spec, address, folder, replay_bytes=replay_bytes, wait_for_nodes=wait_for_nodes)
         note_fault(folder, "resumed", _REASONS.get(str(description.get("state")), "it had stopped"))
         record_resumed(folder)
         code = fit(restored_tuner(spec, folder, description["is_sweep"]), folder)
@@ -99,7 +106,7 @@ def resume(
     if code == ExitCode.INTERRUPTED:
         return code
     unreadable = summarize(folder, is_sweep=description["is_sweep"])
-    unconfirmed = confirm_if_asked(folder, spec, address=address)
+    unconfirmed = confirm()
     return code or unreadable or unconfirmed
 
 
@@ -120,7 +127,12 @@ def _refusal_noted(folder: Path) -> Iterator[None]:
 
 
 def train_further(
-    folder: Path, spec: Spec, stops: Sequence[str], *, address: str | None = None
+    folder: Path,
+    spec: Spec,
+    stops: Sequence[str],
+    *,
+    address: str | None = None,
+    wait_for_nodes: bool = False,
 ) -> int:
     """Gives the trials of a run a later end; returns the exit code.
 
@@ -131,6 +143,7 @@ def train_further(
         spec: The spec of the run.
         stops: Texts "metric=value".
         address: Address of an existing cluster; None starts a local one.
+        wait_for_nodes: Whether trials that do not fit on the cluster now wait for nodes.
 
     Raises:
         SpecError: If the new end is not later.
@@ -146,7 +159,8 @@ def train_further(
     check_trackers(longer)
     with held(folder):
         say_where_trials_stand(folder)
-        start_ray(longer, address, folder, replay_bytes=description.get(REPLAY_BYTES_KEY, 0))
+        replay_bytes = description.get(REPLAY_BYTES_KEY, 0)
+        start_ray(longer, address, folder, replay_bytes=replay_bytes, wait_for_nodes=wait_for_nodes)
         earlier = description.get(TRAINS_ON_KEY, before)
         record_resumed(folder, **{TRAINS_ON_KEY: min(earlier, before)})
         save_spec(longer, folder / SWEEP_SPEC_FILE, provenance())

@@ -25,7 +25,12 @@ DEFAULT_ENV_STEPS = 1_000_000
 
 
 def train(
-    spec: Spec, *, warm_start: str | None = None, address: str | None = None, trusted: bool = False
+    spec: Spec,
+    *,
+    warm_start: str | None = None,
+    address: str | None = None,
+    wait_for_nodes: bool = False,
+    trusted: bool = False,
 ) -> int:
     """Trains one policy; returns the exit code.
 
@@ -34,6 +39,7 @@ def train(
         warm_start: A run with one trial, a trial or a checkpoint; training starts from its newest
             weights.
         address: Address of an existing cluster; None starts a local one.
+        wait_for_nodes: Whether trials that do not fit on the cluster now wait for nodes.
         trusted: Allows to unpickle weights of a run of foreign origin; see `rlssl.trust`.
 
     Raises:
@@ -51,7 +57,12 @@ def train(
         weights = find_weights(warm_start, spec.storage, trusted=trusted)
         click.echo(f"Starting from the weights of\n{weights}")
     code, folder = launch(
-        spec, address=address, is_sweep=False, warm_start=weights, announcement=announcement
+        spec,
+        address=address,
+        is_sweep=False,
+        wait_for_nodes=wait_for_nodes,
+        warm_start=weights,
+        announcement=announcement,
     )
     if code == ExitCode.INTERRUPTED:
         return code

@@ -297,6 +297,7 @@ class Spec(_Section):
     # Seconds without progress after which a run fails; None: the default.
     watchdog_s: PositiveFloat | None = None
     # How often a trial is restarted from its newest checkpoint after one of its processes died.
+    # Restarts before the trial's last new checkpoint do not count.
     max_failures: NonNegativeInt = 2
     # Whether a process that has ended a trial runs the next one, which then begins at once.
     reuse_processes: bool = False

@@ -25,7 +25,7 @@ from rlssl.experiment.fault_log import note_fault
 from rlssl.experiment.provenance import provenance
 from rlssl.experiment.remote.checkpoints import newest_env_steps
 from rlssl.experiment.spec.loading import save_spec
-from rlssl.experiment.tuning.retries import last_error
+from rlssl.experiment.tuning.retries import last_error, moved_by
 from rlssl.experiment.tuning.searchers import label_of
 from rlssl.experiment.tuning.trainable import ENV_STEPS_AT_START, SpecTrainable
 from rlssl.experiment.tuning.trial_config import point_of, trial_spec
@@ -147,16 +147,23 @@ class Retries(Callback):
         """Tune's hook."""
         env_steps = newest_env_steps(trial_folder(trial))
         where = "the beginning" if env_steps is None else f"{env_steps:,} env steps"
+        if (moved := moved_by(last_error(trial))) is not None:
+            words = f"left its node and continues from {where}: {moved}"
+            note_fault(trial_folder(trial).parent, "drained", f"trial {trial.trial_id} {words}")
+            click.echo(f"Trial {trial.trial_id} {words}.", err=True)
+            return
         cause = root_cause(last_error(trial))
         note_fault(
             trial_folder(trial).parent,
             "retry",
             f"trial {trial.trial_id} lost a process ({cause}) and continued from {where}",
         )
+        num = trial.run_metadata.num_failures
+        # Tune does not count the loss of a node that was drained.
+        tries = f"try {num} of {trial.max_failures} since its last new checkpoint"
         click.echo(
-            f"Trial {trial.trial_id} lost a process ({cause}). It "
-            f"continues from {where}, try {trial.run_metadata.num_failures} of "
-            f"{trial.max_failures}.",
+            f"Trial {trial.trial_id} lost a process ({cause}). It continues from {where}, "
+            f"{tries if num else 'and its tries are not used up'}.",
             err=True,
         )
 

@@ -99,6 +99,7 @@ def launch(
     *,
     address: str | None,
     is_sweep: bool,
+    wait_for_nodes: bool = False,
     warm_start: Path | None = None,
     announcement: str = "",
     prepare: Callable[[Path], None] = lambda folder: None,
@@ -109,6 +110,7 @@ def launch(
         spec: From ``load_spec``.
         address: Address of an existing cluster; None starts a local one.
         is_sweep: Whether to show a table instead of a progress bar.
+        wait_for_nodes: Whether trials that do not fit on the cluster now wait for nodes.
         warm_start: A checkpoint; every trial starts from its weights.
         announcement: A line to print after all checks have passed.
         prepare: Writes files of the caller into the run's folder, before anything starts.
@@ -122,7 +124,13 @@ def launch(
     with new_run(Path(storage_path(spec.storage)), spec.name) as folder:
         begin_study(spec, folder, earlier)
         prepare(folder)
-        start_ray(spec, address, folder.parent, replay_bytes=replay_bytes)
+        start_ray(
+            spec,
+            address,
+            folder.parent,
+            replay_bytes=replay_bytes,
+            wait_for_nodes=wait_for_nodes,
+        )
         if announcement:
             click.echo(announcement)
         trust.record(folder)

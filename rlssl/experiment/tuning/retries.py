@@ -20,8 +20,9 @@ from ray.tune import Callback
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
-from rlssl.errors import FINAL_ERRORS, NodeError
+from rlssl.errors import FINAL_ERRORS, NodeDrainedError, NodeError
 from rlssl.experiment.fault_log import note_fault
+from rlssl.experiment.remote.checkpoints import newest_env_steps
 from rlssl.ray_internals.cluster import NODE_LABEL
 from rlssl.ray_internals.errors import causes
 from rlssl.ray_internals.tuning import request_other_resources
@@ -37,6 +38,7 @@ _FROM_OUTSIDE = (
     exceptions.ObjectLostError,
     exceptions.LocalRayletDiedError,
     exceptions.RuntimeEnvSetupError,
+    NodeDrainedError,
     NodeError,
     OSError,
 )
@@ -60,19 +62,40 @@ def came_from_outside(error: BaseException | None) -> bool:
 def only_dead_processes_retried() -> Iterator[None]:
     """Inside this context, Tune retries only failures that came from outside the trial.
 
-    Tune itself retries every failure, up to ``max_failures``. This context replaces the one method
-    of Tune that decides.
+    Tune itself retries every failure, and counts all failures of a trial for ``max_failures``. Here
+    it counts those since the trial's last new checkpoint: a trial that goes on learning may lose
+    its node any number of times, as on spot machines. A trial that fails at the same point again
+    and again ends. This context replaces the two methods of Tune that count and decide.
     """
-    original = Trial.should_recover
+    count, decide = Trial.handle_error, Trial.should_recover
+    # Trial -> env steps of its newest checkpoint at its last failure.
+    at_last_failure: dict[str, int] = {}
+
+    def handle_error(trial: Trial, exc: Exception | None = None) -> None:
+        newest = newest_env_steps(Path(trial.storage.trial_fs_path)) or 0
+        metadata = trial.run_metadata
+        if newest > at_last_failure.get(trial.trial_id, 0):
+            metadata.num_failures = 0
+        at_last_failure[trial.trial_id] = newest
+        before = metadata.num_failures
+        count(trial, exc)
+        if moved_by(exc) is not None:
+            metadata.num_failures = before
 
     def should_recover(trial: Trial) -> bool:
-        return bool(original(trial)) and came_from_outside(last_error(trial))
+        return bool(decide(trial)) and came_from_outside(last_error(trial))
 
-    Trial.should_recover = should_recover
+    Trial.handle_error, Trial.should_recover = handle_error, should_recover
     try:
         yield
     finally:
-        Trial.should_recover = original
+        Trial.handle_error, Trial.should_recover = count, decide
+
+
+def moved_by(error: BaseException | None) -> NodeDrainedError | None:
+    """The error with which a trial left a node that is drained; None: it lost a process."""
+    # Ray's own error is of both classes, and has a traceback in its text. The innermost has not.
+    return next((it for it in [*causes(error)][::-1] if isinstance(it, NodeDrainedError)), None)
 
 
 def last_error(trial: Trial) -> BaseException | None:

@@ -19,8 +19,10 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIME_THIS_ITER_S, TIME_TOTA
 from rlssl.algorithms.common.effective import effective_settings
 from rlssl.analysis.objective import OBJECTIVE, ObjectiveMeter
 from rlssl.environments.preflight import EnvSpaces
+from rlssl.errors import NodeDrainedError
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.checkpoints.inherit import EXPLOITS
+from rlssl.experiment.cluster.drained_nodes import drained_node
 from rlssl.experiment.cluster.node_check import check_node
 from rlssl.experiment.cluster.placement import trial_request
 from rlssl.experiment.packed_results import for_tune, packed, sections_in_use
@@ -202,7 +204,7 @@ class SpecTrainable(tune.Trainable):
         else:
             self._process_state.restore()
         limit_s = algorithm_config.watchdog_s
-        self.heartbeat = Heartbeat(self.trial_id, limit_s)
+        self.heartbeat = Heartbeat(self.trial_id, limit_s, lambda: drained_node(self.algorithm))
         self.watchdog = Watchdog(
             limit_s,
             lambda: self.algorithm.work_done,
@@ -254,6 +256,7 @@ class SpecTrainable(tune.Trainable):
             return {**self._with_objective(self.final_result), **self._to_report}
         if self._error is not None:
             raise self._error
+        self._leave_drained_node()
         result = self._train_until_report()
         self._next_report_s = time.monotonic() + self.spec.report_every_s
         result.pop("config", None)
@@ -267,6 +270,11 @@ class SpecTrainable(tune.Trainable):
         if words := self.checkpoint_error or (self.uploads.error if self.uploads else ""):
             result[CHECKPOINT_ERROR] = words
         return result
+
+    def _leave_drained_node(self) -> None:
+        node, is_saved = self.heartbeat.drained_node, not self.checkpoint_error
+        if node and is_saved and self.env_steps == self.last_checkpoint_env_steps:
+            raise NodeDrainedError(f"node {node[:8]} is drained")
 
     def _train_until_report(self) -> dict[str, Any]:
         """Iterations of the Algorithm until a result is due, as one result."""
@@ -345,6 +353,7 @@ class SpecTrainable(tune.Trainable):
         self.checkpoint_error = ""
         if self.uploads is not None:
             is_last = has_reached(self.spec.stop, last_result_of(self))
+            is_last = is_last or bool(self.heartbeat.drained_node)
             self.uploads.send(Path(saved.checkpoint.path), is_last=is_last)
             self.watchdog.note_progress()
         return with_metrics(saved, for_tune(saved.metrics, self._sections))
@@ -414,7 +423,7 @@ class SpecTrainable(tune.Trainable):
         every, every_s = checkpoint_period(self.spec), self.spec.checkpoint.every_s
         passed_s = time.monotonic() - self.last_checkpoint_s
         is_due = self.env_steps // every > self.last_checkpoint_env_steps // every
-        return is_due or 0 < every_s <= passed_s
+        return is_due or bool(self.heartbeat.drained_node) or 0 < every_s <= passed_s
 
     def _final_result(self, folder: Path) -> dict[str, Any] | None:
         """The result of a trial that was restored at its end; None if it has to train further.

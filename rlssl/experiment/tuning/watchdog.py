@@ -288,9 +288,13 @@ class Heartbeat:
     Args:
         trial_id: Tune's id of the trial.
         limit_s: Seconds of silence after which the driver kills this process.
+        drained: Returns the id of a node that the trial has to leave; "" if there is none. Called
+            with each sign of life.
     """
 
-    def __init__(self, trial_id: str, limit_s: float) -> None:
+    def __init__(
+        self, trial_id: str, limit_s: float, drained: Callable[[], str] = lambda: ""
+    ) -> None:
         in_actor = ray.is_initialized()
         self._actor = ray.get_runtime_context().get_actor_id() if in_actor else None
         self._note = note_of(trial_id) if in_actor else ""
@@ -299,6 +303,7 @@ class Heartbeat:
         self._count, self._next = 0, 0.0
         self._lock = threading.Lock()
         self.is_asked_for_result = False
+        self._drained, self.drained_node = drained, ""
 
     def beat(self) -> None:
         """Gives a sign of life, if the last one is some seconds old; hears whether a run ends."""
@@ -311,6 +316,7 @@ class Heartbeat:
             self._count += 1
             sign = {"actor": self._actor, "count": self._count, "limit_s": self._limit_s}
             write_note(self._note, json.dumps(sign))
+            self.drained_node = self._drained()
 
     def stop(self) -> None:
         """Takes the signs of life back: from now on, this process belongs to another trial."""
