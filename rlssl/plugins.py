@@ -156,6 +156,13 @@ def load_plugins(names: Iterable[str] = ()) -> None:
         _plugins_loading -= 1
 
 
+def user_packages() -> set[str]:
+    """Top-level packages of the plug-ins that this process has imported, without rlssl's own."""
+    points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    own = [point for point in points if point.dist is not None and point.dist.name == "rlssl"]
+    return _packages - {point.module.partition(".")[0] for point in own}
+
+
 def _load_named_plugin(name: str) -> None:
     try:
         _import_plugin(name, f"plugins: {name}")

@@ -300,7 +300,8 @@ class Spec(_Section):
     # Restarts before the trial's last new checkpoint do not count.
     max_failures: NonNegativeInt = 2
     # Whether a process that has ended a trial runs the next one, which then begins at once.
-    reuse_processes: bool = False
+    # None: in sweeps without code of the user.
+    reuse_processes: bool | None = None
     # Seconds between the results of a trial. The last result, evaluations, and results for the
     # scheduler or a checkpoint do not wait. 0: a result after every iteration.
     report_every_s: Annotated[float, Field(ge=0)] = 5

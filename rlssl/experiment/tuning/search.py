@@ -20,6 +20,7 @@ from rlssl.experiment.spec.search_space import (
     search_seed,
 )
 from rlssl.experiment.tuning.live_table import SweepProgress
+from rlssl.experiment.tuning.process_reuse import reuses_processes
 from rlssl.experiment.tuning.schedulers.building import scheduler_of, scheduler_words
 from rlssl.experiment.tuning.searchers import (
     ListedPoints,
@@ -83,7 +84,7 @@ def tune_config(
         search_alg=searcher,
         max_concurrent_trials=waiting,
         scheduler=scheduler,
-        reuse_actors=spec.reuse_processes,
+        reuse_actors=reuses_processes(spec),
         trial_dirname_creator=functools.partial(trial_folder_name, known=folders or {}),
     )
 
