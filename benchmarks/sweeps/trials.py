@@ -46,11 +46,15 @@ def ppo_sweep(num_trials: int, checkout: Path, is_reused: bool | None) -> tuple[
         Path(folder, "sweep.yaml").write_text(json.dumps(document))
         command = [sys.executable, "-m", "rlssl.cli", "sweep", f"{folder}/sweep.yaml"]
         paths = {"PYTHONPATH": folder, "RAY_TMPDIR": folder}
-        return cost_of(command, {**os.environ, **paths, "XDG_STATE_HOME": f"{folder}/state"})
+        environment = {**os.environ, **paths, "XDG_STATE_HOME": f"{folder}/state"}
+        # Python imports from the working folder first.
+        return cost_of(command, environment, folder)
 
 
-def cost_of(command: Sequence[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Processor time of a process and all that it starts, and wall time, seconds.
+def cost_of(
+    command: Sequence[str], environment: dict[str, str], folder: str
+) -> tuple[float, float]:
+    """Processor time of a process in a folder and all that it starts, and wall time, seconds.
 
     Raises:
         RuntimeError: If the process fails.
@@ -59,7 +63,7 @@ def cost_of(command: Sequence[str], environment: dict[str, str]) -> tuple[float,
     seconds: dict[int, float] = {}
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
         while process.poll() is None:
             _note_processor_time(seconds, others)
             time.sleep(_POLL_S)

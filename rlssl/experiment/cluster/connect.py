@@ -5,6 +5,7 @@ import math
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,14 +151,22 @@ def _connect_quietly(
             err=True,
         )
     # "local" ignores a cluster that this machine belongs to; --address selects such a cluster.
-    with separate_session():
-        ray.init(
-            "local",
-            num_cpus=max(cores, num_cpus),
-            _memory=max(local_memory(), memory),
-            include_dashboard=False,
-            **quiet,
-        )
+    try:
+        with separate_session():
+            ray.init(
+                "local",
+                num_cpus=max(cores, num_cpus),
+                _memory=max(local_memory(), memory),
+                include_dashboard=False,
+                **quiet,
+            )
+    except (RuntimeError, ConnectionError, ValueError) as error:
+        ray.shutdown()  # ends the processes that did start
+        folder = os.environ.get("RAY_TMPDIR", tempfile.gettempdir())
+        raise ResourceError(
+            f"Ray cannot start on this machine: {str(error).rstrip('.')}. Its logs are in "
+            f"{folder}/ray/session_latest/logs. On a busy machine it may help to start again."
+        ) from error
 
 
 def local_memory() -> int:

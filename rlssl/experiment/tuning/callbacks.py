@@ -213,13 +213,16 @@ class Waiting(Callback):
 
     #: Seconds without a running trial before the line is printed.
     after_s = WAITING_S
+    #: Seconds between two looks at the trials, of which there may be hundreds.
+    period_s = 1.0
 
     def __init__(self) -> None:
         self._since: float | None = None
+        self._next_look = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune saves callbacks with the experiment; a time of this process means nothing later."""
-        return {"_since": None}
+        return {"_since": None, "_next_look": 0.0}
 
     def cpus(self) -> tuple[float, float]:
         """Free CPUs, and all CPUs of the cluster."""
@@ -231,6 +234,9 @@ class Waiting(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         """Tune's hook; called at least a few times a second."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + self.period_s
         pending = [trial for trial in trials if trial.status == Trial.PENDING]
         if not pending or any(trial.status == Trial.RUNNING for trial in trials):
             self._since = None

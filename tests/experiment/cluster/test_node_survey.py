@@ -109,6 +109,7 @@ class WaitingOnBusyCluster(Waiting):
     """Waits no time, on a cluster whose two CPUs are taken."""
 
     after_s = 0.0
+    period_s = 0.0
     starting = False
 
     def cpus(self) -> tuple[float, float]:
