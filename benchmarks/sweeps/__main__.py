@@ -2,6 +2,7 @@
 
     python -m benchmarks.sweeps trials [--count 60] [--checkout FOLDER] [--reuse | --no-reuse]
     python -m benchmarks.sweeps results [--trials 500] [--each 200]
+    python -m benchmarks.sweeps plain-tune [--trials 4] [--each 2000]
     python -m benchmarks.sweeps searchers [--repeats 5] [--points 20]
     python -m benchmarks.sweeps populations [--repeats 5]
 
@@ -13,7 +14,8 @@ processes, and wall time. `--checkout` measures another checkout of rlssl; `--re
 `results` runs trials that only report: results with the keys and sizes of PPO's, as fast as the
 driver takes them. It prints the driver's processor time for each result, the bytes that the driver
 wrote (to the storage, and to Tune's own files beside it) against the final size of the log files,
-and how the driver's memory grew from trial 50 to the last one.
+and how the driver's memory grew from trial 50 to the last one. `plain-tune` prints what Tune alone
+takes for such results, to compare with.
 
 `searchers` compares TPE with random draws: searches with equal numbers of points for PPO on
 CartPole-v1, whose best points run again with five other seeds. `populations` compares four members
@@ -28,7 +30,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.sweeps.answers import compare_populations, compare_searchers
-from benchmarks.sweeps.results import measure_results
+from benchmarks.sweeps.results import measure_plain_tune, measure_results
 from benchmarks.sweeps.trials import measure_trials
 
 
@@ -46,6 +48,9 @@ def main() -> None:
         results = commands.add_parser(name)
         results.add_argument("--trials", type=int, default=500)
         results.add_argument("--each", type=int, default=200)
+    plain = commands.add_parser("plain-tune")
+    plain.add_argument("--trials", type=int, default=4)
+    plain.add_argument("--each", type=int, default=2_000)
     searchers = commands.add_parser("searchers")
     searchers.add_argument("--points", type=int, default=20)
     populations = commands.add_parser("populations")
@@ -61,6 +66,8 @@ def main() -> None:
         subprocess.run([*command, *options], check=True)
     elif arguments.command == "results-here":
         measure_results(arguments.trials, arguments.each)
+    elif arguments.command == "plain-tune":
+        measure_plain_tune(arguments.trials, arguments.each)
     elif arguments.command == "searchers":
         compare_searchers(arguments.repeats, arguments.points)
     else:

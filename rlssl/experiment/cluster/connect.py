@@ -160,7 +160,7 @@ def _connect_quietly(
                 include_dashboard=False,
                 **quiet,
             )
-    except (RuntimeError, ConnectionError, ValueError) as error:
+    except Exception as error:  # Ray raises this class itself
         ray.shutdown()  # ends the processes that did start
         folder = os.environ.get("RAY_TMPDIR", tempfile.gettempdir())
         raise ResourceError(

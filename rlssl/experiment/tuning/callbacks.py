@@ -76,6 +76,8 @@ class TrialFiles(Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Tune's hook; also called when a trial is restarted."""
         folder = trial_folder(trial)
+        # Tune's own tag has the whole spec, in every result and every snapshot.
+        trial.set_experiment_tag(folder.name)
         spec = trial_spec(trial.config)
         # A restarted trial keeps what its last process wrote, until its first result.
         save_spec(spec, folder / SPEC_FILE, provenance(), read_effective(folder))
@@ -195,10 +197,12 @@ class EnvFaults(Callback):
         """Tune's hook."""
         faults = result.get(FAULTS_KEY, {})
         self._counts[trial.trial_id] = {name: faults.get(name, 0) for name in ENV_FAULTS}
-        total = sum(sum(counts.values()) for counts in self._counts.values())
-        is_due = time.monotonic() - self._last_line > self.period_s or not self._last_line
         latest = result.get("latest_env_fault")
-        if latest is None or total <= self._told or not is_due:
+        is_due = time.monotonic() - self._last_line > self.period_s or not self._last_line
+        if latest is None or not is_due:
+            return
+        total = sum(sum(counts.values()) for counts in self._counts.values())
+        if total <= self._told:
             return
         self._told, self._last_line = total, time.monotonic()
         click.echo(

@@ -21,8 +21,8 @@ def test_existing_cluster_of_this_machine_is_not_joined(monkeypatch: pytest.Monk
 
 def test_ray_that_cannot_start_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not ray.is_initialized()
-    # As a shared-memory file system that is too small; Ray refuses it before it starts anything.
-    monkeypatch.setenv("RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES", "1")
-    with pytest.raises(ResourceError, match="Ray cannot start on this machine: .*session_latest"):
+    # As on a machine that is too busy to start Ray's server in time.
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "0")
+    with pytest.raises(ResourceError, match=r"Ray cannot start on this machine: .*session_latest"):
         start_local(num_cpus=1)
     assert not ray.is_initialized()
