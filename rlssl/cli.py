@@ -25,7 +25,7 @@ from rlssl.cli_options import (
     waiting,
 )
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, ResourceError, SpecError
-from rlssl.plugins import load_plugins, with_line
+from rlssl.plugins import add_to_import_path, load_plugins, with_line
 from rlssl.system.interrupts import signals_interrupt
 from rlssl.system.json_output import write_json
 
@@ -70,19 +70,12 @@ def main() -> None:
 def _open_import_path(spec: str | None = None) -> None:
     """Makes plug-ins beside the spec and in the current folder importable in every process.
 
-    Then it imports the modules of ``--plugin``. The folders are appended to the import path: a
-    user's tree.py must not shadow the package tree.
+    Then it imports the modules of ``--plugin``.
     """
     folders = [os.getcwd()]
     if spec is not None and Path(spec).is_file():
         folders.append(str(Path(spec).resolve().parent))
-    inherited = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    for folder in folders:
-        if folder not in sys.path:
-            sys.path.append(folder)
-        if folder not in inherited:
-            inherited.append(folder)
-    os.environ["PYTHONPATH"] = os.pathsep.join(inherited)
+    add_to_import_path(folders)
     if names := given_plugins():
         load_plugins(names)
 
@@ -290,6 +283,17 @@ def confirm(run: str, **options: Any) -> None:
     from rlssl.experiment.commands.confirm import confirm as confirm_search
 
     sys.exit(confirm_search(run, **options, **waiting()))
+
+
+@main.command(context_settings={"allow_interspersed_args": False})
+@click.argument("words", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--address", default="http://127.0.0.1:8265", show_default=True, help="Dashboard.")
+@click.option("--run", is_flag=True, help="Also run the line.")
+def submit(words: Sequence[str], address: str, run: bool) -> None:
+    """Print the `ray job submit` line of a command: rlssl submit sweep my.yaml."""
+    from rlssl.experiment.commands.submit import submit as submit_job
+
+    sys.exit(submit_job(words, main.commands, address=address, run=run))
 
 
 @main.command()

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import importlib.metadata
+import os
 import re
 import sys
 import traceback
@@ -31,6 +32,23 @@ _INSTALLED = re.compile(r"/(site|dist)-packages/|/lib/python3\.\d+/")
 def plugins_are_loading() -> bool:
     """Whether a plug-in is being imported; other processes import it too."""
     return _plugins_loading > 0
+
+
+def add_to_import_path(folders: Iterable[str]) -> None:
+    """Makes the modules in some folders importable, here and in the processes started after this.
+
+    The folders are appended to the import path: a user's tree.py must not shadow the package tree.
+
+    Args:
+        folders: Absolute paths.
+    """
+    inherited = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    for folder in folders:
+        if folder not in sys.path:
+            sys.path.append(folder)
+        if folder not in inherited:
+            inherited.append(folder)
+    os.environ["PYTHONPATH"] = os.pathsep.join(inherited)
 
 
 def resolve(reference: str) -> Any:

@@ -4,8 +4,6 @@
 """
 
 import json
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from rlssl.experiment.run_folders import (
     sweep_folder,
     trial_folders,
 )
+from rlssl.plugins import add_to_import_path
 from rlssl.policy import Policy
 from rlssl.registry import local_registrations
 from rlssl.run_files import MANIFEST, POLICY_FILE, POLICY_FOLDER, RUN_FILE
@@ -39,16 +38,9 @@ def describe(folder: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         raise SpecError(f"{folder / RUN_FILE} is damaged: {error}.") from error
     if trust.is_trusted(folder):
-        _open_import_path(paths)
+        add_to_import_path(paths)
     _require_registrations(registered)
     return run
-
-
-def _open_import_path(paths: Sequence[str]) -> None:
-    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    new = [path for path in paths if path not in inherited]
-    sys.path.extend(path for path in paths if path not in sys.path)
-    os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, inherited), *new])
 
 
 def _require_registrations(names: Sequence[str]) -> None:

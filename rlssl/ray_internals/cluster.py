@@ -5,16 +5,22 @@ If ray renames one, a test fails and shows the name.
 
 import contextlib
 import functools
+import json
 import logging
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private import services, utils
 from ray._private import worker as ray_worker
 from ray._private.authentication import authentication_token_setup
+from ray._private.runtime_env import packaging
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray._private.state import actors, state
-from ray._raylet import ActorID
+from ray._raylet import ActorID, GcsClient  # type: ignore[attr-defined]
 from ray.experimental import internal_kv
 
 #: Function of ``ray._private.worker`` that prints what the processes of a cluster log.
@@ -47,6 +53,18 @@ KV_FUNCTIONS = (
     "_internal_kv_del",
 )
 
+#: Function that makes the head node's texts and packages known to a process before `ray.init`.
+USE_HEAD_NODE = "_initialize_internal_kv"
+
+#: Folder of a node's session in which each job's working directory is, named by its content.
+WORKING_DIRS = "working_dir_files"
+
+#: What `send_folder` leaves out, besides what .gitignore names.
+NOT_SENT = (".git", "__pycache__")
+
+#: Variable that lets `ray.init` replace parts of a job's runtime environment.
+REPLACES_ENVIRONMENT_OF_JOB = "RAY_OVERRIDE_JOB_RUNTIME_ENV"
+
 #: Label of every node, which holds the node's id.
 NODE_LABEL = "ray.io/node-id"
 
@@ -76,6 +94,57 @@ def use_token_if_there_is_one() -> None:
     # Ray warns that authentication is on.
     logging.getLogger(authentication_token_setup.__name__).setLevel(logging.ERROR)
     authentication_token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def joined_with_job(runtime_env: Mapping[str, Any]) -> dict[str, Any]:
+    """The runtime environment to give to `ray.init`, also in a job of `ray job submit`.
+
+    Such a job has its own runtime environment. Ray keeps the keys and variables that only the job
+    sets, and refuses those that both set, unless `ray.init` may replace the job's. So this
+    function lets it, and adds the job's modules, which would be lost.
+    """
+    config = os.environ.get(RAY_JOB_CONFIG_JSON_ENV_VAR)
+    of_job = (json.loads(config).get("runtime_env") or {}) if config else {}
+    if not of_job:
+        return dict(runtime_env)
+    os.environ[REPLACES_ENVIRONMENT_OF_JOB] = "1"
+    modules = [*of_job.get("py_modules", []), *runtime_env.get("py_modules", [])]
+    return {**runtime_env, **({"py_modules": list(dict.fromkeys(modules))} if modules else {})}
+
+
+def send_folder(address: str, folder: str) -> str:
+    """Sends the content of a folder to the head node of a cluster; returns the package's URI.
+
+    The URI contains a checksum of the content. A package that is there already is not sent again.
+    As one of ``py_modules``, the package is on the import path of every process.
+
+    Args:
+        address: HOST:PORT of the cluster.
+        folder: A folder with modules, and maybe with files that they read.
+
+    Raises:
+        ValueError: If the folder is larger than Ray allows.
+    """
+    getattr(internal_kv, USE_HEAD_NODE)(GcsClient(address=address))
+    options: dict[str, Any] = {"include_gitignore": True, "excludes": list(NOT_SENT)}
+    uri: str = packaging.get_uri_for_directory(folder, **options)
+    with tempfile.TemporaryDirectory() as scratch:
+        packaging.upload_package_if_needed(uri, scratch, folder, **options)
+    return uri
+
+
+def in_this_job(folder: str) -> str:
+    """A folder of a job's working directory, which each later job has at another place.
+
+    Args:
+        folder: An absolute path that an earlier job has saved.
+
+    Returns:
+        The folder at the same place of the current folder, if ``folder`` was in the working
+        directory of a job and is gone; else ``folder``.
+    """
+    below = folder.partition(f"/{WORKING_DIRS}/")[2].partition("/")[2]
+    return str(Path.cwd() / below) if below and not Path(folder).exists() else folder
 
 
 def running_cluster() -> str:

@@ -3,15 +3,21 @@
 import ast
 import importlib
 import inspect
+import json
+import os
+from pathlib import Path
 
 import pytest
 from ray._private import services
 from ray._private import worker as ray_worker
 from ray._private.node import Node
+from ray._private.runtime_env import packaging, working_dir
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray._private.state import GlobalState
 from ray._raylet import ActorID, CoreWorker  # type: ignore[attr-defined]
 from ray.actor import ActorHandle
 from ray.experimental import internal_kv
+from ray.runtime_env.runtime_env import _merge_runtime_env
 
 from rlssl.ray_internals import cluster
 
@@ -93,3 +99,49 @@ def test_ray_still_knows_whether_this_process_started_the_cluster() -> None:
 def test_ray_still_kills_actors_by_their_id() -> None:
     assert callable(CoreWorker.kill_actor)
     assert ActorID.from_hex("ab" * ActorID.size()).hex() == "ab" * ActorID.size()
+
+
+def test_a_job_keeps_its_modules_beside_those_of_its_driver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(cluster.REPLACES_ENVIRONMENT_OF_JOB, "0")
+    own = {"env_vars": {"PYTHONPATH": "/a"}, "py_modules": ["gcs://own.zip"]}
+    assert cluster.joined_with_job(own) == own  # outside of a job
+    assert os.environ[cluster.REPLACES_ENVIRONMENT_OF_JOB] == "0"
+    of_job = {"env_vars": {"PYTHONPATH": "/b", "OTHER": "1"}, "working_dir": "gcs://dir.zip"}
+    config = {"runtime_env": {**of_job, "py_modules": ["gcs://job.zip", "gcs://own.zip"]}}
+    monkeypatch.setenv(RAY_JOB_CONFIG_JSON_ENV_VAR, json.dumps(config))
+    joined = cluster.joined_with_job(own)
+    assert joined["py_modules"] == ["gcs://job.zip", "gcs://own.zip"]
+    assert os.environ[cluster.REPLACES_ENVIRONMENT_OF_JOB] == "1"
+    # What Ray makes of the two.
+    merged = _merge_runtime_env(config["runtime_env"], joined, override=True)
+    assert merged["env_vars"] == {"PYTHONPATH": "/a", "OTHER": "1"}
+    assert merged["working_dir"] == "gcs://dir.zip"
+    assert f'"{cluster.REPLACES_ENVIRONMENT_OF_JOB}"' in inspect.getsource(ray_worker)
+
+
+def test_a_folders_package_is_named_by_its_content(tmp_path: Path) -> None:
+    assert list(inspect.signature(getattr(internal_kv, cluster.USE_HEAD_NODE)).parameters)
+    for name in ("one", "other"):
+        (tmp_path / name / ".git").mkdir(parents=True)
+        (tmp_path / name / "my_lab.py").write_text("x = 1")
+        (tmp_path / name / ".git" / "HEAD").write_text(name)  # is not sent
+
+    def uri(name: str) -> str:
+        left_out = list(cluster.NOT_SENT)
+        return str(packaging.get_uri_for_directory(str(tmp_path / name), True, left_out))
+
+    assert uri("one") == uri("other")
+    (tmp_path / "other" / "my_lab.py").write_text("x = 2")
+    assert uri("one") != uri("other")
+
+
+def test_a_folder_of_an_earlier_job_is_looked_up_in_this_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    earlier = "/tmp/ray/session_1/runtime_resources/working_dir_files/_ray_pkg_0a/specs/code"
+    assert cluster.in_this_job(earlier) == str(tmp_path / "specs" / "code")
+    assert cluster.in_this_job("/home/me/code") == "/home/me/code"
+    assert f'"{cluster.WORKING_DIRS}"' in inspect.getsource(working_dir)

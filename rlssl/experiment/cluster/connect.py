@@ -22,9 +22,11 @@ from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import points_to_check
 from rlssl.ray_internals.cluster import (
     GREETING_SCRIPT,
+    joined_with_job,
     own_sigterm_handler,
     print_logs_with,
     running_cluster,
+    send_folder,
     separate_session,
     use_token_if_there_is_one,
 )
@@ -43,6 +45,9 @@ _RAY_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "30",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+
+#: How Ray is started or used: what matters is printed by rlssl.
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 #: Ray's object store, the driver and the system need the rest.
 _SHARE_FOR_TRIALS = 0.7
@@ -77,7 +82,8 @@ def start_ray(
     if started_here:
         if address is None and num_gpus > torch.cuda.device_count():
             raise too_few("GPU", bundles, "this machine", [{"GPU": torch.cuda.device_count()}])
-        _connect(address, num_cpus, memory=int(total("memory", bundles)))
+        memory = int(total("memory", bundles))
+        _connect(address, num_cpus, memory=memory, folders=spec.plugins_path)
     lack = lack_of_room(bundles, [node["Resources"] for node in ray.nodes() if node["Alive"]])
     if lack is not None and not wait_for_nodes:
         raise lack
@@ -130,19 +136,21 @@ def _set_environment() -> None:
 
 
 def _connect(
-    address: str | None, num_cpus: int, py_modules: Sequence[str] = (), *, memory: int = 0
+    address: str | None,
+    num_cpus: int,
+    py_modules: Sequence[str] = (),
+    *,
+    memory: int = 0,
+    folders: Sequence[str] = (),
 ) -> None:
     with own_sigterm_handler():
-        _connect_quietly(address, num_cpus, py_modules, memory)
+        if address is None:
+            _start_on_this_machine(num_cpus, memory)
+        else:
+            _connect_to_cluster(address, py_modules, folders)
 
 
-def _connect_quietly(
-    address: str | None, num_cpus: int, py_modules: Sequence[str], memory: int
-) -> None:
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is not None:
-        _connect_to_cluster(address, py_modules, quiet)
-        return
+def _start_on_this_machine(num_cpus: int, memory: int) -> None:
     cores = os.cpu_count() or 1
     if num_cpus > cores:
         click.echo(
@@ -158,7 +166,7 @@ def _connect_quietly(
                 num_cpus=max(cores, num_cpus),
                 _memory=max(local_memory(), memory),
                 include_dashboard=False,
-                **quiet,
+                **_QUIET,
             )
     except Exception as error:  # Ray raises this class itself
         ray.shutdown()  # ends the processes that did start
@@ -174,16 +182,20 @@ def local_memory() -> int:
     return int(_SHARE_FOR_TRIALS * node_bytes())
 
 
-def _connect_to_cluster(address: str, py_modules: Sequence[str], quiet: dict[str, Any]) -> None:
+def _connect_to_cluster(address: str, py_modules: Sequence[str], folders: Sequence[str]) -> None:
     use_token_if_there_is_one()
-    _check_listening(address)
-    runtime_env: dict[str, Any] = {
-        "env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")},
-        **({"py_modules": list(py_modules)} if py_modules else {}),
-    }
+    host_and_port = _check_listening(address)
     print_logs_with(_print_first_sentence)
     try:
-        ray.init(address=address, runtime_env=runtime_env, **quiet)
+        packages = [send_folder(host_and_port, one) for one in folders if Path(one).is_dir()]
+        modules = [*packages, *py_modules]
+        runtime_env = joined_with_job(
+            {
+                "env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+                **({"py_modules": modules} if modules else {}),
+            }
+        )
+        ray.init(address=address, runtime_env=runtime_env, **_QUIET)
     except ConnectionError as error:
         raise _no_cluster(address, str(error)) from error
     except (RuntimeError, ValueError) as error:
@@ -192,8 +204,8 @@ def _connect_to_cluster(address: str, py_modules: Sequence[str], quiet: dict[str
         ) from error
 
 
-def _check_listening(address: str) -> None:
-    """Checks within seconds that a Ray cluster listens at the address.
+def _check_listening(address: str) -> str:
+    """Checks within seconds that a Ray cluster listens at the address; returns its HOST:PORT.
 
     Raises:
         SpecError: If the address is malformed.
@@ -222,6 +234,7 @@ def _check_listening(address: str) -> None:
         )
     if not ok:
         raise _no_cluster(address, f"the process that listens there is no Ray cluster: {words}")
+    return address
 
 
 def _no_cluster(address: str, words: str) -> ResourceError:
@@ -250,12 +263,18 @@ def _check_nodes(address: str, storage: Path, spec: Spec, *, may_reconnect: bool
     found = node_survey.survey(storage, plugins)
     # Nodes that join later may not see the plug-ins.
     may_lack = found.without_plugins() or not found.reports
-    if may_lack and may_reconnect and (shipped := node_survey.to_ship(plugins)):
-        click.echo(f"Sending {', '.join(shipped)} to every node.", err=True)
+    unsent = [one for one in node_survey.to_ship(plugins) if not _is_sent(one, spec)]
+    if may_lack and may_reconnect and unsent:
+        click.echo(f"Sending {', '.join(unsent)} to every node.", err=True)
         ray.shutdown()
-        _connect(address, 0, shipped)
+        _connect(address, 0, unsent, folders=spec.plugins_path)
         found = node_survey.survey(storage, plugins)
     found.require(storage, node_survey.versions())
+
+
+def _is_sent(module: str, spec: Spec) -> bool:
+    """Whether a file or folder of a plug-in is in a folder that every node gets anyway."""
+    return str(Path(module).parent) in spec.plugins_path
 
 
 def modules_of(spec: Spec) -> list[str]:

@@ -35,7 +35,7 @@ from rlssl.run_files import SWEEP_SPEC_FILE
 #: Sections in which the file may differ from the run: what runs, and where and how safely.
 MAY_DIFFER = (
     *("name", "search", "searcher", "seeds", "seed", "objective", "confirm"),
-    *("storage", "tracking", "resources", "checkpoint", "max_failures", "plugins"),
+    *("storage", "tracking", "resources", "checkpoint", "max_failures", "plugins", "plugins_path"),
     *("watchdog_s", "env_step_timeout_s", "max_env_crashes_per_1000_env_steps"),
 )
 

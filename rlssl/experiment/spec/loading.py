@@ -70,8 +70,9 @@ ddpg, ppo, rainbow, sac.
         _refuse_layers_of_saved(overrides)
     document = merge(document, _normalized(plain(extra or {}, "")))
     document = _normalized(apply_overrides(document, overrides))
+    document = _with_absolute_folders(document, Path())
     refuse_secrets(document)
-    _check_cheap_parts(document)
+    _check_cheap_parts(document, saved=saved)
     spec = _build(document, expand=not saved)
     if not isinstance(source, Mapping) or spec.search or len(spec.seeds) > 1:
         _require_stop(spec)
@@ -87,7 +88,8 @@ def _read(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     if source == MATRIX:
         raise SpecError("'matrix' is not a sweep; run it with `rlssl matrix`.")
     if isinstance(source, str | Path):
-        return {"name": _folder_name(Path(source).stem), **read_document(source)}
+        document = {"name": _folder_name(Path(source).stem), **read_document(source)}
+        return _with_absolute_folders(document, Path(source).parent)
     raise SpecError(f"a spec must be a path, a name or a mapping; got {type(source).__name__}.")
 
 
@@ -165,9 +167,14 @@ def _refuse_layers_of_saved(overrides: Sequence[str]) -> None:
             )
 
 
-def _load_plugins(modules: Sequence[str]) -> None:
-    from rlssl.plugins import load_plugins
+def _load_plugins(modules: Sequence[str], folders: Sequence[str], *, must_exist: bool) -> None:
+    from rlssl.plugins import add_to_import_path, load_plugins
 
+    existing = [folder for folder in folders if Path(folder).is_dir()]
+    if must_exist and len(existing) < len(folders):
+        (missing, *_) = (folder for folder in folders if folder not in existing)
+        raise SpecError(f"plugins_path: no folder '{missing}'; a path is relative to the spec's.")
+    add_to_import_path(existing)
     load_plugins(modules)
     # The built-in losses and encoders register when these are imported.
     import rlssl.auxiliary
@@ -179,7 +186,20 @@ def _searches_layers(search: Any) -> bool:
     return isinstance(search, Mapping) and any(key in search for key in keys)
 
 
-def _check_cheap_parts(document: dict[str, Any]) -> None:
+def _with_absolute_folders(document: dict[str, Any], start: Path) -> dict[str, Any]:
+    """The document with absolute paths under ``plugins_path``: processes run in other folders."""
+    folders = document.get("plugins_path")
+    if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
+        return document  # `parse` says what is wrong
+    absolute = [str((start / Path(folder).expanduser()).resolve()) for folder in folders]
+    if not all(Path(folder).is_dir() for folder in absolute):
+        from rlssl.ray_internals.cluster import in_this_job  # Ray takes seconds to import
+
+        absolute = [in_this_job(folder) for folder in absolute]
+    return {**document, "plugins_path": absolute}
+
+
+def _check_cheap_parts(document: dict[str, Any], *, saved: bool) -> None:
     """Makes the checks that need no RLlib first, because its import takes five seconds.
 
     No preset or variant can correct keys and types that are wrong in the file.
@@ -190,7 +210,7 @@ def _check_cheap_parts(document: dict[str, Any]) -> None:
     _check_seeds(sketch)
     if not any(key in document for key in LAYERS) and not _searches_layers(sketch.search):
         check_form(sketch)
-    _load_plugins(sketch.plugins)
+    _load_plugins(sketch.plugins, sketch.plugins_path, must_exist=not saved)
     check_names(sketch)
     if "id" in sketch.env:
         check_environment(sketch.env)

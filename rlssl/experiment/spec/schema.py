@@ -263,6 +263,8 @@ class Spec(_Section):
     variant: str | None = None
     # Modules that every process imports.
     plugins: list[str] = []
+    # Folders with plug-ins, relative to the file; they are sent to every node of a cluster.
+    plugins_path: list[str] = []
     # {id: ..., **options}.
     env: dict[str, Any]
     # Name of a loss -> fields of its Config; null removes a loss of the preset.
