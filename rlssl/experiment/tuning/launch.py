@@ -36,6 +36,7 @@ from rlssl.experiment.spec.loading import resolved_dict, save_spec
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_checks import has_population
 from rlssl.experiment.spec.search_space import adapts
+from rlssl.experiment.tracking.gauges import Gauges
 from rlssl.experiment.trial_check import check_sweep, largest_replay
 from rlssl.experiment.tuning.callbacks import (
     EnvFaults,
@@ -244,7 +245,7 @@ def output(
     own_files = [files, NoStaleCopies(), OwnPruning()]
     watchers = [Retries(), EnvFaults(), Waiting(), SilenceTimer(), Quarantine()]
     uploads = RunUploads(folder, spec.checkpoint.keep)
-    callbacks: list[Callback] = [*own_files, *watchers, interruption, uploads]
+    callbacks: list[Callback] = [*own_files, *watchers, interruption, uploads, Gauges(folder.name)]
     if not is_sweep:
         bar = ProgressBar(spec.stop.get("env_steps", math.inf))
         return {"verbose": 0, "callbacks": [*callbacks, bar]}
