@@ -23,7 +23,7 @@ PAGES = sorted(
 )
 #: The changelog names modules that no longer exist.
 PRESENT_PAGES = [page for page in PAGES if page != "CHANGELOG.md"]
-FOLDERS = ("rlssl", "envs", "tests", "docs", "benchmarks", "tune_configs", "examples")
+FOLDERS = ("rlssl", "envs", "tests", "docs", "benchmarks", "tune_configs", "examples", "deploy")
 
 
 @cache
@@ -152,6 +152,9 @@ def wrong_words(words: list[str]) -> list[str]:
     known = command_line.commands.get(name)
     if known is None:
         return [name]
+    if name == "submit" and (inner := [word for word in rest if word in command_line.commands]):
+        start = rest.index(inner[0])  # the command of the job, with its own options
+        return wrong_words([name, *rest[:start]]) + wrong_words(rest[start:])
     options = {opt for param in known.params for opt in param.opts} | {"--help"}
     wrong = [word for word in rest if word.startswith("--") and word not in options]
     if name == "list" and rest:
@@ -167,8 +170,13 @@ def test_commands_have_the_options_that_pages_name(page: str) -> None:
     assert {command: words for command, words in wrong.items() if words} == {}
 
 
-#: Options of other programs: Ray's and CleanRL's.
-FOREIGN_OPTIONS = {"--dashboard-host", "--save-model"}
+#: Options of other programs: Ray's, Slurm's and CleanRL's.
+FOREIGN_OPTIONS = {
+    *("--dashboard-agent-grpc-port", "--dashboard-agent-listen-port", "--dashboard-host"),
+    *("--dashboard-port", "--exclusive", "--max-worker-port", "--metrics-export-port"),
+    *("--min-worker-port", "--node-manager-port", "--object-manager-port"),
+    *("--ray-client-server-port", "--runtime-env-agent-port", "--save-model", "--signal"),
+}
 
 
 @pytest.mark.parametrize("page", PRESENT_PAGES)
