@@ -26,11 +26,12 @@ discount: 1, or 0 if a lqr task ends early because it is solved.
 """
 
 import atexit
+import ctypes
 import functools
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -375,25 +376,86 @@ def _cannot_render(error: Exception) -> SpecError:
     )
 
 
+#: Attribute of an EGL device: CUDA's index of the GPU (extension EGL_NV_device_cuda).
+_EGL_CUDA_DEVICE_NV = 0x323A
+
+
+def cuda_devices(egl: Any) -> list[int | None]:
+    """CUDA's index of each EGL device, in EGL's order; None: the device is not known to CUDA.
+
+    Args:
+        egl: The module of EGL's functions that dm_control uses.
+    """
+    kind = ctypes.CFUNCTYPE(
+        ctypes.c_uint, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(ctypes.c_ssize_t)
+    )
+    address = ctypes.cast(egl.eglGetProcAddress("eglQueryDeviceAttribEXT"), ctypes.c_void_p).value
+    devices = egl.eglQueryDevicesEXT()
+    if not address:
+        return [None] * len(devices)
+    ask = kind(address)
+    found: list[int | None] = []
+    for device in devices:
+        index = ctypes.c_ssize_t()
+        pointer = ctypes.cast(device, ctypes.c_void_p)
+        knows = ask(pointer, _EGL_CUDA_DEVICE_NV, ctypes.byref(index))
+        found.append(index.value if knows else None)
+    return found
+
+
+def egl_device(visible: str, cuda_of: Sequence[int | None], *, process: int) -> int | None:
+    """The EGL device on which a process renders; None: the default.
+
+    Args:
+        visible: The value of CUDA_VISIBLE_DEVICES; "": no GPU belongs to this process.
+        cuda_of: CUDA's index of each EGL device, or None; see `cuda_devices`.
+        process: A number that differs between processes, to spread those without a GPU.
+
+    Example:
+        >>> egl_device("", [1, 0, None], process=4), egl_device("", [1, 0, None], process=5)
+        (0, 1)
+        >>> egl_device("1", [1, 0, None], process=4), egl_device("1", [None, 0], process=4)
+        (0, 1)
+        >>> egl_device("", [None], process=0) is None
+        True
+    """
+    gpus = [egl for egl, cuda in enumerate(cuda_of) if cuda is not None]
+    first = visible.partition(",")[0]
+    if not first:
+        return gpus[process % len(gpus)] if gpus else None
+    if not first.isdigit():
+        return None
+    if not gpus:
+        return int(first) if int(first) < len(cuda_of) else None
+    # Some drivers number all GPUs of the node; others number the visible ones, from 0.
+    numbers_all = len(gpus) > len(visible.split(","))
+    wanted = int(first) if numbers_all else 0
+    return next((egl for egl in gpus if cuda_of[egl] == wanted), None)
+
+
 def choose_egl_device() -> None:
     """Lets this process render on the first of its visible GPUs.
 
+    CUDA and EGL number GPUs differently; EGL says which is which. Processes that see no GPU of
+    their own, as EnvRunners without one, are spread over the node's GPUs.
+
     dm_control opened the display on the machine's first GPU when it was imported, so the display is
     opened again. The environment variable is set only during this call, because child processes
-    inherit it but have other GPUs. If no GPU is visible, or GPUs are named by UUID, the display
-    does not change.
+    inherit it but have other GPUs. If EGL sees no GPU, or GPUs are named by UUID, the display does
+    not change.
     """
     from dm_control import _render
 
-    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0]
-    if _render.BACKEND != "egl" or "MUJOCO_EGL_DEVICE_ID" in os.environ or not gpu.isdigit():
+    if _render.BACKEND != "egl" or "MUJOCO_EGL_DEVICE_ID" in os.environ:
         return
     from dm_control._render.pyopengl import egl_renderer
 
-    if int(gpu) >= len(egl_renderer.EGL.eglQueryDevicesEXT()):
-        logger.info("EGL does not see GPU %s; rendering on its first device.", gpu)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    gpu = egl_device(visible, cuda_devices(egl_renderer.EGL), process=os.getpid())
+    if gpu is None:
+        logger.info("EGL does not see GPU %r; rendering on its first device.", visible)
         return
-    os.environ["MUJOCO_EGL_DEVICE_ID"] = gpu
+    os.environ["MUJOCO_EGL_DEVICE_ID"] = str(gpu)
     try:
         display = egl_renderer.create_initialized_headless_egl_display()
     finally:

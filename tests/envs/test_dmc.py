@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from dm_control import suite
 from gymnasium.spaces import Box
 from gymnasium.utils.env_checker import check_env
@@ -438,6 +439,42 @@ def test_process_without_a_gpu_that_egl_sees_still_renders(
     before = egl_renderer.EGL_DISPLAY
     dmc.choose_egl_device()
     assert egl_renderer.EGL_DISPLAY is before
+
+
+@pytest.mark.parametrize(
+    ("visible", "cuda_of", "expected"),
+    [
+        # Without a GPU of its own, process 7 takes the second of the two that EGL knows: 7 % 2 = 1.
+        ("", [None, 1, 0], 2),
+        ("", [None, None], None),
+        # CUDA counts in another order than EGL.
+        ("1", [None, 1, 0], 1),
+        ("0", [None, 1, 0], 2),
+        # The driver numbers only the visible GPUs.
+        ("3", [None, None, 0, None], 2),
+        ("3,1", [None, 1, 0, None], 2),
+        # A GPU that EGL does not know, and one that has no number.
+        ("5", [1, 0], None),
+        ("GPU-0123", [1, 0], None),
+        # EGL knows no number: both count in the same order, as far as anybody knows.
+        ("1", [None, None], 1),
+        ("2", [None, None], None),
+    ],
+)
+def test_gpu_to_render_on(visible: str, cuda_of: list[int | None], expected: int | None) -> None:
+    from rlssl_envs import dmc
+
+    assert dmc.egl_device(visible, cuda_of, process=7) == expected
+
+
+def test_devices_of_mesa_have_no_number_of_cuda() -> None:
+    from dm_control._render.pyopengl import egl_renderer
+    from rlssl_envs import dmc
+
+    found = dmc.cuda_devices(egl_renderer.EGL)
+    assert len(found) == len(egl_renderer.EGL.eglQueryDevicesEXT())
+    if not torch.cuda.is_available():
+        assert set(found) == {None}
 
 
 def try_task(name: str, build: Any) -> None:
