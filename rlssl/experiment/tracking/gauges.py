@@ -12,7 +12,7 @@ from ray.util.metrics import Gauge
 from rlssl.ray_internals.cluster import started_by_this_process
 from rlssl.rollouts.faults import FAULTS_KEY
 
-#: Seconds between two counts of the trials; Prometheus asks every 10 to 60 s.
+#: Seconds between two counts of trials and faults; Prometheus asks every 10 to 60 s.
 PERIOD_S = 5.0
 
 #: Gauge -> its description and its tags. Ray puts ``ray_`` before the names.
@@ -55,6 +55,8 @@ class Gauges(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         """Tune's hook."""
+        if "env_steps" not in result:
+            return
         name, env_steps, now = trial.trial_id, result["env_steps"], time.monotonic()
         steps_before, then = self._last.get(name, (env_steps, now))
         self._last[name] = (env_steps, now)
@@ -62,11 +64,10 @@ class Gauges(Callback):
         if now > then:
             speed = max(0, env_steps - steps_before) / (now - then)
             self._set("rlssl_env_steps_per_s", speed, trial=name)
-        self._set("rlssl_episode_return_mean", result["episode_return_mean"], trial=name)
+        self._set(
+            "rlssl_episode_return_mean", result.get("episode_return_mean", math.nan), trial=name
+        )
         self._faults[name] = result.get(FAULTS_KEY, {})
-        for fault in self._faults[name]:
-            total = sum(counts.get(fault, 0) for counts in self._faults.values())
-            self._set("rlssl_faults", total, fault=fault)
 
     def on_trial_complete(self, *_: Any, trial: Trial, **__: Any) -> None:
         """Tune's hook."""
@@ -87,3 +88,6 @@ class Gauges(Callback):
         for state in _STATES:
             count = sum(trial.status == state for trial in trials)
             self._set("rlssl_trials", count, state=state.lower())
+        for fault in {fault for counts in self._faults.values() for fault in counts}:
+            total = sum(counts.get(fault, 0) for counts in self._faults.values())
+            self._set("rlssl_faults", total, fault=fault)
