@@ -84,7 +84,7 @@ def test_a_job_keeps_its_environment_and_plugins_reach_a_node_without_their_fold
                 seen.update(nodes.actors("VectorEnvRunner"), nodes.actors("SpecTrainable"))
                 return command.process.poll() is not None
 
-            command.wait_until(has_ended)
+            command.wait_until(has_ended, patience_s=300)
             command.finish()
     finally:
         if command is not None:
