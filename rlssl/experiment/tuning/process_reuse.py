@@ -22,7 +22,8 @@ def reuses_processes(spec: Spec) -> bool:
     Example:
         >>> from rlssl.experiment.spec import load_spec
         >>> document = {"algorithm": "ppo", "env": "CartPole-v1", "seeds": [0, 1]}
-        >>> reuses_processes(load_spec({**document, "reuse_processes": False}))
+        >>> spec = load_spec({**document, "stop": {"env_steps": 2_000}, "reuse_processes": False})
+        >>> reuses_processes(spec)
         False
     """
     if spec.reuse_processes is not None:
