@@ -76,7 +76,7 @@ class TrialFiles(Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Tune's hook; also called when a trial is restarted."""
         folder = trial_folder(trial)
-        # Tune's own tag has the whole spec, in every result and every snapshot.
+        # Tune's own tag has the whole spec, twice in every snapshot.
         trial.set_experiment_tag(folder.name)
         spec = trial_spec(trial.config)
         # A restarted trial keeps what its last process wrote, until its first result.
