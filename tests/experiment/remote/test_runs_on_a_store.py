@@ -144,7 +144,8 @@ def test_a_store_that_is_frozen_for_a_minute_delays_a_run_and_loses_nothing(
     server: StoreServer, tmp_path: Path
 ) -> None:
     storage = f"s3://{BUCKET}/frozen"
-    sweep = write_sweep(tmp_path, storage, search={}, stop={"env_steps": 20_000})
+    every_row = {"search": {}, "stop": {"env_steps": 20_000}, "report_every_s": 0}
+    sweep = write_sweep(tmp_path, storage, **every_row)
     process = subprocess.Popen(
         [sys.executable, "-m", "rlssl.cli", "sweep", str(sweep)],
         cwd=tmp_path,
