@@ -49,13 +49,14 @@ def rendered(points: list[PointProgress], num_rows: int) -> list[str]:
 def test_line_has_counts_time_left_and_the_best_point(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock = iter([0.0, 0.0, 0.0, 60.0, 60.0, 60.0, 60.0, 61.0])
-    monkeypatch.setattr(live_table.time, "monotonic", lambda: next(clock))
+    second = 0.0
+    monkeypatch.setattr(live_table.time, "monotonic", lambda: second)
     write_points(tmp_path, POINTS, search_seed=0)
     progress = SweepProgress(4, 1000, "ASHA by episode_return_mean at 500 env steps")
     progress.setup()
     progress.on_step_end(1, trials(tmp_path, (0, Trial.RUNNING, 0, 0.0)))
     assert capsys.readouterr().out == ""
+    second = 60.0
     now = trials(
         tmp_path,
         (0, Trial.TERMINATED, 1000, 2.0),
@@ -69,7 +70,8 @@ def test_line_has_counts_time_left_and_the_best_point(
         "1 of 4 trials finished, 1 running, 1 failed; 62% of the env steps, 36 s left. "
         "ASHA by episode_return_mean at 500 env steps. Best: lr=0.1, return 3.00.\n"
     )
-    progress.on_step_end(3, now)  # a second later
+    second = 61.0
+    progress.on_step_end(3, now)
     assert capsys.readouterr().out == ""
 
 
