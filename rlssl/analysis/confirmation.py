@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlssl.analysis.labels import point_labels
-from rlssl.analysis.objective import Objective, ObjectiveMeter
+from rlssl.analysis.objective import OBJECTIVE, Objective, ObjectiveMeter
 from rlssl.analysis.results import Trial
 from rlssl.analysis.table import Estimate, estimate_of, format_number
 from rlssl.run_files import CONFIRM_FILE
@@ -84,7 +84,14 @@ def finished_points(
 
 
 def trial_score(trial: Trial, objective: Objective) -> float | None:
-    """The objective of a trial, computed from all of its results; None if it has none."""
+    """The objective of a trial; None if it has none.
+
+    It is the trial's own, which has seen every iteration. If the trial followed another objective,
+    it is computed from the results that were reported.
+    """
+    last = trial.results[-1] if trial.results else {}
+    if OBJECTIVE in last and Objective.of(trial.spec) == objective:
+        return objective.score(last)
     meter = ObjectiveMeter(objective)
     for result in trial.results:
         meter.add(result)

@@ -73,6 +73,23 @@ def test_optimism_is_the_difference(
     assert lines[2] == "lr=0.4,5.0,,,2,,,,0,"
 
 
+@pytest.mark.parametrize(("metric", "score"), [("area", 5.0), ("episode_return_mean", 8.0)])
+def test_score_is_the_trials_own_where_it_followed_the_same_objective(
+    write_trial: Callable[..., Path], write_run: Callable[..., Path], metric: str, score: float
+) -> None:
+    run = write_run(POINTS[:1], seeds=(0,))
+    # Only some iterations are reported; the area of these two results alone would be 4.
+    results = [
+        {"env_steps": 100, "episode_return_mean": 0.0, "objective": 0.0, "done": False},
+        {"env_steps": 200, "episode_return_mean": 8.0, "objective": 5.0, "done": True},
+    ]
+    folder = write_trial("0-0", point=POINTS[0], seed=0, returns=[0.0], results=results)
+    with (folder / "spec.yaml").open("a") as file:
+        file.write("objective: {metric: area}\n")
+    (chosen,) = best_points(read_sweep(run), Objective(metric), 1)
+    assert chosen.scores == [score]
+
+
 def test_other_runs_confirm_nothing_and_damage_is_named(tmp_path: Path) -> None:
     assert read_choice(tmp_path) is None
     (tmp_path / "confirm.json").write_text('{"run": "x"')

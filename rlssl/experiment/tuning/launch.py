@@ -32,7 +32,7 @@ from rlssl.experiment.remote.trial_uploads import RUN_URI_KEY
 from rlssl.experiment.remote.uploads import RunUploads
 from rlssl.experiment.run_folders import read_description
 from rlssl.experiment.run_record import new_run, record_state, write_description
-from rlssl.experiment.spec.loading import resolved_dict, save_spec
+from rlssl.experiment.spec.loading import save_spec
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_checks import has_population
 from rlssl.experiment.spec.search_space import adapts
@@ -77,6 +77,7 @@ from rlssl.experiment.tuning.trial_config import (
     SPEC_KEY,
     TRAINS_ON_KEY,
     WARM_START_KEY,
+    spec_for_trials,
 )
 from rlssl.experiment.tuning.watchdog import SilenceTimer
 from rlssl.plugins import with_line
@@ -183,7 +184,7 @@ def _tuner(spec: Spec, trials: Trials, folder: Path, is_sweep: bool) -> Tuner:
     return Tuner(
         register(),
         param_space={
-            SPEC_KEY: resolved_dict(spec),
+            SPEC_KEY: spec_for_trials(spec),
             **({RUN_URI_KEY: place.uri} if place is not None else {}),
             **({WARM_START_KEY: str(trials.warm_start)} if trials.warm_start else {}),
             **({REGISTRATIONS_KEY: registrations} if registrations else {}),

@@ -10,7 +10,7 @@ from rlssl.errors import SpecError
 from rlssl.experiment.checkpoints.checkpoint import CheckpointInfo
 from rlssl.experiment.checkpoints.inherit import EXPLOITS
 from rlssl.experiment.remote.trial_uploads import RUN_URI_KEY
-from rlssl.experiment.spec.loading import at_point, load_spec
+from rlssl.experiment.spec.loading import at_point, load_spec, resolved_dict
 from rlssl.experiment.spec.schema import Spec
 
 #: Keys of a trial's config that are not searched paths.
@@ -27,8 +27,23 @@ _MOST_SPECS = 100
 _specs: dict[bytes, Spec] = {}
 
 
+def spec_for_trials(spec: Spec) -> dict[str, Any]:
+    """The spec of a sweep as plain data, as the config of each of its trials holds it.
+
+    Without the seeds: a trial has one, and Tune saves the config of every trial again and again.
+
+    Example:
+        >>> document = {"algorithm": "ppo", "env": "CartPole-v1", "stop": {"env_steps": 1000}}
+        >>> spec = load_spec({**document, "seeds": [7, 8]})
+        >>> config = {SPEC_KEY: spec_for_trials(spec), SEED_KEY: 8}
+        >>> "seeds" in config[SPEC_KEY], trial_spec(config).seed
+        (False, 8)
+    """
+    return {key: value for key, value in resolved_dict(spec).items() if key != "seeds"}
+
+
 def sweep_spec(config: Mapping[str, Any]) -> Spec:
-    """The spec of the sweep of a trial's config."""
+    """The spec of the sweep of a trial's config, without the seeds of the sweep."""
     return _parsed_once((config[SPEC_KEY],), lambda: load_spec(config[SPEC_KEY]))
 
 
