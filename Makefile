@@ -5,7 +5,7 @@
 # make bench        speed against other libraries, as ratios; half an hour on an idle machine
 # make docs-tables  writes the tables of training settings into docs/
 # make format       writes the format and the safe fixes
-# make clean        removes caches and builds; keeps .venv and results
+# make clean        removes caches and builds; keeps environments and results
 #
 # Another interpreter: make test PYTHON=python3.12. One test: make test PYTEST="-k iqm".
 # Tests run in two processes, each a file at a time; PYTEST="-n 0" runs them in one.
@@ -38,7 +38,7 @@ test-ci: .venv/.installed-dev system-libs
 test-slow: .venv/.installed-dev system-libs
 	$(BIN)/python -m pytest -m "slow or cluster" --durations=10 $(PYTEST)
 
-bench: .venv/.installed-bench
+bench: .venv/.installed-bench .venv-sbx/.installed
 	$(BIN)/python -m benchmarks $(BENCH)
 
 # envs/ is checked separately: it installs under another name, which mypy cannot follow.
@@ -56,7 +56,7 @@ docs-tables: .venv/.installed-dev
 
 clean:
 	rm -rf build dist rlssl.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name '.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installed once, and again when the dependencies change. The packages for `test` include those for
 # `quickstart`.
@@ -77,6 +77,13 @@ clean:
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
 	@echo "Installing into .venv; the first time this takes minutes."
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	@touch $@
+
+# SBX, a peer of the benchmarks, with JAX: in an environment of its own.
+.venv-sbx/.installed: constraints.txt
+	@[ -x .venv-sbx/bin/python ] || "$(PYTHON)" -m venv .venv-sbx
+	@echo "Installing SBX into .venv-sbx; the first time this takes minutes."
+	.venv-sbx/bin/python -m pip install --quiet -c constraints.txt sbx-rl
 	@touch $@
 
 # MuJoCo renders without a display through EGL. Without EGL, tests that render fail.

@@ -6,6 +6,8 @@ targets. Every contestant has the same networks: two hidden layers of 256 with R
 - "cleanrl" is the algorithm in plain torch as CleanRL describes it. Here its actor learns in each
   update; in CleanRL it does so on average.
 - "sb3" is Stable-Baselines3's `train(gradient_steps=1)`, which `learn` calls for every step.
+- "sbx" is the same call of SBX (Stable-Baselines in JAX), compiled, in a process that may use one
+  core. It computes no norms and does not check for NaN.
 - rlssl draws from `rlssl.replay`, checks for NaN, and computes norms and metrics.
 """
 
@@ -29,6 +31,7 @@ from benchmarks.off_policy import (
     random_episodes,
     relu_mlp,
 )
+from benchmarks.peers.sbx import updates as sbx_updates
 
 NUM_INPUTS, NUM_ACTIONS, BATCH, NUM_STEPS = 17, 6, 256, 50_000
 HIDDEN, LEARNING_RATE, GAMMA, TAU = 256, 3e-4, 0.99, 0.005
@@ -231,6 +234,22 @@ def sb3(seconds: float, *, algorithm: str) -> Play:
     return repeat(update, seconds)
 
 
+def sbx(seconds: float, *, algorithm: str) -> Play:
+    """SBX's update."""
+    settings = {
+        "algorithm": algorithm.upper(),
+        "num_inputs": NUM_INPUTS,
+        "num_actions": NUM_ACTIONS,
+        "batch": BATCH,
+        "num_steps": NUM_STEPS,
+        "hidden": HIDDEN,
+        "learning_rate": LEARNING_RATE,
+        "gamma": GAMMA,
+        "tau": TAU,
+    }
+    return repeat(sbx_updates(settings), seconds)
+
+
 ROWS = (
     Row(
         "sac_update",
@@ -240,8 +259,12 @@ ROWS = (
             Contestant("rlssl", partial(rlssl, algorithm="sac")),
             Contestant("cleanrl", partial(clean, make=CleanSAC)),
             Contestant("sb3", partial(sb3, algorithm="sac")),
+            Contestant("sbx", partial(sbx, algorithm="sac")),
         ),
-        (Comparison(("rlssl",), ("cleanrl", "sb3"), must_reach=1.2),),
+        (
+            Comparison(("rlssl",), ("cleanrl", "sb3"), must_reach=1.2),
+            Comparison(("rlssl",), ("sbx",), must_reach=0.85, goal=1.0),
+        ),
     ),
     Row(
         "ddpg_update",
@@ -251,10 +274,12 @@ ROWS = (
             Contestant("rlssl", partial(rlssl, algorithm="ddpg")),
             Contestant("cleanrl", partial(clean, make=CleanDDPG)),
             Contestant("sb3", partial(sb3, algorithm="ddpg")),
+            Contestant("sbx", partial(sbx, algorithm="ddpg")),
         ),
         (
             Comparison(("rlssl",), ("cleanrl",), must_reach=1.0),
             Comparison(("rlssl",), ("sb3",), must_reach=1.5),
+            Comparison(("rlssl",), ("sbx",), must_reach=0.85, goal=1.0),
         ),
     ),
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.harness.contests import Comparison, Row, Samples, Spread, fastest, ratios, reaches
 from benchmarks.harness.machine import load, machine
+from benchmarks.peers import sbx
 
 PACKAGES = ("ray", "torch", "gymnasium", "numpy", "ale-py", "stable-baselines3")
 ROOT = Path(__file__).parent.parent
@@ -16,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 def figures_depend_on() -> dict[str, Any]:
     """The machine and the code; ``commit`` ends in -dirty if files have changed since."""
-    return {**machine(PACKAGES), "commit": _commit(), "load_at_start": load()}
+    return {**machine(PACKAGES), **sbx.versions(), "commit": _commit(), "load_at_start": load()}
 
 
 def row_report(row: Row, samples: Samples, skipped: Mapping[str, str]) -> dict[str, Any]:
