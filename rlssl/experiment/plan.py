@@ -1,9 +1,10 @@
 """What a sweep would run and need, before it starts."""
 
 import dataclasses
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import ray
 import torch
 
 from rlssl.experiment.cluster.connect import bundles_of, connect_to, local_memory
-from rlssl.experiment.cluster.placement import require_room, trials_at_a_time
+from rlssl.experiment.cluster.placement import require_room, total, trials_at_a_time
 from rlssl.experiment.measurement import Measurement
 from rlssl.experiment.places import is_uri, local_folder
 from rlssl.experiment.spec.listing import MOST_LISTED
@@ -87,7 +88,7 @@ def plan(
     """
     replay_bytes = largest_replay(checked)
     processes = bundles_of(spec, replay_bytes)
-    nodes = this_machine() if address is None else _nodes_of(address)
+    nodes = this_machine(processes) if address is None else _nodes_of(address)
     require_room(processes, nodes)
     trials = num_points(spec) * len(spec.seeds)
     weights = max(trial.num_weights for trial in checked) * _BYTES_PER_WEIGHT
@@ -113,10 +114,10 @@ def plan(
     )
 
 
-def this_machine() -> list[dict[str, float]]:
-    """The resources that a local Ray has for trials."""
-    machine = {"CPU": os.cpu_count() or 1, "GPU": torch.cuda.device_count()}
-    return [{**machine, "memory": local_memory()}]
+def this_machine(processes: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """The resources that a local Ray has for trials; it counts the CPUs of one trial at least."""
+    cpus = max(os.cpu_count() or 1, math.ceil(total("CPU", processes)))
+    return [{"CPU": cpus, "GPU": torch.cuda.device_count(), "memory": local_memory()}]
 
 
 def _nodes_of(address: str) -> list[dict[str, float]]:
@@ -140,8 +141,12 @@ def lines(planned: Plan) -> Iterator[str]:
     yield f"a trial: {_processes(planned.processes)}"
     yield (
         f"{'this machine' if planned.is_local else 'the cluster'}: {_cluster(planned.nodes)}; "
-        f"{planned.trials_at_a_time:,} trials at a time"
+        f"{planned.trials_at_a_time:,} {'trial' if planned.trials_at_a_time == 1 else 'trials'} at "
+        "a time"
     )
+    cores = os.cpu_count() or 1
+    if planned.is_local and planned.nodes[0]["CPU"] > cores:
+        yield f"its cores: {cores}, which the processes of a trial share"
     if planned.replay_bytes:
         many = planned.replay_bytes * planned.trials_at_a_time
         yield (

@@ -1,6 +1,7 @@
 """What a sweep would need, before it starts; memory for replay buffers is asked from Ray."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,15 @@ def test_dry_run_checks_as_a_start_would_and_starts_nothing(tmp_path: Path) -> N
     assert "\n  and 5 more\na trial: 1 process" in printed
     refused = dry_run(tmp_path, env={"id": "Pendulum-v1", "wrong": 1})
     assert refused.exit_code == 2 and "'wrong'" in refused.stderr
-    too_large = dry_run(tmp_path, resources={"cpus": 100_000})
-    assert too_large.exit_code == 3 and "a trial needs 100000 CPUs" in too_large.stderr
+    too_large = dry_run(tmp_path, resources={"learners": 1, "gpus_per_learner": 1})
+    assert too_large.exit_code == 3 and "a trial needs 1 GPU" in too_large.stderr
+
+
+def test_dry_run_refuses_no_sweep_that_starts_on_fewer_cores(tmp_path: Path) -> None:
+    cores = os.cpu_count() or 1
+    printed = dry_run(tmp_path, resources={"env_runners": cores}).stdout
+    assert f"this machine: {cores + 1} CPUs" in printed and "; 1 trial at a time" in printed
+    assert f"its cores: {cores}, which the processes of a trial share" in printed
 
 
 def test_study_lists_no_points_before_it_has_any(tmp_path: Path) -> None:
