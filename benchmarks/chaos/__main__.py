@@ -94,10 +94,11 @@ def disturbed(seed: int, here: Path, twins: dict[str, Sweep]) -> list[str]:
 def _hit_and_finish(chaos: Chaos, twins: dict[str, Sweep]) -> list[str]:
     for sweep in chaos.sweeps.values():
         sweep.start()
+    begin = time.monotonic()
     for fault in chaos.choice.sample(FAULTS, len(FAULTS)):
-        wait_until_settled(chaos)
+        wait_until(lambda: not unsettled(chaos), RECOVERY_S, lambda: unsettled(chaos))
         time.sleep(chaos.choice.uniform(0, 5))
-        say(f"  {fault(chaos)}")
+        say(f"  {time.monotonic() - begin:4.0f} s: {fault(chaos)}")
     wait_until(
         lambda: all(sweep.is_over for sweep in chaos.sweeps.values()),
         _LIMIT_S,
@@ -111,13 +112,11 @@ def _hit_and_finish(chaos: Chaos, twins: dict[str, Sweep]) -> list[str]:
     return found
 
 
-def wait_until_settled(chaos: Chaos) -> None:
-    """Waits until every trial runs and has a checkpoint, and the last fault has been told."""
-    wait_until(lambda: not unsettled(chaos), RECOVERY_S, lambda: unsettled(chaos))
-
-
 def unsettled(chaos: Chaos) -> str:
-    """What is still to be waited for, in words; empty if nothing is."""
+    """What is still to be waited for, in words; empty if nothing is.
+
+    Every trial must run and have a checkpoint, and the last fault must have been told.
+    """
     alive = [one for one in chaos.cluster.processes() if one.kind == TRIAL]
     for name, sweep in chaos.sweeps.items():
         if sweep.is_over:

@@ -15,8 +15,9 @@ from benchmarks.chaos.sweeps import Sweep
 
 #: Seconds that the disk stays full.
 _FULL_S = 20.0
-#: Seconds until a run must have found a fault, and all its processes must be back.
-RECOVERY_S = 240.0
+#: Seconds until all processes must have started, or the runs must have found a fault and all their
+#: processes must be back.
+RECOVERY_S = 420.0
 
 #: What a fault does to a sweep: a kind of `rlssl.experiment.fault_log`, and how often.
 Account = Counter[str]

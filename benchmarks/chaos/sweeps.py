@@ -23,26 +23,30 @@ SWEEPS: dict[str, dict[str, Any]] = {
         "resources": {"env_runners": 2, "learners": 1},
         "training": {"train_batch_size_per_learner": 512, "num_epochs": 2},
         "checkpoint": {"every_env_steps": 3_000},
-        "stop": {"env_steps": 80_000},
+        "stop": {"env_steps": 100_000},
     },
     "a3c": {
         "env": {"id": "chaos/CartPole", "wait_s": 0.008},
         "resources": {"env_runners": 2},
         "training": {"agent_steps_per_iteration": 512, "worker_timeout_s": WATCHDOG_S},
         "checkpoint": {"every_env_steps": 3_000},
-        "stop": {"env_steps": 80_000},
+        "stop": {"env_steps": 100_000},
     },
     "rainbow": {
         "env": {"id": "chaos/CartPole", "wait_s": 0.02},
-        "training": {"learning_starts_agent_steps": 500},
+        "training": {"learning_starts_agent_steps": 500, "agent_steps_per_iteration": 100},
         "checkpoint": {"every_env_steps": 500},
-        "stop": {"env_steps": 14_000},
+        "stop": {"env_steps": 16_000},
     },
     "sac": {
         "env": {"id": "chaos/Pendulum", "wait_s": 0.03},
-        "training": {"learning_starts_agent_steps": 500, "train_batch_size_per_learner": 64},
+        "training": {
+            "learning_starts_agent_steps": 500,
+            "agent_steps_per_iteration": 100,
+            "train_batch_size_per_learner": 64,
+        },
         "checkpoint": {"every_env_steps": 500},
-        "stop": {"env_steps": 9_000},
+        "stop": {"env_steps": 10_000},
     },
 }
 
