@@ -114,14 +114,14 @@ def renamed(table: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, An
     return {table.get(key, key): value for key, value in values.items()}
 
 
-def current_value(value: str) -> str:
+def current_value(value: Any) -> Any:
     """Today's spelling of a setting's value; other values are returned unchanged.
 
     Example:
         >>> current_value("factorised"), current_value("independent")
         ('factorized', 'independent')
     """
-    return VALUES.get(value, value)
+    return VALUES.get(value, value) if isinstance(value, str) else value
 
 
 def attribute_finder(module: str) -> Callable[[str], Any]:

@@ -88,7 +88,7 @@ class Bisimulation(LatentModelLoss):
 
         Each is [N]. With ``mask_terminals``, only ``reward`` includes the terminal rows.
         """
-        generator = self.update_rng.generator()
+        generator = self.update_rng.generator(batch[Columns.ACTIONS].device)
         partners = self.draw_partners(batch, generator)
         encoded = self.transitions(batch, generator)
         mean, std = self.predict(encoded)
@@ -118,7 +118,7 @@ class Bisimulation(LatentModelLoss):
         if self.config.mask_terminals:
             num = int((~batch[Columns.TERMINATEDS].bool()).sum())
         _, total = self.peers.rows(num)
-        return torch.randperm(total, generator=generator)
+        return torch.randperm(total, generator=generator, device=generator.device)
 
     def _predicted_reward(
         self,

@@ -172,11 +172,11 @@ class CURL(AuxiliaryLoss):
         Raises:
             SpecError: If ``augmentation_only`` is set and the RL loss has no augmentation.
         """
-        generator = self.update_rng.generator()
+        generator = self.update_rng.generator(batch[Columns.OBS].device)
         queries, keys = self._views(batch, generator)
         latents = self._encode_queries(batch, queries)  # [N, D]
         query, key = self.head(latents), self._encode_keys(keys)
-        positives = self._positives(len(query), generator).to(query.device)
+        positives = self._positives(query, generator)
         key = self.peers.gather(key)
         self._compared = None
         if len(key) < 2:
@@ -228,11 +228,12 @@ class CURL(AuxiliaryLoss):
         latents: Tensor = self.key_head(encode(keys))
         return latents
 
-    def _positives(self, num: int, generator: torch.Generator) -> Tensor:
-        first, total = self.peers.rows(num)
-        if self.config.shuffled_positives:
-            return torch.randperm(total, generator=generator)[first : first + num]
-        return torch.arange(first, first + num)
+    def _positives(self, query: Tensor, generator: torch.Generator) -> Tensor:
+        first, total = self.peers.rows(len(query))
+        if not self.config.shuffled_positives:
+            return torch.arange(first, first + len(query), device=query.device)
+        order = torch.randperm(total, generator=generator, device=generator.device)
+        return order[first : first + len(query)].to(query.device)
 
     def _make_head(self) -> nn.Module:
         width = int(self.encoder.output_dim)

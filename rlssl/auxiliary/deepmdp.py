@@ -16,6 +16,7 @@ from rlssl.errors import SpecError
 from rlssl.image_spaces import image_layout
 from rlssl.losses import lipschitz_penalty
 from rlssl.networks.decoders import VectorDecoder, fitting_pixel_decoder, quantize_pixels
+from rlssl.networks.dynamics import draw_member, pick
 from rlssl.networks.encoders import Encoder
 from rlssl.peers import Peers
 
@@ -82,7 +83,7 @@ class DeepMDP(LatentModelLoss):
         Each is [N]. With ``mask_terminals``, losses of the next latent or the next observation do
         not include the terminal rows.
         """
-        generator = self.update_rng.generator()
+        generator = self.update_rng.generator(batch[Columns.ACTIONS].device)
         encoded = self.transitions(batch, generator)
         mean, std = self.predict(encoded)
         predicted = self.reward(encoded.latent, encoded.action)
@@ -123,9 +124,10 @@ class DeepMDP(LatentModelLoss):
         latent = encoded.latent.detach().requires_grad_()
         mean, _ = self.transition(latent, encoded.action)
         if mean.ndim == 3:
-            mean = mean[int(torch.randint(len(mean), (), generator=generator))]
+            mean = pick(mean, draw_member(len(mean), generator))
         first, total = self.peers.rows(len(latent))
-        drawn = torch.randn(total, latent.shape[1], generator=generator)
+        shape = (total, latent.shape[1])
+        drawn = torch.randn(shape, generator=generator, device=generator.device)
         direction = nn.functional.normalize(drawn[first : first + len(latent)], dim=-1)
         reward = self.reward(latent, encoded.action)
         return lipschitz_penalty(mean, latent, direction.to(latent)) + lipschitz_penalty(

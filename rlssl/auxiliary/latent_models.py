@@ -148,6 +148,8 @@ class LatentModelLoss(AuxiliaryLoss):
         )
         self.latent_norm = LatentNorm(config.latent_norm, config.max_norm, size_order)
         self.reward_moments = RunningMoments()
+        # Whether the moments hold two rows. Kept, because reading their count waits for the device.
+        self._knows_rewards = False
         self.update_rng = UpdateRNG()
         self._rewards_seen: Tensor | None = None
 
@@ -210,8 +212,8 @@ class LatentModelLoss(AuxiliaryLoss):
     ) -> tuple[Any, Tensor]:
         """Next observations and rewards of other rows, from the rows of all Learners."""
         first, total = self.peers.rows(len(rewards))
-        order = torch.randperm(total, generator=generator)[first : first + len(rewards)]
-        order = order.to(rewards.device)
+        order = torch.randperm(total, generator=generator, device=generator.device)
+        order = order[first : first + len(rewards)].to(rewards.device)
         everyone = tree.map_structure(self.peers.gather, next_obs)
         return take_rows(everyone, order), self.peers.gather(rewards)[order]
 
@@ -220,7 +222,8 @@ class LatentModelLoss(AuxiliaryLoss):
             return rewards
         self._rewards_seen = self.peers.gather(rewards)
         mean, variance = self.reward_moments.mean, self.reward_moments.variance
-        if self.reward_moments.count < 2 and len(self._rewards_seen):
+        self._knows_rewards = self._knows_rewards or bool(self.reward_moments.count >= 2)
+        if not self._knows_rewards and len(self._rewards_seen):
             mean, variance = self._rewards_seen.mean(), self._rewards_seen.var(correction=0)
         return rewards / divisor(mean, variance)
 

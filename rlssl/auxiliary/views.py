@@ -32,7 +32,7 @@ class Views(nn.Module):
 
         Args:
             obs: [N, ...], raw observations.
-            generator: Generator of the draws, on the CPU.
+            generator: Generator of the draws, on any device.
             like: Observations of the size that the views must have; None: the default size.
             peers: The Learners that share the batch.
 
@@ -128,8 +128,10 @@ class NoisyViews(Views):
         variance = self.moments.variance
         if not self._has_moments:
             variance = peers.gather(obs).float().var(0, correction=0)
-        normal = torch.randn(total, *obs.shape[1:], generator=generator)[first : first + len(obs)]
-        return obs.float() + self.noise * variance.sqrt() * normal.to(obs.device)
+        shape = (total, *obs.shape[1:])
+        normal = torch.randn(shape, generator=generator, device=generator.device)
+        normal = normal[first : first + len(obs)].to(obs.device)
+        return obs.float() + self.noise * variance.sqrt() * normal
 
     def after_update(self, number: int, peers: Peers = ALONE) -> None:
         """Adds the rows of this update to the running std; see ``REFRESH_EVERY``."""

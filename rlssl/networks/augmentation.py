@@ -109,7 +109,8 @@ class Augmentation(nn.Module):
     @torch.no_grad()
     def forward(self, obs: Tensor) -> Tensor:
         """[N, C, H, W] or [N, H, W, C], raw, to views of the size that the encoder reads."""
-        generator, rows = self.update_rng.generator(), self.peers.rows(len(obs))
+        generator = self.update_rng.generator(obs.device)
+        rows = self.peers.rows(len(obs))
         images = obs if self.layout == "CHW" else obs.permute(0, 3, 1, 2)
         for step in self.steps:
             images = _apply(step, images, generator, rows)

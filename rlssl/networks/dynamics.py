@@ -125,8 +125,8 @@ class TransitionModel(nn.Module):
         """
         device = None if generator is None else generator.device
         if self.kind == "ensemble":
-            drawn = torch.randint(self.num_models, (), generator=generator, device=device)
-            mean, std = mean[int(drawn)], None if std is None else std[int(drawn)]
+            member = draw_member(self.num_models, generator)
+            mean, std = pick(mean, member), None if std is None else pick(std, member)
         if std is None:
             return mean
         first, total = rows or (0, len(mean))
@@ -134,6 +134,24 @@ class TransitionModel(nn.Module):
         noise = torch.randn(shape, generator=generator, device=device or mean.device)
         noise = noise[first : first + len(mean)]
         return torch.addcmul(mean, std, noise.to(mean))
+
+
+def draw_member(num: int, generator: torch.Generator | None) -> Tensor:
+    """The index of a random member of an ensemble, a scalar on the generator's device."""
+    device = None if generator is None else generator.device
+    return torch.randint(num, (), generator=generator, device=device)
+
+
+def pick(members: Tensor, index: Tensor) -> Tensor:
+    """One of K members [K, ...], without waiting for an index that is on a GPU.
+
+    Example:
+        >>> pick(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor(1))
+        tensor([3., 4.])
+    """
+    if index.device.type == "cpu":
+        return members[int(index)]
+    return members.index_select(0, index.reshape(1)).squeeze(0)
 
 
 class RewardModel(nn.Module):

@@ -23,6 +23,9 @@ class UpdateRNG(nn.Module):
         (True, False)
     """
 
+    #: Whether numbers are drawn on the CPU also for a GPU, so that both have the same numbers.
+    draws_on_cpu = False
+
     def __init__(self, seed: int | None = None) -> None:
         super().__init__()
         # 31 bits, because RLlib's checkpoints convert it to int32.
@@ -34,11 +37,18 @@ class UpdateRNG(nn.Module):
         """Number of updates so far."""
         return self._num_updates
 
-    def generator(self) -> torch.Generator:
-        """A new generator of this update, on the CPU."""
+    def generator(self, device: torch.device | None = None) -> torch.Generator:
+        """A new generator of this update.
+
+        Args:
+            device: Where it draws; None: on the CPU. Draws on a GPU cost no copy, and give other
+                numbers than draws on the CPU.
+        """
+        if device is None or self.draws_on_cpu:
+            device = torch.device("cpu")
         # SeedSequence: torch's generator uses 32 bits, and similar seeds give similar first draws.
         mixed = np.random.SeedSequence((self._seed, self._num_updates)).generate_state(1)
-        return torch.Generator().manual_seed(int(mixed[0]))
+        return torch.Generator(device).manual_seed(int(mixed[0]))
 
     def after_update(self) -> None:
         """Starts the next update."""

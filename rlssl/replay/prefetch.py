@@ -14,19 +14,23 @@ class Prefetcher(Generic[T]):
     """Calls a function in a background thread, ``depth`` results ahead.
 
     `get` number k gives result number k, and requests one more call. That call may run at any time.
-    To make results independent of timing, change the data that the function reads only inside
-    `paused`::
+    To make results independent of timing, change the data that the function reads only by `do` or
+    inside `paused`::
 
         with Prefetcher(lambda: buffer.sample(32, beta=beta)) as batches:
             for _ in range(num_updates):
                 batch = batches.get()
                 td_errors = update(batch)
-                with batches.paused():
-                    buffer.update_priorities(batch["indices"], td_errors)
+                batches.do(partial(buffer.update_priorities, batch["indices"], td_errors))
+            with batches.paused():
+                buffer.add(episodes)
 
-    Then batch k + depth is always drawn between `get` number k and the next pause: batches see
+    Then batch k + depth is always drawn between `get` number k and the next change: batches see
     priorities and new steps exactly ``depth`` updates later than without a prefetcher. Without
-    `paused`, batches see them then or earlier, depending on timing.
+    `do` and `paused`, batches see them then or earlier, depending on timing.
+
+    `do` does not wait: the background thread makes the change after the calls that were requested
+    before it. `paused` waits for all of them.
 
     Example:
         >>> numbers = iter(range(1, 100))
@@ -49,8 +53,10 @@ class Prefetcher(Generic[T]):
             raise ValueError(f"depth must be >= 1; got {depth}.")
         self._make, self._depth = make, depth
         self._ready: deque[T] = deque()
-        # Calls that are requested and not finished; one of them may be running.
-        self._num_requested = 0
+        # Calls and changes that are requested, in order; and how many of these, with the one that
+        # runs now, are not finished.
+        self._jobs: deque[Callable[[], object]] = deque()
+        self._num_unfinished = 0
         self._pauses = 0
         self._started = self._closed = False
         self._error: BaseException | None = None
@@ -77,11 +83,25 @@ class Prefetcher(Generic[T]):
             self._request(1)
             return result
 
+    def do(self, change: Callable[[], object]) -> None:
+        """Lets the thread change the data, after the calls that are requested now; does not wait.
+
+        Args:
+            change: Called once, in the background thread. The next `get` without a ready result
+                raises its exceptions.
+        """
+        with self._state:
+            self._jobs.append(change)
+            self._num_unfinished += 1
+            self._state.notify_all()
+
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Waits until all requested calls have finished; no call runs inside the block."""
+        """Waits until all requested calls and changes have finished; none runs in the block."""
         with self._state:
-            self._state.wait_for(lambda: not self._num_requested or self._pauses or self._stopped())
+            self._state.wait_for(
+                lambda: not self._num_unfinished or self._pauses or self._stopped()
+            )
             self._pauses += 1
         try:
             yield
@@ -98,7 +118,8 @@ class Prefetcher(Generic[T]):
         """
         with self.paused(), self._state:
             self._ready.clear()
-            self._num_requested = 0
+            self._jobs = deque(job for job in self._jobs if job != self._call)
+            self._num_unfinished = len(self._jobs)
             self._started = False
 
     def close(self) -> None:
@@ -121,8 +142,14 @@ class Prefetcher(Generic[T]):
         self.close()
 
     def _request(self, calls: int) -> None:
-        self._num_requested += calls
+        self._jobs.extend([self._call] * calls)
+        self._num_unfinished += calls
         self._state.notify_all()
+
+    def _call(self) -> None:
+        result = self._make()
+        with self._state:
+            self._ready.append(result)
 
     def _stopped(self) -> bool:
         return self._closed or self._error is not None
@@ -137,19 +164,17 @@ class Prefetcher(Generic[T]):
     def _run(self) -> None:
         while True:
             with self._state:
-                self._state.wait_for(
-                    lambda: self._closed or (self._num_requested and not self._pauses)
-                )
+                self._state.wait_for(lambda: self._closed or (self._jobs and not self._pauses))
                 if self._closed:
                     return
+                job = self._jobs.popleft()
             try:
-                result = self._make()
+                job()
             except BaseException as error:  # any error must reach the consumer
                 with self._state:
                     self._error = error
                     self._state.notify_all()
                 return
             with self._state:
-                self._ready.append(result)
-                self._num_requested -= 1
+                self._num_unfinished -= 1
                 self._state.notify_all()

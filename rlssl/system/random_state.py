@@ -16,8 +16,15 @@ from rlssl.system.seeding import seed_globals
 
 
 def generators() -> dict[str, Any]:
-    """Returns the states of the global random generators."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    """Returns the states of the global random generators.
+
+    Of CUDA's only that of the device in use: a process of rlssl learns or acts on one device. Other
+    processes may use the others.
+    """
+    cuda = {}
+    if torch.cuda.is_initialized():
+        device = torch.cuda.current_device()
+        cuda = {device: torch.cuda.get_rng_state(device)}
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(),
@@ -31,9 +38,13 @@ def set_generators(states: Mapping[str, Any]) -> None:
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
-    present = torch.cuda.device_count() if states["cuda"] else 0
-    for device, state in enumerate(states["cuda"][:present]):
-        torch.cuda.set_rng_state(state, device)
+    cuda = states["cuda"]
+    # A list, with a state for each device, in checkpoints of earlier versions.
+    of_devices = dict(cuda) if isinstance(cuda, Mapping) else dict(enumerate(cuda))
+    present = torch.cuda.device_count() if of_devices else 0
+    for device, state in of_devices.items():
+        if device < present:
+            torch.cuda.set_rng_state(state, device)
 
 
 @contextlib.contextmanager
@@ -83,9 +94,9 @@ class OwnGenerators:
     def get(self) -> dict[str, Any]:
         """The states, in the form of `generators`, without CUDA's."""
         if self._is_in_place:
-            return {**generators(), "cuda": []}
+            return {**generators(), "cuda": {}}
         numpy_state = np.random.RandomState(self._numpy).get_state()
-        return {"python": self._python, "numpy": numpy_state, "torch": self._torch, "cuda": []}
+        return {"python": self._python, "numpy": numpy_state, "torch": self._torch, "cuda": {}}
 
     def set(self, states: Mapping[str, Any]) -> None:
         """Sets states from `generators`, except CUDA's."""

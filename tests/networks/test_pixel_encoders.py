@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rlssl.networks.encoders import Encoder, build_encoder
 from rlssl.networks.heads import linear_head
+from rlssl.networks.pixel_encoders import cast_and_scale
 from rlssl.registry import ENCODERS
 
 PIXEL_ENCODERS = ["small_cnn", "nature", "icm", "curl", "data_efficient", "impala"]
@@ -165,3 +166,15 @@ def test_errors_name_the_value_and_the_fix(
 ) -> None:
     with pytest.raises(ValueError, match=match):
         build_encoder(image(3, side, side), name, config)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shift", [0.0, -0.5])
+def test_casting_and_scaling_in_one_step_gives_the_same_bits(
+    memory_format: torch.memory_format, shift: float
+) -> None:
+    for images in (pixels(2, 3, 5, 4), pixels(2, 5, 4, 3).permute(0, 3, 1, 2)):
+        found = cast_and_scale(images, 1 / 255, shift, memory_format)
+        expected = images.to(torch.float32, memory_format=memory_format).mul_(1 / 255).add_(shift)
+        assert torch.equal(found, expected)
+        assert found.dtype == torch.float32 and found.stride() == expected.stride()

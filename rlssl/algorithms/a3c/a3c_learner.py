@@ -28,6 +28,7 @@ from rlssl.algorithms.common.auxiliary_learner import (
     AUXILIARY_OPTIMIZER,
     trainable,
 )
+from rlssl.algorithms.common.devices.gradient_guard import HostGuard
 from rlssl.algorithms.common.module import NORMALIZER
 from rlssl.algorithms.on_policy.learner import OnPolicyLearner
 from rlssl.errors import NonFiniteUpdateError
@@ -62,6 +63,11 @@ class A3CTorchLearner(OnPolicyLearner):
         # Rows of the last gradient that this Learner computed.
         self.last_minibatch: Mapping[str, Any] = {}
         super().build()
+
+    def use_device(self, device: torch.device) -> None:
+        """As the base; but gradients come from the host, so the host checks them at once."""
+        super().use_device(device)
+        self.guard = HostGuard()
 
     def configure_optimizers_for_module(
         self, module_id: str, config: AlgorithmConfig | None = None
@@ -141,7 +147,7 @@ class A3CTorchLearner(OnPolicyLearner):
             NonFiniteUpdateError: After ``max_nonfinite_updates`` in a row.
         """
         if self.last_minibatch:
-            self._count_skipped_update()
+            self._count_skipped_update(self.last_minibatch)
             return
         self.num_nonfinite_updates += 1
         self.metrics.log_value(("faults", "nonfinite_updates"), 1, reduce="lifetime_sum")

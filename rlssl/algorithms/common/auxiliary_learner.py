@@ -151,9 +151,9 @@ class AuxiliaryLearner(BaseLearner):
             found = {name: self._metrics_of(name, *seen) for name, seen in self._seen_by.items()}
             found[LATENTS] = latent_statistics(module.encoder(rows))
         self._seen_by.clear()
-        for name, values in found.items():
-            for key, value in values.items():
-                self.metrics.log_value((DEFAULT_MODULE_ID, "aux", name, key), value, window=1)
+        metrics = {(name, key): value for name, of in found.items() for key, value in of.items()}
+        for keys, value in self.transfers.scalars(metrics).items():
+            self.metrics.log_value((DEFAULT_MODULE_ID, "aux", *keys), value, window=1)
 
     def grad_clip_of(self, optimizer_name: str) -> float | None:
         """The limit of the loss for its heads; the algorithm's for all other parameters."""

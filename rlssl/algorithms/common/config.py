@@ -77,6 +77,8 @@ class BaseConfig(AlgorithmConfig):
     #: Crashes of environments per 1,000 env steps that end the run, from the tenth crash on. A
     #: default of the class, because configs of earlier versions lack it.
     max_env_crashes_per_1000_env_steps: float = MAX_CRASHES_PER_1000_ENV_STEPS
+    #: Whether Learners use only kernels of a GPU that give the same bits every time.
+    deterministic: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Adds a ``training`` method that takes the fields of ``settings_class``."""
@@ -143,7 +145,7 @@ class BaseConfig(AlgorithmConfig):
             value = self.__dict__.get(attribute_of(name), default)
             if value is None and not may_be_none(types_of[name]):
                 value = default
-            self.__dict__[attribute_of(name)] = _current_spelling(value)
+            self.__dict__[attribute_of(name)] = current_value(value)
 
     @classmethod
     def training_arguments(cls) -> dict[str, Any]:
@@ -160,7 +162,7 @@ class BaseConfig(AlgorithmConfig):
 
     def set_setting(self, name: str, value: Any) -> None:
         """Sets one training setting; also accepts a value's spelling of an earlier version."""
-        setattr(self, attribute_of(name), _current_spelling(value))
+        setattr(self, attribute_of(name), current_value(value))
 
     def environment(self, env: Any = NotProvided, **kwargs: Any) -> Self:
         """RLlib's ``environment()``; ``env`` may also be ``{"id": ..., **options}``.
@@ -259,8 +261,9 @@ class BaseConfig(AlgorithmConfig):
         max_env_crashes_per_1000_env_steps: float | None = None,
         checkpoint_replay: bool | None = None,
         total_env_steps: int | None = None,
+        deterministic: bool | None = None,
     ) -> Self:
-        """Sets timeouts, the content of checkpoints, and the length of the run.
+        """Sets timeouts, the content of checkpoints, the length of the run, and a GPU's kernels.
 
         Args:
             watchdog_s: Seconds without new env steps after which a trial fails; None: 300.
@@ -269,17 +272,19 @@ class BaseConfig(AlgorithmConfig):
                 from the tenth crash on; None: 1.
             checkpoint_replay: Whether checkpoints hold the replay buffer; None: yes.
             total_env_steps: Env steps at which the run ends, for values annealed over the run.
+            deterministic: See the attribute; None: no.
         """
-        if checkpoint_replay is not None:
-            self.checkpoint_replay = checkpoint_replay
-        if total_env_steps is not None:
-            self.total_env_steps = total_env_steps
-        if max_env_crashes_per_1000_env_steps is not None:
-            self.max_env_crashes_per_1000_env_steps = max_env_crashes_per_1000_env_steps
-        if watchdog_s is not None:
-            self.watchdog_s = watchdog_s
-        if env_step_timeout_s is not None:
-            self.env_step_timeout_s = env_step_timeout_s
+        given = {
+            "watchdog_s": watchdog_s,
+            "env_step_timeout_s": env_step_timeout_s,
+            "max_env_crashes_per_1000_env_steps": max_env_crashes_per_1000_env_steps,
+            "checkpoint_replay": checkpoint_replay,
+            "total_env_steps": total_env_steps,
+            "deterministic": deterministic,
+        }
+        for key, value in given.items():
+            if value is not None:
+                setattr(self, key, value)
         return self
 
     def evaluation(
@@ -475,10 +480,6 @@ class BaseConfig(AlgorithmConfig):
         if size and str(self.env).startswith("dmc-pixels/"):
             self.env_config = {"size": round(size * 100 / 84), **self.env_settings}
             del self.env_config["id"]
-
-
-def _current_spelling(value: Any) -> Any:
-    return current_value(value) if isinstance(value, str) else value
 
 
 def attribute_of(setting: str) -> str:

@@ -4,15 +4,12 @@ RLlib's own loop passes every minibatch through three classes, logs after each, 
 training mode each time. For small networks that takes as long as the gradients do.
 """
 
-import itertools
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.connectors.common.numpy_to_tensor import NumpyToTensor
 from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
@@ -29,6 +26,9 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.typing import ResultDict
 from torch import Tensor, nn
 
+from rlssl.algorithms.common.devices.gradient_guard import HostGuard, Update, guard_for
+from rlssl.algorithms.common.devices.kernels import use_deterministic_kernels
+from rlssl.algorithms.common.devices.transfers import HostTransfers, pin_transfers, transfers_for
 from rlssl.algorithms.common.distributed import TorchPeers, average_gradients, broadcast_state
 from rlssl.algorithms.common.minibatches import minibatches
 from rlssl.algorithms.common.nonfinite_batch import nonfinite_columns, save_batch
@@ -54,21 +54,33 @@ class BaseLearner(TorchLearner):
     """
 
     peers: Peers = ALONE
+    #: Clips gradients and finds those that are not finite; `build` chooses it by the device.
+    guard: HostGuard = HostGuard()
+    #: Copies batches to the device and numbers to the host; `build` chooses it by the device.
+    transfers: HostTransfers = HostTransfers()
 
     def build(self) -> None:
         """Loads plug-ins, which register losses and encoders, and then builds the module."""
         if self._is_built:
             return
         keep_memory()
+        if self.config.deterministic:
+            use_deterministic_kernels()
         leave_unfilled()
         self.config.load_extensions()
         self.num_nonfinite_updates = 0
         #: Key -> metric of the last minibatch; logged once an update.
         self.latest_metrics: dict[tuple[str, ...], Any] = {}
         super().build()
+        self.use_device(torch.device(self.device))
         self.peers = self._join_peers()
         pin_transfers(self._learner_connector, self.device)
         self.extend_pipeline(self._learner_connector)
+
+    def use_device(self, device: torch.device) -> None:
+        """Chooses how gradients are checked and batches are copied, for the Learner's device."""
+        self.guard, self.transfers = guard_for(device), transfers_for(device)
+        self.rl_module.transfers = None if device.type == "cpu" else self.transfers
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores a checkpoint; the options of optimizers stay those of this run's config.
@@ -226,7 +238,8 @@ class BaseLearner(TorchLearner):
             optimizers: Names.
 
         Returns:
-            False if a gradient is not finite; then there is no step.
+            False if a gradient is not finite; then there is no step. On a GPU always True: there
+            the optimizers skip the step.
         """
         names = [name for name in optimizers if self._parameters[name]]
         parameters = [p for name in names for p in self._parameters[name]]
@@ -239,6 +252,7 @@ class BaseLearner(TorchLearner):
         if not self._clip({name: self._parameters[name] for name in names}):
             return False
         for name in names:
+            self._adams[name].found_inf = self.guard.found_inf
             self._adams[name].step()
         return True
 
@@ -270,35 +284,44 @@ class BaseLearner(TorchLearner):
         self._adams = dict(self.get_optimizers_for_module(DEFAULT_MODULE_ID))
 
     def _clip(self, parameters: Mapping[str, Sequence[nn.Parameter]]) -> bool:
-        """Clips each optimizer's gradients and records the norms; False: one is not finite."""
+        """Clips each optimizer's gradients and records the norms; False: the update must end."""
         gradients = {
             name: [p.grad for p in group if p.grad is not None]
             for name, group in parameters.items()
         }
-        norms = clip_gradients(gradients, self.grad_clip_of)
+        norms, may_continue = self.guard.clip(gradients, self.grad_clip_of)
         self.record({f"gradients_{name}_global_norm": norm for name, norm in norms.items()})
-        return all(map(math.isfinite, norms.values()))
+        return may_continue
 
     def _finish_step(self, is_finite: bool) -> None:
-        """Calls ``after_update()`` of the module's parts, or counts a skipped update.
+        """Calls ``after_update()`` of the module's parts, and counts skipped updates.
+
+        Args:
+            is_finite: False if the update was skipped; on a GPU always True.
 
         Raises:
             NonFiniteUpdateError: After ``max_nonfinite_updates`` skipped updates in a row.
         """
-        if not is_finite:
-            self._count_skipped_update()
-            return
-        self.num_nonfinite_updates = 0
-        for part in self.stateful_parts():
-            part.after_update()
+        self._count_skipped(self.guard.finish(is_finite, self.last_minibatch))
+        if is_finite:
+            for part in self.stateful_parts():
+                part.after_update()
 
-    def _count_skipped_update(self) -> None:
+    def _count_skipped(self, updates: Iterable[Update]) -> None:
+        """Counts the updates that were skipped, once this is known."""
+        for update in updates:
+            if update.is_finite:
+                self.num_nonfinite_updates = 0
+            else:
+                self._count_skipped_update(update.batch)
+
+    def _count_skipped_update(self, batch: Mapping[str, Any]) -> None:
         self.num_nonfinite_updates += 1
         self.metrics.log_value(("faults", "nonfinite_updates"), 1, reduce="lifetime_sum")
         if self.num_nonfinite_updates < self.config.max_nonfinite_updates:
             return
-        path = save_batch(self.last_minibatch, self.config.run_folder)
-        columns = nonfinite_columns(self.last_minibatch) or "none of its columns, so the weights"
+        path = save_batch(batch, self.config.run_folder)
+        columns = nonfinite_columns(batch) or "none of its columns, so the weights"
         raise NonFiniteUpdateError(
             f"{self.num_nonfinite_updates} updates in a row had a gradient that is not finite; "
             "lower the learning rate, clip gradients (training.grad_clip) or look for infinite "
@@ -308,7 +331,8 @@ class BaseLearner(TorchLearner):
 
     def _log_update(self, num_rows: int, num_epochs: int, num_steps: int) -> None:
         """Logs the metrics of the last minibatch, and RLlib's counts of an update."""
-        for key, value in self.latest_metrics.items():
+        self._count_skipped(self.guard.wait())
+        for key, value in self.transfers.scalars(self.latest_metrics).items():
             self.metrics.log_value((DEFAULT_MODULE_ID, *key), value, window=1)
         self.latest_metrics.clear()
         trained = num_rows * num_epochs
@@ -346,45 +370,3 @@ class BaseLearner(TorchLearner):
 def _options(group: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a group of parameters that this run's config sets once, at the start."""
     return {key: value for key, value in group.items() if key not in ("params", "lr")}
-
-
-@torch.no_grad()
-def clip_gradients(
-    gradients: Mapping[str, list[Tensor]], limit_of: Callable[[str], float | None]
-) -> dict[str, float]:
-    """Clips the global norm of each group of gradients, unless one is not finite.
-
-    It synchronizes with the device only once, for all norms.
-
-    Args:
-        gradients: Groups by name; changed in place.
-        limit_of: Name -> largest norm; None: no clipping.
-
-    Returns:
-        Name -> norm before clipping, for groups that are not empty.
-    """
-    every = [gradient for group in gradients.values() for gradient in group]
-    if not every:
-        return {}
-    sizes = iter(torch.stack(torch._foreach_norm(every)).tolist())
-    norms = {
-        name: math.hypot(*itertools.islice(sizes, len(group)))
-        for name, group in gradients.items()
-        if group
-    }
-    if all(map(math.isfinite, norms.values())):
-        for name, norm in norms.items():
-            limit = limit_of(name)
-            if limit is not None and norm + 1e-6 > limit:
-                # The same formula as torch's clip_grad_norm_.
-                torch._foreach_mul_(gradients[name], limit / (norm + 1e-6))
-    return norms
-
-
-def pin_transfers(pipeline: Any, device: Any) -> None:
-    """Copies batches to a GPU from pinned memory, which overlaps with work; uint8 stays uint8."""
-    if torch.device(device).type != "cuda":
-        return
-    pinned = NumpyToTensor(pin_memory=True, device=device)
-    pipeline.insert_after(NumpyToTensor, pinned)
-    pipeline.remove(NumpyToTensor)  # removes only the first

@@ -33,7 +33,7 @@ def minibatches(
         minibatch_size: Rows; None: the whole batch, in its order.
         peers: The Learners that share the batch; all get the same number of minibatches.
     """
-    num_rows = len(rows[Columns.REWARDS])
+    num_rows, device = len(rows[Columns.REWARDS]), rows[Columns.REWARDS].device
     count = 1
     if minibatch_size is not None:
         mean_rows = peers.rows(num_rows)[1] / peers.size
@@ -47,11 +47,11 @@ def minibatches(
             yield dict(rows)
             continue
         if starts is None:
-            parts = torch.tensor_split(torch.randperm(num_rows), count)
+            parts = torch.tensor_split(torch.randperm(num_rows, device=device), count)
         else:
             parts = split_sequences(starts, num_rows, count)
         for index in parts:
-            yield take_rows(rows, index.to(rows[Columns.REWARDS].device))
+            yield take_rows(rows, index.to(device))
 
 
 def split_sequences(starts: Tensor, num_rows: int, count: int) -> tuple[Tensor, ...]:

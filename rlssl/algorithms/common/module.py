@@ -6,8 +6,10 @@ from typing import Any
 import gymnasium as gym
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+from ray.rllib.utils.numpy import convert_to_numpy
 from torch import nn
 
+from rlssl.algorithms.common.devices.transfers import HostTransfers
 from rlssl.image_spaces import stacked_with_layout
 from rlssl.networks.augmentation import Augmentation
 from rlssl.networks.encoders import Encoder
@@ -85,14 +87,33 @@ class BaseModule(TorchRLModule, InferenceOnlyAPI):
         encoder = build_rl_encoder(self.observation_space, settings)
         return encoder if self.normalizer is None else NormalizedEncoder(encoder, self.normalizer)
 
-    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    #: How the weights of a module on a GPU come to the host: in one copy; None: it is on the CPU.
+    transfers: HostTransfers | None = None
+
+    def get_state(self, *args: Any, inference_only: bool = False, **kwargs: Any) -> dict[str, Any]:
         """The weights; statistics of observations are exact."""
-        state: dict[str, Any] = super().get_state(*args, **kwargs)
+        if self.transfers is None:
+            state: dict[str, Any] = super().get_state(
+                *args, inference_only=inference_only, **kwargs
+            )
+        else:
+            only_acting = inference_only and not self.inference_only
+            weights = self.acting_state() if only_acting else self.state_dict()
+            state = convert_to_numpy(dict(self.transfers.weights(weights)))
         if self.normalizer is not None:
             # RLlib rounds float64 to float32, here and in `set_state`.
             for name, value in self.normalizer.statistics().items():
                 state[NORMALIZER + name] = value
         return state
+
+    def acting_state(self) -> dict[str, Any]:
+        """The part of ``state_dict`` that a module which only acts has."""
+        left_out = self.get_non_inference_attributes()
+        return {
+            key: value
+            for key, value in self.state_dict().items()
+            if not any(key == name or key.startswith(f"{name}.") for name in left_out)
+        }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Sets the weights, also from a checkpoint of an earlier version."""

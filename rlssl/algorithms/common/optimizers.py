@@ -58,6 +58,9 @@ class EagerAdam(Adam):
         """``options``: lr, betas, eps, weight_decay, amsgrad, maximize, decoupled_weight_decay."""
         super().__init__(parameters, fused=True, **options)
 
+    #: Scalar on the parameters' device; 1 skips a step. torch's Adam has the same attribute.
+    found_inf: Tensor | None = None
+
     zero_grad = inspect.unwrap(Optimizer.zero_grad)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -125,14 +128,20 @@ class EagerAdam(Adam):
             eps=group["eps"],
             amsgrad=amsgrad,
             maximize=group["maximize"],
+            found_inf=self.found_inf,
         )
+        if self.found_inf is not None:
+            # A step that was skipped does not count. Parameters may share a count.
+            for step in {id(step): step for step in steps}.values():
+                step -= self.found_inf
 
 
 def _count_step(states: list[dict[str, Tensor]], *, is_whole_group: bool) -> list[Tensor]:
     """Counts a step; the parameters share one counter if a whole group has the same count."""
     count, is_shared = states[0]["step"], is_whole_group
     if is_shared and any(state["step"] is not count for state in states):
-        is_shared = all(bool(state["step"] == count) for state in states)
+        # Compared together: on a GPU, each comparison that is read would wait.
+        is_shared = bool((torch.stack([state["step"] for state in states]) == count).all())
     if is_shared:
         count += 1
     for state in states:

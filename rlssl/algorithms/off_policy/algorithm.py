@@ -15,7 +15,6 @@ import ray
 import torch
 import tree
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
-from ray.rllib.core.learner.learner import Learner
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import (
@@ -54,6 +53,9 @@ _STATE = "rlssl_off_policy"
 #: Index of an EnvRunner, and how often Ray had restarted it.
 _Process = tuple[int, int]
 
+#: A batch as the Learners get it, and the numbers of its rows in the replay buffer.
+_Drawn = tuple[Any, np.ndarray]
+
 
 class OffPolicyAlgorithm(BaseAlgorithm):
     """Repeats rounds: sample a fragment, store it, make the updates that are due, send weights.
@@ -83,8 +85,11 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         print(f"replay: {self.config.replay_capacity:,} frames, {size:.2f} GiB when full")
         reads = [AUXILIARY_LOSSES[name] for name in self.config.auxiliary_losses]
         self._reads = frozenset().union(*(loss.reads for loss in reads))
-        self._prefetcher: Prefetcher[dict[str, Any]] | None = None
-        if depth := self.config.replay_settings.prefetch:
+        self._prepare: Callable[[Any], Any] = _as_it_is
+        if self.learner_group.is_local:
+            ((_, self._prepare),) = self._on_learners(_prepare_of)
+        self._prefetcher: Prefetcher[_Drawn] | None = None
+        if depth := self.config.prefetch_depth:
             self._prefetcher = Prefetcher(self._draw, depth=depth)
         self._episodes_of_runners = EpisodesOfRunners()
         # Agent steps before the latest action of the EnvRunners, as they counted.
@@ -188,7 +193,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
     def cleanup(self) -> None:
         """Stops the prefetching thread and RLlib's processes."""
         # If `setup` failed, the attribute may be missing.
-        prefetcher: Prefetcher[dict[str, Any]] | None = vars(self).get("_prefetcher")
+        prefetcher: Prefetcher[_Drawn] | None = vars(self).get("_prefetcher")
         if prefetcher is not None:
             prefetcher.close()
         super().cleanup()
@@ -266,7 +271,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         return rewards
 
     def _update(self) -> None:
-        batch = self._draw() if self._prefetcher is None else self._prefetcher.get()
+        batch, indices = self._draw() if self._prefetcher is None else self._prefetcher.get()
         agent_steps = self.update_ratio.agent_steps
         if self.learner_group.is_remote:
             sent = ray.put(batch)
@@ -274,16 +279,29 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         else:
             parts = self._on_learners(_update_on, batch=batch, agent_steps=agent_steps)
         self.update_ratio.count_update()
-        if isinstance(self.replay, PrioritizedReplayBuffer):
-            errors = np.concatenate([part for _, part in sorted(parts, key=_rank)])
-            # An update is skipped if errors are not finite; those rows keep their priorities.
-            finite = np.isfinite(errors)
-            with self._while_changing():
-                self.replay.update_priorities(batch[INDICES][finite], errors[finite])
+        if not isinstance(self.replay, PrioritizedReplayBuffer):
+            return
+        errors = [of_learner for _, of_learner in sorted(parts, key=_rank)]
+        if self._prefetcher is None:
+            self._set_priorities(indices, errors)
+        else:
+            self._prefetcher.do(functools.partial(self._set_priorities, indices, errors))
 
-    def _draw(self) -> dict[str, Any]:
+    def _set_priorities(self, indices: np.ndarray, errors: Sequence[Any]) -> None:
+        """Sets the priorities of rows; waits for TD errors that are on their way from a GPU."""
+        sizes = np.concatenate([np.asarray(part) for part in errors])
+        # An update is skipped if errors are not finite; those rows keep their priorities.
+        finite = np.isfinite(sizes)
+        assert isinstance(self.replay, PrioritizedReplayBuffer)
+        self.replay.update_priorities(indices[finite], sizes[finite])
+
+    def _draw(self) -> _Drawn:
+        """Draws a batch and prepares it for the Learner; in the prefetcher's thread if it has one.
+
+        With a GPU, the batch is packed and its copy to the GPU starts.
+        """
         config = self.config
-        return draw(
+        batch = draw(
             self.replay,
             config.total_train_batch_size,
             n_step=config.n_step,
@@ -292,6 +310,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
             reads=self._reads,
             uniform_for_auxiliary=config.replay_settings.uniform_for_auxiliary,
         )
+        return self._prepare(batch), batch[INDICES]
 
     def _beta(self) -> float:
         settings = self.config.replay_settings
@@ -399,13 +418,21 @@ def _rank(part: tuple[int, Any]) -> int:
     return part[0]
 
 
-def _update_on(learner: Any, batch: Mapping[str, Any], agent_steps: int) -> tuple[int, np.ndarray]:
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _prepare_of(learner: Any) -> tuple[int, Callable[[Any], Any]]:
+    return 0, learner.transfers.prepare
+
+
+def _update_on(learner: Any, batch: Any, agent_steps: int) -> tuple[int, Any]:
     return 0, learner.update_on(batch, agent_steps=agent_steps)
 
 
-def _update_on_part(learner: Any, batch: Any, agent_steps: int) -> tuple[int, np.ndarray]:
+def _update_on_part(learner: Any, batch: Any, agent_steps: int) -> tuple[int, np.ndarray | None]:
     errors = learner.update_on_part(ray.get(batch), agent_steps=agent_steps)
-    return learner.peers.rank, errors
+    return learner.peers.rank, None if errors is None else np.asarray(errors)
 
 
 def _intrinsic_rewards(learner: Any, parts: list[list[Any]]) -> tuple[int, list[np.ndarray]]:
@@ -447,14 +474,16 @@ def _report(learner: Any) -> tuple[int, Any]:
 
 
 @torch.no_grad()
-def _copy_weights(learner: Learner, runner: Any) -> tuple[int, None]:
+def _copy_weights(learner: Any, runner: Any) -> tuple[int, None]:
     """Copies weights within one process, which takes a tenth of the time of a state dict."""
     source: nn.Module = learner.module[DEFAULT_MODULE_ID].unwrapped()
     parameters, buffers = dict(source.named_parameters()), dict(source.named_buffers())
-    copies = list(runner.module.named_parameters())
-    targets = [copy.data for _, copy in copies]
-    torch._foreach_copy_(targets, [parameters[name].data for name, _ in copies])
-    for name, buffer in runner.module.named_buffers():
-        buffer.copy_(buffers[name])
+    copies, of_buffers = dict(runner.module.named_parameters()), dict(runner.module.named_buffers())
+    found = {name: parameters[name].data for name in copies}
+    found |= {name: buffers[name] for name in of_buffers}
+    found = learner.transfers.weights(found)
+    torch._foreach_copy_([copy.data for copy in copies.values()], [found[name] for name in copies])
+    for name, buffer in of_buffers.items():
+        buffer.copy_(found[name])
     runner._weights_seq_no = learner._weights_seq_no
     return 0, None

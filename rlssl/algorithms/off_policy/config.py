@@ -22,9 +22,16 @@ from rlssl.replay import check_memory, estimate_bytes
 #: Vector steps of a fragment if `env_runners.fragment_length` is not set.
 VECTOR_STEPS = 4
 
+#: Batches that are drawn ahead for a Learner on a GPU, if `training.replay.prefetch` is not set.
+PREFETCH_WITH_GPU = 2
+
 
 class OffPolicyConfig(BaseConfig, AlgorithmConfig):
     """Configures the replay buffer, the start of learning and the updates per agent step."""
+
+    #: Whether the replay buffer will be on this node, so that `adapt_to` compares it with the
+    #: node's memory. The driver of a run on a cluster is on another node.
+    holds_replay = True
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
@@ -51,10 +58,22 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         given = self.replay_settings.beta_anneal_env_steps
         return given or self.total_env_steps or DEFAULT_ANNEAL_ENV_STEPS
 
+    @property
+    def prefetch_depth(self) -> int:
+        """Batches that are drawn ahead; 0: none."""
+        given = self.replay_settings.prefetch
+        if given is not None:
+            return given
+        on_gpu = self.num_gpus_per_learner > 0 and not self.num_learners
+        return PREFETCH_WITH_GPU if on_gpu else 0
+
     def effective_training(self, action_space: Any = None) -> dict[str, Any]:
         """As in the base class, with all options of the replay buffer."""
-        anneal = {"beta_anneal_env_steps": self.beta_anneal_env_steps}
-        replay = {**dataclasses.asdict(self.replay_settings), **anneal}
+        resolved = {
+            "beta_anneal_env_steps": self.beta_anneal_env_steps,
+            "prefetch": self.prefetch_depth,
+        }
+        replay = {**dataclasses.asdict(self.replay_settings), **resolved}
         return {**super().effective_training(action_space), "replay": replay}
 
     @property
@@ -77,13 +96,15 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         return VECTOR_STEPS if given == "auto" else int(given)
 
     def adapt_to(self, spaces: EnvSpaces | None) -> None:
-        """Adapts as every config, and checks that the replay buffer fits into memory.
+        """Adapts as every config, and checks that the replay buffer fits into this node's memory.
 
         Raises:
             SpecError: With the sizes of the replay buffer and of the memory.
         """
         super().adapt_to(spaces)
-        if spaces is None or spaces.observation_space is None or spaces.action_space is None:
+        if not self.holds_replay or spaces is None:
+            return
+        if spaces.observation_space is None or spaces.action_space is None:
             return
         settings = self.replay_settings
         try:

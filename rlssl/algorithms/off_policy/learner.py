@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rlssl.algorithms.common.auxiliary_learner import AuxiliaryLearner
 from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS
-from rlssl.batches import take_rows, to_tensors
+from rlssl.batches import take_rows
 from rlssl.connectors.intrinsic_reward import TOTAL_REWARDS, AddIntrinsicReward, RecordChunks
 from rlssl.connectors.stack_observations import AddStackedObservations
 from rlssl.system.denormals import denormals_are_zero
@@ -38,6 +38,7 @@ class OffPolicyLearner(AuxiliaryLearner):
             return
         # Agent steps at the last change of schedules; rows and updates since the last report.
         self._agent_steps, self._num_rows, self._num_steps = -1, 0, 0
+        self._has_priorities = self.config.replay_settings.prioritized
         super().build()
 
     def extend_pipeline(self, pipeline: Any) -> None:
@@ -56,15 +57,17 @@ class OffPolicyLearner(AuxiliaryLearner):
         pipeline.append(AddIntrinsicReward(peers=self.peers))
 
     @denormals_are_zero()
-    def update_on(self, batch: Mapping[str, Any], *, agent_steps: int) -> np.ndarray:
+    def update_on(self, batch: Any, *, agent_steps: int) -> Any:
         """One gradient step.
 
         Args:
-            batch: Arrays [N, ...] of a replay buffer, nested or not.
+            batch: Arrays [N, ...] of a replay buffer, nested or not; or what ``prepare`` of
+                `transfers` made of them.
             agent_steps: Agent steps of all runners so far, for the schedules.
 
         Returns:
-            [N], TD errors, for the priorities of the rows.
+            [N], TD errors, for the priorities of the rows; ``numpy.asarray`` waits for them. None
+            if the replay buffer has no priorities.
         """
         if agent_steps != self._agent_steps:
             self._agent_steps = agent_steps
@@ -73,14 +76,13 @@ class OffPolicyLearner(AuxiliaryLearner):
         if not self.rl_module.training:
             self.rl_module.train()
         self._weights_seq_no += 1
-        rows = to_tensors(batch, torch.device(self.device))
+        rows = self.transfers.receive(batch)
         self.take_step(rows)
         self._num_rows += len(rows[Columns.REWARDS])
         self._num_steps += 1
-        errors: np.ndarray = self.td_errors.cpu().numpy()
-        return errors
+        return self.transfers.to_host(self.td_errors) if self._has_priorities else None
 
-    def update_on_part(self, batch: Mapping[str, Any], *, agent_steps: int) -> np.ndarray:
+    def update_on_part(self, batch: Mapping[str, Any], *, agent_steps: int) -> Any:
         """As `update_on`, for this Learner's part of a batch that all Learners get."""
         size = len(batch[Columns.REWARDS]) // self.peers.size
         part = slice(self.peers.rank * size, (self.peers.rank + 1) * size)

@@ -39,9 +39,9 @@ class ReplaySettings:
     max_memory_share: float = 0.5
     # Folder of a local disk for the frames; None: memory.
     storage_path: str | None = None
-    # Batches that a background thread draws ahead; 0: none. Prefetched batches use priorities
-    # that are this many updates old.
-    prefetch: int = 0
+    # Batches that a background thread draws ahead; 0: none; None: 2 if the trial's process learns
+    # on a GPU, else 0. Prefetched batches use priorities that are this many updates old.
+    prefetch: int | None = None
     # Whether auxiliary losses get a separate batch, drawn uniformly.
     uniform_for_auxiliary: bool = False
 
@@ -56,8 +56,9 @@ class ReplaySettings:
                 raise ValueError(f"{key} must be true or false; got {getattr(self, key)!r}.")
         if not isinstance(self.storage_path, str | None):
             raise ValueError(f"storage_path must be a folder or null; got {self.storage_path!r}.")
-        if type(self.prefetch) is not int or self.prefetch < 0:
-            raise ValueError(f"prefetch must be a whole number >= 0; got {self.prefetch!r}.")
+        prefetch = self.prefetch
+        if prefetch is not None and (type(prefetch) is not int or prefetch < 0):
+            raise ValueError(f"prefetch must be a whole number >= 0 or null; got {prefetch!r}.")
         anneal = self.beta_anneal_env_steps
         if anneal is not None and (type(anneal) is not int or anneal < 1):
             raise ValueError(f"beta_anneal_env_steps must be a whole number > 0; got {anneal!r}.")

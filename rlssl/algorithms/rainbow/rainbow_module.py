@@ -136,8 +136,9 @@ class RainbowModule(OffPolicyModule):
         if self.noise_rng is None or self.target_noise_rng is None:
             return
         self._use_noise(True)
-        redraw_noise(self.online_noisy, self.noise_rng.generator())
-        redraw_noise(self.target_noisy, self.target_noise_rng.generator())
+        device = self.support.device
+        redraw_noise(self.online_noisy, self.noise_rng.generator(device))
+        redraw_noise(self.target_noisy, self.target_noise_rng.generator(device))
 
     def _forward_inference(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         self._use_noise(False)
@@ -155,7 +156,7 @@ class RainbowModule(OffPolicyModule):
             temperature = self.scheduled("temperature", t)
         state = None
         if Columns.STATE_IN in batch and self.online_noisy:
-            state = seeds_of_episodes(batch[Columns.STATE_IN]["noise_seed"])
+            state = seeds_of_episodes(batch[Columns.STATE_IN]["noise_seed"].cpu())
             values = self._values_by_episode(batch, state)
         else:
             redraw_noise(self.online_noisy, torch.default_generator)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlssl.algorithms.common.learner import clip_gradients
+from rlssl.algorithms.common.devices.gradient_guard import clip_gradients
 
 LIMITS = {"clipped": 0.5, "small": 100.0, "unlimited": None}
 SHAPES = [(4, 3), (5,), ()]

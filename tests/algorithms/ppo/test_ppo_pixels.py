@@ -10,7 +10,7 @@ from ray.rllib.connectors.common.numpy_to_tensor import NumpyToTensor
 from ray.rllib.connectors.learner.learner_connector_pipeline import LearnerConnectorPipeline
 from ray.rllib.core.columns import Columns
 
-from rlssl.algorithms.common.learner import pin_transfers
+from rlssl.algorithms.common.devices.transfers import pin_transfers
 from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.auxiliary import AuxiliaryLoss
 from rlssl.errors import SpecError

@@ -67,7 +67,8 @@ class RainbowBench(Bench):
     def update_once(self) -> np.ndarray:
         """One update on a drawn batch; returns the TD errors, which become priorities."""
         batch = self.draw()
-        errors = self.learner.update_on(batch, agent_steps=self.env_steps)
+        self.learner.update_on(batch, agent_steps=self.env_steps)
+        errors: np.ndarray = self.learner.td_errors.cpu().numpy()
         self.replay.update_priorities(batch["indices"], np.nan_to_num(errors))
         return errors
 

@@ -41,9 +41,10 @@ class SharedUpdateRNG(UpdateRNG):
     def normal(self, like: Tensor) -> Tensor:
         """The update's next standard normal numbers, [N, A], the shape of ``like``."""
         if self._generator is None:
-            self._generator = self.generator()
+            self._generator = self.generator(like.device)
         first, total = self.peers.rows(len(like))
-        drawn = torch.randn(total, like.shape[1], generator=self._generator)
+        shape, device = (total, like.shape[1]), self._generator.device
+        drawn = torch.randn(shape, generator=self._generator, device=device)
         return drawn[first : first + len(like)].to(like.device)
 
 
