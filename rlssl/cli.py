@@ -376,6 +376,7 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
     import yaml
 
     from rlssl.environments.preflight import preflight as try_environment
+    from rlssl.experiment.plan import idle_gpus_here
     from rlssl.experiment.spec.effective import effective_of
     from rlssl.experiment.spec.listing import points_in_words
     from rlssl.experiment.spec.loading import load_spec, resolved_dict
@@ -387,8 +388,9 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
     click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip())
     if spaces is not None:
         click.echo(f"# observations: {spaces.observation_space}; actions: {spaces.action_space}")
-    for line in points_in_words(spec):
-        click.echo(f"# {line}")
+    for line in (*points_in_words(spec), idle_gpus_here(spec)):
+        if line:
+            click.echo(f"# {line}")
     click.echo(f"# resources, disk and time: rlssl sweep {source} --dry-run")
 
 

@@ -18,7 +18,7 @@ from rlssl.experiment.measurement import Measurement
 from rlssl.experiment.places import is_uri, local_folder
 from rlssl.experiment.spec.listing import MOST_LISTED
 from rlssl.experiment.spec.schema import Spec
-from rlssl.experiment.spec.search_space import adapts, draw_points, num_points
+from rlssl.experiment.spec.search_space import adapts, draw_points, num_points, num_trials
 from rlssl.experiment.trial_check import CheckedTrial, largest_replay
 
 #: A checkpoint has each weight, two moments of Adam, and the policy for `load_policy`.
@@ -147,6 +147,9 @@ def lines(planned: Plan) -> Iterator[str]:
     cores = os.cpu_count() or 1
     if planned.is_local and planned.nodes[0]["CPU"] > cores:
         yield f"its cores: {cores}, which the processes of a trial share"
+    used = planned.trials_at_a_time * total("GPU", planned.processes)
+    if idle := idle_gpus(total("GPU", planned.nodes), used):
+        yield idle
     if planned.replay_bytes:
         many = planned.replay_bytes * planned.trials_at_a_time
         yield (
@@ -155,6 +158,34 @@ def lines(planned: Plan) -> Iterator[str]:
         )
     yield _disk(planned)
     yield _time(planned)
+
+
+def idle_gpus(present: float, used: float) -> str:
+    """Words about GPUs that no trial uses; "" if there are none.
+
+    Args:
+        present: Number of GPUs.
+        used: Number of GPUs that all trials that run at a time ask for.
+
+    Example:
+        >>> idle_gpus(2, 0)
+        'idle GPUs: 2 of 2; resources.gpus_per_learner=1 uses a GPU, 0.25 a quarter of it'
+        >>> idle_gpus(2, 2.5)
+        ''
+    """
+    idle = int(present - used)
+    if idle < 1:
+        return ""
+    return (
+        f"idle GPUs: {idle} of {present:g}; resources.gpus_per_learner=1 uses a GPU, 0.25 a "
+        "quarter of it"
+    )
+
+
+def idle_gpus_here(spec: Spec) -> str:
+    """As `idle_gpus`, for the trials of a spec on this machine."""
+    present = torch.cuda.device_count()
+    return idle_gpus(present, num_trials(spec) * total("GPU", bundles_of(spec))) if present else ""
 
 
 def _processes(bundles: list[dict[str, float]]) -> str:

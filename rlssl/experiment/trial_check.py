@@ -42,12 +42,16 @@ class CheckedTrial:
         return sum(weight.numel() for weight in self.module.parameters())
 
 
-def check_sweep(spec: Spec, warm_start: Path | None = None) -> list[CheckedTrial]:
+def check_sweep(
+    spec: Spec, warm_start: Path | None = None, *, address: str | None = None
+) -> list[CheckedTrial]:
     """Checks a sweep at points that together hold every value and bound of its search.
 
     Args:
         spec: The spec of a run or a sweep.
         warm_start: A checkpoint whose weights every trial must be able to take.
+        address: Address of the cluster that will train; None: this machine. On a cluster, each
+            trial compares its replay buffer with the memory of its own node.
 
     Raises:
         SpecError: If a value or a tracker is not allowed, or an environment or a network cannot be
@@ -61,7 +65,7 @@ def check_sweep(spec: Spec, warm_start: Path | None = None) -> list[CheckedTrial
     points = points_to_check(spec) if spec.search else [{}]
     specs = [at_point(spec, point, spec.seeds[0]) for point in points]
     for one in specs:
-        trial = check_trial(one)
+        trial = check_trial(one, is_here=address is None)
         if warm_start is not None:
             check_fits(warm_start, trial.module, spec)
         checked.append(trial)
@@ -91,13 +95,20 @@ def largest_replay(checked: list[CheckedTrial]) -> int:
     return max(trial.replay_bytes for trial in checked)
 
 
-def check_trial(spec: Spec) -> CheckedTrial:
+def check_trial(spec: Spec, *, is_here: bool = True) -> CheckedTrial:
     """Builds the environment, networks and auxiliary losses of a trial once.
+
+    Args:
+        spec: The spec of a trial.
+        is_here: Whether the trial will run on this node, whose memory its replay buffer must fit.
 
     Raises:
         SpecError: If one of them cannot be built; repeats its error. Nothing was started.
     """
     config = build_config(spec)
+    has_replay = isinstance(config, OffPolicyConfig)
+    if has_replay:
+        config.holds_replay = is_here
     spaces = preflight(config.env_settings, config.env_step_timeout_s, config.vectorize)
     config.adapt_to(spaces)
     config.check_training()
@@ -116,5 +127,4 @@ def check_trial(spec: Spec) -> CheckedTrial:
             f"model.encoder={encoder!r} or auxiliary={list(spec.auxiliary)} does not fit "
             f"{spec.env['id']}: {with_line(words, error)}"
         ) from error
-    has_replay = isinstance(config, OffPolicyConfig)
     return CheckedTrial(module, config.replay_bytes(spaces) if has_replay else 0)

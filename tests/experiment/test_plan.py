@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from rlssl.cli import main
-from rlssl.errors import ResourceError
+from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment.cluster.placement import require_room, trial_request, trials_at_a_time
-from rlssl.experiment.plan import lines, plan
+from rlssl.experiment.plan import idle_gpus_here, lines, plan
 from rlssl.experiment.spec.loading import at_point, load_spec
 from rlssl.experiment.trial_check import check_sweep
 from tests.experiment.command_line import results, rlssl
@@ -48,6 +48,37 @@ def test_only_trials_of_a_sweep_ask_for_the_memory_of_their_replay_buffers() -> 
     trial = at_point(sweep, {"training.lr": 1e-3}, 0)
     assert trial_request(sweep, trial, REPLAY_BYTES).bundles == [{"CPU": 1, "memory": REPLAY_BYTES}]
     assert trial_request(trial, trial, REPLAY_BYTES).bundles == [{"CPU": 1}]
+
+
+def test_on_a_cluster_the_memory_of_the_drivers_machine_does_not_count() -> None:
+    spec = load_spec(
+        {**SPEC, "search": {}, "searcher": None, "training": {"replay_capacity": 10**12}}
+    )
+    with pytest.raises(SpecError, match=r"training\.replay: the replay buffer would take"):
+        check_sweep(spec)
+    (checked,) = check_sweep(spec, address="head:6379")
+    assert checked.replay_bytes == REPLAY_BYTES * 10**7
+
+
+@pytest.mark.parametrize(("share", "idle"), [(0, 2), (0.25, 1), (1, 0)])
+def test_gpus_that_no_trial_uses_are_named(
+    share: float, idle: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    # Three trials, one for each seed, of which two run at a time if each has a GPU.
+    changes = {"search": {}, "searcher": None, "resources": {"gpus_per_learner": share}}
+    words = idle_gpus_here(load_spec({**SPEC, **changes}))
+    assert words.startswith(f"idle GPUs: {idle} of 2; resources.gpus_per_learner=1") == (idle > 0)
+
+
+def test_a_share_of_a_gpu_is_asked_for_the_process_that_uses_it() -> None:
+    def bundles(**resources: Any) -> list[dict[str, float]]:
+        trial = load_spec({**SPEC, "search": {}, "searcher": None, "resources": resources})
+        return trial_request(trial, at_point(trial, {}, 0)).bundles
+
+    assert bundles(gpus_per_learner=0.25) == [{"CPU": 1, "GPU": 0.25}]
+    runners = bundles(env_runners=2, gpus_per_env_runner=0.5, learners=2, gpus_per_learner=1)
+    assert sorted(bundle.get("GPU", 0) for bundle in runners) == [0, 0.5, 0.5, 1, 1]
 
 
 def test_memory_that_no_node_has_is_refused_with_numbers() -> None:

@@ -269,7 +269,8 @@ def _check_nodes(address: str, storage: Path, spec: Spec, *, may_reconnect: bool
         ray.shutdown()
         _connect(address, 0, unsent, folders=spec.plugins_path)
         found = node_survey.survey(storage, plugins)
-    found.require(storage, node_survey.versions())
+    needs_gpus = bool(total("GPU", bundles_of(spec)))
+    found.require(storage, node_survey.versions(), needs_gpus=needs_gpus)
 
 
 def _is_sent(module: str, spec: Spec) -> bool:

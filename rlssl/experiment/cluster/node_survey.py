@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 import ray
+import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import rlssl
@@ -44,6 +45,8 @@ class Report:
     storage: str = ""
     # Why the node cannot import a plug-in; "" if it can import all.
     plugins: str = ""
+    # Why torch cannot use the GPUs that Ray counts there; "" if it can, or there are none.
+    gpus: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,13 @@ class Survey:
         reports = self.reports.items()
         return {node: report.plugins for node, report in reports if report.plugins}
 
-    def require(self, storage: Path, own: Mapping[str, str]) -> None:
+    def require(self, storage: Path, own: Mapping[str, str], *, needs_gpus: bool = False) -> None:
         """Refuses a cluster with nodes on which trials would fail.
 
         Args:
             storage: The folder of the results.
             own: The versions on this machine.
+            needs_gpus: Whether a trial needs a GPU. If not, unusable GPUs are only noted.
 
         Raises:
             ResourceError: If a node cannot run trials; names the nodes, the defect and the fix.
@@ -90,6 +94,14 @@ class Survey:
                 f"{_listed(differing)}; install the same version there: "
                 "pip install -c constraints.txt."
             )
+        unusable = {node: report.gpus for node, report in self.reports.items() if report.gpus}
+        if unusable and needs_gpus:
+            raise ResourceError(
+                f"{_listed(unusable)}; install a torch for its GPUs there "
+                "(https://pytorch.org/get-started/locally), or start its Ray with --num-gpus=0."
+            )
+        for node, words in unusable.items():
+            click.echo(f"note: {node}: {words}.", err=True)
         for node, report in self.reports.items():
             if words := differences(own, report.versions):
                 click.echo(f"note: {node}: {words}.", err=True)
@@ -115,7 +127,8 @@ def survey(storage: Path, plugins: Sequence[str]) -> Survey:
             if node["Alive"] and node["Resources"].get("CPU", 0) > 0:
                 there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 on_node = remote_report.options(scheduling_strategy=there)
-                task = on_node.remote(str(marker), list(plugins), uri=uri)
+                gpus = node["Resources"].get("GPU", 0)
+                task = on_node.remote(str(marker), list(plugins), uri=uri, num_gpus=gpus)
                 tasks[task] = f"node {node['NodeManagerAddress']} ({node['NodeID'][:8]})"
         ray.wait(list(tasks), num_returns=len(tasks), timeout=ANSWER_TIMEOUT_S)
         answers = {node: _answer(task) for task, node in tasks.items()}
@@ -147,6 +160,7 @@ def report(
     *,
     uri: str = "",
     timeout_s: float = SHARED_FILE_TIMEOUT_S,
+    num_gpus: float = 0,
 ) -> Report:
     """Checks the node on which it runs.
 
@@ -155,6 +169,7 @@ def report(
         plugins: Modules to import.
         uri: The object store of which the storage is the local copy; "": it is a folder.
         timeout_s: Seconds in which the file must appear on this node.
+        num_gpus: Number of GPUs that Ray counts on this node.
     """
     return Report(
         versions(),
@@ -162,6 +177,7 @@ def report(
         if uri
         else _storage_problem(Path(marker), timeout_s),
         plugins=_plugins_problem(plugins),
+        gpus=_gpus_problem(num_gpus),
     )
 
 
@@ -199,6 +215,13 @@ def _plugins_problem(plugins: Sequence[str]) -> str:
     except PluginError as error:
         return str(error)
     return ""
+
+
+def _gpus_problem(num_gpus: float) -> str:
+    # Ray hides the GPUs from a task that asks for none, so torch cannot be asked for devices here.
+    if not num_gpus or torch.version.cuda is not None or torch.version.hip is not None:
+        return ""
+    return f"Ray counts {num_gpus:g} GPUs there, and its torch {torch.__version__} is for CPUs only"
 
 
 @functools.cache

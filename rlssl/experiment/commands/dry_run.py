@@ -28,7 +28,7 @@ def dry_run(
         SpecError: If the sweep could not start.
         ResourceError: If a trial needs more than there is.
     """
-    checked = check_sweep(spec)
+    checked = check_sweep(spec, address=address)
     check_study(spec)
     measured = None
     if measure:

@@ -85,7 +85,7 @@ def extend(
     if not num_new:
         click.echo(f"{folder.name} has every point and seed of {spec.name} already.")
         return ExitCode.OK
-    replay_bytes = largest_replay(check_sweep(merged))
+    replay_bytes = largest_replay(check_sweep(merged, address=address))
     with held(folder):
         start_ray(merged, address, folder, replay_bytes=replay_bytes, wait_for_nodes=wait_for_nodes)
         click.echo(

@@ -46,6 +46,7 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
             {
                 "num_env_runners": resources.env_runners,
                 "num_cpus_per_env_runner": resources.cpus_per_env_runner,
+                "num_gpus_per_env_runner": resources.gpus_per_env_runner,
                 **_given(
                     num_envs_per_env_runner=runners.num_envs,
                     rollout_fragment_length=runners.fragment_length,
@@ -74,6 +75,7 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
                 max_env_crashes_per_1000_env_steps=spec.max_env_crashes_per_1000_env_steps,
                 checkpoint_replay=spec.checkpoint.replay_buffer,
                 total_env_steps=spec.stop.get("env_steps"),
+                deterministic=resources.deterministic or None,
             ),
         ),
         ("debugging", {} if spec.seed is None else {"seed": run_seed(spec.seed)}),

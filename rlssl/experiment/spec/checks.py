@@ -1,6 +1,7 @@
 """Checks a spec against the registries, as far as possible before anything starts."""
 
 import importlib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -132,8 +133,44 @@ def check_form(spec: "Spec") -> None:
             "in one folder; give a folder, or the scheduler asha."
         )
     check_stop(spec)
+    check_gpus(spec)
     check_sweep(spec)
     check_population(spec)
+
+
+def check_gpus(spec: "Spec") -> None:
+    """Checks that GPUs are shared in a way that torch and the algorithm support.
+
+    Raises:
+        SpecError: If they are not; names key, value and fix.
+    """
+    resources = spec.resources
+    share, learners = resources.gpus_per_learner, resources.learners
+    if share > 1:
+        raise SpecError(
+            f"resources.gpus_per_learner must be at most 1; got {share:g}. A Learner computes on "
+            "one GPU; for more GPUs, use more Learners: resources={learners: "
+            f"{math.ceil(share)}, gpus_per_learner: 1}}."
+        )
+    if learners > 1 and 0 < share < 1:
+        raise SpecError(
+            f"resources.learners: {learners} with resources.gpus_per_learner: {share:g} would put "
+            "several Learners of a trial on one GPU, and NCCL, by which they exchange gradients, "
+            "needs a GPU for each. Use one Learner (learners: 0), or gpus_per_learner: 1."
+        )
+    of_runner, where = resources.gpus_per_env_runner, "resources.gpus_per_env_runner"
+    if of_runner > 1:
+        raise SpecError(f"{where} must be at most 1; got {of_runner:g}. A policy acts on one GPU.")
+    if of_runner and spec.algorithm == "a3c":
+        raise SpecError(
+            f"{where} must be 0 for a3c; got {of_runner:g}. Its workers compute gradients on CPUs."
+        )
+    if of_runner and not resources.env_runners:
+        raise SpecError(
+            f"{where}: {of_runner:g} is for remote processes that sample, and "
+            "resources.env_runners is 0: the trial's own process samples, on the CPU. Set "
+            "env_runners, or leave the key out."
+        )
 
 
 def check_names(spec: "Spec") -> None:

@@ -151,8 +151,7 @@ def _normalized(document: Mapping[str, Any]) -> dict[str, Any]:
         result["env"] = {"id": result["env"]}
     if isinstance(result.get("training"), Mapping):
         result["training"] = {
-            key: current_value(value) if isinstance(value, str) else value
-            for key, value in result["training"].items()
+            key: current_value(value) for key, value in result["training"].items()
         }
     return result
 

@@ -242,9 +242,14 @@ class ResourcesSpec(_Section):
     # Number of remote processes that sample; 0: the trial's own process samples.
     env_runners: NonNegativeInt = 0
     cpus_per_env_runner: PositiveFloat = 1
+    # Number of GPUs, or share of one, of each remote process that samples.
+    gpus_per_env_runner: Annotated[float, Field(ge=0)] = 0
     # Number of remote Learners; 0: the trial's own process learns.
     learners: NonNegativeInt = 0
+    # 1, or the share of one GPU that each Learner needs; 0.25: four trials on a GPU.
     gpus_per_learner: Annotated[float, Field(ge=0)] = 0
+    # Whether Learners use only kernels of a GPU that give the same bits every time; slower.
+    deterministic: bool = False
 
 
 class Spec(_Section):

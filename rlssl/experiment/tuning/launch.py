@@ -121,7 +121,7 @@ def launch(
         SpecError: If the environment fails its preflight; nothing was started.
         ResourceError: If the cluster or the storage cannot be used.
     """
-    replay_bytes = largest_replay(check_sweep(spec, warm_start))
+    replay_bytes = largest_replay(check_sweep(spec, warm_start, address=address))
     earlier = check_study(spec)
     with new_run(Path(storage_path(spec.storage)), spec.name) as folder:
         begin_study(spec, folder, earlier)

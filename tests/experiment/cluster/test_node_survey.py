@@ -87,6 +87,26 @@ def test_nodes_that_differ_are_refused_or_noted(capsys: pytest.CaptureFixture[st
         Survey(reports).require(there, own)
 
 
+def test_a_torch_for_cpus_on_a_node_with_gpus_is_refused_if_trials_need_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marker = tmp_path / "marker"
+    marker.touch()
+    monkeypatch.setattr("torch.version.cuda", None)
+    monkeypatch.setattr("torch.version.hip", None, raising=False)
+    monkeypatch.setattr("torch.__version__", "2.13.0+cpu")
+    found = report(str(marker), [], num_gpus=2)
+    assert found.gpus == "Ray counts 2 GPUs there, and its torch 2.13.0+cpu is for CPUs only"
+    survey = Survey({"node a": found, "node b": report(str(marker), [], num_gpus=0)})
+    survey.require(tmp_path, versions())
+    assert capsys.readouterr().err == f"note: node a: {found.gpus}.\n"
+    with pytest.raises(ResourceError, match=r"^node a: Ray counts 2 GPUs.*install a torch") as no:
+        survey.require(tmp_path, versions(), needs_gpus=True)
+    assert "node b" not in str(no.value)
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    assert report(str(marker), [], num_gpus=2).gpus == ""
+
+
 def test_report_repeats_the_error_of_the_failed_check(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     assert report(str(marker), [], timeout_s=0.2).storage == "does not see it"

@@ -80,6 +80,28 @@ def test_unknown_names_are_refused_with_their_path_and_a_suggestion(
         ({"auxiliary": {"icm": {"isolated": "y"}}}, "auxiliary.icm.isolated must be true or false"),
         ({"auxiliary": {"icm": {"isolated": True}}}, "auxiliary.icm.isolated: loss 'icm' has no"),
         (
+            {"resources": {"gpus_per_learner": 1.5}},
+            "resources.gpus_per_learner must be at most 1; got 1.5. A Learner computes on one GPU; "
+            "for more GPUs, use more Learners: resources={learners: 2, gpus_per_learner: 1}.",
+        ),
+        (
+            {"resources": {"learners": 2, "gpus_per_learner": 0.5}},
+            "resources.learners: 2 with resources.gpus_per_learner: 0.5 would put several Learners "
+            "of a trial on one GPU, and NCCL",
+        ),
+        (
+            {"resources": {"gpus_per_env_runner": 0.1}},
+            "resources.gpus_per_env_runner: 0.1 is for remote processes that sample, and",
+        ),
+        (
+            {"resources": {"gpus_per_env_runner": 2, "env_runners": 2}},
+            "resources.gpus_per_env_runner must be at most 1; got 2.",
+        ),
+        (
+            {"algorithm": "a3c", "resources": {"gpus_per_env_runner": 1, "env_runners": 2}},
+            "resources.gpus_per_env_runner must be 0 for a3c; got 1.",
+        ),
+        (
             {"env_runners": {"fragment_length": "autp"}},
             "env_runners.fragment_length must be a whole number or 'auto'; got 'autp'.",
         ),
