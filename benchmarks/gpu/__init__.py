@@ -1,0 +1,1 @@
+"""Checks updates on a GPU, and measures them: ``python -m benchmarks.gpu``."""
