@@ -12,6 +12,7 @@ import torch
 from rlssl.algorithms.rainbow.rainbow import Rainbow, RainbowConfig
 from rlssl.replay import PrioritizedReplayBuffer
 from tests.algorithms.rainbow.rainbow_bench import small_rainbow
+from tests.host_syncs import as_on_a_gpu
 
 pytestmark = [
     pytest.mark.slow,
@@ -184,6 +185,29 @@ def test_two_runs_are_identical_with_and_without_prefetching(depth: int) -> None
         finally:
             algorithm.stop()
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+def test_a_run_that_copies_as_for_a_gpu_is_the_run_of_the_cpu(depth: int) -> None:
+    found = []
+    for as_gpu in (False, True):
+        algorithm = built(config_of(replay={"prefetch": depth}))
+        try:
+            if as_gpu:
+                (learner,) = algorithm.learner_group.foreach_learner(as_on_a_gpu)
+                transfers = learner.get().transfers
+                algorithm._prepare = transfers.prepare
+                learner.get().rl_module.transfers = transfers
+            result = algorithm.train()
+            assert isinstance(algorithm.replay, PrioritizedReplayBuffer)
+            priorities = algorithm.replay.priorities(np.arange(result["agent_steps"]))
+            found.append((result["learners"]["default_policy"]["loss"], priorities))
+        finally:
+            algorithm.stop()
+    (loss, priorities), (other_loss, other_priorities) = found
+    assert other_loss == pytest.approx(loss, rel=1e-3)
+    np.testing.assert_allclose(other_priorities, priorities, rtol=1e-3)
+    assert len(set(priorities.round(12))) > 10
 
 
 def test_checkpoint_without_replay_learns_again_after_collecting_steps(
