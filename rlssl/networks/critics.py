@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size, check_sizes, make_activation
 from rlssl.networks.layers.ensemble import EnsembleLinear, initialize
-from rlssl.networks.layers.linear import linear
+from rlssl.networks.layers.linear import by_columns
 
 
 class QCritics(nn.Module):
@@ -100,7 +100,7 @@ class QCritics(nn.Module):
             # For one critic squeeze, not an index: the gradient of an index is padded with zeros.
             parameters = (layer.weight, layer.bias)
             weight, bias = (p.squeeze(0) if self._num_critics == 1 else p[0] for p in parameters)
-            x = linear(x, weight.t(), bias.squeeze(0), self._activation_of(index))
+            x = by_columns(x, weight, bias, self._activation_of(index))
         return x.squeeze(-1)
 
     def _activation_of(self, index: int) -> nn.Module | None:

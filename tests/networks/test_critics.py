@@ -8,6 +8,7 @@ from torch import nn
 
 from rlssl.networks.critics import QCritics
 from rlssl.networks.layers.ensemble import EnsembleLinear
+from rlssl.networks.layers.linear import onednn_from
 
 
 def critics_of(latent_dim: int, action_dim: int, **options: Any) -> QCritics:
@@ -106,3 +107,27 @@ def test_final_bound_makes_values_start_small() -> None:
 def test_bad_options_are_named(arguments: dict, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         critics_of(**{"latent_dim": 4, "action_dim": 2, **arguments})
+
+
+@pytest.mark.parametrize("onednn", [None, 1], ids=["torch", "oneDNN"])
+@pytest.mark.parametrize("num_critics", [1, 2])
+def test_the_first_critic_alone_equals_the_first_of_all(
+    num_critics: int, onednn: int | None
+) -> None:
+    critics = critics_of(3, 2, num_critics=num_critics, hidden=(8, 8))
+    latents, actions = torch.randn(4, 3), torch.randn(4, 2)
+    parameters = list(critics.parameters())
+    members = separate(critics, 0)
+    x = torch.cat([latents, actions], dim=1)
+    for layer in members[:-1]:
+        x = layer(x).relu()
+    expected = members[-1](x).squeeze(-1)
+    by_member = torch.autograd.grad(expected.sum(), [layer.weight for layer in members])
+    with onednn_from(onednn):
+        values = critics.first(latents, actions)
+        torch.testing.assert_close(critics(latents, actions)[0], values)
+        gradients = torch.autograd.grad(values.sum(), parameters)
+    torch.testing.assert_close(values, expected)
+    for gradient, reference in zip(gradients[::2], by_member, strict=True):
+        torch.testing.assert_close(gradient[0].T, reference)
+        assert not gradient[1:].any()

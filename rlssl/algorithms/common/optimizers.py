@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 
-@torch.no_grad()
 def as_laid_out(parameter: Tensor, value: Tensor | None) -> Tensor | None:
     """The value in the parameter's memory format: fused optimizers pair elements by address.
 
@@ -20,7 +19,8 @@ def as_laid_out(parameter: Tensor, value: Tensor | None) -> Tensor | None:
     """
     if value is None or value.stride() == parameter.stride():
         return value
-    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+    with torch.no_grad():
+        return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def lay_out_state(optimizer: Optimizer) -> None:

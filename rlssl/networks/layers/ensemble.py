@@ -5,7 +5,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from rlssl.networks.layers.linear import activated, activated_in_place, is_for_onednn, linear
+from rlssl.networks.layers.linear import (
+    activated,
+    activated_in_place,
+    by_columns,
+    is_for_onednn,
+    linear,
+)
 
 #: Initial weights of linear layers: uniform in +-1/sqrt(fan_in) (torch's default), or orthogonal
 #: with gain 1.
@@ -46,8 +52,8 @@ class EnsembleLinear(nn.Module):
         if len(self.weight) == 1:
             # Only views: no need to stack the members as below.
             weight, bias = self.weight.squeeze(0), self.bias.flatten()
-            return linear(x.squeeze(0), weight.t(), bias, activation).unsqueeze(0)
-        if not is_for_onednn(x[0], self.weight[0].t()):
+            return by_columns(x.squeeze(0), weight, bias, activation).unsqueeze(0)
+        if not is_for_onednn(x, self.weight, x.shape[1] * math.prod(self.weight.shape[1:])):
             return activated_in_place(torch.baddbmm(self.bias, x, self.weight), activation)
         members = zip(x.unbind(), self.weight.unbind(), self.bias.squeeze(1).unbind(), strict=True)
         return torch.stack([linear(rows, w.t(), bias, activation) for rows, w, bias in members])

@@ -156,6 +156,29 @@ def linear(
     return outputs if relu else activated(outputs, activation)
 
 
+def by_columns(
+    x: Tensor, weight: Tensor, bias: Tensor, activation: nn.Module | None = None
+) -> Tensor:
+    """As ``linear``, for a weight [in, out]; without views of it, which autograd would record.
+
+    Args:
+        x: [N, in].
+        weight: [in, out].
+        bias: [out] or [1, out].
+        activation: As in ``linear``.
+
+    Returns:
+        [N, out].
+
+    Example:
+        >>> by_columns(torch.ones(1, 2), torch.tensor([[1.0], [2.0]]), torch.zeros(1)).tolist()
+        [[3.0]]
+    """
+    if is_for_onednn(x, weight, len(x) * weight.numel()):
+        return linear(x, weight.t(), bias.flatten(), activation)
+    return activated_in_place(torch.addmm(bias, x, weight), activation)
+
+
 def activated(x: Tensor, layer: nn.Module | None) -> Tensor:
     """``layer(x)``, without the overhead of ``__call__`` if it has no hooks; ``x`` if None."""
     if layer is None:
@@ -169,12 +192,18 @@ def activated_in_place(x: Tensor, layer: nn.Module | None) -> Tensor:
     return x.relu_() if _is_plain_relu(layer) else activated(x, layer)
 
 
-def is_for_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN computes ``linear``: a large product in float32 on the CPU."""
+def is_for_onednn(x: Tensor, weight: Tensor, num_products: int | None = None) -> bool:
+    """Whether oneDNN computes ``linear``: a large product in float32 on the CPU.
+
+    Args:
+        x: As in ``linear``.
+        weight: As in ``linear``; only its dtype is read if ``num_products`` is given.
+        num_products: Multiplications; None: those of ``linear``.
+    """
     return (
         _min_products is not None
         and x.ndim >= 2
-        and x.numel() * weight.shape[0] >= _min_products
+        and (num_products or x.numel() * weight.shape[0]) >= _min_products
         and x.is_cpu
         and x.dtype is weight.dtype is torch.float32
         and not torch.is_autocast_enabled("cpu")
