@@ -187,6 +187,18 @@ class BaseEnvRunner(SingleAgentEnvRunner):
         self.generation = generation
         self._needs_seed = self._needs_initial_reset = True
 
+    def continue_at(self, agent_steps: int | None, offset: int) -> None:
+        """Sets where the next fragment begins; called after `get_metrics`.
+
+        Args:
+            agent_steps: Agent steps of the run so far; None: the runner's own estimate is kept.
+            offset: Agent steps of this runner since the Algorithm's last result, to which the
+                offsets of its episodes are added.
+        """
+        if agent_steps is not None:
+            self.num_env_steps_sampled_lifetime = agent_steps
+        self._episode_log.count_from(offset)
+
     def newly_finished(self) -> list[FinishedEpisode]:
         """The episodes finished since the last call; the next metrics have them, too."""
         return self._episode_log.newly_finished()

@@ -33,7 +33,7 @@ class FinishedEpisode(NamedTuple):
     length: int
     # 1.0 or 0.0, or a fraction if the environment gives one; nan if it does not say.
     success: float
-    # Agent steps from the runner's last `get_metrics()` to the end of the episode.
+    # Agent steps of the runner from the Algorithm's last result to the end of the episode.
     offset: int
     # Seconds since the reset.
     duration_s: float
@@ -145,6 +145,10 @@ class EpisodeLog:
         new = self._finished[self._num_shown :]
         self._num_shown = len(self._finished)
         return new
+
+    def count_from(self, steps: int) -> None:
+        """Lets the next offsets count from ``steps`` instead of 0; called after `drain`."""
+        self._steps = steps
 
     def drain(self) -> list[FinishedEpisode]:
         """Returns the finished episodes, oldest first, and removes them; offsets restart at 0."""

@@ -45,6 +45,11 @@ class StockEnvRunner(GuardedEnvRunner):
         self._agent_steps = self._agent_steps_before = 0
         return super().get_metrics()
 
+    def continue_at(self, agent_steps: int | None, offset: int) -> None:
+        """See `BaseEnvRunner`."""
+        super().continue_at(agent_steps, offset)
+        self._agent_steps = self._agent_steps_before = offset
+
     def _adapt(self, vector_env: gym.vector.VectorEnv) -> gym.vector.VectorEnv:
         if resets_at_once(vector_env):
             raise SpecError(

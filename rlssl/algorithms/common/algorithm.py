@@ -29,6 +29,7 @@ from rlssl.rollouts.faults import (
     count_faults,
     raise_faults_of_remote_runners,
 )
+from rlssl.rollouts.fragment_requests import FragmentRequests
 from rlssl.system.random_state import undisturbed_generators
 from rlssl.system.seeding import RESTORED_RUN
 
@@ -59,6 +60,7 @@ class BaseAlgorithm(Algorithm):
         self._num_restores = 0
         raise_faults_of_remote_runners()
         super().setup(config)
+        self.fragment_requests = FragmentRequests(self.env_runner_group)
 
     @property
     def work_done(self) -> int:
@@ -164,9 +166,10 @@ class BaseAlgorithm(Algorithm):
         return summarize(records)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state and the records behind the scores."""
+        """RLlib's state, the records behind the scores, and the fragments not yet learned from."""
         state = super().get_state(*args, **kwargs)
         state[_STATE] = {
+            "fragments": self.fragment_requests.save(),
             "env_steps": self._env_steps,
             "returns": list(self._recent_returns),
             "successes": list(self._recent_successes),
@@ -181,6 +184,7 @@ class BaseAlgorithm(Algorithm):
         super().set_state(state)
         if _STATE in state:
             records = state[_STATE]
+            self.fragment_requests.restore(records.get("fragments", []))
             self._env_steps = records["env_steps"]
             self._recent_returns = deque(records["returns"], maxlen=EPISODE_WINDOW)
             self._recent_successes = deque(records["successes"], maxlen=EPISODE_WINDOW)

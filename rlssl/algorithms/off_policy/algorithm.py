@@ -5,7 +5,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,12 @@ from ray.rllib.utils.metrics import (
 from torch import nn
 
 from rlssl.algorithms.common.algorithm import BaseAlgorithm
-from rlssl.algorithms.common.episodes_of_runners import EpisodesOfRunners
 from rlssl.algorithms.off_policy.batches import INDICES, draw
 from rlssl.algorithms.off_policy.update_ratio import UpdateRatio
 from rlssl.image_spaces import with_layout
 from rlssl.networks.layers.vector_normalizer import Moments, VectorNormalizer
-from rlssl.ray_internals.cluster import actor_state, id_of_actor, num_restarts
-from rlssl.ray_internals.env_runner import actor_manager
 from rlssl.registry import AUXILIARY_LOSSES
 from rlssl.replay import Prefetcher, PrioritizedReplayBuffer, ReplayBuffer, annealed_beta
-from rlssl.rollouts.episode_metrics import FinishedEpisode
 from rlssl.run_files import REPLAY_FOLDER
 from rlssl.system.seeding import integer, stream
 
@@ -50,15 +46,16 @@ logger = logging.getLogger(__name__)
 _STATE = "rlssl_off_policy"
 
 
-#: Index of an EnvRunner, and how often Ray had restarted it.
-_Process = tuple[int, int]
-
 #: A batch as the Learners get it, and the numbers of its rows in the replay buffer.
 _Drawn = tuple[Any, np.ndarray]
 
 
 class OffPolicyAlgorithm(BaseAlgorithm):
     """Repeats rounds: sample a fragment, store it, make the updates that are due, send weights.
+
+    With overlapped sampling, remote EnvRunners sample the fragment of the next round during the
+    updates of this one, with the weights that the round before has sent: one fragment older,
+    whatever the speed of the processes.
 
     An iteration has several rounds, until ``agent_steps_per_iteration`` is reached. A result costs
     RLlib as much time as several updates of a small network. The replay buffer is in this process,
@@ -91,7 +88,10 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         self._prefetcher: Prefetcher[_Drawn] | None = None
         if depth := self.config.prefetch_depth:
             self._prefetcher = Prefetcher(self._draw, depth=depth)
-        self._episodes_of_runners = EpisodesOfRunners()
+        # Metrics of EnvRunners in this iteration, and where their latest actions were.
+        self._reports: list[tuple[Any, int | None]] = []
+        # Agent steps at the start and at the end of this iteration.
+        self._result_steps = (0, math.inf)
         # Agent steps before the latest action of the EnvRunners, as they counted.
         self._latest_action_at = 0
         # Timer -> seconds in this iteration.
@@ -99,9 +99,10 @@ class OffPolicyAlgorithm(BaseAlgorithm):
 
     def training_step(self) -> None:
         """Rounds of sampling and updates until the iteration has its steps."""
-        steps = min(self.config.agent_steps_per_iteration, self.steps_to_end)
-        goal = self.update_ratio.agent_steps + steps
-        while self.update_ratio.agent_steps < goal and self._round():
+        start = self.clock
+        goal = start + min(self.config.agent_steps_per_iteration, self.steps_to_end)
+        self._result_steps = (start, goal)
+        while self.clock < goal and self._round():
             pass
         self._collect_metrics()
 
@@ -204,6 +205,8 @@ class OffPolicyAlgorithm(BaseAlgorithm):
             episodes = self._sample()
         if not episodes:
             return False
+        if self.config.overlaps_sampling:
+            self._request_fragments(self.clock + sum(map(len, episodes)))
         with self._timed(REPLAY_BUFFER_ADD_DATA_TIMER):
             self._store(episodes)
         num_due = self.update_ratio.num_due
@@ -214,38 +217,51 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         if num_due or self._frames is not None:
             with self._timed(SYNCH_WORKER_WEIGHTS_TIMER):
                 self._send_weights()
-        elif self.config.num_env_runners:
-            # Each runner knows only its own steps.
-            self.send_clock()
         return True
 
     def _sample(self) -> list[SingleAgentEpisode]:
-        """A fragment of every runner; the run's last fragments only have the steps that are left.
+        """A fragment of every EnvRunner."""
+        if not self.config.num_env_runners:
+            episodes: list[SingleAgentEpisode] = self.env_runner.sample(
+                **self._how_much(self.steps_to_end)
+            )
+            return episodes
+        if not self.fragment_requests.has_fragments:
+            self._request_fragments(self.clock)
+        fragments = self.fragment_requests.collect(self.config.sample_timeout_s)
+        self._reports += [(each.metrics, each.latest_action_at) for each in fragments]
+        return [episode for fragment in fragments for episode in fragment.episodes]
+
+    def _request_fragments(self, agent_steps: int) -> None:
+        """Requests the fragments that follow; none at the end of the run.
+
+        Args:
+            agent_steps: Agent steps of the run before these fragments.
+        """
+        to_end = self.steps_to_end - (agent_steps - self.clock)
+        if to_end <= 0:
+            return
+        start, goal = self._result_steps
+        since_result = agent_steps - start if agent_steps < goal else 0
+        self.fragment_requests.send(
+            agent_steps=agent_steps,
+            offset=since_result // self.config.num_env_runners,
+            **self._how_much(to_end),
+        )
+
+    def _how_much(self, steps_to_end: float) -> dict[str, int]:
+        """What to sample; the run's last fragments only have the steps that are left.
 
         So the run ends at most one vector step of all runners after its last env step.
         """
-        group, config = self.env_runner_group, self.config
-        num_runners = max(1, group.num_healthy_remote_workers())
-        steps = self.steps_to_end / num_runners
+        config = self.config
+        steps = steps_to_end / max(1, self.env_runner_group.num_healthy_remote_workers())
         # With fewer vector steps, there may be no chunk for each Learner; see `OffPolicyConfig`.
         least = 2 if config.num_learners > 1 and config.gives_intrinsic_rewards else 1
         steps = max(steps, least * config.num_envs_per_env_runner)
         if steps >= config.get_rollout_fragment_length() * config.num_envs_per_env_runner:
-            sample: Callable[..., Any] = _sample
-        else:
-            sample = functools.partial(_sample, num_timesteps=math.ceil(steps))
-        in_process = not config.num_env_runners
-        parts = group.foreach_env_runner(
-            sample, local_env_runner=in_process, timeout_seconds=config.sample_timeout_s
-        )
-        for process, _, finished in parts:
-            self._episodes_of_runners.receive(process, finished)
-        return [episode for _, episodes, _ in parts for episode in episodes]
-
-    def episodes_of_lost_runners(self) -> list[FinishedEpisode]:
-        """Episodes of EnvRunners that died after their last metrics; removes them."""
-        actors = actor_manager(self.env_runner_group).actors()
-        return self._episodes_of_runners.pop_lost(functools.partial(_is_dead, actors))
+            return {}
+        return {"num_timesteps": math.ceil(steps)}
 
     def _store(self, episodes: Sequence[SingleAgentEpisode]) -> None:
         for episode in episodes:
@@ -353,18 +369,13 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         return [result.get() for result in results]
 
     def _collect_metrics(self) -> None:
-        in_process = not self.config.num_env_runners
-        replies = list(
-            self.env_runner_group.foreach_env_runner(
-                _metrics_and_clock, local_env_runner=in_process
-            )
-        )
-        for process, _, _ in replies:
-            self._episodes_of_runners.forget(process)
-        sampled = [metrics for _, metrics, _ in replies]
-        clocks = [clock for _, _, clock in replies if clock is not None]
+        if not self.config.num_env_runners:
+            runner = self.env_runner
+            self._reports.append((runner.get_metrics(), runner.module.latest_action_at))
+        reports, self._reports = self._reports, []
+        clocks = [clock for _, clock in reports if clock is not None]
         self._latest_action_at = max(clocks, default=self._latest_action_at)
-        self.metrics.aggregate(sampled, key=ENV_RUNNER_RESULTS)
+        self.metrics.aggregate([metrics for metrics, _ in reports], key=ENV_RUNNER_RESULTS)
         learned = [report for _, report in self._on_learners(_report)]
         self.metrics.aggregate(learned, key=LEARNER_RESULTS)
         for timer, seconds in self._seconds.items():
@@ -437,31 +448,6 @@ def _update_on_part(learner: Any, batch: Any, agent_steps: int) -> tuple[int, np
 
 def _intrinsic_rewards(learner: Any, parts: list[list[Any]]) -> tuple[int, list[np.ndarray]]:
     return learner.peers.rank, learner.intrinsic_rewards(parts[learner.peers.rank])
-
-
-def _metrics_and_clock(runner: Any) -> tuple[_Process, Any, int | None]:
-    return _process(runner), runner.get_metrics(), runner.module.latest_action_at
-
-
-def _sample(
-    runner: Any, **how_much: int
-) -> tuple[_Process, list[SingleAgentEpisode], list[FinishedEpisode]]:
-    episodes = runner.sample(**how_much)
-    # The runner in the trial's process cannot be lost.
-    return _process(runner), episodes, runner.newly_finished() if runner.worker_index else []
-
-
-def _process(runner: Any) -> _Process:
-    return runner.worker_index or 0, runner.num_restarts
-
-
-def _is_dead(actors: Mapping[int, Any], process: Any) -> bool:
-    """Whether a process of an EnvRunner has ended: Ray starts another one, or none."""
-    index, restarts = process
-    actor = actors.get(index)
-    if actor is None:
-        return True
-    return num_restarts(actor) > restarts or actor_state(id_of_actor(actor)) == "DEAD"
 
 
 def _normalize_by(learner: Any, moments: Moments) -> tuple[int, None]:

@@ -74,7 +74,13 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
             "prefetch": self.prefetch_depth,
         }
         replay = {**dataclasses.asdict(self.replay_settings), **resolved}
-        return {**super().effective_training(action_space), "replay": replay}
+        used = {"replay": replay, "overlap_sampling": self.overlaps_sampling}
+        return {**super().effective_training(action_space), **used}
+
+    @property
+    def overlaps_sampling(self) -> bool:
+        """Whether remote EnvRunners sample the next fragment during the updates."""
+        return self.num_env_runners > 0 and self.overlap_sampling is not False
 
     @property
     def gives_intrinsic_rewards(self) -> bool:
@@ -144,6 +150,11 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
             raise SpecError(
                 f"training.replay_capacity must be > model.frame_stack ({self.frame_stack}); got "
                 f"{self.replay_capacity}."
+            )
+        if self.overlap_sampling and not self.num_env_runners and not self.in_evaluation:
+            raise SpecError(
+                "training.overlap_sampling: true needs remote EnvRunners; set "
+                "resources.env_runners to 1 or more, or leave overlap_sampling out."
             )
         parse_replay(self.replay)
 

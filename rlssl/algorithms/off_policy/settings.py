@@ -100,6 +100,11 @@ class OffPolicySettings(TrainingSettings):
         0.99, "Discount per agent step; in [0, 1].", low=0, high=1, can_change=True
     )
     replay_capacity: int = setting(100_000, "Frames that the replay buffer holds.", above=0)
+    overlap_sampling: bool | None = setting(
+        None,
+        "Whether remote EnvRunners sample the next fragment during the updates. Its actions come "
+        "from weights that are one fragment older. None: if there are remote EnvRunners.",
+    )
     updates_at_start: int = setting(
         0,
         "Updates that are made at once when learning starts, after "

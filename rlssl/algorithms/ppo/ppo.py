@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from ray.rllib.algorithms.ppo import ppo as rllib_ppo
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     ENV_RUNNER_SAMPLING_TIMER,
@@ -16,10 +17,10 @@ from ray.rllib.utils.metrics import (
 
 from rlssl.algorithms.common.algorithm import BaseAlgorithm
 from rlssl.algorithms.common.config import BaseConfig
-from rlssl.algorithms.on_policy.overlapped_sampling import OverlappedSampling
 from rlssl.algorithms.ppo.presets import PRESETS, VARIANTS
 from rlssl.algorithms.ppo.settings import PPOSettings
 from rlssl.errors import SpecError
+from rlssl.ray_internals.learner import WEIGHTS_TAG
 
 
 class PPOConfig(BaseConfig, rllib_ppo.PPOConfig):
@@ -85,21 +86,16 @@ class PPO(BaseAlgorithm, rllib_ppo.PPO):
         """The defaults."""
         return PPOConfig()
 
-    def setup(self, config: Any) -> None:
-        """Builds the Algorithm."""
-        super().setup(config)
-        self._overlapped = OverlappedSampling(self.env_runner_group)
-
     def training_step(self) -> None:
         """Samples a batch, updates on it, and sends the weights to the EnvRunners."""
         if not self.config.overlap_sampling:
             super().training_step()
             return
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):
-            episodes, sampled = self._overlapped.collect(self.config.total_train_batch_size)
+            episodes, sampled = self._collect()
         if not episodes:
             return
-        self._overlapped.begin()
+        self.fragment_requests.send()
         self.metrics.aggregate(sampled, key=ENV_RUNNER_RESULTS)
         so_far = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME))
         with self.metrics.log_time((TIMERS, LEARNER_UPDATE_TIMER)):
@@ -111,9 +107,28 @@ class PPO(BaseAlgorithm, rllib_ppo.PPO):
             )
             self.metrics.aggregate(learned, key=LEARNER_RESULTS)
         with self.metrics.log_time((TIMERS, SYNCH_WORKER_WEIGHTS_TIMER)):
-            self._overlapped.wait_for_weights()
+            # RLlib sends no weights before the last ones have arrived.
+            self.env_runner_group.fetch_ready_async_reqs(tags=[WEIGHTS_TAG], timeout_seconds=None)
             self.env_runner_group.sync_weights(
                 from_worker_or_learner_group=self.learner_group,
                 policies=[DEFAULT_MODULE_ID],
                 inference_only=True,
             )
+
+    def _collect(self) -> tuple[list[SingleAgentEpisode], list[Any]]:
+        """Waits for fragments, and requests more until they make a batch.
+
+        Returns:
+            Chunks of episodes and the metrics of EnvRunners; fewer steps, or none, if no EnvRunner
+            is left.
+        """
+        episodes: list[SingleAgentEpisode] = []
+        metrics: list[Any] = []
+        num_steps, group = 0, self.env_runner_group
+        while num_steps < self.config.total_train_batch_size and group.num_healthy_remote_workers():
+            self.fragment_requests.send(offset=num_steps // self.config.num_env_runners)
+            for fragment in self.fragment_requests.collect():
+                episodes += fragment.episodes
+                metrics.append(fragment.metrics)
+                num_steps += fragment.agent_steps
+        return episodes, metrics

@@ -52,9 +52,10 @@ def state_of(algorithm: Rainbow) -> dict[str, Any]:
 
 def metrics_of(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     keys = ("env_steps", "updates", "epsilon", "episode_return_mean", "intrinsic_return_mean")
+    more = ("episodes", "faults")
     learned = ("loss", "q_mean", "td_error_mean", "default_optimizer_learning_rate")
     return [
-        {key: row[key] for key in keys}
+        {key: row[key] for key in (*keys, *more)}
         | dict(row["replay"])
         | {key: row["learners"]["default_policy"].get(key) for key in learned}
         for row in results
@@ -75,7 +76,10 @@ def metrics_of(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         ),
         pytest.param({"auxiliary": {"icm": {"variant": "burda"}, "curl": {}}}, id="ICM and CURL"),
         pytest.param({"training": {"replay": {"prefetch": 2}}}, id="drawn ahead"),
-        pytest.param({"num_env_runners": 1}, id="remote runner"),
+        pytest.param(
+            {"num_env_runners": 1, "training": {"overlap_sampling": False}}, id="remote runner"
+        ),
+        pytest.param({"num_env_runners": 2}, id="sampling during updates"),
     ],
 )
 def test_resumed_run_equals_the_uninterrupted_run(case: dict[str, Any], tmp_path: Path) -> None:

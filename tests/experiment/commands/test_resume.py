@@ -95,6 +95,10 @@ def train(algorithm: Any, iterations: int) -> list[dict[str, Any]]:
         ),
         pytest.param({"env": "MiniGrid-Empty-5x5-v0", "model": {"frame_stack": 2}}, id="MiniGrid"),
         pytest.param({"env": "CartPole-v1", "num_env_runners": 1}, id="remote runner"),
+        pytest.param(
+            {"env": "CartPole-v1", "num_env_runners": 2, "training": {"overlap_sampling": True}},
+            id="sampling during the update",
+        ),
         pytest.param({"env": "CartPole-v1", "stock": True}, id="RLlib's own sampling loop"),
     ],
 )
