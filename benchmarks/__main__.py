@@ -29,12 +29,14 @@ from benchmarks import (
 from benchmarks.harness.contests import ContestantDiedError, Row, play_row
 from benchmarks.harness.machine import load
 from benchmarks.harness.report import figures_depend_on, print_row, row_report, save
+from benchmarks.scaling import overlap
 
 ROWS: tuple[Row, ...] = (
     *cartpole.ROWS,
     *ppo.ROWS,
     *pong.ROWS,
     *runners.ROWS,
+    *overlap.ROWS,
     *startup.ROWS,
     *learning.ROWS,
     *dqn.ROWS,

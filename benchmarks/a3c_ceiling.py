@@ -20,10 +20,10 @@ SIZES, NUM_WORKERS, SECONDS = (100_000, 1_000_000, 10_000_000), 32, 10.0
 
 
 class DummyWorker:
-    """Answers every request with the same gradient."""
+    """Answers every request with the same gradient, after a wait."""
 
-    def __init__(self, size: int) -> None:
-        self._gradient = np.zeros(size, np.float32)
+    def __init__(self, size: int, wait_s: float = 0.0) -> None:
+        self._gradient, self._wait_s = np.zeros(size, np.float32), wait_s
         self._incarnation, self._sequence = uuid.uuid4().hex, 0
 
     def hello(self) -> str:
@@ -35,6 +35,7 @@ class DummyWorker:
         from rlssl.algorithms.a3c.pool import Reply
 
         del parameters
+        time.sleep(self._wait_s)
         self._sequence += 1
         return Reply(self._incarnation, self._sequence, version, self._gradient, 1)
 
@@ -52,7 +53,7 @@ class Ceiling:
     driver_ms: float
 
 
-def measure(size: int, workers: int, seconds: float) -> Ceiling:
+def measure(size: int, workers: int, seconds: float, wait_s: float = 0.0) -> Ceiling:
     """Applies the gradients that arrive for ``seconds``; Ray must be running."""
     import ray
     import torch
@@ -67,7 +68,7 @@ def measure(size: int, workers: int, seconds: float) -> Ceiling:
     (parameter,) = flat.groups.values()
     optimizer, staleness = RMSProp([parameter]), StalenessLog(limit=None)
     dummy = ray.remote(num_cpus=0, max_restarts=1)(DummyWorker)
-    actors = {index: dummy.remote(size) for index in range(1, workers + 1)}
+    actors = {index: dummy.remote(size, wait_s) for index in range(1, workers + 1)}
     pool = WorkerPool(actors, timeout_s=600.0, silence_s=600.0)
     while len(pool.alive()) < workers:
         pool.wait()

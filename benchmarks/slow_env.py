@@ -1,4 +1,4 @@
-"""A plug-in: ``bench/slow``, an environment whose step costs a millisecond of a processor."""
+"""A plug-in: steps of ``bench/slow`` cost a processor, steps of ``bench/waiting`` only wait."""
 
 import time
 from collections.abc import Mapping
@@ -46,4 +46,39 @@ class SlowEnv(gym.Env):
         return np.full(4, self.steps / self.episode_length, np.float32)
 
 
+class WaitingEnv(gym.Env):
+    """A simulator elsewhere: a step waits ``wait_ms`` and costs nothing here.
+
+    17 numbers, and 6 numbers or one of 6 choices as an action (``discrete``).
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Reads ``env: {id: bench/waiting, wait_ms: 10, discrete: false, episode_length: 500}``."""
+        self.wait_s = config.get("wait_ms", 10) / 1000
+        self.episode_length = config.get("episode_length", 500)
+        self.observation_space = Box(-np.inf, np.inf, (17,), np.float32)
+        is_discrete = config.get("discrete", False)
+        self.action_space = Discrete(6) if is_discrete else Box(-1.0, 1.0, (6,), np.float32)
+        self.steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts an episode, without a wait."""
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._observe(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Waits, then pays the mean of the action."""
+        time.sleep(self.wait_s)
+        self.steps += 1
+        over = self.steps >= self.episode_length
+        return self._observe(), float(np.mean(action)), False, over, {}
+
+    def _observe(self) -> np.ndarray:
+        return self.np_random.standard_normal(17).astype(np.float32)
+
+
 rlssl.register_env("bench/slow", SlowEnv)
+rlssl.register_env("bench/waiting", WaitingEnv)

@@ -64,8 +64,10 @@ class Contestant:
 class Comparison:
     """Speed of the fastest of ``of``, divided by the speed of the fastest of ``against``.
 
-    ``of_time``: compares seconds instead, so less is better. The fastest contestant is the one with
-    the highest median. The ratio is compared with ``must_reach`` and ``goal``; None: only shown.
+    ``of_time``: compares seconds instead, so less is better. ``against_slowest``: the slowest of
+    ``against`` counts, as for work that has both as its parts. The fastest contestant is the one
+    with the highest median. The ratio is compared with ``must_reach`` and ``goal``; None: only
+    shown.
     """
 
     of: tuple[str, ...]
@@ -73,6 +75,7 @@ class Comparison:
     must_reach: float | None = None
     goal: float | None = None
     of_time: bool = False
+    against_slowest: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ Samples = Mapping[str, Sequence[Sample]]
 
 def ratios(comparison: Comparison, samples: Samples, clock: str = "wall") -> list[float]:
     """One ratio a round; none if no contestant of one side was measured."""
-    subject, rival = fastest(comparison.of, samples), fastest(comparison.against, samples)
+    subject, rival = fastest(comparison.of, samples), rival_of(comparison, samples)
     if subject is None or rival is None:
         return []
     pairs = zip(samples[subject], samples[rival], strict=True)
@@ -119,9 +122,22 @@ def ratios(comparison: Comparison, samples: Samples, clock: str = "wall") -> lis
 
 def fastest(names: Sequence[str], samples: Samples) -> str | None:
     """The name with the highest median speed by the clock; None if none was measured."""
-    played = [name for name in names if samples.get(name)]
-    speed = {name: Spread.of([one.rate() for one in samples[name]]).median for name in played}
+    speed = _speeds(names, samples)
     return max(speed, key=speed.__getitem__, default=None)
+
+
+def rival_of(comparison: Comparison, samples: Samples) -> str | None:
+    """The name of ``against`` that is compared; None if none was measured."""
+    if not comparison.against_slowest:
+        return fastest(comparison.against, samples)
+    speed = _speeds(comparison.against, samples)
+    return min(speed, key=speed.__getitem__, default=None)
+
+
+def _speeds(names: Sequence[str], samples: Samples) -> dict[str, float]:
+    """The median speeds by the clock of those that were measured."""
+    played = [name for name in names if samples.get(name)]
+    return {name: Spread.of([one.rate() for one in samples[name]]).median for name in played}
 
 
 def reaches(ratio: float, target: float | None, comparison: Comparison) -> bool | None:

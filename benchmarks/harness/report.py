@@ -7,7 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.contests import Comparison, Row, Samples, Spread, fastest, ratios, reaches
+from benchmarks.harness.contests import (
+    Comparison,
+    Row,
+    Samples,
+    Spread,
+    fastest,
+    ratios,
+    reaches,
+    rival_of,
+)
 from benchmarks.harness.machine import load, machine
 from benchmarks.peers import sbx
 
@@ -63,7 +72,7 @@ def save(report: Mapping[str, Any], folder: Path) -> Path:
 def _compared(comparison: Comparison, samples: Samples) -> dict[str, Any]:
     report: dict[str, Any] = {
         **asdict(comparison),
-        "winners": [fastest(comparison.of, samples), fastest(comparison.against, samples)],
+        "winners": [fastest(comparison.of, samples), rival_of(comparison, samples)],
     }
     for clock in ("wall", "cpu"):
         values = ratios(comparison, samples, clock)
@@ -82,7 +91,11 @@ def _print_comparison(comparison: Comparison, samples: Samples) -> None:
         print(f"  {' or '.join(comparison.of)} / {' or '.join(comparison.against)}: not measured")
         return
     sides = zip((subject, rival), (comparison.of, comparison.against), strict=True)
-    label = " / ".join(f"{name} (best)" if len(side) > 1 else name for name, side in sides)
+    which = ("best", "slowest" if comparison.against_slowest else "best")
+    label = " / ".join(
+        f"{name} ({word})" if len(side) > 1 else name
+        for (name, side), word in zip(sides, which, strict=True)
+    )
     label += ", time" if comparison.of_time else ""
     cells = [_cell(_spread(report[clock]), 2) for clock in ("wall", "cpu")]
     verdict = ""

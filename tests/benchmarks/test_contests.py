@@ -56,6 +56,12 @@ def test_the_rival_has_the_best_median_not_the_best_round() -> None:
     assert ratios(Comparison(("ours",), ("lucky", "steady")), played) == [3.0, 3.0, 3.0]
 
 
+def test_a_whole_may_be_compared_with_the_slowest_of_its_parts() -> None:
+    played = {"whole": samples(9, 9), "sample": samples(20, 30), "learn": samples(10, 12)}
+    parts = Comparison(("whole",), ("sample", "learn"), against_slowest=True)
+    assert ratios(parts, played) == [0.9, 0.75]  # 9 / 10 and 9 / 12
+
+
 def test_a_contestant_that_was_not_measured_is_not_compared() -> None:
     played = {"ours": samples(1)}
     assert ratios(Comparison(("ours",), ("missing",)), played) == []

@@ -1,0 +1,1 @@
+"""How the algorithms scale with remote runners: measured constants, a model and a simulation."""
