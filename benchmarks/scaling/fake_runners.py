@@ -21,9 +21,9 @@ class FakeRunner:
         """Keeps a pickled fragment, which takes ``wait_s`` seconds."""
         self._fragment, self._wait_s = fragment, wait_s
 
-    def apply(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def apply(self, func: Any, *args: Any, **kwargs: Any) -> Any:
         """As RLlib calls remote runners."""
-        return function(self, *args, **kwargs)
+        return func(self, *args, **kwargs)
 
     def fragment(self) -> bytes:
         """Waits as long as a fragment takes."""
