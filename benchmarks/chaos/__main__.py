@@ -13,7 +13,8 @@ At the end, every sweep must have exit code 0, every trial the env steps of its 
 agent step twice, and a checkpoint that loads. What is deterministic (Rainbow, SAC) must have the
 episodes of a run without faults. What the runs tell about faults must be what was done to them.
 
-Takes up to 15 minutes a seed on two cores. Needs Linux and root, for a disk of its own.
+Meant to take at most 15 minutes a seed on two cores; no seed has been run to its end yet. Needs
+Linux and root, for a disk of its own.
 """
 
 import argparse

@@ -73,18 +73,19 @@ class Chaos:
 
 def kill_env_runner(chaos: Chaos) -> str:
     """An EnvRunner of PPO; it alone is started again."""
-    victim = chaos.victim(RUNNERS, ["ppo"])
-    kill(victim)
-    chaos.expect("ppo", env_runner_restarts=1)
-    return f"killed {victim.kind} {victim.pid} of ppo"
+    return _kill_runner(chaos, "ppo")
 
 
 def kill_worker(chaos: Chaos) -> str:
     """A worker of A3C; it alone is started again."""
-    victim = chaos.victim(RUNNERS, ["a3c"])
+    return _kill_runner(chaos, "a3c")
+
+
+def _kill_runner(chaos: Chaos, name: str) -> str:
+    victim = chaos.victim(RUNNERS, [name])
     kill(victim)
-    chaos.expect("a3c", env_runner_restarts=1)
-    return f"killed {victim.kind} {victim.pid} of a3c"
+    chaos.expect(name, env_runner_restarts=1)
+    return f"killed {victim.kind} {victim.pid} of {name}"
 
 
 def kill_learner(chaos: Chaos) -> str:

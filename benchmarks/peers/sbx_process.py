@@ -38,7 +38,7 @@ class Spaces(gym.Env):
 def main() -> None:
     """Builds the model, makes updates until the input ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # what libraries print goes to standard error
     settings = json.loads(sys.argv[1])
     model = build(settings)
 

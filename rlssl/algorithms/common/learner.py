@@ -238,8 +238,8 @@ class BaseLearner(TorchLearner):
             optimizers: Names.
 
         Returns:
-            False if a gradient is not finite; then there is no step. On a GPU always True: there
-            the optimizers skip the step.
+            False if a gradient is not finite; then there is no step. On a GPU it is always True,
+            and the optimizers skip the step themselves.
         """
         names = [name for name in optimizers if self._parameters[name]]
         parameters = [p for name in names for p in self._parameters[name]]
