@@ -27,10 +27,10 @@ __all__ = [
     "UpdateRNG",
 ]
 
-register_auxiliary_loss("bisimulation", "rlssl.auxiliary.bisimulation:Bisimulation")
-register_auxiliary_loss("curl", "rlssl.auxiliary.curl:CURL")
-register_auxiliary_loss("deepmdp", "rlssl.auxiliary.deepmdp:DeepMDP")
-register_auxiliary_loss("icm", "rlssl.auxiliary.icm:ICM")
+register_auxiliary_loss("bisimulation", "rlssl.auxiliary.metric.bisimulation:Bisimulation")
+register_auxiliary_loss("curl", "rlssl.auxiliary.contrastive.curl:CURL")
+register_auxiliary_loss("deepmdp", "rlssl.auxiliary.predictive.deepmdp:DeepMDP")
+register_auxiliary_loss("icm", "rlssl.auxiliary.bonuses.icm:ICM")
 
 # Public name -> the module that defines it.
 _DEFINED_IN = dict.fromkeys(

@@ -10,7 +10,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.auxiliary.base import MEAN_ACTION
-from rlssl.auxiliary.bisimulation import Bisimulation
+from rlssl.auxiliary.metric.bisimulation import Bisimulation
 from rlssl.networks import build_encoder
 from rlssl.networks.action_encoding import encode_action
 from rlssl.peers import Peers

@@ -7,7 +7,7 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from rlssl.auxiliary.bisimulation import Bisimulation
+from rlssl.auxiliary.metric.bisimulation import Bisimulation
 from tests.auxiliary.latents import VECTOR, N, Scaled, dbc, transitions
 
 

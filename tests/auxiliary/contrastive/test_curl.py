@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.augmentations import random_crop, random_shift
-from rlssl.auxiliary.curl import CURL, diagnostics
+from rlssl.auxiliary.contrastive.curl import CURL, diagnostics
 from rlssl.errors import SpecError
 from rlssl.losses import bilinear_info_nce
 from rlssl.networks import build_encoder

@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.auxiliary.base import MEAN_ACTION
-from rlssl.auxiliary.bisimulation import Bisimulation
+from rlssl.auxiliary.metric.bisimulation import Bisimulation
 from rlssl.losses import bisimulation_loss, gaussian_nll
 from rlssl.losses.bisimulation import metric_distances
 from rlssl.networks.action_encoding import encode_action

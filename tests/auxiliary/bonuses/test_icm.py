@@ -10,7 +10,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.auxiliary.base import ChunkInfo
-from rlssl.auxiliary.icm import ICM
+from rlssl.auxiliary.bonuses.icm import ICM
 from rlssl.losses import forward_dynamics_loss
 from rlssl.networks import build_encoder
 from tests.auxiliary.latents import ACTIONS, VECTOR, N, sample

@@ -10,9 +10,9 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.auxiliary.base import MEAN_ACTION
-from rlssl.auxiliary.bisimulation import Bisimulation
-from rlssl.auxiliary.deepmdp import Reconstruction
 from rlssl.auxiliary.latent_statistics import rank_correlation
+from rlssl.auxiliary.metric.bisimulation import Bisimulation
+from rlssl.auxiliary.predictive.deepmdp import Reconstruction
 from rlssl.peers import ALONE
 
 # A tabular MDP. Each class has three states with different observations, but with equal rewards and

@@ -1,0 +1,1 @@
+"""Intrinsic rewards: bonuses for what is new or not yet predicted."""

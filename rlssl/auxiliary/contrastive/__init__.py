@@ -1,0 +1,1 @@
+"""Losses that tell related observations from other observations."""

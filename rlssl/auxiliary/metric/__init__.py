@@ -1,0 +1,1 @@
+"""Losses that make distances of latents mean something: rewards and futures, or time."""

@@ -1,0 +1,1 @@
+"""Losses that predict: next latents, actions, rewards, observations."""
