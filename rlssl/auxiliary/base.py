@@ -134,9 +134,10 @@ class AuxiliaryLoss(nn.Module):
     """A self-supervised loss that any rlssl algorithm can add to its RL loss.
 
     To write a loss: subclass this class, define ``Config``, declare ``reads`` and ``trains``,
-    implement ``losses``, and register the class with ``@rlssl.register_auxiliary_loss("name")``.
-    See docs/your_own_loss.md. The loss is part of the Learner's RLModule: it is checkpointed and
-    moved to the device with the RLModule, and it is never sent to EnvRunners.
+    implement ``losses``, ``intrinsic_reward`` or both, and register the class with
+    ``@rlssl.register_auxiliary_loss("name")``. See docs/your_own_loss.md. The loss is part of the
+    Learner's RLModule: it is checkpointed and moved to the device with the RLModule, and it is
+    never sent to EnvRunners.
 
     Args:
         config: The loss's ``Config``.
@@ -206,8 +207,12 @@ class AuxiliaryLoss(nn.Module):
         return {}
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Losses by name, each [N], one value per row; the Learner averages and adds them."""
-        raise NotImplementedError
+        """Losses by name, each [N], one value per row; the Learner averages and adds them.
+
+        A class that gives only an intrinsic reward does not implement this method.
+        """
+        del batch
+        return {}
 
     def latents(self, batch: Mapping[str, Any], column: str = Columns.OBS) -> Tensor:
         """[N, D], latents of a column by the RL encoder.

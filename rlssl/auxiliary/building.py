@@ -130,9 +130,25 @@ def build_auxiliary(
 
 
 def _check_declaration(name: str, loss: AuxiliaryLoss) -> None:
+    _check_methods(name, loss)
     if loss.trains not in TRAINS:
         raise SpecError(f"loss '{name}': trains must be one of {TRAINS}; got {loss.trains!r}.")
     if loss.trains == "none" and any(p.requires_grad for p in loss.parameters()):
         raise SpecError(f"loss '{name}' declares trains='none', but has parameters to train.")
     if unknown := loss.controls - CONTROLS:
         raise SpecError(f"loss '{name}' declares unknown controls {sorted(unknown)}.")
+
+
+def _check_methods(name: str, loss: AuxiliaryLoss) -> None:
+    """Refuses a class that does nothing, and one that declares to train without losses."""
+    if type(loss).losses is not AuxiliaryLoss.losses:
+        return
+    if type(loss).intrinsic_reward is AuxiliaryLoss.intrinsic_reward:
+        raise SpecError(
+            f"loss '{name}' has neither `losses` nor `intrinsic_reward`; implement one of them."
+        )
+    if loss.trains != "none":
+        raise SpecError(
+            f"loss '{name}' declares trains={loss.trains!r}, but has no `losses`; set trains to "
+            "'none', or implement `losses`."
+        )

@@ -166,13 +166,15 @@ class AuxiliaryLearner(BaseLearner):
         return [part for part in parts if part is not None]
 
     def _mean_loss(self, name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> Tensor:
-        """Averages each named loss over the rows, and logs the means."""
+        """The sum of each named loss's mean over the rows; logs the means. Without losses, 0."""
         losses = loss.losses(rows)
         means = per_sample_means(name, losses, self.peers)
         self.record({key: mean.detach() for key, mean in means.items()}, "aux", name)
         # RL_LATENTS would keep the graph of the RL loss alive.
         kept = {key: value for key, value in rows.items() if key != RL_LATENTS}
         self._seen_by[name] = DeclaredColumns(name, loss.reads, kept), means.keys()
+        if not means:
+            return torch.zeros((), device=self.device)
         return functools.reduce(torch.add, means.values())
 
     def _metrics_of(
@@ -282,7 +284,7 @@ def per_sample_means(
                 f"loss '{name}' gives '{key}' of shape {tuple(value.shape)}; "
                 "it must be per-sample, [N]."
             )
-    if peers.size == 1:
+    if peers.size == 1 or not losses:
         return {key: value.mean() if len(value) else value.sum() for key, value in losses.items()}
     rows = peers.mean_counts([len(value) for value in losses.values()])
     return {
