@@ -31,6 +31,9 @@ register_auxiliary_loss("bisimulation", "rlssl.auxiliary.metric.bisimulation:Bis
 register_auxiliary_loss("curl", "rlssl.auxiliary.contrastive.curl:CURL")
 register_auxiliary_loss("deepmdp", "rlssl.auxiliary.predictive.deepmdp:DeepMDP")
 register_auxiliary_loss("icm", "rlssl.auxiliary.bonuses.icm:ICM")
+register_auxiliary_loss(
+    "inverse_dynamics", "rlssl.auxiliary.predictive.inverse_dynamics:InverseDynamics"
+)
 
 # Public name -> the module that defines it.
 _DEFINED_IN = dict.fromkeys(

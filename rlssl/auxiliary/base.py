@@ -9,6 +9,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
+from rlssl.auxiliary.pace import Pace
 from rlssl.errors import UndeclaredColumnError
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.encoders import Encoder
@@ -42,7 +43,8 @@ class AuxiliaryLossConfig:
         ... class Config(AuxiliaryLossConfig):
         ...     hidden: int = 64
         >>> Config(coeff=0.5)
-        Config(coeff=0.5, intrinsic_coeff=0.0, lr=None, schedule=None, grad_clip=None, hidden=64)
+        Config(coeff=0.5, intrinsic_coeff=0.0, lr=None, schedule=None, grad_clip=None, every=1, \
+hidden=64)
         >>> Config(lr=0.0)
         Traceback (most recent call last):
         ValueError: lr must be > 0 or null; got 0.0.
@@ -58,6 +60,8 @@ class AuxiliaryLossConfig:
     schedule: Schedule | None = None
     # Largest global gradient norm of the loss's heads; > 0; None: the algorithm's.
     grad_clip: float | None = None
+    # Gradient steps between two updates of the loss and its heads: step k, 2k, ...; >= 1; 1: all.
+    every: int = 1
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -78,6 +82,8 @@ class AuxiliaryLossConfig:
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise ValueError(f"{key} must be > 0 or null; got {value}.")
+        if type(self.every) is not int or self.every < 1:
+            raise ValueError(f"every must be a whole number >= 1; got {self.every!r}.")
 
 
 class DeclaredColumns(dict[str, Any]):
@@ -199,6 +205,13 @@ class AuxiliaryLoss(nn.Module):
         # Through __dict__: by assignment, nn.Module would register, count and save them twice.
         self.__dict__["encoder"] = encoder
         self.__dict__["key_encoder"] = key_encoder
+        # None: updated at every gradient step. Such a loss has no count in its checkpoints.
+        self.pace = Pace(config.every) if config.every > 1 else None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next gradient step includes this loss; see ``AuxiliaryLossConfig.every``."""
+        return self.pace is None or self.pace.is_due
 
     @classmethod
     def defaults_for(cls, env_id: str) -> dict[str, Any]:
@@ -247,4 +260,7 @@ class AuxiliaryLoss(nn.Module):
         return {}
 
     def after_update(self) -> None:
-        """Called after every optimizer step, for example to update target networks."""
+        """Called after every optimizer step with this loss, for example to update target networks.
+
+        With ``every=k``, these are every k-th step.
+        """

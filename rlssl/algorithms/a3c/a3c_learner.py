@@ -209,6 +209,17 @@ class A3CTorchLearner(OnPolicyLearner):
         self._backward(rows)
         self._step(self.worker_index)
 
+    def includes(self, name: str) -> bool:
+        """Whether the gradient in ``flat.gradient`` includes the auxiliary loss ``name``.
+
+        Each worker counts its own gradients, so the driver has to look: without the loss, the
+        gradient of the loss's heads is zero. For a loss without heads it uses its own count.
+        """
+        group = self.flat.groups.get(AUXILIARY_OPTIMIZER + name)
+        if group is None or self.rl_module.auxiliary[name].pace is None:
+            return super().includes(name)
+        return bool(group.grad is not None and group.grad.any())
+
     def _backward(self, rows: Mapping[str, Any]) -> None:
         fwd_out = self.rl_module._forward_train(rows)
         loss = self.compute_loss(rows, fwd_out)
@@ -227,10 +238,10 @@ class A3CTorchLearner(OnPolicyLearner):
             return False
         self.num_nonfinite_updates = 0
         owner = worker if worker in self._optimizers else next(iter(self._optimizers))
-        for optimizer in self._optimizers[owner]:
-            optimizer.step()
-        for part in self.stateful_parts():
-            part.after_update()
+        for name, optimizer in zip(self.flat.groups, self._optimizers[owner], strict=True):
+            if self._moves(name):
+                optimizer.step()
+        self.advance_parts()
         return True
 
     def _owners(self, config: AlgorithmConfig) -> list[int]:

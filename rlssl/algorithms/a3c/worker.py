@@ -84,9 +84,8 @@ class BaseWorker(GuardedEnvRunner):
             self.learner.normalizer.set_statistics(normalization)
         self._weights_seq_no = version
         steps = self.compute(agent_steps)
-        for part in self.learner.stateful_parts():
-            # Advances random draws; target networks arrive with the next pull.
-            part.after_update()
+        # Advances random draws; target networks arrive with the next pull.
+        self.learner.advance_parts()
         self._sequence += 1
         finished = self.newly_finished()
         return Reply(

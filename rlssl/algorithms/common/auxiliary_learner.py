@@ -112,17 +112,21 @@ class AuxiliaryLearner(BaseLearner):
         return any(getattr(loss.config, "isolated", False) for loss in losses)
 
     def compute_auxiliary_loss(self, batch: Mapping[str, Any]) -> Tensor:
-        """``sum_i coeff_i(env_steps) * auxiliary_i`` over the valid rows of ``batch``."""
+        """``sum_i coeff_i(env_steps) * auxiliary_i`` over the valid rows of ``batch``.
+
+        Losses that this gradient step leaves out (``every``) are not computed.
+        """
         module = self.rl_module
         total = torch.zeros((), device=self.device)
-        if not len(module.auxiliary):
+        due = {name: loss for name, loss in module.auxiliary.items() if loss.is_due}
+        if not due:
             return total
         if self.isolates:
             batch = {key: value for key, value in batch.items() if key != RL_LATENTS}
         rows = valid_rows(batch, self._columns_of_losses)
-        if any(MEAN_ACTION in loss.reads for loss in module.auxiliary.values()):
+        if any(MEAN_ACTION in loss.reads for loss in due.values()):
             rows = {**rows, MEAN_ACTION: mean_actions(module, rows[Columns.OBS])}
-        for name, loss in module.auxiliary.items():
+        for name, loss in due.items():
             seen = columns_read(name, loss, rows)
             mean = self._mean_loss(name, loss, seen)
             self._check_reach(name, loss, mean, module.encoder, len(rows[Columns.ACTIONS]))
@@ -164,6 +168,34 @@ class AuxiliaryLearner(BaseLearner):
         """The losses, and the augmentation if any."""
         parts = [*self.rl_module.auxiliary.values(), self.rl_module.augmentation]
         return [part for part in parts if part is not None]
+
+    def optimizer_step(self, loss: Tensor, optimizers: Sequence[str]) -> bool:
+        """As the base; heads of losses that this step leaves out (``every``) do not move.
+
+        Without this, Adam's momentum would move them if several Learners average gradients.
+        """
+        return super().optimizer_step(loss, [name for name in optimizers if self._moves(name)])
+
+    def advance_parts(self) -> None:
+        """As the base, without the losses that the step left out; counts the step."""
+        losses = self.rl_module.auxiliary
+        left_out = {id(loss) for name, loss in losses.items() if not self.includes(name)}
+        for part in self.stateful_parts():
+            if id(part) not in left_out:
+                part.after_update()
+        for loss in losses.values():
+            if loss.pace is not None:
+                loss.pace.count_step()
+
+    def includes(self, name: str) -> bool:
+        """Whether the current gradient step includes the auxiliary loss ``name``."""
+        is_due: bool = self.rl_module.auxiliary[name].is_due
+        return is_due
+
+    def _moves(self, optimizer_name: str) -> bool:
+        """Whether the current gradient step moves an optimizer's parameters."""
+        name = optimizer_name.removeprefix(AUXILIARY_OPTIMIZER)
+        return name == optimizer_name or self.includes(name)
 
     def _mean_loss(self, name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> Tensor:
         """The sum of each named loss's mean over the rows; logs the means. Without losses, 0."""

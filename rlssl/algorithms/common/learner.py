@@ -304,8 +304,12 @@ class BaseLearner(TorchLearner):
         """
         self._count_skipped(self.guard.finish(is_finite, self.last_minibatch))
         if is_finite:
-            for part in self.stateful_parts():
-                part.after_update()
+            self.advance_parts()
+
+    def advance_parts(self) -> None:
+        """Calls ``after_update()`` of the module's parts, after a step."""
+        for part in self.stateful_parts():
+            part.after_update()
 
     def _count_skipped(self, updates: Iterable[Update]) -> None:
         """Counts the updates that were skipped, once this is known."""

@@ -53,6 +53,13 @@ class RainbowConfig(OffPolicyConfig):
         low, high = self.support_bounds
         if not low < high:
             raise SpecError(f"training.v_min must be < v_max; got {low} and {high}.")
+        for name, options in self.auxiliary_losses.items():
+            if self.auxiliary_in_priorities and options.get("every", 1) != 1:
+                raise SpecError(
+                    f"auxiliary.{name}.every is {options['every']!r}, and training."
+                    "auxiliary_in_priorities adds the loss to all priorities: those of steps "
+                    "without the loss would be lower. Leave one of the two out."
+                )
 
     @property
     def effective_epsilon(self) -> Schedule:

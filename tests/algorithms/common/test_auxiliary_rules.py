@@ -59,6 +59,7 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"variant": "burda", "features": "own"},
         {"variant": "burda", "features": "shared"},
     ],
+    "inverse_dynamics": [{"shuffled_positives": True}],
 }
 
 

@@ -146,7 +146,7 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
             return False
         if count % config.target_update_every_updates == 0:
             module.target.polyak_update()
-        if self._separate:
+        if self._has_separate_step:
             loss = self.compute_auxiliary_loss(batch)
             return self.optimizer_step(loss, self._heads)
         return True
@@ -170,7 +170,7 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
 
     def _features_after_step(self, module: Any, batch: dict[str, Any], obs: Any) -> Tensor:
         """Features of the convolutions after the critics' step."""
-        if self._separate and AUGMENTED_OBS in batch:
+        if self._has_separate_step and AUGMENTED_OBS in batch:
             # Keeps the graph, so that a loss can reuse the features of the same views.
             return module.encoder.keep(obs)
         with torch.no_grad():
@@ -194,6 +194,11 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
             # In CURL's code two Adams make the same step, which equals one step of twice the size.
             return 2.0 * rate
         return rate
+
+    @property
+    def _has_separate_step(self) -> bool:
+        """Whether this update has a separate step for auxiliary losses."""
+        return self._separate and any(map(self.includes, self.rl_module.auxiliary))
 
     @property
     def _doubles(self) -> bool:
