@@ -51,12 +51,11 @@ def rlssl(seconds: float, *, batch_size: int) -> Play:
     config = build_config(load_spec(document))
     learner = learner_of(config, FRAME, ACTIONS)
     replay = filled_replay(config, FRAME, ACTIONS, NUM_STEPS)
-    from rlssl.registry import AUXILIARY_LOSSES
 
-    reads = AUXILIARY_LOSSES["curl"].reads
+    needs = learner.needs
 
     def update() -> int:
-        batch = draw(replay, batch_size, n_step=1, gamma=GAMMA, beta=1.0, reads=reads)
+        batch = draw(replay, batch_size, n_step=1, gamma=GAMMA, beta=1.0, needs=needs)
         learner.update_on(batch, agent_steps=100_000)
         return 1
 

@@ -31,9 +31,10 @@ def rlssl(seconds: float, *, double: bool, prioritized: bool) -> Play:
     """The replay and the Learner of rlssl's Rainbow, as its Algorithm calls them."""
     learner, replay = _rlssl_parts(double, prioritized)
     from rlssl.algorithms.off_policy.batches import INDICES, draw
+    from rlssl.auxiliary.needs import Needs
 
     def update() -> int:
-        batch = draw(replay, BATCH, n_step=1, gamma=GAMMA, beta=0.5, reads=frozenset())
+        batch = draw(replay, BATCH, n_step=1, gamma=GAMMA, beta=0.5, needs=Needs())
         errors = learner.update_on(batch, agent_steps=100_000)
         if prioritized:
             replay.update_priorities(batch[INDICES], errors)

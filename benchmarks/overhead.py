@@ -77,10 +77,10 @@ def _sac(loss: str) -> Calls:
 
     both: tuple[dict[str, Any], ...] = ({loss: {}}, {})
     learners = [learner_of(config(losses), OBSERVATIONS, ACTIONS) for losses in both]
-    reads = learners[0].rl_module.auxiliary[loss].reads
+    needs = learners[0].needs
     replay = filled_replay(config({}), OBSERVATIONS, ACTIONS, NUM_STEPS)
     batches = [
-        draw(replay, BATCH, n_step=1, gamma=0.99, beta=1.0, reads=reads) for _ in range(NUM_BATCHES)
+        draw(replay, BATCH, n_step=1, gamma=0.99, beta=1.0, needs=needs) for _ in range(NUM_BATCHES)
     ]
 
     def update(learner: Any) -> Callable[[], None]:

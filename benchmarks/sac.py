@@ -43,6 +43,7 @@ def rlssl(seconds: float, *, algorithm: str) -> Play:
     """The replay and the Learner of rlssl, as its Algorithm calls them."""
     import rlssl as package
     from rlssl.algorithms.off_policy.batches import draw
+    from rlssl.auxiliary.needs import Needs
 
     configs: dict[str, Any] = {"sac": package.SACConfig, "ddpg": package.DDPGConfig}
     config = (
@@ -63,7 +64,7 @@ def rlssl(seconds: float, *, algorithm: str) -> Play:
     replay = filled_replay(config, OBSERVATIONS, ACTIONS, NUM_STEPS)
 
     def update() -> int:
-        batch = draw(replay, BATCH, n_step=1, gamma=GAMMA, beta=1.0, reads=frozenset())
+        batch = draw(replay, BATCH, n_step=1, gamma=GAMMA, beta=1.0, needs=Needs())
         learner.update_on(batch, agent_steps=100_000)
         return 1
 

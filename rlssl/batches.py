@@ -1,11 +1,30 @@
 """Batches of rows with columns that may be nested: select rows, drop padding, make tensors."""
 
+import hashlib
 from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
+
+#: Columns [N] that say where a row comes from: the number of its episode, int64, unique over
+#: runners and restarts; and the number of agent steps since the start of the episode, int64.
+EPISODE, STEP = "episode", "step"
+
+#: Column [N], bool: whether a row begins a chunk of an episode. All others continue a chunk.
+CHUNK_BEGINS = "chunk_begins"
+
+
+def episode_number(episode_id: str) -> int:
+    """The number in the column ``EPISODE`` of an episode's rows; 63 bits of a hash of its id.
+
+    Example:
+        >>> episode_number("a") == episode_number("a"), episode_number("a") == episode_number("b")
+        (True, False)
+    """
+    digest = hashlib.blake2b(episode_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 def take_rows(value: Any, index: Any) -> Any:

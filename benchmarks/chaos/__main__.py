@@ -18,6 +18,7 @@ Linux and root, for a disk of its own.
 """
 
 import argparse
+import os
 import random
 import sys
 import tempfile
@@ -43,6 +44,9 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     seeds = parser.parse_args().seeds
+    # The processes of the runs import this folder's plug-in.
+    root = str(Path(__file__).parents[2])
+    os.environ["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.getenv("PYTHONPATH")])])
     wrong = []
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         twins = undisturbed(Path(folder) / "twins")

@@ -37,7 +37,8 @@ class Process:
 
     @property
     def is_learner(self) -> bool:
-        return self.kind.endswith("Learner")
+        # Ray Train runs RLlib's Learners in actors of this class.
+        return self.kind.endswith("_WrappedExecutable")
 
 
 class Raylets:

@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.off_policy import filled_replay, learner_of
 from rlssl.algorithms.off_policy.batches import draw
+from rlssl.auxiliary.needs import Needs
 from rlssl.replay import Prefetcher
 
 BATCHES = (128, 256, 512, 1024)
@@ -65,11 +66,11 @@ def parts_of(workload: Workload, batch_size: int) -> Parts:
     config.learners(num_gpus_per_learner=1)
     learner = learner_of(config, workload.frame, workload.actions)
     replay = filled_replay(config, workload.frame, workload.actions, NUM_STEPS)
-    reads = frozenset().union(*(loss.reads for loss in learner.rl_module.auxiliary.values()))
+    needs = learner.needs
 
     def draw_one() -> dict[str, Any]:
         return draw(
-            replay, batch_size, n_step=config.n_step, gamma=config.gamma, beta=1.0, reads=reads
+            replay, batch_size, n_step=config.n_step, gamma=config.gamma, beta=1.0, needs=needs
         )
 
     return Parts(learner, draw_one)
@@ -168,7 +169,7 @@ def one_of_two(rank: int, store: str, speeds: Any) -> None:
     config.training(train_batch_size_per_learner=256, replay_capacity=NUM_STEPS + 9)
     learner = learner_of(config, VECTOR, CONTINUOUS)
     replay = filled_replay(config, VECTOR, CONTINUOUS, NUM_STEPS)
-    batch = draw(replay, 512, n_step=1, gamma=0.99, beta=1.0, reads=frozenset())
+    batch = draw(replay, 512, n_step=1, gamma=0.99, beta=1.0, needs=Needs())
     # Both make the same number of updates: each waits for the other's gradients.
     count = 200
     for _ in range(5):

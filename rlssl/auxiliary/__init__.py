@@ -12,12 +12,17 @@ from rlssl.system.lazy_imports import attribute_loader
 if TYPE_CHECKING:
     from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss, AuxiliaryLossConfig, ChunkInfo
     from rlssl.auxiliary.normalization import RunningMoments
+    from rlssl.auxiliary.windows import VALID, Window, mean_over_valid, over_time
+    from rlssl.batches import EPISODE, STEP
     from rlssl.networks.encoders import Encoder
     from rlssl.networks.target_networks import EMACopy
     from rlssl.networks.update_rng import UpdateRNG
 
 __all__ = [
+    "EPISODE",
     "MEAN_ACTION",
+    "STEP",
+    "VALID",
     "AuxiliaryLoss",
     "AuxiliaryLossConfig",
     "ChunkInfo",
@@ -25,6 +30,9 @@ __all__ = [
     "Encoder",
     "RunningMoments",
     "UpdateRNG",
+    "Window",
+    "mean_over_valid",
+    "over_time",
 ]
 
 register_auxiliary_loss("bisimulation", "rlssl.auxiliary.metric.bisimulation:Bisimulation")
@@ -39,10 +47,15 @@ register_auxiliary_loss(
 _DEFINED_IN = dict.fromkeys(
     ("AuxiliaryLoss", "AuxiliaryLossConfig", "ChunkInfo", "MEAN_ACTION"), "rlssl.auxiliary.base"
 ) | {
+    "EPISODE": "rlssl.batches",
+    "STEP": "rlssl.batches",
     "EMACopy": "rlssl.networks.target_networks",
     "Encoder": "rlssl.networks.encoders",
     "RunningMoments": "rlssl.auxiliary.normalization",
     "UpdateRNG": "rlssl.networks.update_rng",
 }
+_DEFINED_IN |= dict.fromkeys(
+    ("VALID", "Window", "mean_over_valid", "over_time"), "rlssl.auxiliary.windows"
+)
 
 __getattr__ = attribute_loader(__name__, _DEFINED_IN)

@@ -10,6 +10,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.auxiliary.pace import Pace
+from rlssl.auxiliary.windows import Window, latents_over_time
 from rlssl.errors import UndeclaredColumnError
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.encoders import Encoder
@@ -177,6 +178,10 @@ class AuxiliaryLoss(nn.Module):
     #: Columns of the batch that the loss reads: Columns.OBS, NEXT_OBS, ACTIONS, ..., and
     #: MEAN_ACTION. The batch has no other columns.
     reads: frozenset[str] = frozenset()
+    #: The time steps that the loss sees around each row; None: only the row. See
+    #: ``Window``. ``losses`` then gets [N, W, ...] of every column that the loss reads, and the
+    #: column VALID, [N, W]. The actions and rewards at a place lead to the next place.
+    window: Window | None = None
     #: Which parameters the gradient reaches besides the heads: "encoder" (those of the RL encoder),
     #: "own" (those of networks in this loss) or "none".
     trains: str = "encoder"
@@ -228,23 +233,31 @@ class AuxiliaryLoss(nn.Module):
         return {}
 
     def latents(self, batch: Mapping[str, Any], column: str = Columns.OBS) -> Tensor:
-        """[N, D], latents of a column by the RL encoder.
+        """[N, D], latents of a column by the RL encoder; [N, W, D] of OBS with a ``window``.
 
         If the RL loss has encoded the same column, its latents are reused: the forward and the
         backward pass through the encoder then run once for both losses. Do not write to them.
         """
-        seen = AUGMENTED_OBS if AUGMENTED_OBS in batch else Columns.OBS
-        if column == seen and RL_LATENTS in batch:
-            shared: Tensor = batch[RL_LATENTS]
-            return shared if torch.is_grad_enabled() else shared.detach()
+        shared = self._shared_latents(batch, column)
+        if self.window is not None and column == Columns.OBS:
+            return latents_over_time(self.encoder, batch, self.window.before, shared)
+        if shared is not None:
+            return shared
         encoded: Tensor = self.encoder(batch[column])
         return encoded
+
+    def _shared_latents(self, batch: Mapping[str, Any], column: str) -> Tensor | None:
+        """[N, D], the RL loss's latents of a column, if it has encoded this column."""
+        seen = AUGMENTED_OBS if AUGMENTED_OBS in batch else Columns.OBS
+        shared: Tensor | None = batch.get(RL_LATENTS) if column == seen else None
+        return shared if shared is None or torch.is_grad_enabled() else shared.detach()
 
     def intrinsic_reward(self, batch: Mapping[str, Any]) -> Tensor | None:
         """[N], reward units, before scaling by ``intrinsic_coeff``; None: no intrinsic reward.
 
         Called without gradients, once per training batch. Rows are in the order in which they were
-        sampled; ``batch["chunks"]`` lists the `ChunkInfo` of each chunk in the same order.
+        sampled; ``batch["chunks"]`` lists the `ChunkInfo` of each chunk in the same order. Columns
+        are [N, ...] also if the loss has a ``window``.
         """
         del batch
         return None

@@ -6,9 +6,11 @@ from typing import Any
 
 import gymnasium as gym
 import torch
+from ray.rllib.core.columns import Columns
 from torch import nn
 
-from rlssl.auxiliary.base import CONTROLS, TRAINS, AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import CONTROLS, MEAN_ACTION, TRAINS, AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.windows import Window
 from rlssl.errors import SpecError, suggest
 from rlssl.networks.augmentation import Augmentation, build_augmentation
 from rlssl.networks.encoders import Encoder
@@ -135,6 +137,8 @@ def _check_declaration(name: str, loss: AuxiliaryLoss) -> None:
         raise SpecError(f"loss '{name}': trains must be one of {TRAINS}; got {loss.trains!r}.")
     if loss.trains == "none" and any(p.requires_grad for p in loss.parameters()):
         raise SpecError(f"loss '{name}' declares trains='none', but has parameters to train.")
+    if loss.window is not None:
+        _check_window(name, loss, loss.window)
     if unknown := loss.controls - CONTROLS:
         raise SpecError(f"loss '{name}' declares unknown controls {sorted(unknown)}.")
 
@@ -151,4 +155,17 @@ def _check_methods(name: str, loss: AuxiliaryLoss) -> None:
         raise SpecError(
             f"loss '{name}' declares trains={loss.trains!r}, but has no `losses`; set trains to "
             "'none', or implement `losses`."
+        )
+
+
+def _check_window(name: str, loss: AuxiliaryLoss, window: Any) -> None:
+    if not isinstance(window, Window) or any(type(n) is not int or n < 0 for n in window):
+        raise SpecError(
+            f"loss '{name}': window must be a Window(before, after) of whole numbers >= 0; got "
+            f"{window!r}."
+        )
+    if refused := loss.reads & {Columns.NEXT_OBS, MEAN_ACTION}:
+        raise SpecError(
+            f"loss '{name}' has a window and reads {sorted(refused)}, which windows do not have; "
+            "read OBS: the observation after a step stands at the next place of the window."
         )

@@ -13,13 +13,15 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rlssl.replay import saving
+from rlssl.replay.checks import check_priorities, check_sample
 from rlssl.replay.chunks import Chunk, read_chunk
 from rlssl.replay.frames import Frames
-from rlssl.replay.layout import Layout, Leaf
+from rlssl.replay.layout import Layout, leaves_as_json
 from rlssl.replay.n_step import n_step_window
 from rlssl.replay.ring import Ring
 from rlssl.replay.saving import generator_state, set_generator_state
 from rlssl.replay.storage import RowStorage, has_intrinsic_rewards
+from rlssl.replay.windows import sequences_from, steps_of, windows_around
 
 #: Prefix of the arrays of get_state() that have one row per row in use.
 _ROWS = "rows/"
@@ -67,6 +69,7 @@ class ReplayBuffer:
         frame_stack: int = 1,
         seed: int | None = None,
         storage_path: str | os.PathLike[str] | None = None,
+        identity: bool = False,
     ) -> None:
         """Allocates address space; the memory is used only when rows are written.
 
@@ -81,6 +84,8 @@ class ReplayBuffer:
             seed: Seed of the draws; None: not reproducible.
             storage_path: Folder on a local disk that holds the frames, instead of memory. The files
                 vanish with the process; to save a buffer, use `save`.
+            identity: Whether batches have ``episode`` (int64) and ``step`` (int32), which say where
+                a row comes from; see `rlssl.batches`.
 
         Raises:
             ValueError: If ``capacity`` is too small or a space cannot be stored.
@@ -94,7 +99,11 @@ class ReplayBuffer:
             )
         self.capacity, self.frame_stack = int(capacity), frame_stack
         self._rows = RowStorage(
-            self.capacity, self._frames.stored, self._actions.leaves, storage_path
+            self.capacity,
+            self._frames.stored,
+            self._actions.leaves,
+            storage_path,
+            identity=identity,
         )
         self._ring = Ring(self._rows, frame_stack)
         self._generator = np.random.default_rng(seed)
@@ -196,7 +205,7 @@ class ReplayBuffer:
             ValueError: If an argument is out of range or nothing can be drawn.
         """
         del beta
-        self._check_sample(batch_size, n_step, gamma, sequence_length)
+        check_sample(batch_size, n_step, gamma, sequence_length)
         with self._lock:
             self._check_not_empty()
             slots = self._ring.draw(self._generator, batch_size)
@@ -210,7 +219,7 @@ class ReplayBuffer:
             ValueError: See `PrioritizedReplayBuffer.update_priorities`.
         """
         with self._lock:
-            self._check_priorities(indices, priorities)
+            check_priorities(indices, priorities, self._ring.next)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Returns a copy of the whole state as a flat dict of arrays.
@@ -320,6 +329,10 @@ class ReplayBuffer:
         for array, leaf in zip(rows.actions, chunk.actions, strict=True):
             rows.write_steps(array, placed.first_step, placed.first_row, leaf)
         rows.write_steps(rows.rewards, placed.first_step, placed.first_row, chunk.rewards)
+        first_step = chunk.t_started - chunk.before + placed.skipped_frames
+        rows.write_identity(
+            placed.first_row, chunk.episode_id, first_step, chunk.t_started + length
+        )
         intrinsic, given = rows.intrinsic_rewards, chunk.intrinsic_rewards
         if intrinsic is not None and given is not None:
             rows.write_steps(intrinsic, placed.first_step, placed.first_row, given)
@@ -348,9 +361,40 @@ class ReplayBuffer:
             ValueError: If one of the steps has been replaced.
         """
         with self._lock:
-            if np.any(indices < self._ring.oldest):
-                raise ValueError(f"steps {indices[indices < self._ring.oldest]} are gone.")
-            return self._gather(self._ring.slots(indices), n_step, gamma, None)
+            return self._gather(self._slots_of(indices), n_step, gamma, None)
+
+    def windows(self, indices: np.ndarray, *, before: int = 0, after: int = 0) -> dict[str, Any]:
+        """Returns the rows around given steps in their episodes.
+
+        Args:
+            indices: [B], from a batch or from `drawable_indices`.
+            before: Rows before each step; >= 0.
+            after: Rows after each step; >= 0. The last one may be a final observation.
+
+        Returns:
+            Arrays [B, before + 1 + after, ...]: OBS (stacked), ACTIONS, REWARDS, TERMINATEDS;
+            ``valid`` (bool), False outside of the episode, where OBS repeats its nearest row;
+            ``episode`` and ``step`` if the buffer has them. Where there is no step, rewards and
+            flags are 0, and the action is that of the given step.
+
+        Raises:
+            ValueError: If one of the steps has been replaced.
+        """
+        with self._lock:
+            slots = self._slots_of(indices)
+            places = windows_around(self._rows, self._ring, slots, before, after)
+            columns = steps_of(self._rows, places, before)
+            return {
+                **{name: leaf for name, (leaf,) in columns.items() if name != Columns.ACTIONS},
+                Columns.OBS: self._frames.layout.unflatten(self._observations(places.slots)),
+                Columns.ACTIONS: self._actions.unflatten(columns[Columns.ACTIONS]),
+                "valid": places.valid,
+            }
+
+    def _slots_of(self, indices: np.ndarray) -> np.ndarray:
+        if np.any(indices < self._ring.oldest):
+            raise ValueError(f"steps {indices[indices < self._ring.oldest]} are gone.")
+        return self._ring.slots(indices)
 
     def _gather(
         self, slots: np.ndarray, n_step: int, gamma: float, sequence_length: int | None
@@ -359,7 +403,7 @@ class ReplayBuffer:
         indices = self._ring.serials(slots)
         mask = None
         if sequence_length is not None:
-            slots, mask = self._sequences(slots, sequence_length)
+            slots, mask = sequences_from(self._rows, self._ring, slots, sequence_length)
         window = n_step_window(self._rows, self._ring, slots, n_step, gamma)
         batch = {
             Columns.OBS: self._observations(slots),
@@ -377,22 +421,13 @@ class ReplayBuffer:
             for leaf in (leaf for leaves in batch.values() for leaf in leaves):
                 leaf[~mask] = 0
             batch["mask"] = [mask]
+        batch |= {name: [array[slots]] for name, array in self._rows.identity().items()}
         nested = {Columns.OBS: self._frames.layout, Columns.NEXT_OBS: self._frames.layout}
         nested[Columns.ACTIONS] = self._actions
         return {"indices": indices} | {
             name: nested[name].unflatten(leaves) if name in nested else leaves[0]
             for name, leaves in batch.items()
         }
-
-    def _sequences(self, slots: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """[B, length] each: slots of the steps that start at each slot, and whether they exist."""
-        steps = [slots]
-        for _ in range(length - 1):
-            steps.append(self._ring.following(steps[-1]))
-        sequences = np.stack(steps, axis=1)
-        mask = self._rows.next_offset[sequences] > 0
-        # After the end, any row with a complete stack will do: take the first row of the sequence.
-        return np.where(mask, sequences, slots[:, None]), mask
 
     def _observations(self, slots: np.ndarray) -> list[np.ndarray]:
         return self._frames.stack(self._rows.observations, self._ring.stacks(slots))
@@ -407,8 +442,10 @@ class ReplayBuffer:
             "kind": self.kind,
             "capacity": self.capacity,
             "frame_stack": self.frame_stack,
-            "observations": _leaves_as_json(self._frames.stored),
-            "actions": _leaves_as_json(self._actions.leaves),
+            "observations": leaves_as_json(self._frames.stored),
+            "actions": leaves_as_json(self._actions.leaves),
+            # Added only where it is true: buffers of earlier versions do not have it.
+            **({"identity": True} if self._rows.episode is not None else {}),
         }
 
     def _head(self) -> dict[str, np.ndarray]:
@@ -424,11 +461,13 @@ class ReplayBuffer:
         }
 
     def _check_description(self, other: Mapping[str, Any]) -> None:
-        for key, own in self._description().items():
-            if other.get(key) != own:
+        ours = self._description()
+        for key in {**ours, **other}:
+            if other.get(key) != ours.get(key):
                 raise ValueError(
-                    f"the saved replay has {key} {other.get(key)}, this one has {own}; build this "
-                    "buffer with the capacity, spaces, frame_stack and alpha of the saved one."
+                    f"the saved replay has {key} {other.get(key)}, this one has {ours.get(key)}; "
+                    "build this buffer with the capacity, spaces, frame_stack, alpha and identity "
+                    "of the saved one."
                 )
 
     def _restore_head(self, head: Mapping[str, np.ndarray], with_intrinsic_rewards: bool) -> None:
@@ -449,46 +488,9 @@ class ReplayBuffer:
         """Called after the rows have been restored; computes what depends on them."""
         self._ring.num_drawable = int(np.count_nonzero(self._rows.drawable))
 
-    def _check_sample(
-        self, batch_size: int, n_step: int, gamma: float, sequence_length: int | None
-    ) -> None:
-        counts = {"batch_size": batch_size, "n_step": n_step, "sequence_length": sequence_length}
-        for name, value in counts.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be >= 1; got {value}.")
-        if not 0.0 <= gamma <= 1.0:
-            raise ValueError(f"gamma must be in [0, 1]; got {gamma}.")
-
     def _check_not_empty(self) -> None:
         if not len(self):
             raise ValueError(
                 f"nothing can be drawn: {self.num_added} steps were added, and the buffer holds "
                 "none with a complete stack. Add episodes before sampling."
             )
-
-    def _check_priorities(
-        self, indices: np.ndarray, priorities: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        serials = np.asarray(indices)
-        values = np.asarray(priorities, np.float64)
-        if serials.ndim != 1 or serials.shape != values.shape or serials.dtype.kind not in "iu":
-            raise ValueError(
-                f"indices must be integers [B] and priorities [B]; got {serials.dtype} "
-                f"{serials.shape} and {values.shape}."
-            )
-        wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0.0)))
-        if len(wrong):
-            raise ValueError(
-                f"priorities must be finite and >= 0; got {values[wrong[0]]} at position "
-                f"{wrong[0]}, for index {serials[wrong[0]]}."
-            )
-        unknown = np.flatnonzero((serials < 0) | (serials >= self._ring.next))
-        if len(unknown):
-            raise ValueError(
-                f"index {serials[unknown[0]]} was never drawn; pass the 'indices' of a batch."
-            )
-        return serials, values
-
-
-def _leaves_as_json(leaves: Sequence[Leaf]) -> list[Any]:
-    return [[list(leaf.shape), leaf.dtype.str] for leaf in leaves]

@@ -97,3 +97,8 @@ def _leaves_of(space: gym.Space, name: str) -> Any:
         f"{name} holds {space}; a replay stores Box, Discrete, MultiDiscrete, MultiBinary, and "
         "Dict or Tuple of them. Wrap the environment so that it gives arrays."
     )
+
+
+def leaves_as_json(leaves: Sequence[Leaf]) -> list[Any]:
+    """[shape, dtype] of each leaf, in plain JSON."""
+    return [[list(leaf.shape), leaf.dtype.str] for leaf in leaves]

@@ -7,7 +7,7 @@ import gymnasium as gym
 
 from rlssl.replay.frames import Frames
 from rlssl.replay.layout import Layout
-from rlssl.replay.storage import ROW_BYTES
+from rlssl.replay.storage import IDENTITY_BYTES, ROW_BYTES
 
 # Priority and sum, float64 each.
 _PRIORITY_BYTES = 2 * 8
@@ -23,6 +23,7 @@ def estimate_bytes(
     prioritized: bool = True,
     intrinsic_rewards: bool = False,
     frames_in_memory: bool = True,
+    identity: bool = False,
 ) -> int:
     """Bytes of memory of a full buffer: frames, actions, rewards, links, flags and priorities.
 
@@ -34,6 +35,7 @@ def estimate_bytes(
         prioritized: Whether the buffer is a `PrioritizedReplayBuffer`.
         intrinsic_rewards: Whether the buffer stores intrinsic rewards.
         frames_in_memory: False if the buffer has a ``storage_path``.
+        identity: Whether the buffer keeps episodes and steps of rows.
 
     Raises:
         ValueError: If the spaces cannot be stored or stacked.
@@ -51,6 +53,7 @@ def estimate_bytes(
     row = sum(leaf.nbytes for leaf in actions) + ROW_BYTES
     row += frames_in_memory * sum(leaf.nbytes for leaf in frames.stored)
     row += prioritized * _PRIORITY_BYTES + intrinsic_rewards * _INTRINSIC_REWARD_BYTES
+    row += identity * IDENTITY_BYTES
     return capacity * row
 
 

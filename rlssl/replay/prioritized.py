@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlssl.replay.buffer import ReplayBuffer
+from rlssl.replay.checks import check_priorities, check_sample
 from rlssl.replay.sum_tree import SumTree
 
 
@@ -60,6 +61,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         alpha: float = 0.5,
         min_priority: float = 1e-6,
         storage_path: str | os.PathLike[str] | None = None,
+        identity: bool = False,
     ) -> None:
         """Creates an empty buffer; see `ReplayBuffer`.
 
@@ -72,6 +74,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             alpha: Exponent of the priorities, in [0, 1]; 0: uniform draws. Rainbow: 0.5.
             min_priority: Lower bound of priorities; > 0, so that every step can be drawn.
             storage_path: See `ReplayBuffer`.
+            identity: See `ReplayBuffer`.
 
         Raises:
             ValueError: See `ReplayBuffer`, or if ``alpha`` or ``min_priority`` is out of range.
@@ -87,6 +90,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             frame_stack=frame_stack,
             seed=seed,
             storage_path=storage_path,
+            identity=identity,
         )
         self.alpha, self.min_priority = alpha, min_priority
         #: The largest priority so far; new steps get it.
@@ -132,7 +136,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
                 f"beta must be a number >= 0 to sample from a prioritized buffer; got {beta}. "
                 "Compute it with rlssl.replay.annealed_beta."
             )
-        self._check_sample(batch_size, n_step, gamma, sequence_length)
+        check_sample(batch_size, n_step, gamma, sequence_length)
         with self._lock:
             self._check_not_empty()
             slots = self._tree.draw(self._generator, batch_size)
@@ -154,7 +158,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
                 or not finite; the message names the index. Then no priority is set.
         """
         with self._lock:
-            serials, values = self._check_priorities(indices, priorities)
+            serials, values = check_priorities(indices, priorities, self._ring.next)
             alive = serials >= self._ring.oldest
             slots, values = self._ring.slots(serials[alive]), values[alive]
             drawable = self._rows.drawable[slots]

@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from rlssl.batches import EPISODE, STEP, episode_number
 from rlssl.replay.layout import Leaf
 
 #: Bytes of a row without its observation and action: reward, links, flags.
 ROW_BYTES = 4 + 2 * 4 + 3 * 1
 _INTRINSIC = "intrinsic_rewards"
+
+#: Bytes of a row's episode and step, in a buffer that keeps them.
+IDENTITY_BYTES = 8 + 4
 
 
 class RowStorage:
@@ -25,6 +29,8 @@ class RowStorage:
         observations: Sequence[Leaf],
         actions: Sequence[Leaf],
         storage_path: str | os.PathLike[str] | None = None,
+        *,
+        identity: bool = False,
     ) -> None:
         """Allocates the arrays.
 
@@ -33,6 +39,7 @@ class RowStorage:
             observations: Leaves of a frame, in storage format.
             actions: Leaves of an action.
             storage_path: Folder for the frames; None: frames are in memory.
+            identity: Whether rows have the number of their episode and their step.
         """
         self.capacity = capacity
         if storage_path is None:
@@ -46,6 +53,8 @@ class RowStorage:
         self.actions = [np.empty((capacity, *leaf.shape), leaf.dtype) for leaf in actions]
         self.rewards = np.empty(capacity, np.float32)
         self.intrinsic_rewards: np.ndarray | None = None
+        self.episode = np.empty(capacity, np.int64) if identity else None
+        self.step = np.empty(capacity, np.int32) if identity else None
         self.terminated = np.zeros(capacity, np.bool_)
         self.truncated = np.zeros(capacity, np.bool_)
         # Whether a row has a step and all frames of its stack are stored.
@@ -65,6 +74,7 @@ class RowStorage:
         if self.intrinsic_rewards is not None:
             named[_INTRINSIC] = self.intrinsic_rewards
         return named | {
+            **self.identity(),
             "rewards": self.rewards,
             "terminated": self.terminated,
             "truncated": self.truncated,
@@ -72,6 +82,19 @@ class RowStorage:
             "next_offset": self.next_offset,
             "previous_offset": self.previous_offset,
         }
+
+    def identity(self) -> dict[str, np.ndarray]:
+        """The numbers of episodes and the steps, by name; empty if rows do not have them."""
+        if self.episode is None or self.step is None:
+            return {}
+        return {EPISODE: self.episode, STEP: self.step}
+
+    def write_identity(self, serial: int, episode_id: str, first: int, last: int) -> None:
+        """Writes the episode and the steps ``first`` to ``last``, if rows have them."""
+        if self.episode is None or self.step is None:
+            return
+        self.write(self.step, serial, np.arange(first, last + 1))
+        self.fill(self.episode, serial, last + 1 - first, episode_number(episode_id))
 
     def write(self, array: np.ndarray, serial: int, values: np.ndarray) -> None:
         """Copies ``values`` [N, ...], N <= capacity, into N rows, starting at ``serial``."""

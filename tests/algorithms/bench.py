@@ -28,7 +28,7 @@ class Bench:
 
     def batch(self, episodes: list[SingleAgentEpisode]) -> dict[str, Any]:
         """The batch that the Learner's connectors make of episodes."""
-        return self.learner.run_pipeline(episodes)
+        return self.learner.whole_batch(self.learner.run_pipeline(episodes))
 
     def update(self, episodes: list[SingleAgentEpisode]) -> dict[str, Any]:
         self.env_steps += sum(len(episode) for episode in episodes)

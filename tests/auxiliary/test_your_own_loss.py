@@ -12,14 +12,17 @@ import rlssl.auxiliary
 from rlssl.errors import UndeclaredColumnError
 from rlssl.registry import AUXILIARY_LOSSES
 from tests.algorithms.bench import Bench, small_ppo
+from tests.algorithms.common.test_auxiliary_rules import ALGORITHMS
 
 PAGE = Path(__file__).parents[2] / "docs" / "your_own_loss.md"
 
 
+def codes_of_the_page() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
 def test_loss_of_the_page_trains_in_about_thirty_lines() -> None:
-    match = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert match is not None
-    code = match.group(1)
+    code = codes_of_the_page()[0]
     assert len(code.splitlines()) <= 34
     namespace: dict[str, Any] = {"__name__": "page_of_your_own_loss"}
     try:
@@ -35,6 +38,22 @@ def test_loss_of_the_page_trains_in_about_thirty_lines() -> None:
     finally:
         AUXILIARY_LOSSES._entries.pop("reward_prediction", None)
         AUXILIARY_LOSSES._local.discard("reward_prediction")
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "a3c", "rainbow", "sac"])
+def test_windowed_loss_of_the_page_learns_to_predict(algorithm: str) -> None:
+    code = codes_of_the_page()[1]
+    assert len(code.splitlines()) < 60
+    small, bench_of = ALGORITHMS[algorithm]
+    with AUXILIARY_LOSSES.undone_afterwards():
+        exec(compile(code, str(PAGE), "exec"), {"__name__": "page_of_your_own_loss"})
+        bench = bench_of(small().auxiliary(next_latents={"lr": 0.01}))
+        found = []
+        for _ in range(30):
+            aux = bench.update(bench.sample())["default_policy"]["aux"]["next_latents"]
+            found.append({key: float(value.peek()) for key, value in aux.items()})
+    assert 0.5 < found[-1]["valid_share"] <= 1.0
+    assert found[-1]["error"] < 0.5 * found[0]["error"]
 
 
 @pytest.mark.parametrize("name", rlssl.auxiliary.__all__)

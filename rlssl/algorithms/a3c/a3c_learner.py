@@ -109,7 +109,7 @@ class A3CTorchLearner(OnPolicyLearner):
         self.set_clock(agent_steps)
         batch = self._make_batch_if_necessary(TrainingData(episodes=list(episodes)))
         self.rl_module.train()
-        rows = dict(batch.policy_batches[DEFAULT_MODULE_ID])
+        rows = self.whole_batch(dict(batch.policy_batches[DEFAULT_MODULE_ID]))
         self._backward(rows)
         self.new_moments = self.moments_of(rows)
 

@@ -17,6 +17,8 @@ from rlssl.algorithms.common.learner import BaseLearner
 from rlssl.algorithms.common.mean_actions import mean_actions
 from rlssl.auxiliary.base import MEAN_ACTION, RL_LATENTS, AuxiliaryLoss, DeclaredColumns
 from rlssl.auxiliary.latent_statistics import NUM_ROWS, latent_statistics
+from rlssl.auxiliary.needs import Needs
+from rlssl.auxiliary.windows import FRAME, POSITION, VALID, WINDOWS, Window, narrow
 from rlssl.batches import take_rows, valid_rows
 from rlssl.networks.augmentation import AUGMENTED_OBS, Augmentation
 from rlssl.peers import ALONE, Peers
@@ -126,8 +128,11 @@ class AuxiliaryLearner(BaseLearner):
         rows = valid_rows(batch, self._columns_of_losses)
         if any(MEAN_ACTION in loss.reads for loss in due.values()):
             rows = {**rows, MEAN_ACTION: mean_actions(module, rows[Columns.OBS])}
+        window = self.needs.window
+        if window is not None and any(loss.window is not None for loss in due.values()):
+            rows = {**rows, WINDOWS: self.windows(rows, window)}
         for name, loss in due.items():
-            seen = columns_read(name, loss, rows)
+            seen = columns_read(name, loss, rows, window)
             mean = self._mean_loss(name, loss, seen)
             self._check_reach(name, loss, mean, module.encoder, len(rows[Columns.ACTIONS]))
             coeff = loss.config.coeff * value_at(loss.config.schedule or 1.0, self.env_steps)
@@ -135,11 +140,22 @@ class AuxiliaryLearner(BaseLearner):
             total = torch.add(total, mean, alpha=coeff)
         return total
 
+    def windows(self, rows: Mapping[str, Any], window: Window) -> Mapping[str, Any]:
+        """The columns [N, W, ...] of ``window`` around rows [N, ...]."""
+        del window
+        windows: Mapping[str, Any] = rows[WINDOWS]
+        return windows
+
+    @functools.cached_property
+    def needs(self) -> Needs:
+        """What the losses read."""
+        return Needs.of(self.rl_module.auxiliary.values())
+
     @functools.cached_property
     def _columns_of_losses(self) -> frozenset[str]:
         """All columns of a batch that the losses may read."""
-        read = (loss.reads for loss in self.rl_module.auxiliary.values())
-        return frozenset({Columns.OBS, Columns.ACTIONS}.union(_REUSED_COLUMNS, *read))
+        always = {Columns.OBS, Columns.ACTIONS, WINDOWS, POSITION}
+        return frozenset(always).union(_REUSED_COLUMNS, self.needs.reads)
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Logs the losses' metrics and the statistics of latents, for the last minibatch.
@@ -201,6 +217,8 @@ class AuxiliaryLearner(BaseLearner):
         """The sum of each named loss's mean over the rows; logs the means. Without losses, 0."""
         losses = loss.losses(rows)
         means = per_sample_means(name, losses, self.peers)
+        if loss.window is not None:
+            self.record({"valid_share": rows[VALID].float().mean()}, "aux", name)
         self.record({key: mean.detach() for key, mean in means.items()}, "aux", name)
         # RL_LATENTS would keep the graph of the RL loss alive.
         kept = {key: value for key, value in rows.items() if key != RL_LATENTS}
@@ -261,20 +279,32 @@ def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def columns_read(name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> DeclaredColumns:
-    """The columns that ``loss`` declares.
+def columns_read(
+    name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any], widest: Window | None = None
+) -> DeclaredColumns:
+    """The columns that ``loss`` declares; windows, if the loss has a window.
+
+    Args:
+        name: Name of the loss.
+        loss: The loss.
+        rows: Columns [N, ...], and WINDOWS.
+        widest: The window of WINDOWS.
 
     Raises:
         ValueError: If the batch lacks one of them.
     """
-    if missing := loss.reads - rows.keys():
+    found, reads = rows, loss.reads
+    if loss.window is not None and widest is not None:
+        found = narrow(rows[WINDOWS], widest, loss.window)
+        reads = reads | ({VALID, FRAME} & found.keys())
+    if missing := reads - found.keys():
         raise ValueError(
-            f"loss '{name}' reads {sorted(missing)}, which the batch lacks; it has {sorted(rows)}."
+            f"loss '{name}' reads {sorted(missing)}, which the batch lacks; it has {sorted(found)}."
         )
     # A loss that reads observations may also reuse views and latents of them.
     reused = _REUSED_COLUMNS & rows.keys() if Columns.OBS in loss.reads else frozenset()
-    columns = {key: rows[key] for key in loss.reads | reused}
-    return DeclaredColumns(name, loss.reads, columns)
+    columns = {key: found[key] for key in reads} | {key: rows[key] for key in reused}
+    return DeclaredColumns(name, reads, columns)
 
 
 def without_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:

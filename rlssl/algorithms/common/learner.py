@@ -165,7 +165,7 @@ class BaseLearner(TorchLearner):
         self.before_gradient_based_update(timesteps=dict(timesteps or {}))
         self._weights_seq_no += 1
         batch = self._make_batch_if_necessary(training_data)
-        rows = dict(batch.policy_batches[DEFAULT_MODULE_ID])
+        rows = self.whole_batch(dict(batch.policy_batches[DEFAULT_MODULE_ID]))
         self._compute_off_policyness({DEFAULT_MODULE_ID: rows})
         self.rl_module.train()
         num_steps, num_epochs = 0, num_epochs or 1
@@ -179,6 +179,10 @@ class BaseLearner(TorchLearner):
         # Last, because actions were sampled and minibatches learned with the earlier statistics.
         self.count_observations(rows)
         return self.metrics.reduce()
+
+    def whole_batch(self, rows: dict[str, Any]) -> dict[str, Any]:
+        """Called with a batch before it is cut into minibatches; returns the columns to cut."""
+        return rows
 
     @property
     def normalizer(self) -> VectorNormalizer | None:

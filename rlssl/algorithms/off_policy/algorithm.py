@@ -33,9 +33,9 @@ from torch import nn
 from rlssl.algorithms.common.algorithm import BaseAlgorithm
 from rlssl.algorithms.off_policy.batches import INDICES, draw
 from rlssl.algorithms.off_policy.update_ratio import UpdateRatio
+from rlssl.auxiliary.needs import Needs
 from rlssl.image_spaces import with_layout
 from rlssl.networks.layers.vector_normalizer import Moments, VectorNormalizer
-from rlssl.registry import AUXILIARY_LOSSES
 from rlssl.replay import Prefetcher, PrioritizedReplayBuffer, ReplayBuffer, annealed_beta
 from rlssl.run_files import REPLAY_FOLDER
 from rlssl.system.seeding import integer, stream
@@ -75,13 +75,12 @@ class OffPolicyAlgorithm(BaseAlgorithm):
             at_start=self.config.updates_at_start,
         )
         spaces = self.spaces[INPUT_ENV_SINGLE_SPACES]
+        ((_, self._needs), *_) = self._on_learners(_needs_of)
         self.replay = make_replay(self.config, *spaces)
         # Reads frames, so that it has no stacks; the Learners' normalizers hold the statistics.
         self._frames = VectorNormalizer(spaces[0]) if self.config.normalizes_observations else None
         size = self.replay.nbytes / 2**30
         print(f"replay: {self.config.replay_capacity:,} frames, {size:.2f} GiB when full")
-        reads = [AUXILIARY_LOSSES[name] for name in self.config.auxiliary_losses]
-        self._reads = frozenset().union(*(loss.reads for loss in reads))
         self._prepare: Callable[[Any], Any] = _as_it_is
         if self.learner_group.is_local:
             ((_, self._prepare),) = self._on_learners(_prepare_of)
@@ -323,7 +322,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
             n_step=config.n_step,
             gamma=config.gamma,
             beta=self._beta(),
-            reads=self._reads,
+            needs=self._needs,
             uniform_for_auxiliary=config.replay_settings.uniform_for_auxiliary,
         )
         return self._prepare(batch), batch[INDICES]
@@ -408,6 +407,7 @@ def make_replay(config: Any, observation_space: gym.Space, action_space: gym.Spa
         "frame_stack": config.frame_stack,
         "seed": None if config.seed is None else integer(stream(config.seed, "replay")),
         "storage_path": settings.storage_path,
+        "identity": config.reads_identity,
     }
     capacity = config.replay_capacity
     if settings.prioritized:
@@ -431,6 +431,10 @@ def _rank(part: tuple[int, Any]) -> int:
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def _needs_of(learner: Any) -> tuple[int, Needs]:
+    return learner.peers.rank, learner.needs
 
 
 def _prepare_of(learner: Any) -> tuple[int, Callable[[Any], Any]]:

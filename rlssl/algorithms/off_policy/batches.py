@@ -7,6 +7,8 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
+from rlssl.auxiliary.needs import Needs
+from rlssl.auxiliary.windows import VALID, WINDOWS
 from rlssl.peers import ALONE, Peers
 from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer
 
@@ -30,7 +32,7 @@ def draw(
     n_step: int,
     gamma: float,
     beta: float,
-    reads: frozenset[str],
+    needs: Needs,
     uniform_for_auxiliary: bool = False,
 ) -> dict[str, Any]:
     """Draws a batch.
@@ -41,20 +43,26 @@ def draw(
         n_step: Steps of the RL loss.
         gamma: Discount per step.
         beta: Exponent of the importance weights, if draws follow priorities.
-        reads: Columns that the auxiliary losses read; empty without losses.
+        needs: What the auxiliary losses read.
         uniform_for_auxiliary: Whether auxiliary losses get separate rows, drawn uniformly.
 
     Returns:
         The arrays of the replay buffer. ``AUXILIARY_COLUMNS``, if present, holds one-step columns
-        for the auxiliary losses: of the same rows if ``n_step`` > 1, or of separate rows.
+        for the auxiliary losses: of the same rows if ``n_step`` > 1, or of separate rows. WINDOWS
+        holds the windows around these rows, if losses have windows.
     """
     batch = replay.sample(batch_size, n_step=n_step, gamma=gamma, beta=beta)
-    if reads and uniform_for_auxiliary:
-        single = sample_uniformly(replay, batch_size, gamma)
-        batch[AUXILIARY_COLUMNS] = {key: single[key] for key in (*reads, *_ALWAYS) if key in single}
+    reads, rows = needs.reads, batch
+    if (reads or needs.has_windows) and uniform_for_auxiliary:
+        rows = sample_uniformly(replay, batch_size, gamma)
+        batch[AUXILIARY_COLUMNS] = {key: rows[key] for key in (*reads, *_ALWAYS) if key in rows}
     elif n_step > 1 and reads & _N_STEP_COLUMNS:
         single = replay.gather(batch[INDICES], gamma=gamma)
         batch[AUXILIARY_COLUMNS] = {key: single[key] for key in reads & _N_STEP_COLUMNS}
+    if needs.window is not None:
+        found = replay.windows(rows[INDICES], before=needs.window.before, after=needs.window.after)
+        of_rows = batch if rows is batch else batch[AUXILIARY_COLUMNS]
+        of_rows[WINDOWS] = {key: found[key] for key in (*needs.window_reads, VALID)}
     return batch
 
 

@@ -12,6 +12,7 @@ from rlssl.algorithms.off_policy.settings import (
     parse_replay,
 )
 from rlssl.auxiliary.base import AuxiliaryLoss
+from rlssl.batches import EPISODE, STEP
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
 from rlssl.image_spaces import with_layout
@@ -91,6 +92,12 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         )
 
     @property
+    def reads_identity(self) -> bool:
+        """Whether one of the auxiliary losses reads episodes and steps of rows."""
+        reads = (AUXILIARY_LOSSES[name].reads for name in self.auxiliary_losses)
+        return bool({EPISODE, STEP} & frozenset().union(*reads))
+
+    @property
     def network_settings(self) -> dict[str, Any]:
         """The training settings of the networks, and the action repeat for schedules."""
         return {**super().network_settings, "action_repeat": self.action_repeat or 1}
@@ -137,6 +144,7 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
             prioritized=settings.prioritized,
             intrinsic_rewards=self.gives_intrinsic_rewards,
             frames_in_memory=settings.storage_path is None,
+            identity=self.reads_identity,
         )
 
     def check_training(self) -> None:

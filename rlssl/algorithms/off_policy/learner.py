@@ -18,6 +18,7 @@ from rlssl.algorithms.common.auxiliary_learner import AuxiliaryLearner
 from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS
 from rlssl.batches import take_rows
 from rlssl.connectors.intrinsic_reward import TOTAL_REWARDS, AddIntrinsicReward, RecordChunks
+from rlssl.connectors.row_identity import AddRowIdentity
 from rlssl.connectors.stack_observations import AddStackedObservations
 from rlssl.system.denormals import denormals_are_zero
 
@@ -43,17 +44,18 @@ class OffPolicyLearner(AuxiliaryLearner):
 
     def extend_pipeline(self, pipeline: Any) -> None:
         """Adds pieces for `intrinsic_rewards`; batches of the replay buffer need no pipeline."""
-        reads = {column for loss in self.rl_module.auxiliary.values() for column in loss.reads}
         pipeline.prepend(RecordChunks())
         pipeline.insert_before(
             AddObservationsFromEpisodesToBatch,
             AddStackedObservations(
                 frame_stack=self.config.frame_stack,
                 encoder_config=self.config.network["encoder_config"],
-                next_obs=Columns.NEXT_OBS in reads,
+                next_obs=self.needs.has_next_obs,
             ),
         )
         pipeline.append(_AddFullMask())
+        if self.needs.has_identity:
+            pipeline.append(AddRowIdentity())
         pipeline.append(AddIntrinsicReward(peers=self.peers))
 
     @denormals_are_zero()

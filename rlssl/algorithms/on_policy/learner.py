@@ -1,7 +1,9 @@
 """The base of PPO's and A3C's Learners: turns episode chunks into a batch with advantages."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from ray.rllib.connectors.learner import (
     AddObservationsFromEpisodesToBatch,
     AddOneTsToEpisodesAndTruncate,
@@ -10,10 +12,14 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import ValueFunctionAPI
 
 from rlssl.algorithms.common.auxiliary_learner import AuxiliaryLearner
+from rlssl.auxiliary.windows import POSITION, BatchWindows, Window
+from rlssl.batches import CHUNK_BEGINS
 from rlssl.connectors.advantages import AddAdvantages
 from rlssl.connectors.intrinsic_reward import AddIntrinsicReward, RecordChunks
 from rlssl.connectors.recurrent_states import AddRecurrentStates
+from rlssl.connectors.row_identity import AddRowIdentity
 from rlssl.connectors.stack_observations import AddStackedObservations
+from rlssl.errors import SpecError
 
 
 class OnPolicyLearner(AuxiliaryLearner):
@@ -27,14 +33,13 @@ class OnPolicyLearner(AuxiliaryLearner):
         """Adds the pieces that on-policy learning from episode chunks needs."""
         pipeline.prepend(AddOneTsToEpisodesAndTruncate())
         pipeline.prepend(RecordChunks())
-        module = self.rl_module
-        reads = {column for loss in module.auxiliary.values() for column in loss.reads}
+        module, needs = self.rl_module, self.needs
         pipeline.insert_before(
             AddObservationsFromEpisodesToBatch,
             AddStackedObservations(
                 frame_stack=self.config.frame_stack,
                 encoder_config=self.config.network["encoder_config"],
-                next_obs=Columns.NEXT_OBS in reads,
+                next_obs=needs.has_next_obs or needs.has_windows,
             ),
         )
         if module.is_stateful():
@@ -42,6 +47,8 @@ class OnPolicyLearner(AuxiliaryLearner):
                 AddObservationsFromEpisodesToBatch,
                 AddRecurrentStates(sequence_length=module.sequence_length),
             )
+        if needs.has_identity or needs.has_windows:
+            pipeline.append(AddRowIdentity())
         pipeline.append(AddIntrinsicReward(peers=self.peers))
         pipeline.append(
             AddAdvantages(
@@ -51,6 +58,36 @@ class OnPolicyLearner(AuxiliaryLearner):
                 peers=self.peers,
             )
         )
+
+    def build(self) -> None:
+        """Builds as the bases do.
+
+        Raises:
+            SpecError: If a loss has a window that no fragment can hold.
+        """
+        super().build()
+        length = self.config.get_rollout_fragment_length()
+        for name, loss in self.rl_module.auxiliary.items():
+            if loss.window is not None and loss.window.length > length + 1:
+                raise SpecError(
+                    f"auxiliary.{name}: its window has {loss.window.length} frames, but a fragment "
+                    f"has {length + 1}: {length} steps and the observation after them. Raise "
+                    "env_runners.fragment_length, or shorten the window."
+                )
+
+    def whole_batch(self, rows: dict[str, Any]) -> dict[str, Any]:
+        """Keeps the rows from which windows are taken, and numbers them."""
+        if not self.needs.has_windows:
+            return rows
+        self._windows = BatchWindows(rows, self.needs.window_reads)
+        if not self.needs.has_next_obs:
+            del rows[Columns.NEXT_OBS]
+        position = torch.arange(len(rows[CHUNK_BEGINS]), device=rows[CHUNK_BEGINS].device)
+        return {**rows, POSITION: position}
+
+    def windows(self, rows: Mapping[str, Any], window: Window) -> Mapping[str, Any]:
+        """See the base; from the batch that these rows are a part of."""
+        return self._windows.at(rows[POSITION], window)
 
     def weight_of_rows(self, num_rows: int) -> float:
         """The weight of this Learner's mean over ``num_rows`` rows; 1 with a single Learner.

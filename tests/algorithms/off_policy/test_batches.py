@@ -7,6 +7,7 @@ import pytest
 from ray.rllib.core.columns import Columns
 
 from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS, INDICES, draw
+from rlssl.auxiliary.needs import Needs
 from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer
 from tests.replay.episodes import ACTIONS, VECTOR, vector_chunk
 
@@ -21,7 +22,7 @@ def filled(kind: type[ReplayBuffer] = PrioritizedReplayBuffer) -> ReplayBuffer:
 
 
 def draw_from(replay: ReplayBuffer, **options: Any) -> dict[str, Any]:
-    settings = {"n_step": 3, "gamma": 0.5, "beta": 0.5, "reads": READS}
+    settings = {"n_step": 3, "gamma": 0.5, "beta": 0.5, "needs": Needs(READS)}
     return draw(replay, 64, **{**settings, **options})
 
 
@@ -41,7 +42,7 @@ def test_auxiliary_losses_see_single_steps_of_the_same_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"n_step": 1}, {"reads": frozenset({Columns.OBS})}, {"reads": frozenset()}]
+    "options", [{"n_step": 1}, {"needs": Needs(frozenset({Columns.OBS}))}, {"needs": Needs()}]
 )
 def test_only_columns_that_are_read_are_gathered(options: dict[str, Any]) -> None:
     assert AUXILIARY_COLUMNS not in draw_from(filled(), **options)
@@ -51,7 +52,7 @@ def test_columns_for_the_losses_do_not_change_the_draws() -> None:
     one, other = filled(), filled()
     for _ in range(3):
         first = draw_from(one)
-        second = draw_from(other, reads=frozenset())
+        second = draw_from(other, needs=Needs())
         np.testing.assert_array_equal(first[INDICES], second[INDICES])
 
 

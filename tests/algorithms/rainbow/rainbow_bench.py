@@ -26,9 +26,6 @@ class RainbowBench(Bench):
         super().__init__(config)
         spaces = self.runner.get_spaces()[INPUT_ENV_SINGLE_SPACES]
         self.replay = make_replay(config, *spaces)
-        self.reads: frozenset[str] = frozenset().union(
-            *(loss.reads for loss in self.module.auxiliary.values())
-        )
 
     def add(self, episodes: list[SingleAgentEpisode]) -> None:
         """Stores chunks, with intrinsic rewards if a loss gives them."""
@@ -44,7 +41,7 @@ class RainbowBench(Bench):
             "n_step": self.config.n_step,
             "gamma": self.config.gamma,
             "beta": 0.5,
-            "reads": self.reads,
+            "needs": self.learner.needs,
             "uniform_for_auxiliary": self.config.replay_settings.uniform_for_auxiliary,
         }
         size = self.config.total_train_batch_size
