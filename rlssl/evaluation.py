@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -45,6 +45,16 @@ class EpisodeRecord:
     success: float
 
 
+class Recorder(Protocol):
+    """Gets some steps of the episodes; see `rlssl.diagnostics.recording.StepRecorder`."""
+
+    def wants(self, seed: int, step: int) -> bool:
+        """Whether `add` should be called for this step of the episode with this seed."""
+
+    def add(self, seed: int, seen: Any, action: Any, reward: float) -> None:
+        """Takes the module's input (a struct of [1, ...]), the action, and its reward."""
+
+
 def evaluate_policy(
     policy: Policy,
     env: Mapping[str, Any],
@@ -53,6 +63,7 @@ def evaluate_policy(
     explore: bool,
     max_steps: int = MAX_EPISODE_STEPS,
     step_timeout_s: float = STEP_TIMEOUT_S,
+    recorder: Recorder | None = None,
 ) -> list[EpisodeRecord]:
     """Runs one episode per seed on newly built environments.
 
@@ -63,6 +74,7 @@ def evaluate_policy(
         explore: Whether the policy samples its actions.
         max_steps: Agent steps after which an episode is cut off.
         step_timeout_s: Seconds that one step or reset may take.
+        recorder: Gets the steps that it wants; None: no steps are kept.
 
     Returns:
         The episodes, in the order of the seeds.
@@ -72,7 +84,8 @@ def evaluate_policy(
     """
     seeds = list(seeds)
     played = (
-        run_slot(policy, env, slot, explore, max_steps, step_timeout_s) for slot in slots(seeds)
+        run_slot(policy, env, slot, explore, max_steps, step_timeout_s, recorder)
+        for slot in slots(seeds)
     )
     records = [record for slot in played for record in slot]
     by_seed = {record.seed: record for record in records}
@@ -97,6 +110,7 @@ def run_slot(
     explore: bool,
     max_steps: int = MAX_EPISODE_STEPS,
     step_timeout_s: float = STEP_TIMEOUT_S,
+    recorder: Recorder | None = None,
 ) -> list[EpisodeRecord]:
     """Runs the episodes of the seeds one after the other on one environment.
 
@@ -105,7 +119,7 @@ def run_slot(
     """
     # Training draws from the same global generators, and must not change with evaluation.
     with undisturbed_generators():
-        return _run_slot(policy, env, seeds, explore, max_steps, step_timeout_s)
+        return _run_slot(policy, env, seeds, explore, max_steps, step_timeout_s, recorder)
 
 
 def evaluation_env(env: Mapping[str, Any], seed: int) -> gym.Env:
@@ -141,10 +155,11 @@ def _run_slot(
     explore: bool,
     max_steps: int,
     step_timeout_s: float,
+    recorder: Recorder | None,
 ) -> list[EpisodeRecord]:
     environment = evaluation_env(env, seeds[0])
     watch = TimeoutWatch()
-    play = functools.partial(_run_episode, policy, environment, watch, explore, max_steps)
+    play = functools.partial(_run_episode, policy, environment, watch, explore, max_steps, recorder)
     try:
         return [watch.call(step_timeout_s, play, seed) for seed in seeds]
     except EnvironmentTimeoutError as error:
@@ -174,7 +189,13 @@ def summarize(records: Sequence[EpisodeRecord]) -> dict[str, float]:
 
 
 def _run_episode(
-    policy: Policy, env: gym.Env, watch: TimeoutWatch, explore: bool, max_steps: int, seed: int
+    policy: Policy,
+    env: gym.Env,
+    watch: TimeoutWatch,
+    explore: bool,
+    max_steps: int,
+    recorder: Recorder | None,
+    seed: int,
 ) -> EpisodeRecord:
     policy.reset()
     observation, _ = begin_episode(env, seed)
@@ -184,7 +205,11 @@ def _run_episode(
     while not ended and length < max_steps:
         action = policy.act(observation, explore=explore)
         watch.heartbeats += 1
+        keeper = recorder if recorder is not None and recorder.wants(seed, length) else None
+        seen = None if keeper is None else policy.seen(observation)
         observation, reward, terminated, truncated, info = env.step(action)
+        if keeper is not None:
+            keeper.add(seed, seen, action, float(reward))
         score += float(reward)
         length += 1
         ended = terminated or truncated

@@ -76,9 +76,20 @@ def effective_rank(latents: Tensor) -> Tensor:
     # The smaller Gram matrix in double precision takes a third of the time of `svdvals`.
     rows = latents.double()
     gram = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
-    singular = torch.linalg.eigvalsh(gram).clamp(min=0.0).sqrt()
+    return entropy_rank(torch.linalg.eigvalsh(gram).clamp(min=0.0).sqrt()).float()
+
+
+def entropy_rank(singular: Tensor) -> Tensor:
+    """The effective rank from singular values [K], >= 0, float64: ``exp(-sum p log p)``.
+
+    ``p`` is a singular value over their sum. If all are 0, the value is 1.
+
+    Example:
+        >>> entropy_rank(torch.tensor([2.0, 2.0, 0.0], dtype=torch.float64)).item()
+        2.0
+    """
     shares = singular / singular.sum().clamp(min=torch.finfo(torch.float64).tiny)
-    return torch.special.entr(shares).sum().exp().float()
+    return torch.special.entr(shares).sum().exp()
 
 
 def state_distances(states: np.ndarray) -> np.ndarray:

@@ -402,9 +402,12 @@ class _ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        # Modules, so that diagnostics find them.
+        self.before_first, self.before_second = nn.ReLU(), nn.ReLU()
 
     def forward(self, images: Tensor) -> Tensor:
-        return images + self.second(self.first(images.relu()).relu())
+        activated = self.before_first(images)
+        return images + self.second(self.before_second(self.first(activated)))
 
 
 def _check_pixels(name: str, height: int, width: int, *, least: int, fix: str = "Use") -> None:

@@ -18,6 +18,8 @@ from ray.rllib.utils.metrics import (
 )
 
 from rlssl.connectors.intrinsic_reward import INTRINSIC_RETURNS
+from rlssl.diagnostics.recording import StepRecorder
+from rlssl.diagnostics.report import diagnose
 from rlssl.evaluation import evaluate_policy, summarize
 from rlssl.policy import Policy
 from rlssl.rollouts.base_env_runner import BaseEnvRunner
@@ -55,6 +57,7 @@ class BaseAlgorithm(Algorithm):
         self._recent_successes: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._recent_intrinsic: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._last_evaluation: dict[str, Any] = {}
+        self._last_diagnostics: dict[str, Any] = {}
         self._latest_fault = ""
         # How often this run was restored from a checkpoint.
         self._num_restores = 0
@@ -113,6 +116,8 @@ class BaseAlgorithm(Algorithm):
             self._last_evaluation = {**self.evaluate_seeded(), **made_at}
         if self._last_evaluation:
             results["evaluation"] = {**results.get("evaluation", {}), **self._last_evaluation}
+        if self._last_diagnostics:
+            results["diagnostics"] = self._last_diagnostics
         return results
 
     def _compile_iteration_results(
@@ -150,19 +155,29 @@ class BaseAlgorithm(Algorithm):
     def standing(self) -> dict[str, Any]:
         """What a result says about the run so far: steps, scores, and the last evaluation."""
         steps = {"env_steps": self._env_steps, "agent_steps": self.clock}
-        evaluation = {"evaluation": self._last_evaluation} if self._last_evaluation else {}
-        return {**steps, "episodes": [], "aux": {}, **self._scores(), **evaluation}
+        last = {"evaluation": self._last_evaluation, "diagnostics": self._last_diagnostics}
+        last = {key: value for key, value in last.items() if value}
+        return {**steps, "episodes": [], "aux": {}, **self._scores(), **last}
 
     @undisturbed_generators()
     def evaluate_seeded(self) -> dict[str, float]:
-        """Scores of the configured number of episodes, played in separate environments."""
+        """Scores of the configured number of episodes, played in separate environments.
+
+        It also computes the configured diagnostics, on steps of the same episodes.
+        """
         policy = Policy.from_algorithm(self)
+        wanted = self.config.latent_diagnostics
+        recorder = StepRecorder(self.config.seeded_evaluation["episodes"]) if wanted else None
         records = evaluate_policy(
             policy,
             policy.settings["env"],
             seeds=range(self.config.seeded_evaluation["episodes"]),
             explore=self.config.seeded_evaluation["explore"],
+            recorder=recorder,
         )
+        if recorder is not None:
+            values = diagnose(self, recorder.rows(), wanted)
+            self._last_diagnostics = {"env_steps": self._env_steps, **values}
         return summarize(records)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -175,6 +190,7 @@ class BaseAlgorithm(Algorithm):
             "successes": list(self._recent_successes),
             "intrinsic": list(self._recent_intrinsic),
             "evaluation": self._last_evaluation,
+            "diagnostics": self._last_diagnostics,
             "restores": self._num_restores,
         }
         return state
@@ -190,6 +206,7 @@ class BaseAlgorithm(Algorithm):
             self._recent_successes = deque(records["successes"], maxlen=EPISODE_WINDOW)
             self._recent_intrinsic = deque(records["intrinsic"], maxlen=EPISODE_WINDOW)
             self._last_evaluation = records["evaluation"]
+            self._last_diagnostics = records.get("diagnostics", {})
             self._num_restores = records.get("restores", 0) + 1
             if self.env_runner_group is not None:
                 self._renew_seeds(self.env_runner_group)

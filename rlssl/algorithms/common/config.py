@@ -18,6 +18,7 @@ from rlssl.algorithms.common.model_settings import MODEL_KEYS, ModelSettings, ch
 from rlssl.algorithms.common.settings import InputKind, TrainingSettings, builder, may_be_none
 from rlssl.auxiliary.building import options_for, parse_auxiliary
 from rlssl.connectors.env_actions import with_clipped_actions
+from rlssl.diagnostics.settings import WithDiagnostics
 from rlssl.environments.building import Vectorize
 from rlssl.environments.make_calls import TakesOneDict
 from rlssl.environments.preflight import EnvSpaces, preflight
@@ -51,7 +52,7 @@ class _ModelBuilder(dict):
         return self._build(**settings)
 
 
-class BaseConfig(AlgorithmConfig):
+class BaseConfig(WithDiagnostics, AlgorithmConfig):
     """Environments by registered id, auxiliary losses, networks and plug-ins.
 
     A subclass sets ``settings_class`` and calls ``set_defaults()`` in ``__init__``. In a list of

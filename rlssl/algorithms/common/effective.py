@@ -55,6 +55,7 @@ def effective_settings(config: BaseConfig, spaces: EnvSpaces | None = None) -> d
         },
         "learners": config.num_learners,
         "evaluation": {"success": DEFAULT_SUCCESS, **config.seeded_evaluation},
+        "diagnostics": config.latent_diagnostics,
         "env_step_timeout_s": config.env_step_timeout_s,
         "max_env_crashes_per_1000_env_steps": config.max_env_crashes_per_1000_env_steps,
         "watchdog_s": config.watchdog_s,

@@ -67,6 +67,7 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
         ),
         ("connectors", {key: value for key, value in dump(spec.connectors).items() if value}),
         ("evaluation", dump(spec.evaluation)),
+        ("diagnostics", {"names": spec.diagnostics} if spec.diagnostics else {}),
         (
             "experiment",
             _given(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from rlssl.diagnostics.settings import check_episodes, parse_diagnostics
 from rlssl.errors import SpecError, closest, suggest, unknown_name
 from rlssl.experiment.places import parse_place
 from rlssl.experiment.spec.foreign_words import (
@@ -133,6 +134,8 @@ def check_form(spec: "Spec") -> None:
             "in one folder; give a folder, or the scheduler asha."
         )
     check_stop(spec)
+    diagnostics = parse_diagnostics(spec.diagnostics)
+    check_episodes(diagnostics, spec.evaluation.every_env_steps, spec.evaluation.episodes)
     check_gpus(spec)
     check_sweep(spec)
     check_population(spec)

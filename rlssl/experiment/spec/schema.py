@@ -294,6 +294,9 @@ class Spec(_Section):
     # Metric -> value at which a trial ends.
     stop: dict[str, int | float] = {}
     evaluation: EvaluationSpec = EvaluationSpec()
+    # What is measured of the encoder's latents at evaluations: names of diagnostics, or
+    # {name: options}; see `rlssl.diagnostics.settings`.
+    diagnostics: list[str | dict[str, Any]] = []
     checkpoint: CheckpointSpec = CheckpointSpec()
     resources: ResourcesSpec = ResourcesSpec()
     # Seconds after which a step of the environment times out; None: the default.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlssl.analysis.objective import AREA, Objective
+from rlssl.diagnostics.settings import OPTIONS, parse_diagnostics
 from rlssl.errors import MissingExtraError, SpecError, suggest
 from rlssl.experiment.spec.dimension import Dimension
 from rlssl.experiment.spec.schema import dump
@@ -29,7 +30,7 @@ OBJECTIVE_METRICS = (
 #: Metrics of evaluations, after "evaluation/".
 EVALUATION_METRICS = ("episode_return_mean", "episode_len_mean", "success_rate")
 #: Other results, which depend on the algorithm, the losses and the environment, are below these.
-RESULT_GROUPS = ("env_runners", "evaluation", "faults", "learners")
+RESULT_GROUPS = ("diagnostics", "env_runners", "evaluation", "faults", "learners")
 
 #: Section -> number of keys below it, of the paths that population-based training can change.
 _POPULATION_PATHS = {"training": 1, "auxiliary": 2}
@@ -98,6 +99,8 @@ def _check_objective(spec: "Spec") -> None:
             f"unknown {where} '{metric}'{suggest(metric, known)} Any other key of a result is "
             "written with its group, as learners/default_policy/entropy."
         )
+    if group == "diagnostics":
+        _check_has_diagnostic(spec, f"{where} '{metric}'", name.partition("/")[0])
     if group == "evaluation":
         check_evaluated(spec, f"{where} '{metric}'", metric)
         if name not in EVALUATION_METRICS:
@@ -115,6 +118,12 @@ def _check_has_loss(spec: "Spec", where: str, loss: str) -> None:
     used = [name for name, options in spec.auxiliary.items() if options is not None]
     if loss not in used and not searched:
         raise SpecError(f"{where}: the spec has no loss '{loss}'{suggest(loss, used)}")
+
+
+def _check_has_diagnostic(spec: "Spec", where: str, name: str) -> None:
+    wanted = [*parse_diagnostics(spec.diagnostics)]
+    if name in OPTIONS and name not in wanted:
+        raise SpecError(f"{where} needs the diagnostic; add {name} to diagnostics: {wanted}.")
 
 
 def _check_searcher(spec: "Spec") -> None:

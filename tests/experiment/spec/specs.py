@@ -32,6 +32,7 @@ FULL: dict[str, Any] = {
     "scheduler": {"asha": {"max_env_steps": 400_000, "grace_env_steps": 40_000}},
     "stop": {"env_steps": 400_000},
     "evaluation": {"every_env_steps": 40_000, "episodes": 10, "explore": False, "env": {}},
+    "diagnostics": ["ranks", {"dormant": {"tau": 0.025}}, "action_probe"],
     "checkpoint": {
         "every_env_steps": 40_000,
         "every_s": 300,
