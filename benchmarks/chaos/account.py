@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.chaos.sweeps import Sweep
+from rlssl import trust
 from rlssl.analysis.results import Trial, read_sweep
 from rlssl.experiment.fault_log import COUNTS
 from rlssl.experiment.runs import load_policy
@@ -52,6 +53,8 @@ def problems(sweep: Sweep, twin: Sweep | None) -> Iterator[str]:
     if sweep.process is None or sweep.process.returncode != 0:
         yield f"exit code {None if sweep.process is None else sweep.process.returncode}"
         return
+    # The runs record their folders in a state folder of their own.
+    trust.accept(sweep.folder)
     undisturbed = {} if twin is None else {it.variant_label: it for it in read_sweep(twin.folder)}
     for trial in read_sweep(sweep.folder):
         for problem in _problems_of(trial, undisturbed.get(trial.variant_label)):
