@@ -42,6 +42,7 @@ register_auxiliary_loss("icm", "rlssl.auxiliary.bonuses.icm:ICM")
 register_auxiliary_loss(
     "inverse_dynamics", "rlssl.auxiliary.predictive.inverse_dynamics:InverseDynamics"
 )
+register_auxiliary_loss("spr", "rlssl.auxiliary.predictive.spr:SPR")
 
 # Public name -> the module that defines it.
 _DEFINED_IN = dict.fromkeys(

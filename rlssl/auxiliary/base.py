@@ -153,6 +153,8 @@ class AuxiliaryLoss(nn.Module):
         observation_space: The space of one stacked observation.
         action_space: The space of one action.
         key_encoder: The algorithm's target network of ``encoder``; None if the algorithm has none.
+        rl_projection: First layers of the RL head, without noise; from latents [N, D] to
+            [N, ``rl_projection.output_dim``]. None unless the head is dueling.
 
     Example:
         A loss that pulls latents towards zero. Here the encoder is the identity.
@@ -190,6 +192,10 @@ class AuxiliaryLoss(nn.Module):
 
     encoder: Encoder
     key_encoder: Encoder | None
+    rl_projection: Encoder | None
+
+    #: Whether the loss cannot be computed on parts of a batch, as with BatchNorm.
+    one_learner_only: bool = False
 
     #: The Learners that share the batch. The Learner sets this attribute.
     peers: Peers = ALONE
@@ -202,6 +208,7 @@ class AuxiliaryLoss(nn.Module):
         observation_space: gym.Space,
         action_space: gym.Space,
         key_encoder: Encoder | None = None,
+        rl_projection: Encoder | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -210,6 +217,7 @@ class AuxiliaryLoss(nn.Module):
         # Through __dict__: by assignment, nn.Module would register, count and save them twice.
         self.__dict__["encoder"] = encoder
         self.__dict__["key_encoder"] = key_encoder
+        self.__dict__["rl_projection"] = rl_projection
         # None: updated at every gradient step. Such a loss has no count in its checkpoints.
         self.pace = Pace(config.every) if config.every > 1 else None
 
@@ -238,7 +246,7 @@ class AuxiliaryLoss(nn.Module):
         If the RL loss has encoded the same column, its latents are reused: the forward and the
         backward pass through the encoder then run once for both losses. Do not write to them.
         """
-        shared = self._shared_latents(batch, column)
+        shared = self.shared_latents(batch, column)
         if self.window is not None and column == Columns.OBS:
             return latents_over_time(self.encoder, batch, self.window.before, shared)
         if shared is not None:
@@ -246,7 +254,7 @@ class AuxiliaryLoss(nn.Module):
         encoded: Tensor = self.encoder(batch[column])
         return encoded
 
-    def _shared_latents(self, batch: Mapping[str, Any], column: str) -> Tensor | None:
+    def shared_latents(self, batch: Mapping[str, Any], column: str) -> Tensor | None:
         """[N, D], the RL loss's latents of a column, if it has encoded this column."""
         seen = AUGMENTED_OBS if AUGMENTED_OBS in batch else Columns.OBS
         shared: Tensor | None = batch.get(RL_LATENTS) if column == seen else None

@@ -30,12 +30,15 @@ def build_views(module: Any, name: str) -> Augmentation | None:
     return build_augmentation(module.observation_space, settings, module.encoder, seed=seed)
 
 
-def build_losses(module: Any, key_encoder: Encoder | None = None) -> nn.ModuleDict:
+def build_losses(
+    module: Any, key_encoder: Encoder | None = None, rl_projection: Encoder | None = None
+) -> nn.ModuleDict:
     """Builds the auxiliary losses of ``model_config``, by name.
 
     Args:
         module: RLModule with ``encoder`` and ``model_config``.
         key_encoder: The algorithm's target network of the encoder; None if it has none.
+        rl_projection: See ``AuxiliaryLoss``.
     """
     settings = module.model_config
     return build_auxiliary(
@@ -45,6 +48,7 @@ def build_losses(module: Any, key_encoder: Encoder | None = None) -> nn.ModuleDi
         action_space=module.action_space,
         seed=settings["seed"],
         key_encoder=key_encoder,
+        rl_projection=rl_projection,
     )
 
 
@@ -102,6 +106,7 @@ def build_auxiliary(
     action_space: gym.Space,
     seed: int | None,
     key_encoder: Encoder | None = None,
+    rl_projection: Encoder | None = None,
 ) -> nn.ModuleDict:
     """Builds the losses without drawing from torch's global generator.
 
@@ -114,7 +119,9 @@ def build_auxiliary(
         action_space: See ``AuxiliaryLoss``.
         seed: Seed of initial weights and augmentations; None: not reproducible.
         key_encoder: See ``AuxiliaryLoss``.
+        rl_projection: See ``AuxiliaryLoss``.
     """
+    optional = {"key_encoder": key_encoder, "rl_projection": rl_projection}
     built = nn.ModuleDict()
     with torch.random.fork_rng(devices=[]):
         for name, config in parse_auxiliary(losses).items():
@@ -124,7 +131,7 @@ def build_auxiliary(
                 encoder=encoder,
                 observation_space=observation_space,
                 action_space=action_space,
-                **({} if key_encoder is None else {"key_encoder": key_encoder}),
+                **{key: value for key, value in optional.items() if value is not None},
             )
             _check_declaration(name, loss)
             built[name] = loss

@@ -2,13 +2,15 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size, check_sizes, make_activation
 from rlssl.networks.layers.initialization import HIDDEN_GAIN, OUTPUT_GAIN, orthogonal_init
-from rlssl.networks.layers.linear import Layers, Linear
+from rlssl.networks.layers.linear import Layers, Linear, linear
+from rlssl.networks.layers.noisy import NoisyLinear
 
 
 def linear_head(in_dim: int, out_dim: int, gain: float) -> nn.Linear:
@@ -127,6 +129,41 @@ class QHead(nn.Module):
             return values
         state = self.state(latent).unflatten(1, (1, *self._shape[1:]))
         return values + (state - values.mean(dim=1, keepdim=True))
+
+
+class FirstLayers(nn.Module):
+    """The first layer of each stream of a dueling head, without noise and without activation.
+
+    The layers belong to the head. A copy of this module has its own layers.
+
+    Args:
+        head: A dueling head with hidden layers.
+
+    Example:
+        >>> head = QHead(8, 3, num_atoms=None, dueling=True, hidden=(16,))
+        >>> FirstLayers(head)(torch.zeros(5, 8)).shape
+        torch.Size([5, 32])
+
+    Source:
+        Schwarzer et al. 2021, arXiv:2007.05929: the projection of SPR.
+    """
+
+    def __init__(self, head: QHead) -> None:
+        super().__init__()
+        assert head.state is not None  # the head is dueling
+        self.layers = nn.ModuleList([head.state[0], head.actions[0]])
+        self.output_dim = sum(_weight_and_bias(layer)[0].shape[0] for layer in self.layers)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """[N, latent_dim] to [N, output_dim]."""
+        outputs = [linear(latent, *_weight_and_bias(layer)) for layer in self.layers]
+        return torch.cat(outputs, dim=1)
+
+
+def _weight_and_bias(layer: nn.Module) -> tuple[Any, Any]:
+    if isinstance(layer, NoisyLinear):
+        return layer.weight_mean, layer.bias_mean
+    return layer.weight, layer.bias
 
 
 def _stream(

@@ -148,6 +148,21 @@ class ImageEncoder(Encoder):
         return max(1, _PIECE_PIXELS // (height * width)) * torch.get_num_threads()
 
 
+def map_shape(encoder: nn.Module) -> tuple[int, int, int] | None:
+    """C, H, W of the feature maps that an encoder's latents are; None if they are not maps.
+
+    Example:
+        >>> space = gym.spaces.Box(0, 255, (4, 84, 84), "uint8")
+        >>> map_shape(DataEfficientCNN(space)), map_shape(NatureCNN(space))
+        ((64, 3, 3), None)
+    """
+    for part in encoder.modules():
+        if isinstance(part, ImageEncoder) and isinstance(part.layers[-1], nn.Flatten):
+            channels, height, width = _output_shape(part.layers[:-1], *part._image_shape)
+            return channels, height, width
+    return None
+
+
 class SmallCNN(ImageEncoder):
     """Two 3x3 convolutions (16, 32) and one linear layer (128), for grids of a few dozen cells.
 
@@ -177,7 +192,7 @@ class SmallCNN(ImageEncoder):
 
 
 class NatureCNN(ImageEncoder):
-    """Three convolutions (32 8x8/4, 64 4x4/2, 64 3x3/1) and one linear layer (512), ReLU.
+    """Three convolutions (32 8x8/4, 64 4x4/2, 64 3x3/1) and one linear layer, ReLU.
 
     Example:
         >>> encoder = NatureCNN(gym.spaces.Box(0, 255, (4, 84, 84), "uint8"))
@@ -187,6 +202,31 @@ class NatureCNN(ImageEncoder):
     Source:
         Mnih et al. 2015, Nature 518. Differs: orthogonal initialization.
     """
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        *,
+        hidden: int | None = 512,
+        layout: Layout | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        """Builds the layers.
+
+        Args:
+            observation_space: See ``ImageEncoder``.
+            hidden: Features of the linear layer: ``output_dim``. None: no linear layer, so that the
+                latents are the feature maps.
+            layout: See ``ImageEncoder``.
+            channels_last: See ``ImageEncoder``.
+
+        Raises:
+            SpecError: If ``hidden`` is invalid.
+        """
+        if hidden is not None:
+            check_size("hidden", hidden)
+        self._hidden = hidden
+        super().__init__(observation_space, layout=layout, channels_last=channels_last)
 
     def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
         _check_pixels("nature", height, width, least=MIN_NATURE_PIXELS)
@@ -199,8 +239,10 @@ class NatureCNN(ImageEncoder):
             nn.ReLU(),
             nn.Flatten(),
         )
+        if self._hidden is None:
+            return convolutions
         features = _output_dim(convolutions, channels, height, width)
-        return nn.Sequential(*convolutions, Linear(features, 512), nn.ReLU())
+        return nn.Sequential(*convolutions, Linear(features, self._hidden), nn.ReLU())
 
 
 class ICMCNN(ImageEncoder):

@@ -20,6 +20,7 @@ from rlssl.auxiliary.latent_statistics import NUM_ROWS, latent_statistics
 from rlssl.auxiliary.needs import Needs
 from rlssl.auxiliary.windows import FRAME, POSITION, VALID, WINDOWS, Window, narrow
 from rlssl.batches import take_rows, valid_rows
+from rlssl.errors import SpecError
 from rlssl.networks.augmentation import AUGMENTED_OBS, Augmentation
 from rlssl.peers import ALONE, Peers
 from rlssl.schedules import value_at
@@ -212,6 +213,15 @@ class AuxiliaryLearner(BaseLearner):
         """Whether the current gradient step moves an optimizer's parameters."""
         name = optimizer_name.removeprefix(AUXILIARY_OPTIMIZER)
         return name == optimizer_name or self.includes(name)
+
+    def _join_peers(self) -> Peers:
+        for name, loss in self.rl_module.auxiliary.items():
+            if loss.one_learner_only and self.config.num_learners > 1:
+                raise SpecError(
+                    f"auxiliary.{name} needs all rows of a batch in one Learner, and "
+                    f"resources.learners is {self.config.num_learners}; set it to 1."
+                )
+        return super()._join_peers()
 
     def _mean_loss(self, name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> Tensor:
         """The sum of each named loss's mean over the rows; logs the means. Without losses, 0."""

@@ -24,15 +24,18 @@ class OffPolicyModule(BaseModule):
     #: Agent steps of the run before the latest exploring action; None: none was taken.
     latest_action_at: int | None = None
 
-    def build_views_and_losses(self, key_encoder: Encoder | None = None) -> None:
+    def build_views_and_losses(
+        self, key_encoder: Encoder | None = None, rl_projection: Encoder | None = None
+    ) -> None:
         """Builds the augmentations and the auxiliary losses, which only the Learner needs.
 
         Args:
             key_encoder: The algorithm's target encoder, if it has one.
+            rl_projection: First layers of the head; see ``AuxiliaryLoss``.
         """
         self.augmentation = build_views(self, "augmentation")
         self.next_augmentation = build_views(self, "next_augmentation")
-        self.auxiliary = build_losses(self, key_encoder)
+        self.auxiliary = build_losses(self, key_encoder, rl_projection)
 
     def note_action(self, t: int | None) -> None:
         """Remembers the clock of an exploring action, for the metrics; see `latest_action_at`."""

@@ -14,7 +14,7 @@ from rlssl.auxiliary.base import RL_LATENTS
 from rlssl.exploration import boltzmann, epsilon_greedy
 from rlssl.losses import expected_values
 from rlssl.networks.augmentation import AUGMENTED_OBS
-from rlssl.networks.heads import QHead
+from rlssl.networks.heads import FirstLayers, QHead
 from rlssl.networks.layers.noisy import NoisyLinear, noisy_layers
 from rlssl.networks.target_networks import TargetNetwork
 from rlssl.networks.update_rng import UpdateRNG
@@ -112,7 +112,8 @@ class RainbowModule(OffPolicyModule):
             UpdateRNG(seed("noise")) if self.online_noisy else None,
             UpdateRNG(seed("target_noise")) if self.online_noisy else None,
         )
-        self.build_views_and_losses()
+        has_streams = settings["dueling"] and len(settings["head_hidden"]) > 0
+        self.build_views_and_losses(rl_projection=FirstLayers(self.head) if has_streams else None)
 
     def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         obs, next_obs = batch[Columns.OBS], batch[Columns.NEXT_OBS]

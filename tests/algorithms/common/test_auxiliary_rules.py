@@ -52,6 +52,7 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"variant": "atari", "trained_layernorm": True},
         {"shuffled_positives": True},
     ],
+    "spr": [{"steps": 2, "distance": "l2", "shuffled_positives": True}],
     "icm": [
         {"variant": "pathak", "features": "shared"},
         {"variant": "pathak", "features": "random"},

@@ -40,6 +40,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "curl": [{}, {"variant": "atari"}, {"shuffled_positives": True}, {"isolated": True}],
     "icm": [{}, {"variant": "burda"}, {"features": "shared"}, {"features": "random"}],
     "inverse_dynamics": [{}, {"shuffled_positives": True}],
+    "spr": [{}, {"shuffled_positives": True, "distance": "l2"}],
 }
 #: Name -> environment, loss, its options, and settings of training.
 CASES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
