@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import tree
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 import rlssl.auxiliary  # noqa: F401  (registers)
 from rlssl.algorithms.common.auxiliary_learner import trainable
 from rlssl.auxiliary import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.batches import take_rows
 from rlssl.errors import NonFiniteUpdateError, SpecError
 from rlssl.registry import AUXILIARY_LOSSES, register_auxiliary_loss
 from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
@@ -147,11 +149,11 @@ def test_masked_rows_are_never_seen(algorithm: str, name: str, options: dict[str
     bench = built(algorithm, name, tuple(options.items()))
     batch = bench.batch(bench.sample())
     kept = torch.arange(len(batch[Columns.REWARDS])) % 3 > 0
-    spoiled = {key: value.clone() for key, value in batch.items()}
-    for value in spoiled.values():
+    spoiled = tree.map_structure(torch.clone, batch)
+    for value in tree.flatten(spoiled):
         value[~kept] = 77
     compute = bench.learner.compute_auxiliary_loss
-    only_kept = compute({key: value[kept] for key, value in batch.items()})
+    only_kept = compute(take_rows(batch, kept))
     masked = compute({**spoiled, Columns.LOSS_MASK: kept})
     assert torch.equal(only_kept, masked)
 
