@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlssl.networks.encoders import check_size, check_sizes, make_activation
+from rlssl.networks.encoders import Encoder, check_size, check_sizes, make_activation
 from rlssl.networks.layers.initialization import HIDDEN_GAIN, OUTPUT_GAIN, orthogonal_init
 from rlssl.networks.layers.linear import Layers, Linear, linear
 from rlssl.networks.layers.noisy import NoisyLinear
@@ -131,7 +131,7 @@ class QHead(nn.Module):
         return values + (state - values.mean(dim=1, keepdim=True))
 
 
-class FirstLayers(nn.Module):
+class FirstLayers(Encoder):
     """The first layer of each stream of a dueling head, without noise and without activation.
 
     The layers belong to the head. A copy of this module has its own layers.

@@ -50,7 +50,7 @@ def batch(seed: int = 0) -> dict[str, Tensor]:
     }
 
 
-def slow_losses(loss: SPR, rows: dict[str, Tensor]) -> list[float]:
+def slow_losses(loss: Any, rows: dict[str, Tensor]) -> list[float]:
     """Row by row and step by step."""
     found = []
     for row in range(N):
@@ -142,7 +142,7 @@ class Frames(gym.Env[np.ndarray, int]):
     """A bright column that an action moves; 36 x 36 pixels."""
 
     observation_space = gym.spaces.Box(0, 255, (36, 36, 1), np.uint8)
-    action_space = gym.spaces.Discrete(2)
+    action_space: gym.spaces.Discrete = gym.spaces.Discrete(2)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
