@@ -34,7 +34,7 @@ class Doubled(nn.Module):
         return self.scale * obs
 
 
-def make(**options: Any) -> SPR:
+def make(**options: Any) -> Any:
     torch.manual_seed(0)
     config = SPR.Config(**{"steps": STEPS, "hidden": 8, **options})
     return SPR(config, encoder=Doubled(), observation_space=SPACE, action_space=ACTIONS)
