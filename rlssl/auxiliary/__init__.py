@@ -35,6 +35,7 @@ __all__ = [
     "over_time",
 ]
 
+register_auxiliary_loss("autoencoder", "rlssl.auxiliary.predictive.autoencoder:Autoencoder")
 register_auxiliary_loss("bisimulation", "rlssl.auxiliary.metric.bisimulation:Bisimulation")
 register_auxiliary_loss("curl", "rlssl.auxiliary.contrastive.curl:CURL")
 register_auxiliary_loss("deepmdp", "rlssl.auxiliary.predictive.deepmdp:DeepMDP")

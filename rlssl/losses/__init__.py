@@ -33,6 +33,7 @@ from rlssl.losses.value_based import (
     td_error,
     td_target,
 )
+from rlssl.losses.variational import standard_normal_kl
 
 __all__ = [
     "bilinear_info_nce",
@@ -60,6 +61,7 @@ __all__ = [
     "soft_q_target",
     "squashed_gaussian_log_prob",
     "squashed_gaussian_sample",
+    "standard_normal_kl",
     "td3_target",
     "td_error",
     "td_target",

@@ -39,15 +39,17 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "training": {**_PIXELS["training"], "auxiliary_step": "separate"},
         "auxiliary": {"curl": {"variant": "dmc"}},
     },
-    # Yarats et al. 2019, published code. The decoder of SAC-AE is missing: rlssl has no such
-    # reconstruction loss yet. At agent step 1,000 the published code makes 1,000 updates at once.
+    # Yarats et al. 2019, published code. At agent step 1,000 it makes 1,000 updates at once.
     "sac_ae": {
         **_PIXELS,
+        "model": {**_PIXELS["model"], "encoder_config": {"tanh": True}},
         "training": {
             **_PIXELS["training"],
+            "auxiliary_step": "separate",
             "updates_at_start": 1_000,
             "replay_capacity": 1_000_000,
         },
+        "auxiliary": {"autoencoder": {"variant": "deterministic", "latent_penalty": 1e-6}},
     },
 }
 

@@ -39,6 +39,7 @@ ALGORITHMS: dict[str, tuple[Callable[[], Any], Callable[[Any], Bench]]] = {
 
 #: Options that are tested besides a loss's defaults.
 EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "autoencoder": [{"variant": "vae"}, {"shuffled_positives": True}],
     "bisimulation": [
         {"variant": "paper", "transition": "probabilistic"},
         {"transition": "ensemble", "mask_terminals": True, "normalize_rewards": True},

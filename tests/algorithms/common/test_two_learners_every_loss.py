@@ -17,6 +17,7 @@ _SETTINGS = {"target_update_every_updates": 2, "adam_epsilon": 1e-4}
 _VECTOR, _IMAGE = "CartPole-v1", "minatar/Breakout"
 #: Loss -> its options. Each case runs on vectors.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "autoencoder": [{}, {"variant": "vae"}, {"shuffled_positives": True}, {"every": 2}],
     "bisimulation": [
         {},
         {"mask_terminals": True},
@@ -54,6 +55,7 @@ CASES |= {
     "images-next": (
         (_IMAGE, "deepmdp", {"mask_terminals": True, "decoder": "next_observation"}, {})
     ),
+    "images-vae": (_IMAGE, "autoencoder", {"variant": "vae"}, {}),
     "images-shuffled": (_IMAGE, "bisimulation", {"shuffled_positives": True}, {}),
     "priorities": (
         (
@@ -70,7 +72,7 @@ def config_of(case: str) -> Any:
     env, loss, options, training = CASES[case]
     config = small_rainbow(env, **{**_SETTINGS, **training})
     hidden = {"encoder_config": {"hidden": [16]} if env == _VECTOR else {}}
-    small = {"hidden": 16} if loss in ("bisimulation", "deepmdp") else {}
+    small = {"hidden": 16} if loss in ("autoencoder", "bisimulation", "deepmdp") else {}
     return config.auxiliary(**{loss: {**small, **options}}).model(**hidden)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rlssl.auxiliary.base import MEAN_ACTION
 from rlssl.auxiliary.latent_statistics import rank_correlation
 from rlssl.auxiliary.metric.bisimulation import Bisimulation
-from rlssl.auxiliary.predictive.deepmdp import Reconstruction
+from rlssl.auxiliary.reconstruction import Reconstruction
 from rlssl.peers import ALONE
 
 # A tabular MDP. Each class has three states with different observations, but with equal rewards and

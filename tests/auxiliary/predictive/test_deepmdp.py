@@ -9,7 +9,8 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.auxiliary.predictive.deepmdp import DeepMDP, Reconstruction
+from rlssl.auxiliary.predictive.deepmdp import DeepMDP
+from rlssl.auxiliary.reconstruction import Reconstruction
 from rlssl.errors import SpecError
 from rlssl.losses import lipschitz_penalty
 from rlssl.networks import build_encoder

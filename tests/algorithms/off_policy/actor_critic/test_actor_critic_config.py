@@ -56,7 +56,7 @@ SMALL = {"training": {"replay_capacity": 1000}}
         (
             "sac",
             {"preset": "sac_ae", **SMALL},
-            {"auxiliary_step": "joint", "log_std_mode": "tanh", "updates_at_start": 1_000},
+            {"auxiliary_step": "separate", "log_std_mode": "tanh", "updates_at_start": 1_000},
         ),
         (
             "ddpg",
@@ -127,6 +127,14 @@ def test_own_noise_is_in_env_steps_and_replaces_that_of_a_preset() -> None:
     assert small_ddpg(exploration_std_by_agent_steps=0.3).effective_exploration_std == 0.3
     with pytest.raises(SpecError, match="exploration_std_by_agent_steps"):
         small_ddpg(exploration_std_by_agent_steps=[[0, -1.0]]).check_training()
+
+
+def test_sac_ae_has_the_codes_decoder_and_the_tanh_of_its_encoder() -> None:
+    config = config_of("sac", preset="sac_ae", **SMALL)
+    assert config.auxiliary_losses == {
+        "autoencoder": {"variant": "deterministic", "latent_penalty": 1e-6}
+    }
+    assert config.network["encoder_config"]["tanh"]
 
 
 def test_replay_of_sac_ae_is_the_codes() -> None:
