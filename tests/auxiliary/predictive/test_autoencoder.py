@@ -1,5 +1,6 @@
 """Autoencoders: by hand, variants against each other, the mean image, collapse, images."""
 
+import threading
 from typing import Any
 
 import gymnasium as gym
@@ -14,7 +15,7 @@ from rlssl.auxiliary.reconstruction import Reconstruction
 from rlssl.errors import SpecError
 from rlssl.networks import build_encoder
 from rlssl.peers import ALONE
-from tests.auxiliary.latents import SPACES, N, Scaled, make, take, transitions
+from tests.auxiliary.latents import SPACES, Half, Meeting, N, Scaled, make, take, transitions
 
 DIM = 3
 IMAGES = ["grid", "frames", "hwc"]
@@ -187,6 +188,32 @@ def test_encoder_learns_from_vectors_and_from_images_of_both_layouts(
         assert value.shape == (N,) and value.isfinite().all()
         gradients = torch.autograd.grad(value.sum(), encoder, allow_unused=True, retain_graph=True)
         assert any(gradient is not None and gradient.any() for gradient in gradients)
+
+
+@pytest.mark.parametrize("observations", ["vector", "frames"])
+@pytest.mark.parametrize("options", [{}, {"variant": "vae"}, {"shuffled_positives": True}])
+def test_two_learners_have_the_losses_of_one(observations: str, options: dict[str, Any]) -> None:
+    space = SPACES[observations]
+    loss, batch = autoencoder(space, **options), transitions(space)
+    expected = loss.losses(batch)
+    meeting = Meeting()
+    # Built here, because threads would share torch's global generator.
+    learners = [autoencoder(space, **options) for _ in range(2)]
+    found: dict[int, dict[str, Tensor]] = {}
+
+    def learn(rank: int) -> None:
+        half = learners[rank]
+        half.peers = Half(rank, N, meeting)
+        rows = slice(rank * N // 2, (rank + 1) * N // 2)
+        found[rank] = half.losses(take(batch, rows))
+
+    threads = [threading.Thread(target=learn, args=(rank,)) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for key, value in expected.items():
+        torch.testing.assert_close(torch.cat([found[0][key], found[1][key]]), value)
 
 
 @pytest.mark.parametrize("variant", ["deterministic", "vae"])
