@@ -41,6 +41,18 @@ def take_rows(value: Any, index: Any) -> Any:
     return value[index]
 
 
+def device_of(value: Any) -> torch.device:
+    """The device of the first tensor inside mappings and tuples.
+
+    Example:
+        >>> device_of({"obs": (torch.zeros(2),)})
+        device(type='cpu')
+    """
+    while not isinstance(value, torch.Tensor):
+        value = next(iter(value.values() if isinstance(value, Mapping) else value))
+    return value.device
+
+
 def valid_rows(batch: Mapping[str, Any], columns: Set[str] | None = None) -> Mapping[str, Any]:
     """``batch`` without the rows that ``Columns.LOSS_MASK`` marks as padding.
 

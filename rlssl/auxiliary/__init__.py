@@ -39,6 +39,7 @@ register_auxiliary_loss("autoencoder", "rlssl.auxiliary.predictive.autoencoder:A
 register_auxiliary_loss("bisimulation", "rlssl.auxiliary.metric.bisimulation:Bisimulation")
 register_auxiliary_loss("curl", "rlssl.auxiliary.contrastive.curl:CURL")
 register_auxiliary_loss("deepmdp", "rlssl.auxiliary.predictive.deepmdp:DeepMDP")
+register_auxiliary_loss("episodic_count", "rlssl.auxiliary.bonuses.episodic_count:EpisodicCount")
 register_auxiliary_loss("icm", "rlssl.auxiliary.bonuses.icm:ICM")
 register_auxiliary_loss(
     "inverse_dynamics", "rlssl.auxiliary.predictive.inverse_dynamics:InverseDynamics"

@@ -113,6 +113,9 @@ class Half(Peers):
     def gather(self, rows: Tensor) -> Tensor:
         return torch.cat(self.shared.exchange(self.rank, rows.detach()))
 
+    def gather_objects(self, value: Any) -> list[Any]:
+        return self.shared.exchange(self.rank, value)
+
 
 class Meeting:
     """Two threads exchange values here."""

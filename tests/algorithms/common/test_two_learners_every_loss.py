@@ -39,6 +39,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"decoder": "observation", "normalize_rewards": True, "features": "own"},
     ],
     "curl": [{}, {"variant": "atari"}, {"shuffled_positives": True}, {"isolated": True}],
+    "episodic_count": [{}],
     "icm": [{}, {"variant": "burda"}, {"features": "shared"}, {"features": "random"}],
     "inverse_dynamics": [{}, {"shuffled_positives": True}],
     "spr": [{}, {"shuffled_positives": True, "distance": "l2"}],
