@@ -280,3 +280,45 @@ def _with_layouts(
         return spaces.Tuple(parts)
     # An OrderedDict, because gymnasium sorts the keys of a dict.
     return spaces.Dict(OrderedDict(zip(space.spaces, parts, strict=True)))
+
+
+def last_frame_space(space: gym.Space, frame_stack: int) -> gym.Space:
+    """The space of the last frame in a stack of frames.
+
+    Args:
+        space: The space of a stack, a Box of vectors or images; see ``stacked_space``.
+        frame_stack: Frames in a stack; with 1, ``space`` itself is returned.
+
+    Example:
+        >>> last_frame_space(spaces.Box(0, 255, (4, 84, 84), np.uint8), 4).shape
+        (1, 84, 84)
+    """
+    if frame_stack == 1:
+        return space
+    assert isinstance(space, spaces.Box)  # for mypy
+    low, high = (
+        last_frame(bound[None], space, frame_stack)[0] for bound in (space.low, space.high)
+    )
+    if is_image(space):
+        return ImageSpace(low, high, image_layout(space))
+    return spaces.Box(low, high, dtype=space.low.dtype.type)
+
+
+def last_frame(stacks: Any, space: gym.Space, frame_stack: int) -> Any:
+    """The last frames [N, ...] of stacks [N, ...], tensors or arrays.
+
+    Args:
+        stacks: Observations of ``space``; the newest frame of a stack is its last one.
+        space: The space of a stack, a Box of vectors or images.
+        frame_stack: Frames in a stack; with 1, ``stacks`` itself is returned.
+
+    Example:
+        >>> space = spaces.Box(0, 1, (4,))
+        >>> last_frame(np.array([[1, 2, 3, 4]]), space, 2).tolist()
+        [[3, 4]]
+    """
+    if frame_stack == 1:
+        return stacks
+    channels_last = is_image(space) and image_layout(space) == "HWC"
+    size = stacks.shape[-1 if channels_last else 1] // frame_stack
+    return stacks[..., -size:] if channels_last else stacks[:, -size:]

@@ -45,6 +45,9 @@ register_auxiliary_loss(
     "inverse_dynamics", "rlssl.auxiliary.predictive.inverse_dynamics:InverseDynamics"
 )
 register_auxiliary_loss("spr", "rlssl.auxiliary.predictive.spr:SPR")
+register_auxiliary_loss("noveld", "rlssl.auxiliary.bonuses.noveld:NovelD")
+register_auxiliary_loss("random_bonus", "rlssl.auxiliary.bonuses.random_bonus:RandomBonus")
+register_auxiliary_loss("rnd", "rlssl.auxiliary.bonuses.rnd:RND")
 
 # Public name -> the module that defines it.
 _DEFINED_IN = dict.fromkeys(

@@ -155,6 +155,7 @@ class AuxiliaryLoss(nn.Module):
         key_encoder: The algorithm's target network of ``encoder``; None if the algorithm has none.
         rl_projection: First layers of the RL head, without noise; from latents [N, D] to
             [N, ``rl_projection.output_dim``]. None unless the head is dueling.
+        frame_stack: Frames in a stacked observation. Only given if it is above 1.
 
     Example:
         A loss that pulls latents towards zero. Here the encoder is the identity.
@@ -209,9 +210,11 @@ class AuxiliaryLoss(nn.Module):
         action_space: gym.Space,
         key_encoder: Encoder | None = None,
         rl_projection: Encoder | None = None,
+        frame_stack: int = 1,
     ) -> None:
         super().__init__()
         self.config = config
+        self.frame_stack = frame_stack
         self.observation_space = observation_space
         self.action_space = action_space
         # Through __dict__: by assignment, nn.Module would register, count and save them twice.

@@ -49,6 +49,7 @@ def build_losses(
         seed=settings["seed"],
         key_encoder=key_encoder,
         rl_projection=rl_projection,
+        frame_stack=settings.get("frame_stack") or 1,
     )
 
 
@@ -107,6 +108,7 @@ def build_auxiliary(
     seed: int | None,
     key_encoder: Encoder | None = None,
     rl_projection: Encoder | None = None,
+    frame_stack: int = 1,
 ) -> nn.ModuleDict:
     """Builds the losses without drawing from torch's global generator.
 
@@ -120,8 +122,13 @@ def build_auxiliary(
         seed: Seed of initial weights and augmentations; None: not reproducible.
         key_encoder: See ``AuxiliaryLoss``.
         rl_projection: See ``AuxiliaryLoss``.
+        frame_stack: See ``AuxiliaryLoss``.
     """
-    optional = {"key_encoder": key_encoder, "rl_projection": rl_projection}
+    optional = {
+        "key_encoder": key_encoder,
+        "rl_projection": rl_projection,
+        "frame_stack": frame_stack if frame_stack > 1 else None,
+    }
     built = nn.ModuleDict()
     with torch.random.fork_rng(devices=[]):
         for name, config in parse_auxiliary(losses).items():

@@ -47,6 +47,8 @@ class EpisodicVisits(nn.Module):
         # Episode id -> key of an observation -> visits. Unfinished episodes, the one with the
         # latest rows last, and in each the latest visit last. Kept only by exact restores.
         self._open_visits: dict[str, dict[bytes, int]] = {}
+        # Share of first visits in the last batch.
+        self._first_visits: float | None = None
 
     @property
     def num_states(self) -> int:
@@ -81,7 +83,14 @@ class EpisodicVisits(nn.Module):
             counts[rank, index] = self._count(piece)
         self._forget_oldest()
         rows = itertools.chain.from_iterable(counts[peers.rank, i] for i in range(len(own)))
-        return torch.tensor(list(rows), dtype=torch.int64)
+        visits = torch.tensor(list(rows), dtype=torch.int64)
+        self._first_visits = (visits == 1).float().mean().item() if len(visits) else None
+        return visits
+
+    def metrics(self) -> dict[str, Tensor]:
+        """``num_states`` and, after a batch, ``first_visits``: the share of its rows."""
+        metrics = {"num_states": float(self.num_states), "first_visits": self._first_visits}
+        return {key: torch.tensor(value) for key, value in metrics.items() if value is not None}
 
     def _count(self, piece: "_Piece") -> list[int]:
         visits = self._open_visits.pop(piece.episode_id, None)

@@ -1,14 +1,19 @@
 """Running statistics in buffers, so that they are checkpointed and moved with their module."""
 
 import itertools
-import operator
 from collections.abc import Sequence
 
+import gymnasium as gym
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rlssl.auxiliary.base import ChunkInfo
+from rlssl.image_spaces import ImageSpace, image_layout, is_image
 from rlssl.peers import ALONE, Peers
+
+#: A chunk and its rewards.
+_Part = tuple[ChunkInfo, list[float]]
 
 
 def known_std(mean: Tensor, variance: Tensor) -> Tensor:
@@ -35,6 +40,19 @@ def divisor(mean: Tensor, variance: Tensor) -> Tensor:
     """
     std = known_std(mean, variance)
     return torch.where(std > 0, std, 1.0)
+
+
+def unbounded(space: gym.spaces.Box) -> gym.spaces.Box:
+    """The space of normalized observations of a Box; images keep their layout.
+
+    Example:
+        >>> unbounded(gym.spaces.Box(0, 255, (2,), np.uint8))
+        Box(-inf, inf, (2,), float32)
+    """
+    high = np.full(space.shape, np.inf, np.float32)
+    if is_image(space):
+        return ImageSpace(-high, high, image_layout(space))
+    return gym.spaces.Box(-high, high, dtype=np.float32)
 
 
 class RunningMoments(nn.Module):
@@ -112,6 +130,43 @@ class ObservationNormalizer(nn.Module):
         return (observations.float() - self.moments.mean) / std
 
 
+class RunningNormalizer(nn.Module):
+    """Normalizes each element by its running mean and standard deviation (std), and clips.
+
+    Elements whose std is not known are not divided; see ``divisor``.
+
+    Args:
+        shape: Shape of one observation.
+        limit: Largest size of a normalized value, in stds; > 0.
+
+    Example:
+        >>> normalizer = RunningNormalizer((1,), limit=5.0)
+        >>> normalizer.observe(torch.tensor([[1.0], [3.0]]))
+        >>> normalizer(torch.tensor([[4.0], [99.0]])).tolist()  # mean 2, std 1
+        [[2.0], [5.0]]
+
+    Source:
+        Burda et al. 2018, Random Network Distillation, arXiv:1810.12894, section 2.4. Differs:
+        there is no random agent that primes the statistics before training.
+    """
+
+    def __init__(self, shape: Sequence[int], *, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+        self.moments = RunningMoments(shape)
+
+    def observe(self, observations: Tensor) -> None:
+        """Adds rows [N, ...] to the statistics."""
+        if len(observations):
+            self.moments.update(observations)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """[N, ...] float32, in +-``limit``."""
+        mean, variance = self.moments.mean, self.moments.variance
+        normalized = (observations.float() - mean) / divisor(mean, variance)
+        return normalized.clamp_(-self.limit, self.limit)
+
+
 class DiscountedReturnScale(nn.Module):
     """Divides rewards by the running standard deviation (std) of their discounted return.
 
@@ -119,17 +174,27 @@ class DiscountedReturnScale(nn.Module):
     batches. The std includes the current rows. Rewards are not divided while the std is not known:
     with fewer than two rows, or if all returns are equal.
 
+    Args:
+        gamma: Discount of the return; in [0, 1).
+        episodic: Whether the return starts at 0 in each episode. If not, a new episode continues
+            the return with which an earlier episode ended, the one that ended first. With a single
+            environment, that is always the episode before.
+
     Source:
-        Burda et al. 2018, published code (RewardForwardFilter). Differs: here the return starts at
-        0 in each episode; in their code it continues from one episode to the next.
+        Burda et al. 2018, published code (RewardForwardFilter), which is not episodic. Differs:
+        their code has one return for each environment. Chunks do not name their environment, so
+        with several environments, a new episode may continue the return of another one.
     """
 
-    def __init__(self, gamma: float) -> None:
+    def __init__(self, gamma: float, *, episodic: bool = True) -> None:
         super().__init__()
         self.gamma = gamma
+        self.episodic = episodic
         self.moments = RunningMoments()
         # Episode id -> return so far. Unfinished episodes; kept only by exact restores.
         self._open_returns: dict[str, float] = {}
+        # Returns of ended episodes that no new episode continues yet; kept as above.
+        self._ended_returns: list[float] = []
 
     def forward(self, rewards: Tensor, chunks: Sequence[ChunkInfo], peers: Peers = ALONE) -> Tensor:
         """[N], rewards divided by the std of their discounted return.
@@ -148,19 +213,38 @@ class DiscountedReturnScale(nn.Module):
     ) -> Tensor:
         """[M], returns at the rows of all Learners."""
         values = iter(rewards.tolist())
-        own = [
-            (chunk.first_step, chunk.episode_id, list(itertools.islice(values, chunk.num_rows)))
-            for chunk in chunks
-        ]
+        own = [(chunk, list(itertools.islice(values, chunk.num_rows))) for chunk in chunks]
+        parts = list(itertools.chain(*peers.gather_objects(own)))
         returns: list[float] = []
         open_returns: dict[str, float] = {}
-        # Several Learners may hold chunks of one episode, so sort the chunks by their first step.
-        parts = itertools.chain(*peers.gather_objects(own))
-        for _, episode_id, part in sorted(parts, key=operator.itemgetter(0)):
-            running = open_returns.get(episode_id, self._open_returns.get(episode_id, 0.0))
+        for chunk, part in self._in_order(parts):
+            key = chunk.episode_id
+            running = open_returns.get(key, self._open_returns.get(key))
+            if running is None:
+                running = self._ended_returns.pop(0) if self._ended_returns else 0.0
             for value in part:
                 running = self.gamma * running + value
                 returns.append(running)
-            open_returns[episode_id] = running
+            open_returns[key] = running
+            if chunk.is_done and not self.episodic:
+                self._ended_returns.append(running)
         self._open_returns = open_returns
         return torch.tensor(returns, dtype=torch.float64, device=rewards.device)
+
+    def _in_order(self, parts: list[_Part]) -> list[_Part]:
+        """Chunks of an episode by their first step: several Learners may hold some of them.
+
+        If returns continue, the episodes that are open already come before new ones.
+        """
+        if self.episodic:
+            return sorted(parts, key=lambda part: part[0].first_step)
+        # The order of a dict's keys is that of their first appearance.
+        names = dict.fromkeys(chunk.episode_id for chunk, _ in parts)
+        place = {name: index for index, name in enumerate(names)}
+
+        def order(part: _Part) -> tuple[bool, int, int]:
+            chunk = part[0]
+            is_new = chunk.episode_id not in self._open_returns
+            return is_new, place[chunk.episode_id], chunk.first_step
+
+        return sorted(parts, key=order)

@@ -13,6 +13,7 @@ from rlssl.losses.dynamics import (
     inverse_dynamics_loss,
     lipschitz_penalty,
 )
+from rlssl.losses.novelty import ensemble_disagreement, episodic_impact, novelty_gain
 from rlssl.losses.off_policy_actor_critic import (
     critic_loss,
     deterministic_policy_loss,
@@ -44,6 +45,8 @@ __all__ = [
     "critic_loss",
     "deterministic_policy_loss",
     "double_q_target",
+    "ensemble_disagreement",
+    "episodic_impact",
     "expected_values",
     "forward_dynamics_loss",
     "gaussian_nll",
@@ -54,6 +57,7 @@ __all__ = [
     "inverse_dynamics_loss",
     "lipschitz_penalty",
     "normalize_advantage",
+    "novelty_gain",
     "saturation_penalty",
     "select_action_values",
     "smoothed_actions",

@@ -1,4 +1,6 @@
-"""Models of curiosity: inverse (predicts the action) and forward (predicts the next latent)."""
+"""Models of curiosity: inverse (the action), forward (the next latent), distilled (a network)."""
+
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -7,7 +9,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rlssl.networks.action_encoding import action_dim, check_action_space
-from rlssl.networks.encoders import flat_dim
+from rlssl.networks.encoders import Encoder, flat_dim
 from rlssl.networks.heads import linear_head
 from rlssl.networks.layers.initialization import HIDDEN_GAIN, OUTPUT_GAIN
 from rlssl.networks.layers.linear import Layers
@@ -143,6 +145,39 @@ class _ResidualBlock(nn.Module):
     def forward(self, x: Tensor, action: Tensor) -> Tensor:
         inner = F.leaky_relu(self.inner(torch.cat([x, action], dim=-1)), LEAKY_SLOPE)
         return x + self.outer(torch.cat([inner, action], dim=-1))
+
+
+class Distiller(nn.Module):
+    """An encoder and a head: the target or the predictor of random network distillation.
+
+    The head of the target is a linear layer. The head of the predictor is FC, ReLU, linear. All
+    layers are orthogonal with gain sqrt(2), so that outputs of the target are not small.
+
+    Source:
+        Burda et al. 2018, arXiv:1810.12894, published code (``cnn_policy_param_matched.py``).
+        Differs: the encoder is that of the space; if it ends in a linear layer with ReLU, the
+        predictor has the published layers, and the target has this one layer more than published.
+    """
+
+    def __init__(self, encoder: Encoder, output_dim: int, *, hidden: int | None) -> None:
+        """Builds the head.
+
+        Args:
+            encoder: Part of this network.
+            output_dim: D of the output.
+            hidden: Features of the hidden layer of the predictor's head; None: the target.
+        """
+        super().__init__()
+        self.encoder = encoder
+        width = encoder.output_dim
+        layers: list[nn.Module] = []
+        if hidden is not None:
+            layers = [linear_head(width, hidden, HIDDEN_GAIN), nn.ReLU()]
+        self.head = Layers(*layers, linear_head(hidden or width, output_dim, HIDDEN_GAIN))
+
+    def forward(self, observations: Any) -> Tensor:
+        """[N, ...] to [N, output_dim]."""
+        return self.head(self.encoder(observations))
 
 
 def _num_logits(space: gym.Space) -> list[int]:

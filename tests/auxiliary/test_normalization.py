@@ -1,5 +1,7 @@
 """Running statistics against numpy over all rows."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from rlssl.auxiliary.normalization import (
     ObservationNormalizer,
     RunningMoments,
 )
+from rlssl.experiment.checkpoints.exact_state import _kept, _set_kept
 
 
 def test_moments_of_parts_equal_moments_of_the_whole() -> None:
@@ -80,3 +83,45 @@ def test_discounted_return_continues_in_the_next_chunk_of_the_same_batch() -> No
     scale(torch.tensor([4.0, 1.0]), [ChunkInfo("a", 1, 0, False), ChunkInfo("a", 1, 1, True)])
     # 4, then 0.5*4+1 = 3: mean 3.5.
     assert scale.moments.mean.item() == 3.5
+
+
+def test_return_that_is_never_reset_continues_over_ends_of_episodes() -> None:
+    # 1; 0.99 * 1 + 1 = 1.99; 0.99 * 1.99 + 1 = 2.9701.
+    returns = [1.0, 1.99, 2.9701]
+    ends = [ChunkInfo(name, 1, 0, True) for name in "abc"]
+    whole = DiscountedReturnScale(0.99, episodic=False)
+    whole(torch.ones(3), ends)
+    parts = DiscountedReturnScale(0.99, episodic=False)
+    for chunk in ends:
+        parts(torch.ones(1), [chunk])
+    for scale in (whole, parts):
+        np.testing.assert_allclose(scale.moments.mean, np.mean(returns), rtol=1e-6)
+        np.testing.assert_allclose(scale.moments.variance, np.var(returns), rtol=1e-5)
+    reset = DiscountedReturnScale(0.99)
+    reset(torch.ones(3), ends)
+    assert reset.moments.mean.item() == 1.0
+
+
+def test_of_two_copies_each_new_episode_continues_one_ended_return() -> None:
+    # a: 4, then 0.5 * 4 + 1 = 3 and its end. b: 10, still open. c is new and continues a:
+    # 0.5 * 3 + 8 = 9.5. b continues: 0.5 * 10 + 2 = 7.
+    scale = DiscountedReturnScale(0.5, episodic=False)
+    scale(torch.tensor([4.0, 10.0]), [ChunkInfo("a", 1, 0, False), ChunkInfo("b", 1, 0, False)])
+    scale(
+        torch.tensor([8.0, 1.0, 2.0]),
+        [ChunkInfo("c", 1, 0, False), ChunkInfo("a", 1, 1, True), ChunkInfo("b", 1, 1, False)],
+    )
+    returns = [4.0, 10.0, 3.0, 7.0, 9.5]
+    np.testing.assert_allclose(scale.moments.mean, np.mean(returns), rtol=1e-6)
+    np.testing.assert_allclose(scale.moments.variance, np.var(returns), rtol=1e-6)
+
+
+def test_a_restored_run_continues_returns_that_are_never_reset() -> None:
+    saved, restored = (DiscountedReturnScale(0.5, episodic=False) for _ in range(2))
+    saved(torch.tensor([4.0]), [ChunkInfo("a", 1, 0, True)])
+    restored.load_state_dict(saved.state_dict())
+    _set_kept(restored, pickle.loads(pickle.dumps(_kept(saved))))
+    for scale in (saved, restored):
+        scale(torch.tensor([1.0]), [ChunkInfo("b", 1, 0, False)])
+        # 4, then 0.5 * 4 + 1 = 3.
+        assert scale.moments.mean.item() == 3.5

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
@@ -59,25 +58,18 @@ class EpisodicCount(AuxiliaryLoss):
     def __init__(self, config: Config, **given: Any) -> None:
         super().__init__(config, **given)
         self.visits = EpisodicVisits(config.max_states)
-        # Share of first visits in the last batch of `intrinsic_reward`, for `metrics`.
-        self._first_visits: Tensor | None = None
 
     def intrinsic_reward(self, batch: Mapping[str, Any]) -> Tensor:
         """[N], in [0, 1]: 1 for first visits; else 0, or visits^-0.5."""
         before, after = batch[Columns.OBS], batch[Columns.NEXT_OBS]
         visits = self.visits(before, after, batch["chunks"], self.peers)
-        first = (visits == 1).float()
-        self._first_visits = first.mean() if len(first) else None
-        reward = first if self.config.first_only else visits.float().rsqrt()
+        reward = (visits == 1).float() if self.config.first_only else visits.float().rsqrt()
         return reward.to(device_of(after))
 
     def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """``first_visits``: share of the last sampled rows; 1 if observations never repeat.
+        """``first_visits``, share of the last sampled rows; 1 if observations never repeat.
 
         ``num_states``: observations that are remembered.
         """
         del batch
-        metrics = {"num_states": torch.tensor(float(self.visits.num_states))}
-        if self._first_visits is not None:
-            metrics["first_visits"] = self._first_visits
-        return metrics
+        return self.visits.metrics()

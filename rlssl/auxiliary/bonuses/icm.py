@@ -5,14 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
-from rlssl.auxiliary.normalization import DiscountedReturnScale, ObservationNormalizer
-from rlssl.image_spaces import ImageSpace, channels_first, image_layout, is_image
+from rlssl.auxiliary.normalization import (
+    DiscountedReturnScale,
+    ObservationNormalizer,
+    unbounded,
+)
+from rlssl.image_spaces import channels_first, is_image
 from rlssl.losses import forward_dynamics_loss, inverse_dynamics_loss
 from rlssl.networks.action_encoding import encode_action, inverse_target
 from rlssl.networks.curiosity import ForwardModel, InverseModel, ResidualForwardModel
@@ -186,7 +189,8 @@ class ICM(AuxiliaryLoss):
             return None
         space = self.observation_space
         if self.normalizer is not None:
-            space = _unbounded(space)
+            assert isinstance(space, gym.spaces.Box)  # for mypy
+            space = unbounded(space)
         name = self.config.encoder or _default_encoder(space)
         features = build_encoder(space, name, self.config.encoder_config)
         if self.normalizer is None:
@@ -224,11 +228,3 @@ def _default_encoder(space: gym.Space) -> str | None:
         return None
     _, height, width = channels_first(space)
     return "icm" if min(height, width) >= 36 else None
-
-
-def _unbounded(space: gym.Space) -> gym.Space:
-    """The space of normalized observations; images keep their layout."""
-    high = np.full(space.shape or (), np.inf, np.float32)
-    if is_image(space):
-        return ImageSpace(-high, high, image_layout(space))
-    return gym.spaces.Box(-high, high, dtype=np.float32)

@@ -65,6 +65,7 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"variant": "burda", "features": "shared"},
     ],
     "inverse_dynamics": [{"shuffled_positives": True}],
+    "rnd": [{"update_share": 0.5}],
 }
 
 

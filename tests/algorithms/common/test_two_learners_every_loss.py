@@ -43,6 +43,9 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "icm": [{}, {"variant": "burda"}, {"features": "shared"}, {"features": "random"}],
     "inverse_dynamics": [{}, {"shuffled_positives": True}],
     "spr": [{}, {"shuffled_positives": True, "distance": "l2"}],
+    "noveld": [{}],
+    "random_bonus": [{}],
+    "rnd": [{}, {"update_share": 0.5}],
 }
 #: Name -> environment, loss, its options, and settings of training.
 CASES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {

@@ -19,7 +19,7 @@ from tests.auxiliary.latents import ACTIONS, VECTOR
 def make(**options: Any) -> EpisodicCount:
     return EpisodicCount(
         EpisodicCount.Config(**options),
-        encoder=torch.nn.Identity(),  # type: ignore[arg-type]
+        encoder=torch.nn.Identity(),
         observation_space=VECTOR,
         action_space=ACTIONS["discrete"],
     )
