@@ -1,6 +1,5 @@
 """The tables of docs/what_helps.md."""
 
-import re
 from typing import Any
 
 from benchmarks.study.cells import ROOT, STRATA, cells, finished
@@ -15,12 +14,8 @@ def write_tables() -> None:
     for stratum in STRATA:
         begin, end = f"<!-- {stratum} -->\n", f"<!-- end of {stratum} -->"
         table = "\n".join(_table(stratum, found))
-        text = re.sub(
-            re.escape(begin) + r".*?" + re.escape(end),
-            lambda _, table=table, begin=begin, end=end: f"{begin}\n{table}\n\n{end}",
-            text,
-            flags=re.DOTALL,
-        )
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n{table}\n\n{end}{rest.partition(end)[2]}"
     PAGE.write_text(text, encoding="utf-8")
 
 
