@@ -24,6 +24,7 @@ from benchmarks import (
     ppo,
     runners,
     sac,
+    spr,
     startup,
 )
 from benchmarks.harness.contests import ContestantDiedError, Row, play_row
@@ -42,6 +43,7 @@ ROWS: tuple[Row, ...] = (
     *dqn.ROWS,
     *sac.ROWS,
     *curl_sac.ROWS,
+    *spr.ROWS,
     *a3c.ROWS,
     *overhead.ROWS,
 )

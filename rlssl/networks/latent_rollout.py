@@ -1,7 +1,9 @@
-"""Transitions of feature maps, for latents that are rolled forward many times."""
+"""Transitions of latents and of feature maps that are rolled forward many times."""
 
 import torch
 from torch import Tensor, nn
+
+from rlssl.networks.layers.linear import Layers, Linear
 
 
 def min_max_normalized(maps: Tensor) -> Tensor:
@@ -20,6 +22,33 @@ def min_max_normalized(maps: Tensor) -> Tensor:
     span = high - low
     scaled = (rows - low) / torch.where(span > 0, span, 1.0)
     return scaled.view_as(maps)
+
+
+class MLPTransition(nn.Module):
+    """The next latent from a latent and an action: Linear, LayerNorm, ReLU, Linear.
+
+    Args:
+        latent_dim: D of a latent.
+        action_dim: A, features of an encoded action.
+        hidden: Features between the layers.
+
+    Example:
+        >>> MLPTransition(8, 2, 16)(torch.zeros(5, 8), torch.zeros(5, 2)).shape
+        torch.Size([5, 8])
+    """
+
+    def __init__(self, latent_dim: int, action_dim: int, hidden: int) -> None:
+        super().__init__()
+        self.layers = Layers(
+            Linear(latent_dim + action_dim, hidden),
+            nn.LayerNorm(hidden),
+            nn.ReLU(),
+            Linear(hidden, latent_dim),
+        )
+
+    def forward(self, latent: Tensor, action: Tensor) -> Tensor:
+        """[N, D], from latents [N, D] and actions [N, A]."""
+        return self.layers(torch.cat([latent, action], dim=1))
 
 
 class ConvTransition(nn.Module):

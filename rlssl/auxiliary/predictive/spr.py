@@ -17,8 +17,7 @@ from rlssl.errors import SpecError
 from rlssl.losses.self_prediction import DISTANCES, latent_prediction_loss
 from rlssl.networks.action_encoding import action_dim, encode_action
 from rlssl.networks.augmentation import AUGMENTED_OBS
-from rlssl.networks.dynamics import TransitionModel
-from rlssl.networks.latent_rollout import ConvTransition, min_max_normalized
+from rlssl.networks.latent_rollout import ConvTransition, MLPTransition, min_max_normalized
 from rlssl.networks.layers.linear import Linear
 from rlssl.networks.pixel_encoders import map_shape
 from rlssl.networks.target_networks import EMACopy
@@ -115,9 +114,9 @@ class SPR(AuxiliaryLoss):
         self.predictor = Linear(width, width)
         self.update_rng = UpdateRNG()
         # Whether the RL loss augmented the last batch; from the last update, for `metrics`: the
-        # cosines [N, steps] and the valid places.
+        # predictions and targets [N, steps, D], and the valid places [N, steps].
         self._is_augmented = False
-        self._cosines: tuple[Tensor, Tensor] | None = None
+        self._compared: tuple[Tensor, Tensor, Tensor] | None = None
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """``prediction``, [N]: the sum over the steps, each in [0, 4] with ``cosine``."""
@@ -126,23 +125,22 @@ class SPR(AuxiliaryLoss):
         predicted = self._predictions(batch)
         target = self._shuffled(self._targets(batch, generator), generator)
         distance = latent_prediction_loss(predicted, target, self.config.distance)
-        with torch.no_grad():
-            cosines = 1.0 - 0.5 * latent_prediction_loss(predicted, target)
-        self._cosines = cosines, valid
+        self._compared = predicted.detach(), target, valid
         return {"prediction": torch.where(valid, distance, 0.0).sum(dim=1)}
 
     def metrics(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Mean cosines of predictions and targets: of all steps, and of the last step."""
         del batch
-        if self._cosines is None:
+        if self._compared is None:
             return {}
+        predicted, target, valid = self._compared
+        cosines = 1.0 - 0.5 * latent_prediction_loss(predicted, target)
         names = {"cosine": slice(None), "cosine_of_last_step": slice(-1, None)}
-        found = {}
-        for name, steps in names.items():
-            cosines, valid = (part[:, steps] for part in self._cosines)
-            if valid.any():
-                found[name] = cosines[valid].mean()
-        return found
+        return {
+            name: cosines[:, steps][valid[:, steps]].mean()
+            for name, steps in names.items()
+            if valid[:, steps].any()
+        }
 
     def after_update(self) -> None:
         """Updates the target networks, and renews the random draws."""
@@ -154,13 +152,7 @@ class SPR(AuxiliaryLoss):
     def _build(self) -> tuple[nn.Module, int]:
         """An MLP transition; the projection, and its features."""
         width, hidden = int(self.encoder.output_dim), self.config.hidden
-        self.transition: nn.Module = TransitionModel(
-            width,
-            action_dim(self.action_space),
-            kind="deterministic",
-            hidden=hidden,
-            num_models=1,
-        )
+        self.transition: nn.Module = MLPTransition(width, action_dim(self.action_space), hidden)
         self.views = self._make_views()
         self.projection = Linear(width, hidden)
         return self.projection, hidden
@@ -202,7 +194,7 @@ class SPR(AuxiliaryLoss):
         actions = over_time(self._encoded_action, batch[Columns.ACTIONS])
         latents = []
         for k in range(self.config.steps):
-            latent = self._next(latent, actions[:, k])
+            latent = self.transition(latent, actions[:, k])
             latents.append(latent.flatten(1))
         return over_time(
             lambda rows: self.predictor(self._projection(rows)), torch.stack(latents, dim=1)
@@ -210,10 +202,6 @@ class SPR(AuxiliaryLoss):
 
     def _encoded_action(self, actions: Tensor) -> Tensor:
         return encode_action(actions, self.action_space)
-
-    def _next(self, latent: Tensor, action: Tensor) -> Tensor:
-        output = self.transition(latent, action)
-        return output if self.config.variant == "code" else output[0]
 
     def _latent_of_row(self, batch: Mapping[str, Any]) -> Tensor:
         """The online latents of the rows: [N, D], or maps [N, C, H, W] scaled to [0, 1]."""

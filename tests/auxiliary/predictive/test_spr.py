@@ -57,7 +57,7 @@ def slow_losses(loss: Any, rows: dict[str, Tensor]) -> list[float]:
         latent, total = loss.encoder(rows[Columns.OBS][row, :1]), 0.0
         for k in range(STEPS):
             action = torch.nn.functional.one_hot(rows[Columns.ACTIONS][row, k : k + 1], 2).float()
-            latent = loss.transition(latent, action)[0]
+            latent = loss.transition(latent, action)
             if not rows[VALID][row, k + 1]:
                 continue
             predicted = loss.predictor(loss.projection(latent))[0]
