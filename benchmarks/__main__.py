@@ -24,12 +24,12 @@ from benchmarks import (
     ppo,
     runners,
     sac,
-    spr,
     startup,
 )
 from benchmarks.harness.contests import ContestantDiedError, Row, play_row
 from benchmarks.harness.machine import load
 from benchmarks.harness.report import figures_depend_on, print_row, row_report, save
+from benchmarks.losses import spr
 from benchmarks.scaling import overlap
 
 ROWS: tuple[Row, ...] = (

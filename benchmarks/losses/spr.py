@@ -150,8 +150,8 @@ class _Plain(nn.Module):
             self.projection, width = nn.Linear(HIDDEN, HIDDEN), HIDDEN
         self.predictor = nn.Linear(width, width)
         self.targets = copy.deepcopy(nn.ModuleList([self.encoder, self.projection]))
-        own = [self.transition, self.predictor]
-        shared = [self.encoder]
+        own: list[nn.Module] = [self.transition, self.predictor]
+        shared: list[nn.Module] = [self.encoder]
         (shared if pixels else own).append(self.projection)
         self.shared = [p for part in shared for p in part.parameters()]
         self.heads = [p for part in own for p in part.parameters()]
@@ -181,8 +181,9 @@ class _Plain(nn.Module):
     @torch.no_grad()
     def follow(self) -> None:
         """The moving average of the targets."""
-        online = [*self.encoder.parameters(), *self.projection.parameters()]
-        torch._foreach_lerp_(list(self.targets.parameters()), online, 0.01)
+        online: list[Tensor] = [*self.encoder.parameters(), *self.projection.parameters()]
+        targets: list[Tensor] = list(self.targets.parameters())
+        torch._foreach_lerp_(targets, online, 0.01)
 
     def _input(self, obs: Tensor) -> Tensor:
         return obs.float().mul_(1 / 255) if self.pixels else obs
