@@ -5,8 +5,9 @@ masks, weights and the mean in one place.
 """
 
 from rlssl.losses.advantage import generalized_advantage, normalize_advantage
+from rlssl.losses.batch_statistics import barlow_twins, vicreg
 from rlssl.losses.bisimulation import bisimulation_loss, gaussian_nll, gaussian_w2
-from rlssl.losses.contrastive import bilinear_info_nce, info_nce
+from rlssl.losses.contrastive import bilinear_info_nce, info_nce, nt_xent, queue_info_nce
 from rlssl.losses.distributional import c51_loss, c51_project, expected_values
 from rlssl.losses.dynamics import (
     forward_dynamics_loss,
@@ -14,6 +15,13 @@ from rlssl.losses.dynamics import (
     lipschitz_penalty,
 )
 from rlssl.losses.novelty import ensemble_disagreement, episodic_impact, novelty_gain
+from rlssl.losses.metric_learning import (
+    lifted_structure,
+    n_pair,
+    pair_contrastive,
+    semi_hard_triplet,
+    triplet,
+)
 from rlssl.losses.off_policy_actor_critic import (
     critic_loss,
     deterministic_policy_loss,
@@ -37,6 +45,7 @@ from rlssl.losses.value_based import (
 from rlssl.losses.variational import standard_normal_kl
 
 __all__ = [
+    "barlow_twins",
     "bilinear_info_nce",
     "bisimulation_loss",
     "c51_loss",
@@ -55,11 +64,17 @@ __all__ = [
     "huber_loss",
     "info_nce",
     "inverse_dynamics_loss",
+    "lifted_structure",
     "lipschitz_penalty",
+    "n_pair",
     "normalize_advantage",
     "novelty_gain",
+    "nt_xent",
+    "pair_contrastive",
+    "queue_info_nce",
     "saturation_penalty",
     "select_action_values",
+    "semi_hard_triplet",
     "smoothed_actions",
     "soft_policy_loss",
     "soft_q_target",
@@ -70,5 +85,7 @@ __all__ = [
     "td_error",
     "td_target",
     "temperature_loss",
+    "triplet",
     "value_loss",
+    "vicreg",
 ]

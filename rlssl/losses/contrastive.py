@@ -4,9 +4,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlssl.losses.checks import check_pairs
+
 # Gradients of similarities below this size change no weight. Products with them can be denormal
 # floats (below 1.2e-38), which processors compute many times slower.
 _LEAST_GRADIENT = 1e-30
+
+# Vectors up to this norm have no direction.
+_LEAST_NORM = 1e-12
+
+
+def unit_vectors(vectors: Tensor) -> Tensor:
+    """Vectors of norm 1 with the directions of ``vectors``; a zero vector stays zero.
+
+    A zero vector has a finite gradient, which is that of the identity. torch's ``normalize`` would
+    multiply its gradient by 1e12.
+
+    Args:
+        vectors: [..., D].
+
+    Returns:
+        [..., D], no unit.
+
+    Example:
+        >>> import torch
+        >>> unit_vectors(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
+    """
+    norm = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / torch.where(norm > _LEAST_NORM, norm, 1.0)
 
 
 def info_nce(query: Tensor, key: Tensor, *, temperature: float = 0.1) -> Tensor:
@@ -55,6 +82,120 @@ def info_nce(query: Tensor, key: Tensor, *, temperature: float = 0.1) -> Tensor:
     similarity = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).T  # [B, B]
     positives = torch.arange(query.shape[0], device=query.device)  # [B]
     return F.cross_entropy(similarity / temperature, positives, reduction="none")
+
+
+def nt_xent(first: Tensor, second: Tensor, *, temperature: float = 0.5) -> Tensor:
+    """NT-Xent loss (SimCLR): each of 2 N embeddings must find its partner among the 2 N - 1 others.
+
+    With the 2 N rows z of both views, the cosine similarity s and the partner p(i) of row i::
+
+        l_i    = -log( exp(s_ip(i) / temperature) / sum_{j != i} exp(s_ij / temperature) )
+        loss_n = (l_n + l_{N + n}) / 2
+
+    Equal embeddings give ``log(2 N - 1)`` nats: expect about this value at step 0.
+
+    Args:
+        first: [N, D], embeddings of the first views. Gradients flow into both views.
+        second: [N, D], embeddings of the second views; row n is the partner of row n.
+        temperature: Divides the similarities; > 0, no unit.
+
+    Returns:
+        [N], nats, not reduced; the same if the two views are swapped.
+
+    Raises:
+        ValueError: If the shapes differ or are not [N, D], if N < 2 (no negatives), or if
+            ``temperature <= 0``.
+
+    Example:
+        Four equal embeddings: log 3 = 1.0986.
+
+        >>> import torch
+        >>> nt_xent(torch.ones(2, 5), torch.ones(2, 5))
+        tensor([1.0986, 1.0986])
+
+    Source:
+        Chen et al. 2020, arXiv:2002.05709, eq. 1. Differs: the mean of the rows is the paper's mean
+        over 2 N; the published code adds the means of the two views, which is twice as large.
+    """
+    check_pairs(first=first, second=second)
+    num = len(first)
+    if num < 2:
+        raise ValueError(f"nt_xent needs N >= 2: with {num} there are no negatives.")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be > 0; got {temperature}.")
+    both = unit_vectors(torch.cat([first, second]))  # [2 N, D]
+    itself = torch.eye(2 * num, dtype=torch.bool, device=both.device)
+    logits = (both @ both.T / temperature).masked_fill(itself, -torch.inf)
+    partners = torch.arange(2 * num, device=both.device).roll(num)
+    losses = F.cross_entropy(logits, partners, reduction="none")
+    return (losses[:num] + losses[num:]) / 2
+
+
+def queue_info_nce(
+    query: Tensor,
+    key: Tensor,
+    negatives: Tensor,
+    *,
+    temperature: float = 0.07,
+    allowed: Tensor | None = None,
+) -> Tensor:
+    """InfoNCE loss whose negatives are given, for example the keys of a queue (MoCo).
+
+    With the cosine similarities p_i of query i and its key, and s_ij of query i and negative j::
+
+        loss_i = -log( exp(p_i / temperature) / (exp(p_i / temperature)
+                                                 + sum_{j allowed} exp(s_ij / temperature)) )
+
+    Equal vectors give ``log(K + 1)`` nats. A query without an allowed negative gives 0.
+
+    Args:
+        query: [N, D], embeddings of the online branch.
+        key: [N, D], the positive of each query. Gradients flow into it unless the caller detaches
+            it, as MoCo does.
+        negatives: [K, D]; K = 0 is allowed.
+        temperature: Divides the similarities; > 0, no unit.
+        allowed: [N, K] or [1, K], bool: which negatives count for which query; None: all.
+
+    Returns:
+        [N], nats, not reduced.
+
+    Raises:
+        ValueError: If the shapes do not fit each other, or if ``temperature <= 0``.
+
+    Example:
+        Equal vectors, three negatives: log 4 = 1.3863; only the first negative: log 2.
+
+        >>> import torch
+        >>> query, negatives = torch.ones(1, 2), torch.ones(3, 2)
+        >>> queue_info_nce(query, query, negatives)
+        tensor([1.3863])
+        >>> queue_info_nce(query, query, negatives, allowed=torch.tensor([[True, False, False]]))
+        tensor([0.6931])
+
+    Source:
+        He et al. 2019, arXiv:1911.05722, eq. 1 and algorithm 1.
+    """
+    check_pairs(query=query, key=key)
+    if not temperature > 0:
+        raise ValueError(f"temperature must be > 0; got {temperature}.")
+    if negatives.ndim != 2 or negatives.shape[1] != query.shape[1]:
+        raise ValueError(
+            f"negatives must be [K, {query.shape[1]}], as the queries; got "
+            f"{tuple(negatives.shape)}."
+        )
+    query = unit_vectors(query)
+    positive = (query * unit_vectors(key)).sum(dim=-1, keepdim=True)  # [N, 1]
+    others = query @ unit_vectors(negatives).T  # [N, K]
+    if allowed is not None:
+        if allowed.shape not in (others.shape, (1, len(negatives))):
+            raise ValueError(
+                f"allowed must be {tuple(others.shape)}, queries by negatives; got "
+                f"{tuple(allowed.shape)}."
+            )
+        others = others.masked_fill(~allowed, -torch.inf)
+    logits = torch.cat([positive, others], dim=1) / temperature
+    labels = torch.zeros(len(query), dtype=torch.int64, device=query.device)
+    return F.cross_entropy(logits, labels, reduction="none")
 
 
 def bilinear_info_nce(
