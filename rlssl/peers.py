@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 #: Index of a Learner's first row in the batch of all Learners, and number of rows in that batch.
@@ -56,3 +57,46 @@ class Peers:
 
 #: The peers of a Learner without peers.
 ALONE = Peers()
+
+
+def all_rows(rows: Tensor, peers: Peers) -> Tensor:
+    """The rows of all Learners, in rank order; only this Learner's rows have a graph.
+
+    For losses that read every row, such as variances: each Learner computes the loss of all rows,
+    and `own_rows` gives it the gradient with respect to its own rows.
+
+    Args:
+        rows: [num, ...], this Learner's rows.
+        peers: The Learners that share the batch.
+
+    Returns:
+        [total, ...].
+    """
+    if peers.size == 1:
+        return rows
+    first, _ = peers.rows(len(rows))
+    everyone = peers.gather(rows.detach())
+    return torch.cat([everyone[:first], rows, everyone[first + len(rows) :]])
+
+
+def own_rows(losses: Tensor, num: int, peers: Peers) -> Tensor:
+    """This Learner's part of the losses of all rows, with the gradient of all of them.
+
+    The mean of the result over all rows of all Learners has the value and, summed over the
+    Learners, the gradient of the mean of ``losses`` in one process: a Learner's own rows also
+    change the losses of the others' rows.
+
+    Args:
+        losses: [total], computed from `all_rows`.
+        num: Number of this Learner's rows.
+        peers: The Learners that share the batch.
+
+    Returns:
+        [num].
+    """
+    if peers.size == 1:
+        return losses
+    first, _ = peers.rows(num)
+    own = losses[first : first + num]
+    others = losses[:first].sum() + losses[first + num :].sum()
+    return own + (others - others.detach()) / max(num, 1)

@@ -1,0 +1,184 @@
+"""Base of the losses that compare two random views of each observation."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from torch import Tensor, nn
+
+from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.views import make_views
+from rlssl.errors import SpecError
+from rlssl.networks.augmentation import AUGMENTED_OBS
+from rlssl.networks.target_networks import EMACopy
+from rlssl.networks.update_rng import UpdateRNG
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewConfig(AuxiliaryLossConfig):
+    """Options of the losses that compare views; None: a value that suits the input."""
+
+    # Side of this loss's random crops, pixels; the encoder must accept this size. None: the
+    # size of the RL loss's crop, or a shift if the RL loss has no crop.
+    crop: int | None = None
+    # Largest shift of an image without crop, pixels; >= 0; None: side * 4 / 84, rounded, from 1
+    # to 4. The 4 is from DrQ and from CURL's code.
+    pad: int | None = None
+    # Standard deviation (std) of the noise on vectors, in units of each element's running std;
+    # > 0.
+    noise: float = 0.1
+    # Control: the positive of each view is a random view of the batch.
+    shuffled_positives: bool = False
+    # Control: only the augmentation of the RL loss's observations is kept from the method. The
+    # loss trains its heads, not the encoder. Needs `model.augmentation`.
+    augmentation_only: bool = False
+    # Control: the auxiliary losses train the RL encoder; the RL loss does not.
+    isolated: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            ValueError: If a value is out of range; the message names field and value.
+        """
+        super().__post_init__()
+        self._check_positive("noise")
+        for key, least in (("crop", 1), ("pad", 0)):
+            if getattr(self, key) is not None:
+                self._check_whole(key, least)
+        for key in ("shuffled_positives", "augmentation_only", "isolated"):
+            if not isinstance(getattr(self, key), bool):
+                raise ValueError(f"{key} must be true or false; got {getattr(self, key)!r}.")
+        if self.isolated and self.augmentation_only:
+            raise ValueError(
+                "isolated=True trains the encoder by auxiliary losses only; "
+                "augmentation_only=True trains it by the RL loss only. Set one of the two."
+            )
+
+    def _check_positive(self, key: str) -> None:
+        if not getattr(self, key) > 0:
+            raise ValueError(f"{key} must be > 0; got {getattr(self, key)}.")
+
+    def _check_whole(self, key: str, least: int) -> None:
+        value = getattr(self, key)
+        if type(value) is not int or value < least:
+            raise ValueError(f"{key} must be a whole number >= {least}; got {value!r}.")
+
+
+class ViewLoss(AuxiliaryLoss):
+    """Base of the losses that compare two random views of each observation.
+
+    If the Learner augments the observations of the RL loss (column ``AUGMENTED_OBS``), these are
+    the first views; else this loss draws the first views too. Views are shifts or crops of images,
+    or vectors with noise. Draws depend only on the seed and the number of updates: the same update
+    and batch give the same loss, and a restored run continues the sequence of draws.
+
+    Args:
+        config: Options of the loss.
+        crop_first: See `rlssl.auxiliary.views.ImageViews`.
+        **given: See `AuxiliaryLoss`.
+    """
+
+    config: ViewConfig
+
+    reads = frozenset({Columns.OBS})
+    trains = "encoder"
+    controls = frozenset({"augmentation_only", "shuffled_positives", "isolated"})
+
+    def __init__(self, config: ViewConfig, *, crop_first: bool = False, **given: Any) -> None:
+        super().__init__(config, **given)
+        if config.augmentation_only:
+            self.trains = "own"
+        self.views = make_views(
+            self.observation_space,
+            self.encoder,
+            pad=config.pad,
+            crop=config.crop,
+            crop_first=crop_first,
+            noise=config.noise,
+        )
+        self.update_rng = UpdateRNG()
+
+    def after_update(self) -> None:
+        """Adds this update's rows to the statistics of views, and renews the random draws."""
+        self.views.after_update(self.update_rng.num_updates, self.peers)
+        self.update_rng.after_update()
+
+    def draw_views(
+        self, batch: Mapping[str, Any], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Two views of each observation, inputs of the encoder.
+
+        Raises:
+            SpecError: If ``augmentation_only`` is set and the RL loss has no augmentation.
+        """
+        raw, augmented = batch[Columns.OBS], batch.get(AUGMENTED_OBS)
+        if augmented is None and self.config.augmentation_only:
+            raise SpecError(
+                "augmentation_only=True needs an augmentation of the RL loss's observations: set "
+                "model.augmentation (shift, crop), or leave the option out."
+            )
+        if augmented is None:
+            first = self.views(raw, generator, peers=self.peers)
+            return first, self.views(raw, generator, peers=self.peers)
+        return augmented, self.views(raw, generator, like=augmented, peers=self.peers)
+
+    def encode(self, batch: Mapping[str, Any], views: Tensor) -> Tensor:
+        """[N, D], latents of views; the RL loss's own latents if these are its observations."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains == "encoder"):
+            if views is batch.get(AUGMENTED_OBS):
+                return self.latents(batch, AUGMENTED_OBS)
+            latents: Tensor = self.encoder(views)
+            return latents
+
+    def random_order(self, total: int, generator: torch.Generator) -> Tensor:
+        """[total], a permutation of the rows of all Learners, for ``shuffled_positives``."""
+        return torch.randperm(total, generator=generator, device=generator.device)
+
+
+class KeyViewLoss(ViewLoss):
+    """Base of the losses whose first views are queries and whose second views are keys.
+
+    Keys are encoded without gradients, by a moving average of the encoder and of the head. If the
+    algorithm has a target network of its encoder, that network encodes the keys.
+
+    Args:
+        config: Options of the loss.
+        tau: Fraction of the online weights that the key network copies after each update.
+        **given: See `ViewLoss`.
+    """
+
+    def __init__(self, config: ViewConfig, *, tau: float, **given: Any) -> None:
+        super().__init__(config, **given)
+        self._tau = tau
+        self.head = self.make_head()
+        self.key_head = EMACopy(self.head)
+        self.own_key_encoder = EMACopy(self.encoder) if self.key_encoder is None else None
+
+    def make_head(self) -> nn.Module:
+        """The network from latents to queries; a copy of it gives the keys."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def encode_keys(self, views: Tensor) -> Tensor:
+        """[N, E], keys of views."""
+        encode = self.key_encoder if self.own_key_encoder is None else self.own_key_encoder
+        assert encode is not None  # for mypy: one of the two exists
+        latents: Tensor = self.key_head(encode(views))
+        return latents
+
+    def after_update(self) -> None:
+        """Updates the key network unless the algorithm does, and renews the random draws."""
+        self.key_head.update(self.head, self._tau)
+        if self.own_key_encoder is not None:
+            self.own_key_encoder.update(self.encoder, self._tau)
+        super().after_update()
+
+    def positives(self, num: int, generator: torch.Generator, device: torch.device) -> Tensor:
+        """[num], the index of each query's positive among the keys of all Learners."""
+        first, total = self.peers.rows(num)
+        if not self.config.shuffled_positives:
+            return torch.arange(first, first + num, device=device)
+        return self.random_order(total, generator)[first : first + num].to(device)

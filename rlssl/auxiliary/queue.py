@@ -1,0 +1,94 @@
+"""A queue of keys of earlier batches, as negatives of a contrastive loss."""
+
+import torch
+from torch import Tensor, nn
+
+from rlssl.peers import ALONE, Peers
+
+
+class Queue(nn.Module):
+    """The latest ``size`` keys of all Learners, in buffers: they are checkpointed with the loss.
+
+    Enqueue in ``after_update``: then a key is in the queue only after the loss has used it as a
+    positive, so it is never a negative of itself. All Learners hold the same queue.
+
+    Args:
+        size: Largest number of keys; >= 1.
+        dim: Features of a key.
+
+    Raises:
+        ValueError: If size or dim is not a whole number >= 1.
+
+    Example:
+        >>> queue = Queue(3, 1)
+        >>> queue.enqueue(torch.tensor([[1.0], [2.0]]))
+        >>> queue.enqueue(torch.tensor([[3.0], [4.0]]))
+        >>> queue.keys.flatten()
+        tensor([4., 2., 3.])
+        >>> queue.allowed()
+        tensor([[True, True, True]])
+    """
+
+    keys: Tensor
+    ids: Tensor
+    pointer: Tensor
+    count: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        for name, value in (("size", size), ("dim", dim)):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} of a queue must be a whole number >= 1; got {value!r}.")
+        self.size = size
+        self.register_buffer("keys", torch.zeros(size, dim))
+        self.register_buffer("ids", torch.full((size,), -1, dtype=torch.int64))
+        # Where the next key goes, and how many slots are filled: tensors, so that nothing waits for
+        # a GPU.
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    def allowed(self, ids: Tensor | None = None) -> Tensor:
+        """Which slots may be negatives: filled ones, and none with the id of the query.
+
+        Args:
+            ids: [N], integers, the id of each query; None: ids are ignored.
+
+        Returns:
+            [N, size], bool; [1, size] without ids.
+        """
+        filled = (torch.arange(self.size, device=self.count.device) < self.count)[None]
+        return filled if ids is None else filled & (self.ids[None] != ids[:, None])
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor, ids: Tensor | None = None, peers: Peers = ALONE) -> None:
+        """Adds the keys of all Learners in rank order; they replace the oldest ones.
+
+        Args:
+            keys: [N, dim], this Learner's keys.
+            ids: [N], integers in [0, 2^31), for example the number of an episode; None: no query
+                has the id of these keys.
+            peers: The Learners that share the batch.
+
+        Raises:
+            ValueError: If the shapes are wrong, or if all Learners have more keys than the queue.
+        """
+        if keys.ndim != 2 or keys.shape[1] != self.keys.shape[1]:
+            raise ValueError(
+                f"keys of this queue must be [N, {self.keys.shape[1]}]; got {tuple(keys.shape)}."
+            )
+        if ids is None:
+            ids = torch.full((len(keys),), -1, dtype=torch.int64, device=keys.device)
+        if ids.shape != keys.shape[:1]:
+            raise ValueError(f"ids must be [{len(keys)}], as the keys; got {tuple(ids.shape)}.")
+        keys, ids = peers.gather(keys.detach()), peers.gather(ids)
+        num = len(keys)
+        if num > self.size:
+            raise ValueError(
+                f"a batch of {num} keys does not fit into a queue of {self.size}: set the size of "
+                f"the queue to {num} or more, or use smaller batches."
+            )
+        slots = (self.pointer + torch.arange(num, device=self.pointer.device)) % self.size
+        self.keys.index_copy_(0, slots, keys.to(self.keys.dtype))
+        self.ids.index_copy_(0, slots, ids)
+        self.pointer.copy_((self.pointer + num) % self.size)
+        self.count.add_(num).clamp_(max=self.size)
