@@ -12,6 +12,7 @@ from rlssl.system.lazy_imports import attribute_loader
 if TYPE_CHECKING:
     from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss, AuxiliaryLossConfig, ChunkInfo
     from rlssl.auxiliary.normalization import RunningMoments
+    from rlssl.auxiliary.queue import Queue
     from rlssl.auxiliary.windows import VALID, Window, mean_over_valid, over_time
     from rlssl.batches import EPISODE, STEP
     from rlssl.networks.encoders import Encoder
@@ -28,6 +29,7 @@ __all__ = [
     "ChunkInfo",
     "EMACopy",
     "Encoder",
+    "Queue",
     "RunningMoments",
     "UpdateRNG",
     "Window",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 register_auxiliary_loss("autoencoder", "rlssl.auxiliary.predictive.autoencoder:Autoencoder")
+register_auxiliary_loss("barlow_twins", "rlssl.auxiliary.contrastive.barlow_twins:BarlowTwins")
 register_auxiliary_loss("bisimulation", "rlssl.auxiliary.metric.bisimulation:Bisimulation")
 register_auxiliary_loss("curl", "rlssl.auxiliary.contrastive.curl:CURL")
 register_auxiliary_loss("deepmdp", "rlssl.auxiliary.predictive.deepmdp:DeepMDP")
@@ -48,6 +51,9 @@ register_auxiliary_loss("spr", "rlssl.auxiliary.predictive.spr:SPR")
 register_auxiliary_loss("noveld", "rlssl.auxiliary.bonuses.noveld:NovelD")
 register_auxiliary_loss("random_bonus", "rlssl.auxiliary.bonuses.random_bonus:RandomBonus")
 register_auxiliary_loss("rnd", "rlssl.auxiliary.bonuses.rnd:RND")
+register_auxiliary_loss("moco", "rlssl.auxiliary.contrastive.moco:MoCo")
+register_auxiliary_loss("nt_xent", "rlssl.auxiliary.contrastive.nt_xent:NTXent")
+register_auxiliary_loss("vicreg", "rlssl.auxiliary.contrastive.vicreg:VICReg")
 
 # Public name -> the module that defines it.
 _DEFINED_IN = dict.fromkeys(
@@ -57,6 +63,7 @@ _DEFINED_IN = dict.fromkeys(
     "STEP": "rlssl.batches",
     "EMACopy": "rlssl.networks.target_networks",
     "Encoder": "rlssl.networks.encoders",
+    "Queue": "rlssl.auxiliary.queue",
     "RunningMoments": "rlssl.auxiliary.normalization",
     "UpdateRNG": "rlssl.networks.update_rng",
 }

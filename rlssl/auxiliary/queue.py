@@ -46,6 +46,14 @@ class Queue(nn.Module):
         # a GPU.
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        # Kept here, because reading the count waits for the device.
+        self._has_keys = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the queue has no key yet."""
+        self._has_keys = self._has_keys or bool(self.count)
+        return not self._has_keys
 
     def allowed(self, ids: Tensor | None = None) -> Tensor:
         """Which slots may be negatives: filled ones, and none with the id of the query.
@@ -92,3 +100,31 @@ class Queue(nn.Module):
         self.ids.index_copy_(0, slots, ids)
         self.pointer.copy_((self.pointer + num) % self.size)
         self.count.add_(num).clamp_(max=self.size)
+
+
+def content_ids(rows: Tensor) -> Tensor:
+    """Ids of observations by their content: equal rows have equal ids.
+
+    Different rows have different ids, but for one pair in about 2^31. The hash is a sum of products
+    modulo 2^64, so it is exact on every device and for every size of the batch.
+
+    Args:
+        rows: [N, ...], numbers of any type.
+
+    Returns:
+        [N], integers in [0, 2^31).
+
+    Example:
+        >>> ids = content_ids(torch.tensor([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0]]))
+        >>> bool(ids[0] == ids[2]), bool(ids[0] == ids[1])
+        (True, False)
+    """
+    data = rows.contiguous().flatten(1).view(torch.uint8)
+    if data.shape[1] % 4 == 0:
+        data = data.view(torch.int32)  # a quarter of the products
+    # splitmix64 (Steele et al. 2014) of the position: pseudo-random odd 64-bit factors.
+    factors = torch.arange(1, data.shape[1] + 1, device=rows.device) * -7046029254386353131
+    factors = (factors ^ (factors >> 30)) * -4658895280553007687
+    factors = (factors ^ (factors >> 27)) * -7723592293110705685
+    products = data.long() * (factors ^ (factors >> 31) | 1)
+    return (products.sum(dim=1) >> 33) & (2**31 - 1)

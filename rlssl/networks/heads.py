@@ -27,6 +27,39 @@ def linear_head(in_dim: int, out_dim: int, gain: float) -> nn.Linear:
     return orthogonal_init(Linear(in_dim, out_dim), gain)
 
 
+class ProjectionHead(nn.Module):
+    """Maps latents to the embeddings that a self-supervised loss compares.
+
+    Linear, LayerNorm, ReLU, Linear without bias; orthogonal weights. LayerNorm stands where papers
+    have BatchNorm: its output does not depend on the other rows, so several Learners agree with
+    one. Losses that center or compare embeddings give an output bias no gradient.
+
+    Example:
+        >>> ProjectionHead(8, hidden=16, out_dim=4)(torch.ones(2, 8)).shape
+        torch.Size([2, 4])
+
+    Source:
+        Chen et al. 2020, arXiv:2002.05709, section 4.2 (a hidden layer before the loss).
+    """
+
+    def __init__(self, in_dim: int, *, hidden: int, out_dim: int) -> None:
+        super().__init__()
+        for name, size in (("in_dim", in_dim), ("hidden", hidden), ("out_dim", out_dim)):
+            check_size(name, size)
+        layers = Layers(
+            Linear(in_dim, hidden),
+            nn.LayerNorm(hidden),
+            nn.ReLU(),
+            Linear(hidden, out_dim, bias=False),
+        )
+        self.layers = orthogonal_init(layers)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """[N, in_dim] to [N, out_dim]."""
+        embeddings: Tensor = self.layers(latents.float())
+        return embeddings
+
+
 class GaussianHead(nn.Module):
     """A Gaussian whose mean depends on the latent and whose standard deviation does not.
 

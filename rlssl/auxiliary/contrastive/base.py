@@ -9,6 +9,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.latent_statistics import NUM_ROWS, effective_rank
 from rlssl.auxiliary.views import make_views
 from rlssl.errors import SpecError
 from rlssl.networks.augmentation import AUGMENTED_OBS
@@ -182,3 +183,43 @@ class KeyViewLoss(ViewLoss):
         if not self.config.shuffled_positives:
             return torch.arange(first, first + num, device=device)
         return self.random_order(total, generator)[first : first + num].to(device)
+
+
+@torch.no_grad()
+def top_one_accuracy(scores: Tensor, positives: Tensor) -> Tensor:
+    """Share of queries whose positive scores highest; 1 / M by chance.
+
+    A query whose positive ties with k - 1 other keys counts as 1 / k.
+
+    Args:
+        scores: [N, M], of each query and key.
+        positives: [N], index of the positive key of each query.
+
+    Returns:
+        Scalar in [0, 1].
+
+    Example:
+        The first query is right, the second one ties with one other key.
+
+        >>> scores = torch.tensor([[1.0, 0.0], [2.0, 2.0]])
+        >>> top_one_accuracy(scores, torch.tensor([0, 1]))
+        tensor(0.7500)
+    """
+    best = scores.amax(dim=1, keepdim=True)
+    is_best = scores.gather(1, positives[:, None]) == best
+    return (is_best / (scores == best).sum(dim=1, keepdim=True)).mean()
+
+
+@torch.no_grad()
+def spread(latents: Tensor) -> dict[str, Tensor]:
+    """Whether latents [N, D] collapse.
+
+    Returns:
+        - ``effective_rank``: effective rank of the first 128 latents; see `effective_rank`.
+        - ``feature_std``: standard deviation (std) of a feature over the batch, mean over the
+          features; 0 if the latents have collapsed.
+    """
+    return {
+        "effective_rank": effective_rank(latents[:NUM_ROWS]),
+        "feature_std": latents.std(dim=0, correction=0).mean(),
+    }

@@ -8,8 +8,12 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.auxiliary.contrastive.base import KeyViewLoss, ViewConfig
-from rlssl.auxiliary.latent_statistics import NUM_ROWS, effective_rank
+from rlssl.auxiliary.contrastive.base import (
+    KeyViewLoss,
+    ViewConfig,
+    spread,
+    top_one_accuracy,
+)
 from rlssl.errors import SpecError
 from rlssl.losses import bilinear_info_nce
 from rlssl.losses.contrastive import bilinear_similarity
@@ -200,17 +204,8 @@ def diagnostics(
         positives: [N], index of the positive key of each query.
 
     Returns:
-        - ``accuracy``: share of queries whose positive scores highest; 1 / M by chance. A query
-          whose positive ties with k - 1 other keys counts as 1 / k.
-        - ``effective_rank``: effective rank of the first 128 latents; see `effective_rank`.
-        - ``feature_std``: standard deviation (std) of a feature over the batch, mean over the
-          features; 0 if the latents have collapsed.
+        ``accuracy`` (see `top_one_accuracy`), ``effective_rank`` and ``feature_std`` (see
+        `spread`).
     """
     scores = bilinear_similarity(query, key, weight)
-    best = scores.amax(dim=1, keepdim=True)
-    is_best = scores.gather(1, positives[:, None]) == best
-    return {
-        "accuracy": (is_best / (scores == best).sum(dim=1, keepdim=True)).mean(),
-        "effective_rank": effective_rank(latents[:NUM_ROWS]),
-        "feature_std": latents.std(dim=0, correction=0).mean(),
-    }
+    return {"accuracy": top_one_accuracy(scores, positives), **spread(latents)}

@@ -40,6 +40,7 @@ ALGORITHMS: dict[str, tuple[Callable[[], Any], Callable[[Any], Bench]]] = {
 #: Options that are tested besides a loss's defaults.
 EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "autoencoder": [{"variant": "vae"}, {"shuffled_positives": True}],
+    "barlow_twins": [{"shuffled_positives": True}],
     "bisimulation": [
         {"variant": "paper", "transition": "probabilistic"},
         {"transition": "ensemble", "mask_terminals": True, "normalize_rewards": True},
@@ -66,6 +67,9 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
     ],
     "inverse_dynamics": [{"shuffled_positives": True}],
     "rnd": [{"update_share": 0.5}],
+    "moco": [{"mask_equal": False}, {"shuffled_positives": True}],
+    "nt_xent": [{"shuffled_positives": True}],
+    "vicreg": [{"shuffled_positives": True}],
 }
 
 

@@ -46,6 +46,10 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "noveld": [{}],
     "random_bonus": [{}],
     "rnd": [{}, {"update_share": 0.5}],
+    "nt_xent": [{}, {"shuffled_positives": True}, {"isolated": True}],
+    "moco": [{}, {"shuffled_positives": True}, {"queue_size": 40, "mask_equal": False}],
+    "barlow_twins": [{}, {"shuffled_positives": True}],
+    "vicreg": [{}, {"shuffled_positives": True}],
 }
 #: Name -> environment, loss, its options, and settings of training.
 CASES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
