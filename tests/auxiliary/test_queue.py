@@ -32,7 +32,8 @@ def test_keys_fill_the_slots_and_then_replace_the_oldest() -> None:
 
 @pytest.mark.parametrize("size", [1, 5, 7])
 def test_queue_equals_a_list_of_the_latest_keys(size: int) -> None:
-    queue, latest = Queue(size, 1), []
+    queue = Queue(size, 1)
+    latest: list[float] = []
     for batch in range(20):
         numbers = [10.0 * batch + k for k in range(batch % (size + 1))]
         queue.enqueue(keys_of(*numbers) if numbers else torch.zeros(0, 1))
