@@ -47,12 +47,12 @@ register_auxiliary_loss("icm", "rlssl.auxiliary.bonuses.icm:ICM")
 register_auxiliary_loss(
     "inverse_dynamics", "rlssl.auxiliary.predictive.inverse_dynamics:InverseDynamics"
 )
-register_auxiliary_loss("spr", "rlssl.auxiliary.predictive.spr:SPR")
+register_auxiliary_loss("moco", "rlssl.auxiliary.contrastive.moco:MoCo")
 register_auxiliary_loss("noveld", "rlssl.auxiliary.bonuses.noveld:NovelD")
+register_auxiliary_loss("nt_xent", "rlssl.auxiliary.contrastive.nt_xent:NTXent")
 register_auxiliary_loss("random_bonus", "rlssl.auxiliary.bonuses.random_bonus:RandomBonus")
 register_auxiliary_loss("rnd", "rlssl.auxiliary.bonuses.rnd:RND")
-register_auxiliary_loss("moco", "rlssl.auxiliary.contrastive.moco:MoCo")
-register_auxiliary_loss("nt_xent", "rlssl.auxiliary.contrastive.nt_xent:NTXent")
+register_auxiliary_loss("spr", "rlssl.auxiliary.predictive.spr:SPR")
 register_auxiliary_loss("vicreg", "rlssl.auxiliary.contrastive.vicreg:VICReg")
 
 # Public name -> the module that defines it.

@@ -14,7 +14,6 @@ from rlssl.losses.dynamics import (
     inverse_dynamics_loss,
     lipschitz_penalty,
 )
-from rlssl.losses.novelty import ensemble_disagreement, episodic_impact, novelty_gain
 from rlssl.losses.metric_learning import (
     lifted_structure,
     n_pair,
@@ -22,6 +21,7 @@ from rlssl.losses.metric_learning import (
     semi_hard_triplet,
     triplet,
 )
+from rlssl.losses.novelty import ensemble_disagreement, episodic_impact, novelty_gain
 from rlssl.losses.off_policy_actor_critic import (
     critic_loss,
     deterministic_policy_loss,
