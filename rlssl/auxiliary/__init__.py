@@ -11,6 +11,7 @@ from rlssl.system.lazy_imports import attribute_loader
 
 if TYPE_CHECKING:
     from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss, AuxiliaryLossConfig, ChunkInfo
+    from rlssl.auxiliary.bonus_options import BonusConfig
     from rlssl.auxiliary.normalization import RunningMoments
     from rlssl.auxiliary.queue import Queue
     from rlssl.auxiliary.windows import VALID, Window, mean_over_valid, over_time
@@ -26,6 +27,7 @@ __all__ = [
     "VALID",
     "AuxiliaryLoss",
     "AuxiliaryLossConfig",
+    "BonusConfig",
     "ChunkInfo",
     "EMACopy",
     "Encoder",
@@ -61,6 +63,7 @@ _DEFINED_IN = dict.fromkeys(
 ) | {
     "EPISODE": "rlssl.batches",
     "STEP": "rlssl.batches",
+    "BonusConfig": "rlssl.auxiliary.bonus_options",
     "EMACopy": "rlssl.networks.target_networks",
     "Encoder": "rlssl.networks.encoders",
     "Queue": "rlssl.auxiliary.queue",

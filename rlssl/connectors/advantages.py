@@ -1,6 +1,7 @@
 """Learner connector: generalized advantage estimation (GAE) on a finished batch."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,10 +11,15 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
+from rlssl.auxiliary.base import ChunkInfo
 from rlssl.batches import take_rows
-from rlssl.connectors.intrinsic_reward import TOTAL_REWARDS
+from rlssl.connectors.intrinsic_reward import CHUNKS, STREAM_REWARDS, TOTAL_REWARDS
+from rlssl.connectors.rollout_order import continuing_advantage
 from rlssl.losses.advantage import generalized_advantage, normalize_advantage
 from rlssl.peers import Peers
+
+#: Columns, by loss: [N], what the value heads of streams of their own learn.
+STREAM_TARGETS = "stream_targets"
 
 #: Largest number of rows in a forward pass of the value function; limits memory for pixels.
 _VALUE_ROWS = 4096
@@ -26,9 +32,13 @@ class AddAdvantages(ConnectorV2):
     at this row bootstraps the return after the last step. Without phantom rows, minibatches have
     valid rows only, and as many as the config says.
 
+    The advantages of losses with a stream of their own are estimated separately and added, weighted
+    by ``intrinsic_coeff``, before advantages are normalized; see `BonusConfig`. The mean size of
+    such a weighted advantage is logged as ``aux/<name>/advantage_size``.
+
     Args:
         gamma: Discount per agent step; in [0, 1].
-        lambda_: GAE's lambda; in [0, 1].
+        lambda_: GAE's lambda, of all streams; in [0, 1].
         normalize: Whether advantages are shifted and scaled to mean 0 and standard deviation (std)
             1 over the batch.
         peers: The Learners that share the batch.
@@ -44,40 +54,106 @@ class AddAdvantages(ConnectorV2):
         self.peers = peers
 
     @torch.no_grad()
-    def __call__(self, *, rl_module: Any, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+    def __call__(
+        self,
+        *,
+        rl_module: Any,
+        batch: dict[str, Any],
+        shared_data: dict[str, Any],
+        metrics: Any = None,
+        **_: Any,
+    ) -> dict[str, Any]:
         """Replaces the default module's batch."""
-        columns = batch[DEFAULT_MODULE_ID]
+        columns = dict(batch[DEFAULT_MODULE_ID])
         module = rl_module[DEFAULT_MODULE_ID].unwrapped()
-        mask = columns[Columns.LOSS_MASK]
-        values = torch.cat([module.compute_values(rows) for rows in _slices(columns)]).float()
-        advantages = self._advantages(columns, values, mask)
-        columns = dict(columns)
-        del columns[Columns.LOSS_MASK]
-        order = mask.nonzero().squeeze(-1)
+        mask = columns.pop(Columns.LOSS_MASK)
+        streams = columns.pop(STREAM_REWARDS, {})
+        values, values_of = _values(module, columns)
+        rewards = columns.get(TOTAL_REWARDS, columns[Columns.REWARDS]).float()
+        terminated = columns[Columns.TERMINATEDS]
+        advantages = self._advantages(rewards, values, terminated, mask, self.gamma)
         columns[Postprocessing.VALUE_TARGETS] = advantages + values
+        if streams:
+            columns[STREAM_TARGETS] = {}
+        for name, intrinsic in streams.items():
+            config = module.auxiliary[name].config
+            if config.stream_episodic:
+                own = self._advantages(
+                    intrinsic, values_of[name], terminated, mask, config.stream_gamma
+                )
+            else:
+                chunks = shared_data[CHUNKS]
+                own = self._continuing(
+                    intrinsic, values_of[name], mask, chunks, config.stream_gamma
+                )
+            columns[STREAM_TARGETS][name] = own + values_of[name]
+            weighted = config.intrinsic_coeff * own
+            advantages = advantages + weighted
+            if metrics is not None:
+                key = (DEFAULT_MODULE_ID, "aux", name, "advantage_size")
+                metrics.log_value(key, weighted[mask].abs().mean(), window=1)
         columns[Postprocessing.ADVANTAGES] = self._normalized(advantages, mask)
+        order = mask.nonzero().squeeze(-1)
         return {**batch, DEFAULT_MODULE_ID: take_rows(columns, order)}
 
-    def _advantages(self, columns: Mapping[str, Any], values: Tensor, mask: Tensor) -> Tensor:
+    def _advantages(
+        self, rewards: Tensor, values: Tensor, terminated: Tensor, mask: Tensor, gamma: float
+    ) -> Tensor:
         """[M], zero on phantom rows."""
         # The row after a valid row always belongs to the same chunk.
         rows = mask.nonzero().squeeze(-1)
         advantages = torch.zeros_like(values)
         advantages[rows] = generalized_advantage(
-            columns.get(TOTAL_REWARDS, columns[Columns.REWARDS])[rows].float(),
+            rewards[rows],
             values[rows],
             values[rows + 1],
-            columns[Columns.TERMINATEDS][rows].float(),
+            terminated[rows].float(),
             ~mask[rows + 1],
-            gamma=self.gamma,
+            gamma=gamma,
             lambda_=self.lambda_,
         )
+        return advantages
+
+    def _continuing(
+        self,
+        rewards: Tensor,
+        values: Tensor,
+        mask: Tensor,
+        chunks: Sequence[ChunkInfo],
+        gamma: float,
+    ) -> Tensor:
+        """[M], zero on phantom rows; no end of an episode cuts the stream."""
+        rows = mask.nonzero().squeeze(-1)
+        # Another Learner may have the chunk that continues one of this Learner's chunks.
+        everyone = continuing_advantage(
+            self.peers.gather(rewards[rows]),
+            self.peers.gather(values[rows]),
+            self.peers.gather(values[rows + 1][~mask[rows + 1]]),
+            [*itertools.chain(*self.peers.gather_objects(list(chunks)))],
+            gamma=gamma,
+            lambda_=self.lambda_,
+        )
+        first, _ = self.peers.rows(len(rows))
+        advantages = torch.zeros_like(values)
+        advantages[rows] = everyone[first : first + len(rows)]
         return advantages
 
     def _normalized(self, advantages: Tensor, mask: Tensor) -> Tensor:
         if not self.normalize:
             return advantages
         return normalize_advantage(advantages, self.peers.gather(advantages[mask]))
+
+
+def _values(module: Any, columns: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+    """[M], values of the rows; and for each loss with a stream of its own [M], values of it."""
+    parts: list[Tensor] = []
+    parts_of: dict[str, list[Tensor]] = {name: [] for name in module.intrinsic_vf}
+    for rows in _slices(columns):
+        embeddings = module.critic_embeddings(rows)
+        parts.append(module.compute_values(rows, embeddings=embeddings).float())
+        for name, value in module.compute_intrinsic_values(embeddings).items():
+            parts_of[name].append(value.float())
+    return torch.cat(parts), {name: torch.cat(part) for name, part in parts_of.items()}
 
 
 def _slices(columns: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

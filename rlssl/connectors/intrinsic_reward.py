@@ -1,5 +1,6 @@
 """Learner connectors that add the auxiliary losses' intrinsic rewards to the batch."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,12 +11,17 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss, ChunkInfo, DeclaredColumns
+from rlssl.auxiliary.bonus_options import has_own_stream
 from rlssl.batches import take_rows
 from rlssl.peers import Peers
 
 #: Column of extrinsic plus intrinsic rewards, from which advantages are estimated.
 #: `Columns.REWARDS` stays extrinsic.
 TOTAL_REWARDS = "total_rewards"
+
+#: Columns [M] by loss: unweighted intrinsic rewards, zero on padding rows, of the losses with a
+#: stream of their own and an ``intrinsic_coeff`` above 0.
+STREAM_REWARDS = "stream_rewards"
 
 #: Metric: the weighted intrinsic returns of finished episodes.
 INTRINSIC_RETURNS = "intrinsic_returns"
@@ -42,8 +48,10 @@ class AddIntrinsicReward(ConnectorV2):
     """Adds a column: ``reward + sum_i intrinsic_coeff_i * intrinsic_reward_i``, before GAE.
 
     If a loss has a ``reward_clip`` and a coefficient above 0, the sum is clipped to
-    +-``reward_clip``, as in Pathak et al. 2017. Logged are the mean of the unweighted intrinsic
-    reward, as ``aux/<name>/intrinsic_reward``, and the weighted, unclipped returns of episodes.
+    +-``reward_clip``, as in Pathak et al. 2017. The rewards of losses with a stream of their own
+    are not in the sum, but in ``STREAM_REWARDS``. Logged are the mean of the unweighted intrinsic
+    reward, as ``aux/<name>/intrinsic_reward``, and the weighted, unclipped returns of episodes,
+    those of all streams together.
     """
 
     def __init__(self, *args: Any, peers: Peers, **kwargs: Any) -> None:
@@ -61,53 +69,33 @@ class AddIntrinsicReward(ConnectorV2):
         metrics: Any = None,
         **_: Any,
     ) -> dict[str, Any]:
-        """Adds ``TOTAL_REWARDS`` to the default module's batch if a loss has a reward."""
+        """Adds the columns to the default module's batch if a loss has a reward."""
         losses = rl_module[DEFAULT_MODULE_ID].unwrapped().auxiliary
         if not len(losses):
             return batch
         columns = batch[DEFAULT_MODULE_ID]
         mask = columns[Columns.LOSS_MASK]
         chunks = shared_data[CHUNKS]
-        rewards = columns[Columns.REWARDS][mask]
-        rewards, bonus = self._add(losses, columns, mask, chunks, rewards, metrics)
-        if bonus is not None:
-            columns[TOTAL_REWARDS] = columns[Columns.REWARDS].clone()
-            columns[TOTAL_REWARDS][mask] = rewards
-            self._log_returns(bonus, chunks, metrics)
-        return batch
-
-    def _add(
-        self,
-        losses: Any,
-        columns: Mapping[str, Any],
-        mask: Tensor,
-        chunks: list[ChunkInfo],
-        rewards: Tensor,
-        metrics: Any,
-    ) -> tuple[Tensor, Tensor | None]:
-        """The new rewards of the valid rows, and the weighted bonus or None."""
-        bonus, clips = None, []
-        for name, loss in losses.items():
-            if type(loss).intrinsic_reward is AuxiliaryLoss.intrinsic_reward:
-                continue
-            # The Learner computes the mean action for losses only, so it is not in this batch.
-            rows = take_rows({key: columns[key] for key in loss.reads - {MEAN_ACTION}}, mask)
-            rows["chunks"] = chunks
-            raw = loss.intrinsic_reward(DeclaredColumns(name, loss.reads, rows))
-            if raw is None:
-                continue
-            if metrics is not None:
+        raw = _intrinsic_rewards(losses, columns, mask, chunks)
+        if not raw:
+            return batch
+        if metrics is not None:
+            for name, reward in raw.items():
                 key = (DEFAULT_MODULE_ID, "aux", name, "intrinsic_reward")
-                metrics.log_value(key, raw.mean(), window=1)
-            weighted = loss.config.intrinsic_coeff * raw
-            bonus = weighted if bonus is None else bonus + weighted
-            clip = getattr(loss, "reward_clip", None)
-            if clip is not None and loss.config.intrinsic_coeff > 0:
-                clips.append(clip)
-        if bonus is None:
-            return rewards, None
-        rewards = rewards + bonus.to(rewards.dtype)
-        return (rewards.clamp(-min(clips), min(clips)) if clips else rewards), bonus
+                metrics.log_value(key, reward.mean(), window=1)
+        weighted = {name: losses[name].config.intrinsic_coeff * raw[name] for name in raw}
+        own = {name for name in raw if has_own_stream(losses[name].config)}
+        shared = {name: reward for name, reward in weighted.items() if name not in own}
+        if shared:
+            total = columns[Columns.REWARDS].clone()
+            total[mask] = _total(losses, total[mask], shared)
+            columns[TOTAL_REWARDS] = total
+        used = {name for name in own if losses[name].config.intrinsic_coeff > 0}
+        if used:
+            streams = {name: _with_padding(raw[name], mask) for name in raw if name in used}
+            columns[STREAM_REWARDS] = streams
+        self._log_returns(functools.reduce(torch.add, weighted.values()), chunks, metrics)
+        return batch
 
     def _log_returns(self, bonus: Tensor, chunks: list[ChunkInfo], metrics: Any) -> None:
         parts = torch.split(bonus, [chunk.num_rows for chunk in chunks])
@@ -126,3 +114,42 @@ class AddIntrinsicReward(ConnectorV2):
                 key = (DEFAULT_MODULE_ID, INTRINSIC_RETURNS)
                 metrics.log_value(key, totals[episode_id], reduce="item_series")
         self._open_returns = {key: value for key, value in totals.items() if key not in ended}
+
+
+def _intrinsic_rewards(
+    losses: Any, columns: Mapping[str, Any], mask: Tensor, chunks: list[ChunkInfo]
+) -> dict[str, Tensor]:
+    """Loss -> the unweighted intrinsic rewards of the valid rows."""
+    found = {}
+    for name, loss in losses.items():
+        if type(loss).intrinsic_reward is AuxiliaryLoss.intrinsic_reward:
+            continue
+        # The Learner computes the mean action for losses only, so it is not in this batch.
+        rows = take_rows({key: columns[key] for key in loss.reads - {MEAN_ACTION}}, mask)
+        rows["chunks"] = chunks
+        raw = loss.intrinsic_reward(DeclaredColumns(name, loss.reads, rows))
+        if raw is not None:
+            found[name] = raw
+        elif has_own_stream(loss.config):
+            raise ValueError(
+                f"loss '{name}' has stream=own, but gives no intrinsic reward; leave stream out."
+            )
+    return found
+
+
+def _total(losses: Any, rewards: Tensor, weighted: Mapping[str, Tensor]) -> Tensor:
+    """[N], the sum of extrinsic and weighted intrinsic rewards, clipped if a loss says so."""
+    total = rewards + functools.reduce(torch.add, weighted.values()).to(rewards.dtype)
+    clips = [
+        loss.reward_clip
+        for loss in (losses[name] for name in weighted)
+        if getattr(loss, "reward_clip", None) is not None and loss.config.intrinsic_coeff > 0
+    ]
+    return total.clamp(-min(clips), min(clips)) if clips else total
+
+
+def _with_padding(rows: Tensor, mask: Tensor) -> Tensor:
+    """[M], float32: the rows where ``mask`` is true, zeros elsewhere."""
+    padded = torch.zeros(len(mask), device=rows.device)
+    padded[mask] = rows.float()
+    return padded

@@ -11,6 +11,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space
 
+from rlssl.connectors.rollout_order import following_episode
 from rlssl.old_names import attribute_finder
 from rlssl.ray_internals.env_runner import lookback_buffer, numpy_episode
 
@@ -169,8 +170,8 @@ class Fragment:
         # Steps since each learning episode began; also 0 while an environment waits for a reset.
         self._steps = np.zeros(self._num_envs, np.int64)
         # Without "_": RLlib's Learner connectors add one to the ids that they have made unique.
-        self._id_prefix, self._num_ids = uuid.uuid4().hex, 0
-        self._ids = [self._new_id() for _ in range(self._num_envs)]
+        prefix = uuid.uuid4().hex
+        self._ids = [f"{prefix}{slot:x}.0" for slot in range(self._num_envs)]
 
     def latest_observations(self) -> Any:
         """Returns the policy's next input, a struct of [N, ...]: a view, valid until a change."""
@@ -234,7 +235,7 @@ class Fragment:
         """
         self._closed.append(self._span(slot, terminated, truncated, final_observation))
         self._steps[slot] = 0
-        self._ids[slot] = self._new_id()
+        self._ids[slot] = following_episode(self._ids[slot])
 
     def abandon(self, slots: Iterable[int] | None = None) -> tuple[int, int]:
         """Drops the steps of unfinished episodes; new episodes begin with the next row.
@@ -250,7 +251,7 @@ class Fragment:
             episodes += int(self._steps[slot] > 0)
             steps += int(min(self._steps[slot], self._row - self._first))
             self._steps[slot] = 0
-            self._ids[slot] = self._new_id()
+            self._ids[slot] = following_episode(self._ids[slot])
         return episodes, steps
 
     def cut(self, *, with_unfinished: bool) -> list[SingleAgentEpisode]:
@@ -350,10 +351,6 @@ class Fragment:
             values,
         )
         return lookback_buffer(before, 1, None, None)
-
-    def _new_id(self) -> str:
-        self._num_ids += 1
-        return f"{self._id_prefix}{self._num_ids:x}"
 
     def _drop_old_rows(self) -> None:
         kept = min(self._lookback, self._row)

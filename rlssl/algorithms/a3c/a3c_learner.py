@@ -8,12 +8,7 @@ import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.learner.learner import (
-    DEFAULT_OPTIMIZER,
-    ENTROPY_KEY,
-    POLICY_LOSS_KEY,
-    VF_LOSS_KEY,
-)
+from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.evaluation.postprocessing import Postprocessing
@@ -24,15 +19,10 @@ from torch.optim import Optimizer
 
 from rlssl.algorithms.a3c.flat import FlatModule
 from rlssl.algorithms.a3c.optimizers import make_optimizer
-from rlssl.algorithms.common.auxiliary_learner import (
-    AUXILIARY_OPTIMIZER,
-    trainable,
-)
 from rlssl.algorithms.common.devices.gradient_guard import HostGuard
 from rlssl.algorithms.common.module import NORMALIZER
 from rlssl.algorithms.on_policy.learner import OnPolicyLearner
 from rlssl.errors import NonFiniteUpdateError
-from rlssl.losses import value_loss
 from rlssl.networks.layers.vector_normalizer import Moments
 from rlssl.schedules import value_at
 from rlssl.system.denormals import denormals_are_zero
@@ -78,10 +68,7 @@ class A3CTorchLearner(OnPolicyLearner):
             return
         config = config or self.config
         module = self.rl_module
-        heads = {name: trainable(loss) for name, loss in module.auxiliary.items()}
-        owned = {id(parameter) for parameters in heads.values() for parameter in parameters}
-        groups = {DEFAULT_OPTIMIZER: [p for p in trainable(module) if id(p) not in owned]}
-        groups |= {AUXILIARY_OPTIMIZER + name: head for name, head in heads.items() if head}
+        groups = {name: group for name, group in self.parameter_groups().items() if group}
         frozen = [parameter for parameter in module.parameters() if not parameter.requires_grad]
         self.flat = FlatModule(groups, frozen)
         self._optimizers: dict[int, list[Optimizer]] = {}
@@ -188,16 +175,14 @@ class A3CTorchLearner(OnPolicyLearner):
         """``-logp * advantage`` + vf_loss_coeff * value loss - entropy_coeff * entropy."""
         module, config = self.rl_module, self.config
         policy = module.action_dist_cls.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
-        values = module.compute_values(batch, embeddings=fwd_out.get(Columns.EMBEDDINGS))
         logp = policy.logp(batch[Columns.ACTIONS])
         actor = -(logp * batch[Postprocessing.ADVANTAGES]).mean()
-        critic = value_loss(values, batch[Postprocessing.VALUE_TARGETS]).mean()
+        critic = self.critic_loss(batch, fwd_out)
         entropy = policy.entropy().mean()
         entropy_coeff = value_at(config.entropy_coeff_of(self.worker_index), self.env_steps)
         self.record(
             {
                 POLICY_LOSS_KEY: actor.detach(),
-                VF_LOSS_KEY: critic.detach(),
                 ENTROPY_KEY: entropy.detach(),
                 "entropy_coeff": entropy_coeff,
             }

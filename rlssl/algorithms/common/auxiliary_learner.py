@@ -60,13 +60,19 @@ class AuxiliaryLearner(BaseLearner):
         Separate optimizers have separate learning rates and norm clipping. So a loss changes the
         RL step only through the encoder's gradient.
         """
-        module = self.rl_module
-        heads = {name: trainable(loss) for name, loss in module.auxiliary.items()}
+        self.register_adams(self.parameter_groups(), eps=(config or self.config).adam_epsilon)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Optimizer -> the parameters that it trains: the RL parameters, and the heads."""
+        heads = self.head_groups()
         owned = {id(parameter) for parameters in heads.values() for parameter in parameters}
-        rl_parameters = [p for p in trainable(module) if id(p) not in owned]
-        groups = {DEFAULT_OPTIMIZER: rl_parameters}
-        groups |= {AUXILIARY_OPTIMIZER + name: head for name, head in heads.items()}
-        self.register_adams(groups, eps=(config or self.config).adam_epsilon)
+        rl_parameters = [p for p in trainable(self.rl_module) if id(p) not in owned]
+        return {DEFAULT_OPTIMIZER: rl_parameters, **heads}
+
+    def head_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Optimizer -> parameters that exist for auxiliary losses only."""
+        losses = self.rl_module.auxiliary
+        return {AUXILIARY_OPTIMIZER + name: trainable(loss) for name, loss in losses.items()}
 
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Sets schedules to the current env steps, so that a resumed run continues them."""

@@ -12,6 +12,8 @@ from rlssl.algorithms.off_policy.settings import (
     parse_replay,
 )
 from rlssl.auxiliary.base import AuxiliaryLoss
+from rlssl.auxiliary.bonus_options import has_own_stream
+from rlssl.auxiliary.building import options_for, parse_auxiliary
 from rlssl.batches import EPISODE, STEP
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
@@ -168,6 +170,15 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
 
     def _refuse_unsupported(self) -> None:
         super()._refuse_unsupported()
+        losses = options_for(self.auxiliary_losses, str(self.env))
+        for name, config in parse_auxiliary(losses).items():
+            if has_own_stream(config):
+                raise SpecError(
+                    f"auxiliary.{name}.stream=own needs an algorithm that learns from whole "
+                    f"fragments, ppo or a3c; {self.algorithm_name} learns from single steps of a "
+                    "replay buffer. Leave stream out: the intrinsic reward is then added to the "
+                    "extrinsic one."
+                )
         num_envs = self.num_envs_per_env_runner * max(1, self.num_env_runners)
         is_short = num_envs < self.num_learners or self.get_rollout_fragment_length() < 2
         # RLlib's config for its own evaluation has fragments of one step, and does not learn.

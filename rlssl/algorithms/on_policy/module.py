@@ -1,6 +1,6 @@
 """The networks of PPO and A3C: a policy head and a value head on one encoder, or on one each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from rlssl.algorithms.common.action_spaces import check_actions
 from rlssl.algorithms.common.module import BaseModule
 from rlssl.auxiliary.base import RL_LATENTS
+from rlssl.auxiliary.bonus_options import own_streams
 from rlssl.auxiliary.building import build_losses, build_views
 from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS
 from rlssl.image_spaces import is_image
@@ -29,6 +30,7 @@ from rlssl.networks.heads import GaussianHead, linear_head
 from rlssl.networks.layers.numpy_forward import numpy_forward, reads_vectors, with_log_std
 from rlssl.networks.recurrent import LSTM, STATE_KEYS, LSTMConfig
 from rlssl.networks.rl_encoder import NormalizedEncoder
+from rlssl.system.seeding import seed_of
 
 #: Prefix of the keys of the critic's state, if the critic has its own LSTM.
 _CRITIC = "critic_"
@@ -65,12 +67,16 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
                 self.critic_lstm = LSTM(self.critic_encoder.output_dim, lstm.hidden)
         critic_dim = lstm.hidden if lstm else self._critic_encoder.output_dim
         self.vf = linear_head(critic_dim, 1, gain=1.0)
+        self.intrinsic_vf = nn.ModuleDict()
         self.register_buffer("kl_coeff", torch.tensor(float(settings["kl_coeff"])))
         self.augmentation = None
         self.auxiliary = nn.ModuleDict()
         if not self.inference_only:
             self.augmentation = build_views(self, "augmentation")
             self.auxiliary = build_losses(self)
+            self.intrinsic_vf = intrinsic_value_heads(
+                own_streams(self.auxiliary), critic_dim, settings["seed"]
+            )
         self.action_dist_cls = action_distribution(self.action_space)
 
     @classmethod
@@ -82,7 +88,7 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
     def get_non_inference_attributes(self) -> list[str]:
         """The attributes that only the Learner needs; a recurrent critic also runs in acting."""
         critic = [] if self.lstm else ["critic_encoder"]
-        return [*critic, "vf", "kl_coeff", "augmentation", "auxiliary"]
+        return [*critic, "vf", "intrinsic_vf", "kl_coeff", "augmentation", "auxiliary"]
 
     def get_initial_state(self) -> dict[str, np.ndarray]:
         """The state before an episode's first step: zeros, [H] each; {} without an LSTM."""
@@ -92,16 +98,27 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
                 state |= _prefixed(lstm.initial_state(), prefix)
         return state
 
-    def compute_values(self, batch: dict[str, Any], embeddings: Tensor | None = None) -> Tensor:
-        """[N], the critic's values, in units of the return that includes intrinsic rewards.
+    def critic_embeddings(self, batch: Mapping[str, Any]) -> Tensor:
+        """[N, H], the inputs of all value heads.
 
         If observations are augmented, the critic reads the same augmented views as the policy.
         """
+        latents = self._critic_encoder(batch.get(AUGMENTED_OBS, batch[Columns.OBS]))
+        prefix = "" if self.critic_lstm is None else _CRITIC
+        return _through_lstm(self.critic_lstm or self.lstm, latents, batch, prefix)
+
+    def compute_values(self, batch: dict[str, Any], embeddings: Tensor | None = None) -> Tensor:
+        """[N], the critic's values, in units of the return.
+
+        The return includes the intrinsic rewards of losses without a stream of their own.
+        """
         if embeddings is None:
-            latents = self._critic_encoder(batch.get(AUGMENTED_OBS, batch[Columns.OBS]))
-            prefix = "" if self.critic_lstm is None else _CRITIC
-            embeddings = _through_lstm(self.critic_lstm or self.lstm, latents, batch, prefix)
+            embeddings = self.critic_embeddings(batch)
         return self.vf(embeddings).squeeze(-1)
+
+    def compute_intrinsic_values(self, embeddings: Tensor) -> dict[str, Tensor]:
+        """Loss with a stream of its own -> [N], values in units of its unweighted return."""
+        return {name: head(embeddings).squeeze(-1) for name, head in self.intrinsic_vf.items()}
 
     def numpy_policy(self, num_rows: int) -> Callable[[np.ndarray], np.ndarray] | None:
         """A numpy function from vectors [N, D] to ACTION_DIST_INPUTS, the same as `_forward`.
@@ -178,6 +195,18 @@ def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _prefixed(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {prefix + key: value for key, value in state.items()}
+
+
+def intrinsic_value_heads(
+    losses: Iterable[str], critic_dim: int, seed: int | None
+) -> nn.ModuleDict:
+    """A value head for each loss with a stream of its own; draws nothing from torch's generator."""
+    heads = nn.ModuleDict()
+    with torch.random.fork_rng(devices=[]):
+        for name in losses:
+            torch.default_generator.manual_seed(seed_of(f"intrinsic_vf/{name}", seed))
+            heads[name] = linear_head(critic_dim, 1, gain=1.0)
+    return heads
 
 
 def policy_head(latent_dim: int, action_space: gym.Space) -> nn.Module:

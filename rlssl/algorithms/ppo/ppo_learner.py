@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
+from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
 from rlssl.algorithms.on_policy.learner import OnPolicyLearner
-from rlssl.losses import clipped_surrogate, value_loss
+from rlssl.losses import clipped_surrogate
 from rlssl.schedules import value_at
 
 #: Bounds of the penalty's coefficient: if it were halved too often, it would become 0 for good.
@@ -40,7 +40,6 @@ class PPOTorchLearner(OnPolicyLearner):
         distribution = module.action_dist_cls
         policy = distribution.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
         old_policy = distribution.from_logits(batch[Columns.ACTION_DIST_INPUTS])
-        values = module.compute_values(batch, embeddings=fwd_out.get(Columns.EMBEDDINGS))
 
         surrogate = clipped_surrogate(
             policy.logp(batch[Columns.ACTIONS]),
@@ -48,10 +47,10 @@ class PPOTorchLearner(OnPolicyLearner):
             batch[Postprocessing.ADVANTAGES],
             clip=math.inf if config.variant == "adaptive_kl" else config.clip_param,
         ).mean()
-        critic = value_loss(values, batch[Postprocessing.VALUE_TARGETS]).mean()
+        critic = self.critic_loss(batch, fwd_out)
         entropy = policy.entropy().mean()
         kl = old_policy.kl(policy).mean()
-        weight = self.weight_of_rows(len(values))
+        weight = self.weight_of_rows(len(batch[Columns.ACTIONS]))
         self.minibatch_kls.append(weight * kl.detach())
 
         entropy_coeff = value_at(config.entropy_coeff, self.env_steps)
@@ -61,7 +60,6 @@ class PPOTorchLearner(OnPolicyLearner):
         self.record(
             {
                 POLICY_LOSS_KEY: surrogate.detach(),
-                VF_LOSS_KEY: critic.detach(),
                 ENTROPY_KEY: entropy.detach(),
                 "mean_kl": kl.detach(),
                 "entropy_coeff": entropy_coeff,

@@ -9,7 +9,8 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import AuxiliaryLoss
+from rlssl.auxiliary.bonus_options import BonusConfig
 from rlssl.auxiliary.normalization import (
     DiscountedReturnScale,
     ObservationNormalizer,
@@ -50,7 +51,7 @@ class ICM(AuxiliaryLoss):
     """
 
     @dataclasses.dataclass(frozen=True)
-    class Config(AuxiliaryLossConfig):
+    class Config(BonusConfig):
         """Options of ICM; None: the variant's default."""
 
         # "pathak" (A3C on Doom and Mario, 2017) or "burda" (large-scale PPO, 2018).
@@ -65,6 +66,7 @@ class ICM(AuxiliaryLoss):
         # 1 / lambda of the paper: factor on both losses; > 0; 10 in pathak; not used by burda.
         scale: float = 10.0
         # Clips reward + bonus to +-value; None: no clip; "variant": 1.0 (pathak), no clip (burda).
+        # With stream=own, which does not add them, there is no clip.
         reward_clip: float | str | None = "variant"
         # Discount of the return whose std scales burda's reward; in [0, 1).
         gamma: float = 0.99
@@ -89,7 +91,8 @@ class ICM(AuxiliaryLoss):
                 if getattr(self, key) is None:
                     object.__setattr__(self, key, defaults[key])
             if self.reward_clip == "variant":
-                object.__setattr__(self, "reward_clip", defaults["reward_clip"])
+                clip = defaults["reward_clip"] if self.stream == "shared" else None
+                object.__setattr__(self, "reward_clip", clip)
             super().__post_init__()
             self._check()
 

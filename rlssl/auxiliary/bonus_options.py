@@ -1,0 +1,70 @@
+"""Options that losses with an intrinsic reward share: what the algorithm does with the reward."""
+
+import dataclasses
+from typing import Any
+
+from torch import nn
+
+from rlssl.auxiliary.base import AuxiliaryLossConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class BonusConfig(AuxiliaryLossConfig):
+    """Options of a loss with an intrinsic reward; its ``Config`` subclasses this class.
+
+    With ``stream: shared``, ``intrinsic_coeff * intrinsic_reward`` is added to the reward, and one
+    value function learns the return of the sum. With ``stream: own`` (PPO and A3C), the intrinsic
+    reward, unweighted, has its own value head and its own advantages, and ``intrinsic_coeff``
+    weighs these advantages::
+
+        advantage = A_extrinsic + sum_i intrinsic_coeff_i * A_i
+
+    Example:
+        >>> BonusConfig(stream="own", intrinsic_coeff=0.5).stream_gamma
+        0.99
+        >>> BonusConfig(stream="mine")
+        Traceback (most recent call last):
+        ValueError: stream must be one of ['shared', 'own']; got 'mine'.
+
+    Source:
+        Burda et al. 2019, arXiv:1810.12894, section 2.3. Their weights of 2 (extrinsic) and 1 equal
+        an ``intrinsic_coeff`` of 0.5 if advantages are normalized.
+    """
+
+    # Whether the reward is added to the extrinsic one ("shared") or has its own value head ("own").
+    stream: str = "shared"
+    # Own stream: discount per agent step; in [0, 1].
+    stream_gamma: float = 0.99
+    # Own stream: whether a termination ends its return. False: the return continues with the next
+    # episode of the same environment copy, so that dying is not a loss of novelty.
+    stream_episodic: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks ranges.
+
+        Raises:
+            ValueError: If a value is out of range; the message names field and value.
+        """
+        super().__post_init__()
+        if self.stream not in (choices := ["shared", "own"]):
+            raise ValueError(f"stream must be one of {choices}; got {self.stream!r}.")
+        if self.stream == "own" and (clip := getattr(self, "reward_clip", None)) is not None:
+            raise ValueError(
+                "reward_clip clips the sum of reward and bonus, which stream=own does not have; set "
+                f"reward_clip to null; got {clip!r}."
+            )
+        if not 0.0 <= self.stream_gamma <= 1.0:
+            raise ValueError(f"stream_gamma must be in [0, 1]; got {self.stream_gamma}.")
+        if not isinstance(self.stream_episodic, bool):
+            raise ValueError(f"stream_episodic must be true or false; got {self.stream_episodic}.")
+
+
+def has_own_stream(config: AuxiliaryLossConfig) -> bool:
+    """Whether a loss asks for a value head and advantages of its own."""
+    return isinstance(config, BonusConfig) and config.stream == "own"
+
+
+def own_streams(losses: nn.ModuleDict) -> dict[str, BonusConfig]:
+    """Loss -> its options, of the losses with a stream of their own."""
+    configs: dict[str, Any] = {name: loss.config for name, loss in losses.items()}
+    return {name: config for name, config in configs.items() if has_own_stream(config)}
