@@ -69,24 +69,21 @@ class AddAdvantages(ConnectorV2):
         mask = columns.pop(Columns.LOSS_MASK)
         streams = columns.pop(STREAM_REWARDS, {})
         values, values_of = _values(module, columns)
-        rewards = columns.get(TOTAL_REWARDS, columns[Columns.REWARDS]).float()
+        rewards = columns[TOTAL_REWARDS if TOTAL_REWARDS in columns else Columns.REWARDS].float()
         terminated = columns[Columns.TERMINATEDS]
         advantages = self._advantages(rewards, values, terminated, mask, self.gamma)
         columns[Postprocessing.VALUE_TARGETS] = advantages + values
         if streams:
             columns[STREAM_TARGETS] = {}
         for name, intrinsic in streams.items():
-            config = module.auxiliary[name].config
+            config, values = module.auxiliary[name].config, values_of[name]
+            gamma = config.stream_gamma
             if config.stream_episodic:
-                own = self._advantages(
-                    intrinsic, values_of[name], terminated, mask, config.stream_gamma
-                )
+                own = self._advantages(intrinsic, values, terminated, mask, gamma)
             else:
                 chunks = shared_data[CHUNKS]
-                own = self._continuing(
-                    intrinsic, values_of[name], mask, chunks, config.stream_gamma
-                )
-            columns[STREAM_TARGETS][name] = own + values_of[name]
+                own = self.continuing_advantages(intrinsic, values, mask, chunks, gamma=gamma)
+            columns[STREAM_TARGETS][name] = own + values
             weighted = config.intrinsic_coeff * own
             advantages = advantages + weighted
             if metrics is not None:
@@ -114,15 +111,27 @@ class AddAdvantages(ConnectorV2):
         )
         return advantages
 
-    def _continuing(
+    def continuing_advantages(
         self,
         rewards: Tensor,
         values: Tensor,
         mask: Tensor,
         chunks: Sequence[ChunkInfo],
+        *,
         gamma: float,
     ) -> Tensor:
-        """[M], zero on phantom rows; no end of an episode cuts the stream."""
+        """Advantages of a stream of rewards that no end of an episode cuts.
+
+        Args:
+            rewards: [M], intrinsic rewards.
+            values: [M], of the stream, phantom rows included.
+            mask: [M], False on the phantom row at the end of each chunk.
+            chunks: The chunks, in the order of the rows.
+            gamma: Discount of the stream.
+
+        Returns:
+            [M], zero on phantom rows.
+        """
         rows = mask.nonzero().squeeze(-1)
         # Another Learner may have the chunk that continues one of this Learner's chunks.
         everyone = continuing_advantage(

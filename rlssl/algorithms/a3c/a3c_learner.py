@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from rlssl.algorithms.a3c.flat import FlatModule
 from rlssl.algorithms.a3c.optimizers import make_optimizer
+from rlssl.algorithms.common.auxiliary_learner import AUXILIARY_OPTIMIZER
 from rlssl.algorithms.common.devices.gradient_guard import HostGuard
 from rlssl.algorithms.common.module import NORMALIZER
 from rlssl.algorithms.on_policy.learner import OnPolicyLearner

@@ -16,6 +16,7 @@ from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.auxiliary.base import ChunkInfo
 from rlssl.auxiliary.normalization import DiscountedReturnScale
 from rlssl.batches import take_rows
+from rlssl.connectors.advantages import AddAdvantages
 from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS
 from tests.algorithms.bench import Bench, small_ppo
 
@@ -35,6 +36,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "curl-shuffled": ("minatar/Breakout", {"curl": {"shuffled_positives": True}}, {}),
     "icm-and-curl": ("CartPole-v1", {"icm": {}, "curl": {"variant": "atari"}}, {}),
     "icm-normalized": ("CartPole-v1", {"icm": {}}, {"normalize_observations": True}),
+    "icm-stream": ("CartPole-v1", {"icm": {"stream": "own", "intrinsic_coeff": 0.5}}, {}),
     "icm-recurrent": ("CartPole-v1", {"icm": {}}, {"lstm": {"hidden": 8, "sequence_length": 4}}),
 }
 
@@ -80,8 +82,12 @@ def collectives(rank: int) -> dict[str, Any]:
     broadcast_state(layers)
     scale = DiscountedReturnScale(gamma=0.5)
     # An episode in two chunks; the first Learner has the second chunk.
-    chunk = ChunkInfo("a", 1, 1, True) if rank == 0 else ChunkInfo("a", 2, 0, False)
+    chunk = ChunkInfo("a", 1, 2, True) if rank == 0 else ChunkInfo("a", 2, 0, False)
     scale(torch.tensor([1.0]) if rank == 0 else torch.tensor([4.0, 2.0]), [chunk], peers)
+    streams = AddAdvantages(gamma=0.0, lambda_=0.5, normalize=False, peers=peers)
+    rewards = torch.tensor([3.0, 0.0] if rank == 0 else [4.0, 2.0, 0.0])
+    mask = torch.tensor([True] * (2 - (rank == 0)) + [False])
+    values = torch.full_like(rewards, 2.0)
     return {
         "rows": peers.rows(1 + rank),
         "gathered": peers.gather(mine),
@@ -91,6 +97,7 @@ def collectives(rank: int) -> dict[str, Any]:
         "gradients": [layers.weight.grad, layers.bias.grad],
         "weights": layers.weight.detach(),
         "return_mean": scale.moments.mean,
+        "stream": streams.continuing_advantages(rewards, values, mask, [chunk], gamma=0.5),
     }
 
 
@@ -148,6 +155,10 @@ def test_collectives_by_hand(folder: Path) -> None:
         assert result["gradients"][1].tolist() == [0.0]
         # Returns 4, 0.5 * 4 + 2 = 4, 0.5 * 4 + 1 = 3: mean 11 / 3.
         assert result["return_mean"].item() == pytest.approx(11 / 3)
+    # All values are 2. The second Learner has the first steps. Deltas: 4 + 0.5 * 2 - 2 = 3,
+    # 2 + 1 - 2 = 1, 3 + 1 - 2 = 2. Advantages, from the last: 2, 1 + 0.25 * 2 = 1.5, 3 + 0.25 * 1.5 = 3.375.
+    assert results[0]["stream"].tolist() == [2.0, 0.0]
+    assert results[1]["stream"].tolist() == [3.375, 1.5, 0.0]
     assert torch.equal(results[0]["weights"], results[1]["weights"])
 
 

@@ -38,7 +38,7 @@ def own(**options: Any) -> dict[str, Any]:
     return {"stream": "own", "intrinsic_coeff": COEFF, "stream_gamma": GAMMA, **options}
 
 
-def slow_advantages(rows: Mapping[str, Tensor], *, episodic: bool) -> Tensor:
+def slow_advantages(rows: Mapping[str, Any], *, episodic: bool) -> Tensor:
     """GAE, step by step along each copy; the copy, episode and step are in the observations."""
     slots, episodes, steps = (rows[Columns.OBS][:, index].int().tolist() for index in range(3))
     found = torch.zeros(len(slots))
@@ -63,7 +63,7 @@ def slow_advantages(rows: Mapping[str, Tensor], *, episodic: bool) -> Tensor:
 
 
 @torch.no_grad()
-def rows_of(bench: Bench, num_fragments: int) -> dict[str, Tensor]:
+def rows_of(bench: Bench, num_fragments: int) -> dict[str, Any]:
     """A batch of some fragments in random order, with rewards and values of the stream."""
     chunks = [chunk for _ in range(num_fragments) for chunk in bench.sample(28)]
     random.Random(0).shuffle(chunks)
