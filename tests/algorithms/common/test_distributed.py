@@ -156,7 +156,7 @@ def test_collectives_by_hand(folder: Path) -> None:
         # Returns 4, 0.5 * 4 + 2 = 4, 0.5 * 4 + 1 = 3: mean 11 / 3.
         assert result["return_mean"].item() == pytest.approx(11 / 3)
     # All values are 2. The second Learner has the first steps. Deltas: 4 + 0.5 * 2 - 2 = 3,
-    # 2 + 1 - 2 = 1, 3 + 1 - 2 = 2. Advantages, from the last: 2, 1 + 0.25 * 2 = 1.5, 3 + 0.25 * 1.5 = 3.375.
+    # 2 + 1 - 2 = 1, 3 + 1 - 2 = 2. Advantages: 3 + 0.25 * 1.5 = 3.375, 1 + 0.25 * 2 = 1.5, 2.
     assert results[0]["stream"].tolist() == [2.0, 0.0]
     assert results[1]["stream"].tolist() == [3.375, 1.5, 0.0]
     assert torch.equal(results[0]["weights"], results[1]["weights"])
