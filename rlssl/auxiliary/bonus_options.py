@@ -27,7 +27,7 @@ class BonusConfig(AuxiliaryLossConfig):
         ValueError: stream must be one of ['shared', 'own']; got 'mine'.
 
     Source:
-        Burda et al. 2019, arXiv:1810.12894, section 2.3. Their weights of 2 (extrinsic) and 1 equal
+        Burda et al. 2018, arXiv:1810.12894, section 2.3. Their weights of 2 (extrinsic) and 1 equal
         an ``intrinsic_coeff`` of 0.5 if advantages are normalized.
     """
 
@@ -50,8 +50,8 @@ class BonusConfig(AuxiliaryLossConfig):
             raise ValueError(f"stream must be one of {choices}; got {self.stream!r}.")
         if self.stream == "own" and (clip := getattr(self, "reward_clip", None)) is not None:
             raise ValueError(
-                "reward_clip clips the sum of reward and bonus, which stream=own does not have; set "
-                f"reward_clip to null; got {clip!r}."
+                "reward_clip clips the sum of reward and bonus, which stream=own does not have; "
+                f"set reward_clip to null; got {clip!r}."
             )
         if not 0.0 <= self.stream_gamma <= 1.0:
             raise ValueError(f"stream_gamma must be in [0, 1]; got {self.stream_gamma}.")

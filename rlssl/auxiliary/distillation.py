@@ -9,7 +9,8 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import AuxiliaryLoss
+from rlssl.auxiliary.bonus_options import BonusConfig
 from rlssl.auxiliary.normalization import RunningNormalizer, unbounded
 from rlssl.batches import device_of, take_rows
 from rlssl.image_spaces import last_frame, last_frame_space
@@ -24,7 +25,7 @@ OBSERVATION_LIMIT = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
-class DistillationConfig(AuxiliaryLossConfig):
+class DistillationConfig(BonusConfig):
     """Options of the losses that distill a random network."""
 
     # Share of the rows, drawn in each update, that train the predictor; in (0, 1]. Published: 1,

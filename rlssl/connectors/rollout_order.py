@@ -85,7 +85,7 @@ def continuing_advantage(
         [M], in the order of the arguments.
 
     Source:
-        Burda et al. 2019, arXiv:1810.12894, section 2.3, and its published code, where all steps of
+        Burda et al. 2018, arXiv:1810.12894, section 2.3, and its published code, where all steps of
         a copy in a batch are one rollout.
     """
     lengths = [chunk.num_rows for chunk in chunks]

@@ -7,7 +7,8 @@ from typing import Any
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import AuxiliaryLoss
+from rlssl.auxiliary.bonus_options import BonusConfig
 from rlssl.auxiliary.episodic_visits import EpisodicVisits, check_max_states
 from rlssl.batches import device_of
 
@@ -28,7 +29,7 @@ class EpisodicCount(AuxiliaryLoss):
     """
 
     @dataclasses.dataclass(frozen=True)
-    class Config(AuxiliaryLossConfig):
+    class Config(BonusConfig):
         """Options of the episodic count."""
 
         # Weight of the reward; ours, measured with PPO on MiniGrid-MultiRoom-N4-S5.

@@ -8,7 +8,8 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import AuxiliaryLoss
+from rlssl.auxiliary.bonus_options import BonusConfig
 from rlssl.networks.update_rng import UpdateRNG
 
 
@@ -23,7 +24,7 @@ class RandomBonus(AuxiliaryLoss):
     """
 
     @dataclasses.dataclass(frozen=True)
-    class Config(AuxiliaryLossConfig):
+    class Config(BonusConfig):
         """Options of the random bonus."""
 
         # Weight of the reward; as that of the bonus that it is compared with.

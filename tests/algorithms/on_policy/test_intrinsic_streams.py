@@ -11,6 +11,7 @@ from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
 from rlssl.connectors.advantages import STREAM_TARGETS
+from rlssl.connectors.intrinsic_reward import TOTAL_REWARDS
 from rlssl.errors import SpecError
 from rlssl.rollouts.runner_state import capture, restore
 from rlssl.system.random_state import generators, set_generators
@@ -190,6 +191,19 @@ def test_algorithms_with_a_replay_buffer_refuse_a_stream(small: Any) -> None:
         small().auxiliary(icm={"stream": "own"}).validate()
 
 
-def test_a_clip_of_the_sum_of_rewards_is_refused() -> None:
-    with pytest.raises(SpecError, match=r"auxiliary\.icm: reward_clip clips the sum .* got 1\.0"):
-        small_ppo().auxiliary(icm={"stream": "own", "reward_clip": 1.0})
+@pytest.mark.parametrize("loss, options", [("icm", {"reward_clip": 1.0}), ("noveld", {})])
+def test_a_clip_of_the_sum_of_rewards_is_refused(loss: str, options: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match=r"reward_clip clips the sum .* to null; got 1\.0"):
+        small_ppo().auxiliary(**{loss: {"stream": "own", **options}})
+
+
+def test_losses_have_separate_streams() -> None:
+    options = {"hidden": 8, "output_dim": 8, "stream": "own", "stream_episodic": True}
+    bench = Bench(small_ppo(COUNTING).auxiliary(icm=own(), rnd=options, episodic_count={}))
+    batch = bench.batch(bench.sample())
+    assert batch[STREAM_TARGETS].keys() == bench.module.intrinsic_vf.keys() == {"icm", "rnd"}
+    # The episodic count is added to the reward.
+    assert not torch.equal(batch[TOTAL_REWARDS], batch[Columns.REWARDS])
+    metrics = bench.update(bench.sample())["default_policy"]["aux"]
+    assert all(metrics[name]["value_loss"].peek() > 0 for name in ("icm", "rnd"))
+    assert "value_loss" not in metrics["episodic_count"]
