@@ -78,13 +78,27 @@ class ForwardModel(nn.Module):
         initialization.
     """
 
-    def __init__(self, feature_dim: int, action_space: gym.Space, hidden: int = 256) -> None:
-        """Builds the layers; for arguments and errors see ``InverseModel``."""
+    def __init__(
+        self,
+        feature_dim: int,
+        action_space: gym.Space,
+        hidden: int = 256,
+        *,
+        output_gain: float = OUTPUT_GAIN,
+    ) -> None:
+        """Builds the layers; for other arguments and errors see ``InverseModel``.
+
+        Args:
+            feature_dim: D of a latent.
+            action_space: Space of one action.
+            hidden: Features of the hidden layer.
+            output_gain: Gain of the last layer; with 1, predictions do not start near 0.
+        """
         super().__init__()
         self.layers = Layers(
             linear_head(feature_dim + action_dim(action_space), hidden, HIDDEN_GAIN),
             nn.ReLU(),
-            linear_head(hidden, feature_dim, OUTPUT_GAIN),
+            linear_head(hidden, feature_dim, output_gain),
         )
 
     def forward(self, phi: Tensor, action: Tensor) -> Tensor:

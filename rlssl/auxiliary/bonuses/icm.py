@@ -194,10 +194,8 @@ class ICM(AuxiliaryLoss):
         if self.normalizer is not None:
             assert isinstance(space, gym.spaces.Box)  # for mypy
             space = unbounded(space)
-        name = self.config.encoder or _default_encoder(space)
-        features = build_encoder(space, name, self.config.encoder_config)
-        if self.normalizer is None:
-            features = normalized_as(features, self.encoder)
+        like = self.encoder if self.normalizer is None else None
+        features = build_features(space, self.config.encoder, self.config.encoder_config, like=like)
         return features.requires_grad_(self.config.features != "random")
 
     def _transition_features(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
@@ -226,8 +224,19 @@ class ICM(AuxiliaryLoss):
         return error
 
 
-def _default_encoder(space: gym.Space) -> str | None:
-    if not is_image(space):
-        return None
-    _, height, width = channels_first(space)
-    return "icm" if min(height, width) >= 36 else None
+def build_features(
+    space: gym.Space, name: str | None, config: Mapping[str, Any], *, like: Encoder | None
+) -> Encoder:
+    """Builds an encoder of features that is not the RL encoder.
+
+    Args:
+        space: What the features read.
+        name: Registered name; None: "icm" for images of at least 36 x 36 pixels, else chosen from
+            the space.
+        config: Options of the encoder.
+        like: An encoder whose normalization of observations is also used; None: no normalization.
+    """
+    if name is None and is_image(space) and min(channels_first(space)[1:]) >= 36:
+        name = "icm"
+    features = build_encoder(space, name, config)
+    return features if like is None else normalized_as(features, like)

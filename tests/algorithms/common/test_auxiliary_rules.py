@@ -57,6 +57,7 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"shuffled_positives": True},
     ],
     "spr": [{"steps": 2, "distance": "l2", "shuffled_positives": True}],
+    "disagreement": [{"features": "shared"}],
     "episodic_count": [{"first_only": False}],
     "icm": [
         {"variant": "pathak", "features": "shared"},
