@@ -22,6 +22,12 @@ register_env("vizdoom/*", "rlssl_envs.vizdoom:make", extra="vizdoom", ids="rlssl
 register_env("memory/*", "rlssl_envs.memory:make", ids="rlssl_envs.memory:ids")
 register_env("faulty/*", "rlssl_envs.faulty:make", ids="rlssl_envs.faulty:ids")
 register_env_option(
+    "noisy_tv",
+    check="rlssl_envs.noisy_tv:check",
+    wrap="rlssl_envs.noisy_tv:wrap",
+    wrap_vec="rlssl_envs.noisy_tv:wrap_vec",
+)
+register_env_option(
     "distractors",
     check="rlssl_envs.distractors:check",
     wrap="rlssl_envs.distractors:wrap",

@@ -1,5 +1,7 @@
 """Noise appended to vector observations of any environment: ``env: {distractors: {dims: 30}}``.
 
+Frames of dm_control have other options: see `rlssl_envs.pixel_distractors`.
+
 The noise does not depend on the state or the actions. Options:
 
 - ``dims``: number of noise values that are appended to the observation; >= 1; required.
@@ -23,6 +25,8 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
+from rlssl_envs.pixel_distractors.options import OPTIONS as PIXEL_OPTIONS
+from rlssl_envs.pixel_distractors.options import parse as parse_pixels
 
 from rlssl.errors import SpecError, did_you_mean, suggest
 
@@ -47,22 +51,35 @@ def check(options: Any) -> None:
     Raises:
         SpecError: An option is unknown, missing or out of range.
     """
-    _parse(options)
+    if _is_for_pixels(options):
+        parse_pixels(options)
+    else:
+        _parse(options)
 
 
 def wrap(env: gym.Env, options: Any, config: Mapping[str, Any]) -> gym.Env:
-    """Appends noise to the observations of an environment.
+    """Appends noise to the observations of an environment, or draws distractors into its frames.
 
     Raises:
-        SpecError: The observations are no vectors of floats, or an option is wrong.
+        SpecError: The observations are no vectors of floats, or frames of dm_control for options
+            for frames, or an option is wrong.
     """
+    if _is_for_pixels(options):
+        from rlssl_envs.pixel_distractors.env import DistractedPixels
+
+        return DistractedPixels(env, options, config["split"], config.get("seed"))
     return DistractedEnv(env, _parse(options), config.get("seed"))
 
 
 def wrap_vec(
     vector: gym.vector.VectorEnv, options: Any, config: Mapping[str, Any]
 ) -> gym.vector.VectorEnv:
-    """Like `wrap`, for the vector environment of a suite."""
+    """Like `wrap`, for the vector environment of a suite; dm_control has none."""
+    if _is_for_pixels(options):
+        raise SpecError(
+            f"env.distractors.{next(iter(options))} needs an environment dmc-pixels/...; got "
+            f"{config['id']}."
+        )
     return DistractedVectorEnv(vector, _parse(options), config.get("seed"))
 
 
@@ -239,6 +256,10 @@ def _larger(space: gym.Space, dims: int) -> Box:
         for bound, sign in ((space.low, -1), (space.high, 1))
     )
     return Box(low, high, dtype=space.dtype)  # type: ignore[arg-type]
+
+
+def _is_for_pixels(options: Any) -> bool:
+    return isinstance(options, Mapping) and not options.keys().isdisjoint(PIXEL_OPTIONS)
 
 
 def _parse(options: Any) -> dict[str, Any]:

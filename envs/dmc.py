@@ -31,7 +31,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -201,6 +201,14 @@ class SuiteEnv(gym.Env):
         # The reset of this task uploads the terrain to the renderer.
         self._draws_at_reset = name == "quadruped-escape"
 
+    #: Changes dm_control's scene (called with physics and scene) before it is drawn; None: nothing.
+    scene_change: Callable[[Any, Any], None] | None = None
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of frames, pixels."""
+        return self._size
+
     @property
     def physics(self) -> Any:
         """dm_control's simulation of the task."""
@@ -271,6 +279,23 @@ class SuiteEnv(gym.Env):
         # A copy, because the camera returns a view of its only buffer.
         return self._camera.render(render_flag_overrides=flags).copy()
 
+    def segmentation(self) -> np.ndarray:
+        """Number and kind (mujoco's ``mjtObj``) of the object at each pixel, int32 [H, W, 2].
+
+        Both are -1 where there is no object.
+
+        Raises:
+            SpecError: Rendering fails on this machine.
+        """
+        if self._camera is None:
+            self._open_camera()
+        found: np.ndarray = self._camera.render(segmentation=True)
+        return found
+
+    def _change_scene(self, physics: Any, scene: Any) -> None:
+        if self.scene_change is not None:
+            self.scene_change(physics, scene)
+
     def _open_camera(self) -> None:
         """Opens the renderer, at the first frame only, because it does not survive a fork.
 
@@ -282,7 +307,12 @@ class SuiteEnv(gym.Env):
 
         physics = self.physics
         try:
-            self._camera = Camera(physics, *self._size, camera_id=self._camera_number)
+            self._camera = Camera(
+                physics,
+                *self._size,
+                camera_id=self._camera_number,
+                scene_callback=self._change_scene,
+            )
         except (RuntimeError, FatalError, Error) as error:
             raise _cannot_render(error) from error
 

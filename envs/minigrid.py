@@ -99,6 +99,7 @@ class PartialView(gym.Wrapper, RecordConstructorArgs):
         RecordConstructorArgs.__init__(self, observation=observation, tile_size=tile_size)
         super().__init__(env)
         self._view: Callable[[dict[str, Any]], np.ndarray]
+        self._tile_size = tile_size if observation == "pixels" else None
         size = env.observation_space["image"].shape[0]  # type: ignore[index]
         shape = (sum(PLANES), size, size)
         if observation == "pixels":
@@ -112,6 +113,23 @@ class PartialView(gym.Wrapper, RecordConstructorArgs):
             self.observation_space = Box(0, 1, shape, np.uint8)
             offsets = _plane_offsets(size)
             self._view = lambda observed: _bits(offsets, observed).reshape(shape)
+
+    def observe(self) -> np.ndarray:
+        """The observation of the present state."""
+        return self._view(self.env.unwrapped.gen_obs())  # type: ignore[attr-defined]
+
+    def show(self, grid: Any) -> np.ndarray:
+        """The observation if the agent's view were this grid, all of which it sees.
+
+        Args:
+            grid: MiniGrid's ``Grid`` with the sides of the agent's view.
+        """
+        if self._tile_size is None:
+            return self._view({"image": grid.encode()})
+        side = grid.width
+        seen = np.ones((side, side), np.bool_)
+        frame = grid.render(self._tile_size, (side // 2, side - 1), 3, highlight_mask=seen)
+        return np.ascontiguousarray(frame.transpose(2, 0, 1))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

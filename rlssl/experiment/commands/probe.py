@@ -86,7 +86,7 @@ def with_state_in_info(env: Mapping[str, Any]) -> dict[str, Any]:
     options = dict(env)
     if str(env["id"]).startswith("dmc-pixels/"):
         options["info_state"] = True
-    if env.get("distractors"):
+    if "dims" in (env.get("distractors") or {}):
         options["distractors"] = {**env["distractors"], "info_state": True}
     return options
 
