@@ -19,12 +19,17 @@ CASES = [
     ("sac-pixels", "curl"),
     ("ddpg", None),
     ("rainbow", "curl"),
+    *(("rainbow", loss) for loss in ("nt_xent", "moco", "barlow_twins", "vicreg")),
     ("rainbow-uniform", "curl"),
 ]
 
 #: Losses with the options that read most.
 LOSSES: dict[str, dict[str, Any]] = {
     "curl": {},
+    "nt_xent": {},
+    "moco": {},
+    "barlow_twins": {},
+    "vicreg": {},
     "icm": {},
     "deepmdp": {"gradient_penalty": 0.1, "normalize_rewards": True},
     "bisimulation": {"normalize_rewards": True},
