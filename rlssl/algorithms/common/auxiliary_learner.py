@@ -1,6 +1,7 @@
 """Adds auxiliary losses to the RL loss, with optimizers for their heads, and schedules."""
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +32,9 @@ AUXILIARY_OPTIMIZER = "auxiliary_"
 #: Columns of the RL forward pass that losses reading OBS may reuse.
 _REUSED_COLUMNS = frozenset({AUGMENTED_OBS, RL_LATENTS})
 
+#: Gradient steps in which a loss that trains the encoder must move it.
+MAX_REACH_TRIES = 10
+
 #: Key of the statistics of latents in the metrics, beside the names of losses.
 LATENTS = "latents"
 
@@ -47,7 +51,8 @@ class AuxiliaryLearner(BaseLearner):
         if self._is_built:
             return
         self.env_steps = 0
-        self._checked_losses: set[str] = set()
+        # Loss -> steps at which `_check_reach` has looked at its gradient.
+        self._reach_tries: Counter[str] = Counter()
         # Loss -> its latest columns and the names of its terms, since the last report.
         self._seen_by: dict[str, tuple[Mapping[str, Any], Set[str]]] = {}
         super().build()
@@ -254,14 +259,19 @@ class AuxiliaryLearner(BaseLearner):
     def _check_reach(
         self, name: str, loss: AuxiliaryLoss, mean: Tensor, encoder: nn.Module, num_rows: int
     ) -> None:
-        """Checks once per loss whether its gradient moves the encoder as ``trains`` declares."""
+        """Checks at the first steps whether the gradient moves the encoder as ``trains`` declares.
+
+        A loss may need a few steps before it has a gradient: until its queue has keys, for example.
+        """
         # A loss that compares rows may have no gradient for a single row.
-        if name in self._checked_losses or num_rows < 2:
+        if self._reach_tries[name] >= MAX_REACH_TRIES or num_rows < 2:
             return
-        self._checked_losses.add(name)
+        self._reach_tries[name] += 1
         reaches = reaches_any(mean, trainable(encoder))
-        if reaches != (loss.trains == "encoder"):
-            fact = "moves" if reaches else "does not move"
+        if reaches == (loss.trains == "encoder"):
+            self._reach_tries[name] = MAX_REACH_TRIES
+        elif reaches or self._reach_tries[name] == MAX_REACH_TRIES:
+            fact = "moves" if reaches else f"did not move in {MAX_REACH_TRIES} steps"
             raise ValueError(
                 f"loss '{name}' declares trains='{loss.trains}', but its gradient {fact} the "
                 "encoder; detach the latents, or correct `trains`."
