@@ -50,12 +50,14 @@ register_auxiliary_loss("icm", "rlssl.auxiliary.bonuses.icm:ICM")
 register_auxiliary_loss(
     "inverse_dynamics", "rlssl.auxiliary.predictive.inverse_dynamics:InverseDynamics"
 )
+register_auxiliary_loss("mico", "rlssl.auxiliary.metric.mico:MICo")
 register_auxiliary_loss("moco", "rlssl.auxiliary.contrastive.moco:MoCo")
 register_auxiliary_loss("noveld", "rlssl.auxiliary.bonuses.noveld:NovelD")
 register_auxiliary_loss("nt_xent", "rlssl.auxiliary.contrastive.nt_xent:NTXent")
 register_auxiliary_loss("random_bonus", "rlssl.auxiliary.bonuses.random_bonus:RandomBonus")
 register_auxiliary_loss("ride", "rlssl.auxiliary.bonuses.ride:RIDE")
 register_auxiliary_loss("rnd", "rlssl.auxiliary.bonuses.rnd:RND")
+register_auxiliary_loss("simsr", "rlssl.auxiliary.metric.simsr:SimSR")
 register_auxiliary_loss("spr", "rlssl.auxiliary.predictive.spr:SPR")
 register_auxiliary_loss("vicreg", "rlssl.auxiliary.contrastive.vicreg:VICReg")
 

@@ -34,6 +34,12 @@ from rlssl.losses.off_policy_actor_critic import (
     td3_target,
     temperature_loss,
 )
+from rlssl.losses.pairwise_metrics import (
+    cosine_distance,
+    mico_distance,
+    mico_operator,
+    pairwise_metric_loss,
+)
 from rlssl.losses.policy_gradient import clipped_surrogate, value_loss
 from rlssl.losses.value_based import (
     double_q_target,
@@ -51,6 +57,7 @@ __all__ = [
     "c51_loss",
     "c51_project",
     "clipped_surrogate",
+    "cosine_distance",
     "critic_loss",
     "deterministic_policy_loss",
     "double_q_target",
@@ -66,11 +73,14 @@ __all__ = [
     "inverse_dynamics_loss",
     "lifted_structure",
     "lipschitz_penalty",
+    "mico_distance",
+    "mico_operator",
     "n_pair",
     "normalize_advantage",
     "novelty_gain",
     "nt_xent",
     "pair_contrastive",
+    "pairwise_metric_loss",
     "queue_info_nce",
     "saturation_penalty",
     "select_action_values",

@@ -67,6 +67,8 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"variant": "burda", "features": "shared"},
     ],
     "inverse_dynamics": [{"shuffled_positives": True}],
+    "mico": [{"normalize_rewards": True}, {"shuffled_positives": True}],
+    "simsr": [{"transition": "ensemble", "reward_scale": 0.1}, {"shuffled_positives": True}],
     "rnd": [{"update_share": 0.5}],
     "moco": [{"mask_equal": False}, {"shuffled_positives": True}],
     "nt_xent": [{"shuffled_positives": True}],

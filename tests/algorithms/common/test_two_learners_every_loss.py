@@ -43,6 +43,8 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "episodic_count": [{}],
     "icm": [{}, {"variant": "burda"}, {"features": "shared"}, {"features": "random"}],
     "inverse_dynamics": [{}, {"shuffled_positives": True}],
+    "mico": [{}, {"normalize_rewards": True, "shuffled_positives": True}],
+    "simsr": [{}, {"transition": "ensemble"}, {"normalize_rewards": True}],
     "spr": [{}, {"shuffled_positives": True, "distance": "l2"}],
     "noveld": [{}],
     "random_bonus": [{}],
@@ -82,7 +84,7 @@ def config_of(case: str) -> Any:
     env, loss, options, training = CASES[case]
     config = small_rainbow(env, **{**_SETTINGS, **training})
     hidden = {"encoder_config": {"hidden": [16]} if env == _VECTOR else {}}
-    small = {"hidden": 16} if loss in ("autoencoder", "bisimulation", "deepmdp") else {}
+    small = {"hidden": 16} if loss in ("autoencoder", "bisimulation", "deepmdp", "simsr") else {}
     return config.auxiliary(**{loss: {**small, **options}}).model(**hidden)
 
 
