@@ -214,7 +214,9 @@ class DiscountedReturnScale(nn.Module):
         """[M], returns at the rows of all Learners."""
         values = iter(rewards.tolist())
         own = [(chunk, list(itertools.islice(values, chunk.num_rows))) for chunk in chunks]
-        parts = list(itertools.chain(*peers.gather_objects(own)))
+        # Learner k of n handles chunks k, k + n, k + 2n, ... This is the order before.
+        in_turn = itertools.zip_longest(*peers.gather_objects(own))
+        parts = [part for turn in in_turn for part in turn if part is not None]
         returns: list[float] = []
         open_returns: dict[str, float] = {}
         for chunk, part in self._in_order(parts):

@@ -1,6 +1,7 @@
 """Running statistics against numpy over all rows."""
 
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from rlssl.auxiliary.normalization import (
     RunningMoments,
 )
 from rlssl.experiment.checkpoints.exact_state import _kept, _set_kept
+from tests.auxiliary.latents import Half, Meeting
 
 
 def test_moments_of_parts_equal_moments_of_the_whole() -> None:
@@ -125,3 +127,25 @@ def test_a_restored_run_continues_returns_that_are_never_reset() -> None:
         scale(torch.tensor([1.0]), [ChunkInfo("b", 1, 0, False)])
         # 4, then 0.5 * 4 + 1 = 3.
         assert scale.moments.mean.item() == 3.5
+
+
+def test_two_learners_continue_the_returns_that_one_continues() -> None:
+    # Six episodes of one step; each continues the one before: of the even ones by one Learner, of
+    # the odd ones by the other.
+    rewards = torch.tensor([4.0, 1.0, 10.0, 2.0, 8.0, 3.0])
+    chunks = [ChunkInfo(name, 1, 0, True) for name in "abcdef"]
+    alone = DiscountedReturnScale(0.5, episodic=False)
+    alone(rewards, chunks)
+    meeting, scales = Meeting(), [DiscountedReturnScale(0.5, episodic=False) for _ in range(2)]
+
+    def learn(rank: int) -> None:
+        scales[rank](rewards[rank::2], chunks[rank::2], Half(rank, 6, meeting))
+
+    threads = [threading.Thread(target=learn, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for scale in scales:
+        assert torch.equal(scale.moments.mean, alone.moments.mean)
+        assert torch.equal(scale.moments.variance, alone.moments.variance)
