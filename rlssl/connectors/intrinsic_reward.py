@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss, ChunkInfo, DeclaredColumns
-from rlssl.auxiliary.bonus_options import has_own_stream
+from rlssl.auxiliary.bonus_options import has_own_stream, is_sampled
 from rlssl.batches import take_rows
 from rlssl.peers import Peers
 
@@ -51,7 +51,8 @@ class AddIntrinsicReward(ConnectorV2):
     +-``reward_clip``, as in Pathak et al. 2017. The rewards of losses with a stream of their own
     are not in the sum, but in ``STREAM_REWARDS``. Logged are the mean of the unweighted intrinsic
     reward, as ``aux/<name>/intrinsic_reward``, and the weighted, unclipped returns of episodes,
-    those of all streams together.
+    those of all streams together. Rewards that are computed for each batch (``bonus_when:
+    sampled``) are left out.
     """
 
     def __init__(self, *args: Any, peers: Peers, **kwargs: Any) -> None:
@@ -76,7 +77,8 @@ class AddIntrinsicReward(ConnectorV2):
         columns = batch[DEFAULT_MODULE_ID]
         mask = columns[Columns.LOSS_MASK]
         chunks = shared_data[CHUNKS]
-        raw = _intrinsic_rewards(losses, columns, mask, chunks)
+        stored = {name: loss for name, loss in losses.items() if not is_sampled(loss.config)}
+        raw = intrinsic_rewards(stored, columns, mask, chunks)
         if not raw:
             return batch
         if metrics is not None:
@@ -88,7 +90,7 @@ class AddIntrinsicReward(ConnectorV2):
         shared = {name: reward for name, reward in weighted.items() if name not in own}
         if shared:
             total = columns[Columns.REWARDS].clone()
-            total[mask] = _total(losses, total[mask], shared)
+            total[mask] = total_rewards(losses, total[mask], shared)
             columns[TOTAL_REWARDS] = total
         used = {name for name in own if losses[name].config.intrinsic_coeff > 0}
         if used:
@@ -116,17 +118,28 @@ class AddIntrinsicReward(ConnectorV2):
         self._open_returns = {key: value for key, value in totals.items() if key not in ended}
 
 
-def _intrinsic_rewards(
-    losses: Any, columns: Mapping[str, Any], mask: Tensor, chunks: list[ChunkInfo]
+def intrinsic_rewards(
+    losses: Mapping[str, AuxiliaryLoss],
+    columns: Mapping[str, Any],
+    mask: Tensor | slice,
+    chunks: list[ChunkInfo] | None,
 ) -> dict[str, Tensor]:
-    """Loss -> the unweighted intrinsic rewards of the valid rows."""
+    """Loss -> [V], the unweighted intrinsic rewards.
+
+    Args:
+        losses: By name; losses without an intrinsic reward are left out.
+        columns: [M, ...] each, the columns that the losses read.
+        mask: The rows to reward.
+        chunks: Their chunks, in the same order; None: the rows have no order.
+    """
     found = {}
     for name, loss in losses.items():
         if type(loss).intrinsic_reward is AuxiliaryLoss.intrinsic_reward:
             continue
         # The Learner computes the mean action for losses only, so it is not in this batch.
         rows = take_rows({key: columns[key] for key in loss.reads - {MEAN_ACTION}}, mask)
-        rows["chunks"] = chunks
+        if chunks is not None:
+            rows["chunks"] = chunks
         raw = loss.intrinsic_reward(DeclaredColumns(name, loss.reads, rows))
         if raw is not None:
             found[name] = raw
@@ -137,7 +150,9 @@ def _intrinsic_rewards(
     return found
 
 
-def _total(losses: Any, rewards: Tensor, weighted: Mapping[str, Tensor]) -> Tensor:
+def total_rewards(
+    losses: Mapping[str, AuxiliaryLoss], rewards: Tensor, weighted: Mapping[str, Tensor]
+) -> Tensor:
     """[N], the sum of extrinsic and weighted intrinsic rewards, clipped if a loss says so."""
     total = rewards + functools.reduce(torch.add, weighted.values()).to(rewards.dtype)
     clips = [

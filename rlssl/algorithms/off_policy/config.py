@@ -11,8 +11,8 @@ from rlssl.algorithms.off_policy.settings import (
     ReplaySettings,
     parse_replay,
 )
-from rlssl.auxiliary.base import AuxiliaryLoss
-from rlssl.auxiliary.bonus_options import has_own_stream
+from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.bonus_options import check_bonuses, is_sampled
 from rlssl.auxiliary.building import options_for, parse_auxiliary
 from rlssl.batches import EPISODE, STEP
 from rlssl.environments.preflight import EnvSpaces
@@ -87,11 +87,17 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
 
     @property
     def gives_intrinsic_rewards(self) -> bool:
-        """Whether one of the auxiliary losses gives intrinsic rewards."""
+        """Whether one of the auxiliary losses gives intrinsic rewards that are stored."""
         base = AuxiliaryLoss.intrinsic_reward
         return any(
-            AUXILIARY_LOSSES[name].intrinsic_reward is not base for name in self.auxiliary_losses
+            AUXILIARY_LOSSES[name].intrinsic_reward is not base and not is_sampled(config)
+            for name, config in self.loss_configs.items()
         )
+
+    @property
+    def loss_configs(self) -> dict[str, AuxiliaryLossConfig]:
+        """The options of each auxiliary loss."""
+        return parse_auxiliary(options_for(self.auxiliary_losses, str(self.env)))
 
     @property
     def reads_identity(self) -> bool:
@@ -170,14 +176,13 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
 
     def _refuse_unsupported(self) -> None:
         super()._refuse_unsupported()
-        losses = options_for(self.auxiliary_losses, str(self.env))
-        for name, config in parse_auxiliary(losses).items():
-            if has_own_stream(config):
+        check_bonuses(self.loss_configs, self.algorithm_name, has_replay=True)
+        for name, config in self.loss_configs.items():
+            if is_sampled(config) and self.n_step > 1:
                 raise SpecError(
-                    f"auxiliary.{name}.stream=own needs an algorithm that learns from whole "
-                    f"fragments, ppo or a3c; {self.algorithm_name} learns from single steps of a "
-                    "replay buffer. Leave stream out: the intrinsic reward is then added to the "
-                    "extrinsic one."
+                    f"auxiliary.{name}.bonus_when=sampled needs training.n_step=1, since batches "
+                    f"have sums of {self.n_step} rewards; got n_step={self.n_step}. Or leave "
+                    "bonus_when out."
                 )
         num_envs = self.num_envs_per_env_runner * max(1, self.num_env_runners)
         is_short = num_envs < self.num_learners or self.get_rollout_fragment_length() < 2

@@ -1,5 +1,6 @@
 """The base of all Learners with a replay buffer: many updates between two results."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ from torch import Tensor
 
 from rlssl.algorithms.common.auxiliary_learner import AuxiliaryLearner
 from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS
+from rlssl.algorithms.off_policy.sampled_bonuses import with_bonuses
+from rlssl.auxiliary.base import AuxiliaryLoss
+from rlssl.auxiliary.bonus_options import is_sampled
 from rlssl.batches import take_rows
 from rlssl.connectors.intrinsic_reward import TOTAL_REWARDS, AddIntrinsicReward, RecordChunks
 from rlssl.connectors.row_identity import AddRowIdentity
@@ -79,10 +83,20 @@ class OffPolicyLearner(AuxiliaryLearner):
             self.rl_module.train()
         self._weights_seq_no += 1
         rows = self.transfers.receive(batch)
+        if self._sampled_bonuses:
+            rows, bonuses = with_bonuses(rows, self._sampled_bonuses)
+            for name, bonus in bonuses.items():
+                self.record({"intrinsic_reward": bonus.mean()}, "aux", name)
         self.take_step(rows)
         self._num_rows += len(rows[Columns.REWARDS])
         self._num_steps += 1
         return self.transfers.to_host(self.td_errors) if self._has_priorities else None
+
+    @functools.cached_property
+    def _sampled_bonuses(self) -> dict[str, AuxiliaryLoss]:
+        """The losses whose intrinsic rewards are computed for each batch."""
+        losses = self.rl_module.auxiliary.items()
+        return {name: loss for name, loss in losses if is_sampled(loss.config)}
 
     def update_on_part(self, batch: Mapping[str, Any], *, agent_steps: int) -> Any:
         """As `update_on`, for this Learner's part of a batch that all Learners get."""

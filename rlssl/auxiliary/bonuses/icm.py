@@ -78,6 +78,11 @@ class ICM(AuxiliaryLoss):
         # Options of that encoder.
         encoder_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+        @property
+        def needs_chunks(self) -> bool:
+            """Whether running statistics scale the reward: in burda."""
+            return self.variant == "burda"
+
         def __post_init__(self) -> None:
             """Fills in the variant's defaults, and checks ranges.
 

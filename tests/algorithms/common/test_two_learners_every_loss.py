@@ -64,6 +64,9 @@ CASES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
     for options in cases
 }
 CASES |= {
+    "sampled-bonus": (
+        (_VECTOR, "icm", {"bonus_when": "sampled", "intrinsic_coeff": 0.5}, {"n_step": 1})
+    ),
     "images-next": (
         (_IMAGE, "deepmdp", {"mask_terminals": True, "decoder": "next_observation"}, {})
     ),
