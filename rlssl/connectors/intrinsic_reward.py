@@ -155,7 +155,7 @@ def total_rewards(
 ) -> Tensor:
     """[N], the sum of extrinsic and weighted intrinsic rewards, clipped if a loss says so."""
     total = rewards + functools.reduce(torch.add, weighted.values()).to(rewards.dtype)
-    clips = [
+    clips: list[Any] = [
         loss.reward_clip
         for loss in (losses[name] for name in weighted)
         if getattr(loss, "reward_clip", None) is not None and loss.config.intrinsic_coeff > 0

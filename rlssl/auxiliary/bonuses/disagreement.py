@@ -9,7 +9,8 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import AuxiliaryLoss
+from rlssl.auxiliary.bonus_options import BonusConfig
 from rlssl.auxiliary.bonuses.icm import build_features
 from rlssl.auxiliary.normalization import (
     DiscountedReturnScale,
@@ -40,7 +41,7 @@ class Disagreement(AuxiliaryLoss):
     """
 
     @dataclasses.dataclass(frozen=True)
-    class Config(AuxiliaryLossConfig):
+    class Config(BonusConfig):
         """Options of the disagreement."""
 
         # Weight of the reward.

