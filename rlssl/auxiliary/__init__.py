@@ -39,9 +39,11 @@ __all__ = [
     "over_time",
 ]
 
+register_auxiliary_loss("atc", "rlssl.auxiliary.contrastive.atc:ATC")
 register_auxiliary_loss("autoencoder", "rlssl.auxiliary.predictive.autoencoder:Autoencoder")
 register_auxiliary_loss("barlow_twins", "rlssl.auxiliary.contrastive.barlow_twins:BarlowTwins")
 register_auxiliary_loss("bisimulation", "rlssl.auxiliary.metric.bisimulation:Bisimulation")
+register_auxiliary_loss("cpc", "rlssl.auxiliary.contrastive.cpc:CPC")
 register_auxiliary_loss("curl", "rlssl.auxiliary.contrastive.curl:CURL")
 register_auxiliary_loss("deepmdp", "rlssl.auxiliary.predictive.deepmdp:DeepMDP")
 register_auxiliary_loss("disagreement", "rlssl.auxiliary.bonuses.disagreement:Disagreement")
@@ -59,6 +61,9 @@ register_auxiliary_loss("ride", "rlssl.auxiliary.bonuses.ride:RIDE")
 register_auxiliary_loss("rnd", "rlssl.auxiliary.bonuses.rnd:RND")
 register_auxiliary_loss("simsr", "rlssl.auxiliary.metric.simsr:SimSR")
 register_auxiliary_loss("spr", "rlssl.auxiliary.predictive.spr:SPR")
+register_auxiliary_loss(
+    "temporal_distance", "rlssl.auxiliary.metric.temporal_distance:TemporalDistance"
+)
 register_auxiliary_loss("vicreg", "rlssl.auxiliary.contrastive.vicreg:VICReg")
 
 # Public name -> the module that defines it.

@@ -7,7 +7,13 @@ masks, weights and the mean in one place.
 from rlssl.losses.advantage import generalized_advantage, normalize_advantage
 from rlssl.losses.batch_statistics import barlow_twins, vicreg
 from rlssl.losses.bisimulation import bisimulation_loss, gaussian_nll, gaussian_w2
-from rlssl.losses.contrastive import bilinear_info_nce, info_nce, nt_xent, queue_info_nce
+from rlssl.losses.contrastive import (
+    bilinear_info_nce,
+    info_nce,
+    masked_info_nce,
+    nt_xent,
+    queue_info_nce,
+)
 from rlssl.losses.distributional import c51_loss, c51_project, expected_values
 from rlssl.losses.dynamics import (
     forward_dynamics_loss,
@@ -73,6 +79,7 @@ __all__ = [
     "inverse_dynamics_loss",
     "lifted_structure",
     "lipschitz_penalty",
+    "masked_info_nce",
     "mico_distance",
     "mico_operator",
     "n_pair",

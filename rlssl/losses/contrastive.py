@@ -286,3 +286,54 @@ def bilinear_similarity(query: Tensor, key: Tensor, weight: Tensor) -> Tensor:
             f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(weight.shape)}."
         )
     return query @ weight @ key.T
+
+
+def masked_info_nce(logits: Tensor, positives: Tensor, allowed: Tensor | None = None) -> Tensor:
+    """InfoNCE loss with given logits, over the candidates that are allowed for each row.
+
+    ::
+
+        loss_i = -log( exp(s_i,p(i)) / sum_{j allowed for i, or j = p(i)} exp(s_ij) )
+
+    Equal logits give ``log m_i`` nats, where m_i counts the positive and the allowed candidates.
+    Without an allowed negative the loss is 0, and it has no gradient.
+
+    Args:
+        logits: [N, M], similarities of rows and candidates.
+        positives: [N], integers: the column of each row's positive. The positive is a candidate
+            even if ``allowed`` leaves it out.
+        allowed: [N, M], bool: the candidates of each row; None: all of them.
+
+    Returns:
+        [N], nats, not reduced.
+
+    Raises:
+        ValueError: If the shapes do not fit each other.
+
+    Example:
+        Three equal logits, of which row 1 may use two: log 3 and log 2.
+
+        >>> import torch
+        >>> allowed = torch.tensor([[True, True, True], [False, True, True]])
+        >>> masked_info_nce(torch.zeros(2, 3), torch.tensor([0, 1]), allowed)
+        tensor([1.0986, 0.6931])
+
+    Source:
+        van den Oord et al. 2018, arXiv:1807.03748, eq. 4.
+    """
+    if logits.ndim != 2 or positives.shape != logits.shape[:1]:
+        raise ValueError(
+            "logits must be [N, M] and positives [N]; got "
+            f"{tuple(logits.shape)} and {tuple(positives.shape)}."
+        )
+    if allowed is None:
+        return F.cross_entropy(logits, positives, reduction="none")
+    if allowed.shape != logits.shape:
+        raise ValueError(
+            f"allowed must have the shape {tuple(logits.shape)} of logits; got "
+            f"{tuple(allowed.shape)}."
+        )
+    columns = torch.arange(logits.shape[1], device=logits.device)
+    left_out = ~(allowed | (columns == positives[:, None]))
+    # cross_entropy subtracts the largest entry of each row first.
+    return F.cross_entropy(logits.masked_fill(left_out, -torch.inf), positives, reduction="none")

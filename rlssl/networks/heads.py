@@ -1,10 +1,11 @@
-"""Output layers: from latents to values, logits or the parameters of a Gaussian."""
+"""Output layers: from latents to values, logits, parameters of a Gaussian, classes of distances."""
 
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlssl.networks.encoders import Encoder, check_size, check_sizes, make_activation
@@ -212,3 +213,53 @@ def _stream(
             linear = make_linear(fan_in, fan_out)
         layers += [linear] if is_last else [linear, make_activation(activation)]
     return Layers(*layers)
+
+
+class DistanceClassifier(nn.Module):
+    """Logits of classes of distances, from the elementwise product of two embeddings.
+
+    An embedding is a linear map of a latent, divided by the root of its mean square. The product is
+    symmetric, so the logits do not tell which frame came first. Logits start near 0: the
+    cross-entropy starts near log(number of classes).
+
+    Example:
+        >>> import torch
+        >>> classifier = DistanceClassifier(4, 3, hidden=8)
+        >>> first, second = torch.randn(2, 4), torch.randn(2, 4)
+        >>> torch.equal(classifier(first, second), classifier(second, first))
+        True
+
+    Source:
+        Aytar et al. 2018, arXiv:1805.11592. Differs: see PAPERS.md.
+    """
+
+    def __init__(self, latent_dim: int, num_classes: int, hidden: int) -> None:
+        """Builds the layers.
+
+        Args:
+            latent_dim: D, features of a latent.
+            num_classes: C, number of classes.
+            hidden: Features of an embedding and of the hidden layer.
+
+        Raises:
+            SpecError: If a size is not positive.
+        """
+        super().__init__()
+        for name, size in (("latent_dim", latent_dim), ("num_classes", num_classes)):
+            check_size(name, size)
+        check_size("hidden", hidden)
+        self.embed = linear_head(latent_dim, hidden, HIDDEN_GAIN)
+        self.layers = Layers(
+            linear_head(hidden, hidden, HIDDEN_GAIN),
+            nn.ReLU(),
+            linear_head(hidden, num_classes, OUTPUT_GAIN),
+        )
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """[N, C], logits, from latents [N, D] of the two frames."""
+        product = self._embedding(first) * self._embedding(second)
+        return self.layers(product)
+
+    def _embedding(self, latents: Tensor) -> Tensor:
+        embedded: Tensor = self.embed(latents)
+        return F.normalize(embedded, dim=-1) * embedded.shape[-1] ** 0.5

@@ -1,4 +1,4 @@
-"""Recurrent networks: a memory between an encoder and the heads."""
+"""Recurrent networks: a memory between encoder and heads; the context of predictive losses."""
 
 import itertools
 from collections.abc import Mapping
@@ -162,3 +162,72 @@ class LSTM(nn.Module):
         padded = padded.index_put((sequence, step), latents)
         output, _ = self(padded, {key: states[key][starts] for key in STATE_KEYS})
         return output[sequence, step]
+
+
+class Context(nn.Module):
+    """A GRU over the latents of past frames.
+
+    The state is zero before the first valid frame, and frames that are not valid leave it as it is:
+    the state never mixes two episodes.
+
+    Example:
+        >>> context = Context(4, hidden=8)
+        >>> context(torch.zeros(2, 5, 4), torch.ones(2, 5, dtype=torch.bool)).shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(self, input_dim: int, hidden: int) -> None:
+        """Builds the cell, with torch's initialization.
+
+        Args:
+            input_dim: D, features of a latent.
+            hidden: H, features of the state.
+
+        Raises:
+            SpecError: If a size is not positive.
+        """
+        super().__init__()
+        check_size("input_dim", input_dim)
+        check_size("hidden", hidden)
+        self.output_dim = hidden
+        self.cell = nn.GRUCell(input_dim, hidden)
+
+    def forward(self, latents: Tensor, valid: Tensor) -> Tensor:
+        """[N, H], the state after latents [N, T, D], of which those in ``valid`` [N, T] count."""
+        state = latents.new_zeros(len(latents), self.output_dim)
+        for place in range(latents.shape[1]):
+            following = self.cell(latents[:, place], state)
+            state = torch.where(valid[:, place, None], following, state)
+        return state
+
+
+class ActionRollout(nn.Module):
+    """A GRU that starts from the context and reads the coming actions.
+
+    Its state after k actions must tell the frame after k actions.
+
+    Example:
+        >>> rollout = ActionRollout(3, hidden=8)
+        >>> rollout(torch.zeros(2, 8), torch.zeros(2, 5, 3)).shape
+        torch.Size([2, 5, 8])
+    """
+
+    def __init__(self, action_dim: int, hidden: int) -> None:
+        """Builds the network, with torch's initialization.
+
+        Args:
+            action_dim: A, features of an encoded action.
+            hidden: H, features of the context and of the state.
+
+        Raises:
+            SpecError: If a size is not positive.
+        """
+        super().__init__()
+        check_size("action_dim", action_dim)
+        check_size("hidden", hidden)
+        self.cells = nn.GRU(action_dim, hidden, batch_first=True)
+
+    def forward(self, context: Tensor, actions: Tensor) -> Tensor:
+        """[N, K, H], states after 1 to K of the actions [N, K, A] that follow context [N, H]."""
+        states: Tensor = self.cells(actions, context[None].contiguous())[0]
+        return states

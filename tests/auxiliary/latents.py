@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from rlssl.auxiliary.base import MEAN_ACTION
 from rlssl.auxiliary.metric.bisimulation import Bisimulation
+from rlssl.auxiliary.windows import VALID
+from rlssl.batches import EPISODE, STEP
 from rlssl.networks import build_encoder
 from rlssl.networks.action_encoding import encode_action
 from rlssl.peers import Peers
@@ -130,3 +132,16 @@ class Meeting:
         both = list(self.given)
         self.barrier.wait()
         return both
+
+
+def windows_of(obs: Tensor, valid: Tensor | None = None, **columns: Tensor) -> dict[str, Any]:
+    """Windows [N, W, ...] of different episodes; all places are valid unless ``valid`` is given."""
+    num, length = obs.shape[:2]
+    whole = torch.ones(num, length, dtype=torch.bool)
+    return {
+        Columns.OBS: obs,
+        VALID: whole if valid is None else valid,
+        EPISODE: torch.arange(num)[:, None].expand(num, length),
+        STEP: torch.arange(length).expand(num, length),
+        **columns,
+    }

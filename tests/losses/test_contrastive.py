@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlssl.losses import bilinear_info_nce, info_nce
+from rlssl.losses import bilinear_info_nce, info_nce, masked_info_nce
 
 
 def reference_info_nce(query: Tensor, key: Tensor, temperature: float) -> Tensor:
@@ -185,3 +185,51 @@ def test_bilinear_gradients_contain_no_denormal_floats() -> None:
     for gradient, has_denormals in ((ours, False), (plain, True)):
         sizes = gradient.abs()
         assert ((sizes > 0) & (sizes < torch.finfo(torch.float32).tiny)).any() == has_denormals
+
+
+LOGITS = torch.tensor([[1.0, 0.0, 2.0], [0.5, 3.0, -1.0]])
+POSITIVES = torch.tensor([2, 0])
+
+
+def test_all_candidates_are_plain_cross_entropy() -> None:
+    query, key = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    weight = torch.eye(3)
+    expected = bilinear_info_nce(query, key, weight)
+    found = masked_info_nce(query @ key.T, torch.arange(4))
+    torch.testing.assert_close(found, expected)
+    everything = torch.ones(4, 4, dtype=torch.bool)
+    torch.testing.assert_close(masked_info_nce(query @ key.T, torch.arange(4), everything), found)
+
+
+def test_masked_candidates_do_not_count_and_the_positive_always_does() -> None:
+    # Row 0: the positive 2 and the candidate 0: log(e^1 + e^2) - 2. Row 1 has no negative.
+    allowed = torch.tensor([[True, False, False], [False, False, False]])
+    found = masked_info_nce(LOGITS, POSITIVES, allowed)
+    assert found.tolist() == pytest.approx([math.log(math.e + math.e**2) - 2, 0.0], abs=1e-6)
+
+
+def test_no_gradient_reaches_masked_candidates() -> None:
+    logits = LOGITS.clone().requires_grad_()
+    allowed = torch.tensor([[True, False, True], [False, False, False]])
+    masked_info_nce(logits, POSITIVES, allowed).sum().backward()
+    assert logits.grad is not None
+    assert (logits.grad != 0).tolist() == [[True, False, True], [False, False, False]]
+
+
+def test_large_masked_logits_do_not_overflow() -> None:
+    found = masked_info_nce(torch.tensor([[1e4, 0.0]]), torch.tensor([1]))
+    assert found.tolist() == [1e4]
+
+
+@pytest.mark.parametrize(
+    "positives, allowed, message",
+    [
+        (torch.tensor([0]), None, r"logits must be \[N, M\] and positives \[N\]; got \(2, 3\)"),
+        (POSITIVES, torch.ones(2, 2, dtype=torch.bool), r"allowed must have the shape \(2, 3\)"),
+    ],
+)
+def test_wrong_shapes_of_masked_candidates_are_refused(
+    positives: torch.Tensor, allowed: torch.Tensor | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        masked_info_nce(LOGITS, positives, allowed)

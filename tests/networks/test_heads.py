@@ -1,13 +1,16 @@
 """Heads: initial outputs, dueling by hand, noise."""
 
 import functools
+import math
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from rlssl.networks.heads import GaussianHead, QHead, linear_head
+from rlssl.errors import SpecError
+from rlssl.networks.heads import DistanceClassifier, GaussianHead, QHead, linear_head
 from rlssl.networks.layers.noisy import NoisyLinear, noisy_layers, set_use_noise
 
 make_noisy = functools.partial(NoisyLinear, sigma0=0.1, noise="factorized", bias_sigma_fan="in")
@@ -120,3 +123,27 @@ def test_noise_changes_the_values_and_can_be_switched_off() -> None:
 def test_bad_options_of_q_heads_are_named(arguments: dict, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         q_head(**{"latent_dim": 4, "num_actions": 2, **arguments})
+
+
+def test_distances_are_symmetric_and_ignores_the_scale_of_embeddings() -> None:
+    torch.manual_seed(0)
+    classifier = DistanceClassifier(4, 6, hidden=16)
+    first, second = torch.randn(2, 8, 4)
+    logits = classifier(first, second)
+    torch.testing.assert_close(classifier(second, first), logits)
+    # The biases of the embedding start at zero.
+    torch.testing.assert_close(classifier(3 * first, 0.5 * second), logits)
+    assert logits.std() > 0
+
+
+def test_the_cross_entropy_of_distances_starts_at_the_log_of_the_number_of_classes() -> None:
+    torch.manual_seed(0)
+    classifier = DistanceClassifier(4, 6, hidden=16)
+    first, second = torch.randn(2, 60, 4)
+    loss = F.cross_entropy(classifier(first, second), torch.arange(60) % 6)
+    assert loss.item() == pytest.approx(math.log(6), abs=0.02)
+
+
+def test_sizes_of_a_distance_classifier_must_be_positive() -> None:
+    with pytest.raises(SpecError, match="num_classes must be a whole number >= 1; got 0"):
+        DistanceClassifier(4, 0, hidden=8)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rlssl.errors import SpecError
-from rlssl.networks.recurrent import LSTM, LSTMConfig
+from rlssl.networks.recurrent import LSTM, ActionRollout, Context, LSTMConfig
 
 B, T, D, H = 3, 7, 4, 5
 
@@ -162,3 +162,30 @@ def test_options_are_read_and_written() -> None:
 def test_wrong_options_are_refused(options: Any, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         LSTMConfig.parse(options)
+
+
+def test_frames_before_the_episode_leave_the_context_at_zero() -> None:
+    torch.manual_seed(0)
+    context, latents = Context(3, hidden=5), torch.randn(2, 4, 3)
+    valid = torch.ones(2, 4, dtype=torch.bool)
+    valid[1, :2] = False
+    found = context(latents, valid)
+    whole = torch.ones(1, 4, dtype=torch.bool)
+    torch.testing.assert_close(found[:1], context(latents[:1], whole))
+    torch.testing.assert_close(found[1:], context(latents[1:, 2:], whole[:, :2]))
+    assert not context(latents, torch.zeros_like(valid)).any()
+
+
+def test_states_of_a_rollout_read_the_actions_up_to_them_and_start_from_the_context() -> None:
+    torch.manual_seed(0)
+    rollout, context, actions = ActionRollout(2, hidden=5), torch.randn(3, 5), torch.randn(3, 4, 2)
+    states = rollout(context, actions)
+    for k in range(1, 5):
+        torch.testing.assert_close(rollout(context, actions[:, :k])[:, -1], states[:, k - 1])
+    assert not torch.allclose(rollout(context + 1, actions), states)
+
+
+@pytest.mark.parametrize("network", [Context, ActionRollout])
+def test_sizes_of_contexts_and_rollouts_must_be_positive(network: type) -> None:
+    with pytest.raises(SpecError, match="hidden must be a whole number >= 1; got 0"):
+        network(3, hidden=0)

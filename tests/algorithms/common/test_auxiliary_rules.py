@@ -39,6 +39,11 @@ ALGORITHMS: dict[str, tuple[Callable[[], Any], Callable[[Any], Bench]]] = {
 
 #: Options that are tested besides a loss's defaults.
 EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "atc": [
+        {"delta": 3, "view_probability": 0.5},
+        {"delta": 0, "hidden": 0},
+        {"shuffled_positives": True},
+    ],
     "autoencoder": [{"variant": "vae"}, {"shuffled_positives": True}],
     "barlow_twins": [{"shuffled_positives": True}],
     "bisimulation": [
@@ -50,6 +55,11 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "deepmdp": [
         {"decoder": "next_observation", "gradient_penalty": 1.0, "transition": "probabilistic"},
         {"features": "own", "decoder": "observation"},
+    ],
+    "cpc": [
+        {"actions": True},
+        {"context": 1, "steps": 1},
+        {"shuffled_positives": True},
     ],
     "curl": [
         {"variant": "atari"},
@@ -73,6 +83,10 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "moco": [{"mask_equal": False}, {"shuffled_positives": True}],
     "nt_xent": [{"shuffled_positives": True}],
     "vicreg": [{"shuffled_positives": True}],
+    "temporal_distance": [
+        {"classes": ((1, 1), (2, 5))},
+        {"shuffled_positives": True},
+    ],
 }
 
 

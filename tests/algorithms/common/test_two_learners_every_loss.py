@@ -17,6 +17,12 @@ _SETTINGS = {"target_update_every_updates": 2, "adam_epsilon": 1e-4}
 _VECTOR, _IMAGE = "CartPole-v1", "minatar/Breakout"
 #: Loss -> its options. Each case runs on vectors.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "atc": [
+        {},
+        {"delta": 3, "view_probability": 0.5},
+        {"shuffled_positives": True},
+        {"isolated": True},
+    ],
     "autoencoder": [{}, {"variant": "vae"}, {"shuffled_positives": True}, {"every": 2}],
     "bisimulation": [
         {},
@@ -38,6 +44,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"decoder": "next_observation", "shuffled_positives": True},
         {"decoder": "observation", "normalize_rewards": True, "features": "own"},
     ],
+    "cpc": [{}, {"actions": True}, {"shuffled_positives": True}, {"isolated": True}],
     "curl": [{}, {"variant": "atari"}, {"shuffled_positives": True}, {"isolated": True}],
     "disagreement": [{}],
     "episodic_count": [{}],
@@ -54,6 +61,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "moco": [{}, {"shuffled_positives": True}, {"queue_size": 40, "mask_equal": False}],
     "barlow_twins": [{}, {"shuffled_positives": True}],
     "vicreg": [{}, {"shuffled_positives": True}],
+    "temporal_distance": [{}, {"classes": ((1, 1), (2, 5))}, {"shuffled_positives": True}],
 }
 #: Name -> environment, loss, its options, and settings of training.
 CASES: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
