@@ -1,5 +1,6 @@
 """``model.normalize_observations``: what sees normalized vectors, and which rows count."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,9 @@ ALGORITHMS: dict[str, tuple[Callable[..., Any], Callable[[Any], Bench]]] = {
     "sac": (small_sac, ActorCriticBench),
 }
 LOSSES = ["no loss", *(name for name in AUXILIARY_LOSSES if not name.startswith("test_"))]
+
+#: Losses that normalize observations by statistics of their own.
+NORMALIZING = ("disagreement", "noveld", "rnd")
 
 
 class Scaled(gym.ObservationWrapper):
@@ -99,15 +103,18 @@ def test_every_loss_of_every_algorithm_trains(algorithm: str, loss: str) -> None
     after = bench.module.state_dict()
     assert all(value.double().isfinite().all() for value in after.values())
     assert any(not before[key].equal(value) for key, value in after.items() if "encoder" in key)
-    # Neither target networks nor losses have their own statistics.
+    # Target networks have no statistics of their own, and losses only if they say so.
     assert [key for key in after if key.startswith("normalizer")] == [
         *("normalizer.count", "normalizer.mean", "normalizer.variance")
     ]
-    assert not [key for key in after if "normalizer" in key and not key.startswith("normalizer")]
+    copies = {key for key in after if "normalizer" in key and not key.startswith("normalizer")}
+    own = f"auxiliary.{loss}.normalizer." if loss in NORMALIZING else "normalizer."
+    assert all(key.startswith(own) for key in copies)
 
 
 @pytest.mark.parametrize(
-    "algorithm, loss", [*(("ppo", loss) for loss in LOSSES[1:]), ("sac", "curl")]
+    "algorithm, loss",
+    [*(("ppo", loss) for loss in LOSSES[1:] if loss not in NORMALIZING), ("sac", "curl")],
 )
 def test_losses_read_what_the_rl_loss_reads(algorithm: str, loss: str) -> None:
     """The same numbers as without the option on rows that were normalized before."""
@@ -125,6 +132,19 @@ def test_losses_read_what_the_rl_loss_reads(algorithm: str, loss: str) -> None:
         for bench, given in ((raw, rows), (plain, normalized))
     )
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", NORMALIZING)
+def test_losses_with_their_own_normalization_read_raw_observations(loss: str) -> None:
+    raw, plain = (bench_of("ppo", {loss: {}}, normalize=on) for on in (True, False))
+    episodes = raw.sample()
+    count(raw, episodes)
+    # The pipeline adds a row to each episode, so each bench gets a copy.
+    found, expected = (
+        bench.learner.compute_auxiliary_loss(bench.batch(copy.deepcopy(episodes)))
+        for bench in (raw, plain)
+    )
+    torch.testing.assert_close(found, expected)
 
 
 def test_icm_with_its_own_normalization_reads_raw_observations() -> None:
