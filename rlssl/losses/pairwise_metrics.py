@@ -51,7 +51,7 @@ def mico_distance(x: Tensor, y: Tensor, *, beta: float = 0.1) -> Tensor:
         tensor([[1.1571]])
 
     Source:
-        Castro et al. 2021, arXiv:2106.08229, section 5, and its published code. Differs: nothing
+        Castro et al. 2021, arXiv:2106.08229, and its published code. Differs: nothing
         known.
     """
     _check_pairs(x, y)
@@ -81,7 +81,7 @@ def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
         tensor([[0., 1., 2.]])
 
     Source:
-        Zang et al. 2022, arXiv:2112.15303 (SimSR), eq. 7.
+        Zang et al. 2022, arXiv:2112.15303 (SimSR).
     """
     _check_pairs(x, y)
     return 1.0 - unit_vectors(x) @ unit_vectors(y).T
@@ -125,7 +125,7 @@ def pairwise_metric_loss(
         tensor([0.0800])
 
     Source:
-        Castro et al. 2021, arXiv:2106.08229, section 6; Zang et al. 2022, arXiv:2112.15303, eq. 8.
+        Castro et al. 2021, arXiv:2106.08229; Zang et al. 2022, arXiv:2112.15303.
     """
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma must be in [0, 1]; got {gamma}.")
@@ -191,7 +191,7 @@ def mico_operator(
                 [2., 0.]])
 
     Source:
-        Castro et al. 2021, arXiv:2106.08229, definition 4.1.
+        Castro et al. 2021, arXiv:2106.08229.
     """
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma must be in [0, 1]; got {gamma}.")
