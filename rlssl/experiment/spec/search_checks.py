@@ -292,7 +292,7 @@ def changeable_of_losses() -> list[str]:
 
     Example:
         >>> changeable_of_losses()
-        ['coeff', 'intrinsic_coeff', 'lr', 'schedule', 'grad_clip']
+        ['coeff', 'intrinsic_coeff', 'lr', 'schedule', 'grad_clip', 'every']
     """
     from rlssl.auxiliary.base import AuxiliaryLossConfig
 

@@ -74,10 +74,15 @@ class TrackerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            self._lose(f"it had not sent everything after {wait_s:g} s")
+            reason = f"it had not sent everything after {wait_s:g} s"
+            with contextlib.suppress(queue.Full):
+                self._waiting.put(None, timeout=1.0)
         else:
-            # What it did not read is counted there.
-            self._writer.join(1.0)
+            reason = None
+        # What the process did not read is counted there.
+        self._writer.join(1.0)
+        if reason is not None:
+            self._lose(reason)
         self._reader.join(1.0)
 
     def _write(self, pipe: IO[str]) -> None:

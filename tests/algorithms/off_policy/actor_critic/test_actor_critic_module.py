@@ -87,7 +87,7 @@ def test_three_crops_are_drawn_independently() -> None:
     module = bench.module
     ramp = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(64, 3, -1, -1)
     seen = [module.augmentation(ramp), module.next_augmentation(ramp)]
-    query, key = module.auxiliary["curl"]._views(
+    query, key = module.auxiliary["curl"].draw_views(
         {Columns.OBS: ramp, "augmented_obs": seen[0]},
         module.auxiliary["curl"].update_rng.generator(),
     )
