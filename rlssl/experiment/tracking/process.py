@@ -74,7 +74,7 @@ class TrackerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            reason = f"it had not sent everything after {wait_s:g} s"
+            reason: str | None = f"it had not sent everything after {wait_s:g} s"
             with contextlib.suppress(queue.Full):
                 self._waiting.put(None, timeout=1.0)
         else:
