@@ -65,6 +65,9 @@ register_auxiliary_loss(
     "temporal_distance", "rlssl.auxiliary.metric.temporal_distance:TemporalDistance"
 )
 register_auxiliary_loss("vicreg", "rlssl.auxiliary.contrastive.vicreg:VICReg")
+register_auxiliary_loss(
+    "time_contrastive", "rlssl.auxiliary.metric.time_contrastive:TimeContrastive"
+)
 
 # Public name -> the module that defines it.
 _DEFINED_IN = dict.fromkeys(

@@ -13,7 +13,7 @@ from rlssl.registry import AUXILIARY_LOSSES
 from tests.algorithms.bench import Bench, small_ppo
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
 
-LOSSES = ["atc", "cpc", "temporal_distance"]
+LOSSES = ["atc", "cpc", "temporal_distance", "time_contrastive"]
 IMAGES = "minatar/Breakout"
 
 
@@ -26,7 +26,8 @@ def bench_of(algorithm: str, loss: str, options: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("algorithm", ["ppo", "rainbow"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_updates_on_images_are_finite_and_move_the_encoder(algorithm: str, loss: str) -> None:
-    bench = bench_of(algorithm, loss, {"hidden": 16})
+    size = "embedding_dim" if loss == "time_contrastive" else "hidden"
+    bench = bench_of(algorithm, loss, {size: 16})
     encoder = [p for p in bench.module.encoder.parameters() if p.requires_grad]
     mean = bench.learner.compute_auxiliary_loss(bench.batch(bench.sample()))
     gradients = torch.autograd.grad(mean, encoder)

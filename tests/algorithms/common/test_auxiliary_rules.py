@@ -83,6 +83,7 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "moco": [{"mask_equal": False}, {"shuffled_positives": True}],
     "nt_xent": [{"shuffled_positives": True}],
     "vicreg": [{"shuffled_positives": True}],
+    "time_contrastive": [{"near": 1, "far": 3, "farthest": 4, "shuffled_positives": True}],
     "temporal_distance": [
         {"classes": ((1, 1), (2, 5))},
         {"shuffled_positives": True},

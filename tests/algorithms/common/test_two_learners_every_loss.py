@@ -61,6 +61,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "moco": [{}, {"shuffled_positives": True}, {"queue_size": 40, "mask_equal": False}],
     "barlow_twins": [{}, {"shuffled_positives": True}],
     "vicreg": [{}, {"shuffled_positives": True}],
+    "time_contrastive": [{}, {"shuffled_positives": True}],
     "temporal_distance": [{}, {"classes": ((1, 1), (2, 5))}, {"shuffled_positives": True}],
 }
 #: Name -> environment, loss, its options, and settings of training.
