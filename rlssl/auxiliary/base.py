@@ -283,6 +283,17 @@ class AuxiliaryLoss(nn.Module):
         del batch
         return {}
 
+    def check_batch(self, num_rows: int) -> None:
+        """Checks, before a run starts, that the loss can be computed on its batches.
+
+        Args:
+            num_rows: Rows of one gradient step, of all Learners together.
+
+        Raises:
+            SpecError: Naming the option, its value and the fix.
+        """
+        del num_rows
+
     def after_update(self) -> None:
         """Called after every optimizer step with this loss, for example to update target networks.
 

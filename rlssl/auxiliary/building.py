@@ -183,3 +183,33 @@ def _check_window(name: str, loss: AuxiliaryLoss, window: Any) -> None:
             f"loss '{name}' has a window and reads {sorted(refused)}, which windows do not have; "
             "read OBS: the observation after a step stands at the next place of the window."
         )
+
+
+def check_losses(config: Any, losses: Mapping[str, AuxiliaryLoss]) -> None:
+    """Checks the losses of a module against the config that it was built from.
+
+    Args:
+        config: A config of rlssl, adapted to its environment.
+        losses: Name -> loss.
+
+    Raises:
+        SpecError: Naming the key, the value and the fix.
+    """
+    for name, loss in losses.items():
+        if loss.one_learner_only and config.num_learners > 1:
+            raise SpecError(
+                f"auxiliary.{name} needs all rows of a batch in one Learner, and "
+                f"resources.learners is {config.num_learners}; set it to 1."
+            )
+        if config.windows_end_with_fragments:
+            _check_window_length(name, loss, int(config.get_rollout_fragment_length()))
+        loss.check_batch(config.rows_of_step)
+
+
+def _check_window_length(name: str, loss: AuxiliaryLoss, fragment_length: int) -> None:
+    if loss.window is not None and loss.window.length > fragment_length + 1:
+        raise SpecError(
+            f"auxiliary.{name}: its window has {loss.window.length} frames, but a fragment has "
+            f"{fragment_length + 1}: {fragment_length} steps and the observation after them. Raise "
+            "env_runners.fragment_length, or shorten the window by the options of the loss."
+        )

@@ -8,6 +8,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModule
 
 from rlssl.algorithms.off_policy.config import OffPolicyConfig
+from rlssl.auxiliary.building import check_losses
 from rlssl.connectors.frame_stack import stacked_space
 from rlssl.environments.preflight import preflight
 from rlssl.environments.success_check import tells_success
@@ -119,12 +120,14 @@ def check_trial(spec: Spec, *, is_here: bool = True) -> CheckedTrial:
         module = config.get_rl_module_spec(
             spaces={DEFAULT_MODULE_ID: (stacked, spaces.action_space)}, inference_only=False
         ).build()
+        check_losses(config, module.auxiliary)
     except Exception as error:
         # A SpecError explains itself; other errors need their type to be understood.
         words = str(error) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}"
-        encoder = config.network["encoder"]
+        chosen = {"model.encoder": config.network["encoder"], "auxiliary": list(spec.auxiliary)}
+        parts = [f"{key}={value!r}" for key, value in chosen.items() if value]
         raise SpecError(
-            f"model.encoder={encoder!r} or auxiliary={list(spec.auxiliary)} does not fit "
-            f"{spec.env['id']}: {with_line(words, error)}"
+            f"{' or '.join(parts) or 'the default model'} does not fit {spec.env['id']}: "
+            f"{with_line(words, error)}"
         ) from error
     return CheckedTrial(module, config.replay_bytes(spaces) if has_replay else 0)

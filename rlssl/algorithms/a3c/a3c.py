@@ -81,6 +81,14 @@ class A3CConfig(BaseConfig, AlgorithmConfig):
         per_worker = self.entropy_coeff_per_worker
         return per_worker[max(0, worker_index - 1) % len(per_worker)]
 
+    #: See `check_losses`.
+    windows_end_with_fragments = True
+
+    @property
+    def rows_of_step(self) -> int:
+        """Rows of one gradient: a fragment of one worker."""
+        return int(self.get_rollout_fragment_length()) * int(self.num_envs_per_env_runner)
+
     def check_training(self) -> None:
         """Checks the training settings.
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from rlssl.algorithms.common.learner import BaseLearner
 from rlssl.algorithms.common.mean_actions import mean_actions
 from rlssl.auxiliary.base import MEAN_ACTION, RL_LATENTS, AuxiliaryLoss, DeclaredColumns
+from rlssl.auxiliary.building import check_losses
 from rlssl.auxiliary.latent_statistics import NUM_ROWS, latent_statistics
 from rlssl.auxiliary.needs import Needs
 from rlssl.auxiliary.windows import FRAME, POSITION, VALID, WINDOWS, Window, narrow
 from rlssl.batches import take_rows, valid_rows
-from rlssl.errors import SpecError
 from rlssl.networks.augmentation import AUGMENTED_OBS, Augmentation
 from rlssl.peers import ALONE, Peers
 from rlssl.schedules import value_at
@@ -226,12 +226,7 @@ class AuxiliaryLearner(BaseLearner):
         return name == optimizer_name or self.includes(name)
 
     def _join_peers(self) -> Peers:
-        for name, loss in self.rl_module.auxiliary.items():
-            if loss.one_learner_only and self.config.num_learners > 1:
-                raise SpecError(
-                    f"auxiliary.{name} needs all rows of a batch in one Learner, and "
-                    f"resources.learners is {self.config.num_learners}; set it to 1."
-                )
+        check_losses(self.config, self.rl_module.auxiliary)
         return super()._join_peers()
 
     def _mean_loss(self, name: str, loss: AuxiliaryLoss, rows: Mapping[str, Any]) -> Tensor:

@@ -110,6 +110,14 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         """The training settings of the networks, and the action repeat for schedules."""
         return {**super().network_settings, "action_repeat": self.action_repeat or 1}
 
+    #: See `check_losses`.
+    windows_end_with_fragments = False
+
+    @property
+    def rows_of_step(self) -> int:
+        """Rows of one gradient step, of all Learners together."""
+        return int(self.total_train_batch_size)
+
     def get_rollout_fragment_length(self, worker_index: int = 0) -> int:
         """Vector steps of a fragment; few by default, so that the acting policy is recent."""
         del worker_index

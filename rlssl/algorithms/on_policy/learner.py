@@ -22,7 +22,6 @@ from rlssl.connectors.intrinsic_reward import AddIntrinsicReward, RecordChunks
 from rlssl.connectors.recurrent_states import AddRecurrentStates
 from rlssl.connectors.row_identity import AddRowIdentity
 from rlssl.connectors.stack_observations import AddStackedObservations
-from rlssl.errors import SpecError
 from rlssl.losses import value_loss
 
 #: Name of the optimizer of the value heads of intrinsic streams.
@@ -65,22 +64,6 @@ class OnPolicyLearner(AuxiliaryLearner):
                 peers=self.peers,
             )
         )
-
-    def build(self) -> None:
-        """Builds as the bases do.
-
-        Raises:
-            SpecError: If a loss has a window that no fragment can hold.
-        """
-        super().build()
-        length = self.config.get_rollout_fragment_length()
-        for name, loss in self.rl_module.auxiliary.items():
-            if loss.window is not None and loss.window.length > length + 1:
-                raise SpecError(
-                    f"auxiliary.{name}: its window has {loss.window.length} frames, but a fragment "
-                    f"has {length + 1}: {length} steps and the observation after them. Raise "
-                    "env_runners.fragment_length, or shorten the window."
-                )
 
     def whole_batch(self, rows: dict[str, Any]) -> dict[str, Any]:
         """Keeps the rows from which windows are taken, and numbers them."""

@@ -55,6 +55,14 @@ class PPOConfig(BaseConfig, rllib_ppo.PPOConfig):
         self.vf_clip_param = None
         self.set_defaults()
 
+    #: See `check_losses`.
+    windows_end_with_fragments = True
+
+    @property
+    def rows_of_step(self) -> int:
+        """Rows of one gradient step, of all Learners together."""
+        return int(self.minibatch_size) * max(1, self.num_learners)
+
     def check_training(self) -> None:
         """Checks the training settings.
 

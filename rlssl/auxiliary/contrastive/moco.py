@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rlssl.auxiliary.contrastive.base import KeyViewLoss, spread, top_one_accuracy
 from rlssl.auxiliary.contrastive.two_views import ProjectionConfig
 from rlssl.auxiliary.queue import Queue, content_ids
+from rlssl.errors import SpecError
 from rlssl.losses import queue_info_nce
 from rlssl.losses.contrastive import unit_vectors
 from rlssl.networks.heads import ProjectionHead
@@ -74,6 +75,14 @@ class MoCo(KeyViewLoss):
         # Keys and ids [N] of the last `losses`, which `after_update` enqueues.
         self._new: tuple[Tensor, Tensor | None] | None = None
         self._compared: _Compared | None = None
+
+    def check_batch(self, num_rows: int) -> None:
+        """Refuses a queue that cannot hold the keys of one gradient step."""
+        if num_rows > self.config.queue_size:
+            raise SpecError(
+                f"auxiliary.moco.queue_size must be at least {num_rows}, the rows of a gradient "
+                f"step; got {self.config.queue_size}. Raise it, or use smaller batches."
+            )
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """``info_nce``, [N], nats; zero, connected to the graph, for rows without a negative."""
