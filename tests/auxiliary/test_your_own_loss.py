@@ -41,8 +41,20 @@ def test_loss_of_the_page_trains_in_about_thirty_lines() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "a3c", "rainbow", "sac"])
+def test_bonus_of_the_page_rewards_changes(algorithm: str) -> None:
+    (code,) = (code for code in codes_of_the_page() if "class Change" in code)
+    small, bench_of = ALGORITHMS[algorithm]
+    with AUXILIARY_LOSSES.undone_afterwards():
+        exec(compile(code, str(PAGE), "exec"), {"__name__": "page_of_your_own_loss"})
+        bench = bench_of(small().auxiliary(change={"intrinsic_coeff": 0.1}))
+        bench.update(bench.sample())
+        aux = bench.update(bench.sample())["default_policy"]["aux"]["change"]
+    assert float(aux["intrinsic_reward"].peek()) > 0.0
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "a3c", "rainbow", "sac"])
 def test_windowed_loss_of_the_page_learns_to_predict(algorithm: str) -> None:
-    code = codes_of_the_page()[1]
+    (code,) = (code for code in codes_of_the_page() if "class NextLatents" in code)
     assert len(code.splitlines()) < 60
     small, bench_of = ALGORITHMS[algorithm]
     with AUXILIARY_LOSSES.undone_afterwards():

@@ -42,9 +42,10 @@ class RIDE(AuxiliaryLoss):
         # Weight of the reward; published: 0.1 (MultiRoom-N7-S4, N10-S4, KeyCorridorS3R3), 0.5
         # (larger mazes).
         intrinsic_coeff: float = 0.1
-        # Weights of the losses; >= 0; published: 0.1 and 10.
-        inverse_coeff: float = 0.1
-        forward_coeff: float = 10.0
+        # Weights of the losses, as ICM's; >= 0. Published: 0.1 and 10: the forward loss then made
+        # all features equal in a few updates, and the bonus 0 (docs/bonuses.md).
+        inverse_coeff: float = 0.8
+        forward_coeff: float = 0.2
         # Most observations that are remembered, over all open episodes of a Learner; > 0.
         max_states: int = 1_000_000
         # Name of the encoder phi; None: as for ICM.

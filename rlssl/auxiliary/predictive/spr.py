@@ -164,7 +164,8 @@ class SPR(AuxiliaryLoss):
             raise SpecError(
                 "auxiliary.spr.variant 'code' needs rainbow with dueling streams, and an encoder "
                 "of images that ends in its convolutions (model.encoder: data_efficient, or nature "
-                "with encoder_config: {hidden: null}); or use variant 'latent'."
+                "with encoder_config: {hidden: null}; 25 and 36 pixels a side or more); or use "
+                "variant 'latent'."
             )
         self.one_learner_only = True  # BatchNorm
         self.maps = maps

@@ -13,6 +13,7 @@ from rlssl.auxiliary.base import ChunkInfo
 from rlssl.auxiliary.bonuses.disagreement import Disagreement
 from rlssl.auxiliary.bonuses.ride import RIDE
 from rlssl.networks import build_encoder
+from tests.algorithms.bench import Bench, small_ppo
 from tests.auxiliary.latents import ACTIONS, SPACES, VECTOR, N, Scaled, sample
 
 ALL_SPACES = {
@@ -68,7 +69,7 @@ HAND = {
 
 
 def test_ride_by_hand() -> None:
-    loss = make(RIDE)
+    loss = make(RIDE, inverse_coeff=0.1, forward_coeff=10.0)
     loss.features, loss.forward_model = Scaled(), Constant(0.0, 0.0, 0.0)
     loss.inverse = Constant(0.0, 0.0, 0.0, 0.0)
     # Visits 1, 2 (the start) and 2: 5, 5 / sqrt(2), 5 / sqrt(2).
@@ -161,3 +162,14 @@ def test_bad_options_name_the_value(loss_class: Any, options: dict[str, Any], me
     with pytest.raises(ValueError) as error:
         loss_class.Config(**options)
     assert message in str(error.value)
+
+
+@pytest.mark.slow
+def test_features_of_ride_do_not_collapse_on_a_grid() -> None:
+    config = small_ppo("MiniGrid-Empty-5x5-v0", train_batch_size_per_learner=512, num_epochs=4)
+    config.training(minibatch_size=128).model(encoder_config={}).auxiliary(ride={})
+    bench, rewards = Bench(config), []
+    for _ in range(12):
+        aux = bench.update(bench.sample(512))["default_policy"]["aux"]["ride"]
+        rewards.append(float(aux["intrinsic_reward"].peek()))
+    assert rewards[-1] > 0.1 and float(aux["inverse_accuracy"].peek()) > 0.25
