@@ -65,11 +65,15 @@ hidden=64)
     every: int = 1
 
     def __post_init__(self) -> None:
-        """Checks ranges.
+        """Checks ranges, and that every field of type bool is one.
 
         Raises:
             ValueError: If a value is out of range; the message names field and value.
         """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type in (bool, "bool") and not isinstance(value, bool):
+                raise ValueError(f"{field.name} must be true or false; got {value!r}.")
         for key in ("coeff", "intrinsic_coeff"):
             value = getattr(self, key)
             if not isinstance(value, int | float):

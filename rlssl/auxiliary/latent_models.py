@@ -76,10 +76,6 @@ class LatentModelConfig(AuxiliaryLossConfig):
                 raise ValueError(f"{key} must be a whole number >= 1; got {value!r}.")
         if not self.max_norm > 0:
             raise ValueError(f"max_norm must be > 0; got {self.max_norm}.")
-        flags = ("self_prediction", "normalize_rewards", "mask_terminals")
-        for key in (*flags, "shuffled_positives", "isolated"):
-            if not isinstance(getattr(self, key), bool):
-                raise ValueError(f"{key} must be true or false; got {getattr(self, key)!r}.")
         if self.isolated and self.features == "own":
             raise ValueError(
                 "isolated=True trains the RL encoder by the auxiliary losses only; features='own' "

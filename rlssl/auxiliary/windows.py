@@ -208,6 +208,26 @@ def latents_over_time(
     return torch.cat([encoded[:, :before], latents[:, None], encoded[:, before:]], dim=1)
 
 
+def latents_at(
+    encoder: Any, batch: Mapping[str, Any], places: Tensor, latents: Tensor | None
+) -> Tensor:
+    """[N, P, D], latents at some places of each window; every frame is encoded once.
+
+    Args:
+        encoder: From observations [M, ...] to latents [M, D].
+        batch: Windows, as for `latents_over_time`, in which rows stand at place 0.
+        places: [N, P], int64; the first one is 0, the row itself.
+        latents: [N, D], latents of the rows, if they are known.
+    """
+    rows = torch.arange(len(places), device=places.device)[:, None]
+    few = {
+        key: tree.map_structure(lambda leaf: leaf[rows, places], batch[key])
+        for key in (Columns.OBS, FRAME)
+        if key in batch
+    }
+    return latents_over_time(encoder, few, 0, latents)
+
+
 def _encode_distinct(
     encoder: Any, obs: Any, frame: Tensor, before: int, latents: Tensor | None
 ) -> Tensor:

@@ -94,9 +94,6 @@ class ATC(AuxiliaryLoss):
                 raise ValueError(
                     f"view_probability must be in [0, 1]; got {self.view_probability}."
                 )
-            for key in ("shuffled_positives", "isolated"):
-                if not isinstance(getattr(self, key), bool):
-                    raise ValueError(f"{key} must be true or false; got {getattr(self, key)!r}.")
 
     config: Config
 

@@ -49,9 +49,6 @@ class ViewConfig(AuxiliaryLossConfig):
         for key, least in (("crop", 1), ("pad", 0)):
             if getattr(self, key) is not None:
                 self._check_whole(key, least)
-        for key in ("shuffled_positives", "augmentation_only", "isolated"):
-            if not isinstance(getattr(self, key), bool):
-                raise ValueError(f"{key} must be true or false; got {getattr(self, key)!r}.")
         if self.isolated and self.augmentation_only:
             raise ValueError(
                 "isolated=True trains the encoder by auxiliary losses only; "

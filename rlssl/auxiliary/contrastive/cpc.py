@@ -74,9 +74,6 @@ class CPC(AuxiliaryLoss):
                 value = getattr(self, key)
                 if type(value) is not int or value < least:
                     raise ValueError(f"{key} must be a whole number >= {least}; got {value!r}.")
-            for key in ("actions", "shuffled_positives", "isolated"):
-                if not isinstance(getattr(self, key), bool):
-                    raise ValueError(f"{key} must be true or false; got {getattr(self, key)!r}.")
 
     config: Config
 

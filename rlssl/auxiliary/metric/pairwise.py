@@ -48,9 +48,6 @@ class PairwiseConfig(AuxiliaryLossConfig):
             raise ValueError(f"ema_tau must be in (0, 1]; got {self.ema_tau}.")
         if not 0.0 < self.reward_scale < float("inf"):
             raise ValueError(f"reward_scale must be finite and > 0; got {self.reward_scale}.")
-        for key in ("normalize_rewards", "shuffled_positives", "isolated"):
-            if not isinstance(getattr(self, key), bool):
-                raise ValueError(f"{key} must be true or false; got {getattr(self, key)!r}.")
 
 
 class Outcomes(NamedTuple):

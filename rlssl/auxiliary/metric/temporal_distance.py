@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import tree
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
 from rlssl.auxiliary.pairs import Distances, draw_pairs
-from rlssl.auxiliary.windows import FRAME, VALID, Window, latents_over_time, mean_over_valid
+from rlssl.auxiliary.windows import VALID, Window, latents_at, mean_over_valid
 from rlssl.networks.heads import DistanceClassifier
 from rlssl.networks.update_rng import UpdateRNG
 
@@ -62,9 +61,6 @@ class TemporalDistance(AuxiliaryLoss):
             object.__setattr__(self, "classes", _parsed(self.classes))
             if type(self.hidden) is not int or self.hidden < 1:
                 raise ValueError(f"hidden must be a whole number >= 1; got {self.hidden!r}.")
-            for key in ("shuffled_positives", "isolated"):
-                if not isinstance(getattr(self, key), bool):
-                    raise ValueError(f"{key} must be true or false; got {getattr(self, key)!r}.")
 
     config: Config
 
@@ -119,17 +115,10 @@ class TemporalDistance(AuxiliaryLoss):
         self.update_rng.after_update()
 
     def _latents(self, batch: Mapping[str, Any], place: Tensor) -> Tensor:
-        """[N, 2, D], latents of the rows and of their partners; each frame is encoded once."""
-        rows = torch.arange(len(place), device=place.device)
-        two = {
-            key: tree.map_structure(
-                lambda leaf: torch.stack([leaf[:, 0], leaf[rows, place]], dim=1), batch[key]
-            )
-            for key in (Columns.OBS, FRAME)
-            if key in batch
-        }
+        """[N, 2, D], latents of the rows and of their partners."""
+        places = torch.stack([torch.zeros_like(place), place], dim=1)
         shared = self.shared_latents(batch, Columns.OBS)
-        return latents_over_time(self.encoder, two, 0, shared)
+        return latents_at(self.encoder, batch, places, shared)
 
 
 def _parsed(classes: Any) -> tuple[Distances, ...]:

@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import tree
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
 from rlssl.auxiliary.pairs import draw_pairs
-from rlssl.auxiliary.windows import FRAME, VALID, Window, latents_over_time, mean_over_valid
+from rlssl.auxiliary.windows import VALID, Window, latents_at, mean_over_valid
 from rlssl.losses.metric_learning import triplet
 from rlssl.networks.layers.linear import Linear
 from rlssl.networks.update_rng import UpdateRNG
@@ -71,9 +70,6 @@ class TimeContrastive(AuxiliaryLoss):
                 )
             if not self.margin > 0:
                 raise ValueError(f"margin must be > 0; got {self.margin}.")
-            for key in ("shuffled_positives", "isolated"):
-                if not isinstance(getattr(self, key), bool):
-                    raise ValueError(f"{key} must be true or false; got {getattr(self, key)!r}.")
 
     config: Config
 
@@ -128,12 +124,6 @@ class TimeContrastive(AuxiliaryLoss):
         self.update_rng.after_update()
 
     def _latents(self, batch: Mapping[str, Any], places: Tensor) -> Tensor:
-        """[N, 3, D], latents of the rows and of their frames; each frame is encoded once."""
-        rows = torch.arange(len(places), device=places.device)[:, None]
-        three = {
-            key: tree.map_structure(lambda leaf: leaf[rows, places], batch[key])
-            for key in (Columns.OBS, FRAME)
-            if key in batch
-        }
+        """[N, 3, D], latents of the rows and of their frames."""
         shared = self.shared_latents(batch, Columns.OBS)
-        return latents_over_time(self.encoder, three, 0, shared)
+        return latents_at(self.encoder, batch, places, shared)

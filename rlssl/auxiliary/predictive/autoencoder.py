@@ -78,9 +78,6 @@ class Autoencoder(AuxiliaryLoss):
                     raise ValueError(f"{key} must be >= 0; got {getattr(self, key)}.")
             if type(self.hidden) is not int or self.hidden < 1:
                 raise ValueError(f"hidden must be a whole number >= 1; got {self.hidden!r}.")
-            for key in ("shuffled_positives", "isolated"):
-                if not isinstance(getattr(self, key), bool):
-                    raise ValueError(f"{key} must be true or false; got {getattr(self, key)!r}.")
 
     config: Config
 

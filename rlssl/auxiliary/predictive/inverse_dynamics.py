@@ -57,9 +57,6 @@ class InverseDynamics(AuxiliaryLoss):
             super().__post_init__()
             if type(self.hidden) is not int or self.hidden < 1:
                 raise ValueError(f"hidden must be a whole number >= 1; got {self.hidden!r}.")
-            for key in ("shuffled_positives", "isolated"):
-                if not isinstance(getattr(self, key), bool):
-                    raise ValueError(f"{key} must be true or false; got {getattr(self, key)!r}.")
 
     config: Config
 

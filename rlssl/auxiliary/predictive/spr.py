@@ -95,9 +95,6 @@ class SPR(AuxiliaryLoss):
                 raise ValueError(f"ema_tau must be in (0, 1]; got {self.ema_tau}.")
             if not self.intensity >= 0.0:
                 raise ValueError(f"intensity must be >= 0; got {self.intensity}.")
-            for key in ("shuffled_positives", "isolated"):
-                if not isinstance(getattr(self, key), bool):
-                    raise ValueError(f"{key} must be true or false; got {getattr(self, key)!r}.")
 
     config: Config
 

@@ -358,3 +358,18 @@ def test_bad_options_name_key_value_and_fix(losses: dict[str, Any], message: str
     with pytest.raises(SpecError) as error:
         small_ppo().auxiliary(**losses)
     assert message in str(error.value)
+
+
+FLAGS = [
+    (name, field.name)
+    for name in AUXILIARY_LOSSES
+    if not name.startswith("test_")
+    for field in dataclasses.fields(AUXILIARY_LOSSES[name].Config)
+    if field.type in (bool, "bool")
+]
+
+
+@pytest.mark.parametrize("name, flag", FLAGS)
+def test_flags_of_losses_are_true_or_false(name: str, flag: str) -> None:
+    with pytest.raises(ValueError, match=f"^{flag} must be true or false; got 'no'"):
+        AUXILIARY_LOSSES[name].Config(**{flag: "no"})
