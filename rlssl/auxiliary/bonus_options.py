@@ -77,8 +77,6 @@ class BonusConfig(AuxiliaryLossConfig):
             )
         if not 0.0 <= self.stream_gamma <= 1.0:
             raise ValueError(f"stream_gamma must be in [0, 1]; got {self.stream_gamma}.")
-        if not isinstance(self.stream_episodic, bool):
-            raise ValueError(f"stream_episodic must be true or false; got {self.stream_episodic}.")
 
 
 def has_own_stream(config: AuxiliaryLossConfig) -> bool:

@@ -47,8 +47,6 @@ class EpisodicCount(AuxiliaryLoss):
                 ValueError: If a value is out of range; the message names field and value.
             """
             super().__post_init__()
-            if not isinstance(self.first_only, bool):
-                raise ValueError(f"first_only must be true or false; got {self.first_only!r}.")
             check_max_states(self.max_states)
 
     config: Config

@@ -62,8 +62,6 @@ class MoCo(KeyViewLoss):
             self._check_whole("queue_size", 1)
             if not 0.0 < self.ema_tau <= 1.0:
                 raise ValueError(f"ema_tau must be in (0, 1]; got {self.ema_tau}.")
-            if not isinstance(self.mask_equal, bool):
-                raise ValueError(f"mask_equal must be true or false; got {self.mask_equal!r}.")
 
     config: Config
 
