@@ -1,12 +1,18 @@
 """The options that several commands share."""
 
+import os
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rlssl.errors import DEFAULT_STORAGE, SpecError
+from rlssl.plugins import add_to_import_path, load_plugins
 from rlssl.system.json_output import only_json
+
+if TYPE_CHECKING:
+    from rlssl.experiment.spec.schema import Spec
 
 #: Keys of a command's context: the modules of its option ``--plugin``, and whether it has the
 #: option ``--wait-for-nodes``.
@@ -51,6 +57,26 @@ def waiting() -> dict[str, Any]:
     context = click.get_current_context(silent=True)
     waits = context is not None and context.meta.get(_WAITS, False)
     return {"wait_for_nodes": True} if waits else {}
+
+
+def open_import_path(spec: str | None = None) -> None:
+    """Makes plug-ins beside the spec and in the current folder importable in every process.
+
+    Then it imports the modules of ``--plugin``.
+    """
+    folders = [os.getcwd()]
+    if spec is not None and Path(spec).is_file():
+        folders.append(str(Path(spec).resolve().parent))
+    add_to_import_path(folders)
+    if names := given_plugins():
+        load_plugins(names)
+
+
+def with_plugins(spec: "Spec") -> "Spec":
+    """The spec, whose trials import the modules of ``--plugin`` too."""
+    return spec.model_copy(
+        update={"plugins": list(dict.fromkeys([*spec.plugins, *given_plugins()]))}
+    )
 
 
 SET = click.option(

@@ -1,0 +1,11 @@
+"""The command line: parses options, calls ``rlssl.experiment``, prints.
+
+Commands import heavy modules themselves, so that ``rlssl --help`` is fast. Each module imported
+here adds its commands to ``main``; ``rlssl --help`` lists them in the order of these imports.
+"""
+
+from rlssl.cli.group import main
+
+from rlssl.cli import running, results, checking  # isort: skip
+
+__all__ = ["checking", "main", "results", "running"]
