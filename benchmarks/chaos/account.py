@@ -8,8 +8,8 @@ from pathlib import Path
 
 from benchmarks.chaos.sweeps import Sweep
 from rlssl import trust
+from rlssl.analysis.faults import COUNTS
 from rlssl.analysis.results import Trial, read_sweep
-from rlssl.experiment.fault_log import COUNTS
 from rlssl.experiment.runs import load_policy
 from rlssl.run_files import FAULTS_FILE
 

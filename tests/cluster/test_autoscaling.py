@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rlssl.experiment.fault_log import noted_faults
+from rlssl.analysis.faults import noted_faults
 from rlssl.run_files import MANIFEST
 from tests.cluster.autoscaling import autoscaled_cluster
 from tests.cluster.clusters import PLUGIN, Command, Nodes

@@ -30,8 +30,7 @@ from rlssl.analysis.table import (
 )
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
 from rlssl.experiment.checkpoints.manifest import newest_valid
-from rlssl.experiment.env_faults import print_env_faults
-from rlssl.experiment.fault_log import print_faults
+from rlssl.experiment.fault_log import print_env_faults, print_faults
 from rlssl.experiment.places import place_of_folder
 from rlssl.experiment.run_folders import locate, read_description, sweep_folder
 from rlssl.run_files import (

@@ -18,9 +18,9 @@ from ray.tune.experiment import Trial
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from rlssl.analysis.faults import ENV_FAULTS, fault_words
 from rlssl.analysis.table import format_number
 from rlssl.experiment.checkpoints.inherit import EXPLOITS
-from rlssl.experiment.env_faults import ENV_FAULTS, fault_words
 from rlssl.experiment.fault_log import note_fault
 from rlssl.experiment.provenance import provenance
 from rlssl.experiment.remote.checkpoints import newest_env_steps

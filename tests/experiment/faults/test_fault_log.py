@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
+from rlssl.analysis.faults import Note, noted_faults
 from rlssl.analysis.results import read_trial
 from rlssl.experiment.fault_log import (
-    Note,
     note_fault,
-    noted_faults,
     print_faults,
     write_waiting_notes,
 )
