@@ -16,11 +16,15 @@ from rlssl.environments.vector_conventions import resets_at_once
 from rlssl.environments.vector_infos import InfosToList, ListedInfos, copied
 from rlssl.errors import SpecError
 from rlssl.ray_internals.env_runner import custom_connectors, episode_callbacks
+from rlssl.ray_internals.seeding import seed_without_compiler
 from rlssl.rollouts.episode_metrics import EpisodeLog, log_finished, success_of
 from rlssl.rollouts.guarded_env_runner import GuardedEnvRunner
 from rlssl.rollouts.vector_env_runner import VectorEnvRunner
 
 logger = logging.getLogger(__name__)
+
+# Every process that RLlib seeds has imported this module, for `choose_env_runner`.
+seed_without_compiler()
 
 
 class StockEnvRunner(GuardedEnvRunner):
