@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from rlssl.analysis.protocol import FINAL_EPISODES
 from rlssl.analysis.results import Episodes, Trial
 from rlssl.analysis.statistics import MIN_SEEDS, mean_half_width, wilson_bounds
 from rlssl.analysis.table import (
     CONFIDENCE,
-    FINAL_EPISODES,
     count_seeds,
     counted_trials,
     describe_experiment,

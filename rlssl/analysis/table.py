@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from rlssl.analysis.labels import point_labels
 from rlssl.analysis.objective import OBJECTIVE, Objective
 from rlssl.analysis.points import Point
+from rlssl.analysis.protocol import FINAL_EPISODES
 from rlssl.analysis.results import Trial
 from rlssl.analysis.statistics import MIN_SEEDS, Interval, mean_interval, wilson_interval
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-#: A trial's score is the mean over this many last episodes, as in ``episode_return_mean``.
-FINAL_EPISODES = 20
 
 #: Share of repeated experiments whose interval would contain the true mean.
 CONFIDENCE = 0.95

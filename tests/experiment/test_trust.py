@@ -23,9 +23,9 @@ from rlssl import trust
 from rlssl.cli import main
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.loading import load_spec
-from rlssl.experiment.spec.secrets import is_secret_key
 from rlssl.policy import Policy
 from rlssl.run_files import POLICY_FILE, WEIGHTS_FILE
+from rlssl.system.secrets import is_secret_key
 from tests.algorithms.bench import small_ppo
 from tests.experiment.command_line import restored_import_path
 

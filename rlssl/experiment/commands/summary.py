@@ -20,9 +20,9 @@ from rlssl.analysis.lineage import (
     values_in_words,
 )
 from rlssl.analysis.objective import Objective
+from rlssl.analysis.protocol import FINAL_EPISODES
 from rlssl.analysis.results import Run, Trial, read_run
 from rlssl.analysis.table import (
-    FINAL_EPISODES,
     describe_experiment,
     render_table,
     sweep_table,

@@ -6,14 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rlssl.errors import SpecError
+from rlssl.system.secrets import holds_password, is_secret_key
 
-_SECRET_KEY = re.compile(
-    r"^(token|auth)$"
-    r"|(^|_)(password|passwd|passphrase|secret|credentials?)$"
-    r"|(^|_)(api|access|private|secret|account|encryption)_?key$"
-    r"|(^|_)(auth|access|api|bearer|refresh|session|hf|hub|github|gitlab|wandb)_?token$"
-)
-_PASSWORD_IN_URL = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
 # A shorter value of a secret variable would match harmless text by accident.
 _MIN_SECRET_LENGTH = 8
 
@@ -35,19 +29,8 @@ def refuse_secrets(document: Mapping[str, Any]) -> None:
             raise _error(path, "looks like a secret")
         if text in variables:
             raise _error(path, f"holds the value of the environment variable {variables[text]}")
-        if _PASSWORD_IN_URL.search(text):
+        if holds_password(text):
             raise _error(path, "holds a URL with a password")
-
-
-def is_secret_key(key: str) -> bool:
-    """Whether the name of a key says that its value is a secret.
-
-    Example:
-        >>> is_secret_key("accessToken"), is_secret_key("num_tokens")
-        (True, False)
-    """
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).replace("-", "_").lower()
-    return _SECRET_KEY.search(words) is not None
 
 
 def _error(path: str, reason: str) -> SpecError:
