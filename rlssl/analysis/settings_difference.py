@@ -16,8 +16,10 @@ HIDDEN = "(hidden)"
 ABSENT = "(absent)"
 
 #: Sections of a spec that are settings, if a file of an earlier version has no effective ones.
-_SECTIONS = ("algorithm", "preset", "variant", "env", "training", "auxiliary", "model")
-_SECTIONS += ("env_runners", "evaluation", "diagnostics")
+_SECTIONS = (
+    *("algorithm", "preset", "variant", "env", "training", "auxiliary", "model"),
+    *("env_runners", "evaluation", "diagnostics"),
+)
 #: Sections that stand beside the effective settings.
 _BESIDE = ("stop", "max_failures", "resources")
 _VERSIONS, _PROVENANCE = "versions", ("git_commit", "python", "machine")
