@@ -3,6 +3,7 @@
 # make test-ci      the slow and cluster tests that CI runs
 # make test-slow    every slow and cluster test
 # make bench        speed against other libraries, as ratios; half an hour on an idle machine
+# make docs         builds the site of docs/ and opens it
 # make docs-tables  writes the tables of training settings into docs/
 # make format       writes the format and the safe fixes
 # make clean        removes caches and builds; keeps environments and results
@@ -17,7 +18,7 @@ BENCH ?=
 BIN = .venv/bin
 SYSTEM_LIBS = libegl1 libgl1-mesa-dri
 
-.PHONY: quickstart test test-ci test-slow bench types format docs-tables clean system-libs
+.PHONY: quickstart test test-ci test-slow bench types format docs docs-tables clean system-libs
 
 quickstart: .venv/.installed-quickstart
 	$(BIN)/rlssl sweep quickstart
@@ -50,6 +51,13 @@ format: .venv/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# A warning is an error: the link does not lead anywhere, or the page is in no table of docs/README.md.
+docs: .venv/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo build/docs/index.html
+	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; \
+	then $(BIN)/python -m webbrowser "file://$(CURDIR)/build/docs/index.html"; fi
+
 # The tables of training settings in docs/, from the settings themselves.
 docs-tables: .venv/.installed-dev
 	$(BIN)/python -m rlssl.algorithms.common.settings_table docs
@@ -59,7 +67,7 @@ clean:
 	find . -name '.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installed once, and again when the dependencies change. The packages for `test` include those for
-# `quickstart`.
+# `quickstart` and `docs`.
 .venv/.installed-quickstart: pyproject.toml setup.py constraints.txt
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
 	@echo "Installing into .venv; the first time this takes minutes."
@@ -70,8 +78,14 @@ clean:
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
 	@echo "Installing into .venv; the first time this takes minutes."
 	$(BIN)/python -m pip install --quiet -c constraints.txt \
-	  -e '.[dev,minigrid,minatar,vizdoom,search,report,wandb,mlflow]'
-	@touch .venv/.installed-quickstart $@
+	  -e '.[dev,docs,minigrid,minatar,vizdoom,search,report,wandb,mlflow]'
+	@touch .venv/.installed-quickstart .venv/.installed-docs $@
+
+.venv/.installed-docs: pyproject.toml setup.py constraints.txt
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
+	@echo "Installing into .venv; the first time this takes minutes."
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
 
 .venv/.installed-bench: pyproject.toml setup.py constraints.txt
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv

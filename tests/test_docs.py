@@ -18,9 +18,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "examples/**/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md")
     for path in ROOT.glob(pattern)
 )
+#: Pages of the site that show a file at the top of the repository, or the tables of the index.
+SHOWN = {"index.md", "README.md", "project/changelog.md", "project/contributing.md"} | {
+    "project/papers.md"
+}
 #: The changelog names modules that no longer exist.
 PRESENT_PAGES = [page for page in PAGES if page != "CHANGELOG.md"]
 FOLDERS = ("rlssl", "envs", "tests", "docs", "benchmarks", "tune_configs", "examples", "deploy")
@@ -74,9 +78,12 @@ def test_relative_links_lead_to_files_and_headings(page: str) -> None:
 
 
 def test_every_page_of_docs_is_in_the_index() -> None:
-    linked = set(re.findall(r"\]\(([\w.]+\.md)\)", text_of("docs/README.md")))
-    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
-    assert linked == pages
+    """A new page needs a row in a table of docs/README.md: the site's sidebar is made of them."""
+    rows = re.findall(r"^\| \[[^]]+\]\(([^)]+)\)", text_of("docs/README.md"), re.MULTILINE)
+    folder = ROOT / "docs"
+    pages = {path.relative_to(folder).as_posix() for path in folder.glob("**/*.md")} - SHOWN
+    assert {row for row in rows if not row.startswith("../")} == pages
+    assert len(rows) == len(set(rows))
 
 
 # Files and modules.
