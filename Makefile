@@ -53,7 +53,7 @@ format: .venv/.installed-dev
 
 # A warning is an error: the link does not lead anywhere, or the page is in no table of docs/README.md.
 docs: .venv/.installed-docs
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -a -b html docs build/docs
 	@echo build/docs/index.html
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; \
 	then $(BIN)/python -m webbrowser "file://$(CURDIR)/build/docs/index.html"; fi
