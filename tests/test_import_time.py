@@ -80,6 +80,7 @@ FIRST_LINES = {
     "doctor": "Checking this machine; this takes up to 20 seconds.",
     "doctor --json": "Checking this machine; this takes up to 20 seconds.",
     "summary old": "Reading old.",
+    "watch old": "Reading old.",
     "inspect quickstart": "Reading quickstart.",
     "runs --storage /nowhere": "There are no runs below /nowhere.",
     "train --help": "Usage: -c train [OPTIONS] ALGO ENV",

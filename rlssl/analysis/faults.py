@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from rlssl.analysis.results import Trial
 from rlssl.run_files import ENV_FAULTS_FOLDER, FAULTS_FILE
@@ -49,6 +49,12 @@ class Note(NamedTuple):
     words: str
 
 
+class _Counts(Protocol):
+    """A trial that knows how often a fault happened."""
+
+    def num_faults(self, name: str) -> int: ...
+
+
 def env_fault_words(trials: Sequence[Trial]) -> str:
     """The faults of the environments of a run, and where the first tracebacks are; "" if none."""
     counts = [_env_counts(trial) for trial in trials]
@@ -61,7 +67,7 @@ def env_fault_words(trials: Sequence[Trial]) -> str:
     return f"{words}{among}. First tracebacks: {where}"
 
 
-def run_fault_words(folder: Path, trials: Sequence[Trial]) -> list[str]:
+def run_fault_words(folder: Path, trials: Sequence[_Counts]) -> list[str]:
     """What happened to the processes and files of a run, a line for each kind.
 
     Args:
@@ -106,7 +112,7 @@ def noted_faults(folder: Path) -> Iterator[Note]:
             continue
 
 
-def _counted(trials: Sequence[Trial]) -> Iterator[str]:
+def _counted(trials: Sequence[_Counts]) -> Iterator[str]:
     for name, words in COUNTS.items():
         total = sum(trial.num_faults(name) for trial in trials)
         if total:

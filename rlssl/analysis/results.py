@@ -4,7 +4,6 @@ import csv
 import json
 import math
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from rlssl.analysis.points import Point, read_points, read_stops
+from rlssl.analysis.rows import FAULTS, ResultRows, flatten, parse_result
 from rlssl.run_files import (
     EPISODES_FILE,
     ERROR_FILE,
@@ -27,9 +27,6 @@ from rlssl.run_files import (
 from rlssl.system.yaml_files import read_yaml
 
 FloatArray = NDArray[np.float64]
-
-#: Key of a result: where its process started. And what the keys of counts of faults begin with.
-_START, _FAULTS = "env_steps_at_start", "faults/"
 
 _EPISODE_COLUMNS = ("env_steps", "return", "length", "success")
 
@@ -98,7 +95,7 @@ class Trial:
     def num_faults(self, name: str) -> int:
         """How often a fault of the results' ``faults`` happened, also before a restart."""
         last = self.results[-1] if self.results else {}
-        return int(last.get(f"{_FAULTS}{name}", 0)) + self.undone_faults.get(name, 0)
+        return int(last.get(f"{FAULTS}{name}", 0)) + self.undone_faults.get(name, 0)
 
     @property
     def is_complete(self) -> bool:
@@ -293,7 +290,7 @@ def _read_trial(folder: Path, files: _RunFiles) -> Trial:
         variant_label=str(description.get("variant_label") or ""),
         results=results,
         episodes=_read_episodes(folder / EPISODES_FILE, problems),
-        status=_status(folder, results, stopped_at, is_run=files.is_run),
+        status=trial_status(folder, results, stopped_at, is_run=files.is_run),
         sweep_seeds=files.seeds,
         stopped_at=stopped_at,
         problems=tuple(problems),
@@ -308,9 +305,22 @@ def _draws_values(spec: Mapping[str, Any]) -> bool:
     return any(not isinstance(space, dict) or "grid" not in space for space in spaces)
 
 
-def _status(
-    folder: Path, results: list[dict[str, Any]], stopped_at: int | None, *, is_run: bool
+def trial_status(
+    folder: Path, results: Sequence[Mapping[str, Any]], stopped_at: int | None, *, is_run: bool
 ) -> str:
+    """The `Trial.status`.
+
+    Args:
+        folder: The trial's folder.
+        results: Its results.
+        stopped_at: Env steps of the rung at which the scheduler stopped its point; None: it did
+            not.
+        is_run: Whether the trial is in the folder of a run.
+
+    Example:
+        >>> trial_status(Path("/nowhere"), [{"env_steps": 9, "done": True}], None, is_run=True)
+        'finished'
+    """
     has_ended = bool(results and results[-1].get("done"))
     if (folder / ERROR_FILE).is_file() and not has_ended:
         return "failed"
@@ -362,49 +372,15 @@ def _require_keys(path: Path, content: Mapping[str, Any], keys: tuple[str, ...])
 def _read_results(
     path: Path, problems: list[str]
 ) -> tuple[list[dict[str, Any]], Mapping[str, int]]:
-    """Reads the results; later rows replace earlier rows that a resumed run repeated.
-
-    A run that resumes from a checkpoint reports the env steps after the checkpoint again. So each
-    row replaces all earlier rows with equal or more env steps.
-
-    Returns:
-        The rows, and the `Trial.undone_faults`.
-    """
-    rows: list[dict[str, Any]] = []
-    undone: Counter[str] = Counter()
+    """Reads the results: the rows of `ResultRows`, and the `Trial.undone_faults`."""
+    kept = ResultRows()
     skipped = _SkippedLines(path)
     for row in _json_lines(path, skipped):
-        flat = dict(_flatten(row))
-        if "env_steps" not in flat:
-            continue  # reported before the first sample
-        if rows and _is_after_restart(flat, rows[-1]):
-            undone.update(_faults_after(rows, flat.get(_START, 0)))
-        while rows and rows[-1]["env_steps"] >= flat["env_steps"]:
-            rows.pop()
-        rows.append(flat)
-    if not rows and skipped.count:
+        kept.add(dict(flatten(row)))
+    if not kept.rows and skipped.count:
         raise ValueError(f"no line of {path} can be read: {skipped.first}.")
     problems.extend(skipped.problems())
-    return rows, undone
-
-
-def _is_after_restart(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
-    """Whether another process reported a row: in one process, steps and counts never fall."""
-    falling = ("env_steps", *(key for key in before if key.startswith(_FAULTS)))
-    has_fallen = any(row.get(key, 0) < before[key] for key in falling)
-    return has_fallen or row.get(_START) != before.get(_START)
-
-
-def _faults_after(rows: Sequence[Mapping[str, Any]], env_steps: float) -> dict[str, int]:
-    """The faults that the results count after ``env_steps``."""
-    kept: Mapping[str, Any] = next(
-        (row for row in reversed(rows) if row["env_steps"] <= env_steps), {}
-    )
-    return {
-        key.removeprefix(_FAULTS): int(count - kept.get(key, 0))
-        for key, count in rows[-1].items()
-        if key.startswith(_FAULTS) and count > kept.get(key, 0)
-    }
+    return kept.rows, kept.undone_faults
 
 
 class _SkippedLines:
@@ -430,24 +406,12 @@ def _json_lines(path: Path, skipped: _SkippedLines) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
+            yield parse_result(line)
+        except json.JSONDecodeError as error:
             if number < len(lines):  # else the run was killed while it wrote this line
                 skipped.add(number, f"is not JSON: {error}")
-            continue
-        steps = row.get("env_steps", 0) if isinstance(row, dict) else None
-        if isinstance(steps, int | float) and math.isfinite(steps):
-            yield row
-        else:
-            skipped.add(number, "is not a result: it has no env_steps")
-
-
-def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}/")
-        else:
-            yield f"{prefix}{key}", value
+        except ValueError as error:
+            skipped.add(number, str(error))
 
 
 def _read_episodes(path: Path, problems: list[str]) -> Episodes:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import click
 
-from rlssl.errors import DEFAULT_STORAGE, SpecError
+from rlssl.errors import DEFAULT_STORAGE, SpecError, did_you_mean
 from rlssl.experiment.places import is_uri, local_folder, parse_place, place_of_folder
 from rlssl.run_files import MANIFEST, POLICY_FILE, POLICY_FOLDER, RESULTS_FILE, RUN_FILE, TRIAL_FILE
 
@@ -62,8 +62,10 @@ below /nowhere.
         return _nearest_known(folder.resolve())
     store = parse_place(str(storage))
     where = root.resolve() if store is None else store.uri
+    names = [str(folder.relative_to(root)) for folder in _runs_below(root)]
     raise SpecError(
-        f"no run '{run}': it is neither a folder nor the name of a run below {where}.{_hint(where)}"
+        f"no run '{run}': it is neither a folder nor the name of a run below {where}"
+        f"{did_you_mean(str(run), names) or '.'}{_hint(where)}"
     )
 
 

@@ -104,7 +104,7 @@ def describe_run(folder: Path, root: Path) -> RunRow:
     place = place_of_folder(folder)
     return RunRow(
         name=str(folder.relative_to(root)),
-        state=_state(folder, all_done=all_done),
+        state=state_of(folder, all_done=all_done),
         algorithm=_names(spec.get("algorithm"), searched.get("algorithm")),
         env=_names((spec.get("env") or {}).get("id"), searched.get("env.id")),
         losses=_losses(spec, searched),
@@ -117,7 +117,17 @@ def describe_run(folder: Path, root: Path) -> RunRow:
     )
 
 
-def _state(folder: Path, *, all_done: bool) -> str:
+def state_of(folder: Path, *, all_done: bool) -> str:
+    """The state of a run: running, finished, failed or interrupted.
+
+    Args:
+        folder: The run's folder.
+        all_done: Whether the last result of every trial ended it.
+
+    Example:
+        >>> state_of(Path("/nowhere"), all_done=True)
+        'finished'
+    """
     if lock.running(folder):
         return "running"
     noted = read_description(folder).get("state")

@@ -3,86 +3,36 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 from ray.tune import Callback
 from ray.tune.experiment import Trial
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from rlssl.analysis.live.points import (
+    DEFAULT_OBJECTIVE,
+    ENDED,
+    PointProgress,
+    SeedProgress,
+    best_point,
+    points_table,
+)
 from rlssl.analysis.objective import Objective
 from rlssl.analysis.points import read_stops
-from rlssl.analysis.table import format_number
 from rlssl.experiment.spec.search_space import point_key
-from rlssl.experiment.tuning.callbacks import duration
 from rlssl.experiment.tuning.searchers import label_of
 from rlssl.experiment.tuning.trial_config import point_of
+from rlssl.system.durations import duration
 
 #: Seconds between updates of the table, and between lines if the output is not a terminal.
 _TABLE_PERIOD_S, _LINE_PERIOD_S = 1.0, 60.0
 
 #: Lines of the terminal that are not rows: the header, the summary, the prompt.
 _OTHER_LINES = 7
-
-_ENDED = (Trial.TERMINATED, Trial.ERROR)
-
-#: The objective of a spec that has none.
-DEFAULT_OBJECTIVE = Objective()
-
-
-@dataclass(frozen=True)
-class SeedProgress:
-    """What is known about one trial; the score is NaN before the first finished episode."""
-
-    status: str
-    env_steps: int
-    score: float
-
-
-@dataclass(frozen=True)
-class PointProgress:
-    """A point of the search, and the trials that it has so far.
-
-    Example:
-        >>> seeds = [SeedProgress("RUNNING", 500, 1.0), SeedProgress("ERROR", 100, math.nan)]
-        >>> PointProgress("lr=0.1", seeds, None).state
-        'running, 1 failed'
-    """
-
-    label: str
-    seeds: Sequence[SeedProgress]
-    stopped_at: int | None
-
-    def count(self, *statuses: str) -> int:
-        """Number of seeds with one of these statuses of Tune."""
-        return sum(seed.status in statuses for seed in self.seeds)
-
-    @property
-    def score(self) -> float:
-        """Mean over the seeds that have a score; NaN without any."""
-        scores = [seed.score for seed in self.seeds if math.isfinite(seed.score)]
-        return float(np.mean(scores)) if scores else math.nan
-
-    @property
-    def state(self) -> str:
-        """In one or two words."""
-        failed = self.count(Trial.ERROR)
-        if self.stopped_at is not None:
-            word = f"stopped at {self.stopped_at:,}"
-        elif self.count(Trial.RUNNING):
-            word = "running"
-        elif self.count(*_ENDED) == len(self.seeds):
-            word = "finished" if failed < len(self.seeds) else ""
-        else:
-            word = "waiting"
-        return ", ".join(filter(None, [word, f"{failed} failed" if failed else ""]))
 
 
 class SweepProgress(Callback):
@@ -175,7 +125,7 @@ class SweepProgress(Callback):
         """Env steps that need not be made any more."""
         return self.num_ended_before * self.env_steps + sum(
             self.env_steps
-            if trial.status in _ENDED
+            if trial.status in ENDED
             else min(seed_progress(trial).env_steps, self.env_steps)
             for trial in trials
         )
@@ -215,64 +165,3 @@ def seed_progress(trial: Trial, objective: Objective = DEFAULT_OBJECTIVE) -> See
         env_steps=int(result.get("env_steps") or 0),
         score=math.nan if score is None else score,
     )
-
-
-def points_table(
-    points: Sequence[PointProgress], num_rows: int, objective: Objective = DEFAULT_OBJECTIVE
-) -> Table:
-    """The table of a running sweep.
-
-    If there are too many points, running ones are shown first, then those with the best scores.
-
-    Args:
-        points: In the order of the search.
-        num_rows: Number of rows that fit.
-        objective: What the scores are.
-    """
-    shown = list(points)
-    if len(points) > num_rows:
-        order = sorted(range(len(points)), key=lambda index: _interest(points[index], objective))
-        shown = [points[index] for index in sorted(order[: max(num_rows - 1, 1)])]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("point")  # the only column that may be cut
-    for column in ("seeds", "env steps", word_for(objective)):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for point in shown:
-        ended = f"{point.count(*_ENDED)}/{len(point.seeds)}"
-        env_steps = f"{min(seed.env_steps for seed in point.seeds):,}"
-        score = format_number(point.score) if math.isfinite(point.score) else "-"
-        label = Text(point.label, no_wrap=True, overflow="ellipsis")
-        table.add_row(label, *map(Text, (ended, env_steps, score, point.state)))
-    if len(shown) < len(points):
-        table.add_row(Text(f"... and {len(points) - len(shown)} more"), "", "", "", "")
-    return table
-
-
-def _interest(point: PointProgress, objective: Objective) -> tuple[bool, float]:
-    score = objective.sign * point.score
-    return (not point.count(Trial.RUNNING), -score if math.isfinite(score) else math.inf)
-
-
-def word_for(objective: Objective) -> str:
-    """The header of the column of scores.
-
-    Example:
-        >>> word_for(Objective()), word_for(Objective("area"))
-        ('return', 'area')
-    """
-    return "return" if objective.metric == DEFAULT_OBJECTIVE.metric else objective.metric
-
-
-def best_point(points: Sequence[PointProgress], objective: Objective = DEFAULT_OBJECTIVE) -> str:
-    """The best point so far in words; empty before the first score.
-
-    Example:
-        >>> best_point([PointProgress("lr=0.1", [SeedProgress("RUNNING", 500, 12.5)], None)])
-        'Best: lr=0.1, return 12.5.'
-    """
-    scored = [point for point in points if math.isfinite(point.score)]
-    if not scored:
-        return ""
-    best = max(scored, key=lambda point: objective.sign * point.score)
-    return f"Best: {best.label}, {word_for(objective)} {format_number(best.score)}."

@@ -8,6 +8,7 @@ import pytest
 
 from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment.commands.runs import runs
+from rlssl.experiment.commands.watch import watch
 from rlssl.experiment.places import Place, parse_place
 from rlssl.experiment.remote.fetch import fetch_path
 from rlssl.experiment.remote.uploads import RunUploads, send_results
@@ -200,3 +201,25 @@ def test_only_the_copy_that_wrote_a_run_sends_its_table(
     (place.folder / "table.csv").write_text("of the run")
     assert send_results(place.folder) == 0
     assert server.read("table/ppo/table.csv") == b"of the run"
+
+
+def test_a_run_is_watched_from_another_machine(
+    server: StoreServer, machines: Machines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, trial = begin_run(server.uri("watched/ppo"))
+    (trial / TRIAL_FILE).write_text(json.dumps({"point": {}, "seed": 0}))
+
+    def seen() -> int:
+        machines.be("second")
+        watch(place.uri, as_json=True)
+        machines.be("first")
+        (found,) = json.loads(capsys.readouterr().out)["trials"]
+        return int(found["env_steps"])
+
+    with RunUploads(place.folder, keep=2).running():
+        pass
+    assert seen() == 100
+    append(trial / RESULTS_FILE, b'{"env_steps": 200}\n')
+    with RunUploads(place.folder, keep=2).running():
+        pass
+    assert seen() == 200

@@ -1,0 +1,1 @@
+"""A running sweep, from the files that it writes."""
