@@ -16,7 +16,7 @@ PYTHON ?= $$(command -v python3.11 || command -v python3)
 PYTEST ?=
 BENCH ?=
 BIN = .venv/bin
-SYSTEM_LIBS = libegl1 libgl1-mesa-dri
+SYSTEM_LIBS = libegl1 libgl1-mesa-dri chromium
 
 .PHONY: quickstart test test-ci test-slow bench types format docs docs-tables clean system-libs
 
@@ -100,7 +100,8 @@ clean:
 	.venv-sbx/bin/python -m pip install --quiet -c constraints.txt sbx-rl
 	@touch $@
 
-# MuJoCo renders without a display through EGL. Without EGL, tests that render fail.
+# MuJoCo renders without a display through EGL. Without EGL, tests that render fail. Tests of the
+# report open it in Chromium; without it, they are skipped.
 system-libs:
 	@if dpkg -s $(SYSTEM_LIBS) >/dev/null 2>&1; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \

@@ -22,9 +22,10 @@ CONFIRM_FILE = "confirm.json"
 FAULTS_FILE = "faults.jsonl"
 #: The JSON files in a sweep's folder that rlssl writes, not Tune.
 RUN_JSON_FILES = (RUN_FILE, POINTS_FILE, SCHEDULER_FILE, LOCK_FILE, CONFIRM_FILE)
-#: In a sweep's folder, after it has ended: the table and the plot of the learning curves.
+#: In a sweep's folder, after it has ended: the table, the plot of the learning curves, the report.
 TABLE_FILE = "table.csv"
 CURVES_FILE = "learning_curves.png"
+REPORT_FILE = "report.html"
 #: In the folder of a confirmation, after it has ended: scores in the search and confirmed.
 CONFIRM_TABLE_FILE = "confirm.csv"
 

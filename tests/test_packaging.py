@@ -75,6 +75,7 @@ def test_a_wheel_has_every_module_and_every_sweep(tmp_path: Path) -> None:
     installed = set(zipfile.ZipFile(wheel).namelist())
     for folder, package, pattern in [
         ("rlssl", "rlssl", "*.py"),
+        ("rlssl/analysis", "rlssl/analysis", "report/templates/*"),
         ("envs", "rlssl_envs", "*.py"),
         ("tune_configs", "rlssl_tune_configs", "*.yaml"),
     ]:

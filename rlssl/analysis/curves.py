@@ -152,17 +152,37 @@ def learning_curve(
     if start > end:
         return None
     grid = np.linspace(start, end, num_points)
-    returns = np.stack([np.interp(grid, *seed) for seed in seeds])  # [num_seeds, num_points]
-    mean = returns.mean(axis=0)
-    if len(seeds) < MIN_SEEDS:
-        return LearningCurve(grid, mean, None, None)
-    if returns_are_shares(trials) if are_shares is None else are_shares:
-        return LearningCurve(grid, mean, *wilson_bounds(returns, confidence=CONFIDENCE))
-    half = mean_half_width(returns, confidence=CONFIDENCE)
+    returns = np.stack([np.interp(grid, *seed) for seed in seeds])
+    are_shares = returns_are_shares(trials) if are_shares is None else are_shares
+    are_bounded = returns_are_bounded(trials)
+    return average_seeds(grid, returns, are_shares=are_shares, are_bounded=are_bounded)
+
+
+def average_seeds(
+    env_steps: FloatArray, values: FloatArray, *, are_shares: bool, are_bounded: bool = False
+) -> LearningCurve:
+    """The mean over seeds and its interval, at each of some env steps.
+
+    Args:
+        env_steps: [num_points], increasing.
+        values: [num_seeds, num_points], finite.
+        are_shares: Whether the interval is Wilson's, for shares, instead of Student's t.
+        are_bounded: Whether Student's t interval is cut to [0, 1].
+
+    Example:
+        >>> average_seeds(np.array([5.0]), np.array([[1.0], [3.0]]), are_shares=False).mean
+        array([2.])
+    """
+    mean = values.mean(axis=0)
+    if len(values) < MIN_SEEDS:
+        return LearningCurve(env_steps, mean, None, None)
+    if are_shares:
+        return LearningCurve(env_steps, mean, *wilson_bounds(values, confidence=CONFIDENCE))
+    half = mean_half_width(values, confidence=CONFIDENCE)
     low, high = mean - half, mean + half
-    if returns_are_bounded(trials):
+    if are_bounded:
         low, high = np.maximum(low, 0.0), np.minimum(high, 1.0)
-    return LearningCurve(grid, mean, low, high)
+    return LearningCurve(env_steps, mean, low, high)
 
 
 def running_mean_return(

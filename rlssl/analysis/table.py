@@ -1,6 +1,7 @@
 """The table of a sweep: for each variant, the final score and its confidence interval."""
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -309,6 +310,12 @@ def write_table_csv(rows: Sequence[VariantRow], path: str | Path) -> Path:
         icm,1,500,1.5,,,,,,,,
     """
     target = Path(path).resolve()
+    target.write_text(table_csv(rows), encoding="utf-8", newline="")
+    return target
+
+
+def table_csv(rows: Sequence[VariantRow]) -> str:
+    """The rows as the text of a CSV file; see ``write_table_csv``."""
     header = ["variant", "num_seeds", "env_steps"]
     for name in ("final_return", "success_rate"):
         header += [f"{name}_mean", f"{name}_low", f"{name}_high"]
@@ -316,15 +323,15 @@ def write_table_csv(rows: Sequence[VariantRow], path: str | Path) -> Path:
     has_objective = any(row.objective_words for row in rows)
     if has_objective:
         header += ["objective_mean", "objective_low", "objective_high"]
-    with target.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        for row in rows:
-            cells = [*_csv_cells(row.final_return), *_csv_cells(row.success_rate)]
-            cells += ["" if count is None else count for count in _counts(row)]
-            cells += _csv_cells(row.objective or _UNKNOWN) if has_objective else []
-            writer.writerow([row.variant, row.num_seeds, row.env_steps, *cells])
-    return target
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        cells = [*_csv_cells(row.final_return), *_csv_cells(row.success_rate)]
+        cells += ["" if count is None else count for count in _counts(row)]
+        cells += _csv_cells(row.objective or _UNKNOWN) if has_objective else []
+        writer.writerow([row.variant, row.num_seeds, row.env_steps, *cells])
+    return file.getvalue()
 
 
 def describe_experiment(trials: Sequence[Trial]) -> str:

@@ -1,6 +1,7 @@
 """Commands about the results of runs."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,30 @@ def summary(run: str, storage: str) -> None:
     from rlssl.experiment.commands.summary import summary as print_again
 
     sys.exit(print_again(run, storage=storage))
+
+
+@main.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The HTML file.  [default: report.html in the folder of the run]",
+)
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the figures as PNG and SVG.",
+)
+@click.option("--markdown", is_flag=True, help="Print the summary as Markdown, to paste.")
+@STORAGE
+@PLUGIN
+def report(runs: Sequence[str], **options: Any) -> None:
+    """Write one HTML page about runs: scores, curves, settings."""
+    click.echo(f"Reading {', '.join(runs)}.", err=True)
+    open_import_path()
+    from rlssl.experiment.commands.report import report as write
+
+    sys.exit(write(runs, **options))
 
 
 @main.command()

@@ -140,13 +140,13 @@ def test_sweep_is_short_and_its_table_can_be_printed_again(tmp_path: Path) -> No
     assert lines[0] == "Preparing the sweep pairs.yaml."
     assert len(lines) <= MOST_LINES
     run = tmp_path / "results" / "pairs"
-    files = [run / "table.csv", run / "learning_curves.png"]
-    assert lines[-2:] == list(map(str, files))
+    files = [run / "table.csv", run / "learning_curves.png", run / "report.html"]
+    assert lines[-3:] == list(map(str, files))
     before = files[0].read_bytes()
     for path in files:
         path.unlink()
     again = rlssl("summary", "pairs", cwd=tmp_path)[0].splitlines()
     assert lines[-len(again) :] == again
-    assert files[0].read_bytes() == before and files[1].is_file()
+    assert files[0].read_bytes() == before and all(path.is_file() for path in files)
     table = [line for line in again if line.lstrip().startswith("lr=")]
     assert len(table) == 2 and all(line.split()[1] == "2" for line in table)

@@ -38,6 +38,7 @@ from rlssl.run_files import (
     CURVES_FILE,
     LINEAGE_FILE,
     LINEAGE_PICTURE,
+    REPORT_FILE,
     RUN_FILE,
     TABLE_FILE,
     TRIAL_FILE,
@@ -147,7 +148,19 @@ def finish_sweep(folder: Path) -> int:
         click.echo(str(plot_learning_curves(run.trials, folder / CURVES_FILE, title=title)))
     except ImportError:
         click.echo("To plot the learning curves: pip install 'rlssl[report]'")
+    _write_report(folder, run)
     return sent(folder)
+
+
+def _write_report(folder: Path, run: Run) -> None:
+    """Writes the report of a run into its folder; its path is the last line of a sweep."""
+    # Its libraries take a second to import.
+    from rlssl.analysis.report import report_of, write_report
+
+    try:
+        click.echo(str(write_report(report_of([run]), folder / REPORT_FILE).page))
+    except ModuleNotFoundError as error:
+        click.echo(f"No {REPORT_FILE}: {error}")
 
 
 def _show_confirmation(folder: Path, run: Run) -> None:

@@ -1,0 +1,277 @@
+"""Reads runs for a report, and puts together what can be compared."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rlssl.analysis.confirmation import Chosen, read_choice, trial_score
+from rlssl.analysis.faults import env_fault_words, run_fault_words
+from rlssl.analysis.lineage import Exploit, read_lineage
+from rlssl.analysis.objective import Objective
+from rlssl.analysis.protocol import Protocol, protocol_of
+from rlssl.analysis.results import Run, Trial, read_run
+from rlssl.analysis.table import (
+    FINAL_EPISODES,
+    Estimate,
+    VariantRow,
+    counted_trials,
+    group_by_variant,
+    sweep_table,
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A point of a run, over its seeds.
+
+    Args:
+        index: Its place in the report, from 0.
+        label: Its label; with the name of the run if the report has several runs.
+        run: The name of its run.
+        row: Its row of the table that ``rlssl summary`` prints.
+        trials: Its trials, one for each seed; none for a point that has not started.
+    """
+
+    index: int
+    label: str
+    run: str
+    row: VariantRow
+    trials: Sequence[Trial]
+
+    @property
+    def counted(self) -> list[Trial]:
+        """The trials in the scores of the row."""
+        return counted_trials(self.trials)
+
+    @property
+    def objective(self) -> Objective | None:
+        """The objective of its spec; None if the spec has none."""
+        return Objective.of(self.trials[0].spec) if self.row.objective_words else None
+
+    @property
+    def protocol(self) -> Protocol:
+        """How its score was measured."""
+        return protocol_of(self.counted, self.objective)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The score by which variants are compared: the objective, or else the final return."""
+        return self.row.objective or self.row.final_return
+
+    @property
+    def sign(self) -> float:
+        """1 if higher scores are better, else -1."""
+        return self.objective.sign if self.objective else 1.0
+
+    @property
+    def scores(self) -> list[float]:
+        """The score of each counted seed that has one."""
+        if self.objective is not None:
+            found = [trial_score(trial, self.objective) for trial in self.counted]
+            return [score for score in found if score is not None]
+        returns = [trial.episodes.returns[-FINAL_EPISODES:] for trial in self.counted]
+        return [float(of_trial.mean()) for of_trial in returns if of_trial.size]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Variants that were measured under one protocol, so that their scores can be compared.
+
+    Args:
+        task: The task in few words.
+        variants: The variants with a score, the best one first; then those without.
+        protocol: What is the same for all of them; with the fewest env steps and seeds.
+        budget: ``stop.env_steps`` of their specs; None: not known.
+    """
+
+    task: str
+    variants: Sequence[Variant]
+    protocol: Protocol
+    budget: int | None = None
+
+    @property
+    def scored(self) -> list[Variant]:
+        """The variants that are compared, the best one first.
+
+        They have a score over finished seeds. If no seed of the group has finished yet, all
+        variants with a score are compared.
+        """
+        known = [one for one in self.variants if one.estimate.num_seeds]
+        return [one for one in known if one.row.num_finished] or known
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report shows.
+
+    Args:
+        title: Names of the runs.
+        runs: The runs that can be read.
+        groups: All variants, in groups of one protocol.
+        faults: Lines about faults, with the name of the run if there are several.
+        problems: What could not be read, each with file and reason.
+        lineages: Name of a run -> its exploits; runs without a population are left out.
+        choices: Name of a run -> the search that it confirms, and its points; other runs are left
+            out.
+    """
+
+    title: str
+    runs: Sequence[Run]
+    groups: Sequence[Group]
+    faults: Sequence[str] = ()
+    problems: Sequence[str] = ()
+    lineages: Mapping[str, Sequence[Exploit]] = field(default_factory=dict)
+    choices: Mapping[str, tuple[Path, Sequence[Chosen]]] = field(default_factory=dict)
+
+    @property
+    def named_runs(self) -> dict[str, Run]:
+        """Name of a run in this report -> the run."""
+        return dict(zip(run_names(self.runs), self.runs, strict=True))
+
+    @property
+    def variants(self) -> list[Variant]:
+        """All variants, in the order of their index."""
+        found = [one for group in self.groups for one in group.variants]
+        return sorted(found, key=lambda one: one.index)
+
+
+def read_report(folders: Sequence[str | Path]) -> Report:
+    """Reads the folders of runs.
+
+    A run that cannot be read becomes a problem of the report, if another run can be read.
+
+    Args:
+        folders: Folders of runs or trials; at least one.
+
+    Raises:
+        FileNotFoundError: If one of them is not a folder.
+        ValueError: If none of them has a result; names the files.
+    """
+    runs, problems = [], []
+    for folder in dict.fromkeys(Path(one).resolve() for one in folders):
+        try:
+            runs.append(read_run(folder))
+        except ValueError as error:
+            problems.append(str(error))
+    if not runs:
+        raise ValueError("\n".join(problems) or "there is no run to report.")
+    return report_of(runs, problems)
+
+
+def report_of(runs: Sequence[Run], problems: Sequence[str] = ()) -> Report:
+    """Puts runs together in a report.
+
+    Args:
+        runs: From `rlssl.analysis.results.read_run`; at least one.
+        problems: What could not be read of other runs.
+    """
+    names = run_names(runs)
+    variants = _variants(runs, names)
+    several = len(runs) > 1
+    faults: list[str] = []
+    found = list(problems)
+    lineages: dict[str, Any] = {}
+    choices: dict[str, Any] = {}
+    for run, name in zip(runs, names, strict=True):
+        before = f"{name}: " if several else ""
+        lines = [env_fault_words(run.trials), *run_fault_words(run.path, run.trials)]
+        faults += [before + line for line in lines if line]
+        found += [before + problem for problem in run.problems]
+        lineages |= _content(name, run, read_lineage, found)
+        choices |= _content(name, run, read_choice, found)
+    title = ", ".join(names)
+    return Report(title, runs, _groups(variants), faults, found, lineages, choices)
+
+
+def _content(
+    name: str, run: Run, read: Callable[[Path], Any], problems: list[str]
+) -> dict[str, Any]:
+    """What a file of a run says, by the run's name; nothing if it has no such file."""
+    try:
+        content = read(run.path)
+    except ValueError as error:
+        problems.append(str(error))
+        return {}
+    return {name: content} if content else {}
+
+
+def run_names(runs: Sequence[Run]) -> list[str]:
+    """The names of the folders of runs; with the folder above where two are equal."""
+    names = [run.path.name for run in runs]
+    return [
+        name if names.count(name) == 1 else f"{run.path.parent.name}/{name}"
+        for run, name in zip(runs, names, strict=True)
+    ]
+
+
+def _variants(runs: Sequence[Run], names: Sequence[str]) -> list[Variant]:
+    variants: list[Variant] = []
+    for run, name in zip(runs, names, strict=True):
+        groups = group_by_variant(run.trials)
+        for row in sweep_table(run.trials, run.points):
+            label = f"{row.variant} ({name})" if len(runs) > 1 else row.variant
+            trials = groups.get(row.variant, [])
+            variants.append(Variant(len(variants), label, name, row, trials))
+    return variants
+
+
+def _groups(variants: Sequence[Variant]) -> list[Group]:
+    """Variants of one protocol. A point without a trial has the first protocol of its run."""
+    found: dict[tuple[Protocol, int | None], list[Variant]] = {}
+    first_of_run: dict[str, tuple[Protocol, int | None]] = {}
+    for one in variants:
+        if one.trials:
+            key = (one.protocol, _budget(one.trials[0]))
+            first_of_run.setdefault(one.run, key)
+        else:
+            key = first_of_run[one.run]
+        found.setdefault(key, []).append(one)
+    tasks = _tasks(list(found))
+    return [
+        Group(task, sorted(group, key=_rank), _of_all(protocol, group), budget)
+        for task, ((protocol, budget), group) in zip(tasks, found.items(), strict=True)
+    ]
+
+
+def _of_all(protocol: Protocol, group: Sequence[Variant]) -> Protocol:
+    """The protocol of the group, with the fewest env steps and seeds of its scores."""
+    scored = Group("", sorted(group, key=_rank), protocol).scored
+    own = [one.protocol for one in scored]
+    if not own:
+        return protocol
+    steps = [one.env_steps for one in own if one.env_steps is not None]
+    seeds = [one.num_seeds for one in own if one.num_seeds is not None]
+    return dataclasses.replace(
+        protocol, env_steps=min(steps, default=None), num_seeds=min(seeds, default=None)
+    )
+
+
+def _budget(trial: Trial) -> int | None:
+    return (trial.spec.get("stop") or {}).get("env_steps")
+
+
+def _rank(one: Variant) -> tuple[bool, bool, float, int]:
+    """Variants with finished seeds come first, then those with a score, then all others."""
+    known = one.estimate.num_seeds > 0
+    mean = one.sign * one.estimate.mean if known else 0.0
+    return (not one.row.num_finished, not known, -mean, one.index)
+
+
+def _tasks(keys: Sequence[tuple[Protocol, int | None]]) -> list[str]:
+    """Names of the groups: the environment, and what else tells the groups apart."""
+    names = []
+    for protocol, budget in keys:
+        twins = [other for other in keys if other[0].task == protocol.task]
+        options = ", ".join(f"{name}={value}" for name, value in protocol.task_options)
+        notes = []
+        if any(other.task_options != protocol.task_options for other, _ in twins):
+            notes.append(options or "no options")
+        if any(other != budget for _, other in twins):
+            notes.append("env steps not stated" if budget is None else f"{budget:,} env steps")
+        if any(other.label != protocol.label for other, _ in twins) and not notes:
+            notes.append(protocol.metric)
+        name = protocol.task or "environment not stated"
+        names.append(f"{name} ({', '.join(notes)})" if notes else name)
+    return names

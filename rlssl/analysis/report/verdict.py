@@ -1,0 +1,232 @@
+"""The first sentence of a report: which variant is best, by how much, and how sure that is."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rlssl.analysis.report.collect import Group, Report, Variant
+from rlssl.analysis.statistics import (
+    MIN_SEEDS,
+    Difference,
+    Interval,
+    cautions_of,
+    difference,
+    probability_of_improvement,
+    rank_interval,
+)
+from rlssl.analysis.table import CONFIDENCE, format_number, returns_are_shares
+
+#: The best of so many variants looks better than it is, because it was selected.
+MANY_VARIANTS = 6
+#: Env steps of scores that are further apart than this share are named.
+_UNEQUAL_STEPS = 0.05
+
+
+@dataclass(frozen=True)
+class Lead:
+    """By how much one variant is better than another one.
+
+    Args:
+        difference: Of the means, in the unit of the scores; positive is better.
+        probability: That a seed of the one beats a seed of the other; a tie counts one half.
+        bounds: The interval of the probability; None with fewer than three seeds.
+
+    Example:
+        >>> print(Lead(Difference(2.0, Interval(1.0, 3.0), "Welch t"), 0.9, Interval(0.6, 0.98)))
+        2.00 [1.00, 3.00]
+    """
+
+    difference: Difference
+    probability: float
+    bounds: Interval | None
+
+    def __str__(self) -> str:
+        """``value [low, high]``."""
+        value = format_number(self.difference.value)
+        if self.difference.interval is None:
+            return f"{value} [n/a]"
+        low, high = map(format_number, self.difference.interval)
+        return f"{value} [{low}, {high}]"
+
+    @property
+    def chance(self) -> str:
+        """The probability in percent, with its interval."""
+        if self.bounds is None:
+            return f"{self.probability:.0%}"
+        return f"{self.probability:.0%} [{self.bounds.low:.0%}, {self.bounds.high:.0%}]"
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval of the difference excludes 0."""
+        interval = self.difference.interval
+        return interval is not None and (interval.low > 0 or interval.high < 0)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a group of variants shows.
+
+    Args:
+        group: The variants.
+        headline: Which variant is best, by how much.
+        certainty: How sure that is.
+        warnings: What a reader must know before using the numbers.
+        lead: Of the best variant over the next one; None with fewer than two scores.
+    """
+
+    group: Group
+    headline: str
+    certainty: str
+    warnings: Sequence[str]
+    lead: Lead | None = None
+
+
+def verdict_of(group: Group) -> Verdict:
+    """Compares the variants of a group.
+
+    Args:
+        group: Variants of one protocol.
+    """
+    scored = group.scored
+    warnings = list(_warnings(group))
+    measure = _measure(group)
+    if not scored:
+        return Verdict(group, "No variant has a score.", "No episode has finished yet.", warnings)
+    best = scored[0]
+    if len(scored) == 1:
+        headline = f"{best.label}: {measure} {best.estimate}."
+        return Verdict(group, headline, "There is no other variant to compare it with.", warnings)
+    second = scored[1]
+    found = lead_of(best, second)
+    if found.difference.value == 0.0:
+        headline = f"{best.label} and {second.label} have the same {measure}: {best.estimate}."
+    else:
+        headline = (
+            f"{best.label} is best: {measure} {best.estimate}. It is ahead of {second.label} "
+            f"({second.estimate}) by {found}."
+        )
+    return Verdict(group, headline, _certainty(found, best, second), warnings, found)
+
+
+def lead_of(one: Variant, other: Variant) -> Lead:
+    """By how much one variant is better than another one of its group.
+
+    Args:
+        one: A variant with a score.
+        other: Another one.
+    """
+    # The better side first: differences and probabilities are about higher scores.
+    sides = (one, other) if one.sign > 0 else (other, one)
+    scores = [side.scores for side in sides]
+    names = (sides[0].label, sides[1].label)
+    found = difference(*scores, names=names, are_shares=_are_shares(one, other))
+    probability = probability_of_improvement(*scores)
+    enough = min(map(len, scores)) >= MIN_SEEDS
+    return Lead(found, probability, rank_interval(*scores) if enough else None)
+
+
+def _are_shares(one: Variant, other: Variant) -> bool:
+    """Whether the scores are shares, as in the table."""
+    if one.objective is None:
+        return returns_are_shares([*one.trials, *other.trials])
+    values = [*one.scores, *other.scores]
+    is_rate = one.objective.metric.endswith("success_rate")
+    return is_rate and all(0.0 <= value <= 1.0 for value in values)
+
+
+def _measure(group: Group) -> str:
+    """What is compared, in few words."""
+    first = group.variants[0]
+    return f"objective ({first.row.objective_words})" if first.objective else "final return"
+
+
+def _certainty(found: Lead, best: Variant, second: Variant) -> str:
+    chance = f"A seed of {best.label} beats a seed of {second.label} with probability"
+    chance = f"{chance} {found.chance}."
+    if found.difference.interval is None:
+        return f"How sure this is cannot be said, because there is no interval. {chance}"
+    level = f"{CONFIDENCE:.0%} interval of the difference ({found.difference.method})"
+    if found.is_clear:
+        return f"The difference is clear: the {level} excludes 0. {chance}"
+    return f"The difference is not clear: the {level} contains 0. {chance}"
+
+
+def _warnings(group: Group) -> Iterator[str]:
+    scored = group.scored
+    yield from _cautions(scored)
+    if len(scored) >= MANY_VARIANTS:
+        yield (
+            f"The best of {len(scored)} variants was selected by its score, so the score is too "
+            "optimistic. Run the best ones again with new seeds: rlssl confirm RUN."
+        )
+    steps = [one.row.env_steps for one in scored]
+    if steps and min(steps) < (1 - _UNEQUAL_STEPS) * max(steps):
+        yield f"Scores are at unequal env steps: from {min(steps):,} to {max(steps):,}."
+    yield from _incomplete(group)
+    yield from _versions(group)
+
+
+def _cautions(scored: Sequence[Variant]) -> Iterator[str]:
+    """What is to be said about the intervals of the two best variants, and about few seeds."""
+    found: dict[str, list[Variant]] = {}
+    for rank, one in enumerate(scored):
+        for caution in cautions_of(one.scores):
+            if rank < 2 or caution.code.endswith(("seed", "seeds")):
+                found.setdefault(caution.words, []).append(one)
+    for words, having in found.items():
+        are_all = len(having) == len(scored) > 1
+        yield f"{'All variants' if are_all else listed(having)}: {words}"
+
+
+def _incomplete(group: Group) -> Iterator[str]:
+    """Seeds that failed or did not finish, and points without a trial."""
+    for status in ("failed", "unfinished"):
+        having = [
+            one
+            for one in group.variants
+            if one.row.num_finished and any(trial.status == status for trial in one.trials)
+        ]
+        number = sum(trial.status == status for one in having for trial in one.trials)
+        if number:
+            seeds = "1 seed is" if number == 1 else f"{number} seeds are"
+            yield f"{seeds} {status} and not in the scores: {listed(having)}."
+    started = [one for one in group.variants if one.trials]
+    without = [one for one in started if not one.row.num_finished]
+    if without and len(without) == len(started):
+        yield "No seed has finished: all scores are of unfinished seeds."
+    elif without:
+        yield f"Not compared, because no seed has finished: {listed(without)}."
+    missing = [one for one in group.variants if not one.trials]
+    if missing:
+        points = "1 point has" if len(missing) == 1 else f"{len(missing)} points have"
+        yield f"{points} not started: {listed(missing)}."
+
+
+def listed(variants: Sequence[Variant]) -> str:
+    """The names of the first variants, and how many more there are."""
+    names = ", ".join(one.label for one in variants[:3])
+    return f"{names} and {len(variants) - 3} more" if len(variants) > 3 else names
+
+
+def _versions(group: Group) -> Iterator[str]:
+    """Versions of rlssl, Ray and torch that differ between the trials."""
+    found: dict[str, set[str]] = {}
+    for trial in (trial for one in group.variants for trial in one.trials):
+        known = trial.spec.get("provenance") or {}
+        versions = {**(known.get("versions") or {}), "commit": known.get("git_commit")}
+        for name in ("rlssl", "ray", "torch", "commit"):
+            if versions.get(name):
+                found.setdefault(name, set()).add(str(versions[name])[:12])
+    differing = {name: sorted(values) for name, values in found.items() if len(values) > 1}
+    if differing:
+        words = "; ".join(f"{name}: {', '.join(values)}" for name, values in differing.items())
+        yield f"Trials were made with different versions: {words}."
+
+
+def headline(report: Report, verdicts: Sequence[Verdict]) -> str:
+    """What the report says about its runs before the verdicts."""
+    if len(verdicts) == 1:
+        return ""
+    return (
+        f"{len(report.variants)} variants under {len(verdicts)} protocols. Each protocol has its "
+        "own verdict and table: nothing is compared or averaged across protocols."
+    )

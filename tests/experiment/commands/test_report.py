@@ -1,0 +1,82 @@
+"""`rlssl report`: writes a page, prints its path, and says in one line what it cannot do."""
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rlssl.cli import main
+from tests.analysis.report.runs import one_run
+
+SCORES = {"none": [1.0, 2, 3], "icm": [4.0, 5, 6]}
+
+
+def report(*words: Any) -> Result:
+    return CliRunner().invoke(main, ["report", *map(str, words)])
+
+
+def test_path_of_the_page_is_the_last_line(tmp_path: Path) -> None:
+    run = one_run(tmp_path / "lab", SCORES)
+    done = report("lab", "--storage", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [str(run / "report.html")]
+    assert "icm is best" in (run / "report.html").read_text()
+
+
+def test_markdown_is_alone_on_standard_output(tmp_path: Path) -> None:
+    run = one_run(tmp_path / "lab", SCORES)
+    done = report(run, "--markdown", "--out", tmp_path / "page.html")
+    assert done.stdout.startswith("## lab\n")
+    assert done.stderr.splitlines()[-1] == str(tmp_path / "page.html")
+
+
+def test_figures_are_png_and_svg(tmp_path: Path) -> None:
+    run = one_run(tmp_path / "lab", SCORES)
+    done = report(run, "--figures", tmp_path / "figures")
+    assert f"10 figures: {tmp_path / 'figures'}" in done.stdout
+    for path in (tmp_path / "figures").iterdir():
+        beginning = {".png": b"\x89PNG", ".svg": b"<svg"}[path.suffix]
+        assert path.read_bytes().startswith(beginning)
+
+
+def test_several_runs_are_written_into_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [one_run(tmp_path / name, SCORES) for name in ("a", "b")]
+    monkeypatch.chdir(tmp_path)
+    assert report(*runs).stdout.splitlines() == [str(tmp_path / "report.html")]
+
+
+def test_a_run_without_results_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "run.json").write_text("{}")
+    done = report(tmp_path / "empty")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].endswith("no trial has reported yet.")
+
+
+def test_unknown_runs_and_folders_are_refused(tmp_path: Path) -> None:
+    assert report("no-such-run", "--storage", tmp_path).exit_code == 2
+    run = one_run(tmp_path / "lab", SCORES)
+    done = report(run, "--out", tmp_path / "no" / "page.html")
+    assert done.exit_code == 2
+    assert "is not a folder; make it first." in done.stderr
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = one_run(tmp_path / "lab", SCORES)
+    known = builtins.__import__
+
+    def without(name: str, *args: Any, **options: Any) -> Any:
+        if name == "vl_convert":
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+        return known(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    done = report(run)
+    assert done.exit_code == 3
+    assert done.stderr.splitlines()[-1] == (
+        "error: a report needs vl_convert: pip install 'rlssl[report]'"
+    )
