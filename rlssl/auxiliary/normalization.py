@@ -82,7 +82,7 @@ class RunningMoments(nn.Module):
         self.register_buffer("variance", torch.zeros(tuple(shape)))
 
     def update(self, rows: Tensor) -> None:
-        """Adds rows [N, *shape] (Chan et al. 1979); the variance divides by the number of rows."""
+        """Adds rows, [N, ...] (Chan et al. 1979); the variance divides by the number of rows."""
         # This runs in every update: few operations, and none waits for a device.
         self.count.add_(len(rows))
         share = len(rows) / (self.count.double() if self.count.is_cuda else int(self.count))

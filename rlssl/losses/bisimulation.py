@@ -106,8 +106,8 @@ def bisimulation_loss(
 
         ( |latent_i - latent_j|_1 - |reward_i - reward_j| - gamma * W2(P_i, P_j) )^2
 
-    ``code``, one distance per feature d; s is the smooth L1 of a difference (0.5 x^2 if |x| < 1,
-    else |x| - 0.5)::
+    ``code``, one distance per feature d; s is the smooth L1 of a difference (0.5 x^2 if abs(x)
+    < 1, else abs(x) - 0.5)::
 
         mean_d ( s(latent_i - latent_j)_d - s(reward_i - reward_j) - gamma * t_d )^2
         t_d = s(mean_i - mean_j)_d                                        if std is None

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from rlssl import analysis, environments
+from tests.test_docstring_examples import public_names
+
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(400)]
@@ -88,6 +91,14 @@ def test_the_search_finds_words_in_pages(site: Path, word: str, page: str) -> No
     found = [index[kind].get(word, []) for kind in ("terms", "titleterms")]
     numbers = [n for one in found for n in ([one] if isinstance(one, int) else one)]
     assert page in [index["docnames"][number] for number in numbers]
+
+
+def test_every_public_name_has_its_docstring_on_a_page_of_the_api(site: Path) -> None:
+    documented = {id_ for page in (site / "api").glob("*.html") for id_ in Links(page).ids}
+    names = {f"{module}.{name}" for module, name in public_names()}
+    names |= {f"rlssl.environments.{name}" for name in environments.__all__}
+    names |= {f"rlssl.analysis.{name}" for name in analysis.__all__}
+    assert names - documented == set()
 
 
 def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
