@@ -11,7 +11,7 @@ import rlssl
 
 # Autodoc lists what a package has, and these packages import their names on first use.
 for package in map(importlib.import_module, ("rlssl.auxiliary", "rlssl.environments")):
-    vars(package).update({name: getattr(package, name) for name in package.__all__})
+    vars(package).update({name: package.__getattr__(name) for name in package.__all__})
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
