@@ -61,6 +61,7 @@ register_auxiliary_loss("ride", "rlssl.auxiliary.bonuses.ride:RIDE")
 register_auxiliary_loss("rnd", "rlssl.auxiliary.bonuses.rnd:RND")
 register_auxiliary_loss("simsr", "rlssl.auxiliary.metric.simsr:SimSR")
 register_auxiliary_loss("spr", "rlssl.auxiliary.predictive.spr:SPR")
+register_auxiliary_loss("st_dim", "rlssl.auxiliary.contrastive.st_dim:STDIM")
 register_auxiliary_loss(
     "temporal_distance", "rlssl.auxiliary.metric.temporal_distance:TemporalDistance"
 )

@@ -10,6 +10,7 @@ from rlssl.losses.bisimulation import bisimulation_loss, gaussian_nll, gaussian_
 from rlssl.losses.contrastive import (
     bilinear_info_nce,
     info_nce,
+    info_nce_at_places,
     masked_info_nce,
     nt_xent,
     queue_info_nce,
@@ -76,6 +77,7 @@ __all__ = [
     "generalized_advantage",
     "huber_loss",
     "info_nce",
+    "info_nce_at_places",
     "inverse_dynamics_loss",
     "lifted_structure",
     "lipschitz_penalty",

@@ -337,3 +337,54 @@ def masked_info_nce(logits: Tensor, positives: Tensor, allowed: Tensor | None = 
     left_out = ~(allowed | (columns == positives[:, None]))
     # cross_entropy subtracts the largest entry of each row first.
     return F.cross_entropy(logits.masked_fill(left_out, -torch.inf), positives, reduction="none")
+
+
+def info_nce_at_places(
+    query: Tensor, key: Tensor, positives: Tensor, allowed: Tensor | None = None
+) -> Tensor:
+    """InfoNCE loss at each place of feature maps, over the same place of the other rows' maps.
+
+    With the similarities ``s_ijp = query[i, p] . key[j, p]``, which are not normalized::
+
+        loss_ip = -log( exp(s_i,p(i),p) / sum_{j allowed for i, or j = p(i)} exp(s_ijp) )
+
+    Candidates are never vectors of another place. Equal maps give ``log m_i`` nats, where m_i
+    counts the positive and the allowed rows.
+
+    Args:
+        query: [N, P, C], a vector for each place; or [N, C], one vector for all places.
+        key: [M, P, C], maps of the candidates.
+        positives: [N], integers: the row of ``key`` that belongs to each query.
+        allowed: [N, M], bool: the candidates of each row; None: all of them.
+
+    Returns:
+        [N, P], nats, not reduced.
+
+    Raises:
+        ValueError: If the shapes do not fit each other.
+
+    Example:
+        Three equal maps of two places: log 3.
+
+        >>> import torch
+        >>> info_nce_at_places(torch.ones(3, 4), torch.ones(3, 2, 4), torch.arange(3))
+        tensor([[1.0986, 1.0986],
+                [1.0986, 1.0986],
+                [1.0986, 1.0986]])
+
+    Source:
+        Anand et al. 2019, arXiv:1906.08226 (ST-DIM), and its published code.
+    """
+    fits = key.ndim == 3 and query.shape[1:] in (key.shape[1:], key.shape[2:])
+    if not fits or positives.shape != query.shape[:1]:
+        raise ValueError(
+            "query must be [N, P, C] or [N, C], key [M, P, C] and positives [N]; got "
+            f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(positives.shape)}."
+        )
+    equation = "nc,mpc->npm" if query.ndim == 2 else "npc,mpc->npm"
+    logits = torch.einsum(equation, query, key)
+    places = key.shape[1]
+    if allowed is not None:
+        allowed = allowed.repeat_interleave(places, dim=0)
+    losses = masked_info_nce(logits.flatten(0, 1), positives.repeat_interleave(places), allowed)
+    return losses.unflatten(0, (len(query), places))

@@ -143,6 +143,23 @@ class ImageEncoder(Encoder):
         self.output_dim = _output_dim(self.layers, *self._image_shape)
         return nn.Sequential(*head)
 
+    def map_layers(self) -> list[tuple[nn.Module, tuple[int, int, int]]]:
+        """For each convolution, the layer with its feature maps, and C, H, W of these maps.
+
+        Maps are taken after the activation and what else comes before the next convolution.
+        """
+        layers = list(self.layers)
+        ends = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Flatten)]
+        body = layers[: ends[0]] if ends else layers
+        starts = [index for index, layer in enumerate(body) if isinstance(layer, nn.Conv2d)]
+        # The padding of ICM's convolutions belongs to the convolution after it.
+        starts = [at - isinstance(body[max(at - 1, 0)], nn.ZeroPad2d) for at in starts]
+        found = []
+        for end in [*starts[1:], len(body)]:
+            channels, height, width = _output_shape(nn.Sequential(*body[:end]), *self._image_shape)
+            found.append((body[end - 1], (channels, height, width)))
+        return found
+
     def _piece_rows(self) -> int:
         _, height, width = self._image_shape
         return max(1, _PIECE_PIXELS // (height * width)) * torch.get_num_threads()

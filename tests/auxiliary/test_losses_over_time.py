@@ -6,14 +6,21 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from rlssl.algorithms.a3c.a3c import A3CConfig
+from rlssl.networks import build_encoder
 from rlssl.registry import AUXILIARY_LOSSES
 from tests.algorithms.bench import Bench, small_ppo
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
 
-LOSSES = ["atc", "cpc", "temporal_distance", "time_contrastive"]
+#: Loss -> options that make it small.
+LOSSES: dict[str, dict[str, Any]] = {
+    "atc": {"hidden": 16},
+    "cpc": {"hidden": 16},
+    "st_dim": {"places": 16},
+    "temporal_distance": {"hidden": 16},
+    "time_contrastive": {"embedding_dim": 16},
+}
 IMAGES = "minatar/Breakout"
 
 
@@ -26,8 +33,7 @@ def bench_of(algorithm: str, loss: str, options: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("algorithm", ["ppo", "rainbow"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_updates_on_images_are_finite_and_move_the_encoder(algorithm: str, loss: str) -> None:
-    size = "embedding_dim" if loss == "time_contrastive" else "hidden"
-    bench = bench_of(algorithm, loss, {size: 16})
+    bench = bench_of(algorithm, loss, LOSSES[loss])
     encoder = [p for p in bench.module.encoder.parameters() if p.requires_grad]
     mean = bench.learner.compute_auxiliary_loss(bench.batch(bench.sample()))
     gradients = torch.autograd.grad(mean, encoder)
@@ -43,12 +49,11 @@ def test_updates_on_images_are_finite_and_move_the_encoder(algorithm: str, loss:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_default_windows_fit_the_default_fragments_of_a3c(loss: str) -> None:
     loss_class: Any = AUXILIARY_LOSSES[loss]
-    encoder: Any = nn.Linear(3, 4)
-    encoder.output_dim = 4
+    images = gym.spaces.Box(0, 255, (4, 10, 10), np.uint8)
     built = loss_class(
         loss_class.Config(**loss_class.defaults_for("atari/Pong")),
-        encoder=encoder,
-        observation_space=gym.spaces.Box(-1, 1, (3,), np.float32),
+        encoder=build_encoder(images),
+        observation_space=images,
         action_space=gym.spaces.Discrete(2),
     )
     assert built.window.length <= A3CConfig().rollout_fragment_length + 1

@@ -35,11 +35,12 @@ TABLE_FILE = "matrix.csv"
 RL_LOSSES = ("total_loss", "loss", "policy_loss", "vf_loss", "critic_loss", "actor_loss")
 
 _KEYS = ("updates", "rows", "losses")
+_OPTIONAL_KEYS = ("inputs",)
 
 
 @dataclasses.dataclass(frozen=True)
 class Matrix:
-    """The rows and the choices of losses, all combined with each other."""
+    """The rows and the choices of losses; each row is combined with the choices that fit it."""
 
     # Timed gradient steps of each combination; its first iteration is not timed.
     updates: int
@@ -47,6 +48,16 @@ class Matrix:
     rows: Sequence[Mapping[str, Any]]
     # Name of a choice -> the section `auxiliary` of the spec.
     losses: Mapping[str, Mapping[str, Any]]
+    # Name of a choice -> `input` of the only rows that it is trained with; others: with all rows.
+    inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def choices(self, row: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        """The choices of losses for a row."""
+        return {
+            name: losses
+            for name, losses in self.losses.items()
+            if name not in self.inputs or self.inputs[name] == row.get("input")
+        }
 
 
 @dataclasses.dataclass
@@ -88,12 +99,12 @@ def matrix(source: str, overrides: Sequence[str], *, storage: str) -> int:
         raise SpecError(f"storage '{storage}': the table of a matrix goes into a folder; give one.")
     read = read_matrix(source, overrides)
     for row in read.rows:
-        for losses in read.losses.values():
+        for losses in read.choices(row).values():
             spec_of(row, losses)
     start_local(num_cpus=1)
     outcomes = []
     for row in read.rows:
-        for outcome in train_row(row, read.losses, read.updates):
+        for outcome in train_row(row, read.choices(row), read.updates):
             outcomes.append(outcome)
             click.echo(line_of(outcome))
     path = write_table(outcomes, local_folder(storage) / TABLE_FILE)
@@ -109,8 +120,9 @@ def read_matrix(source: str, overrides: Sequence[str] = ()) -> Matrix:
     """
     document = apply_overrides(read_document(source), overrides)
     for key in document:
-        if key not in _KEYS:
-            raise SpecError(f"unknown key '{key}' of a matrix{suggest(key, _KEYS)}")
+        if key not in (*_KEYS, *_OPTIONAL_KEYS):
+            known = (*_KEYS, *_OPTIONAL_KEYS)
+            raise SpecError(f"unknown key '{key}' of a matrix{suggest(key, known)}")
     if missing := [key for key in _KEYS if not document.get(key)]:
         raise SpecError(f"a matrix needs {missing}; see tune_configs/matrix.yaml.")
     updates, rows, losses = (document[key] for key in _KEYS)
@@ -120,7 +132,13 @@ def read_matrix(source: str, overrides: Sequence[str] = ()) -> Matrix:
         raise SpecError("rows must list partial specs: {algorithm: ppo, env: {id: CartPole-v1}}.")
     if not isinstance(losses, dict) or not all(isinstance(one, dict) for one in losses.values()):
         raise SpecError("losses must map names to `auxiliary` sections of a spec.")
-    return Matrix(updates, rows, losses)
+    inputs = document.get("inputs") or {}
+    if not isinstance(inputs, dict) or not inputs.keys() <= losses.keys():
+        raise SpecError(
+            "inputs must map names of losses of this matrix to the `input` of rows; got "
+            f"{inputs!r}."
+        )
+    return Matrix(updates, rows, losses, inputs)
 
 
 def spec_of(row: Mapping[str, Any], losses: Mapping[str, Any]) -> Any:

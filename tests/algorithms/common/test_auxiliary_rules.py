@@ -23,19 +23,23 @@ from tests.algorithms.a3c.a3c_bench import A3CBench, small_a3c
 from tests.algorithms.bench import Bench, small_ppo
 from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     ActorCriticBench,
+    on_pixels,
     small_ddpg,
     small_sac,
 )
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
 
 #: Algorithm -> functions from losses to a small config, and from a config to its bench.
-ALGORITHMS: dict[str, tuple[Callable[[], Any], Callable[[Any], Bench]]] = {
+ALGORITHMS: dict[str, tuple[Callable[..., Any], Callable[[Any], Bench]]] = {
     "a3c": (small_a3c, A3CBench),
     "ppo": (small_ppo, Bench),
     "rainbow": (small_rainbow, RainbowBench),
     "sac": (small_sac, ActorCriticBench),
     "ddpg": (small_ddpg, ActorCriticBench),
 }
+
+#: Losses that need images.
+ON_IMAGES = {"st_dim"}
 
 #: Options that are tested besides a loss's defaults.
 EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -84,6 +88,10 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "nt_xent": [{"shuffled_positives": True}],
     "vicreg": [{"shuffled_positives": True}],
     "time_contrastive": [{"near": 1, "far": 3, "farthest": 4, "shuffled_positives": True}],
+    "st_dim": [
+        {"delta": 2, "layer": 2, "places": 5, "same_episode": False},
+        {"shuffled_positives": True},
+    ],
     "temporal_distance": [
         {"classes": ((1, 1), (2, 5))},
         {"shuffled_positives": True},
@@ -116,9 +124,19 @@ def built(algorithm: str, name: str, options: tuple[tuple[str, Any], ...]) -> Be
 
 
 def bench_of(algorithm: str, losses: dict[str, Any], seed: int = 0) -> Bench:
-    """A Learner with losses."""
-    small, bench = ALGORITHMS[algorithm]
-    return bench(small().debugging(seed=seed).auxiliary(**losses))
+    """A Learner with losses; on images if one of them needs images."""
+    _, bench = ALGORITHMS[algorithm]
+    config = small_config(algorithm, on_images=bool(ON_IMAGES & losses.keys()))
+    return bench(config.debugging(seed=seed).auxiliary(**losses))
+
+
+def small_config(algorithm: str, *, on_images: bool) -> Any:
+    small, _ = ALGORITHMS[algorithm]
+    if not on_images:
+        return small()
+    if algorithm in ("sac", "ddpg"):
+        return on_pixels(small("test/dot"))
+    return small("minatar/Breakout").model(encoder_config={})
 
 
 def gradient_norms(loss: Tensor, parameters: Sequence[Tensor]) -> list[float]:
@@ -150,21 +168,22 @@ def test_zero_coefficients_equal_no_loss_bit_for_bit(
     algorithm: str, name: str, options: dict[str, Any]
 ) -> None:
     zero = {**options, "coeff": 0.0, "intrinsic_coeff": 0.0}
-    expected, found = without_losses(algorithm), trained_state(algorithm, {name: zero})
+    expected = without_losses(algorithm, name in ON_IMAGES)
+    found = trained_state(bench_of(algorithm, {name: zero}))
     assert expected.keys() == found.keys()
     for key, value in expected.items():
         assert torch.equal(value, found[key]), key
 
 
 @functools.cache
-def without_losses(algorithm: str) -> dict[str, Tensor]:
-    return trained_state(algorithm, {})
+def without_losses(algorithm: str, on_images: bool) -> dict[str, Tensor]:
+    config = small_config(algorithm, on_images=on_images)
+    return trained_state(ALGORITHMS[algorithm][1](config))
 
 
-def trained_state(algorithm: str, losses: dict[str, Any]) -> dict[str, Tensor]:
-    """The state without the losses' parameters, after two updates."""
-    # Building the Learner seeds all global generators, which later code draws from.
-    bench = bench_of(algorithm, losses)
+def trained_state(bench: Bench) -> dict[str, Tensor]:
+    """The state without the losses' parameters, after two updates of a new Learner."""
+    # Building the Learner has seeded all global generators, which later code draws from.
     for _ in range(2):
         bench.update(bench.sample())
     state = bench.module.state_dict()

@@ -79,6 +79,9 @@ CASES |= {
     "images-next": (
         (_IMAGE, "deepmdp", {"mask_terminals": True, "decoder": "next_observation"}, {})
     ),
+    "images-st_dim": (_IMAGE, "st_dim", {}, {}),
+    "images-st_dim-places": (_IMAGE, "st_dim", {"places": 9, "same_episode": False}, {}),
+    "images-st_dim-shuffled": (_IMAGE, "st_dim", {"shuffled_positives": True}, {}),
     "images-vae": (_IMAGE, "autoencoder", {"variant": "vae"}, {}),
     "images-shuffled": (_IMAGE, "bisimulation", {"shuffled_positives": True}, {}),
     "priorities": (

@@ -44,7 +44,10 @@ def test_every_algorithm_meets_every_loss_on_vectors_and_images() -> None:
         "lab_small"
     }
     for row in crossed.rows:
-        for one in crossed.losses.values():
+        chosen = crossed.choices(row)
+        assert set(crossed.losses) - set(chosen) <= set(crossed.inputs)
+        assert (row["input"] == "pixels") == (set(crossed.losses) == set(chosen))
+        for one in chosen.values():
             spec_of(row, one)
 
 
@@ -56,6 +59,7 @@ def test_every_algorithm_meets_every_loss_on_vectors_and_images() -> None:
         ({"updates": 1.5}, "updates must be a whole number >= 1; got 1.5."),
         ({"rows": ["ppo"]}, "rows must list partial specs"),
         ({"losses": {"curl": "curl"}}, "losses must map names"),
+        ({"inputs": {"curl": "pixels"}}, "inputs must map names of losses of this matrix"),
     ],
 )
 def test_wrong_matrix_names_the_key(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -114,5 +118,5 @@ def test_whole_matrix_trains_without_a_problem(tmp_path: Path) -> None:
     rlssl("matrix", "--set", "updates=3", cwd=tmp_path)
     rows = list(csv.DictReader((tmp_path / "results" / TABLE_FILE).open()))
     crossed = read_matrix(MATRIX)
-    assert len(rows) == len(crossed.rows) * len(crossed.losses)
+    assert len(rows) == sum(len(crossed.choices(row)) for row in crossed.rows)
     assert not [row for row in rows if row["problem"] or int(row["updates"]) < 3]
