@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 register_auxiliary_loss("atc", "rlssl.auxiliary.contrastive.atc:ATC")
+register_auxiliary_loss("arrow_of_time", "rlssl.auxiliary.predictive.arrow_of_time:ArrowOfTime")
 register_auxiliary_loss("autoencoder", "rlssl.auxiliary.predictive.autoencoder:Autoencoder")
 register_auxiliary_loss("barlow_twins", "rlssl.auxiliary.contrastive.barlow_twins:BarlowTwins")
 register_auxiliary_loss("bisimulation", "rlssl.auxiliary.metric.bisimulation:Bisimulation")
@@ -48,6 +49,7 @@ register_auxiliary_loss("curl", "rlssl.auxiliary.contrastive.curl:CURL")
 register_auxiliary_loss("deepmdp", "rlssl.auxiliary.predictive.deepmdp:DeepMDP")
 register_auxiliary_loss("disagreement", "rlssl.auxiliary.bonuses.disagreement:Disagreement")
 register_auxiliary_loss("episodic_count", "rlssl.auxiliary.bonuses.episodic_count:EpisodicCount")
+register_auxiliary_loss("frame_order", "rlssl.auxiliary.predictive.frame_order:FrameOrder")
 register_auxiliary_loss("icm", "rlssl.auxiliary.bonuses.icm:ICM")
 register_auxiliary_loss(
     "inverse_dynamics", "rlssl.auxiliary.predictive.inverse_dynamics:InverseDynamics"
@@ -59,6 +61,7 @@ register_auxiliary_loss("nt_xent", "rlssl.auxiliary.contrastive.nt_xent:NTXent")
 register_auxiliary_loss("random_bonus", "rlssl.auxiliary.bonuses.random_bonus:RandomBonus")
 register_auxiliary_loss("ride", "rlssl.auxiliary.bonuses.ride:RIDE")
 register_auxiliary_loss("rnd", "rlssl.auxiliary.bonuses.rnd:RND")
+register_auxiliary_loss("rotation", "rlssl.auxiliary.predictive.rotation:Rotation")
 register_auxiliary_loss("simsr", "rlssl.auxiliary.metric.simsr:SimSR")
 register_auxiliary_loss("spr", "rlssl.auxiliary.predictive.spr:SPR")
 register_auxiliary_loss("st_dim", "rlssl.auxiliary.contrastive.st_dim:STDIM")

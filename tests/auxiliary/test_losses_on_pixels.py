@@ -19,6 +19,7 @@ LOSSES: list[tuple[str, dict[str, Any]]] = [
     ("inverse_dynamics", {}),
     ("mico", {}),
     ("simsr", {"hidden": 16}),
+    ("rotation", {}),
     ("st_dim", {}),
 ]
 

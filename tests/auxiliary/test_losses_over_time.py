@@ -15,8 +15,10 @@ from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
 
 #: Loss -> options that make it small.
 LOSSES: dict[str, dict[str, Any]] = {
+    "arrow_of_time": {"hidden": 16},
     "atc": {"hidden": 16},
     "cpc": {"hidden": 16},
+    "frame_order": {"hidden": 16},
     "st_dim": {"places": 16},
     "temporal_distance": {"hidden": 16},
     "time_contrastive": {"embedding_dim": 16},

@@ -39,7 +39,7 @@ ALGORITHMS: dict[str, tuple[Callable[..., Any], Callable[[Any], Bench]]] = {
 }
 
 #: Losses that need images.
-ON_IMAGES = {"st_dim"}
+ON_IMAGES = {"rotation", "st_dim"}
 
 #: Options that are tested besides a loss's defaults.
 EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
@@ -48,6 +48,7 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"delta": 0, "hidden": 0},
         {"shuffled_positives": True},
     ],
+    "arrow_of_time": [{"delta": 2, "shuffled_positives": True}],
     "autoencoder": [{"variant": "vae"}, {"shuffled_positives": True}],
     "barlow_twins": [{"shuffled_positives": True}],
     "bisimulation": [
@@ -73,6 +74,7 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "spr": [{"steps": 2, "distance": "l2", "shuffled_positives": True}],
     "disagreement": [{"features": "shared"}],
     "episodic_count": [{"first_only": False}],
+    "frame_order": [{"delta": 2, "shuffled_positives": True}],
     "icm": [
         {"variant": "pathak", "features": "shared"},
         {"variant": "pathak", "features": "random"},
@@ -88,6 +90,7 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "nt_xent": [{"shuffled_positives": True}],
     "vicreg": [{"shuffled_positives": True}],
     "time_contrastive": [{"near": 1, "far": 3, "farthest": 4, "shuffled_positives": True}],
+    "rotation": [{"shuffled_positives": True}],
     "st_dim": [
         {"delta": 2, "layer": 2, "places": 5, "same_episode": False},
         {"shuffled_positives": True},

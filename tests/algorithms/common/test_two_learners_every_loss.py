@@ -23,6 +23,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"shuffled_positives": True},
         {"isolated": True},
     ],
+    "arrow_of_time": [{}, {"shuffled_positives": True}],
     "autoencoder": [{}, {"variant": "vae"}, {"shuffled_positives": True}, {"every": 2}],
     "bisimulation": [
         {},
@@ -48,6 +49,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "curl": [{}, {"variant": "atari"}, {"shuffled_positives": True}, {"isolated": True}],
     "disagreement": [{}],
     "episodic_count": [{}],
+    "frame_order": [{}, {"shuffled_positives": True}],
     "icm": [{}, {"variant": "burda"}, {"features": "shared"}, {"features": "random"}],
     "inverse_dynamics": [{}, {"shuffled_positives": True}],
     "mico": [{}, {"normalize_rewards": True, "shuffled_positives": True}],
@@ -79,6 +81,8 @@ CASES |= {
     "images-next": (
         (_IMAGE, "deepmdp", {"mask_terminals": True, "decoder": "next_observation"}, {})
     ),
+    "images-rotation": (_IMAGE, "rotation", {}, {}),
+    "images-rotation-shuffled": (_IMAGE, "rotation", {"shuffled_positives": True}, {}),
     "images-st_dim": (_IMAGE, "st_dim", {}, {}),
     "images-st_dim-places": (_IMAGE, "st_dim", {"places": 9, "same_episode": False}, {}),
     "images-st_dim-shuffled": (_IMAGE, "st_dim", {"shuffled_positives": True}, {}),
