@@ -1,6 +1,7 @@
 """Batches of rows with columns that may be nested: select rows, drop padding, make tensors."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Set
 from typing import Any
 
@@ -8,23 +9,63 @@ import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 
-#: Columns [N] that say where a row comes from: the number of its episode, int64, unique over
-#: runners and restarts; and the number of agent steps since the start of the episode, int64.
-EPISODE, STEP = "episode", "step"
+#: Columns [N] that say where a row comes from, int64: the number of its episode; the agent steps
+#: since the start of the episode; and the number of its copy of the environment. Numbers of
+#: episodes and copies are unique over EnvRunners and restarts: a restarted EnvRunner has new
+#: copies. The episodes of a copy have consecutive numbers, in their order in time.
+EPISODE, STEP, COPY = "episode", "step", "copy"
+
+#: The columns that say where a row comes from.
+IDENTITY = frozenset({EPISODE, STEP, COPY})
+
+#: Ids of rlssl's EnvRunners: the copy, and which of its episodes it is.
+_NUMBERED = re.compile(r"(.+)\.(\d+)")
+
+#: Bits of EPISODE that count the episodes of a copy; the 40 bits above them are the copy.
+_COUNT_BITS = 23
 
 #: Column [N], bool: whether a row begins a chunk of an episode. All others continue a chunk.
 CHUNK_BEGINS = "chunk_begins"
 
 
-def episode_number(episode_id: str) -> int:
-    """The number in the column ``EPISODE`` of an episode's rows; 63 bits of a hash of its id.
+def copy_and_count(episode_id: str) -> tuple[str, int]:
+    """The copy of the environment that an episode's id names, and which of its episodes it is.
+
+    An id without a number is not from an EnvRunner of rlssl, but from RLlib's: its copy is unknown,
+    so the episode counts as the only one of a copy.
 
     Example:
-        >>> episode_number("a") == episode_number("a"), episode_number("a") == episode_number("b")
-        (True, False)
+        >>> copy_and_count("5f3a.9"), copy_and_count("5f3a")
+        (('5f3a', 9), ('5f3a', 0))
     """
-    digest = hashlib.blake2b(episode_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
+    numbered = _NUMBERED.fullmatch(episode_id)
+    return (numbered[1], int(numbered[2])) if numbered else (episode_id, 0)
+
+
+def episode_number(episode_id: str) -> int:
+    """The number in the column ``EPISODE`` of an episode's rows, in [0, 2^63).
+
+    It has 40 bits of a hash of the copy, and counts the copy's episodes modulo 2^23.
+
+    Example:
+        >>> episode_number("a.8") - episode_number("a.7")
+        1
+        >>> episode_number("a.8") == episode_number("b.8")
+        False
+    """
+    copy, count = copy_and_count(episode_id)
+    digest = hashlib.blake2b(copy.encode(), digest_size=5).digest()
+    return int.from_bytes(digest, "little") << _COUNT_BITS | count % 2**_COUNT_BITS
+
+
+def copy_number(episodes: Any) -> Any:
+    """The numbers in the column ``COPY`` for numbers of episodes: tensors, arrays or an int.
+
+    Example:
+        >>> copy_number(episode_number("a.8")) == copy_number(episode_number("a.7"))
+        True
+    """
+    return episodes >> _COUNT_BITS
 
 
 def take_rows(value: Any, index: Any) -> Any:

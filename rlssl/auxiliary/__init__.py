@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from rlssl.auxiliary.normalization import RunningMoments
     from rlssl.auxiliary.queue import Queue
     from rlssl.auxiliary.windows import VALID, Window, mean_over_valid, over_time
-    from rlssl.batches import EPISODE, STEP
+    from rlssl.batches import COPY, EPISODE, STEP
     from rlssl.networks.encoders import Encoder
     from rlssl.networks.target_networks import EMACopy
     from rlssl.networks.update_rng import UpdateRNG
 
 __all__ = [
+    "COPY",
     "EPISODE",
     "MEAN_ACTION",
     "STEP",
@@ -77,6 +78,7 @@ register_auxiliary_loss(
 _DEFINED_IN = dict.fromkeys(
     ("AuxiliaryLoss", "AuxiliaryLossConfig", "ChunkInfo", "MEAN_ACTION"), "rlssl.auxiliary.base"
 ) | {
+    "COPY": "rlssl.batches",
     "EPISODE": "rlssl.batches",
     "STEP": "rlssl.batches",
     "BonusConfig": "rlssl.auxiliary.bonus_options",

@@ -7,7 +7,7 @@ from ray.rllib.core.columns import Columns
 
 from rlssl.auxiliary.base import AuxiliaryLoss
 from rlssl.auxiliary.windows import Window
-from rlssl.batches import EPISODE, STEP
+from rlssl.batches import IDENTITY
 
 
 class Needs(NamedTuple):
@@ -46,7 +46,7 @@ class Needs(NamedTuple):
     @property
     def has_identity(self) -> bool:
         """Whether a loss reads where rows come from."""
-        return bool({EPISODE, STEP} & (self.reads | self.window_reads))
+        return bool(IDENTITY & (self.reads | self.window_reads))
 
     @property
     def has_next_obs(self) -> bool:

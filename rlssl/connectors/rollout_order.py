@@ -1,15 +1,13 @@
 """Which chunk of a batch continues which, in the same environment copy, across episodes."""
 
-import re
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from rlssl.auxiliary.base import ChunkInfo
+from rlssl.batches import copy_and_count
 from rlssl.losses.advantage import generalized_advantage
-
-_NUMBERED = re.compile(r"(.+)\.(\d+)")
 
 
 def following_episode(episode_id: str) -> str:
@@ -25,8 +23,8 @@ def following_episode(episode_id: str) -> str:
         >>> following_episode("5f3a")
         '5f3a.1'
     """
-    numbered = _NUMBERED.fullmatch(episode_id)
-    return f"{numbered[1]}.{int(numbered[2]) + 1}" if numbered else f"{episode_id}.1"
+    copy, count = copy_and_count(episode_id)
+    return f"{copy}.{count + 1}"
 
 
 def rollouts(chunks: Sequence[ChunkInfo]) -> list[list[int]]:

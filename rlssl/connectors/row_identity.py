@@ -1,4 +1,4 @@
-"""Learner connector: which episode and which step each row comes from."""
+"""Learner connector: which episode, step and copy of the environment each row comes from."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 
-from rlssl.batches import CHUNK_BEGINS, EPISODE, STEP, episode_number
+from rlssl.batches import CHUNK_BEGINS, COPY, EPISODE, STEP, copy_number, episode_number
 from rlssl.connectors.intrinsic_reward import CHUNKS
 
 
 class AddRowIdentity(ConnectorV2):
-    """Adds ``EPISODE``, ``STEP`` and ``CHUNK_BEGINS``; see `rlssl.batches`.
+    """Adds ``EPISODE``, ``STEP``, ``COPY`` and ``CHUNK_BEGINS``; see `rlssl.batches`.
 
     Insert it after the pieces that add rows. A phantom row has the numbers that the row after the
     chunk would have.
@@ -33,6 +33,7 @@ class AddRowIdentity(ConnectorV2):
         begins[firsts] = True
         added = {
             EPISODE: numbers.repeat_interleave(lengths),
+            COPY: copy_number(numbers).repeat_interleave(lengths),
             STEP: torch.arange(len(mask)) + shifts.repeat_interleave(lengths),
             CHUNK_BEGINS: begins,
         }

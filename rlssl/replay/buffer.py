@@ -421,7 +421,7 @@ class ReplayBuffer:
             for leaf in (leaf for leaves in batch.values() for leaf in leaves):
                 leaf[~mask] = 0
             batch["mask"] = [mask]
-        batch |= {name: [array[slots]] for name, array in self._rows.identity().items()}
+        batch |= self._rows.identity_at(slots)
         nested = {Columns.OBS: self._frames.layout, Columns.NEXT_OBS: self._frames.layout}
         nested[Columns.ACTIONS] = self._actions
         return {"indices": indices} | {

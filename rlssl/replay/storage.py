@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rlssl.batches import EPISODE, STEP, episode_number
+from rlssl.batches import COPY, EPISODE, STEP, copy_number, episode_number
 from rlssl.replay.layout import Leaf
 
 #: Bytes of a row without its observation and action: reward, links, flags.
@@ -88,6 +88,13 @@ class RowStorage:
         if self.episode is None or self.step is None:
             return {}
         return {EPISODE: self.episode, STEP: self.step}
+
+    def identity_at(self, slots: np.ndarray) -> dict[str, list[np.ndarray]]:
+        """The leaf of ``EPISODE``, ``STEP`` and ``COPY`` at slots; empty if rows have none."""
+        found = {name: array[slots] for name, array in self.identity().items()}
+        if found:
+            found[COPY] = copy_number(found[EPISODE])
+        return {name: [array] for name, array in found.items()}
 
     def write_identity(self, serial: int, episode_id: str, first: int, last: int) -> None:
         """Writes the episode and the steps ``first`` to ``last``, if rows have them."""

@@ -64,7 +64,7 @@ def steps_of(rows: RowStorage, places: Places, before: int) -> dict[str, list[np
         Columns.ACTIONS: [leaf[stepping] for leaf in rows.actions],
         Columns.REWARDS: [np.where(has_step, rows.rewards[slots], np.float32(0))],
         Columns.TERMINATEDS: [has_step & rows.terminated[slots]],
-        **{name: [array[slots]] for name, array in rows.identity().items()},
+        **rows.identity_at(slots),
     }
 
 

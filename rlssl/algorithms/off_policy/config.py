@@ -14,7 +14,7 @@ from rlssl.algorithms.off_policy.settings import (
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
 from rlssl.auxiliary.bonus_options import check_bonuses, is_sampled
 from rlssl.auxiliary.building import options_for, parse_auxiliary
-from rlssl.batches import EPISODE, STEP
+from rlssl.batches import IDENTITY
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
 from rlssl.image_spaces import with_layout
@@ -101,9 +101,9 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
 
     @property
     def reads_identity(self) -> bool:
-        """Whether one of the auxiliary losses reads episodes and steps of rows."""
+        """Whether one of the auxiliary losses reads where rows come from."""
         reads = (AUXILIARY_LOSSES[name].reads for name in self.auxiliary_losses)
-        return bool({EPISODE, STEP} & frozenset().union(*reads))
+        return bool(IDENTITY & frozenset().union(*reads))
 
     @property
     def network_settings(self) -> dict[str, Any]:
