@@ -57,7 +57,7 @@ def config(mode: str) -> Spec:
             "labelFontSize": 11,
             "labelLimit": 220,
         },
-        "legend": {**words, "labelLimit": 360, "symbolType": "stroke", "symbolStrokeWidth": 3},
+        "legend": {**words, "labelLimit": 360, "symbolType": "square", "symbolOpacity": 1},
         "title": {"color": ink["text"], "anchor": "start", "fontWeight": 600},
         "range": {"category": PALETTES[mode]},
     }
@@ -218,12 +218,15 @@ def final_scores(rows: Sequence[Mapping[str, Any]], title: str) -> Spec:
     }
 
 
-def performance_profiles(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Spec:
+def performance_profiles(
+    rows: Sequence[Mapping[str, Any]], labels: Sequence[str], title: str
+) -> Spec:
     """The share of runs of all tasks above each normalized score, a line for each method.
 
     Args:
         rows: Each with label, threshold, share, and low and high of its interval.
         labels: The methods in the order of their colors.
+        title: What the scores are.
     """
     color: Spec = {"field": "label", "type": "nominal", "scale": {"domain": list(labels)}}
     color["legend"] = {"title": None, "orient": "bottom", "columns": 1}
@@ -233,14 +236,14 @@ def performance_profiles(rows: Sequence[Mapping[str, Any]], labels: Sequence[str
         "scale": {"domain": [0, 1]},
     }
     y["axis"] = {"format": ".0%"}
-    x = {"field": "threshold", "type": "quantitative", "title": "normalized score"}
+    x = {"field": "threshold", "type": "quantitative", "title": title}
     return {
         **_chart(CURVE_HEIGHT),
         "data": {"values": list(rows)},
         "encoding": {"x": x, "color": color},
         "layer": [
             {
-                "mark": {"type": "area", "opacity": 0.16},
+                "mark": {"type": "area", "opacity": 0.16, "interpolate": "step-after"},
                 "encoding": {"y": {"field": "low", **y}, "y2": {"field": "high"}},
             },
             {
@@ -263,23 +266,23 @@ def task_bars(rows: Sequence[Mapping[str, Any]], labels: Sequence[str], title: s
     y: Spec = {"field": "task", "type": "nominal", "sort": tasks, "title": None}
     offset = {"field": "label", "type": "nominal", "sort": list(labels)}
     color: Spec = {"field": "label", "type": "nominal", "scale": {"domain": list(labels)}}
-    color["legend"] = {"title": None, "orient": "bottom", "columns": 1, "symbolType": "square"}
+    color["legend"] = {"title": None, "orient": "bottom", "columns": 1}
     x = {"type": "quantitative", "title": title}
+    bars = {
+        "mark": {"type": "bar", "opacity": 0.75},
+        "encoding": {"x": {"field": "score", **x}, "color": color},
+    }
+    intervals = {
+        "transform": [{"filter": "isValid(datum.low)"}],
+        "mark": {"type": "rule", "strokeWidth": 1.5, "color": "gray"},
+        "encoding": {"x": {"field": "low", **x}, "x2": {"field": "high"}},
+    }
+    has_intervals = any(row["low"] is not None for row in rows)
     return {
         **_chart(16 * len(rows) + 8 * len(tasks)),
         "data": {"values": list(rows)},
         "encoding": {"y": y, "yOffset": offset},
-        "layer": [
-            {
-                "mark": {"type": "bar", "opacity": 0.75},
-                "encoding": {"x": {"field": "score", **x}, "color": color},
-            },
-            {
-                "transform": [{"filter": "isValid(datum.low)"}],
-                "mark": {"type": "rule", "strokeWidth": 1.5, "color": "gray"},
-                "encoding": {"x": {"field": "low", **x}, "x2": {"field": "high"}},
-            },
-        ],
+        "layer": [bars, *([intervals] if has_intervals else [])],
     }
 
 

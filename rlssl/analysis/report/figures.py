@@ -10,7 +10,7 @@ from rlssl.analysis.report import charts
 from rlssl.analysis.report.collect import Group, Report
 from rlssl.analysis.report.metrics import Curves, Metric
 from rlssl.analysis.report.page import NUM_BEST, default_metrics, time_unit
-from rlssl.analysis.report.sections import Section
+from rlssl.analysis.report.parts import Section
 
 #: Width in pixels; PNG files have twice as many.
 WIDTH, _SCALE = 720, 2.0

@@ -13,10 +13,12 @@ from rlssl.analysis.report import charts
 from rlssl.analysis.report.collect import Group, Report
 from rlssl.analysis.report.markdown import markdown_of
 from rlssl.analysis.report.metrics import RETURN, Curves, Metric, rounded
-from rlssl.analysis.report.sections import Section
+from rlssl.analysis.report.parts import Section
 from rlssl.analysis.report.tables import measured, summary_csv, summary_table
 from rlssl.analysis.report.verdict import Verdict, headline
 
+#: More verdicts are folded.
+MOST_OPEN = 4
 #: Variants that the plots show at first.
 NUM_BEST = 7
 _TEMPLATES = "templates"
@@ -80,6 +82,7 @@ def _context(
         "made": f"Report of {len(report.runs)} run{'s' * (len(report.runs) > 1)}, "
         f"made {now:%Y-%m-%d %H:%M %Z}",
         "headline": headline(report, verdicts),
+        "most_open": MOST_OPEN,
         "verdicts": [_verdict(one) for one in verdicts],
         "notices": [*report.faults, *report.problems],
         "summaries": [summary_table(group) for group in report.groups],

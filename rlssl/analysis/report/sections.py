@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from rlssl.analysis.confirmation import confirmed_rows
 from rlssl.analysis.lineage import Exploit, values_in_words
 from rlssl.analysis.report import charts
 from rlssl.analysis.report.collect import Group, Report, Variant
+from rlssl.analysis.report.comparisons import over_tasks_sections, published_sections
+from rlssl.analysis.report.parts import Chart, Section
 from rlssl.analysis.report.search import (
     MIN_POINTS,
     importances,
@@ -23,49 +24,10 @@ from rlssl.analysis.table import format_number
 MOST_SCORES, MOST_SETTINGS = 24, 8
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A chart with its words.
-
-    Args:
-        id: Its element on the page, and its file.
-        title: Above it.
-        spec: For Vega-Lite.
-        alt: What it shows, for screen readers.
-        note: Below it.
-    """
-
-    id: str
-    title: str
-    spec: charts.Spec
-    alt: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the page.
-
-    Args:
-        id: Its anchor.
-        title: Its heading.
-        text: Its paragraphs.
-        charts: Its charts.
-        tables: Its tables.
-        grid: Whether the charts stand side by side.
-    """
-
-    id: str
-    title: str
-    text: Sequence[str] = ()
-    charts: Sequence[Chart] = ()
-    tables: Sequence[Table] = ()
-    grid: bool = False
-
-
 def sections_of(report: Report) -> list[Section]:
     """The sections that the report has something for."""
-    found = [_scores(report), *_searches(report), *_populations(report), *_confirmations(report)]
+    found = [*over_tasks_sections(report), _scores(report), *published_sections(report)]
+    found += [*_searches(report), *_populations(report), *_confirmations(report)]
     text, tables = settings_tables(report)
     found.append(Section("settings", "Settings", text, tables=tables))
     found.append(_runs(report))

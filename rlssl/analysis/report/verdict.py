@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rlssl.analysis.report.collect import Group, Report, Variant
+from rlssl.analysis.report.tasks import over_tasks
 from rlssl.analysis.statistics import (
     MIN_SEEDS,
     Difference,
@@ -223,10 +224,12 @@ def _versions(group: Group) -> Iterator[str]:
 
 
 def headline(report: Report, verdicts: Sequence[Verdict]) -> str:
-    """What the report says about its runs before the verdicts."""
+    """What the report says about its runs before the verdicts; "" with one verdict."""
     if len(verdicts) == 1:
         return ""
+    found = over_tasks(report)
+    overall = f"{found.headline} " if found is not None and found.headline else ""
     return (
-        f"{len(report.variants)} variants under {len(verdicts)} protocols. Each protocol has its "
-        "own verdict and table: nothing is compared or averaged across protocols."
+        f"{overall}{len(report.variants)} variants under {len(verdicts)} protocols. Each protocol "
+        "has its own verdict and table: no returns are compared or averaged across protocols."
     )

@@ -114,7 +114,7 @@ def test_unlike_protocols_are_not_compared(tmp_path: Path) -> None:
         "atari/Alien",
         "atari/Pong (20,000 env steps)",
     ]
-    assert "nothing is compared or averaged across protocols" in page.classes["notice"][0]
+    assert "no returns are compared or averaged across protocols" in page.classes["notice"][0]
     assert [len(table) for table in page.tables[:3]] == [3, 3, 3]
 
 
