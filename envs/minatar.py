@@ -14,6 +14,7 @@ Options, ``env: {id: minatar/Breakout, sticky_action_prob: 0.1}``:
   truncation, as in MinAtar, where an episode of Breakout lasts until the ball is lost.
 """
 
+import colorsys
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,6 +67,12 @@ def make(config: Mapping[str, Any]) -> gym.Env:
     return env if limit is None else TimeLimit(env, limit)
 
 
+def _colors(count: int) -> np.ndarray:
+    """Bright colors of different hues, uint8 [count, 3]."""
+    hues = [colorsys.hsv_to_rgb(number / count, 0.7, 1.0) for number in range(count)]
+    return np.round(255 * np.array(hues)).astype(np.uint8)
+
+
 class MinAtarEnv(gym.Env):
     """One game of MinAtar with channels first and reproducible resets."""
 
@@ -93,6 +100,9 @@ class MinAtarEnv(gym.Env):
         height, width, planes = self._game.state_shape()
         self.observation_space = Box(0, 1, (planes, height, width), np.uint8)
         self.action_space = Discrete(len(self._actions))
+        self.render_mode = "rgb_array"
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": 15}
+        self._colors = _colors(planes)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -111,6 +121,14 @@ class MinAtarEnv(gym.Env):
         """Takes a step; MinAtar itself never truncates a game."""
         reward, terminated = self._game.act(self._actions[int(action)])
         return self._observe(), float(reward), bool(terminated), False, {}
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        """Returns the frame, uint8 [10, 10, 3]: a color for each plane, the last plane on top."""
+        planes = self._observe()
+        frame = np.zeros((*planes.shape[1:], 3), np.uint8)
+        for plane, color in zip(planes, self._colors, strict=True):
+            frame[plane > 0] = color
+        return frame
 
     def _observe(self) -> np.ndarray:
         return np.ascontiguousarray(self._game.state().transpose(2, 0, 1)).view(np.uint8)

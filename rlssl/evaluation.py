@@ -3,7 +3,7 @@
 import functools
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -197,15 +197,54 @@ def _run_episode(
     recorder: Recorder | None,
     seed: int,
 ) -> EpisodeRecord:
+    """Plays an episode; gives a sign of life with each step."""
+    episode = play_episode(policy, env, seed, explore=explore, max_steps=max_steps, keep=recorder)
+    while True:
+        try:
+            next(episode)
+        except StopIteration as end:
+            record: EpisodeRecord = end.value
+            return record
+        watch.heartbeats += 1
+
+
+def play_episode(
+    policy: Policy,
+    env: gym.Env,
+    seed: int,
+    *,
+    explore: bool,
+    max_steps: int = MAX_EPISODE_STEPS,
+    keep: Recorder | None = None,
+) -> Generator[float, None, EpisodeRecord]:
+    """Plays an episode step by step, so that something else can be done in between.
+
+    It draws from the global generators, and seeds them: call it within
+    ``undisturbed_generators()``.
+
+    Args:
+        policy: The policy to evaluate.
+        env: From `evaluation_env`.
+        seed: Seed of the episode.
+        explore: Whether the policy samples its actions.
+        max_steps: Agent steps after which the episode is cut off.
+        keep: Gets the steps that it wants; None: no steps are kept.
+
+    Yields:
+        The score so far: 0 after the reset, then after each step but the last one.
+
+    Returns:
+        The whole episode.
+    """
     policy.reset()
     observation, _ = begin_episode(env, seed)
     score, length, ended = 0.0, 0, False
     counts_any = policy.settings.get("success", DEFAULT_SUCCESS) == "any"
     success = math.nan
     while not ended and length < max_steps:
+        yield score
         action = policy.act(observation, explore=explore)
-        watch.heartbeats += 1
-        keeper = recorder if recorder is not None and recorder.wants(seed, length) else None
+        keeper = keep if keep is not None and keep.wants(seed, length) else None
         seen = None if keeper is None else policy.seen(observation)
         observation, reward, terminated, truncated, info = env.step(action)
         if keeper is not None:

@@ -90,12 +90,8 @@ def evaluate(
 def _play(
     folder: Path, seeds: Sequence[int], env_runners: int, explore: bool, max_steps: int
 ) -> list[EpisodeRecord]:
-    policy = Policy.load(folder)
+    policy = checked_policy(folder)
     env = policy.settings["env"]
-    module, _, _ = env["id"].rpartition(":")
-    if module and module not in sys.modules:
-        trust.require(folder, f"its environment imports {module!r}")
-    preflight(env, vectorize="sync")  # evaluations step single environments
     if env_runners == 0:
         return evaluate_policy(policy, env, seeds=seeds, explore=explore, max_steps=max_steps)
     start_local(env_runners)
@@ -109,6 +105,25 @@ def _play(
         raise raised_by_worker(error) from error
     by_seed = {record.seed: record for part in parts for record in part}
     return [by_seed[seed] for seed in seeds]
+
+
+def checked_policy(folder: Path) -> Policy:
+    """Loads a policy, and tries its evaluation environment.
+
+    Args:
+        folder: From `policy_folders`.
+
+    Raises:
+        SpecError: If the policy or its environment cannot be used, or if the environment needs to
+            import a module and the run is not trusted.
+    """
+    policy = Policy.load(folder)
+    env = policy.settings["env"]
+    module, _, _ = env["id"].rpartition(":")
+    if module and module not in sys.modules:
+        trust.require(folder, f"its environment imports {module!r}")
+    preflight(env, vectorize="sync")  # evaluations step single environments
+    return policy
 
 
 def _probe(folder: Path, seeds: Sequence[int], explore: bool, max_steps: int) -> dict[str, Any]:

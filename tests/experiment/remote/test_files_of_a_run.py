@@ -8,7 +8,7 @@ import pytest
 
 from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment.commands.runs import runs
-from rlssl.experiment.commands.watch import watch
+from rlssl.experiment.commands.watching.watch import watch
 from rlssl.experiment.places import Place, parse_place
 from rlssl.experiment.remote.fetch import fetch_path
 from rlssl.experiment.remote.uploads import RunUploads, send_results

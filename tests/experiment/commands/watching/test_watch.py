@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rlssl.experiment.commands.watch import watch
+from rlssl.experiment.commands.watching.watch import watch
 from rlssl.experiment.lock import held
 from tests.analysis.live.running_runs import RunningRun
 
@@ -152,7 +152,7 @@ def test_ctrl_c_ends_with_the_code_of_an_interrupted_command(terminal: Terminal)
 def test_it_imports_neither_torch_nor_ray() -> None:
     code = """
 import sys
-import rlssl.experiment.commands.watch
+import rlssl.experiment.commands.watching.watch
 print(sorted({"torch", "ray", "gymnasium", "matplotlib"} & set(sys.modules)))
 """
     result = subprocess.run(
