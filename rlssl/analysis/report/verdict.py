@@ -50,9 +50,9 @@ class Lead:
 
     @property
     def chance(self) -> str:
-        """The probability in percent, with its interval."""
+        """The probability in percent, with its interval; "n/a" with fewer than three seeds."""
         if self.bounds is None:
-            return f"{self.probability:.0%}"
+            return "n/a"
         return f"{self.probability:.0%} [{self.bounds.low:.0%}, {self.bounds.high:.0%}]"
 
     @property
@@ -141,10 +141,12 @@ def _measure(group: Group) -> str:
 
 
 def _certainty(found: Lead, best: Variant, second: Variant) -> str:
+    if found.bounds is None:
+        return "How sure this is cannot be said: there are too few seeds for an interval."
     chance = f"A seed of {best.label} beats a seed of {second.label} with probability"
     chance = f"{chance} {found.chance}."
     if found.difference.interval is None:
-        return f"How sure this is cannot be said, because there is no interval. {chance}"
+        return f"How sure this is cannot be said: the seeds have no spread. {chance}"
     level = f"{CONFIDENCE:.0%} interval of the difference ({found.difference.method})"
     if found.is_clear:
         return f"The difference is clear: the {level} excludes 0. {chance}"
