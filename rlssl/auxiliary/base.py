@@ -90,6 +90,13 @@ hidden=64)
         if type(self.every) is not int or self.every < 1:
             raise ValueError(f"every must be a whole number >= 1; got {self.every!r}.")
 
+    def idle_options(self) -> dict[str, str]:
+        """Options that have no effect beside the others -> what would give them an effect.
+
+        A spec that sets such an option is refused. A subclass adds its own.
+        """
+        return {}
+
 
 class DeclaredColumns(dict[str, Any]):
     """The batch that a loss gets. Another column than the declared ones is an error with a fix.

@@ -9,6 +9,9 @@ from torch import nn
 from rlssl.auxiliary.base import AuxiliaryLossConfig
 from rlssl.errors import SpecError
 
+#: Options that only an own stream has.
+_OF_OWN_STREAM = ("stream_gamma", "stream_episodic")
+
 
 @dataclasses.dataclass(frozen=True)
 class BonusConfig(AuxiliaryLossConfig):
@@ -52,6 +55,11 @@ class BonusConfig(AuxiliaryLossConfig):
         ``intrinsic_reward`` reads neither ``batch["chunks"]`` nor changes any state.
         """
         return True
+
+    def idle_options(self) -> dict[str, str]:
+        """Options of an own stream, if there is none."""
+        own = {} if self.stream == "own" else dict.fromkeys(_OF_OWN_STREAM, "stream: own")
+        return {**super().idle_options(), **own}
 
     def __post_init__(self) -> None:
         """Checks ranges.

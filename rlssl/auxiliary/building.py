@@ -99,6 +99,45 @@ def _parse_one(name: str, options: Any) -> AuxiliaryLossConfig:
         raise SpecError(f"auxiliary.{name}: {error}") from error
 
 
+def ineffective_options(losses: Mapping[str, Any]) -> dict[str, str]:
+    """Given options that change nothing, as the weight of a loss that gives only a bonus.
+
+    Args:
+        losses: {name: options}, as in ``.auxiliary()``. An option with its default counts as not
+            given.
+
+    Returns:
+        Dotted path -> what would give the option an effect.
+
+    Example:
+        >>> import rlssl.auxiliary
+        >>> ineffective_options({"rnd": {"stream_gamma": 0.9}})
+        {'auxiliary.rnd.stream_gamma': 'stream: own'}
+        >>> ineffective_options({"episodic_count": {"coeff": 0.1}})
+        {'auxiliary.episodic_count.coeff': 'a loss with `losses`; its weight is intrinsic_coeff'}
+    """
+    found = {}
+    for name, config in parse_auxiliary(losses).items():
+        idle = {**idle_by_class(AUXILIARY_LOSSES[name]), **config.idle_options()}
+        defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        for key, value in losses[name].items():
+            if key in idle and value != defaults[key] and value not in (None, {}):
+                found[f"auxiliary.{name}.{key}"] = idle[key]
+    return found
+
+
+def idle_by_class(loss_class: type[AuxiliaryLoss]) -> dict[str, str]:
+    """Options of every loss that a class does not use -> what would use them."""
+    idle: dict[str, str] = {}
+    if loss_class.losses is AuxiliaryLoss.losses:
+        of_losses = ("coeff", "schedule", "lr", "grad_clip", "every")
+        words = "a loss with `losses`; its weight is intrinsic_coeff"
+        idle |= dict.fromkeys(of_losses, words)
+    if loss_class.intrinsic_reward is AuxiliaryLoss.intrinsic_reward:
+        idle["intrinsic_coeff"] = "a loss with an intrinsic reward; its weight is coeff"
+    return idle
+
+
 def build_auxiliary(
     losses: Mapping[str, Any],
     *,

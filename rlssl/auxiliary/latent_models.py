@@ -56,6 +56,15 @@ class LatentModelConfig(AuxiliaryLossConfig):
     # Control: the auxiliary losses train the RL encoder; the RL loss does not.
     isolated: bool = False
 
+    def idle_options(self) -> dict[str, str]:
+        """The members of an ensemble and the largest norm, if they are not used."""
+        idle = super().idle_options()
+        if self.transition != "ensemble":
+            idle["num_models"] = "transition: ensemble"
+        if self.latent_norm != "max":
+            idle["max_norm"] = "latent_norm: max"
+        return idle
+
     def __post_init__(self) -> None:
         """Checks ranges.
 

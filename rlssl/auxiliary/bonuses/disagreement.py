@@ -62,6 +62,12 @@ class Disagreement(AuxiliaryLoss):
         # Options of that encoder.
         encoder_config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+        def idle_options(self) -> dict[str, str]:
+            """Options of random features, if there are none."""
+            of_random = ("normalization_rows", "encoder", "encoder_config")
+            idle = {} if self.features == "random" else dict.fromkeys(of_random, "features: random")
+            return {**super().idle_options(), **idle}
+
         def __post_init__(self) -> None:
             """Checks ranges.
 

@@ -83,6 +83,18 @@ class ICM(AuxiliaryLoss):
             """Whether running statistics scale the reward: in burda."""
             return self.variant == "burda"
 
+        def idle_options(self) -> dict[str, str]:
+            """Options of the other variant, and of networks that the loss does not have."""
+            other = {
+                "pathak": dict.fromkeys(("gamma", "normalization_rows"), "variant: burda"),
+                "burda": dict.fromkeys(("scale", "forward_weight"), "variant: pathak"),
+            }
+            idle = {**super().idle_options(), **other[self.variant]}
+            if self.features == "shared":
+                words = "features: own or random"
+                idle |= dict.fromkeys(("encoder", "encoder_config", "normalization_rows"), words)
+            return idle
+
         def __post_init__(self) -> None:
             """Fills in the variant's defaults, and checks ranges.
 

@@ -69,6 +69,11 @@ class CURL(KeyViewLoss):
         # where the encoder has an Adam optimizer for the auxiliary losses.
         double_encoder_step: bool = False
 
+        def idle_options(self) -> dict[str, str]:
+            """The normalization of the other variant's projection."""
+            idle = {"normalize": "variant: dmc"} if self.variant == "atari" else {}
+            return {**super().idle_options(), **idle}
+
         def __post_init__(self) -> None:
             """Fills in the variant's defaults, and checks ranges.
 

@@ -39,6 +39,13 @@ class MICo(PairwiseMetricLoss):
         # Weight of the angle, units of the distance per radian; >= 0; 0.1 as published.
         beta: float = 0.1
 
+        def idle_options(self) -> dict[str, str]:
+            """Options of heads, which the loss does not have."""
+            return {
+                **super().idle_options(),
+                **dict.fromkeys(("lr", "grad_clip"), "a loss with heads"),
+            }
+
         def __post_init__(self) -> None:
             """Checks ranges.
 

@@ -45,6 +45,13 @@ class SimSR(PairwiseMetricLoss):
         # Members of an ensemble; >= 1.
         num_models: int = 5
 
+        def idle_options(self) -> dict[str, str]:
+            """The members of an ensemble, if there is none."""
+            is_used = self.transition == "ensemble"
+            return super().idle_options() | (
+                {} if is_used else {"num_models": "transition: ensemble"}
+            )
+
         def __post_init__(self) -> None:
             """Checks ranges.
 

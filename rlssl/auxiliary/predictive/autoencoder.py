@@ -61,6 +61,11 @@ class Autoencoder(AuxiliaryLoss):
         # Control: the auxiliary losses train the RL encoder; the RL loss does not.
         isolated: bool = False
 
+        def idle_options(self) -> dict[str, str]:
+            """The weight of the KL divergence, if there is none."""
+            idle = {} if self.variant == "vae" else {"beta": "variant: vae"}
+            return {**super().idle_options(), **idle}
+
         def __post_init__(self) -> None:
             """Fills in the variant's defaults, and checks ranges.
 

@@ -75,6 +75,11 @@ class SPR(AuxiliaryLoss):
         # Control: the auxiliary losses train the RL encoder; the RL loss does not.
         isolated: bool = False
 
+        def idle_options(self) -> dict[str, str]:
+            """The hidden layers that the published networks do not have."""
+            idle = {} if self.variant == "latent" else {"hidden": "variant: latent"}
+            return {**super().idle_options(), **idle}
+
         def __post_init__(self) -> None:
             """Checks ranges.
 

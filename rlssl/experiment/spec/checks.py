@@ -3,7 +3,7 @@
 import importlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlssl.diagnostics.settings import check_episodes, parse_diagnostics
@@ -44,6 +44,12 @@ NOT_SUPPORTED = {
         "bohb": "use asha with searcher: {optuna: {num_samples: 40}}",
     },
 }
+
+#: What to do about a name that is nowhere registered.
+_OF_A_PLUGIN = (
+    "If a module of your own registers it, name the module: --plugin my_module, or in the spec "
+    "plugins: [my_module]."
+)
 
 
 def refuse_unsupported(key: str, names: Iterable[str]) -> None:
@@ -190,8 +196,13 @@ def check_names(spec: "Spec") -> None:
     for registry, names in wanted:
         for name in names:
             if name not in registry:
-                own = algorithm_called(name) if registry is ALGORITHMS else ""
-                hint = f"In rlssl it is {own}." if own else ""
+                if registry is ALGORITHMS:
+                    own = algorithm_called(name)
+                    hint = f"In rlssl it is {own}." if own else ""
+                elif closest(name, registry):
+                    hint = ""
+                else:
+                    hint = f"{_OF_A_PLUGIN} Known: {', '.join(sorted(registry))}."
                 raise unknown_name(registry.kind, name, registry, hint)
 
 
@@ -239,11 +250,9 @@ def check_environment(env: Mapping[str, Any]) -> None:
 def _hint_at_environment(name: str) -> str:
     """What to do about an unknown id."""
     if _is_of_a_plugin(name):
-        return (
-            "If a module of your own registers it, name the module: --plugin my_module, or in the "
-            "spec plugins: [my_module]. `rlssl list envs` shows the others."
-        )
-    return "`rlssl list envs` shows all; 'module:Id' imports a module that registers Id."
+        return f"{_OF_A_PLUGIN} `rlssl list envs` shows the others."
+    words = "`rlssl list envs` shows all; 'module:Id' imports a module that registers Id."
+    return words if closest(name, _resembling(name)) else f"{words} {_OF_A_PLUGIN}"
 
 
 def _is_of_a_plugin(name: str) -> bool:
@@ -297,6 +306,32 @@ def check_auxiliary(spec: "Spec") -> None:
         where = f"auxiliary.{name}"
         check_arguments(where, options, {**fields, **dict.fromkeys(CONTROLS, bool)})
     parse_auxiliary(options_for(wanted, spec.env["id"]))
+
+
+def check_effects(specs: Sequence["Spec"]) -> None:
+    """Refuses options of losses that change nothing, at any point of a search.
+
+    Args:
+        specs: The spec of a trial, or those of all points that are checked.
+
+    Raises:
+        SpecError: Naming the option, its value and what would give it an effect.
+    """
+    from rlssl.auxiliary.building import ineffective_options
+
+    every = []
+    for spec in specs:
+        losses = {name: given for name, given in spec.auxiliary.items() if given is not None}
+        every.append((losses, ineffective_options(losses)))
+    for losses, found in every:
+        for path, needed in found.items():
+            _, name, key = path.split(".")
+            # A point that compares variants may have an option of the other points' variant.
+            if all(path in idle or key not in given.get(name, {}) for given, idle in every):
+                raise SpecError(
+                    f"{path}: {losses[name][key]!r} has no effect here: the option needs {needed}. "
+                    "Leave it out."
+                )
 
 
 def check_connectors(spec: "Spec") -> None:

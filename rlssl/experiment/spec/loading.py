@@ -12,6 +12,7 @@ from rlssl.errors import SpecError
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.checks import (
     check,
+    check_effects,
     check_environment,
     check_form,
     check_names,
@@ -76,8 +77,10 @@ ddpg, ppo, rainbow, sac.
     spec = _build(document, expand=not saved)
     if not isinstance(source, Mapping) or spec.search or len(spec.seeds) > 1:
         _require_stop(spec)
-    if spec.search:
-        check_points(spec, points_to_check(spec))
+    points = points_to_check(spec) if spec.search else []
+    specs = check_points(spec, points) or [spec]
+    if not saved:  # a run of an earlier version can be continued
+        check_effects(specs)
     return spec
 
 
@@ -127,18 +130,23 @@ def at_point(spec: Spec, point: Mapping[str, Any], seed: int) -> Spec:
     return _build(_normalized(document), expand=_searches_layers(spec.search))
 
 
-def check_points(spec: Spec, points: Iterable[Mapping[str, Any]]) -> None:
+def check_points(spec: Spec, points: Iterable[Mapping[str, Any]]) -> list[Spec]:
     """Checks the spec at points of its search.
+
+    Returns:
+        The specs at the points.
 
     Raises:
         SpecError: If a value is not allowed; names the point, key, value and fix.
     """
+    specs = []
     for point in points:
         try:
-            at_point(spec, point, spec.seeds[0])
+            specs.append(at_point(spec, point, spec.seeds[0]))
         except SpecError as error:
             where = ", ".join(f"{path} = {value!r}" for path, value in point.items())
             raise SpecError(f"search at {where}: {error}") from error
+    return specs
 
 
 def _normalized(document: Mapping[str, Any]) -> dict[str, Any]:
