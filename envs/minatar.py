@@ -15,17 +15,20 @@ Options, ``env: {id: minatar/Breakout, sticky_action_prob: 0.1}``:
 """
 
 import colorsys
+import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
-import minatar
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.wrappers import TimeLimit
 
 from rlssl.environments import known_env_options
 from rlssl.errors import SpecError, unknown_name
+
+if importlib.util.find_spec("minatar") is None:
+    raise ModuleNotFoundError("No module named 'minatar'", name="minatar")
 
 GAMES = {
     "Asterix": "asterix",
@@ -92,6 +95,8 @@ class MinAtarEnv(gym.Env):
             difficulty_ramping: See the module.
             minimal_action_set: See the module.
         """
+        import minatar  # takes seconds, which listing the games does not need
+
         if not 0 <= sticky_action_prob <= 1:
             raise SpecError(f"env.sticky_action_prob must be in [0, 1]; got {sticky_action_prob}.")
         self._game = minatar.Environment(game, sticky_action_prob, difficulty_ramping)

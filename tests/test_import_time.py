@@ -78,6 +78,8 @@ FIRST_LINES = {
     "export old": "Preparing to export old.",
     "matrix": "Preparing the matrix matrix.",
     "doctor": "Checking this machine; this takes up to 20 seconds.",
+    "init mine": "Writing a new experiment to mine.",
+    "schema": "Reading the registries; this takes some seconds.",
     "doctor --json": "Checking this machine; this takes up to 20 seconds.",
     "summary old": "Reading old.",
     "watch old": "Reading old.",

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 import click
 
+from rlssl.cli.completion import complete_kind, complete_sweep
 from rlssl.cli.group import main
 from rlssl.cli.options import JSON, PLUGIN, SET, STORAGE, open_import_path, with_plugins
 from rlssl.system.json_output import write_json
 
 
 @main.command()
-@click.argument("source", metavar="SPEC")
+@click.argument("source", metavar="SPEC", shell_complete=complete_sweep)
 @SET
 @click.option("--preflight", is_flag=True, help="Also build, reset and step the environment.")
 @PLUGIN
@@ -41,7 +42,7 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
 
 
 @main.command("list")
-@click.argument("words", nargs=-1, metavar="[KIND] [WORD]...")
+@click.argument("words", nargs=-1, metavar="[KIND] [WORD]...", shell_complete=complete_kind)
 @JSON
 @PLUGIN
 def list_names(words: Sequence[str], as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from rlssl.cli.completion import complete_run
 from rlssl.cli.group import main
 from rlssl.cli.options import JSON, PLUGIN, STORAGE, TRUST, open_import_path
 
@@ -24,7 +25,7 @@ def runs(storage: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @STORAGE
 @PLUGIN
 def summary(run: str, storage: str) -> None:
@@ -37,7 +38,7 @@ def summary(run: str, storage: str) -> None:
 
 
 @main.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=complete_run)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -61,7 +62,7 @@ def report(runs: Sequence[str], **options: Any) -> None:
 
 
 @main.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--explore", is_flag=True, help="Sample actions instead of taking the best action.")
 @click.option(
@@ -89,7 +90,7 @@ def evaluate(run: str, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to.")
 @STORAGE
 @TRUST

@@ -6,6 +6,14 @@ from typing import Any
 
 import click
 
+from rlssl.cli.completion import (
+    complete_algorithm,
+    complete_environment,
+    complete_layer,
+    complete_loss,
+    complete_run,
+    complete_sweep,
+)
 from rlssl.cli.group import main
 from rlssl.cli.options import (
     ADDRESS,
@@ -49,17 +57,18 @@ class _Train(click.Command):
 
 
 @main.command(cls=_Train)
-@click.argument("algorithm", metavar="ALGO")
-@click.argument("env", metavar="ENV")
+@click.argument("algorithm", metavar="ALGO", shell_complete=complete_algorithm)
+@click.argument("env", metavar="ENV", shell_complete=complete_environment)
 @click.option(
     "--aux",
     "auxiliary",
     multiple=True,
+    shell_complete=complete_loss,
     metavar="NAME[:KEY=VALUE,...]",
     help="Add an auxiliary loss. Repeatable.",
 )
-@click.option("--preset", help="Named settings of the algorithm.")
-@click.option("--variant", help="Variant of the algorithm.")
+@click.option("--preset", shell_complete=complete_layer, help="Named settings of the algorithm.")
+@click.option("--variant", shell_complete=complete_layer, help="Variant of the algorithm.")
 @click.option("--tuned", is_flag=True, help="Use the settings that a sweep found for ALGO on ENV.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of this run.  [default: 0]")
 @click.option(
@@ -75,7 +84,13 @@ class _Train(click.Command):
 )
 @click.option("--storage", help=f"Folder or URI of all results.  [default: {DEFAULT_STORAGE}]")
 @click.option("--name", help="Name of the run: its folder below the storage.")
-@click.option("--from", "warm_start", metavar="RUN", help="Start from the weights of a run.")
+@click.option(
+    "--from",
+    "warm_start",
+    metavar="RUN",
+    shell_complete=complete_run,
+    help="Start from the weights of a run.",
+)
 @TRUST
 @ADDRESS
 @WAIT_FOR_NODES
@@ -122,9 +137,14 @@ def train(
 
 
 @main.command()
-@click.argument("source", metavar="NAME|FILE")
+@click.argument("source", metavar="NAME|FILE", shell_complete=complete_sweep)
 @SET
-@click.option("--extend", metavar="RUN", help="Run what RUN does not have yet, into RUN.")
+@click.option(
+    "--extend",
+    metavar="RUN",
+    shell_complete=complete_run,
+    help="Run what RUN does not have yet, into RUN.",
+)
 @click.option("--dry-run", is_flag=True, help="Show trials, resources, disk; start nothing.")
 @click.option("--measure", is_flag=True, help="With --dry-run: train a trial for 20 seconds.")
 @TRUST
@@ -168,7 +188,7 @@ def sweep(
 
 
 @main.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @click.option(
     "--stop",
     "stops",
@@ -196,7 +216,7 @@ def resume(
 
 
 @main.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @click.option("--top", type=click.IntRange(min=1), default=3, show_default=True, help="Points.")
 @click.option(
     "--seeds",
@@ -221,7 +241,7 @@ def confirm(run: str, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("source", metavar="[FILE]", default="matrix")
+@click.argument("source", metavar="[FILE]", default="matrix", shell_complete=complete_sweep)
 @SET
 @STORAGE
 @PLUGIN

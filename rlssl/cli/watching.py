@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
+from rlssl.cli.completion import complete_run
 from rlssl.cli.group import main
 from rlssl.cli.options import JSON, PLUGIN, STORAGE, TRUST, open_import_path
 
 
 @main.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @click.option("--once", is_flag=True, help="Print the present state, and end.")
 @click.option(
     "--interval",
@@ -33,7 +34,7 @@ def watch(run: str, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=complete_run)
 @click.option("--episodes", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--explore", is_flag=True, help="Sample actions instead of taking the best action.")
 @click.option(
