@@ -12,7 +12,7 @@ from rlssl.auxiliary.building import idle_by_class, ineffective_options
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.loading import load_spec, resolved_dict
 from rlssl.registry import AUXILIARY_LOSSES
-from tests.algorithms.bench import Bench, small_ppo
+from tests.algorithms.common.test_auxiliary_rules import bench_of
 
 LOSSES = [name for name in AUXILIARY_LOSSES if not name.startswith("test_")]
 #: Options beside which others are idle, besides the defaults.
@@ -82,7 +82,7 @@ def test_the_weights_of_what_a_loss_does_not_give_are_idle(name: str) -> None:
 
 def after_two_updates(name: str, options: dict[str, Any]) -> dict[str, torch.Tensor]:
     """All weights and statistics of a small PPO with the loss."""
-    bench = Bench(small_ppo().debugging(seed=0).auxiliary(**{name: options}))
+    bench = bench_of("ppo", {name: options})
     for _ in range(2):
         bench.learner.update(episodes=bench.sample())
     state = bench.module.state_dict()
