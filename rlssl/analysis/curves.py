@@ -1,6 +1,6 @@
 """Learning curves: return over env steps, with mean and confidence interval of each variant."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,6 +99,20 @@ def learning_curves_figure(trials: Sequence[Trial], *, title: str | None = None)
     """
     if not trials:
         raise ValueError("trials must not be empty: there is nothing to draw.")
+    title = title if title is not None else describe_experiment(trials)
+    return figure_of_groups(group_by_variant(trials), title=title)
+
+
+def figure_of_groups(groups: Mapping[str, Sequence[Trial]], *, title: str) -> "Figure":
+    """Draws the mean return over seeds of each group, as `learning_curves_figure`.
+
+    Args:
+        groups: Label -> trials that differ in the seed.
+        title: Title above the axes.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is missing; names the extra to install.
+    """
     try:
         from matplotlib.figure import Figure  # not pyplot, which would change the user's backend
     except ModuleNotFoundError as error:
@@ -108,8 +122,7 @@ def learning_curves_figure(trials: Sequence[Trial], *, title: str | None = None)
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    interval = _draw_variants(axes, trials)
-    title = title if title is not None else describe_experiment(trials)
+    interval = _draw_variants(axes, groups)
     _add_labels(axes, title, interval)
     return figure
 
@@ -222,10 +235,11 @@ def running_mean_return(
     return env_steps[last_of_step], means[last_of_step]
 
 
-def _draw_variants(axes: "Axes", trials: Sequence[Trial]) -> str:
+def _draw_variants(axes: "Axes", groups: Mapping[str, Sequence[Trial]]) -> str:
     """Draws lines and bands; returns what the legend says about the bands."""
-    curves, has_band, are_shares = [], False, returns_are_shares(trials)
-    for index, (label, group) in enumerate(group_by_variant(trials).items()):
+    curves, has_band = [], False
+    are_shares = returns_are_shares([trial for group in groups.values() for trial in group])
+    for index, (label, group) in enumerate(groups.items()):
         color = _COLORS[index % len(_COLORS)]
         curves.append((color, _draw_lines(axes, label, group, color, are_shares)))
     limits = axes.get_ylim()  # the limits of the lines, before the bands are drawn

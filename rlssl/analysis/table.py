@@ -426,7 +426,20 @@ def estimate_of(scores: Sequence[float], objective: Objective) -> Estimate:
         >>> estimate_of([1.0, 2.0], Objective()).mean
         1.5
     """
-    is_share = objective.metric.endswith("success_rate")
+    return estimate_of_scores(scores, is_share=objective.metric.endswith("success_rate"))
+
+
+def estimate_of_scores(scores: Sequence[float], *, is_share: bool = False) -> Estimate:
+    """The mean over seeds of their scores, and its interval.
+
+    Args:
+        scores: The score of each seed.
+        is_share: Whether the scores are shares, such as success rates.
+
+    Example:
+        >>> estimate_of_scores([0.0, 1.0, 1.0], is_share=True).interval.high < 1.0
+        True
+    """
     values = [np.array([score]) for score in scores]
     return _estimate(values, is_share=is_share, is_bounded=False)
 

@@ -62,6 +62,23 @@ def report(runs: Sequence[str], **options: Any) -> None:
 
 
 @main.command()
+@click.argument("first", metavar="A", shell_complete=complete_run)
+@click.argument("second", metavar="B", shell_complete=complete_run)
+@click.option("--metric", metavar="KEY", help="A key of the results, or area.  [default: return]")
+@click.option("--mode", type=click.Choice(["max", "min"]), help="Which values are better.")
+@click.option("--out", type=click.Path(path_type=Path), help="Save the curves: .png, .svg, .pdf.")
+@STORAGE
+@JSON
+@PLUGIN
+def compare(first: str, second: str, **options: Any) -> None:
+    """Compare two runs, or points of runs: rlssl compare RUN:0 RUN:1."""
+    open_import_path()
+    from rlssl.experiment.commands.compare import compare_runs
+
+    sys.exit(compare_runs(first, second, **options))
+
+
+@main.command()
 @click.argument("run", shell_complete=complete_run)
 @click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--explore", is_flag=True, help="Sample actions instead of taking the best action.")

@@ -1,0 +1,178 @@
+"""Two sides compared: difference, probability of improvement, settings that differ."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlssl.analysis.comparison.sides import Side, score_of
+from rlssl.analysis.objective import Objective
+from rlssl.analysis.protocol import differences
+from rlssl.analysis.settings_difference import SettingRow, compare_settings
+from rlssl.analysis.statistics import (
+    MIN_SEEDS,
+    Caution,
+    Difference,
+    Interval,
+    difference,
+    probability_of_improvement,
+    rank_interval,
+)
+from rlssl.analysis.table import CONFIDENCE, format_number, returns_are_shares
+
+#: Runs end at the first result after their budget; a smaller share is no other budget.
+_SAME_BUDGET = 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is to be said about two sides.
+
+    Args:
+        first: The side A.
+        second: The side B.
+        objective: The score; None: the final return.
+        unlike: In what the protocols are unlike; then nothing is computed from both sides.
+        difference: Mean of A minus mean of B; None if the protocols are unlike.
+        improvement: Probability that a run of A is better than a run of B; None: as above, or a
+            side has no score.
+        improvement_interval: Its interval; None with fewer than three seeds on a side.
+        at_common_steps: The fewest env steps of both sides, and the difference there; None if both
+            have the same budget, or the score is not the final return.
+        settings: Every setting of both sides.
+        notes: What else a reader must know.
+        cautions: Why not to trust the numbers, as data.
+    """
+
+    first: Side
+    second: Side
+    objective: Objective | None
+    unlike: Sequence[str]
+    difference: Difference | None
+    improvement: float | None
+    improvement_interval: Interval | None
+    at_common_steps: tuple[int, Difference] | None
+    settings: Sequence[SettingRow]
+    notes: Sequence[str]
+    cautions: Sequence[Caution]
+
+    @property
+    def verdict(self) -> str:
+        """Which side is better, by how much and how sure, in one sentence."""
+        if self.unlike or self.difference is None:
+            return (
+                "The protocols are unlike, so that no difference is computed: "
+                f"{'; '.join(self.unlike)}."
+            )
+        found = self.difference
+        if math.isnan(found.value):
+            empty = [side.name for side in (self.first, self.second) if not side.scores]
+            return f"There is nothing to compare: {' and '.join(empty)} has no score."
+        size = format_number(abs(found.value))
+        sign = 1.0 if self.objective is None else self.objective.sign
+        better, worse = (self.first, self.second)
+        if sign * found.value < 0:
+            better, worse = worse, better
+        if found.interval is None:
+            return (
+                f"{better.name} scored better by {size} than {worse.name}, without an interval: "
+                "nobody knows whether that is chance."
+                if found.value
+                else "Both sides have the same score, without an interval."
+            )
+        ends = (found.interval.low, found.interval.high)
+        how = f"{CONFIDENCE:.0%} interval of A - B, {found.method}"
+        interval = f"[{', '.join(map(format_number, ends))}]"
+        if ends[0] <= 0.0 <= ends[1]:
+            return (
+                f"No difference can be told: A - B = {format_number(found.value)} {interval} "
+                f"holds 0 ({how})."
+            )
+        return (
+            f"{better.name} is better by {size} than {worse.name}: A - B = "
+            f"{format_number(found.value)} {interval} ({how})."
+        )
+
+
+def compare(first: Side, second: Side, objective: Objective | None = None) -> Comparison:
+    """Compares two sides. Nothing is computed from both if their protocols are unlike.
+
+    Args:
+        first: The side A.
+        second: The side B.
+        objective: The score of both sides, as in `read_side`.
+    """
+    unlike = differences(first.protocol, second.protocol)
+    scores = [list(side.scores.values()) for side in (first, second)]
+    are_shares = _are_shares(first, second, objective)
+    names = ("A", "B")
+    found = None if unlike else difference(*scores, names=names, are_shares=are_shares)
+    improvement, interval = None, None
+    if not unlike and all(scores):
+        sign = 1.0 if objective is None else objective.sign
+        ours, theirs = ([sign * score for score in side] for side in scores)
+        improvement = probability_of_improvement(ours, theirs)
+        if min(map(len, scores)) >= MIN_SEEDS:
+            interval = rank_interval(ours, theirs, confidence=CONFIDENCE)
+    common = None if unlike else _at_common_steps(first, second, objective, are_shares)
+    return Comparison(
+        first=first,
+        second=second,
+        objective=objective,
+        unlike=unlike,
+        difference=found,
+        improvement=improvement,
+        improvement_interval=interval,
+        at_common_steps=common,
+        settings=compare_settings([first.trials, second.trials]),
+        notes=_notes(first, second),
+        cautions=[*(found.cautions if found else ()), *first.cautions, *second.cautions],
+    )
+
+
+def have_one_budget(first: Side, second: Side) -> bool:
+    """Whether both sides trained for about the same env steps."""
+    fewest, most = sorted([first.env_steps[0], second.env_steps[0]])
+    return most <= fewest * (1.0 + _SAME_BUDGET)
+
+
+def _are_shares(first: Side, second: Side, objective: Objective | None) -> bool:
+    scores = [*first.scores.values(), *second.scores.values()]
+    if not all(0.0 <= score <= 1.0 for score in scores):
+        return False
+    if objective is None:
+        return returns_are_shares([*first.counted, *second.counted])
+    return objective.metric.endswith("success_rate")
+
+
+def _at_common_steps(
+    first: Side, second: Side, objective: Objective | None, are_shares: bool
+) -> tuple[int, Difference] | None:
+    if objective is not None or have_one_budget(first, second):
+        return None
+    until = min(first.env_steps[0], second.env_steps[0])
+    scores = []
+    for side in (first, second):
+        each = [score_of(trial, None, until=until) for trial in side.counted]
+        scores.append([score for score in each if score is not None])
+    return until, difference(*scores, names=("A", "B"), are_shares=are_shares)
+
+
+def _notes(first: Side, second: Side) -> list[str]:
+    notes = []
+    if {trial.path for trial in first.trials} == {trial.path for trial in second.trials}:
+        notes.append("Both sides are the same trials.")
+    elif {trial.path for trial in first.trials} & {trial.path for trial in second.trials}:
+        notes.append("Some trials are on both sides.")
+    if not have_one_budget(first, second):
+        steps = " and ".join(f"{side.env_steps[0]:,}" for side in (first, second))
+        notes.append(f"The sides trained for different env steps: {steps}.")
+    for letter, side in zip("AB", (first, second), strict=True):
+        fewest, most = side.env_steps
+        if most > fewest * (1.0 + _SAME_BUDGET):
+            notes.append(f"{letter}: its seeds end between {fewest:,} and {most:,} env steps.")
+        notes += [f"{letter}: {note}" for note in side.notes]
+    repeats = [side.protocol.env_steps_per_agent_step for side in (first, second)]
+    if repeats[0] != repeats[1]:
+        words = " and ".join(str(repeat or "unknown") for repeat in repeats)
+        notes.append(f"An agent step is {words} env steps: budgets are compared in env steps.")
+    return notes

@@ -1,0 +1,236 @@
+"""One side of a comparison: the seeds of one variant, their scores, and what is missing."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlssl.analysis.confirmation import trial_score
+from rlssl.analysis.objective import OBJECTIVE, Objective
+from rlssl.analysis.protocol import FINAL_EPISODES, Protocol, protocol_of
+from rlssl.analysis.results import Run, Trial
+from rlssl.analysis.statistics import Caution
+from rlssl.analysis.table import count_seeds, counted_trials, group_by_variant
+from rlssl.errors import SpecError, suggest
+
+#: More points of a run are not listed in a message.
+_MOST_POINTS = 8
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the training of a side took.
+
+    Args:
+        seconds: Mean over seeds of the time of training; None: the results do not say.
+        env_steps_per_s: Mean over seeds of env steps per second; None: as for ``seconds``.
+    """
+
+    seconds: float | None
+    env_steps_per_s: float | None
+
+
+@dataclass(frozen=True)
+class Side:
+    """The seeds of one variant.
+
+    Args:
+        name: How the side is called in tables.
+        trials: All trials, one for each seed.
+        counted: The trials whose scores count: the complete ones; without any, all of them.
+        scores: Seed -> score, of the counted trials that have one.
+        protocol: What a score means.
+        env_steps: The fewest and the most env steps of the counted trials.
+        cost: What training took.
+        notes: What a reader must know about the seeds: failed, missing, repeated, without score.
+        cautions: The same as data.
+    """
+
+    name: str
+    trials: Sequence[Trial]
+    counted: Sequence[Trial]
+    scores: Mapping[int, float]
+    protocol: Protocol
+    env_steps: tuple[int, int]
+    cost: Cost
+    notes: Sequence[str]
+    cautions: Sequence[Caution]
+
+
+def read_side(
+    run: Run, point: str | None = None, *, name: str = "", objective: Objective | None = None
+) -> Side:
+    """The seeds of a run, or of one of its points.
+
+    Args:
+        run: The run.
+        point: Label or index of a point; None: the run has one point only.
+        name: How the side is called; "": by the name of the run, and its point.
+        objective: The score of a trial; None: the mean over its last episodes, as in the table.
+
+    Raises:
+        SpecError: If there is no such point, or the run has several and none is named; lists them.
+    """
+    label, trials = _trials_of(run, point)
+    kept, repeated = _one_for_each_seed(trials)
+    counted = counted_trials(kept)
+    scored = {trial.seed: score_of(trial, objective) for trial in counted}
+    notes = [*repeated, *_incomplete(kept, counted), *_without_score(scored, objective)]
+    short = [
+        trial.seed
+        for trial in counted
+        if objective is None and 0 < len(trial.episodes) < FINAL_EPISODES
+    ]
+    name = name or (f"{run.path.name}:{label}" if label else run.path.name)
+    cautions = []
+    if short:
+        words = f"{name}: seed {_listed(short)} finished fewer than {FINAL_EPISODES} episodes."
+        cautions.append(Caution("few_episodes", words))
+    if len(counted) < len(_expected(kept)):
+        words = f"{name}: seeds that failed or are missing do not count; the mean may flatter it."
+        cautions.append(Caution("missing_seeds", words))
+    steps = [_env_steps(trial) for trial in counted]
+    return Side(
+        name=name,
+        trials=kept,
+        counted=counted,
+        scores={seed: score for seed, score in scored.items() if score is not None},
+        protocol=protocol_of(counted, objective),
+        env_steps=(min(steps), max(steps)),
+        cost=_cost(counted),
+        notes=notes,
+        cautions=cautions,
+    )
+
+
+def score_of(trial: Trial, objective: Objective | None, *, until: float = math.inf) -> float | None:
+    """The score of a trial; None if it has none.
+
+    Args:
+        trial: The trial.
+        objective: What is computed from its results; None: the mean over its last episodes.
+        until: Only episodes that ended up to this env step count; not for an objective.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from rlssl.analysis.results import Episodes
+        >>> steps, returns = np.array([10.0, 20.0, 30.0]), np.array([1.0, 3.0, 9.0])
+        >>> trial = Trial(Path("a"), {}, {}, 0, "", [], Episodes(steps, returns, steps, steps))
+        >>> score_of(trial, None, until=20)
+        2.0
+    """
+    if objective is not None:
+        return trial_score(trial, objective)
+    returns = trial.episodes.returns[trial.episodes.env_steps <= until][-FINAL_EPISODES:]
+    return float(returns.mean()) if returns.size else None
+
+
+def objective_of(metric: str | None, mode: str | None, trials: Sequence[Trial]) -> Objective | None:
+    """What ``--metric`` means for a run: by the rules of its own objective, if it is the same.
+
+    Args:
+        metric: A key of the results, or "area"; None: the final return.
+        mode: "max" or "min"; None: as the run's own objective has it, else "max".
+        trials: The trials of the run.
+
+    Example:
+        >>> objective_of("aux/icm/loss", "min", []).mode
+        'min'
+    """
+    if metric is None:
+        return None
+    own = Objective.of(trials[0].spec) if trials and trials[0].spec.get(OBJECTIVE) else None
+    known = own if own is not None and own.metric == metric else Objective(metric)
+    return known if mode is None else Objective(metric, mode, known.last)
+
+
+def _trials_of(run: Run, point: str | None) -> tuple[str, Sequence[Trial]]:
+    """The label of a point, and its trials."""
+    groups = group_by_variant(run.trials)
+    if point is None:
+        if len(groups) > 1:
+            labels = [f"{run.path.name}:{label}" for label in list(groups)[:_MOST_POINTS]]
+            more = "" if len(groups) <= _MOST_POINTS else ", ..."
+            raise SpecError(
+                f"{run.path.name} has {len(groups)} points, and points are never averaged; name "
+                f"one, by its label or its index: {', '.join(map(repr, labels))}{more}."
+            )
+        return "", run.trials
+    if point in groups:
+        return point, groups[point]
+    for known in run.points:
+        if point in (known.label, str(known.index)):
+            for label, trials in groups.items():
+                if trials[0].point == known.values:
+                    return label, trials
+            raise SpecError(f"point {point!r} of {run.path.name} has no trial with a result yet.")
+    if not run.points and point.isdecimal() and int(point) < len(groups):
+        return list(groups.items())[int(point)]
+    raise SpecError(f"{run.path.name} has no point {point!r}{suggest(point, groups)}")
+
+
+def _one_for_each_seed(trials: Sequence[Trial]) -> tuple[list[Trial], list[str]]:
+    """The longest trial of each seed, and what was left out."""
+    best: dict[int, Trial] = {}
+    notes = []
+    for trial in trials:
+        known = best.setdefault(trial.seed, trial)
+        if known is not trial:
+            ordered = sorted([known, trial], key=lambda one: (one.is_complete, _env_steps(one)))
+            best[trial.seed] = ordered[1]
+            notes.append(
+                f"seed {trial.seed} is there more than once, and equal seeds are not independent: "
+                f"{ordered[0].path.name} is left out."
+            )
+    return list(best.values()), notes
+
+
+def _expected(trials: Sequence[Trial]) -> set[int]:
+    return {*trials[0].sweep_seeds, *(trial.seed for trial in trials)}
+
+
+def _incomplete(trials: Sequence[Trial], counted: Sequence[Trial]) -> list[str]:
+    notes = []
+    for trial in trials:
+        if not trial.is_complete:
+            use = "counted" if trial in counted else "not counted"
+            words = f"seed {trial.seed} {trial.status} at {_env_steps(trial):,} env steps: {use}."
+            notes.append(words.replace("unfinished", "is unfinished"))
+        elif trial.stopped_at is not None:
+            notes.append(f"the scheduler stopped seed {trial.seed} at {trial.stopped_at:,}.")
+    if not any(trial.is_complete for trial in trials):
+        notes.append("no seed has finished, so that unfinished ones are counted.")
+    missing = sorted(_expected(trials) - {trial.seed for trial in trials})
+    if missing:
+        notes.append(f"seed {_listed(missing)} has no result.")
+    return notes
+
+
+def _without_score(scored: Mapping[int, float | None], objective: Objective | None) -> list[str]:
+    missing = [seed for seed, score in scored.items() if score is None]
+    what = "no finished episode" if objective is None else f"no value of {objective.metric}"
+    if not missing:
+        return []
+    return [f"{count_seeds(len(missing))} without a score: seed {_listed(missing)} has {what}."]
+
+
+def _env_steps(trial: Trial) -> int:
+    return int(trial.results[-1]["env_steps"]) if trial.results else 0
+
+
+def _cost(trials: Sequence[Trial]) -> Cost:
+    """From the seconds that Tune adds up; also over restarts."""
+    known = [
+        (_env_steps(trial), float(trial.results[-1]["time_total_s"]))
+        for trial in trials
+        if trial.results and trial.results[-1].get("time_total_s")
+    ]
+    if not known:
+        return Cost(None, None)
+    seconds = float(np.mean([taken for _, taken in known]))
+    return Cost(seconds, float(np.mean([steps / taken for steps, taken in known])))
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
