@@ -123,6 +123,7 @@ def test_plugins_of_the_command_line_join_those_of_the_spec(calls: list[Any], fo
 @pytest.mark.parametrize("command", sorted({*main.commands} - {"submit", "watch", "init"}))
 def test_every_command_imports_the_plugins_that_it_is_given(command: str, folder: Path) -> None:
     needed = {"train": ["ppo", "CartPole-v1"], "list": ["envs"], "inspect": ["quickstart"]}
+    needed["compare"] = ["run", "other"]
     arguments = needed.get(
         command, [] if command in ("runs", "doctor", "matrix", "schema") else ["run"]
     )

@@ -73,7 +73,7 @@ def report(runs: Sequence[str], **options: Any) -> None:
 def compare(first: str, second: str, **options: Any) -> None:
     """Compare two runs, or points of runs: rlssl compare RUN:0 RUN:1."""
     open_import_path()
-    from rlssl.experiment.commands.compare import compare_runs
+    from rlssl.experiment.commands.results.compare import compare_runs
 
     sys.exit(compare_runs(first, second, **options))
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from rlssl.analysis.comparison.sides import Side
 from rlssl.analysis.curves import FloatArray, figure_of_groups, running_mean_return
+from rlssl.analysis.live.sparkline import BLOCKS
 from rlssl.analysis.objective import AREA
 from rlssl.analysis.results import Trial
 from rlssl.analysis.table import format_number
 
-_BARS = "▁▂▃▄▅▆▇█"
 _RETURN = "episode_return_mean"
 
 
@@ -25,26 +25,26 @@ class TextCurves:
         lines: For each side, a bar for each of the equal parts of the env steps.
         env_steps: The env steps at the left and the right end.
         heights: The values of the lowest and of the highest bar.
+        symbols: The bars, from low to high.
     """
 
     metric: str
     lines: tuple[str, ...]
     env_steps: tuple[int, int]
     heights: tuple[float, float]
+    symbols: str = BLOCKS
 
     @property
     def caption(self) -> str:
         """What the bars mean, in one line."""
         low, high = map(format_number, self.heights)
         left, right = self.env_steps
-        return (
-            f"{self.metric}, mean over seeds: {_BARS[0]} {low} to {_BARS[-1]} {high}; "
-            f"{left:,} to {right:,} env steps"
-        )
+        heights = f"{self.symbols[0]} {low} to {self.symbols[-1]} {high}"
+        return f"{self.metric}, mean over seeds: {heights}; {left:,} to {right:,} env steps"
 
 
 def text_curves(
-    sides: Sequence[Side], metric: str | None = None, *, width: int = 40
+    sides: Sequence[Side], metric: str | None = None, *, width: int = 40, symbols: str = BLOCKS
 ) -> TextCurves | None:
     """Curves of the sides as bars.
 
@@ -55,6 +55,7 @@ def text_curves(
         metric: Key of the results; None, or without values in the results: the return, as a mean
             of the last 20 episodes.
         width: The number of bars.
+        symbols: The bars, from low to high.
 
     Returns:
         The curves; None if no trial has a value.
@@ -62,7 +63,7 @@ def text_curves(
     name = _RETURN if metric in (None, AREA) else str(metric)
     seeds = [[_series(trial, name) for trial in side.counted] for side in sides]
     if name != _RETURN and not any(len(steps) for side in seeds for steps, _ in side):
-        return text_curves(sides, None, width=width)
+        return text_curves(sides, None, width=width, symbols=symbols)
     ends = [steps[[0, -1]] for side in seeds for steps, _ in side if len(steps)]
     if not ends:
         return None
@@ -71,9 +72,9 @@ def text_curves(
     heights = [_mean_heights(side, edges) for side in seeds]
     known = np.concatenate(heights)
     low, high = float(np.nanmin(known)), float(np.nanmax(known))
-    lines = tuple(_bars(side, low, high) for side in heights)
+    lines = tuple(_bars(side, low, high, symbols) for side in heights)
     words = "return" if name == _RETURN else name
-    return TextCurves(words, lines, (int(left), int(right)), (low, high))
+    return TextCurves(words, lines, (int(left), int(right)), (low, high), symbols)
 
 
 def save_picture(first: Side, second: Side, path: str | Path) -> Path:
@@ -122,9 +123,9 @@ def _mean_heights(seeds: Sequence[tuple[FloatArray, FloatArray]], edges: FloatAr
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def _bars(heights: FloatArray, low: float, high: float) -> str:
+def _bars(heights: FloatArray, low: float, high: float, symbols: str) -> str:
     span = (high - low) or 1.0
     return "".join(
-        " " if np.isnan(height) else _BARS[round((height - low) / span * (len(_BARS) - 1))]
+        " " if np.isnan(height) else symbols[round((height - low) / span * (len(symbols) - 1))]
         for height in heights
     )
