@@ -65,16 +65,14 @@ class Comparison:
             )
         found = self.difference
         if math.isnan(found.value):
-            empty = [side.name for side in (self.first, self.second) if not side.scores]
-            return f"There is nothing to compare: {' and '.join(empty)} has no score."
+            empty = [name for name, side in self._named.items() if not side.scores]
+            return f"There is nothing to compare: {' and '.join(empty)} without a score."
         size = format_number(abs(found.value))
         sign = 1.0 if self.objective is None else self.objective.sign
-        better, worse = (self.first, self.second)
-        if sign * found.value < 0:
-            better, worse = worse, better
+        better, worse = list(self._named)[:: 1 if sign * found.value >= 0 else -1]
         if found.interval is None:
             return (
-                f"{better.name} scored better by {size} than {worse.name}, without an interval: "
+                f"{better} scored better by {size} than {worse}, without an interval: "
                 "nobody knows whether that is chance."
                 if found.value
                 else "Both sides have the same score, without an interval."
@@ -88,9 +86,14 @@ class Comparison:
                 f"holds 0 ({how})."
             )
         return (
-            f"{better.name} is better by {size} than {worse.name}: A - B = "
+            f"{better} is better by {size} than {worse}: A - B = "
             f"{format_number(found.value)} {interval} ({how})."
         )
+
+    @property
+    def _named(self) -> dict[str, Side]:
+        """A name in words -> the side. Both sides may have one name."""
+        return {f"A ({self.first.name})": self.first, f"B ({self.second.name})": self.second}
 
 
 def compare(first: Side, second: Side, objective: Objective | None = None) -> Comparison:
@@ -125,7 +128,7 @@ def compare(first: Side, second: Side, objective: Objective | None = None) -> Co
         at_common_steps=common,
         settings=compare_settings([first.trials, second.trials]),
         notes=_notes(first, second),
-        cautions=[*(found.cautions if found else ()), *first.cautions, *second.cautions],
+        cautions=[*(found.cautions if found else ()), *_cautions(first, second)],
     )
 
 
@@ -155,6 +158,14 @@ def _at_common_steps(
         each = [score_of(trial, None, until=until) for trial in side.counted]
         scores.append([score for score in each if score is not None])
     return until, difference(*scores, names=("A", "B"), are_shares=are_shares)
+
+
+def _cautions(first: Side, second: Side) -> list[Caution]:
+    return [
+        Caution(one.code, f"{letter}: {one.words}")
+        for letter, side in zip("AB", (first, second), strict=True)
+        for one in side.cautions
+    ]
 
 
 def _notes(first: Side, second: Side) -> list[str]:

@@ -44,7 +44,7 @@ class Side:
         env_steps: The fewest and the most env steps of the counted trials.
         cost: What training took.
         notes: What a reader must know about the seeds: failed, missing, repeated, without score.
-        cautions: The same as data.
+        cautions: Why not to trust the scores, as data.
     """
 
     name: str
@@ -82,17 +82,16 @@ def read_side(
         for trial in counted
         if objective is None and 0 < len(trial.episodes) < FINAL_EPISODES
     ]
-    name = name or (f"{run.path.name}:{label}" if label else run.path.name)
     cautions = []
     if short:
-        words = f"{name}: seed {_listed(short)} finished fewer than {FINAL_EPISODES} episodes."
+        words = f"seed {_listed(short)} finished fewer than {FINAL_EPISODES} episodes."
         cautions.append(Caution("few_episodes", words))
     if len(counted) < len(_expected(kept)):
-        words = f"{name}: seeds that failed or are missing do not count; the mean may flatter it."
+        words = "seeds that failed or are missing do not count; the mean may be too good."
         cautions.append(Caution("missing_seeds", words))
     steps = [_env_steps(trial) for trial in counted]
     return Side(
-        name=name,
+        name=name or (f"{run.path.name}:{label}" if label else run.path.name),
         trials=kept,
         counted=counted,
         scores={seed: score for seed, score in scored.items() if score is not None},

@@ -41,7 +41,7 @@ def write_trial(
     spec: Mapping[str, Any] | None = None,
     done: bool = True,
     folder: str = "",
-    **last: Any,
+    last: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a trial whose episodes have these returns, and one result for each episode."""
     point = point or {}
@@ -63,8 +63,9 @@ def write_trial(
     steps = steps_each * max(len(returns), 1)
     rows = [
         {"env_steps": steps // 2, "agent_steps": steps // 2, "time_total_s": 5.0},
-        {"env_steps": steps, "agent_steps": steps, "time_total_s": 10.0, "done": done, **last},
+        {"env_steps": steps, "agent_steps": steps, "time_total_s": 10.0, "done": done},
     ]
+    rows[-1] |= last or {}
     (trial / "result.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return trial
 

@@ -47,7 +47,8 @@ def test_a_clear_difference_is_said_in_one_sentence(tmp_path: Path) -> None:
     # Half width t(0.975, 4) * sqrt(2 / 3) = 2.776 * 0.8165 = 2.267.
     found = compare(side(tmp_path / "a", [11, 12, 13]), side(tmp_path / "b", [1, 2, 3]))
     assert found.verdict == (
-        "a is better by 10.0 than b: A - B = 10.0 [7.73, 12.3] (95% interval of A - B, Welch t)."
+        "A (a) is better by 10.0 than B (b): A - B = 10.0 [7.73, 12.3] (95% interval of A - B, "
+        "Welch t)."
     )
     assert found.improvement == 1.0
     assert found.improvement_interval is not None and found.improvement_interval.low < 0.51
@@ -65,10 +66,10 @@ def test_lower_may_be_better(tmp_path: Path) -> None:
     for name, values in (("a", [1.0, 1.1, 0.9]), ("b", [5.0, 5.1, 4.9])):
         folder = write_run(tmp_path / name)
         for seed, value in enumerate(values):
-            write_trial(folder, seed, [1.0], **{"aux/icm/loss": value})
+            write_trial(folder, seed, [1.0], last={"aux/icm/loss": value})
         sides.append(read_side(read_run(folder), objective=objective))
-    found = compare(*sides, objective=objective)
-    assert found.verdict.startswith("a is better by 4.00 than b: A - B = -4.00")
+    found = compare(sides[0], sides[1], objective)
+    assert found.verdict.startswith("A (a) is better by 4.00 than B (b): A - B = -4.00")
     assert found.improvement == 1.0
 
 
@@ -168,7 +169,7 @@ def test_episodes_that_are_not_finite_are_left_out_and_named(tmp_path: Path) -> 
 
 def test_a_side_without_episodes_has_nothing_to_compare(tmp_path: Path) -> None:
     found = compare(side(tmp_path / "a", [1, 2, 3], episodes=0), side(tmp_path / "b", [1, 2, 3]))
-    assert found.verdict == "There is nothing to compare: a has no score."
+    assert found.verdict == "There is nothing to compare: A (a) without a score."
     assert found.difference is not None and math.isnan(found.difference.value)
     assert as_data(found)["difference"] is None
     assert "A: 3 seeds without a score: seed 0, 1, 2 has no finished episode." in found.notes
@@ -212,11 +213,49 @@ def test_settings_and_cost_stand_beside_the_scores(tmp_path: Path) -> None:
 
 
 def test_the_metric_of_the_search_keeps_its_rules(tmp_path: Path) -> None:
-    objective = {"metric": "aux/icm/loss", "mode": "min", "last": 3}
-    run = read_run(side(tmp_path / "a", [1], spec={"objective": objective}).trials[0].path.parent)
-    assert objective_of("aux/icm/loss", None, run.trials) == Objective(**objective)
+    own = Objective("aux/icm/loss", "min", 3)
+    side(tmp_path / "a", [1], spec={"objective": vars(own)})
+    run = read_run(tmp_path / "a")
+    assert objective_of("aux/icm/loss", None, run.trials) == own
     assert objective_of("aux/icm/loss", "max", run.trials) == Objective("aux/icm/loss", "max", 3)
     assert objective_of("success_rate", None, run.trials) == Objective("success_rate")
+
+
+def test_more_episodes_of_the_same_seeds_do_not_make_an_interval_narrower(tmp_path: Path) -> None:
+    # Episodes of one seed are not independent: the seed counts, however many it plays.
+    few = compare(side(tmp_path / "a", [1, 4, 9]), side(tmp_path / "b", [2, 3, 7]))
+    many = compare(
+        side(tmp_path / "c", [1, 4, 9], episodes=500), side(tmp_path / "d", [2, 3, 7], episodes=500)
+    )
+    assert few.difference is not None and many.difference is not None
+    assert few.difference.interval == many.difference.interval
+    assert few.improvement_interval == many.improvement_interval
+
+
+def test_agent_steps_are_not_taken_for_env_steps(tmp_path: Path) -> None:
+    # Both have 2,000 frames; at repeats of 2 and 8, the agents acted 1,000 and 250 times.
+    sides = [
+        side(
+            tmp_path / f"repeat{repeat}",
+            [1, 2, 3],
+            spec={"env": {"id": "dmc/cartpole-swingup", "action_repeat": repeat}},
+        )
+        for repeat in (2, 8)
+    ]
+    found = compare(sides[0], sides[1])
+    assert found.unlike == []
+    assert [one.protocol.label.split("; ")[1] for one in sides] == [
+        "2,000 env steps (1,000 agent steps of 2)",
+        "2,000 env steps (250 agent steps of 8)",
+    ]
+    assert "An agent step is 2 and 8 env steps: budgets are compared in env steps." in found.notes
+    assert found.at_common_steps is None
+
+
+def test_a_greater_number_of_seeds_on_one_side_is_no_obstacle(tmp_path: Path) -> None:
+    found = compare(side(tmp_path / "a", [1, 2, 3]), side(tmp_path / "b", [1, 2, 3, 4, 5, 6]))
+    assert found.difference is not None and found.difference.interval is not None
+    assert codes(found) == ["few_seeds"]
 
 
 def test_curves_share_both_axes(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`rlssl compare`: two runs or points, their difference, and how sure it is."""
 
+import math
 from pathlib import Path
 
 import click
@@ -53,20 +54,19 @@ def compare_runs(
         _check_picture(out)
     named = [_run_and_point(text, storage) for text in (first, second)]
     objectives = [objective_of(metric, mode, run.trials) for run, _ in named]
-    sides = [
+    ours, theirs = (
         read_side(run, point, objective=objective)
         for (run, point), objective in zip(named, objectives, strict=True)
-    ]
-    if metric is not None and not any(side.scores for side in sides):
-        raise _no_metric(metric, sides)
-    found = compare(*sides, objective=objectives[0])
-    curves = text_curves(sides, metric)
+    )
+    if metric is not None and not (ours.scores or theirs.scores):
+        raise _no_metric(metric, [ours, theirs])
+    found = compare(ours, theirs, objectives[0])
     if as_json:
-        write_json(as_data(found, curves))
+        write_json(as_data(found, text_curves([ours, theirs], metric)))
     else:
         _print(found, metric, [problem for run, _ in named for problem in run.problems])
     if out is not None:
-        click.echo(str(save_picture(*sides, out)), err=as_json)
+        click.echo(str(save_picture(ours, theirs, out)), err=as_json)
     return ExitCode.OK
 
 
@@ -98,7 +98,7 @@ def _no_metric(metric: str, sides: list[Side]) -> SpecError:
         for trial in side.counted
         for row in trial.results[-1:]
         for key, value in row.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     }
     close = suggest(metric, known)
     hint = close if "did you mean" in close else "; the keys are in progress.csv of a trial."

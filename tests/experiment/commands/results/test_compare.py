@@ -33,7 +33,7 @@ def run(storage: Path, *words: str) -> Result:
 def test_two_points_are_compared_by_label_and_index(storage: Path) -> None:
     result = run(storage, "sweep:lr=0.2", "sweep:0")
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("sweep:lr=0.2 is better by 10.0 than sweep:lr=0.1: ")
+    assert result.stdout.startswith("A (sweep:lr=0.2) is better by 10.0 than B (sweep:lr=0.1): ")
     for words in ("P(A better than B)", "training.lr", "env steps/s", "curves: return", "caution:"):
         assert words in result.stdout
 
