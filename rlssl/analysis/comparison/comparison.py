@@ -57,7 +57,15 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Which side is better, by how much and how sure, in one sentence."""
+        """Which side is better, by how much and how sure, in one sentence or two."""
+        is_empty = self.difference is None or math.isnan(self.difference.value)
+        if is_empty or have_one_budget(self.first, self.second):
+            return self._difference_in_words
+        steps = " and ".join(f"{side.env_steps[0]:,}" for side in (self.first, self.second))
+        return f"{self._difference_in_words} But the budgets differ: {steps} env steps."
+
+    @property
+    def _difference_in_words(self) -> str:
         if self.unlike or self.difference is None:
             return (
                 "The protocols are unlike, so that no difference is computed: "
@@ -174,9 +182,6 @@ def _notes(first: Side, second: Side) -> list[str]:
         notes.append("Both sides are the same trials.")
     elif {trial.path for trial in first.trials} & {trial.path for trial in second.trials}:
         notes.append("Some trials are on both sides.")
-    if not have_one_budget(first, second):
-        steps = " and ".join(f"{side.env_steps[0]:,}" for side in (first, second))
-        notes.append(f"The sides trained for different env steps: {steps}.")
     for letter, side in zip("AB", (first, second), strict=True):
         fewest, most = side.env_steps
         if most > fewest * (1.0 + _SAME_BUDGET):

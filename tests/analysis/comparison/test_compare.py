@@ -117,7 +117,7 @@ def test_budgets_that_differ_are_said_and_compared_where_both_have_been(tmp_path
     for seed in range(3):
         write_trial(longer, seed, [float(seed)] * 20 + [99.0] * 20)
     found = compare(rising, read_side(read_run(longer)))
-    assert "The sides trained for different env steps: 2,000 and 4,000." in found.notes
+    assert found.verdict.endswith("But the budgets differ: 2,000 and 4,000 env steps.")
     assert found.at_common_steps is not None
     steps, there = found.at_common_steps
     # At 2,000 env steps B has the scores 0, 1, 2: 11 - 1.
