@@ -91,9 +91,13 @@ class Protocol:
     def label(self) -> str:
         """The protocol in one line, without the task."""
         value = f"{self.metric}: {self._value_in_words}"
-        actions = f"{self.actions or UNKNOWN} actions" if self.actions != "" else ""
+        actions = f"actions {UNKNOWN}" if self.actions is None else f"{self.actions} actions"
         options = f"evaluation environment: {_listed(self.evaluation_env)}"
-        measured = [value, actions, options if self.evaluation_env else ""]
+        measured = [
+            value,
+            actions if self.actions != "" else "",
+            options if self.evaluation_env else "",
+        ]
         parts = [", ".join(filter(None, measured)), self._steps_in_words, self._seeds_in_words]
         return "; ".join(parts)
 

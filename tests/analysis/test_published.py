@@ -73,7 +73,7 @@ def test_frames_of_atari_100k_are_not_taken_for_agent_steps() -> None:
     (curl,) = (one for one in published_numbers("atari/Alien") if one.method == "CURL")
     assert (curl.mean, curl.sd) == (558.2, 160.0)
     assert curl.protocol.label == (
-        "return: final or best not stated, not stated actions; 400,000 env steps (100,000 agent "
+        "return: final or best not stated, actions not stated; 400,000 env steps (100,000 agent "
         "steps of 4); 20 seeds"
     )
 
