@@ -46,6 +46,8 @@ EVENT_FILES = "events.out.tfevents.*"
 _TRACKING_LOG, _TRACKING_FILE = "tracking_{}.log", "tracking_{}.json"
 #: In a trial's folder, if it failed: the error, as Tune writes it. A retry leaves the file there.
 ERROR_FILE = "error.txt"
+#: In a trial's folder: the videos that it recorded, named by env steps.
+VIDEOS_FOLDER = "videos"
 #: In a trial's folder: the first traceback of each kind of fault of an environment.
 ENV_FAULTS_FOLDER = "env_faults"
 

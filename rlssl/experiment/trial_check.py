@@ -26,6 +26,8 @@ from rlssl.experiment.spec.search_space import (
 )
 from rlssl.experiment.tracking.checks import check_trackers
 from rlssl.plugins import with_line
+from rlssl.video.encoder import require_encoder
+from rlssl.video.rendering import with_rendering
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,18 @@ def check_sweep(
             check_fits(warm_start, trial.module, spec)
         checked.append(trial)
     _check_success(specs)
+    _check_videos(specs)
     return checked
+
+
+def _check_videos(specs: Sequence[Spec]) -> None:
+    """Checks that videos can be written, if the spec wants any."""
+    wanted = [spec for spec in specs if spec.evaluation.video is not None]
+    if wanted:
+        require_encoder()
+    environments = {repr(env): env for env in ({**it.env, **it.evaluation.env} for it in wanted)}
+    for env in environments.values():
+        with_rendering(env)
 
 
 def _check_success(specs: Sequence[Spec]) -> None:

@@ -34,6 +34,7 @@ from rlssl.rollouts.faults import (
 from rlssl.rollouts.fragment_requests import FragmentRequests
 from rlssl.system.random_state import undisturbed_generators
 from rlssl.system.seeding import RESTORED_RUN
+from rlssl.video.training import record_in_training
 
 #: How many finished episodes `episode_return_mean` and `success_rate` look back.
 EPISODE_WINDOW = 20
@@ -118,6 +119,9 @@ class BaseAlgorithm(Algorithm):
             results["evaluation"] = {**results.get("evaluation", {}), **self._last_evaluation}
         if self._last_diagnostics:
             results["diagnostics"] = self._last_diagnostics
+        every = (self.config.seeded_evaluation.get("video") or {}).get("every_env_steps")
+        if every and self._env_steps // every > before // every:
+            results["video"] = self.record_video()
         return results
 
     def _compile_iteration_results(
@@ -179,6 +183,19 @@ class BaseAlgorithm(Algorithm):
             values = diagnose(self, recorder.rows(), wanted)
             self._last_diagnostics = {"env_steps": self._env_steps, **values}
         return summarize(records)
+
+    @undisturbed_generators()
+    def record_video(self) -> dict[str, Any]:
+        """Records the configured number of evaluation episodes; see `record_in_training`."""
+        settings = self.config.seeded_evaluation
+        folder = Path(getattr(self.config, "run_folder", None) or self.logdir)
+        return record_in_training(
+            Policy.from_algorithm(self),
+            folder,
+            self._env_steps,
+            settings["video"],
+            explore=settings["explore"],
+        )
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """RLlib's state, the records behind the scores, and the fragments not yet learned from."""

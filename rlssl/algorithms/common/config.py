@@ -296,6 +296,7 @@ class BaseConfig(WithDiagnostics, AlgorithmConfig):
         explore: bool | None = None,
         env: Mapping[str, Any] | None = None,
         success: Success | None = None,
+        video: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Self:
         """Evaluates every ``every_env_steps`` on ``episodes`` seeded episodes; see `rlssl.policy`.
@@ -307,17 +308,13 @@ class BaseConfig(WithDiagnostics, AlgorithmConfig):
             env: Options that differ from the training environment's.
             success: "any": an episode is a success if one of its steps is, and counts with its
                 highest value; "last": only its last step counts. Also for training's success rate.
+            video: ``every_env_steps`` between videos, and ``episodes`` of each (1); None: none.
             **kwargs: RLlib's own evaluation settings; they work as in RLlib.
         """
         if success not in (None, *get_args(Success)):
             raise SpecError(f"evaluation.success must be 'any' or 'last'; got {success!r}.")
-        given = {
-            "every_env_steps": every_env_steps,
-            "episodes": episodes,
-            "explore": explore,
-            "env": None if env is None else dict(env),
-            "success": success,
-        }
+        given: dict[str, Any] = dict(every_env_steps=every_env_steps, episodes=episodes)
+        given |= dict(explore=explore, env=env and dict(env), success=success, video=video)
         given = {key: value for key, value in given.items() if value is not None}
         self.seeded_evaluation = {**self.seeded_evaluation, **given}
         return super().evaluation(**kwargs)
@@ -444,8 +441,9 @@ class BaseConfig(WithDiagnostics, AlgorithmConfig):
     def _refuse_unsupported(self) -> None:
         """Raises for settings that RLlib accepts but that rlssl would ignore."""
         pieces = custom_connectors(self)
-        if pieces and self.seeded_evaluation["every_env_steps"]:
-            raise SpecError(f"evaluation.every_env_steps does not work with {pieces} yet.")
+        for key in ("every_env_steps", "video"):
+            if pieces and self.seeded_evaluation.get(key):
+                raise SpecError(f"evaluation.{key} does not work with {pieces} yet.")
         if self.auxiliary_losses and not self.normalize_actions:
             raise SpecError("auxiliary losses need normalize_actions=True, which is the default.")
         for name, options in self.auxiliary_losses.items():

@@ -202,6 +202,15 @@ class SchedulerSpec(_Section):
     pbt: PbtSpec | None = None
 
 
+class VideoSpec(_Section):
+    """Videos in training."""
+
+    # Env steps between videos.
+    every_env_steps: PositiveInt
+    # Number of episodes in a video: those with the seeds 0, 1, ...
+    episodes: PositiveInt = 1
+
+
 class EvaluationSpec(_Section):
     """Evaluation during training."""
 
@@ -216,6 +225,8 @@ class EvaluationSpec(_Section):
     # any: an episode is a success if one of its steps is; last: if its last step is. Training's
     # success_rate counts in the same way. None: the default, any.
     success: Literal["any", "last"] | None = None
+    # Videos of episodes, below the trial's folder. None: none.
+    video: VideoSpec | None = None
 
 
 class CheckpointSpec(_Section):

@@ -21,11 +21,13 @@ class TrackedTrial(TypedDict):
 class Message(TypedDict):
     """One event of a trial."""
 
-    do: Literal["start", "log", "end"]
+    do: Literal["start", "log", "video", "end"]
     #: The trial's folder.
     folder: str
     trial: NotRequired[TrackedTrial]
     env_steps: NotRequired[int]
     metrics: NotRequired[dict[str, float]]
+    #: A video's file, below the trial's folder.
+    path: NotRequired[str]
     #: How the trial ended; without this message, it was interrupted.
     failed: NotRequired[bool]

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -9,6 +10,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from rlssl.experiment.tracking.messages import TrackedTrial
+from rlssl.run_files import VIDEOS_FOLDER
 
 #: Tag by which the run of a trial is found again.
 _ID_TAG = "rlssl.id"
@@ -53,6 +55,10 @@ class MlflowTracker:
         entries = [Metric(name, value, now, env_steps) for name, value in metrics.items()]
         for begin in range(0, len(entries), _MAX_METRICS):
             self._client.log_batch(run_id, metrics=entries[begin : begin + _MAX_METRICS])
+
+    def log_video(self, run_id: str, env_steps: int, path: Path) -> None:
+        """Adds a video to the run's artifacts, in the folder ``videos``."""
+        self._client.log_artifact(run_id, str(path), VIDEOS_FOLDER)
 
     def end(self, run_id: str, state: str) -> None:
         """Ends a run with its state."""

@@ -1,5 +1,7 @@
 """Weights & Biases: each trial is a run, and env steps are its steps."""
 
+from pathlib import Path
+
 import wandb
 
 from rlssl.experiment.tracking.messages import TrackedTrial
@@ -52,6 +54,11 @@ class WandbTracker:
     def log(self, run_id: str, env_steps: int, metrics: dict[str, float]) -> None:
         """Logs one result at its env steps."""
         self._runs[run_id].log({**metrics, "env_steps": env_steps}, step=env_steps, commit=True)
+
+    def log_video(self, run_id: str, env_steps: int, path: Path) -> None:
+        """Adds a video at its env steps, which must not have been logged yet."""
+        video = wandb.Video(str(path), format="mp4")
+        self._runs[run_id].log({"video": video, "env_steps": env_steps}, step=env_steps)
 
     def end(self, run_id: str, state: str) -> None:
         """Ends a run: W&B shows an interrupted one as failed until it continues."""

@@ -33,6 +33,9 @@ class Tracker(Protocol):
     def log(self, run_id: str, env_steps: int, metrics: dict[str, float]) -> None:
         """Sends the metrics of one result."""
 
+    def log_video(self, run_id: str, env_steps: int, path: Path) -> None:
+        """Sends a video."""
+
     def end(self, run_id: str, state: str) -> None:
         """Ends a trial: "finished", "failed" or "interrupted"."""
 
@@ -63,6 +66,9 @@ class Sender:
                 self._start(folder)
             if message["do"] == "log":
                 self._log(folder, message["env_steps"], message["metrics"])
+            elif message["do"] == "video":
+                path = Path(folder, message["path"])
+                self._tracker.log_video(self._ids[folder], message["env_steps"], path)
             elif message["do"] == "end":
                 self._end(folder, "failed" if message["failed"] else "finished")
         # A tracker's library may raise anything, and must not end the other trials' tracking.

@@ -64,6 +64,17 @@ class TrialTracker(LoggerCallback):
         if trial.trial_id not in self._started:
             self._started.add(trial.trial_id)
             process.send({"do": "start", "folder": str(folder), "trial": tracked(trial)})
+        video = result.get("video") or {}
+        if "path" in video:
+            # Before the metrics, because W&B's steps cannot get more after them.
+            process.send(
+                {
+                    "do": "video",
+                    "folder": str(folder),
+                    "env_steps": int(video["env_steps"]),
+                    "path": video["path"],
+                }
+            )
         process.send(
             {
                 "do": "log",

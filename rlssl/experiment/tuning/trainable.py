@@ -315,6 +315,7 @@ class SpecTrainable(tune.Trainable):
             or self.heartbeat.is_asked_for_result
             or bool(every and self.env_steps // every > before // every)
             or bisect_right(self._rungs, before) < bisect_right(self._rungs, self.env_steps)
+            or "video" in result
             or bool(result.get(DONE))
         )
 

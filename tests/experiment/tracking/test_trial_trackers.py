@@ -9,15 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from mlflow import MlflowClient
 from ray.tune.experiment import Trial
 from ray.tune.experiment.trial import StorageContext
 
 from rlssl.experiment.spec import load_spec, resolved_dict
 from rlssl.experiment.spec.trackers import MlflowOptions, WandbOptions
+from rlssl.experiment.tracking.checks import mlflow_uri
 from rlssl.experiment.tracking.process import TrackerProcess
 from rlssl.experiment.tuning.trackers import TrialTracker, tracking_id
 from rlssl.experiment.tuning.trial_config import SEED_KEY, SPEC_KEY
+from rlssl.video.encoder import video_file
 from tests.experiment.tracking.stores import Curve, mlflow_curve, wandb_curve, wandb_records
 
 METRIC = "episode_return_mean"
@@ -97,6 +101,34 @@ def test_a_resumed_trial_appends_to_its_curve_and_repeats_nothing(
     assert curve(trial, name, uri) == [(100, 10.0), (200, 20.0), (300, 30.0), (400, 40.0)]
     assert sent(trial, name)["env_steps"] == 400
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_video_is_sent_once(name: str, trial: Trial, tmp_path: Path) -> None:
+    video = folder_of(trial) / "videos" / "000000000200.mp4"
+    with video_file(video, 25.0) as opened:
+        opened.append(np.zeros((16, 16, 3), np.uint8))
+    options: Any = WandbOptions(mode="offline") if name == "wandb" else MlflowOptions()
+    tracker = TrialTracker(name, options, str(tmp_path))
+    tracker.on_trial_start(0, [trial], trial)
+    for env_steps in (100, 200, 300):
+        result: dict[str, Any] = {"env_steps": env_steps, METRIC: 1.0}
+        if env_steps == 200:
+            result["video"] = {"env_steps": 200, "path": "videos/000000000200.mp4"}
+        tracker.on_trial_result(0, [trial], trial, result)
+    tracker.on_experiment_end([trial])
+    run, run_id = folder_of(trial).parent, str(sent(trial, name)["run_id"])
+    if name == "wandb":
+        (copy,) = run.glob("wandb/offline-run-*/files/media/videos/*.mp4")
+        assert copy.read_bytes() == video.read_bytes()
+        assert wandb_curve(run, run_id, METRIC) == [(100, 1.0), (200, 1.0), (300, 1.0)]
+    else:
+        client = MlflowClient(tracking_uri=mlflow_uri(options, str(tmp_path)))
+        (artifact,) = client.list_artifacts(run_id, "videos")
+        assert artifact.path == "videos/000000000200.mp4"
+        assert artifact.file_size == video.stat().st_size
 
 
 @pytest.mark.slow
