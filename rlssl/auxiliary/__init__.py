@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss, AuxiliaryLossConfig, ChunkInfo
     from rlssl.auxiliary.bonus_options import BonusConfig
     from rlssl.auxiliary.normalization import RunningMoments
-    from rlssl.auxiliary.queue import Queue
+    from rlssl.auxiliary.queue import Queue, content_ids
     from rlssl.auxiliary.windows import VALID, Window, mean_over_valid, over_time
     from rlssl.batches import COPY, EPISODE, STEP
     from rlssl.networks.encoders import Encoder
@@ -36,6 +36,7 @@ __all__ = [
     "RunningMoments",
     "UpdateRNG",
     "Window",
+    "content_ids",
     "mean_over_valid",
     "over_time",
 ]
@@ -86,6 +87,7 @@ _DEFINED_IN = dict.fromkeys(
     "Encoder": "rlssl.networks.encoders",
     "Queue": "rlssl.auxiliary.queue",
     "RunningMoments": "rlssl.auxiliary.normalization",
+    "content_ids": "rlssl.auxiliary.queue",
     "UpdateRNG": "rlssl.networks.update_rng",
 }
 _DEFINED_IN |= dict.fromkeys(

@@ -56,9 +56,9 @@ def draw_pairs(valid: Tensor, before: int, classes: Sequence[Distances], draws: 
             f"valid must be [N, W] and draws [N, 2]; got {tuple(valid.shape)} and "
             f"{tuple(draws.shape)}."
         )
-    bounds = torch.tensor(classes, device=valid.device)  # [C, 2]
     distance = (torch.arange(valid.shape[1], device=valid.device) - before).abs()
-    in_class = (distance >= bounds[:, :1]) & (distance <= bounds[:, 1:])  # [C, W]
+    # [C, W]; a tensor of the bounds would be copied to the device in every update.
+    in_class = torch.stack([(distance >= low) & (distance <= high) for low, high in classes])
     frames = valid[:, None] & in_class  # [N, C, W]
     label = _nth_true(frames.any(dim=2), draws[:, 0])
     rows = torch.arange(len(valid), device=valid.device)

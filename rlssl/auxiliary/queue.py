@@ -1,5 +1,7 @@
 """A queue of keys of earlier batches, as negatives of a contrastive loss."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -15,9 +17,10 @@ class Queue(nn.Module):
     Args:
         size: Largest number of keys; >= 1.
         dim: Features of a key.
+        num_ids: Ids of a key; >= 1.
 
     Raises:
-        ValueError: If size or dim is not a whole number >= 1.
+        ValueError: If an argument is not a whole number >= 1.
 
     Example:
         >>> queue = Queue(3, 1)
@@ -34,14 +37,15 @@ class Queue(nn.Module):
     pointer: Tensor
     count: Tensor
 
-    def __init__(self, size: int, dim: int) -> None:
+    def __init__(self, size: int, dim: int, *, num_ids: int = 1) -> None:
         super().__init__()
-        for name, value in (("size", size), ("dim", dim)):
+        for name, value in (("size", size), ("dim", dim), ("num_ids", num_ids)):
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} of a queue must be a whole number >= 1; got {value!r}.")
         self.size = size
         self.register_buffer("keys", torch.zeros(size, dim))
-        self.register_buffer("ids", torch.full((size,), -1, dtype=torch.int64))
+        shape = (size,) if num_ids == 1 else (size, num_ids)
+        self.register_buffer("ids", torch.full(shape, -1, dtype=torch.int64))
         # Where the next key goes, and how many slots are filled: tensors, so that nothing waits for
         # a GPU.
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
@@ -56,16 +60,16 @@ class Queue(nn.Module):
         return not self._has_keys
 
     def allowed(self, ids: Tensor | None = None) -> Tensor:
-        """Which slots may be negatives: filled ones, and none with the id of the query.
+        """Which slots may be negatives: filled ones, and none that shares an id with the query.
 
         Args:
-            ids: [N], integers, the id of each query; None: ids are ignored.
+            ids: [N] or [N, num_ids], integers, the ids of each query; None: ids are ignored.
 
         Returns:
             [N, size], bool; [1, size] without ids.
         """
         filled = (torch.arange(self.size, device=self.count.device) < self.count)[None]
-        return filled if ids is None else filled & (self.ids[None] != ids[:, None])
+        return filled if ids is None else filled & different(ids, self.ids)
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor, ids: Tensor | None = None, peers: Peers = ALONE) -> None:
@@ -73,8 +77,8 @@ class Queue(nn.Module):
 
         Args:
             keys: [N, dim], this Learner's keys.
-            ids: [N], integers in [0, 2^31), for example the number of an episode; None: no query
-                has the id of these keys.
+            ids: [N] or [N, num_ids], integers in [0, 2^31), since checkpoints have 32 bits; for
+                episodes ``content_ids(batch[EPISODE])``. None: no query has an id of these keys.
             peers: The Learners that share the batch.
 
         Raises:
@@ -85,9 +89,10 @@ class Queue(nn.Module):
                 f"keys of this queue must be [N, {self.keys.shape[1]}]; got {tuple(keys.shape)}."
             )
         if ids is None:
-            ids = torch.full((len(keys),), -1, dtype=torch.int64, device=keys.device)
-        if ids.shape != keys.shape[:1]:
-            raise ValueError(f"ids must be [{len(keys)}], as the keys; got {tuple(ids.shape)}.")
+            ids = torch.full_like(self.ids[:1], -1).expand(len(keys), *self.ids.shape[1:])
+        expected = (len(keys), *self.ids.shape[1:])
+        if ids.shape != expected:
+            raise ValueError(f"ids must be {list(expected)}, as the keys; got {tuple(ids.shape)}.")
         keys, ids = peers.gather(keys.detach()), peers.gather(ids)
         num = len(keys)
         if num > self.size:
@@ -102,14 +107,25 @@ class Queue(nn.Module):
         self.count.add_(num).clamp_(max=self.size)
 
 
+def different(ids: Tensor, others: Tensor) -> Tensor:
+    """[N, M], bool: whether rows share no id, for ids [N] and [M], or [N, I] and [M, I].
+
+    Example:
+        >>> different(torch.tensor([[1, 7]]), torch.tensor([[1, 8], [2, 8], [2, 7]])).tolist()
+        [[False, True, False]]
+    """
+    unequal = others[None] != ids[:, None]
+    return unequal if unequal.ndim == 2 else unequal.all(dim=-1)
+
+
 def content_ids(rows: Tensor) -> Tensor:
-    """Ids of observations by their content: equal rows have equal ids.
+    """Ids of observations or of other numbers by their content: equal rows have equal ids.
 
     Different rows have different ids, but for one pair in about 2^31. The hash is a sum of products
     modulo 2^64, so it is exact on every device and for every size of the batch.
 
     Args:
-        rows: [N, ...], numbers of any type.
+        rows: [N, ...] or [N], numbers of any type.
 
     Returns:
         [N], integers in [0, 2^31).
@@ -119,7 +135,7 @@ def content_ids(rows: Tensor) -> Tensor:
         >>> bool(ids[0] == ids[2]), bool(ids[0] == ids[1])
         (True, False)
     """
-    data = rows.contiguous().flatten(1).view(torch.uint8)
+    data = rows.reshape(len(rows), math.prod(rows.shape[1:])).contiguous().view(torch.uint8)
     if data.shape[1] % 4 == 0:
         data = data.view(torch.int32)  # a quarter of the products
     # splitmix64 (Steele et al. 2014) of the position: pseudo-random odd 64-bit factors.

@@ -16,6 +16,7 @@ from rlssl.auxiliary import (
     EMACopy,
     Queue,
     Window,
+    content_ids,
     mean_over_valid,
     over_time,
 )
@@ -44,7 +45,7 @@ class QueuedPrediction(AuxiliaryLoss):
         query = nn.functional.normalize(self.predict(self.latents(batch)[:, 0]), dim=-1)
         keys = over_time(self.key_encoder_copy, batch[Columns.OBS])[:, -1]
         keys = nn.functional.normalize(keys, dim=-1)
-        episode = batch[EPISODE][:, 0] % 2**31
+        episode = content_ids(batch[EPISODE][:, 0])
         allowed = self.queue.allowed(episode)
         negatives = (query @ self.queue.keys.T).masked_fill(~allowed, -torch.inf)
         logits = torch.cat([(query * keys).sum(-1, keepdim=True), negatives], dim=1) / 0.1

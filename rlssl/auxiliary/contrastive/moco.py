@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from rlssl.auxiliary.contrastive.base import KeyViewLoss, spread, top_one_accuracy
 from rlssl.auxiliary.contrastive.two_views import ProjectionConfig
-from rlssl.auxiliary.queue import Queue, content_ids
+from rlssl.auxiliary.queue import Queue, content_ids, different
+from rlssl.batches import EPISODE
 from rlssl.errors import SpecError
 from rlssl.losses import queue_info_nce
 from rlssl.losses.contrastive import unit_vectors
@@ -30,7 +31,8 @@ class MoCo(KeyViewLoss):
     the batch are the negatives. With K negatives, equal embeddings give ``log(K + 1)`` nats.
 
     PPO's epochs and a replay buffer show the same observations again. Their old keys are in the
-    queue, and are no negatives of the same observations, unless ``mask_equal`` is false.
+    queue, and are no negatives of the same observations, unless ``mask_equal`` is false. With
+    ``mask_episode``, other observations of the same episode are no negatives either.
 
     Source:
         He et al. 2019, arXiv:1911.05722. Differs: see PAPERS.md.
@@ -50,6 +52,8 @@ class MoCo(KeyViewLoss):
         ema_tau: float = 0.001
         # Whether keys of an equal observation are no negatives.
         mask_equal: bool = True
+        # Whether keys of the same episode are no negatives.
+        mask_episode: bool = False
 
         def __post_init__(self) -> None:
             """Checks ranges.
@@ -65,12 +69,15 @@ class MoCo(KeyViewLoss):
 
     config: Config
 
+    reads = frozenset({Columns.OBS, EPISODE})
+
     def __init__(self, config: Config, *, key_encoder: Any = None, **given: Any) -> None:
         # The algorithm's target network moves with another tau than `ema_tau`.
         del key_encoder
         super().__init__(config, tau=config.ema_tau, **given)
-        self.queue = Queue(config.queue_size, config.projection_dim)
-        # Keys and ids [N] of the last `losses`, which `after_update` enqueues.
+        num_ids = max(1, config.mask_equal + config.mask_episode)
+        self.queue = Queue(config.queue_size, config.projection_dim, num_ids=num_ids)
+        # Keys and ids of the last `losses`, which `after_update` enqueues.
         self._new: tuple[Tensor, Tensor | None] | None = None
         self._compared: _Compared | None = None
 
@@ -88,7 +95,7 @@ class MoCo(KeyViewLoss):
         first, second = self.draw_views(batch, generator)
         query = self.head(self.encode(batch, first))
         own_keys = unit_vectors(self.encode_keys(second))
-        ids = content_ids(batch[Columns.OBS]) if self.config.mask_equal else None
+        ids = self._ids(batch)
         self._new = own_keys, ids
         positives = self.positives(len(query), generator, query.device)
         keys = self.peers.gather(own_keys)
@@ -140,6 +147,15 @@ class MoCo(KeyViewLoss):
         sizes = {"hidden": self.config.hidden, "out_dim": self.config.projection_dim}
         return ProjectionHead(int(self.encoder.output_dim), **sizes)
 
+    def _ids(self, batch: Mapping[str, Any]) -> Tensor | None:
+        """Ids of the rows, [N] or [N, 2]: rows that share an id are no negatives of each other."""
+        found = [content_ids(batch[Columns.OBS])] if self.config.mask_equal else []
+        if self.config.mask_episode:
+            found.append(content_ids(batch[EPISODE]))
+        if len(found) == 2:
+            return torch.stack(found, dim=1)
+        return found[0] if found else None
+
     def _others_of_batch(self, positives: Tensor, ids: Tensor | None) -> Tensor:
         """[N, total]: the keys of all rows but the query's row, its positive and its equals."""
         first, total = self.peers.rows(len(positives))
@@ -147,7 +163,7 @@ class MoCo(KeyViewLoss):
         own = torch.arange(first, first + len(positives), device=positives.device)
         allowed = (rows != own[:, None]) & (rows != positives[:, None])
         if ids is not None:
-            allowed = allowed & (self.peers.gather(ids) != ids[:, None])
+            allowed = allowed & different(ids, self.peers.gather(ids))
         return allowed
 
 

@@ -158,7 +158,7 @@ class STDIM(AuxiliaryLoss):
             latents, maps = self.maps(obs)
             return torch.cat([latents, maps.flatten(2)[:, :, places].flatten(1)], dim=1)
 
-        ends = torch.tensor([0, self.config.delta], device=places.device)
+        ends = self.config.delta * torch.arange(2, device=places.device)
         ends = ends.expand(len(batch[VALID]), 2)
         before, after = latents_at(encoded, batch, ends, None).unbind(dim=1)
         features = int(self.encoder.output_dim)

@@ -52,7 +52,7 @@ class ArrowOfTime(PretextLoss):
         valid, delta = batch[VALID], self.config.delta
         generator = self.update_rng.generator(valid.device)
         label = self.draw(valid, self.num_classes, generator)
-        places = torch.tensor([0, delta], device=valid.device).expand(len(valid), 2)
+        places = (delta * torch.arange(2, device=valid.device)).expand(len(valid), 2)
         latents = self.latents_of_frames(batch, places)
         pairs = torch.where(label.bool()[:, None, None], latents, latents.flip(1))
         counts = valid[:, delta] & self.differ(batch, 0, delta)

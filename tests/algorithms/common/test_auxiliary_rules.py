@@ -86,7 +86,7 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "mico": [{"normalize_rewards": True}, {"shuffled_positives": True}],
     "simsr": [{"transition": "ensemble", "reward_scale": 0.1}, {"shuffled_positives": True}],
     "rnd": [{"update_share": 0.5}],
-    "moco": [{"mask_equal": False}, {"shuffled_positives": True}],
+    "moco": [{"mask_equal": False}, {"mask_episode": True}, {"shuffled_positives": True}],
     "nt_xent": [{"shuffled_positives": True}],
     "vicreg": [{"shuffled_positives": True}],
     "time_contrastive": [{"near": 1, "far": 3, "farthest": 4, "shuffled_positives": True}],

@@ -60,7 +60,12 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "ride": [{}],
     "rnd": [{}, {"update_share": 0.5}],
     "nt_xent": [{}, {"shuffled_positives": True}, {"isolated": True}],
-    "moco": [{}, {"shuffled_positives": True}, {"queue_size": 70, "mask_equal": False}],
+    "moco": [
+        {},
+        {"mask_episode": True},
+        {"shuffled_positives": True},
+        {"queue_size": 70, "mask_equal": False},
+    ],
     "barlow_twins": [{}, {"shuffled_positives": True}],
     "vicreg": [{}, {"shuffled_positives": True}],
     "time_contrastive": [{}, {"shuffled_positives": True}],

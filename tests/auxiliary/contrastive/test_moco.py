@@ -11,6 +11,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.auxiliary.contrastive.moco import MoCo
+from rlssl.batches import EPISODE
 from rlssl.losses import queue_info_nce
 from rlssl.networks import build_encoder
 from tests.auxiliary.contrastive.views import N, by_two_learners, gradients_of, make, observations
@@ -61,6 +62,30 @@ def test_key_is_never_a_negative_of_itself() -> None:
     # Row 0 has keys at cosines 1, 1 and 0 as negatives.
     found = unmasked.losses(batch)["info_nce"][0].item()
     assert found == pytest.approx(math.log(3 * math.e + 1) - 1)
+
+
+@pytest.mark.parametrize("mask_equal", [True, False])
+def test_keys_of_the_same_episode_are_no_negatives_if_asked(mask_equal: bool) -> None:
+    moco = plain(mask_equal=mask_equal, mask_episode=True)
+    batch = {
+        **rows([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]),
+        EPISODE: torch.tensor([2**62, 2**62, 5]),
+    }
+    # Row 0 and row 1 are of one episode; row 0 and row 2 are equal. Row 1 has row 2 as a negative,
+    # at cosine 0; without mask_equal, rows 0 and 2 have each other, at cosine 1.
+    equal = 0.0 if mask_equal else math.log(2)
+    zero = math.log(math.e + 1) - 1
+    # Row 2 has row 1 at cosine 0; without mask_equal also row 0.
+    last = zero if mask_equal else math.log(2 * math.e + 1) - 1
+    expected = torch.tensor([equal, zero, last])
+    torch.testing.assert_close(moco.losses(batch)["info_nce"], expected)
+    moco.after_update()
+    # The same batch again, now against the queue.
+    torch.testing.assert_close(moco.losses(batch)["info_nce"], expected)
+    assert moco.metrics({})["rows_without_negatives"] == pytest.approx(mask_equal / 3)
+    without = plain(mask_equal=False, mask_episode=False)
+    without.losses(batch)
+    assert without._new[1] is None
 
 
 def test_keys_enter_the_queue_after_the_update_only() -> None:

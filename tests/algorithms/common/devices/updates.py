@@ -20,6 +20,8 @@ CASES = [
     ("ddpg", None),
     ("rainbow", "curl"),
     *(("rainbow", loss) for loss in ("nt_xent", "moco", "barlow_twins", "vicreg")),
+    *(("rainbow", loss) for loss in ("atc", "arrow_of_time", "cpc", "temporal_distance")),
+    ("sac-pixels", "st_dim"),
     ("rainbow-uniform", "curl"),
 ]
 
@@ -30,9 +32,19 @@ LOSSES: dict[str, dict[str, Any]] = {
     "moco": {},
     "barlow_twins": {},
     "vicreg": {},
+    "atc": {},
     "icm": {},
     "deepmdp": {"gradient_penalty": 0.1, "normalize_rewards": True},
     "bisimulation": {"normalize_rewards": True},
+}
+
+#: Losses that encode several frames of a window. A minibatch of PPO has a frame in several windows,
+#: and which frames are equal is known on the device only: there, the host waits for their number.
+OVER_TIME: dict[str, dict[str, Any]] = {
+    "arrow_of_time": {},
+    "cpc": {"actions": True},
+    "st_dim": {"places": 9},
+    "temporal_distance": {},
 }
 
 #: The replay buffer's options without priorities.
@@ -41,7 +53,7 @@ _UNIFORM = {"replay": {"prioritized": False}}
 
 def off_policy_bench(kind: str, loss: str | None, *, gpus: float = 0) -> RainbowBench:
     """A bench with a filled replay buffer."""
-    losses = {loss: LOSSES[loss]} if loss else {}
+    losses = {loss: (LOSSES | OVER_TIME)[loss]} if loss else {}
     if kind == "sac-pixels":
 
         def small(*args: Any, **options: Any) -> Any:
