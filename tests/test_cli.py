@@ -212,7 +212,7 @@ def test_bug_is_not_reported_as_an_error_of_the_user(replace_command: ReplaceCom
     assert isinstance(result.exception, ZeroDivisionError)
 
 
-@pytest.mark.parametrize("command", ["record", "trian"])
+@pytest.mark.parametrize("command", ["replay", "trian"])
 def test_unknown_command_gives_clicks_usual_error(command: str) -> None:
     result = run(command, "RUN", "--fps", "3")
     assert result.exit_code == 2
