@@ -79,7 +79,11 @@ def toctrees() -> str:
     trees = ["```{toctree}\n:hidden:\n\nAll pages <README>\n```\n"]
     for title, links in sections((DOCS / "README.md").read_text(encoding="utf-8")):
         pages = [site_link(link, "docs/README.md", "docs/index.md") for link in links]
-        names = "\n".join(page.removesuffix(".md") for page in pages if page != "index.md")
+        names = "\n".join(
+            page.removesuffix(".md")
+            for page in pages
+            if page.endswith(".md") and page != "index.md"
+        )
         trees.append(f"```{{toctree}}\n:hidden:\n:caption: {title}\n\n{names}\n```\n")
     return "\n".join(trees)
 

@@ -1,0 +1,129 @@
+"""docs/metrics.md has every key that runs report, and no other."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rlssl
+import rlssl.auxiliary
+from rlssl.registry import AUXILIARY_LOSSES
+from tests.algorithms.bench import Bench, small_ppo
+from tests.experiment.command_line import only_trial, results
+from tests.experiment.command_line import rlssl as in_own_process
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+LEARNER = "learners/default_policy/"
+#: What each section of the page leaves out of its keys.
+PREFIXES = {"Auxiliary losses": "aux/", "The RL loss": LEARNER}
+#: Keys that not every run of a loss has.
+OF_STREAMS = {"aux/<name>/value_loss", "aux/<name>/advantage_size"}
+
+
+def keys_of_page() -> dict[str, list[str]]:
+    """The keys of each section, with their prefix."""
+    found = {}
+    for title, body in re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", PAGE, re.MULTILINE):
+        cells = re.findall(r"^\| (`[^|]+`) \|", body, re.MULTILINE)
+        keys = [key for cell in cells for key in re.findall(r"`([^`]+)`", cell)]
+        found[title] = [PREFIXES.get(title, "") + key for key in keys]
+    return found
+
+
+def pattern(key: str) -> re.Pattern[str]:
+    """``<name>`` stands for one part of a key, ``...`` for any rest."""
+    parts = (re.escape(part) for part in re.split(r"(?:<name>|\.\.\.)", key))
+    holes = [{"<name>": "[^/]+", "...": ".+"}[hole] for hole in re.findall(r"<name>|\.\.\.", key)]
+    text = next(parts)
+    for hole, part in zip(holes, parts, strict=True):
+        text += hole + part
+    return re.compile(text)
+
+
+def unknown(reported: Iterable[str], keys: Iterable[str]) -> list[str]:
+    """The reported keys that no key of the page stands for."""
+    patterns = [pattern(key) for key in keys]
+    return sorted(key for key in reported if not any(one.fullmatch(key) for one in patterns))
+
+
+def invented(keys: Iterable[str], reported: Iterable[str]) -> list[str]:
+    """The keys of the page that stand for nothing that was reported."""
+    reported = list(reported)
+    return sorted(key for key in keys if not any(pattern(key).fullmatch(r) for r in reported))
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    """The keys of nested results, joined by "/"."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}/")
+        elif not isinstance(value, Mapping):
+            yield f"{prefix}{key}"
+
+
+@pytest.fixture(scope="module")
+def keys_of_losses() -> set[str]:
+    """The keys below aux/ of an update with every registered loss."""
+    losses: dict[str, Any] = {name: {} for name in AUXILIARY_LOSSES}
+    bench = Bench(small_ppo("minatar/Breakout").model(encoder_config={}).auxiliary(**losses))
+    return {key for key in flat(bench.update(bench.sample())["default_policy"]) if "aux/" in key}
+
+
+def test_the_glossary_has_the_keys_of_every_loss(keys_of_losses: set[str]) -> None:
+    sections = keys_of_page()
+    own = sections["Auxiliary losses"]
+    reported = {key for key in keys_of_losses if not key.startswith("aux/latents/")}
+    assert {key.split("/")[1] for key in reported} == set(AUXILIARY_LOSSES)
+    assert unknown(reported, own) == []
+    assert set(invented(own, reported)) == OF_STREAMS
+
+
+def keys_of_a_command(folder: Path) -> set[str]:
+    """Of a PPO run with evaluations and a bonus with a stream of its own."""
+    settings = {
+        "training": "{variant: both, train_batch_size_per_learner: 128, num_epochs: 1}",
+        "evaluation": "{every_env_steps: 128, episodes: 2}",
+        "diagnostics": "[ranks]",
+        "report_every_s": "0",
+    }
+    options = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    words = ["ppo", "CartPole-v1", "--aux", "rnd:stream=own", "--stop", "env_steps=256", *options]
+    in_own_process("train", *words, "--name", "glossary", cwd=folder)
+    rows = results(only_trial(folder / "results" / "glossary"))
+    hidden = ("config/", "episodes", "effective/")
+    return {key for row in rows for key in flat(row) if not key.startswith(hidden)}
+
+
+def keys_of_an_iteration(name: str) -> set[str]:
+    """Of an algorithm in this process."""
+    config = getattr(rlssl, f"{name}Config")()
+    is_discrete = name in ("A3C", "Rainbow")
+    config = config.environment("CartPole-v1" if is_discrete else "Pendulum-v1")
+    config = config.auxiliary(icm={}).model(encoder_config={"hidden": [16]})
+    config = config.reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=64)
+    if name != "A3C":
+        config = config.training(learning_starts_agent_steps=32)
+    algorithm = config.build_algo()
+    try:
+        found = set(flat(algorithm.train()))
+    finally:
+        algorithm.stop()
+    return {key for key in found if key != "episodes" and not key.startswith("config/")}
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("own_ray")
+def test_the_glossary_has_the_keys_of_every_algorithm(
+    tmp_path: Path, keys_of_losses: set[str]
+) -> None:
+    sections = keys_of_page()
+    every = [key for keys in sections.values() for key in keys]
+    reported = keys_of_a_command(tmp_path) | keys_of_losses
+    for name in ("A3C", "Rainbow", "SAC", "DDPG"):
+        reported |= keys_of_an_iteration(name)
+    assert unknown(reported, every) == []
+    assert invented(every, reported) == []
