@@ -125,7 +125,7 @@ def titles_of(folders: Sequence[Path]) -> list[str]:
 
 def _trial_words(trial: Path) -> str:
     content = json.loads((trial / TRIAL_FILE).read_bytes())
-    label = content.get("variant_label")
+    label = content.get("variant_label") if content["point"] else ""
     return ", ".join([*([label] if label else []), f"seed {content['seed']}"])
 
 

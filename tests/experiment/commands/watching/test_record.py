@@ -97,7 +97,7 @@ def trial(run: Path, name: str, label: str, seed: int) -> Path:
     policy = run / name / "checkpoint_000001" / "policy"
     policy.mkdir(parents=True)
     (run / "run.json").write_text("{}")
-    content = {"point": {}, "seed": seed, "variant_label": label}
+    content = {"point": {"x": 1} if label else {}, "seed": seed, "variant_label": label}
     (run / name / "trial.json").write_text(json.dumps(content))
     return policy
 
