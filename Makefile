@@ -4,7 +4,7 @@
 # make test-slow    every slow and cluster test
 # make bench        speed against other libraries, as ratios; half an hour on an idle machine
 # make docs         builds the site of docs/ and opens it
-# make docs-tables  writes the tables of training settings into docs/
+# make docs-tables  writes the tables of settings and options into docs/
 # make format       writes the format and the safe fixes
 # make clean        removes caches and builds; keeps environments and results
 #

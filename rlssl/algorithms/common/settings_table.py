@@ -1,8 +1,11 @@
-"""Writes the tables of training settings into the docs: ``make docs-tables``.
+"""Writes the tables of settings into the docs: ``make docs-tables``.
 
-Each page has two marker lines; the table between them is generated from the algorithm's settings.
+Each page has two marker lines. What is between them is generated: on the page of an algorithm from
+its training settings, on ``losses.md`` from the options of all auxiliary losses.
 """
 
+import dataclasses
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -11,8 +14,10 @@ from typing import Any
 import yaml
 
 from rlssl.algorithms.common.settings import ByInput, TrainingSettings
-from rlssl.registry import ALGORITHMS
+from rlssl.auxiliary.base import AuxiliaryLossConfig
+from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES
 
+_FIELD = re.compile(r"^((?:^ +#.*\n)*) +(\w+): .+ = .+$", re.MULTILINE)
 BEGIN, END = "<!-- settings begin -->", "<!-- settings end -->"
 
 
@@ -25,6 +30,56 @@ def settings_table(settings_class: type[TrainingSettings]) -> str:
         meaning = described[name].meaning.replace("``", "`").replace("None", "null")
         rows.append(f"| `{name}` | {_shown(getattr(settings, name))} | {meaning} |")
     return "\n".join(rows)
+
+
+def losses_tables() -> str:
+    """A heading and a Markdown table for the common options, and for each loss's own ones."""
+    parts = [f"## Every loss\n\n{_options_table(AuxiliaryLossConfig, frozenset())}"]
+    common = {field.name: field.default for field in dataclasses.fields(AuxiliaryLossConfig)}
+    for name in sorted(AUXILIARY_LOSSES):
+        loss = AUXILIARY_LOSSES[name]
+        same = frozenset(
+            field.name
+            for field in dataclasses.fields(loss.Config)
+            if field.name in common and field.default == common[field.name]
+        )
+        summary = (inspect.getdoc(loss) or "").splitlines()[0].replace("``", "`")
+        parts.append(f"## {name}\n\n{summary}\n\n{_options_table(loss.Config, same)}")
+    return "\n\n".join(parts)
+
+
+def _options_table(config: type[Any], skipped: frozenset[str]) -> str:
+    """A row for each option that is not skipped: default, and the comment above its field."""
+    meanings = _comments_of_fields(config)
+    rows = ["| Option | Default | Meaning |", "| --- | --- | --- |"]
+    for field in dataclasses.fields(config):
+        if field.name not in skipped:
+            meaning = meanings[field.name].replace("``", "`").replace("None", "null")
+            rows.append(f"| `{field.name}` | {_value(_default(field))} | {meaning} |")
+    return "\n".join(rows)
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    has_factory = field.default_factory is not dataclasses.MISSING
+    default = field.default_factory() if has_factory else field.default
+    return list(default) if isinstance(default, tuple) else default
+
+
+def _comments_of_fields(config: type[Any]) -> dict[str, str]:
+    """The comment above each field, also of base classes, by the field's name.
+
+    A field without a comment shares that of the field above it.
+    """
+    found: dict[str, str] = {}
+    for base in reversed(config.__mro__):
+        if not dataclasses.is_dataclass(base):
+            continue
+        text = ""
+        for comment, name in _FIELD.findall(inspect.getsource(base)):
+            lines = [line.strip().lstrip("#:").strip() for line in comment.splitlines()]
+            text = " ".join(lines) or found.get(name, text)
+            found[name] = text.replace("|", "\\|")
+    return found
 
 
 def with_table(page: str, table: str) -> str:
@@ -54,10 +109,10 @@ def _value(value: Any) -> str:
 
 
 def main(docs: Path) -> None:
-    """Rewrites the tables of all algorithms' pages."""
-    for name in ALGORITHMS:
+    """Rewrites the tables of all algorithms' pages, and those of the losses."""
+    tables = {name: settings_table(ALGORITHMS[name].settings_class) for name in ALGORITHMS}
+    for name, table in {**tables, "losses": losses_tables()}.items():
         page = docs / f"{name}.md"
-        table = settings_table(ALGORITHMS[name].settings_class)
         page.write_text(with_table(page.read_text(encoding="utf-8"), table), encoding="utf-8")
 
 

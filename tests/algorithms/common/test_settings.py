@@ -12,7 +12,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 import rlssl
 from rlssl.algorithms.common.config import attribute_of
 from rlssl.algorithms.common.settings import ByInput, TrainingSettings, setting
-from rlssl.algorithms.common.settings_table import settings_table, with_table
+from rlssl.algorithms.common.settings_table import losses_tables, settings_table, with_table
 from rlssl.errors import SpecError
 from rlssl.registry import ALGORITHMS
 from rlssl.schedules import Schedule
@@ -165,3 +165,16 @@ def test_page_has_the_current_table_of_settings(algorithm: str) -> None:
     page = (DOCS / f"{algorithm}.md").read_text(encoding="utf-8")
     table = settings_table(ALGORITHMS[algorithm].settings_class)
     assert page == with_table(page, table), "run: make docs-tables"
+
+
+def test_page_of_losses_has_the_current_options() -> None:
+    page = (DOCS / "losses.md").read_text(encoding="utf-8")
+    assert page == with_table(page, losses_tables()), "run: make docs-tables"
+
+
+def test_options_of_losses_have_a_meaning_and_their_own_defaults() -> None:
+    tables = losses_tables()
+    assert re.findall(r"^\| `\w+` \| [^|]* \|\s*\|$", tables, re.MULTILINE) == []
+    curl = tables.partition("## curl\n")[2].partition("\n## ")[0]
+    assert "| `noise` | 0.1 |" in curl
+    assert "`grad_clip`" not in curl  # CURL has the default of every loss
