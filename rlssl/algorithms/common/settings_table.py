@@ -55,13 +55,15 @@ def _options_table(config: type[Any], skipped: frozenset[str]) -> str:
     for field in dataclasses.fields(config):
         if field.name not in skipped:
             meaning = meanings[field.name].replace("``", "`").replace("None", "null")
-            rows.append(f"| `{field.name}` | {_value(_default(field))} | {meaning} |")
+            cells = f"`{field.name}`", _value(_default(field)), meaning.replace("|", "\\|")
+            rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:
-    has_factory = field.default_factory is not dataclasses.MISSING
-    default = field.default_factory() if has_factory else field.default
+    default = field.default
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
     return list(default) if isinstance(default, tuple) else default
 
 
@@ -78,7 +80,7 @@ def _comments_of_fields(config: type[Any]) -> dict[str, str]:
         for comment, name in _FIELD.findall(inspect.getsource(base)):
             lines = [line.strip().lstrip("#:").strip() for line in comment.splitlines()]
             text = " ".join(lines) or found.get(name, text)
-            found[name] = text.replace("|", "\\|")
+            found[name] = text
     return found
 
 
