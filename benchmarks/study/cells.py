@@ -17,7 +17,7 @@ from rlssl.experiment.spec.search_space import draw_points
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "study"
-STRATA = ("sparse_reward", "clean_pixels")
+STRATA = ("sparse_reward", "clean_pixels", "distractors")
 #: Results of a trial that a cell keeps, by the name that they get in it.
 _FINAL = {"evaluation/episode_return_mean": "return", "evaluation/success_rate": "success"}
 

@@ -11,11 +11,24 @@ from benchmarks.study import page
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.spec.search_space import draw_points
 
-FILES = sorted((study.ROOT / "tune_configs" / "study").glob("*.yaml"))
+FOLDER = study.ROOT / "tune_configs" / "study"
+TUNING = sorted(FOLDER.glob("*_tuning.yaml"))
 
 
-def test_every_sweep_of_the_study_is_a_stratum() -> None:
-    assert {file.stem for file in FILES} == set(study.STRATA)
+def test_every_sweep_of_the_study_is_a_stratum_or_tunes_one() -> None:
+    found = {file.stem for file in FOLDER.glob("*.yaml")} - {file.stem for file in TUNING}
+    assert found == set(study.STRATA)
+
+
+@pytest.mark.parametrize("file", TUNING, ids=lambda file: file.stem)
+def test_settings_are_tuned_on_other_seeds_of_the_same_task(file: Path) -> None:
+    tuned, stratum = load_spec(file), load_spec(FOLDER / file.name.replace("_tuning", ""))
+    assert not set(tuned.seeds) & set(stratum.seeds)
+    for name in ("env", "training", "env_runners", "stop", "evaluation"):
+        assert getattr(tuned, name) == getattr(stratum, name), name
+    points = draw_points(tuned)
+    chosen = [point for point in draw_points(stratum) if point in points]
+    assert len(chosen) == len({next(iter(point["auxiliary"])) for point in points})
 
 
 @pytest.mark.parametrize("stratum", study.STRATA)
