@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlssl.analysis.labels import point_labels
 from rlssl.analysis.objective import OBJECTIVE, Objective, ObjectiveMeter
+from rlssl.analysis.points import point_key
 from rlssl.analysis.results import Trial
 from rlssl.analysis.table import Estimate, estimate_of, format_number
 from rlssl.run_files import CONFIRM_FILE
@@ -73,7 +74,7 @@ def finished_points(
     """
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
-        groups.setdefault(_key(trial.point), []).append(trial)
+        groups.setdefault(point_key(trial.point), []).append(trial)
     found = []
     for group in groups.values():
         scores = [trial_score(trial, objective) for trial in group if trial.status == "finished"]
@@ -152,7 +153,7 @@ def confirmed_rows(chosen: Sequence[Chosen], trials: Sequence[Trial]) -> list[Co
     objective = Objective.of(trials[0].spec)
     rows = []
     for one in chosen:
-        own = [trial for trial in trials if _key(trial.point) == _key(one.values)]
+        own = [trial for trial in trials if point_key(trial.point) == point_key(one.values)]
         scores = [trial_score(trial, objective) for trial in own if trial.is_complete]
         confirmed = [score for score in scores if score is not None]
         rows.append(
@@ -224,7 +225,3 @@ def _cells(estimate: Estimate) -> list[float | str]:
 
 def _known(value: float) -> float | str:
     return value if math.isfinite(value) else ""
-
-
-def _key(point: Mapping[str, Any]) -> str:
-    return json.dumps(point, sort_keys=True, default=str)

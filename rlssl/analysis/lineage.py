@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlssl.analysis.objective import Objective
+from rlssl.analysis.points import point_key
 from rlssl.analysis.results import Run, Trial
 from rlssl.run_files import LINEAGE_FILE
 
@@ -152,8 +153,8 @@ def plot_lineage(run: Run, exploits: Sequence[Exploit], path: str | Path) -> Pat
 
 def members_of(run: Run) -> dict[int, Trial]:
     """Index of a member -> its trial."""
-    index_of = {json.dumps(one.values, sort_keys=True): one.index for one in run.points}
-    found = {index_of.get(json.dumps(each.point, sort_keys=True)): each for each in run.trials}
+    index_of = {point_key(one.values): one.index for one in run.points}
+    found = {index_of.get(point_key(each.point)): each for each in run.trials}
     return {index: each for index, each in sorted(found.items()) if index is not None}
 
 

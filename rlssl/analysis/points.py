@@ -54,7 +54,7 @@ def read_stops(folder: str | Path) -> dict[str, int]:
     """The points that the scheduler stopped, from ``scheduler.json`` in the folder of a run.
 
     Returns:
-        Point as JSON with sorted keys -> env steps of the rung at which it was stopped.
+        Key of a point, from `point_key` -> env steps of the rung at which it was stopped.
 
     Raises:
         ValueError: If the file is damaged; names it.
@@ -67,9 +67,19 @@ def read_stops(folder: str | Path) -> dict[str, int]:
     return {point: rung for point, rung in stops if rung is not None}
 
 
+def point_key(point: Mapping[str, Any]) -> str:
+    """The point as text; two points have the same text only if they are the same.
+
+    Example:
+        >>> point_key({"training.lr": 0.1, "auxiliary": {}})
+        '{"auxiliary": {}, "training.lr": 0.1}'
+    """
+    return json.dumps(point, sort_keys=True)
+
+
 def _stop_of(entry: Mapping[str, Any]) -> tuple[str, int | None]:
     rung = entry["stopped_at"]
-    return json.dumps(entry["values"], sort_keys=True), None if rung is None else int(rung)
+    return point_key(entry["values"]), None if rung is None else int(rung)
 
 
 def _read_entries(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> list[T]:

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from rlssl.analysis.points import Point, read_points, read_stops
+from rlssl.analysis.points import Point, point_key, read_points, read_stops
 from rlssl.analysis.rows import FAULTS, ResultRows, flatten, parse_result
 from rlssl.run_files import (
     EPISODES_FILE,
@@ -219,7 +219,7 @@ def _without_doubles(trials: Sequence[Trial], problems: list[str]) -> list[Trial
     """One trial for each point and seed. A killed driver may leave the beginning of a second."""
     best: dict[tuple[str, int], Trial] = {}
     for trial in trials:
-        key = (_key(trial.point), trial.seed)
+        key = (point_key(trial.point), trial.seed)
         known = best.setdefault(key, trial)
         if known is not trial:
             longer, shorter = sorted([trial, known], key=_progress, reverse=True)
@@ -271,8 +271,8 @@ class _RunFiles:
 
     def place(self, trial: Trial) -> tuple[int, str]:
         """Sorts trials by the index of their point, then by folder."""
-        own = _key(trial.point)
-        indices = [point.index for point in self.points if _key(point.values) == own]
+        own = point_key(trial.point)
+        indices = [point.index for point in self.points if point_key(point.values) == own]
         return (indices[0] if indices else len(self.points), trial.path.name)
 
 
@@ -281,7 +281,7 @@ def _read_trial(folder: Path, files: _RunFiles) -> Trial:
     _require_keys(folder / TRIAL_FILE, description, ("point", "seed"))
     problems: list[str] = []
     results, undone = _read_results(folder / RESULTS_FILE, problems)
-    stopped_at = files.stops.get(_key(description["point"]))
+    stopped_at = files.stops.get(point_key(description["point"]))
     return Trial(
         path=folder,
         spec=_read_spec(folder / SPEC_FILE),
@@ -327,10 +327,6 @@ def trial_status(
     if stopped_at is not None:
         return "stopped"
     return "finished" if has_ended or not is_run else "unfinished"
-
-
-def _key(point: Mapping[str, Any]) -> str:
-    return json.dumps(point, sort_keys=True, default=str)
 
 
 def _has_reported(folder: Path) -> bool:

@@ -2,19 +2,18 @@
 
 import csv
 import io
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlssl.analysis.labels import point_labels
 from rlssl.analysis.objective import OBJECTIVE, Objective
-from rlssl.analysis.points import Point
+from rlssl.analysis.points import Point, point_key
 from rlssl.analysis.protocol import FINAL_EPISODES
 from rlssl.analysis.results import Trial
 from rlssl.analysis.statistics import MIN_SEEDS, Interval, mean_interval, wilson_interval
@@ -143,12 +142,12 @@ def sweep_table(trials: Sequence[Trial], points: Sequence[Point] = ()) -> list[V
         raise ValueError("trials must not be empty: there is nothing to compare.")
     bounds = (returns_are_shares(trials), returns_are_bounded(trials))
     rows = [_row(label, group, *bounds) for label, group in group_by_variant(trials).items()]
-    started = {_as_text(trial.point) for trial in trials}
+    started = {point_key(trial.point) for trial in trials}
     none, expected = _UNKNOWN, len(trials[0].sweep_seeds)
     return rows + [
         VariantRow(point.label, 0, none, none, 0, num_finished=0, num_expected=expected)
         for point in points
-        if _as_text(point.values) not in started
+        if point_key(point.values) not in started
     ]
 
 
@@ -184,6 +183,30 @@ def returns_are_bounded(trials: Iterable[Trial]) -> bool:
     )
 
 
+def scores_are_shares(
+    scores: Iterable[float], trials: Iterable[Trial], objective: Objective | None
+) -> bool:
+    """Whether scores of seeds are shares in [0, 1], such as success rates.
+
+    Args:
+        scores: The scores.
+        trials: The trials that they are of.
+        objective: What the scores are; None: the final return.
+
+    Example:
+        >>> scores_are_shares([0.5, 1.0], [], Objective("evaluation/success_rate"))
+        True
+        >>> scores_are_shares([0.5, 1.0], [], Objective("aux/icm/loss"))
+        False
+    """
+    if objective is None:
+        is_rate = returns_are_shares(trials)
+    else:
+        is_rate = objective.metric.endswith("success_rate")
+    # The success values of an environment may lie outside [0, 1].
+    return is_rate and all(0.0 <= score <= 1.0 for score in scores)
+
+
 def counted_trials(trials: Sequence[Trial]) -> list[Trial]:
     """The trials that make up a variant's score: the complete ones; without any, all of them.
 
@@ -211,7 +234,7 @@ def group_by_variant(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
     groups: dict[tuple[str, str], list[Trial]] = {}
     for trial in trials:
         name = str(trial.spec.get("name", ""))
-        groups.setdefault((name, _as_text(trial.point)), []).append(trial)
+        groups.setdefault((name, point_key(trial.point)), []).append(trial)
     labels: dict[tuple[str, str], str] = {}
     for name in dict.fromkeys(name for name, _ in groups):
         keys = [key for key in groups if key[0] == name]
@@ -231,10 +254,6 @@ def _distinct_labels(trials: Sequence[Trial]) -> list[str]:
         label if labels.count(label) == 1 else other
         for label, other in zip(labels, distinct, strict=True)
     ]
-
-
-def _as_text(point: Mapping[str, Any]) -> str:
-    return json.dumps(point, sort_keys=True, default=str)
 
 
 def render_table(
@@ -429,19 +448,22 @@ def estimate_of(scores: Sequence[float], objective: Objective) -> Estimate:
     return estimate_of_scores(scores, is_share=objective.metric.endswith("success_rate"))
 
 
-def estimate_of_scores(scores: Sequence[float], *, is_share: bool = False) -> Estimate:
+def estimate_of_scores(
+    scores: Sequence[float], *, is_share: bool = False, is_bounded: bool = False
+) -> Estimate:
     """The mean over seeds of their scores, and its interval.
 
     Args:
         scores: The score of each seed.
         is_share: Whether the scores are shares, such as success rates.
+        is_bounded: Whether the interval is cut to [0, 1], because scores cannot leave it.
 
     Example:
         >>> estimate_of_scores([0.0, 1.0, 1.0], is_share=True).interval.high < 1.0
         True
     """
     values = [np.array([score]) for score in scores]
-    return _estimate(values, is_share=is_share, is_bounded=False)
+    return _estimate(values, is_share=is_share, is_bounded=is_bounded)
 
 
 def _estimate(

@@ -17,7 +17,7 @@ from rlssl.analysis.statistics import (
     probability_of_improvement,
     rank_interval,
 )
-from rlssl.analysis.table import CONFIDENCE, format_number, returns_are_shares
+from rlssl.analysis.table import CONFIDENCE, format_number, scores_are_shares
 
 #: Runs end at the first result after their budget; a smaller share is no other budget.
 _SAME_BUDGET = 0.05
@@ -91,7 +91,7 @@ class Comparison:
         if ends[0] <= 0.0 <= ends[1]:
             return (
                 f"No difference can be told: A - B = {format_number(found.value)} {interval} "
-                f"holds 0 ({how})."
+                f"contains 0 ({how})."
             )
         return (
             f"{better} is better by {size} than {worse}: A - B = "
@@ -114,9 +114,9 @@ def compare(first: Side, second: Side, objective: Objective | None = None) -> Co
     """
     unlike = differences(first.protocol, second.protocol)
     scores = [list(side.scores.values()) for side in (first, second)]
-    are_shares = _are_shares(first, second, objective)
-    names = ("A", "B")
-    found = None if unlike else difference(*scores, names=names, are_shares=are_shares)
+    counted = [*first.counted, *second.counted]
+    are_shares = scores_are_shares([*scores[0], *scores[1]], counted, objective)
+    found = None if unlike else _difference(*scores, are_shares)
     improvement, interval = None, None
     if not unlike and all(scores):
         sign = 1.0 if objective is None else objective.sign
@@ -146,13 +146,9 @@ def have_one_budget(first: Side, second: Side) -> bool:
     return most <= fewest * (1.0 + _SAME_BUDGET)
 
 
-def _are_shares(first: Side, second: Side, objective: Objective | None) -> bool:
-    scores = [*first.scores.values(), *second.scores.values()]
-    if not all(0.0 <= score <= 1.0 for score in scores):
-        return False
-    if objective is None:
-        return returns_are_shares([*first.counted, *second.counted])
-    return objective.metric.endswith("success_rate")
+def _difference(ours: Sequence[float], theirs: Sequence[float], are_shares: bool) -> Difference:
+    names = ("A", "B")
+    return difference(ours, theirs, names=names, are_shares=are_shares, confidence=CONFIDENCE)
 
 
 def _at_common_steps(
@@ -165,7 +161,7 @@ def _at_common_steps(
     for side in (first, second):
         each = [score_of(trial, None, until=until) for trial in side.counted]
         scores.append([score for score in each if score is not None])
-    return until, difference(*scores, names=("A", "B"), are_shares=are_shares)
+    return until, _difference(*scores, are_shares)
 
 
 def _cautions(first: Side, second: Side) -> list[Caution]:

@@ -8,9 +8,9 @@ import numpy as np
 
 from rlssl.analysis.comparison.sides import Side
 from rlssl.analysis.curves import FloatArray, figure_of_groups, running_mean_return
-from rlssl.analysis.live.sparkline import BLOCKS
 from rlssl.analysis.objective import AREA
 from rlssl.analysis.results import Trial
+from rlssl.analysis.sparkline import BLOCKS, bars
 from rlssl.analysis.table import format_number
 
 _RETURN = "episode_return_mean"
@@ -72,7 +72,7 @@ def text_curves(
     heights = [_mean_heights(side, edges) for side in seeds]
     known = np.concatenate(heights)
     low, high = float(np.nanmin(known)), float(np.nanmax(known))
-    lines = tuple(_bars(side, low, high, symbols) for side in heights)
+    lines = tuple(bars(side.tolist(), low, high, symbols=symbols) for side in heights)
     words = "return" if name == _RETURN else name
     return TextCurves(words, lines, (int(left), int(right)), (low, high), symbols)
 
@@ -121,11 +121,3 @@ def _mean_heights(seeds: Sequence[tuple[FloatArray, FloatArray]], edges: FloatAr
     counts = np.isfinite(stacked).sum(axis=0)
     sums = np.nansum(stacked, axis=0)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-
-
-def _bars(heights: FloatArray, low: float, high: float, symbols: str) -> str:
-    span = (high - low) or 1.0
-    return "".join(
-        " " if np.isnan(height) else symbols[round((height - low) / span * (len(symbols) - 1))]
-        for height in heights
-    )

@@ -8,7 +8,14 @@ from rlssl.analysis.comparison.comparison import Comparison
 from rlssl.analysis.comparison.curves import TextCurves
 from rlssl.analysis.comparison.sides import Side
 from rlssl.analysis.statistics import Difference, Interval
-from rlssl.analysis.table import CONFIDENCE, Estimate, estimate_of_scores, format_number
+from rlssl.analysis.table import (
+    CONFIDENCE,
+    Estimate,
+    estimate_of_scores,
+    format_number,
+    returns_are_bounded,
+    scores_are_shares,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -114,8 +121,12 @@ def _add(table: "Table", *cells: str) -> None:
 
 
 def _estimate(side: Side, found: Comparison) -> Estimate:
-    is_share = found.difference is not None and found.difference.method.startswith("Newcombe")
-    return estimate_of_scores(list(side.scores.values()), is_share=is_share)
+    """As in the table of a sweep."""
+    scores = list(side.scores.values())
+    trials = side.trials if found.unlike else [*found.first.trials, *found.second.trials]
+    is_bounded = found.objective is None and returns_are_bounded(trials)
+    is_share = scores_are_shares(scores, trials, found.objective)
+    return estimate_of_scores(scores, is_share=is_share, is_bounded=is_bounded)
 
 
 def _seeds(side: Side) -> str:

@@ -23,7 +23,7 @@ from rlssl.analysis.live.points import (
     SeedProgress,
 )
 from rlssl.analysis.objective import AREA_OF, Objective
-from rlssl.analysis.points import Point, read_points, read_stops
+from rlssl.analysis.points import Point, point_key, read_points, read_stops
 from rlssl.analysis.results import trial_status
 from rlssl.analysis.rows import FAULTS, START, ResultRows, flatten, parse_result
 from rlssl.run_files import ERROR_FILE, RESULTS_FILE, SWEEP_SPEC_FILE, TRIAL_FILE
@@ -175,7 +175,7 @@ class RunFollower:
             except (KeyError, OSError, TypeError, ValueError) as error:
                 problems.append(f"{path.parent}: {type(error).__name__}: {error}")
             problems += self._trials[name].damaged
-        order = {_key(point.values): point.index for point in points}
+        order = {point_key(point.values): point.index for point in points}
         described = sorted(
             (trial for trial in self._trials.values() if trial.is_described),
             key=lambda trial: (order.get(trial.key, len(order)), trial.seed, trial.folder.name),
@@ -250,7 +250,7 @@ class _FollowedTrial:
             return
         content = json.loads(path.read_bytes())
         self._point, self.seed = dict(content["point"]), int(content["seed"])
-        self.key, self.label = _key(self._point), str(content.get("variant_label") or "")
+        self.key, self.label = point_key(self._point), str(content.get("variant_label") or "")
         self._described_at, self.is_described = changed, True
 
     def progress(
@@ -338,7 +338,7 @@ def _points_of(
     stops: Mapping[str, int],
 ) -> list[PointProgress]:
     """The points of the trials, with the labels of the search."""
-    labels = {_key(point.values): point.label for point in points}
+    labels = {point_key(point.values): point.label for point in points}
     seeds: dict[str, list[SeedProgress]] = {}
     for key, trial in zip(keys, trials, strict=True):
         labels.setdefault(key, trial.label)
@@ -378,7 +378,3 @@ def _seconds_left(trials: Sequence[TrialProgress], sweep: _Sweep, expected: int)
     speed = sum(one for one in speeds if math.isfinite(one))
     left = _left(trials, sweep, expected)
     return left / speed if speed > 0 and math.isfinite(left) else math.nan
-
-
-def _key(point: Mapping[str, Any]) -> str:
-    return json.dumps(point, sort_keys=True)

@@ -7,8 +7,8 @@ from rich.text import Text
 
 from rlssl.analysis.live.following import RunProgress, TrialProgress
 from rlssl.analysis.live.points import best_point, word_for
-from rlssl.analysis.live.sparkline import sparkline
 from rlssl.analysis.objective import AREA_OF
+from rlssl.analysis.sparkline import sparkline
 from rlssl.analysis.table import format_number
 from rlssl.system.durations import duration
 

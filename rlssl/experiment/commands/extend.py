@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from rlssl import trust
-from rlssl.analysis.points import read_points
+from rlssl.analysis.points import point_key, read_points
 from rlssl.errors import ExitCode, SpecError
 from rlssl.experiment.cluster.connect import start_ray
 from rlssl.experiment.commands.summary import finish_sweep
@@ -18,13 +18,7 @@ from rlssl.experiment.runs import describe
 from rlssl.experiment.spec.loading import load_spec, save_spec
 from rlssl.experiment.spec.schema import Spec, dump
 from rlssl.experiment.spec.search_checks import has_population
-from rlssl.experiment.spec.search_space import (
-    adapts,
-    draw_points,
-    num_points,
-    point_key,
-    search_seed,
-)
+from rlssl.experiment.spec.search_space import adapts, draw_points, num_points, search_seed
 from rlssl.experiment.trial_check import check_sweep, largest_replay
 from rlssl.experiment.tuning.launch import fit, rebuilt_tuner
 from rlssl.experiment.tuning.recovery import known_trials

@@ -17,12 +17,9 @@ from rlssl.errors import DEFAULT_STORAGE, ExitCode
 from rlssl.experiment import lock
 from rlssl.experiment.places import is_uri, local_folder, parse_place, place_of_folder
 from rlssl.experiment.run_folders import all_runs, last_result, read_description, started_at
-from rlssl.run_files import SWEEP_SPEC_FILE, TRIAL_FILE
+from rlssl.run_files import ERROR_FILE, SWEEP_SPEC_FILE, TRIAL_FILE
 from rlssl.system.json_output import write_json
 from rlssl.system.yaml_files import read_yaml
-
-#: Name of Tune's file with the errors of a trial.
-_ERROR_FILE = "error.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +133,7 @@ def state_of(folder: Path, *, all_done: bool) -> str:
     if all_done:
         return "finished"
     # A run that was killed, or a run of an earlier version, which noted nothing.
-    has_failed = noted is None and next(folder.glob(f"*/{_ERROR_FILE}"), None) is not None
+    has_failed = noted is None and next(folder.glob(f"*/{ERROR_FILE}"), None) is not None
     return "failed" if has_failed else "interrupted"
 
 

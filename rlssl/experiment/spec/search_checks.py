@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlssl.analysis.objective import AREA, Objective
+from rlssl.analysis.points import point_key
 from rlssl.diagnostics.settings import OPTIONS, parse_diagnostics
 from rlssl.errors import MissingExtraError, SpecError, suggest
 from rlssl.experiment.spec.dimension import Dimension
 from rlssl.experiment.spec.schema import dump
-from rlssl.experiment.spec.search_space import adapts, dimensions, has_random, num_points, point_key
+from rlssl.experiment.spec.search_space import adapts, dimensions, has_random, num_points
 from rlssl.experiment.spec.trackers import trackers_of
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rlssl.analysis.points import point_key
 from rlssl.errors import SpecError, suggest
 from rlssl.experiment.spec.dimension import DISTRIBUTIONS, KINDS, LISTS, Dimension
 from rlssl.experiment.spec.yaml_reader import plain
@@ -321,16 +322,6 @@ def _random_chooser(
         return plain(domains[one].sample(random_state=generator), one.path)
 
     return choose
-
-
-def point_key(point: Mapping[str, Any]) -> str:
-    """The point as text; two points have the same text only if they are the same.
-
-    Example:
-        >>> point_key({"training.lr": 0.1, "auxiliary": {}})
-        '{"auxiliary": {}, "training.lr": 0.1}'
-    """
-    return json.dumps(point, sort_keys=True)
 
 
 def num_points(spec: "Spec") -> int:

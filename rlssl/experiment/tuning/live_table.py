@@ -22,8 +22,7 @@ from rlssl.analysis.live.points import (
     points_table,
 )
 from rlssl.analysis.objective import Objective
-from rlssl.analysis.points import read_stops
-from rlssl.experiment.spec.search_space import point_key
+from rlssl.analysis.points import point_key, read_stops
 from rlssl.experiment.tuning.searchers import label_of
 from rlssl.experiment.tuning.trial_config import point_of
 from rlssl.system.durations import duration

@@ -12,18 +12,12 @@ from typing import Any
 import click
 from ray import cloudpickle
 
-from rlssl.analysis.points import read_points
+from rlssl.analysis.points import point_key, read_points
 from rlssl.experiment.fault_log import note_fault
 from rlssl.experiment.run_folders import read_description
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_checks import has_population, objective_of
-from rlssl.experiment.spec.search_space import (
-    adapts,
-    draw_points,
-    num_points,
-    point_key,
-    search_seed,
-)
+from rlssl.experiment.spec.search_space import adapts, draw_points, num_points, search_seed
 from rlssl.experiment.tuning.schedulers.building import scheduler_of
 from rlssl.experiment.tuning.search import saved_points
 from rlssl.experiment.tuning.searchers import Point, trial_key, write_points

@@ -10,7 +10,7 @@ import pytest
 from rlssl.analysis.comparison import Comparison, Side, compare, read_side
 from rlssl.analysis.comparison.curves import text_curves
 from rlssl.analysis.comparison.sides import objective_of
-from rlssl.analysis.comparison.text import as_data, lines_below
+from rlssl.analysis.comparison.text import as_data, lines_below, tables
 from rlssl.analysis.objective import Objective
 from rlssl.analysis.results import read_run
 from rlssl.errors import SpecError
@@ -84,6 +84,14 @@ def test_seeds_without_any_spread_have_no_interval(tmp_path: Path) -> None:
     found = compare(side(tmp_path / "a", [500] * 5), side(tmp_path / "b", [9] * 5))
     assert found.difference is not None and found.difference.interval is None
     assert codes(found) == ["no_spread", "no_spread"]
+
+
+def test_scores_have_the_intervals_of_the_table(tmp_path: Path) -> None:
+    # All solved: Wilson's interval, [0.439, 1]; also beside a side that is not compared with it.
+    solved = side(tmp_path / "a", [1, 1, 1])
+    other = side(tmp_path / "b", [1, 2, 9], spec={"env": {"id": "Other-v0"}})
+    table, *_ = tables(compare(solved, other), None)
+    assert [cell.plain for cell in table.columns[1].cells][1] == "1.00 [0.439, 1.00]"
 
 
 def test_solved_or_not_is_compared_as_shares(tmp_path: Path) -> None:

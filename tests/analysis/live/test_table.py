@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from rlssl.analysis.live.following import RunFollower, RunProgress
-from rlssl.analysis.live.sparkline import BLOCKS
 from rlssl.analysis.live.table import summary_lines, trials_table
+from rlssl.analysis.sparkline import BLOCKS
 from tests.analysis.live.running_runs import RunningRun
 
 

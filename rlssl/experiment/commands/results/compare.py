@@ -10,8 +10,8 @@ from rlssl.analysis.comparison import Comparison, Side, compare, read_side
 from rlssl.analysis.comparison.curves import save_picture, text_curves
 from rlssl.analysis.comparison.sides import objective_of
 from rlssl.analysis.comparison.text import as_data, lines_below, tables
-from rlssl.analysis.live.sparkline import ASCII, BLOCKS
 from rlssl.analysis.results import Run, read_run
+from rlssl.analysis.sparkline import symbols_of
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError, suggest
 from rlssl.experiment.places import is_uri
 from rlssl.experiment.run_folders import locate, trial_folder
@@ -108,7 +108,7 @@ def _no_metric(metric: str, sides: list[Side]) -> SpecError:
 def _print(found: Comparison, metric: str | None, problems: list[str]) -> None:
     console = Console()
     curves = text_curves(
-        (found.first, found.second), metric, width=_bars(console), symbols=_symbols(console)
+        (found.first, found.second), metric, width=_bars(console), symbols=symbols_of(console)
     )
     console.print(found.verdict, markup=False, highlight=False, soft_wrap=True)
     for table in tables(found, curves):
@@ -117,10 +117,6 @@ def _print(found: Comparison, metric: str | None, problems: list[str]) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for problem in dict.fromkeys(problems):
         click.echo(problem, err=True)
-
-
-def _symbols(console: Console) -> str:
-    return BLOCKS if not console.options.ascii_only else ASCII
 
 
 def _bars(console: Console) -> int:

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from rlssl.analysis.faults import fault_words, run_fault_words
 from rlssl.analysis.live.following import RunFollower, RunProgress
-from rlssl.analysis.live.sparkline import ASCII, BLOCKS
 from rlssl.analysis.live.table import summary_lines, trials_table
+from rlssl.analysis.sparkline import symbols_of
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
 from rlssl.experiment import lock
 from rlssl.experiment.commands.runs import state_of
@@ -93,15 +93,17 @@ def _look(follower: RunFollower, folder: Path) -> tuple[str, RunProgress]:
     # In this order: the last results of a run are written before its end is noted.
     is_running = lock.running(folder)
     progress = follower.look(is_running=is_running)
-    all_done = bool(progress.trials) and progress.count("finished") == progress.num_expected
+    num_ended = progress.count("finished", "stopped")
+    all_done = bool(progress.trials) and num_ended == progress.num_expected
     return ("running" if is_running else state_of(folder, all_done=all_done)), progress
 
 
 def _view(console: Console, progress: RunProgress, state: str, folder: Path) -> Group:
     lines = _lines(progress, state, folder)
     num_rows = max(console.height - _OTHER_LINES - len(lines), 1)
-    symbols = BLOCKS if not console.options.ascii_only else ASCII
-    table, left_out = trials_table(progress, num_rows, width=console.width, symbols=symbols)
+    table, left_out = trials_table(
+        progress, num_rows, width=console.width, symbols=symbols_of(console)
+    )
     more = [Text(f"... and {left_out} more trials")] if left_out else []
     rows: list[RenderableType] = [table, *more, Text()] if progress.trials else []
     return Group(*rows, *map(Text, lines))
@@ -116,8 +118,7 @@ def _lines(progress: RunProgress, state: str, folder: Path) -> list[str]:
 
 def _print(progress: RunProgress, lines: Sequence[str]) -> None:
     """Prints all trials; a line is as wide as it needs to be."""
-    symbols = BLOCKS if not Console().options.ascii_only else ASCII
-    table, _ = trials_table(progress, None, width=100, symbols=symbols)
+    table, _ = trials_table(progress, None, width=100, symbols=symbols_of(Console()))
     width = Console(width=10_000).measure(table).maximum
     console = Console(width=max(80, width), highlight=False, color_system=None)
     with console.capture() as printed:

@@ -16,11 +16,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from rlssl.analysis.lineage import Exploit, read_lineage
 from rlssl.analysis.objective import Objective
-from rlssl.analysis.points import read_points
+from rlssl.analysis.points import point_key, read_points
 from rlssl.errors import SpecError
 from rlssl.experiment.checkpoints.inherit import EXPLOITS, inherit, restore_replaced
 from rlssl.experiment.checkpoints.manifest import CheckpointInfo, check, newest_valid
-from rlssl.experiment.spec.search_space import point_key
 from rlssl.experiment.tuning.schedulers.explore import Explorer, quantiles
 from rlssl.experiment.tuning.schedulers.point_scheduler import in_words
 from rlssl.experiment.tuning.trial_config import point_of

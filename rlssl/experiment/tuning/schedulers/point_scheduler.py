@@ -16,7 +16,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.utils import flatten_dict
 
 from rlssl.analysis.objective import Objective
-from rlssl.experiment.spec.search_space import point_key
+from rlssl.analysis.points import point_key
 from rlssl.experiment.tuning.trial_config import SEED_KEY, point_of
 from rlssl.run_files import SCHEDULER_FILE
 from rlssl.system.files import replace_text

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlssl.analysis.labels import point_labels
-from rlssl.experiment.spec.search_space import point_key
+from rlssl.analysis.points import point_key
 from rlssl.experiment.tuning.searchers.points import Point
 from rlssl.run_files import POINTS_FILE
 from rlssl.system.files import replace_text

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 import click
 
+from rlssl.analysis.points import point_key
 from rlssl.experiment.spec.schema import HyperoptSpec, OptunaSpec, Spec
 from rlssl.experiment.spec.search_checks import objective_of
-from rlssl.experiment.spec.search_space import dimensions, num_points, point_key, random_points
+from rlssl.experiment.spec.search_space import dimensions, num_points, random_points
 from rlssl.experiment.tuning.searchers.journal import Journal, Told
 from rlssl.experiment.tuning.searchers.points import Point
 

@@ -12,11 +12,11 @@ import optuna
 import pytest
 from ray.tune.search import Searcher
 
+from rlssl.analysis.points import point_key
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_checks import objective_of
-from rlssl.experiment.spec.search_space import point_key
 from rlssl.experiment.tuning.search import begin_study, check_study, new_study
 from rlssl.experiment.tuning.searchers import PointSearcher, journal, study_points, trial_key
 from rlssl.experiment.tuning.searchers.journal import Journal

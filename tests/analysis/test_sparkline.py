@@ -2,7 +2,7 @@
 
 import math
 
-from rlssl.analysis.live.sparkline import ASCII, sparkline
+from rlssl.analysis.sparkline import ASCII, sparkline
 
 
 def test_values_that_are_not_finite_are_left_out() -> None:

@@ -2,7 +2,11 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 #: From low to high; the second one for terminals without Unicode.
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-=+*#@"
@@ -37,6 +41,29 @@ def sparkline(values: Sequence[float], width: int, *, symbols: str = BLOCKS) -> 
     ]
     if not means:
         return ""
-    low, span = min(means), max(means) - min(means)
-    highest = len(symbols) - 1
-    return "".join(symbols[round((mean - low) / span * highest) if span else 0] for mean in means)
+    return bars(means, min(means), max(means), symbols=symbols)
+
+
+def bars(values: Iterable[float], low: float, high: float, *, symbols: str = BLOCKS) -> str:
+    """Draws a letter for each value, on a scale that several curves may share.
+
+    Args:
+        values: Between ``low`` and ``high``; NaN leaves its place blank.
+        low: The value of the lowest letter.
+        high: The value of the highest letter.
+        symbols: Letters from low to high.
+
+    Example:
+        >>> bars([0.0, math.nan, 7.0], 0.0, 14.0)
+        '▁ ▅'
+    """
+    span, highest = (high - low) or 1.0, len(symbols) - 1
+    return "".join(
+        " " if math.isnan(value) else symbols[round((value - low) / span * highest)]
+        for value in values
+    )
+
+
+def symbols_of(console: "Console") -> str:
+    """The letters that a terminal can show."""
+    return ASCII if console.options.ascii_only else BLOCKS
