@@ -129,5 +129,4 @@ def _noted(folder: Path) -> Iterator[str]:
 
 
 def _env_counts(trial: Trial) -> dict[str, int]:
-    last = trial.results[-1] if trial.results else {}
-    return {name: int(last.get(f"faults/{name}", 0)) for name in ENV_FAULTS}
+    return {name: trial.num_faults(name) for name in ENV_FAULTS}

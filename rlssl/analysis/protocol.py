@@ -36,6 +36,9 @@ _NAMES = {"episode_return_mean": "return", "success_rate": "success rate"}
 _WINDOWED = ("episode_return_mean", "success_rate", "intrinsic_return_mean")
 _EVALUATION, _DIAGNOSTICS = "evaluation/", "diagnostics/"
 
+#: Facts in which two numbers may differ and be compared.
+_SAID_ONLY = ("env steps", "env steps per agent step", "seeds")
+
 TRAINING, IN_EVALUATION = "training", "evaluation"
 FINAL, BEST, MEAN_OF_CURVE = "final", "best", "mean of the curve"
 DETERMINISTIC, SAMPLED, EXPLORING = "deterministic", "sampled", "exploring"
@@ -245,10 +248,6 @@ def differences(first: Protocol, second: Protocol) -> list[str]:
         for name in ours
         if ours[name] != theirs[name] and name not in _SAID_ONLY
     ]
-
-
-#: Facts in which two numbers may differ and be compared.
-_SAID_ONLY = ("env steps", "env steps per agent step", "seeds")
 
 
 def _protocol_of_trial(trial: Trial, objective: Objective | None) -> Protocol:

@@ -12,7 +12,14 @@ from rlssl.analysis.report import charts
 from rlssl.analysis.report.collect import Group, Report
 from rlssl.analysis.report.parts import Chart, Section
 from rlssl.analysis.report.tables import Cell, Row, Table, text_row
-from rlssl.analysis.report.tasks import Method, OverTasks, aggregate_words, normalized, over_tasks
+from rlssl.analysis.report.tasks import (
+    SUCCESS,
+    Method,
+    OverTasks,
+    aggregate_words,
+    normalized,
+    over_tasks,
+)
 from rlssl.analysis.statistics import (
     MIN_SEEDS,
     mean_interval,
@@ -97,7 +104,7 @@ def _bars_chart(found: OverTasks) -> Chart:
     for task, group in enumerate(found.groups):
         for one in found.methods:
             scores = normalized(one.variants[task], found.scale)
-            low, high = _ends(scores, found.scale == "success rate")
+            low, high = _ends(scores, found.scale == SUCCESS)
             mean = float(scores.mean())
             place = {"task": group.protocol.task, "label": one.name}
             rows.append({**place, "score": mean, "low": low, "high": high})

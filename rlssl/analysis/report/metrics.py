@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rlssl.analysis.curves import average_seeds, running_mean_return
 from rlssl.analysis.report.collect import Variant
 from rlssl.analysis.results import Trial
+from rlssl.analysis.statistics import MIN_SEEDS
 from rlssl.analysis.table import FINAL_EPISODES, returns_are_bounded, returns_are_shares
 
 FloatArray = NDArray[np.float64]
@@ -47,7 +48,7 @@ FAMILIES = (
 _NO_METRICS = re.compile(
     r"(done|date|timestamp|pid|should_checkpoint|training_iteration|time_total_s|env_steps"
     r"|agent_steps|env_steps_at_start|time_since_restore|iterations_since_restore"
-    r"|time_total_s|num_training_step_calls_per_iteration|objective/.*)$"
+    r"|num_training_step_calls_per_iteration|objective/.*)$"
     r"|config/|.*(num_\w*steps\w*_(sampled|trained)\w*|weights_seq_no)(/[\w]+)?$"
 )
 # Values of the last evaluation are repeated until the next one.
@@ -110,7 +111,7 @@ def curves_of(variants: Sequence[Variant]) -> Curves:
     started = [one for one in variants if one.trials]
     logged = {id(trial): _logged(trial) for one in started for trial in one.counted}
     keys = _keys(logged.values())
-    have_bands = any(len(one.counted) > 2 for one in started)
+    have_bands = any(len(one.counted) >= MIN_SEEDS for one in started)
     numbers = len(started) * (3 if have_bands else 1)
     most = max(MAX_NUMBERS // (MIN_POINTS * max(numbers, 1)), 1)
     metrics, left_out = keys[:most], [one.key for one in keys[most:]]

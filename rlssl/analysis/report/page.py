@@ -16,6 +16,7 @@ from rlssl.analysis.report.metrics import RETURN, Curves, Metric, rounded
 from rlssl.analysis.report.parts import Section
 from rlssl.analysis.report.tables import measured, summary_csv, summary_table
 from rlssl.analysis.report.verdict import Verdict, headline
+from rlssl.analysis.results import Trial
 
 #: More verdicts are folded.
 MOST_OPEN = 4
@@ -172,10 +173,14 @@ def _group(group: Group) -> Mapping[str, Any]:
 
 
 def _note(metric: Metric, report: Report) -> str:
-    """The protocol of a metric: how its values are measured."""
-    trials = next(one.counted for one in report.variants if one.trials)
+    """The protocol of a metric: how its values are measured. Groups and runs may differ in it."""
+    first: dict[tuple[str, str], Sequence[Trial]] = {}
+    for group in report.groups:
+        for one in (one for one in group.variants if one.trials):
+            first.setdefault((group.task, one.run), one.counted)
     objective = None if metric.key == RETURN else Objective(metric.key)
-    return measured(protocol_of(trials, objective).label)
+    notes = [measured(protocol_of(trials, objective).label) for trials in first.values()]
+    return "; or, in other runs: ".join(dict.fromkeys(notes))
 
 
 def default_metrics(curves: Curves) -> list[str]:

@@ -14,7 +14,7 @@ from rlssl.analysis.statistics import (
     probability_of_improvement,
     rank_interval,
 )
-from rlssl.analysis.table import CONFIDENCE, format_number, returns_are_shares
+from rlssl.analysis.table import CONFIDENCE, format_number, scores_are_shares
 
 #: The best of so many variants looks better than it is, because it was selected.
 MANY_VARIANTS = 6
@@ -91,7 +91,7 @@ def verdict_of(group: Group) -> Verdict:
     warnings = list(_warnings(group))
     measure = _measure(group)
     if not scored:
-        return Verdict(group, "No variant has a score.", "No episode has finished yet.", warnings)
+        return Verdict(group, "No variant has a score.", _why_no_score(group), warnings)
     best = scored[0]
     if len(scored) == 1:
         headline = f"{best.label}: {measure} {best.estimate}."
@@ -119,19 +119,26 @@ def lead_of(one: Variant, other: Variant) -> Lead:
     sides = (one, other) if one.sign > 0 else (other, one)
     scores = [side.scores for side in sides]
     names = (sides[0].label, sides[1].label)
-    found = difference(*scores, names=names, are_shares=_are_shares(one, other))
+    are_shares = _are_shares(one, other)
+    found = difference(*scores, names=names, are_shares=are_shares, confidence=CONFIDENCE)
     probability = probability_of_improvement(*scores)
-    enough = min(map(len, scores)) >= MIN_SEEDS
-    return Lead(found, probability, rank_interval(*scores) if enough else None)
+    if min(map(len, scores)) < MIN_SEEDS:
+        return Lead(found, probability, None)
+    return Lead(found, probability, rank_interval(*scores, confidence=CONFIDENCE))
 
 
-def _are_shares(one: Variant, other: Variant) -> bool:
-    """Whether the scores are shares, as in the table."""
-    if one.objective is None:
-        return returns_are_shares([*one.trials, *other.trials])
-    values = [*one.scores, *other.scores]
-    is_rate = one.objective.metric.endswith("success_rate")
-    return is_rate and all(0.0 <= value <= 1.0 for value in values)
+def _are_shares(*variants: Variant) -> bool:
+    """Whether the scores of variants are shares, as in the table."""
+    scores = [score for one in variants for score in one.scores]
+    trials = [trial for one in variants for trial in one.trials]
+    return scores_are_shares(scores, trials, variants[0].objective)
+
+
+def _why_no_score(group: Group) -> str:
+    objective = group.variants[0].objective
+    if objective is None:
+        return "No episode has finished yet."
+    return f"No result has a value of {objective.metric} yet."
 
 
 def _measure(group: Group) -> str:
@@ -171,8 +178,9 @@ def _warnings(group: Group) -> Iterator[str]:
 def _cautions(scored: Sequence[Variant]) -> Iterator[str]:
     """What is to be said about the intervals of the two best variants, and about few seeds."""
     found: dict[str, list[Variant]] = {}
+    method = "Wilson" if scored and _are_shares(*scored) else "t"
     for rank, one in enumerate(scored):
-        for caution in cautions_of(one.scores):
+        for caution in cautions_of(one.scores, method):
             if rank < 2 or caution.code.endswith(("seed", "seeds")):
                 found.setdefault(caution.words, []).append(one)
     for words, having in found.items():

@@ -53,6 +53,18 @@ def test_the_csv_is_that_of_the_table(tmp_path: Path) -> None:
     assert sorted(found.splitlines()) == sorted(table.read_text().splitlines())
 
 
+def test_a_metric_names_every_way_in_which_it_was_measured(tmp_path: Path) -> None:
+    key, runs = "evaluation/episode_return_mean", []
+    for name, explore in (("a", False), ("b", True)):
+        spec = {"evaluation": {"episodes": 10, "explore": explore}}
+        runs.append(one_run(tmp_path / name, TWO, metrics=[key], spec=spec))
+    (note,) = [one["note"] for one in page_of(*runs).data["metrics"] if one["key"] == key]
+    assert note == (
+        "last value (mean of 10 evaluation episodes), deterministic actions; or, in other runs: "
+        "last value (mean of 10 evaluation episodes), sampled actions"
+    )
+
+
 def test_curves_end_at_the_final_return(tmp_path: Path) -> None:
     data = page_of(one_run(tmp_path / "run", TWO)).data
     index = next(one["index"] for one in data["groups"][0]["variants"] if one["label"] == "icm")

@@ -52,6 +52,21 @@ def test_shares_have_newcombe_s_interval(tmp_path: Path) -> None:
     assert interval.high == pytest.approx(1.0)
 
 
+def test_shares_have_no_warning_about_normal_scores(tmp_path: Path) -> None:
+    scores = {"none": [0.0] * 3, "bonus": [1.0] * 3}
+    found = verdict(tmp_path, scores, num_episodes=20)
+    words = "3 seeds, fewer than 5: the interval is wide, and says little."
+    assert found.warnings == [f"All variants: {words}"]
+
+
+def test_without_a_score_the_missing_value_is_named(tmp_path: Path) -> None:
+    spec = {"objective": {"metric": "evaluation/episode_return_mean"}}
+    assert (
+        verdict(tmp_path, CLEAR, spec=spec).certainty
+        == "No result has a value of evaluation/episode_return_mean yet."
+    )
+
+
 def test_overlapping_seeds_are_not_a_clear_difference(tmp_path: Path) -> None:
     found = verdict(tmp_path, {"a": [1.0, 5, 9, 4, 6], "b": [2.0, 5, 8, 3, 6]})
     assert found.certainty.startswith("The difference is not clear: the 95% interval")
@@ -110,13 +125,13 @@ def test_a_variant_whose_seeds_all_failed_is_not_best(tmp_path: Path) -> None:
 
 def test_unequal_env_steps_and_versions_are_warnings(tmp_path: Path) -> None:
     first = one_run(tmp_path / "first", {"a": [1.0, 2, 3]})
-    spec = {"provenance": {"versions": {"ray": "2.59.0"}}}
-    second = one_run(tmp_path / "second", {"b": [1.0, 2, 3]}, spec=spec)
+    spec: dict[str, Any] = {"provenance": {"versions": {"ray": "2.59.0"}}}
+    spec["stop"] = {"env_steps": 10_000}
+    second = one_run(tmp_path / "second", {"b": [1.0, 2, 3]}, spec=spec, env_steps=9_000)
     (group,) = read_report([first, second]).groups
-    assert (
-        "Trials were made with different versions: ray: 2.59.0, 2.60.0."
-        in verdict_of(group).warnings
-    )
+    found = verdict_of(group).warnings
+    assert "Scores are at unequal env steps: from 9,000 to 10,000." in found
+    assert "Trials were made with different versions: ray: 2.59.0, 2.60.0." in found
 
 
 def test_the_best_of_many_is_selected(tmp_path: Path) -> None:
