@@ -19,7 +19,7 @@ from rlssl.cli.options import JSON, PLUGIN, STORAGE, TRUST, open_import_path
 def runs(storage: str, as_json: bool) -> None:
     """List runs: their state, what they train, and how far they are."""
     open_import_path()
-    from rlssl.experiment.commands.runs import runs as list_runs
+    from rlssl.experiment.commands.results.runs import runs as list_runs
 
     sys.exit(list_runs(storage=storage, as_json=as_json))
 
@@ -56,7 +56,7 @@ def report(runs: Sequence[str], **options: Any) -> None:
     """Write one HTML page about runs: scores, curves, settings."""
     click.echo(f"Reading {', '.join(runs)}.", err=True)
     open_import_path()
-    from rlssl.experiment.commands.report import report as write
+    from rlssl.experiment.commands.results.report import report as write
 
     sys.exit(write(runs, **options))
 

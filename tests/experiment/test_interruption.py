@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rlssl.experiment.checkpoints import checkpoint
-from rlssl.experiment.commands.runs import describe_run
+from rlssl.experiment.commands.results.runs import describe_run
 from rlssl.experiment.lock import running
 from tests.experiment.command_line import only_trial, results, rlssl
 

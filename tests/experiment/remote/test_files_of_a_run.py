@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlssl.errors import ResourceError, SpecError
-from rlssl.experiment.commands.runs import runs
+from rlssl.experiment.commands.results.runs import runs
 from rlssl.experiment.commands.watching.watch import watch
 from rlssl.experiment.places import Place, parse_place
 from rlssl.experiment.remote.fetch import fetch_path

@@ -18,7 +18,7 @@ from rlssl.analysis.live.table import summary_lines, trials_table
 from rlssl.analysis.sparkline import symbols_of
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
 from rlssl.experiment import lock
-from rlssl.experiment.commands.runs import state_of
+from rlssl.experiment.commands.results.runs import state_of
 from rlssl.experiment.places import local_folder, place_of_folder
 from rlssl.experiment.run_folders import locate, sweep_folder
 from rlssl.system.json_output import write_json

@@ -6,7 +6,9 @@ from typing import Any
 
 import imageio.v3 as iio
 import pytest
+from click.testing import CliRunner
 
+from rlssl.cli import main
 from rlssl.errors import SpecError
 from rlssl.experiment.commands.evaluate import evaluate
 from rlssl.experiment.commands.watching.record import MOST_PANELS, record, titles_of
@@ -88,8 +90,9 @@ def test_errors_are_one_line_and_leave_no_file(
 ) -> None:
     saved(folder / "cart", CART)
     (folder / "file").write_text("")
-    _, errors = rlssl("record", *words, cwd=folder, code=code)
-    assert expected in errors.splitlines()[-1] and "Traceback" not in errors
+    done = CliRunner().invoke(main, ["record", *words])
+    assert done.exit_code == code
+    assert expected in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["cart", "file"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rlssl.experiment.commands.runs import describe_run, runs
+from rlssl.experiment.commands.results.runs import describe_run, runs
 from rlssl.experiment.lock import held
 from rlssl.experiment.run_folders import last_result
 
