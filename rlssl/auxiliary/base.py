@@ -87,8 +87,14 @@ hidden=64)
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise ValueError(f"{key} must be > 0 or null; got {value}.")
-        if type(self.every) is not int or self.every < 1:
-            raise ValueError(f"every must be a whole number >= 1; got {self.every!r}.")
+        self._check_whole("every")
+
+    def _check_whole(self, *keys: str, least: int = 1) -> None:
+        """Refuses options that are no whole number, or below ``least``."""
+        for key in keys:
+            value = getattr(self, key)
+            if type(value) is not int or value < least:
+                raise ValueError(f"{key} must be a whole number >= {least}; got {value!r}.")
 
     def idle_options(self) -> dict[str, str]:
         """Options that have no effect beside the others -> what would give them an effect.

@@ -79,10 +79,7 @@ class LatentModelConfig(AuxiliaryLossConfig):
         ):
             if getattr(self, key) not in known:
                 raise ValueError(f"{key} must be one of {list(known)}; got {getattr(self, key)!r}.")
-        for key in ("hidden", "num_models"):
-            value = getattr(self, key)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{key} must be a whole number >= 1; got {value!r}.")
+        self._check_whole("hidden", "num_models")
         if not self.max_norm > 0:
             raise ValueError(f"max_norm must be > 0; got {self.max_norm}.")
         if self.isolated and self.features == "own":

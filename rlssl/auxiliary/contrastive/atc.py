@@ -80,12 +80,10 @@ class ATC(AuxiliaryLoss):
                 ValueError: If a value is out of range; the message names field and value.
             """
             super().__post_init__()
-            for key, least in (("delta", 0), ("latent_dim", 1), ("hidden", 0), ("pad", 0)):
-                value = getattr(self, key)
-                if value is None and key == "pad":
-                    continue
-                if type(value) is not int or value < least:
-                    raise ValueError(f"{key} must be a whole number >= {least}; got {value!r}.")
+            self._check_whole("latent_dim")
+            self._check_whole("delta", "hidden", least=0)
+            if self.pad is not None:
+                self._check_whole("pad", least=0)
             if not self.noise > 0:
                 raise ValueError(f"noise must be > 0; got {self.noise}.")
             if not 0.0 < self.ema_tau <= 1.0:

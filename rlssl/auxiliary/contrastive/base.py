@@ -48,7 +48,7 @@ class ViewConfig(AuxiliaryLossConfig):
         self._check_positive("noise")
         for key, least in (("crop", 1), ("pad", 0)):
             if getattr(self, key) is not None:
-                self._check_whole(key, least)
+                self._check_whole(key, least=least)
         if self.isolated and self.augmentation_only:
             raise ValueError(
                 "isolated=True trains the encoder by auxiliary losses only; "
@@ -58,11 +58,6 @@ class ViewConfig(AuxiliaryLossConfig):
     def _check_positive(self, key: str) -> None:
         if not getattr(self, key) > 0:
             raise ValueError(f"{key} must be > 0; got {getattr(self, key)}.")
-
-    def _check_whole(self, key: str, least: int) -> None:
-        value = getattr(self, key)
-        if type(value) is not int or value < least:
-            raise ValueError(f"{key} must be a whole number >= {least}; got {value!r}.")
 
 
 class ViewLoss(AuxiliaryLoss):

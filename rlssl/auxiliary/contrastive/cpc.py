@@ -70,10 +70,8 @@ class CPC(AuxiliaryLoss):
                 ValueError: If a value is out of range; the message names field and value.
             """
             super().__post_init__()
-            for key, least in (("context", 0), ("steps", 1), ("hidden", 1)):
-                value = getattr(self, key)
-                if type(value) is not int or value < least:
-                    raise ValueError(f"{key} must be a whole number >= {least}; got {value!r}.")
+            self._check_whole("steps", "hidden")
+            self._check_whole("context", least=0)
 
     config: Config
 

@@ -63,7 +63,7 @@ class MoCo(KeyViewLoss):
             """
             super().__post_init__()
             self._check_positive("temperature")
-            self._check_whole("queue_size", 1)
+            self._check_whole("queue_size")
             if not 0.0 < self.ema_tau <= 1.0:
                 raise ValueError(f"ema_tau must be in (0, 1]; got {self.ema_tau}.")
 

@@ -69,12 +69,9 @@ class STDIM(AuxiliaryLoss):
                 ValueError: If a value is out of range; the message names field and value.
             """
             super().__post_init__()
-            for key in ("delta", "layer", "places"):
-                value = getattr(self, key)
-                if value is None and key == "layer":
-                    continue
-                if type(value) is not int or value < 1:
-                    raise ValueError(f"{key} must be a whole number >= 1; got {value!r}.")
+            self._check_whole("delta", "places")
+            if self.layer is not None:
+                self._check_whole("layer")
 
     config: Config
 

@@ -30,8 +30,7 @@ class ProjectionConfig(ViewConfig):
             ValueError: If a value is out of range; the message names field and value.
         """
         super().__post_init__()
-        for key in ("hidden", "projection_dim"):
-            self._check_whole(key, 1)
+        self._check_whole("hidden", "projection_dim")
 
 
 class TwoViewLoss(ViewLoss):

@@ -63,10 +63,7 @@ class SimSR(PairwiseMetricLoss):
                 raise ValueError(
                     f"transition must be one of {list(TRANSITION_KINDS)}; got {self.transition!r}."
                 )
-            for key in ("hidden", "num_models"):
-                value = getattr(self, key)
-                if type(value) is not int or value < 1:
-                    raise ValueError(f"{key} must be a whole number >= 1; got {value!r}.")
+            self._check_whole("hidden", "num_models")
 
     config: Config
 

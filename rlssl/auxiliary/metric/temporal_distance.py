@@ -59,8 +59,7 @@ class TemporalDistance(AuxiliaryLoss):
             """
             super().__post_init__()
             object.__setattr__(self, "classes", _parsed(self.classes))
-            if type(self.hidden) is not int or self.hidden < 1:
-                raise ValueError(f"hidden must be a whole number >= 1; got {self.hidden!r}.")
+            self._check_whole("hidden")
 
     config: Config
 

@@ -59,10 +59,7 @@ class TimeContrastive(AuxiliaryLoss):
                 ValueError: If a value is out of range; the message names field and value.
             """
             super().__post_init__()
-            for key in ("near", "far", "farthest", "embedding_dim"):
-                value = getattr(self, key)
-                if type(value) is not int or value < 1:
-                    raise ValueError(f"{key} must be a whole number >= 1; got {value!r}.")
+            self._check_whole("near", "far", "farthest", "embedding_dim")
             if not self.near < self.far <= self.farthest:
                 raise ValueError(
                     "the distances must be near < far <= farthest; got "

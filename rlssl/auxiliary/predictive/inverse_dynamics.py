@@ -55,8 +55,7 @@ class InverseDynamics(AuxiliaryLoss):
                 ValueError: If a value is out of range; the message names field and value.
             """
             super().__post_init__()
-            if type(self.hidden) is not int or self.hidden < 1:
-                raise ValueError(f"hidden must be a whole number >= 1; got {self.hidden!r}.")
+            self._check_whole("hidden")
 
     config: Config
 

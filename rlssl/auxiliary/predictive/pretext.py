@@ -41,11 +41,6 @@ class PretextConfig(AuxiliaryLossConfig):
         super().__post_init__()
         self._check_whole("hidden")
 
-    def _check_whole(self, key: str) -> None:
-        value = getattr(self, key)
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{key} must be a whole number >= 1; got {value!r}.")
-
 
 class PretextLoss(AuxiliaryLoss):
     """Base of the pretext tasks: draws labels, classifies latents, reports the accuracy.

@@ -14,7 +14,7 @@ from rlssl.image_spaces import channels_first, image_layout, is_image
 
 
 class Rotation(PretextLoss):
-    """Each image is rotated by 0, 90, 180 or 270 degrees, drawn anew; the latent must tell which.
+    """Each image is rotated by 0, 90, 180 or 270 degrees; the latent must tell which.
 
     With the encoder phi and a classifier g, the loss is the cross-entropy of softmax(g(phi(R x)))
     against the rotation R: log 4 nats at initialization. An image that is the same after a rotation

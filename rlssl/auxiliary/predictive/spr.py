@@ -92,10 +92,9 @@ class SPR(AuxiliaryLoss):
                     raise ValueError(
                         f"{key} must be one of {list(known)}; got {getattr(self, key)!r}."
                     )
-            for key, least in (("steps", 1), ("hidden", 1), ("pad", 0)):
-                value = getattr(self, key)
-                if value is not None and (type(value) is not int or value < least):
-                    raise ValueError(f"{key} must be a whole number >= {least}; got {value!r}.")
+            self._check_whole("steps", "hidden")
+            if self.pad is not None:
+                self._check_whole("pad", least=0)
             if self.ema_tau is not None and not 0.0 < self.ema_tau <= 1.0:
                 raise ValueError(f"ema_tau must be in (0, 1]; got {self.ema_tau}.")
             if not self.intensity >= 0.0:
