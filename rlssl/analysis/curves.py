@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rlssl.analysis.protocol import FINAL_EPISODES
 from rlssl.analysis.results import Episodes, Trial
+from rlssl.analysis.shares import returns_are_bounded, returns_are_shares
 from rlssl.analysis.statistics import MIN_SEEDS, mean_half_width, wilson_bounds
 from rlssl.analysis.table import (
     CONFIDENCE,
@@ -17,8 +18,6 @@ from rlssl.analysis.table import (
     counted_trials,
     describe_experiment,
     group_by_variant,
-    returns_are_bounded,
-    returns_are_shares,
     sweep_table,
 )
 

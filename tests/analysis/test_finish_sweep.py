@@ -62,3 +62,18 @@ def test_training_without_a_finished_episode_has_no_score(
     write_trial("a", returns=[], results=DONE)
     assert finish_training(run) == ExitCode.OK
     assert capsys.readouterr().out.splitlines()[0] == "no finished episode, 100 env steps"
+
+
+def test_a_report_that_cannot_be_made_does_not_fail_the_sweep(
+    write_trial: WriteTrial, write_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = write_run(seeds=[0, 1])
+    for seed, env in enumerate(("CartPole-v1", "Acrobot-v1")):
+        folder = write_trial(str(seed), seed=seed, returns=[1.0], results=DONE)
+        (folder / "spec.yaml").write_text(f"name: icm\nalgorithm: ppo\nenv: {{id: {env}}}\n")
+    assert finish_sweep(sweep) == ExitCode.OK
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == (
+        "No report.html: the numbers are of unlike protocols: environment: CartPole-v1 and "
+        "Acrobot-v1."
+    )

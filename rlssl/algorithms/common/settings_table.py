@@ -16,8 +16,8 @@ import yaml
 from rlssl.algorithms.common.settings import ByInput, TrainingSettings
 from rlssl.auxiliary.base import AuxiliaryLossConfig
 from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES
+from rlssl.system.field_comments import field_comments
 
-_FIELD = re.compile(r"^((?:^ +#.*\n)*) +(\w+): .+ = .+$", re.MULTILINE)
 BEGIN, END = "<!-- settings begin -->", "<!-- settings end -->"
 
 
@@ -49,13 +49,17 @@ def losses_tables() -> str:
 
 
 def _options_table(config: type[Any], skipped: frozenset[str]) -> str:
-    """A row for each option that is not skipped: default, and the comment above its field."""
-    meanings = _comments_of_fields(config)
+    """A row for each option that is not skipped: default, and the comment above its field.
+
+    A field without a comment shares that of the field above it.
+    """
+    comments, meaning = field_comments(config), ""
     rows = ["| Option | Default | Meaning |", "| --- | --- | --- |"]
     for field in dataclasses.fields(config):
+        meaning = comments.get(field.name, meaning)
         if field.name not in skipped:
-            meaning = meanings[field.name].replace("``", "`").replace("None", "null")
-            cells = f"`{field.name}`", _value(_default(field)), meaning.replace("|", "\\|")
+            shown = meaning.replace("``", "`").replace("|", "\\|")
+            cells = f"`{field.name}`", _value(_default(field)), shown
             rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
@@ -65,23 +69,6 @@ def _default(field: "dataclasses.Field[Any]") -> Any:
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
     return list(default) if isinstance(default, tuple) else default
-
-
-def _comments_of_fields(config: type[Any]) -> dict[str, str]:
-    """The comment above each field, also of base classes, by the field's name.
-
-    A field without a comment shares that of the field above it.
-    """
-    found: dict[str, str] = {}
-    for base in reversed(config.__mro__):
-        if not dataclasses.is_dataclass(base):
-            continue
-        text = ""
-        for comment, name in _FIELD.findall(inspect.getsource(base)):
-            lines = [line.strip().lstrip("#:").strip() for line in comment.splitlines()]
-            text = " ".join(lines) or found.get(name, text)
-            found[name] = text
-    return found
 
 
 def with_table(page: str, table: str) -> str:

@@ -8,6 +8,7 @@ from rlssl.analysis.comparison.sides import Side, score_of
 from rlssl.analysis.objective import Objective
 from rlssl.analysis.protocol import differences
 from rlssl.analysis.settings_difference import SettingRow, compare_settings
+from rlssl.analysis.shares import scores_are_shares
 from rlssl.analysis.statistics import (
     MIN_SEEDS,
     Caution,
@@ -17,7 +18,7 @@ from rlssl.analysis.statistics import (
     probability_of_improvement,
     rank_interval,
 )
-from rlssl.analysis.table import CONFIDENCE, format_number, scores_are_shares
+from rlssl.analysis.table import CONFIDENCE, format_number
 
 #: Runs end at the first result after their budget; a smaller share is no other budget.
 _SAME_BUDGET = 0.05

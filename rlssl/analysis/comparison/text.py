@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Any
 from rlssl.analysis.comparison.comparison import Comparison
 from rlssl.analysis.comparison.curves import TextCurves
 from rlssl.analysis.comparison.sides import Side
+from rlssl.analysis.shares import returns_are_bounded, scores_are_shares
 from rlssl.analysis.statistics import Difference, Interval
-from rlssl.analysis.table import (
-    CONFIDENCE,
-    Estimate,
-    estimate_of_scores,
-    format_number,
-    returns_are_bounded,
-    scores_are_shares,
-)
+from rlssl.analysis.table import CONFIDENCE, Estimate, estimate_of_scores, format_number
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from rlssl.analysis.curves import average_seeds, running_mean_return
 from rlssl.analysis.report.collect import Variant
 from rlssl.analysis.results import Trial
+from rlssl.analysis.shares import returns_are_bounded, returns_are_shares
 from rlssl.analysis.statistics import MIN_SEEDS
-from rlssl.analysis.table import FINAL_EPISODES, returns_are_bounded, returns_are_shares
+from rlssl.analysis.table import FINAL_EPISODES
 
 FloatArray = NDArray[np.float64]
 Curve = tuple[FloatArray, FloatArray]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rlssl.analysis.report.collect import Group, Report, Variant
 from rlssl.analysis.report.tasks import over_tasks
+from rlssl.analysis.shares import scores_are_shares
 from rlssl.analysis.statistics import (
     MIN_SEEDS,
     Difference,
@@ -14,7 +15,7 @@ from rlssl.analysis.statistics import (
     probability_of_improvement,
     rank_interval,
 )
-from rlssl.analysis.table import CONFIDENCE, format_number, scores_are_shares
+from rlssl.analysis.table import CONFIDENCE, format_number
 
 #: The best of so many variants looks better than it is, because it was selected.
 MANY_VARIANTS = 6

@@ -159,7 +159,7 @@ def _write_report(folder: Path, run: Run) -> None:
 
     try:
         click.echo(str(write_report(report_of([run]), folder / REPORT_FILE).page))
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, OSError, ValueError) as error:  # the training has succeeded
         click.echo(f"No {REPORT_FILE}: {error}")
 
 
