@@ -31,6 +31,17 @@ def complete_run(
     return found or [CompletionItem(incomplete, type="dir")]
 
 
+def complete_policy(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The runs, and the policies that come with rlssl."""
+    from rlssl.zoo import zoo_names
+
+    found = complete_run(ctx, param, incomplete)
+    of_zoo = _matching(zoo_names(), incomplete)
+    return [item for item in found if item.type == "plain"] + of_zoo or found
+
+
 def complete_algorithm(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rlssl.cli.completion import complete_run
+from rlssl.cli.completion import complete_policy, complete_run
 from rlssl.cli.group import main
 from rlssl.cli.options import JSON, PLUGIN, STORAGE, TRUST, open_import_path
 
@@ -79,7 +79,7 @@ def compare(first: str, second: str, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("run", shell_complete=complete_run)
+@click.argument("run", shell_complete=complete_policy)
 @click.option("--episodes", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--explore", is_flag=True, help="Sample actions instead of taking the best action.")
 @click.option(
@@ -107,7 +107,7 @@ def evaluate(run: str, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("run", shell_complete=complete_run)
+@click.argument("run", shell_complete=complete_policy)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to.")
 @STORAGE
 @TRUST

@@ -14,6 +14,8 @@ import click
 from rlssl.errors import DEFAULT_STORAGE, SpecError, did_you_mean
 from rlssl.experiment.places import is_uri, local_folder, parse_place, place_of_folder
 from rlssl.run_files import MANIFEST, POLICY_FILE, POLICY_FOLDER, RESULTS_FILE, RUN_FILE, TRIAL_FILE
+from rlssl.zoo import PREFIX as ZOO
+from rlssl.zoo import zoo_folder
 
 #: What a command needs of a run.
 Need = Literal["run", "checkpoint", "policy"]
@@ -38,7 +40,8 @@ def locate(run: str | Path, storage: str = DEFAULT_STORAGE, *, having: Need = "r
     Args:
         run: A folder, a file in it, a URI, or the name of a run below ``storage``. If several runs
             have the name, the newest one that has what is needed is taken, and a line says which.
-            A run on an object store is fetched into its local copy.
+            A run on an object store is fetched into its local copy. If a policy is needed,
+            ``zoo/ppo/CartPole-v1`` is one that comes with rlssl.
         storage: The folder, or the URI, in which names are looked up.
         having: What is needed of a run that is given by its name.
 
@@ -51,6 +54,8 @@ def locate(run: str | Path, storage: str = DEFAULT_STORAGE, *, having: Need = "r
         rlssl.errors.SpecError: no run 'no-such-run': it is neither a folder nor the name of a run \
 below /nowhere.
     """
+    if having == "policy" and str(run).startswith(ZOO) and not Path(run).exists():
+        return zoo_folder(str(run))
     run, root = _fetched(run, storage, having)
     path = Path(run).expanduser()
     folder = path.parent if path.is_file() else path

@@ -126,7 +126,7 @@ def load_policy(
     Args:
         run_or_export: The folder or name of a run with one trial, or the folder of a trial, of a
             checkpoint, or of an export. Of several runs with one name, the newest run with a
-            policy is taken.
+            policy is taken. Or a policy that comes with rlssl: ``zoo/ppo/CartPole-v1``.
         storage: The folder in which names are looked up.
         trusted: Imports the plug-ins named by a policy of foreign origin; see `rlssl.trust`.
 

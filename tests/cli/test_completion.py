@@ -13,6 +13,7 @@ from click.shell_completion import BashComplete, FishComplete, ShellComplete, Zs
 
 from rlssl.cli import main
 from rlssl.run_files import RUN_FILE
+from rlssl.zoo import zoo_names
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,7 @@ def completed(line: str, shell: type[ShellComplete] = BashComplete) -> list[str]
     return [item.value for item in found if item.type == "plain"]
 
 
-@pytest.mark.parametrize("command", ["summary", "resume", "confirm", "evaluate", "export", "watch"])
+@pytest.mark.parametrize("command", ["summary", "resume", "confirm", "watch"])
 def test_runs_below_the_storage(command: str) -> None:
     assert completed(f"{command} ") == ["ppo-first", "sac-second"]
     assert completed(f"{command} sac") == ["sac-second"]
@@ -45,6 +46,13 @@ def test_runs_below_the_storage(command: str) -> None:
 def test_options_that_name_runs() -> None:
     assert completed("train ppo CartPole-v1 --from p") == ["ppo-first"]
     assert completed("sweep mine.yaml --extend s") == ["sac-second"]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_policies_are_runs_and_those_that_come_with_rlssl(command: str) -> None:
+    assert completed(f"{command} ") == ["ppo-first", "sac-second", *zoo_names()]
+    of_ppo = [name for name in zoo_names() if name.startswith("zoo/ppo/")]
+    assert completed(f"{command} zoo/ppo/") == of_ppo and of_ppo
 
 
 def test_algorithms_presets_and_variants() -> None:

@@ -48,7 +48,8 @@ def evaluate(
     Episode k runs with seed ``seed + k``. The scores do not depend on ``env_runners``.
 
     Args:
-        run: A name below ``storage``, or the folder of a run, a trial, a checkpoint or an export.
+        run: A name below ``storage``, or the folder of a run, a trial, a checkpoint or an export;
+            or a policy that comes with rlssl, as ``zoo/ppo/CartPole-v1``.
         episodes: Number of episodes for each policy.
         explore: Whether to sample actions instead of taking the policy's mode.
         env_runners: Processes that share the episodes; 0 runs all in this process.

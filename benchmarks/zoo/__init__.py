@@ -1,0 +1,1 @@
+"""Trains the policies that come with rlssl, and writes their table."""
