@@ -82,7 +82,7 @@ class Entry:
 
 
 ENTRIES = (
-    Entry("ppo", "CartPole-v1", 40_000),
+    Entry("ppo", "CartPole-v1", 20_000),
     Entry("ppo", "MiniGrid-Empty-5x5-v0", 20_000, "quickstart", GRID_WORLD),
     Entry("ppo", "Acrobot-v1", 60_000, "tuned for CartPole-v1", tuned_settings(*CARTPOLE)),
     Entry("ppo", "MiniGrid-Empty-8x8-v0", 40_000, "quickstart", GRID_WORLD),
