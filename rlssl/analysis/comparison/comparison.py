@@ -69,8 +69,7 @@ class Comparison:
     def _difference_in_words(self) -> str:
         if self.unlike or self.difference is None:
             return (
-                "The protocols are unlike, so that no difference is computed: "
-                f"{'; '.join(self.unlike)}."
+                f"The protocols are unlike, so no difference is computed: {'; '.join(self.unlike)}."
             )
         found = self.difference
         if math.isnan(found.value):
@@ -81,17 +80,17 @@ class Comparison:
         better, worse = list(self._named)[:: 1 if sign * found.value >= 0 else -1]
         if found.interval is None:
             return (
-                f"{better} scored better by {size} than {worse}, without an interval: "
-                "nobody knows whether that is chance."
+                f"{better} scored better by {size} than {worse}. There is no interval, so this may "
+                "be chance."
                 if found.value
-                else "Both sides have the same score, without an interval."
+                else "Both sides have the same score. There is no interval."
             )
         ends = (found.interval.low, found.interval.high)
         how = f"{CONFIDENCE:.0%} interval of A - B, {found.method}"
         interval = f"[{', '.join(map(format_number, ends))}]"
         if ends[0] <= 0.0 <= ends[1]:
             return (
-                f"No difference can be told: A - B = {format_number(found.value)} {interval} "
+                f"The difference is not clear: A - B = {format_number(found.value)} {interval} "
                 f"contains 0 ({how})."
             )
         return (
@@ -117,7 +116,7 @@ def compare(first: Side, second: Side, objective: Objective | None = None) -> Co
     scores = [list(side.scores.values()) for side in (first, second)]
     counted = [*first.counted, *second.counted]
     are_shares = scores_are_shares([*scores[0], *scores[1]], counted, objective)
-    found = None if unlike else _difference(*scores, are_shares)
+    found = None if unlike else _difference_of(scores, are_shares)
     improvement, interval = None, None
     if not unlike and all(scores):
         sign = 1.0 if objective is None else objective.sign
@@ -147,7 +146,8 @@ def have_one_budget(first: Side, second: Side) -> bool:
     return most <= fewest * (1.0 + _SAME_BUDGET)
 
 
-def _difference(ours: Sequence[float], theirs: Sequence[float], are_shares: bool) -> Difference:
+def _difference_of(scores: Sequence[Sequence[float]], are_shares: bool) -> Difference:
+    ours, theirs = scores
     names = ("A", "B")
     return difference(ours, theirs, names=names, are_shares=are_shares, confidence=CONFIDENCE)
 
@@ -162,7 +162,7 @@ def _at_common_steps(
     for side in (first, second):
         each = [score_of(trial, None, until=until) for trial in side.counted]
         scores.append([score for score in each if score is not None])
-    return until, _difference(*scores, are_shares)
+    return until, _difference_of(scores, are_shares)
 
 
 def _cautions(first: Side, second: Side) -> list[Caution]:

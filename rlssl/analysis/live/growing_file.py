@@ -9,8 +9,8 @@ _TAIL_BYTES = 256
 class GrowingFile:
     r"""Gives the lines that a file has got since the last look.
 
-    A line without its newline is not given: its process writes it just now, or was killed. If what
-    was read is no longer there, because the file was written again, the file begins anew.
+    A line without its newline is not given yet: its process is writing it, or was killed. If the
+    file was written again since the last look, all its lines are given.
 
     Args:
         path: The file, which need not exist yet.

@@ -179,9 +179,9 @@ def _warnings(group: Group) -> Iterator[str]:
 def _cautions(scored: Sequence[Variant]) -> Iterator[str]:
     """What is to be said about the intervals of the two best variants, and about few seeds."""
     found: dict[str, list[Variant]] = {}
-    method = "Wilson" if scored and _are_shares(*scored) else "t"
+    are_shares = bool(scored) and _are_shares(*scored)
     for rank, one in enumerate(scored):
-        for caution in cautions_of(one.scores, method):
+        for caution in cautions_of(one.scores, "Wilson" if are_shares else "t"):
             if rank < 2 or caution.code.endswith(("seed", "seeds")):
                 found.setdefault(caution.words, []).append(one)
     for words, having in found.items():

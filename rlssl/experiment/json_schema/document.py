@@ -36,7 +36,7 @@ def spec_schema() -> Schema:
     """The JSON schema of a spec file: keys, types, defaults, ranges and descriptions.
 
     It knows what is registered when it is called, so import plug-ins before. Options of
-    environments are not checked, except for their names' types: each environment reads its own.
+    environments are not checked: each environment reads its own.
 
     Returns:
         A schema of draft 2020-12.
