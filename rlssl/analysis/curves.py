@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rlssl.analysis.protocol import FINAL_EPISODES
 from rlssl.analysis.results import Episodes, Trial
-from rlssl.analysis.shares import returns_are_bounded, returns_are_shares
+from rlssl.analysis.shares import range_of
 from rlssl.analysis.statistics import MIN_SEEDS, mean_half_width, wilson_bounds
 from rlssl.analysis.table import (
     CONFIDENCE,
@@ -144,7 +144,7 @@ def learning_curve(
         window: Number of episodes in the running mean.
         num_points: Number of points of the grid.
         are_shares: Whether the interval is Wilson's, for shares, instead of Student's t; None: see
-            ``returns_are_shares``.
+            `rlssl.analysis.shares.range_of`.
 
     Returns:
         The curve; None if a seed has no finished episode, or the seeds share no env steps.
@@ -165,9 +165,9 @@ def learning_curve(
         return None
     grid = np.linspace(start, end, num_points)
     returns = np.stack([np.interp(grid, *seed) for seed in seeds])
-    are_shares = returns_are_shares(trials) if are_shares is None else are_shares
-    are_bounded = returns_are_bounded(trials)
-    return average_seeds(grid, returns, are_shares=are_shares, are_bounded=are_bounded)
+    known = range_of(trials)
+    are_shares = known.are_shares if are_shares is None else are_shares
+    return average_seeds(grid, returns, are_shares=are_shares, are_bounded=known.are_bounded)
 
 
 def average_seeds(
@@ -237,7 +237,7 @@ def running_mean_return(
 def _draw_variants(axes: "Axes", groups: Mapping[str, Sequence[Trial]]) -> str:
     """Draws lines and bands; returns what the legend says about the bands."""
     curves, has_band = [], False
-    are_shares = returns_are_shares([trial for group in groups.values() for trial in group])
+    are_shares = range_of([trial for group in groups.values() for trial in group]).are_shares
     for index, (label, group) in enumerate(groups.items()):
         color = _COLORS[index % len(_COLORS)]
         curves.append((color, _draw_lines(axes, label, group, color, are_shares)))

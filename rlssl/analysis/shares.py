@@ -1,6 +1,7 @@
-"""Which scores are shares, such as success rates: their intervals are Wilson's, not Student's t."""
+"""Which scores are shares, such as success rates, or stay in [0, 1]: their intervals differ."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,59 +9,77 @@ from rlssl.analysis.objective import Objective
 from rlssl.analysis.results import Trial
 
 
-def returns_are_shares(trials: Iterable[Trial]) -> bool:
-    """Whether mean returns are shares of solved episodes: every return is 0 or 1, and one is 1.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from rlssl.analysis.results import Episodes
-        >>> returns = np.array([0.0, 1.0])
-        >>> episodes = Episodes(returns, returns, returns, returns)
-        >>> returns_are_shares([Trial(Path("a"), {}, {}, 0, "", [], episodes)])
-        True
-    """
-    returns = [trial.episodes.returns for trial in trials]
-    solved = any((of_trial == 1.0).any() for of_trial in returns)
-    return solved and all(np.isin(of_trial, (0.0, 1.0)).all() for of_trial in returns)
-
-
-def returns_are_bounded(trials: Iterable[Trial]) -> bool:
-    """Whether returns stay in [0, 1], as MiniGrid's: all do, and the environment has a success.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from rlssl.analysis.results import Episodes
-        >>> returns = np.array([0.0, 0.9])
-        >>> episodes = Episodes(returns, returns, returns, np.array([0.0, 1.0]))
-        >>> returns_are_bounded([Trial(Path("a"), {}, {}, 0, "", [], episodes)])
-        True
-    """
-    episodes = [trial.episodes for trial in trials]
-    solved = any((of_trial.successes == 1.0).any() for of_trial in episodes)
-    return solved and all(
-        ((of_trial.returns >= 0.0) & (of_trial.returns <= 1.0)).all() for of_trial in episodes
-    )
-
-
-def scores_are_shares(
-    scores: Iterable[float], trials: Iterable[Trial], objective: Objective | None
-) -> bool:
-    """Whether scores of seeds are shares in [0, 1], such as success rates.
+@dataclass(frozen=True)
+class ScoreRange:
+    """Where the values lie of which scores are means; see `range_of`.
 
     Args:
-        scores: The scores.
-        trials: The trials that they are of.
+        are_0_or_1: Whether every value is 0 or 1.
+        are_within: Whether every value is in [0, 1].
+        has_1: Whether one is 1.
+        has_success: Whether an episode had a success.
+
+    Example:
+        >>> never = ScoreRange(are_0_or_1=True, are_within=True, has_1=False, has_success=False)
+        >>> once = ScoreRange(are_0_or_1=True, are_within=True, has_1=True, has_success=False)
+        >>> never.are_shares, never.joined(once).are_shares
+        (False, True)
+    """
+
+    are_0_or_1: bool
+    are_within: bool
+    has_1: bool
+    has_success: bool
+
+    @property
+    def are_shares(self) -> bool:
+        """Whether scores are shares of solved episodes: every value is 0 or 1, and one is 1."""
+        return self.are_0_or_1 and self.has_1
+
+    @property
+    def are_bounded(self) -> bool:
+        """Whether scores stay in [0, 1], as MiniGrid's: all do, and there was a success."""
+        return self.are_within and self.has_success
+
+    def has_shares(self, scores: Iterable[float]) -> bool:
+        """Whether these scores are shares; successes of an environment may lie outside [0, 1]."""
+        return self.are_shares and all(0.0 <= score <= 1.0 for score in scores)
+
+    def joined(self, other: "ScoreRange") -> "ScoreRange":
+        """The range of the values of both."""
+        return ScoreRange(
+            are_0_or_1=self.are_0_or_1 and other.are_0_or_1,
+            are_within=self.are_within and other.are_within,
+            has_1=self.has_1 or other.has_1,
+            has_success=self.has_success or other.has_success,
+        )
+
+
+#: Of scores about which nothing is known.
+ANY_RANGE = ScoreRange(are_0_or_1=False, are_within=False, has_1=False, has_success=False)
+_SHARES = ScoreRange(are_0_or_1=True, are_within=True, has_1=True, has_success=True)
+
+
+def range_of(trials: Iterable[Trial], objective: Objective | None = None) -> ScoreRange:
+    """The range of the scores of trials.
+
+    Args:
+        trials: All trials of a run, so that all points of the run are judged alike.
         objective: What the scores are; None: the final return.
 
     Example:
-        >>> scores_are_shares([0.5, 1.0], [], Objective("evaluation/success_rate"))
+        >>> range_of([], Objective("evaluation/success_rate")).are_shares
         True
-        >>> scores_are_shares([0.5, 1.0], [], Objective("aux/icm/loss"))
+        >>> range_of([], Objective("aux/icm/loss")).are_shares
         False
     """
-    if objective is None:
-        is_rate = returns_are_shares(trials)
-    else:
-        is_rate = objective.metric.endswith("success_rate")
-    # The success values of an environment may lie outside [0, 1].
-    return is_rate and all(0.0 <= score <= 1.0 for score in scores)
+    if objective is not None:
+        return _SHARES if objective.metric.endswith("success_rate") else ANY_RANGE
+    episodes = [trial.episodes for trial in trials]
+    returns = [of_trial.returns for of_trial in episodes]
+    return ScoreRange(
+        are_0_or_1=all(np.isin(one, (0.0, 1.0)).all() for one in returns),
+        are_within=all(((one >= 0.0) & (one <= 1.0)).all() for one in returns),
+        has_1=any((one == 1.0).any() for one in returns),
+        has_success=any((of_trial.successes == 1.0).any() for of_trial in episodes),
+    )

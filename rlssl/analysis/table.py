@@ -16,8 +16,15 @@ from rlssl.analysis.objective import OBJECTIVE, Objective
 from rlssl.analysis.points import Point, point_key
 from rlssl.analysis.protocol import FINAL_EPISODES
 from rlssl.analysis.results import Trial
-from rlssl.analysis.shares import returns_are_bounded, returns_are_shares
-from rlssl.analysis.statistics import MIN_SEEDS, Interval, mean_interval, wilson_interval
+from rlssl.analysis.shares import ANY_RANGE, ScoreRange, range_of
+from rlssl.analysis.statistics import (
+    MIN_SEEDS,
+    Difference,
+    Interval,
+    difference,
+    mean_interval,
+    wilson_interval,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,6 +83,7 @@ class VariantRow:
         stopped_at: Env steps of the rung at which the scheduler stopped the variant.
         objective: The objective of the search; None if the spec has none.
         objective_words: What the objective is.
+        returns: The range of the returns of all trials of the sweep.
 
     Example:
         >>> score = Estimate(1.0, None, 2)
@@ -93,6 +101,7 @@ class VariantRow:
     stopped_at: int | None = None
     objective: Estimate | None = None
     objective_words: str = ""
+    returns: ScoreRange = ANY_RANGE
 
     @property
     def notes(self) -> list[str]:
@@ -141,8 +150,8 @@ def sweep_table(trials: Sequence[Trial], points: Sequence[Point] = ()) -> list[V
     """
     if not trials:
         raise ValueError("trials must not be empty: there is nothing to compare.")
-    bounds = (returns_are_shares(trials), returns_are_bounded(trials))
-    rows = [_row(label, group, *bounds) for label, group in group_by_variant(trials).items()]
+    returns = range_of(trials)
+    rows = [_row(label, group, returns) for label, group in group_by_variant(trials).items()]
     started = {point_key(trial.point) for trial in trials}
     none, expected = _UNKNOWN, len(trials[0].sweep_seeds)
     return rows + [
@@ -348,24 +357,25 @@ def format_number(value: float) -> str:
     return f"{value:.{min(max(decimals, 0), 4)}f}"
 
 
-def _row(label: str, group: Sequence[Trial], is_share: bool, is_bounded: bool) -> VariantRow:
+def _row(label: str, group: Sequence[Trial], known: ScoreRange) -> VariantRow:
     trials = counted_trials(group)
     returns = [trial.episodes.returns[-FINAL_EPISODES:] for trial in trials]
     successes = [trial.episodes.successes[-FINAL_EPISODES:] for trial in trials]
-    known = [values[~np.isnan(values)] for values in successes]
+    of_success = [values[~np.isnan(values)] for values in successes]
     words, objective = _objective(trials)
     stops = [trial.stopped_at for trial in group if trial.stopped_at is not None]
     return VariantRow(
         variant=label,
         num_seeds=len(trials),
-        final_return=_estimate(returns, is_share=is_share, is_bounded=is_bounded),
-        success_rate=_estimate(known, is_share=True, is_bounded=False),
+        final_return=estimate_of_scores(_means(returns), known),
+        success_rate=estimate_of_scores(_means(of_success), _RATES),
         env_steps=min(_last_env_steps(trial) for trial in trials),
         num_finished=sum(trial.is_complete for trial in group),
         num_expected=len({*group[0].sweep_seeds, *(trial.seed for trial in group)}),
         stopped_at=stops[0] if stops else None,
         objective=objective,
         objective_words=words,
+        returns=known,
     )
 
 
@@ -390,44 +400,69 @@ def estimate_of(scores: Sequence[float], objective: Objective) -> Estimate:
         >>> estimate_of([1.0, 2.0], Objective()).mean
         1.5
     """
-    return estimate_of_scores(scores, is_share=objective.metric.endswith("success_rate"))
+    return estimate_of_scores(scores, range_of([], objective))
 
 
-def estimate_of_scores(
-    scores: Sequence[float], *, is_share: bool = False, is_bounded: bool = False
-) -> Estimate:
+def estimate_of_scores(scores: Sequence[float], known: ScoreRange = ANY_RANGE) -> Estimate:
     """The mean over seeds of their scores, and its interval.
 
     Args:
         scores: The score of each seed.
-        is_share: Whether the scores are shares, such as success rates.
-        is_bounded: Whether the interval is cut to [0, 1], because scores cannot leave it.
+        known: Their range: shares get Wilson's interval, and the interval of scores that cannot
+            leave [0, 1] is cut to it.
 
     Example:
-        >>> estimate_of_scores([0.0, 1.0, 1.0], is_share=True).interval.high < 1.0
-        True
+        >>> from rlssl.analysis.shares import ScoreRange
+        >>> print(estimate_of_scores([0.0, 0.85, 0.0], ScoreRange(False, True, False, True)))
+        0.283 [0.00, 1.00]
     """
-    values = [np.array([score]) for score in scores]
-    return _estimate(values, is_share=is_share, is_bounded=is_bounded)
-
-
-def _estimate(
-    values: Sequence[NDArray[np.float64]], *, is_share: bool, is_bounded: bool
-) -> Estimate:
-    """Mean over trials of each trial's mean; a trial without values has no score."""
-    scores = [float(of_trial.mean()) for of_trial in values if of_trial.size]
     if not scores:
-        return Estimate(math.nan, None, 0)
+        return _UNKNOWN
     mean = float(np.mean(scores))
     if len(scores) < MIN_SEEDS:
         return Estimate(mean, None, len(scores))
-    # The success values of an environment may lie outside [0, 1].
-    if is_share and 0.0 <= min(scores) <= max(scores) <= 1.0:
+    if known.has_shares(scores):
         return Estimate(mean, wilson_interval(scores, confidence=CONFIDENCE), len(scores))
     interval = mean_interval(scores, confidence=CONFIDENCE)
-    if is_bounded:
+    if known.are_bounded:
         interval = Interval(max(interval.low, 0.0), min(interval.high, 1.0))
     return Estimate(mean, interval, len(scores))
+
+
+def difference_of_scores(
+    scores: Sequence[float], others: Sequence[float], known: ScoreRange, names: tuple[str, str]
+) -> Difference:
+    """The difference of the means of two sides, as reports and `rlssl compare` give it.
+
+    Args:
+        scores: The score of each seed of one side; may be empty.
+        others: Those of the other side.
+        known: The range of both; the difference of scores that cannot leave [0, 1] cannot leave
+            [-1, 1].
+        names: Names of the sides, for cautions.
+
+    Example:
+        >>> known = ScoreRange(False, True, False, True)
+        >>> difference_of_scores([0.0, 0.0, 0.95], [0.0, 0.9, 0.0], known, ("A", "B")).interval
+        Interval(low=-1.0, high=1.0)
+    """
+    return difference(
+        scores,
+        others,
+        names=names,
+        are_shares=known.has_shares([*scores, *others]),
+        are_bounded=known.are_bounded,
+        confidence=CONFIDENCE,
+    )
+
+
+def _means(values: Sequence[NDArray[np.float64]]) -> list[float]:
+    """The mean of each trial; a trial without values has no score."""
+    return [float(of_trial.mean()) for of_trial in values if of_trial.size]
+
+
+#: Of success rates.
+_RATES = range_of([], Objective("success_rate"))
 
 
 def _last_env_steps(trial: Trial) -> int:

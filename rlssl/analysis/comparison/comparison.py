@@ -8,17 +8,16 @@ from rlssl.analysis.comparison.sides import Side, score_of
 from rlssl.analysis.objective import Objective
 from rlssl.analysis.protocol import differences
 from rlssl.analysis.settings_difference import SettingRow, compare_settings
-from rlssl.analysis.shares import scores_are_shares
+from rlssl.analysis.shares import ScoreRange
 from rlssl.analysis.statistics import (
     MIN_SEEDS,
     Caution,
     Difference,
     Interval,
-    difference,
     probability_of_improvement,
     rank_interval,
 )
-from rlssl.analysis.table import CONFIDENCE, format_number
+from rlssl.analysis.table import CONFIDENCE, difference_of_scores, format_number
 
 #: Runs end at the first result after their budget; a smaller share is no other budget.
 _SAME_BUDGET = 0.05
@@ -114,9 +113,8 @@ def compare(first: Side, second: Side, objective: Objective | None = None) -> Co
     """
     unlike = differences(first.protocol, second.protocol)
     scores = [list(side.scores.values()) for side in (first, second)]
-    counted = [*first.counted, *second.counted]
-    are_shares = scores_are_shares([*scores[0], *scores[1]], counted, objective)
-    found = None if unlike else _difference_of(scores, are_shares)
+    known = first.score_range.joined(second.score_range)
+    found = None if unlike else _difference_of(scores, known)
     improvement, interval = None, None
     if not unlike and all(scores):
         sign = 1.0 if objective is None else objective.sign
@@ -124,7 +122,7 @@ def compare(first: Side, second: Side, objective: Objective | None = None) -> Co
         improvement = probability_of_improvement(ours, theirs)
         if min(map(len, scores)) >= MIN_SEEDS:
             interval = rank_interval(ours, theirs, confidence=CONFIDENCE)
-    common = None if unlike else _at_common_steps(first, second, objective, are_shares)
+    common = None if unlike else _at_common_steps(first, second, objective, known)
     return Comparison(
         first=first,
         second=second,
@@ -146,14 +144,13 @@ def have_one_budget(first: Side, second: Side) -> bool:
     return most <= fewest * (1.0 + _SAME_BUDGET)
 
 
-def _difference_of(scores: Sequence[Sequence[float]], are_shares: bool) -> Difference:
+def _difference_of(scores: Sequence[Sequence[float]], known: ScoreRange) -> Difference:
     ours, theirs = scores
-    names = ("A", "B")
-    return difference(ours, theirs, names=names, are_shares=are_shares, confidence=CONFIDENCE)
+    return difference_of_scores(ours, theirs, known, ("A", "B"))
 
 
 def _at_common_steps(
-    first: Side, second: Side, objective: Objective | None, are_shares: bool
+    first: Side, second: Side, objective: Objective | None, known: ScoreRange
 ) -> tuple[int, Difference] | None:
     if objective is not None or have_one_budget(first, second):
         return None
@@ -162,7 +159,7 @@ def _at_common_steps(
     for side in (first, second):
         each = [score_of(trial, None, until=until) for trial in side.counted]
         scores.append([score for score in each if score is not None])
-    return until, _difference_of(scores, are_shares)
+    return until, _difference_of(scores, known)
 
 
 def _cautions(first: Side, second: Side) -> list[Caution]:

@@ -10,8 +10,15 @@ from rlssl.analysis.confirmation import trial_score
 from rlssl.analysis.objective import OBJECTIVE, Objective
 from rlssl.analysis.protocol import FINAL_EPISODES, Protocol, protocol_of
 from rlssl.analysis.results import Run, Trial
+from rlssl.analysis.shares import ScoreRange, range_of
 from rlssl.analysis.statistics import Caution
-from rlssl.analysis.table import count_seeds, counted_trials, group_by_variant
+from rlssl.analysis.table import (
+    Estimate,
+    count_seeds,
+    counted_trials,
+    estimate_of_scores,
+    group_by_variant,
+)
 from rlssl.errors import SpecError, suggest
 
 #: More points of a run are not listed in a message.
@@ -45,6 +52,7 @@ class Side:
         cost: What training took.
         notes: What a reader must know about the seeds: failed, missing, repeated, without score.
         cautions: Why not to trust the scores, as data.
+        score_range: The range of the scores in the whole run.
     """
 
     name: str
@@ -56,6 +64,12 @@ class Side:
     cost: Cost
     notes: Sequence[str]
     cautions: Sequence[Caution]
+    score_range: ScoreRange
+
+    @property
+    def estimate(self) -> Estimate:
+        """Mean over seeds and its interval, as in the table of the run."""
+        return estimate_of_scores(list(self.scores.values()), self.score_range)
 
 
 def read_side(
@@ -100,6 +114,7 @@ def read_side(
         cost=_cost(counted),
         notes=notes,
         cautions=cautions,
+        score_range=range_of(run.trials, objective),
     )
 
 

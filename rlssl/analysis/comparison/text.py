@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rlssl.analysis.comparison.comparison import Comparison
 from rlssl.analysis.comparison.curves import TextCurves
 from rlssl.analysis.comparison.sides import Side
-from rlssl.analysis.shares import returns_are_bounded, scores_are_shares
 from rlssl.analysis.statistics import Difference, Interval
-from rlssl.analysis.table import CONFIDENCE, Estimate, estimate_of_scores, format_number
+from rlssl.analysis.table import CONFIDENCE, format_number
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,7 +75,7 @@ def _table_of_sides(found: Comparison, curves: TextCurves | None) -> "Table":
     sides = (found.first, found.second)
     _add(table, "", *(side.name for side in sides))
     score = "final return" if found.objective is None else found.objective.words
-    _add(table, score, *(str(_estimate(side, found)) for side in sides))
+    _add(table, score, *(str(side.estimate) for side in sides))
     _add(table, "each seed", *(_seeds(side) for side in sides))
     if found.difference is not None:
         _add(table, "A - B", _of(found.difference), "")
@@ -114,15 +113,6 @@ def _add(table: "Table", *cells: str) -> None:
     table.add_row(*map(Text, cells))  # as Text, because rich would read "[a]" as markup
 
 
-def _estimate(side: Side, found: Comparison) -> Estimate:
-    """As in the table of a sweep."""
-    scores = list(side.scores.values())
-    trials = side.trials if found.unlike else [*found.first.trials, *found.second.trials]
-    is_bounded = found.objective is None and returns_are_bounded(trials)
-    is_share = scores_are_shares(scores, trials, found.objective)
-    return estimate_of_scores(scores, is_share=is_share, is_bounded=is_bounded)
-
-
 def _seeds(side: Side) -> str:
     each = [f"{format_number(score)} (seed {seed})" for seed, score in side.scores.items()]
     return ", ".join(each) or "n/a"
@@ -152,6 +142,8 @@ def _speed(side: Side) -> str:
 def _side(side: Side) -> dict[str, Any]:
     return {
         "name": side.name,
+        "mean": None if math.isnan(side.estimate.mean) else side.estimate.mean,
+        "interval": _interval(side.estimate.interval),
         "scores": {str(seed): score for seed, score in side.scores.items()},
         "protocol": {**side.protocol.facts, "label": side.protocol.label},
         "env_steps": list(side.env_steps),

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from rlssl.analysis.curves import average_seeds, running_mean_return
 from rlssl.analysis.report.collect import Variant
 from rlssl.analysis.results import Trial
-from rlssl.analysis.shares import returns_are_bounded, returns_are_shares
 from rlssl.analysis.statistics import MIN_SEEDS
 from rlssl.analysis.table import FINAL_EPISODES
 
@@ -156,10 +155,9 @@ def _band(variant: Variant, key: str, values: FloatArray, grid: FloatArray) -> B
     """Mean and interval over the seeds, where all seeds have a value."""
     known: NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=0))
     is_return = key == RETURN
-    shares = (
-        returns_are_shares(variant.counted) if is_return else _are_shares(key, values[:, known])
-    )
-    bounded = is_return and returns_are_bounded(variant.counted)
+    returns = variant.row.returns
+    shares = returns.are_shares if is_return else _are_shares(key, values[:, known])
+    bounded = is_return and returns.are_bounded
     curve = average_seeds(grid[known], values[:, known], are_shares=shares, are_bounded=bounded)
     mean = _spread(curve.mean, known)
     if curve.low is None or curve.high is None:

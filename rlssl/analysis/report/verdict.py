@@ -1,21 +1,21 @@
 """The first sentence of a report: which variant is best, by how much, and how sure that is."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rlssl.analysis.report.collect import Group, Report, Variant
 from rlssl.analysis.report.tasks import over_tasks
-from rlssl.analysis.shares import scores_are_shares
+from rlssl.analysis.shares import ScoreRange, range_of
 from rlssl.analysis.statistics import (
     MIN_SEEDS,
     Difference,
     Interval,
     cautions_of,
-    difference,
     probability_of_improvement,
     rank_interval,
 )
-from rlssl.analysis.table import CONFIDENCE, format_number
+from rlssl.analysis.table import CONFIDENCE, difference_of_scores, format_number
 
 #: The best of so many variants looks better than it is, because it was selected.
 MANY_VARIANTS = 6
@@ -120,19 +120,18 @@ def lead_of(one: Variant, other: Variant) -> Lead:
     sides = (one, other) if one.sign > 0 else (other, one)
     scores = [side.scores for side in sides]
     names = (sides[0].label, sides[1].label)
-    are_shares = _are_shares(one, other)
-    found = difference(*scores, names=names, are_shares=are_shares, confidence=CONFIDENCE)
+    found = difference_of_scores(*scores, _range(one, other), names)
     probability = probability_of_improvement(*scores)
     if min(map(len, scores)) < MIN_SEEDS:
         return Lead(found, probability, None)
     return Lead(found, probability, rank_interval(*scores, confidence=CONFIDENCE))
 
 
-def _are_shares(*variants: Variant) -> bool:
-    """Whether the scores of variants are shares, as in the table."""
-    scores = [score for one in variants for score in one.scores]
-    trials = [trial for one in variants for trial in one.trials]
-    return scores_are_shares(scores, trials, variants[0].objective)
+def _range(*variants: Variant) -> ScoreRange:
+    """The range of the scores of variants, as in the table."""
+    if variants[0].objective is not None:
+        return range_of([], variants[0].objective)
+    return functools.reduce(ScoreRange.joined, [one.row.returns for one in variants])
 
 
 def _why_no_score(group: Group) -> str:
@@ -179,9 +178,10 @@ def _warnings(group: Group) -> Iterator[str]:
 def _cautions(scored: Sequence[Variant]) -> Iterator[str]:
     """What is to be said about the intervals of the two best variants, and about few seeds."""
     found: dict[str, list[Variant]] = {}
-    are_shares = bool(scored) and _are_shares(*scored)
+    scores = [score for one in scored for score in one.scores]
+    shares = bool(scored) and _range(*scored).has_shares(scores)
     for rank, one in enumerate(scored):
-        for caution in cautions_of(one.scores, "Wilson" if are_shares else "t"):
+        for caution in cautions_of(one.scores, "Wilson" if shares else "t"):
             if rank < 2 or caution.code.endswith(("seed", "seeds")):
                 found.setdefault(caution.words, []).append(one)
     for words, having in found.items():

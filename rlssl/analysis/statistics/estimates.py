@@ -125,6 +125,7 @@ def difference(
     *,
     names: tuple[str, str] = ("A", "B"),
     are_shares: bool = False,
+    are_bounded: bool = False,
     confidence: float = 0.95,
 ) -> Difference:
     """The difference of the means of two sides, with the interval that fits the scores.
@@ -138,6 +139,7 @@ def difference(
         others: As ``scores``.
         names: Names of the two sides, for cautions.
         are_shares: Whether scores are shares in [0, 1], such as success rates.
+        are_bounded: Whether scores cannot leave [0, 1]: the interval is cut to [-1, 1].
         confidence: As in ``mean_interval``.
 
     Raises:
@@ -155,6 +157,8 @@ def difference(
     cautions = [cautions_of(list(side), "Wilson" if are_shares else "t") for side in sides]
     codes = [{one.code for one in side} for side in cautions]
     interval, method = _interval_of_difference(sides, codes, are_shares, confidence)
+    if are_bounded and interval is not None:
+        interval = Interval(max(interval.low, -1.0), min(interval.high, 1.0))
     named = [
         Caution(one.code, f"{name}: {one.words}")
         for name, side in zip(names, cautions, strict=True)

@@ -42,6 +42,7 @@ def write_trial(
     done: bool = True,
     folder: str = "",
     last: Mapping[str, Any] | None = None,
+    successes: Sequence[int | str] | None = None,
 ) -> Path:
     """Writes a trial whose episodes have these returns, and one result for each episode."""
     point = point or {}
@@ -55,8 +56,10 @@ def write_trial(
     content = {"point": point, "seed": seed, "variant_label": label(point)}
     (trial / "trial.json").write_text(json.dumps(content))
     lines = [
-        f"{steps_each * (index + 1)},{value},{steps_each},nan"
-        for index, value in enumerate(returns)
+        f"{steps_each * (index + 1)},{value},{steps_each},{success}"
+        for index, (value, success) in enumerate(
+            zip(returns, successes or ["nan"] * len(returns), strict=True)
+        )
     ]
     header = "env_steps,return,length,success"
     (trial / "episodes.csv").write_text("\n".join([header, *lines]) + "\n")

@@ -12,7 +12,10 @@ from rlssl.analysis.comparison.curves import text_curves
 from rlssl.analysis.comparison.sides import objective_of
 from rlssl.analysis.comparison.text import as_data, lines_below, tables
 from rlssl.analysis.objective import Objective
+from rlssl.analysis.report.collect import report_of
+from rlssl.analysis.report.verdict import lead_of
 from rlssl.analysis.results import read_run
+from rlssl.analysis.table import sweep_table
 from rlssl.errors import SpecError
 from tests.analysis.comparison.finished_runs import write_run, write_trial
 
@@ -92,6 +95,30 @@ def test_scores_have_the_intervals_of_the_table(tmp_path: Path) -> None:
     other = side(tmp_path / "b", [1, 2, 9], spec={"env": {"id": "Other-v0"}})
     table, *_ = tables(compare(solved, other), None)
     assert [str(cell) for cell in table.columns[1].cells][1] == "1.00 [0.439, 1.00]"
+
+
+def test_a_score_has_one_interval_in_the_comparison_the_report_and_the_table(
+    tmp_path: Path,
+) -> None:
+    # As MiniGrid's: returns in [0, 1], 0 without a success. Point 1 alone looks like shares.
+    points = [{"training.lr": 0.1}, {"training.lr": 0.2}]
+    folder = write_run(tmp_path / "sweep", points)
+    for point, scores in zip(points, ([0.0, 0.85, 0.0], [0.0, 0.0, 1.0]), strict=True):
+        for seed, score in enumerate(scores):
+            solved: list[int | str] = [int(score > 0)] * 20
+            write_trial(folder, seed, [score] * 20, point=point, successes=solved)
+    run = read_run(folder)
+    sides = read_side(run, "0"), read_side(run, "1")
+    rows = sweep_table(run.trials)
+    assert [side.estimate for side in sides] == [row.final_return for row in rows]
+    # 0.283 +- 4.303 * 0.491 / sqrt(3) and 0.333 +- 4.303 * 0.577 / sqrt(3), both cut to [0, 1].
+    assert [tuple(row.final_return.interval or ()) for row in rows] == [(0.0, 1.0)] * 2
+    found = compare(*sides[::-1])
+    # 0.05 +- 2.8 * sqrt(0.0803 + 0.111) = 0.05 +- 1.2: a difference cannot leave [-1, 1].
+    assert found.difference is not None and found.difference.method == "Welch t"
+    assert found.difference.interval == (-1.0, 1.0)
+    (group,) = report_of([run]).groups
+    assert lead_of(*group.scored).difference.interval == found.difference.interval
 
 
 def test_solved_or_not_is_compared_as_shares(tmp_path: Path) -> None:
