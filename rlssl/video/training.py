@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from rlssl.errors import ResourceError
 from rlssl.policy import Policy
 from rlssl.run_files import VIDEOS_FOLDER
 from rlssl.video.encoder import SUFFIXES
@@ -25,8 +24,8 @@ def record_in_training(
 ) -> dict[str, Any]:
     """Records seeded evaluation episodes of a policy below the folder of its trial.
 
-    A video that cannot be written, for example because the disk is full, does not end a training:
-    the log and the result say so.
+    A video that cannot be made does not end a training, whatever the reason: a full disk, or an
+    environment that fails while it renders. The log and the result say so.
 
     Args:
         policy: The policy.
@@ -41,19 +40,19 @@ def record_in_training(
     """
     begin, episodes = time.perf_counter(), int(options.get("episodes") or 1)
     path = folder / VIDEOS_FOLDER / f"{env_steps:012d}{SUFFIXES[0]}"
-    player = Player(
-        policy,
-        policy.settings["env"],
-        f"{env_steps:,} env steps",
-        seeds=range(episodes),
-        explore=explore,
-        max_steps=MAX_STEPS,
-    )
     result: dict[str, Any] = {"env_steps": env_steps}
     try:
+        player = Player(
+            policy,
+            policy.settings["env"],
+            f"{env_steps:,} env steps",
+            seeds=range(episodes),
+            explore=explore,
+            max_steps=MAX_STEPS,
+        )
         video = record([player], episodes, [path])
-    except (OSError, ResourceError) as error:
-        logger.warning("There is no video at %s env steps: %s", f"{env_steps:,}", error)
+    except Exception as error:  # an environment may raise anything while it renders
+        logger.warning("There is no video at %s env steps: %r", f"{env_steps:,}", error)
         result["failed"] = 1
     else:
         scores = [episode.score for episode in video.episodes[0]]

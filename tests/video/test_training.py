@@ -8,6 +8,7 @@ from typing import Any
 
 import imageio.v3 as iio
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from rlssl.errors import MissingExtraError, SpecError
 from rlssl.experiment.spec import load_spec
@@ -31,6 +32,18 @@ def test_a_later_video_does_not_replace_an_earlier_one(tmp_path: Path) -> None:
     assert (tmp_path / first["path"]).read_bytes() == content
     assert len(iio.imread(tmp_path / second["path"])) > len(iio.imread(tmp_path / first["path"]))
     assert first["seconds"] > 0 and first["episode_return_mean"] > 0
+
+
+def test_an_environment_that_fails_to_render_does_not_end_the_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_display(_: CartPoleEnv) -> None:
+        raise RuntimeError("no display")
+
+    monkeypatch.setattr(CartPoleEnv, "render", no_display)
+    found = record_in_training(policy_for(CART), tmp_path, 100, {}, explore=False)
+    assert found["failed"] == 1 and "no display" in caplog.text
+    assert not list(tmp_path.rglob("*.mp4"))
 
 
 def test_a_full_disk_does_not_end_the_training(
