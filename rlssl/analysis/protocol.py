@@ -258,7 +258,8 @@ def _protocol_of_trial(trial: Trial, objective: Objective | None) -> Protocol:
     last = trial.results[-1] if trial.results else {}
     common: dict[str, Any] = {
         "task": str(training_env.pop("id", "")),
-        "num_values": 1 if objective is None else objective.last,
+        # The area takes all values.
+        "num_values": 1 if objective is None or key == AREA else objective.last,
         "env_steps_per_agent_step": _repeat(training_env, last),
         "num_seeds": 1,
     }

@@ -108,6 +108,11 @@ def test_budget_seeds_and_what_the_agent_sees_do_not_make_protocols_unlike() -> 
     assert differences(protocol_of([grid]), protocol_of([grid, flat])) == []
 
 
+def test_last_does_not_count_for_an_area() -> None:
+    one, other = (protocol_of([trial()], Objective("area", last=last)) for last in (1, 5))
+    assert one == other and one.label == other.label
+
+
 def test_options_with_the_same_name_count_in_other_environments() -> None:
     one, other = (trial({"id": "my/Maze", "size": size}) for size in (5, 9))
     assert differences(protocol_of([one]), protocol_of([other])) == [
