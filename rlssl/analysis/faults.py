@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from rlssl.analysis.results import Trial
-from rlssl.run_files import ENV_FAULTS_FOLDER, FAULTS_FILE
+from rlssl.run_files import ENV_FAULTS_FOLDER, ERROR_FILE, FAULTS_FILE, RESULTS_FILE
 
 #: Kinds of notes, and their words in the summary.
 KINDS = {
@@ -75,6 +75,45 @@ def run_fault_words(folder: Path, trials: Sequence[_Counts]) -> list[str]:
         trials: Its trials.
     """
     return [*_counted(trials), *_noted(folder)]
+
+
+def seeds_without_result(trials: Sequence[Trial]) -> list[int]:
+    """The seeds that a sweep gives to a variant, and that have no result: failed, or not begun.
+
+    Args:
+        trials: The trials of one variant.
+
+    Example:
+        >>> import numpy as np
+        >>> from rlssl.analysis.results import Episodes
+        >>> none = Episodes(*np.empty((4, 0)))
+        >>> seeds_without_result([Trial(Path("a"), {}, {}, 1, "", [], none, sweep_seeds=(0, 1, 2))])
+        [0, 2]
+    """
+    expected = {seed for trial in trials for seed in trial.sweep_seeds}
+    return sorted(expected - {trial.seed for trial in trials})
+
+
+def unreported_words(folder: Path) -> str:
+    """The trials of a run that failed before their first result; "" if there are none.
+
+    Args:
+        folder: The run's folder.
+
+    Example:
+        >>> unreported_words(Path("/nowhere"))
+        ''
+    """
+    failed = [path for path in sorted(folder.glob(f"*/{ERROR_FILE}")) if not _has_result(path)]
+    if not failed:
+        return ""
+    first = "" if len(failed) == 1 else "; the first"
+    return f"trials that failed before their first result: {len(failed):,}{first}: {failed[0]}"
+
+
+def _has_result(path: Path) -> bool:
+    results = path.with_name(RESULTS_FILE)
+    return results.is_file() and results.stat().st_size > 0
 
 
 def fault_words(counts: Iterable[Mapping[str, int]]) -> str:

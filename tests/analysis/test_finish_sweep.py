@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from rlssl.errors import ExitCode
-from rlssl.experiment.commands.summary import at_their_ends, finish_sweep, finish_training
+from rlssl.experiment.commands.summary import (
+    at_their_ends,
+    finish_sweep,
+    finish_training,
+    summary,
+)
+from rlssl.experiment.lock import held
 
 WriteTrial = Callable[..., Path]
 DONE = [{"env_steps": 100, "done": True}]
@@ -27,6 +33,34 @@ def test_table_says_which_trial_it_leaves_out_and_which_line(
     assert f"unfinished at 100 env steps: {sweep / 'b'}" in printed.out
     assert f"{sweep / 'a' / 'episodes.csv'}, line 3, is not a row of numbers" in printed.err
     assert not at_their_ends(sweep)
+
+
+def test_seeds_without_a_result_are_named(
+    write_trial: WriteTrial, write_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = write_run([{"x": 0}, {"x": 1}], seeds=[0, 1, 2])
+    write_trial("a", point={"x": 0}, seed=0, results=DONE)
+    error = write_trial("b", point={"x": 0}, seed=1, results=[]) / "error.txt"
+    error.write_text("ValueError: broken")
+    assert finish_sweep(sweep) == ExitCode.OK
+    printed = capsys.readouterr().out.splitlines()
+    assert "without a result: seed 1 of x=0; seed 2 of x=0; all seeds of point 1" in printed
+    assert f"trials that failed before their first result: 1: {error}" in printed
+    assert not any("is still running" in line for line in printed)
+
+
+def test_summary_says_that_the_run_is_still_running(
+    write_trial: WriteTrial, write_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = write_run(seeds=[0, 1])
+    write_trial("a", seed=0, results=DONE)
+    with held(sweep):
+        assert summary(str(sweep)) == ExitCode.OK
+    words = "sweep is still running: 1 of 2 trials finished, 1 without a result."
+    assert words in capsys.readouterr().out
+    assert words in (sweep / "report.html").read_text()
+    assert summary(str(sweep)) == ExitCode.OK
+    assert "still running" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

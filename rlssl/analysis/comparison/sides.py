@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlssl.analysis.confirmation import trial_score
+from rlssl.analysis.faults import seeds_without_result
 from rlssl.analysis.objective import OBJECTIVE, Objective
 from rlssl.analysis.protocol import FINAL_EPISODES, Protocol, protocol_of
 from rlssl.analysis.results import Run, Trial
@@ -100,7 +101,7 @@ def read_side(
     if short:
         words = f"seed {_listed(short)} finished fewer than {FINAL_EPISODES} episodes."
         cautions.append(Caution("few_episodes", words))
-    if len(counted) < len(_expected(kept)):
+    if len(counted) < len(kept) + len(seeds_without_result(kept)):
         words = "seeds that failed or are missing do not count; the mean may be too good."
         cautions.append(Caution("missing_seeds", words))
     steps = [_env_steps(trial) for trial in counted]
@@ -200,10 +201,6 @@ def _one_for_each_seed(trials: Sequence[Trial]) -> tuple[list[Trial], list[str]]
     return list(best.values()), notes
 
 
-def _expected(trials: Sequence[Trial]) -> set[int]:
-    return {*trials[0].sweep_seeds, *(trial.seed for trial in trials)}
-
-
 def _incomplete(trials: Sequence[Trial], counted: Sequence[Trial]) -> list[str]:
     notes = []
     for trial in trials:
@@ -215,7 +212,7 @@ def _incomplete(trials: Sequence[Trial], counted: Sequence[Trial]) -> list[str]:
             notes.append(f"the scheduler stopped seed {trial.seed} at {trial.stopped_at:,}.")
     if not any(trial.is_complete for trial in trials):
         notes.append("no seed has finished, so that unfinished ones are counted.")
-    missing = sorted(_expected(trials) - {trial.seed for trial in trials})
+    missing = seeds_without_result(trials)
     if missing:
         notes.append(f"seed {_listed(missing)} has no result.")
     return notes

@@ -1,13 +1,18 @@
 """Reads runs for a report, and puts together what can be compared."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rlssl.analysis.confirmation import Chosen, read_choice, trial_score
-from rlssl.analysis.faults import env_fault_words, run_fault_words
+from rlssl.analysis.faults import (
+    env_fault_words,
+    run_fault_words,
+    seeds_without_result,
+    unreported_words,
+)
 from rlssl.analysis.lineage import Exploit, read_lineage
 from rlssl.analysis.objective import Objective
 from rlssl.analysis.protocol import Protocol, protocol_of
@@ -18,6 +23,7 @@ from rlssl.analysis.table import (
     VariantRow,
     counted_trials,
     group_by_variant,
+    running_words,
     sweep_table,
 )
 
@@ -44,6 +50,13 @@ class Variant:
     def counted(self) -> list[Trial]:
         """The trials in the scores of the row."""
         return counted_trials(self.trials)
+
+    @property
+    def num_without_result(self) -> int:
+        """The number of its seeds that failed before their first result, or have not begun."""
+        if not self.trials:
+            return self.row.num_expected or 0
+        return len(seeds_without_result(self.trials))
 
     @property
     def objective(self) -> Objective | None:
@@ -115,6 +128,7 @@ class Report:
         lineages: Name of a run -> its exploits; runs without a population are left out.
         choices: Name of a run -> the search that it confirms, and its points; other runs are left
             out.
+        running: Names of the runs that are still running.
     """
 
     title: str
@@ -124,11 +138,22 @@ class Report:
     problems: Sequence[str] = ()
     lineages: Mapping[str, Sequence[Exploit]] = field(default_factory=dict)
     choices: Mapping[str, tuple[Path, Sequence[Chosen]]] = field(default_factory=dict)
+    running: Sequence[str] = ()
 
     @property
     def named_runs(self) -> dict[str, Run]:
         """Name of a run in this report -> the run."""
         return dict(zip(run_names(self.runs), self.runs, strict=True))
+
+    @property
+    def notices(self) -> list[str]:
+        """One line for each run that is still running."""
+        found = []
+        for name in self.running:
+            own = [one for one in self.variants if one.run == name]
+            missing = sum(one.num_without_result for one in own)
+            found.append(running_words(name, [one.row for one in own], missing))
+        return found
 
     @property
     def variants(self) -> list[Variant]:
@@ -137,13 +162,14 @@ class Report:
         return sorted(found, key=lambda one: one.index)
 
 
-def read_report(folders: Sequence[str | Path]) -> Report:
+def read_report(folders: Sequence[str | Path], *, running: Collection[Path] = ()) -> Report:
     """Reads the folders of runs.
 
     A run that cannot be read becomes a problem of the report, if another run can be read.
 
     Args:
         folders: Folders of runs or trials; at least one.
+        running: Those of them whose runs are still running.
 
     Raises:
         FileNotFoundError: If one of them is not a folder.
@@ -157,15 +183,18 @@ def read_report(folders: Sequence[str | Path]) -> Report:
             problems.append(str(error))
     if not runs:
         raise ValueError("\n".join(problems) or "there is no run to report.")
-    return report_of(runs, problems)
+    return report_of(runs, problems, running=running)
 
 
-def report_of(runs: Sequence[Run], problems: Sequence[str] = ()) -> Report:
+def report_of(
+    runs: Sequence[Run], problems: Sequence[str] = (), *, running: Collection[Path] = ()
+) -> Report:
     """Puts runs together in a report.
 
     Args:
         runs: From `rlssl.analysis.results.read_run`; at least one.
         problems: What could not be read of other runs.
+        running: Folders of the runs that are still running.
     """
     names = run_names(runs)
     variants = _variants(runs, names)
@@ -176,13 +205,16 @@ def report_of(runs: Sequence[Run], problems: Sequence[str] = ()) -> Report:
     choices: dict[str, Any] = {}
     for run, name in zip(runs, names, strict=True):
         before = f"{name}: " if several else ""
-        lines = [env_fault_words(run.trials), *run_fault_words(run.path, run.trials)]
+        lines = [env_fault_words(run.trials), unreported_words(run.path)]
+        lines += run_fault_words(run.path, run.trials)
         faults += [before + line for line in lines if line]
         found += [before + problem for problem in run.problems]
         lineages |= _content(name, run, read_lineage, found)
         choices |= _content(name, run, read_choice, found)
     title = ", ".join(names)
-    return Report(title, runs, _groups(variants), faults, found, lineages, choices)
+    now = {folder.resolve() for folder in running}
+    alive = [name for run, name in zip(runs, names, strict=True) if run.path in now]
+    return Report(title, runs, _groups(variants), faults, found, lineages, choices, alive)
 
 
 def _content(

@@ -24,6 +24,8 @@ def markdown_of(report: Report, verdicts: Sequence[Verdict]) -> str:
 def _lines(report: Report, verdicts: Sequence[Verdict]) -> Iterator[str]:
     yield f"## {escaped(report.title)}"
     yield ""
+    for notice in report.notices:
+        yield from (escaped(notice), "")
     if before := headline(report, verdicts):
         yield from (escaped(before), "")
     for one in verdicts:

@@ -85,6 +85,7 @@ def _context(
         "headline": headline(report, verdicts),
         "most_open": MOST_OPEN,
         "verdicts": [_verdict(one) for one in verdicts],
+        "states": report.notices,
         "notices": [*report.faults, *report.problems],
         "summaries": [summary_table(group) for group in report.groups],
         "csv_name": "summary.csv",

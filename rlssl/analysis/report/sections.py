@@ -1,6 +1,7 @@
 """The sections of a report below its learning curves: scores, search, population, settings."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from rlssl.analysis.confirmation import confirmed_rows
@@ -170,10 +171,12 @@ def _optimism(value: float) -> str:
 
 def _runs(report: Report) -> Section:
     rows = []
-    for run in report.runs:
-        states: dict[str, int] = {}
-        for trial in run.trials:
-            states[trial.status] = states.get(trial.status, 0) + 1
+    for name, run in report.named_runs.items():
+        states = Counter(trial.status for trial in run.trials)
+        states["without a result"] = sum(
+            one.num_without_result for one in report.variants if one.run == name
+        )
+        running = "running: " if name in report.running else ""
         provenance = run.trials[0].spec.get("provenance") or {}
         versions = provenance.get("versions") or {}
         known = [
@@ -183,7 +186,7 @@ def _runs(report: Report) -> Section:
         rows.append(
             text_row(
                 run.path.name,
-                ", ".join(f"{count} {state}" for state, count in states.items()),
+                running + ", ".join(f"{n} {state}" for state, n in states.items() if n),
                 ", ".join(known) or "not stated",
                 str(provenance.get("machine") or "not stated"),
                 str(run.path),

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from rlssl.analysis.faults import seeds_without_result
 from rlssl.analysis.report.collect import Group, Report, Variant
 from rlssl.analysis.report.tasks import over_tasks
 from rlssl.analysis.shares import ScoreRange, range_of
@@ -207,16 +208,34 @@ def _incomplete(group: Group) -> Iterator[str]:
         yield "No seed has finished: all scores are of unfinished seeds."
     elif without:
         yield f"Not compared, because no seed has finished: {listed(without)}."
+    yield from _without_result(group)
+
+
+def _without_result(group: Group) -> Iterator[str]:
+    """Seeds that failed before their first result, or have not begun; and points of only such."""
+    lost = {
+        f"{one.label} (seed {', '.join(map(str, seeds_without_result(one.trials)))})": one
+        for one in group.variants
+        if one.trials and one.num_without_result
+    }
+    number = sum(one.num_without_result for one in lost.values())
+    if number:
+        seeds = "1 seed has" if number == 1 else f"{number} seeds have"
+        yield f"{seeds} no result, so that the scores are without: {_first(list(lost))}."
     missing = [one for one in group.variants if not one.trials]
     if missing:
         points = "1 point has" if len(missing) == 1 else f"{len(missing)} points have"
-        yield f"{points} not started: {listed(missing)}."
+        yield f"{points} no result: {listed(missing)}."
 
 
 def listed(variants: Sequence[Variant]) -> str:
     """The names of the first variants, and how many more there are."""
-    names = ", ".join(one.label for one in variants[:3])
-    return f"{names} and {len(variants) - 3} more" if len(variants) > 3 else names
+    return _first([one.label for one in variants])
+
+
+def _first(names: Sequence[str]) -> str:
+    first = ", ".join(names[:3])
+    return f"{first} and {len(names) - 3} more" if len(names) > 3 else first
 
 
 def _versions(group: Group) -> Iterator[str]:

@@ -13,6 +13,7 @@ from rlssl.analysis.confirmation import (
     render_confirmation,
     write_confirmation_csv,
 )
+from rlssl.analysis.faults import seeds_without_result, unreported_words
 from rlssl.analysis.lineage import (
     plot_lineage,
     read_lineage,
@@ -23,12 +24,16 @@ from rlssl.analysis.objective import Objective
 from rlssl.analysis.protocol import FINAL_EPISODES
 from rlssl.analysis.results import Run, Trial, read_run
 from rlssl.analysis.table import (
+    VariantRow,
     describe_experiment,
+    group_by_variant,
     render_table,
+    running_words,
     sweep_table,
     write_table_csv,
 )
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
+from rlssl.experiment import lock
 from rlssl.experiment.checkpoints.manifest import newest_valid
 from rlssl.experiment.fault_log import print_env_faults, print_faults
 from rlssl.experiment.places import place_of_folder
@@ -46,6 +51,8 @@ from rlssl.run_files import (
 
 #: Of more exploits, only the last ones are printed.
 MOST_EXPLOITS = 10
+#: Of more seeds without a result, only the first ones are named.
+MOST_MISSING = 10
 
 
 def summary(run: str, *, storage: str = DEFAULT_STORAGE) -> int:
@@ -67,20 +74,30 @@ def summary(run: str, *, storage: str = DEFAULT_STORAGE) -> int:
     if not (folder / RUN_FILE).is_file() and not list(folder.glob(f"*/{TRIAL_FILE}")):
         raise SpecError(f"{folder} is not the folder of a run: it has no {RUN_FILE}.")
     is_sweep = read_description(folder).get("is_sweep", True)
-    return summarize(folder, is_sweep=bool(is_sweep))
+    return summarize(folder, is_sweep=bool(is_sweep), is_running=lock.running(folder))
 
 
-def summarize(folder: Path, *, is_sweep: bool) -> int:
+def summarize(folder: Path, *, is_sweep: bool, is_running: bool = False) -> int:
     """Prints what a run prints at its end: a table for a sweep, a score for a training.
+
+    Args:
+        folder: The run's folder.
+        is_sweep: Whether it is a sweep.
+        is_running: Whether a process still runs it; then this is said.
 
     Returns:
         The exit code: 1 if the results cannot be read.
     """
-    return finish_sweep(folder) if is_sweep else finish_training(folder)
+    finish = finish_sweep if is_sweep else finish_training
+    return finish(folder, is_running=is_running)
 
 
-def finish_training(folder: Path) -> int:
+def finish_training(folder: Path, *, is_running: bool = False) -> int:
     """Prints the final score, and the folders of the trial and its newest checkpoint.
+
+    Args:
+        folder: The run's folder.
+        is_running: As in `summarize`.
 
     Returns:
         The exit code: 1 if the results cannot be read.
@@ -95,6 +112,8 @@ def finish_training(folder: Path) -> int:
         click.echo(f"{score}, {env_steps:,} env steps")
         print_env_faults([trial])
     print_faults(folder, run.trials if run is not None else [])
+    if run is not None:
+        _name_what_is_missing(run, sweep_table(run.trials, run.points), is_running)
     for marker in folder.glob(f"*/{TRIAL_FILE}"):
         click.echo(str(marker.parent))
         newest = newest_valid(marker.parent)
@@ -123,8 +142,12 @@ def at_their_ends(folder: Path) -> bool:
     return started > 0 and len(trials) == started and all(trial.is_complete for trial in trials)
 
 
-def finish_sweep(folder: Path) -> int:
+def finish_sweep(folder: Path, *, is_running: bool = False) -> int:
     """Prints the table over seeds; writes the table and the learning curves into ``folder``.
+
+    Args:
+        folder: The run's folder.
+        is_running: As in `summarize`.
 
     Returns:
         The exit code: 1 if no trial has a result that can be read.
@@ -137,6 +160,7 @@ def finish_sweep(folder: Path) -> int:
     console = Console()
     console.print(render_table(rows, title=title, width=console.width))
     _name_incomplete_trials(run.trials)
+    _name_what_is_missing(run, rows, is_running)
     print_env_faults(run.trials)
     print_faults(folder, run.trials)
     click.echo(str(write_table_csv(rows, folder / TABLE_FILE)))
@@ -148,17 +172,18 @@ def finish_sweep(folder: Path) -> int:
         click.echo(str(plot_learning_curves(run.trials, folder / CURVES_FILE, title=title)))
     except ImportError:
         click.echo("To plot the learning curves: pip install 'rlssl[report]'")
-    _write_report(folder, run)
+    _write_report(folder, run, is_running)
     return sent(folder)
 
 
-def _write_report(folder: Path, run: Run) -> None:
+def _write_report(folder: Path, run: Run, is_running: bool) -> None:
     """Writes the report of a run into its folder; its path is the last line of a sweep."""
     # Its libraries take a second to import.
     from rlssl.analysis.report import report_of, write_report
 
     try:
-        click.echo(str(write_report(report_of([run]), folder / REPORT_FILE).page))
+        report = report_of([run], running=[folder] if is_running else [])
+        click.echo(str(write_report(report, folder / REPORT_FILE).page))
     except (ModuleNotFoundError, OSError, ValueError) as error:  # the training has succeeded
         click.echo(f"No {REPORT_FILE}: {error}")
 
@@ -213,3 +238,24 @@ def _name_incomplete_trials(trials: Sequence[Trial]) -> None:
         if not trial.is_complete:
             env_steps = trial.results[-1]["env_steps"] if trial.results else 0
             click.echo(f"{trial.status} at {env_steps:,} env steps: {trial.path}")
+
+
+def _name_what_is_missing(run: Run, rows: Sequence[VariantRow], is_running: bool) -> None:
+    """Names the trials without a result, and says whether the run is still running."""
+    started = group_by_variant(run.trials)
+    missing, number = [], 0
+    for row in rows:
+        seeds = seeds_without_result(started.get(row.variant, []))
+        missing += [f"seed {seed} of {row.variant}" for seed in seeds]
+        number += len(seeds)
+        if row.variant not in started:
+            missing.append(f"all seeds of {row.variant}")
+            number += row.num_expected or 0
+    if missing:
+        more = len(missing) - MOST_MISSING
+        last = f"; and {more} more" if more > 0 else ""
+        click.echo(f"without a result: {'; '.join(missing[:MOST_MISSING])}{last}")
+    if words := unreported_words(run.path):
+        click.echo(words)
+    if is_running:
+        click.echo(running_words(run.path.name, rows, number))

@@ -7,6 +7,7 @@ import pytest
 
 from rlssl.analysis.report import read_report
 from rlssl.analysis.report.markdown import markdown_of
+from rlssl.analysis.report.sections import sections_of
 from rlssl.analysis.report.verdict import Verdict, lead_of, verdict_of
 from tests.analysis.report.runs import Scores, one_run, write_run_files, write_trial
 
@@ -111,7 +112,48 @@ def test_seeds_that_did_not_finish_are_named(tmp_path: Path, status: str) -> Non
     (group,) = read_report([mixed_run(tmp_path / "run", status)]).groups
     warnings = verdict_of(group).warnings
     assert f"1 seed is {status} and not in the scores: b." in warnings
-    assert "1 point has not started: c." in warnings
+    assert "1 point has no result: c." in warnings
+
+
+def run_with_a_seed_that_failed_at_once(folder: Path) -> Path:
+    """Seed 0 of icm leaves the files of a trial that failed in its first iteration."""
+    one_run(folder, {"none": [1.0, 2, 3], "icm": [7.0, 8, 9]})
+    failed = folder / "trial-001-seed0"
+    (failed / "result.json").write_text("")
+    (failed / "episodes.csv").unlink()
+    (failed / "error.txt").write_text("ValueError: broken\n")
+    return folder
+
+
+def test_a_seed_that_failed_before_its_first_result_is_named(tmp_path: Path) -> None:
+    folder = run_with_a_seed_that_failed_at_once(tmp_path / "run")
+    report = read_report([folder])
+    verdicts = [verdict_of(group) for group in report.groups]
+    words = "1 seed has no result, so that the scores are without: icm (seed 0)."
+    assert words in verdicts[0].warnings
+    failed = folder / "trial-001-seed0" / "error.txt"
+    assert report.faults == [f"trials that failed before their first result: 1: {failed}"]
+    assert "scores are without: icm (seed 0)." in markdown_of(report, verdicts)
+    (table,) = sections_of(report)[-1].tables
+    assert table.rows[0].cells[1].text == "5 finished, 1 without a result"
+
+
+def test_a_seed_without_a_folder_is_named(tmp_path: Path) -> None:
+    folder = one_run(tmp_path / "run", {"none": [1.0, 2, 3], "icm": [7.0, 8]})
+    (group,) = read_report([folder]).groups
+    words = "1 seed has no result, so that the scores are without: icm (seed 2)."
+    assert words in verdict_of(group).warnings
+
+
+def test_a_run_that_is_still_running_says_so(tmp_path: Path) -> None:
+    folder = mixed_run(tmp_path / "run", "unfinished")
+    report = read_report([folder], running=[folder])
+    words = "run is still running: 3 of 6 trials finished, 2 without a result."
+    assert report.notices == [f"{words} All scores may change."]
+    assert words in markdown_of(report, [verdict_of(group) for group in report.groups])
+    (table,) = sections_of(report)[-1].tables
+    assert table.rows[0].cells[1].text == ("running: 3 finished, 1 unfinished, 2 without a result")
+    assert read_report([folder]).notices == []
 
 
 def test_a_variant_whose_seeds_all_failed_is_not_best(tmp_path: Path) -> None:

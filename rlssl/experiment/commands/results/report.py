@@ -7,6 +7,7 @@ import click
 
 from rlssl.analysis.report import read_report, write_report
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, ResourceError, SpecError
+from rlssl.experiment import lock
 from rlssl.experiment.commands.summary import sent
 from rlssl.experiment.run_folders import locate, sweep_folder
 from rlssl.run_files import REPORT_FILE
@@ -44,7 +45,7 @@ def report(
             f"--out {target}: {target.resolve().parent} is not a folder; make it first."
         )
     try:
-        content = read_report(folders)
+        content = read_report(folders, running=list(filter(lock.running, folders)))
         written = write_report(content, target, figures=figures)
     except ValueError as error:
         click.echo(str(error), err=True)

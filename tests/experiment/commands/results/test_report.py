@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rlssl.cli import main
+from rlssl.experiment.lock import held
 from tests.analysis.report.runs import one_run
 
 SCORES = {"none": [1.0, 2, 3], "icm": [4.0, 5, 6]}
@@ -30,6 +31,15 @@ def test_markdown_is_alone_on_standard_output(tmp_path: Path) -> None:
     done = report(run, "--markdown", "--out", tmp_path / "page.html")
     assert done.stdout.startswith("## lab\n")
     assert done.stderr.splitlines()[-1] == str(tmp_path / "page.html")
+
+
+def test_a_report_of_a_running_run_says_so(tmp_path: Path) -> None:
+    run = one_run(tmp_path / "lab", SCORES)
+    with held(run):
+        done = report(run, "--markdown")
+    words = "lab is still running: 6 of 6 trials finished, 0 without a result."
+    assert words in done.stdout and words in (run / "report.html").read_text()
+    assert "still running" not in report(run, "--markdown").stdout
 
 
 def test_figures_are_png_and_svg(tmp_path: Path) -> None:
