@@ -40,7 +40,7 @@ class Row:
 
     Args:
         cells: The first one is the heading of the row.
-        mark: "best" for the best variant.
+        mark: "best" for a variant that is clearly the best one.
     """
 
     cells: Sequence[Cell]
@@ -87,7 +87,8 @@ def summary_table(group: Group) -> Table:
     is_compared = len(group.scored) > 1
     header = ["variant", "seeds", "env steps", *["objective"] * bool(words), "final return"]
     header += ["success rate"] * has_success
-    header += ["best is ahead by", "best wins"] * is_compared
+    first = _word_of_the_first(group)
+    header += [f"{first} is ahead by", f"{first} wins"] * is_compared
     lines = [
         _summary_row(one, group, bool(words), has_success, is_compared) for one in group.variants
     ]
@@ -96,10 +97,19 @@ def summary_table(group: Group) -> Table:
     )
 
 
+def _word_of_the_first(group: Group) -> str:
+    """What the first variant is called: "best" only if it is clearly better than the next one."""
+    scored = group.scored
+    if len(scored) < 2 or lead_of(scored[0], scored[1]).is_clear:
+        return "best"
+    return "highest" if scored[0].sign > 0 else "lowest"
+
+
 def _summary_row(
     one: Variant, group: Group, has_objective: bool, has_success: bool, is_compared: bool
 ) -> Row:
     row, best = one.row, group.variants[0]
+    word = _word_of_the_first(group) if one is best else ""
     cells = [
         Cell(one.label, row.notes),
         Cell(str(row.num_seeds), value=row.num_seeds),
@@ -114,8 +124,8 @@ def _summary_row(
         cells.append(Cell(str(found), value=found.difference.value))
         cells.append(Cell(found.chance, value=found.probability))
     elif is_compared:
-        cells += [Cell("best" if one is best else "n/a"), Cell(_NOTHING)]
-    return Row(cells, "best" if one is best and is_compared else "")
+        cells += [Cell(word or "n/a"), Cell(_NOTHING)]
+    return Row(cells, word if word == "best" and is_compared else "")
 
 
 def _estimate(estimate: Estimate, num_seeds: int) -> Cell:
@@ -138,9 +148,10 @@ def _caption(group: Group, objective: str, has_success: bool) -> list[str]:
             lines.append(f"objective: {objective}; {measured(group.protocol.label)}")
     lines.append(f"mean over seeds [{interval_words()}]")
     if len(group.scored) > 1:
+        word = _word_of_the_first(group)
         lines.append(
-            "best is ahead by: difference of the means [Welch's interval; shares: Newcombe's]; "
-            "best wins: probability that a seed of the best variant scores higher [Newcombe's]"
+            f"{word} is ahead by: difference of the means [Welch's interval; shares: Newcombe's]; "
+            f"{word} wins: probability that a seed of the first variant is better [Newcombe's]"
         )
     return lines
 

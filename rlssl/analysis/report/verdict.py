@@ -70,7 +70,7 @@ class Verdict:
 
     Args:
         group: The variants.
-        headline: Which variant is best, by how much.
+        headline: Which variant is best, by how much; or that no difference can be told.
         certainty: How sure that is.
         warnings: What a reader must know before using the numbers.
         lead: Of the best variant over the next one; None with fewer than two scores.
@@ -102,6 +102,11 @@ def verdict_of(group: Group) -> Verdict:
     found = lead_of(best, second)
     if found.difference.value == 0.0:
         headline = f"{best.label} and {second.label} have the same {measure}: {best.estimate}."
+    elif not found.is_clear:
+        headline = (
+            f"No difference can be told between {best.label} and {second.label}: {measure} "
+            f"{best.estimate} and {second.estimate}, a difference of {found}."
+        )
     else:
         headline = (
             f"{best.label} is best: {measure} {best.estimate}. It is ahead of {second.label} "

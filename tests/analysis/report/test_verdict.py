@@ -8,6 +8,7 @@ import pytest
 from rlssl.analysis.report import read_report
 from rlssl.analysis.report.markdown import markdown_of
 from rlssl.analysis.report.sections import sections_of
+from rlssl.analysis.report.tables import summary_table
 from rlssl.analysis.report.verdict import Verdict, lead_of, verdict_of
 from tests.analysis.report.runs import Scores, one_run, write_run_files, write_trial
 
@@ -31,6 +32,9 @@ def test_best_variant_by_how_much_and_how_sure(tmp_path: Path) -> None:
         "A seed of icm beats a seed of none with probability 100% [64%, 100%]."
     )
     assert found.warnings == []
+    table = summary_table(found.group)
+    assert table.header[-2:] == ["best is ahead by", "best wins"]
+    assert [row.mark for row in table.rows] == ["best", ""]
 
 
 def test_interval_of_the_difference_is_welch_s(tmp_path: Path) -> None:
@@ -70,6 +74,12 @@ def test_without_a_score_the_missing_value_is_named(tmp_path: Path) -> None:
 
 def test_overlapping_seeds_are_not_a_clear_difference(tmp_path: Path) -> None:
     found = verdict(tmp_path, {"a": [1.0, 5, 9, 4, 6], "b": [2.0, 5, 8, 3, 6]})
+    assert found.headline.startswith("No difference can be told between a and b: final return 5.00")
+    assert found.headline.endswith(", a difference of 0.200 [-3.71, 4.11].")
+    header = summary_table(found.group).header
+    assert header[-2:] == ["highest is ahead by", "highest wins"]
+    rows = summary_table(found.group).rows
+    assert [row.mark for row in rows] == ["", ""] and rows[0].cells[-2].text == "highest"
     assert found.certainty.startswith("The difference is not clear: the 95% interval")
     # 5 is above 2 numbers and ties with 1, 9 above 5, 4 above 2, 6 above 3 and ties with 1: 13/25.
     assert "with probability 52% [" in found.certainty
@@ -90,7 +100,7 @@ def test_few_seeds_are_a_warning(tmp_path: Path) -> None:
     assert three.warnings[0].startswith("All variants: 3 seeds, fewer than 5: the interval holds")
     one = verdict(tmp_path / "1", {"a": [1.0], "b": [4.0]})
     assert one.warnings[0].startswith("All variants: 1 seed: no interval;")
-    assert one.headline.endswith("by 3.00 [n/a].")
+    assert one.headline.endswith("a difference of 3.00 [n/a].")
     assert one.certainty.startswith("How sure this is cannot be said")
 
 
