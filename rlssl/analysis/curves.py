@@ -102,12 +102,15 @@ def learning_curves_figure(trials: Sequence[Trial], *, title: str | None = None)
     return figure_of_groups(group_by_variant(trials), title=title)
 
 
-def figure_of_groups(groups: Mapping[str, Sequence[Trial]], *, title: str) -> "Figure":
+def figure_of_groups(
+    groups: Mapping[str, Sequence[Trial]], *, title: str, own_axes: bool = False
+) -> "Figure":
     """Draws the mean return over seeds of each group, as `learning_curves_figure`.
 
     Args:
         groups: Label -> trials that differ in the seed.
         title: Title above the axes.
+        own_axes: Whether each group has axes of its own, because their returns have other scales.
 
     Raises:
         ModuleNotFoundError: If matplotlib is missing; names the extra to install.
@@ -119,10 +122,12 @@ def figure_of_groups(groups: Mapping[str, Sequence[Trial]], *, title: str) -> "F
             "learning curves need matplotlib: pip install 'rlssl[report]'", name=error.name
         ) from error
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    interval = _draw_variants(axes, groups)
-    _add_labels(axes, title, interval)
+    panels = [dict([group]) for group in groups.items()] if own_axes else [groups]
+    figure = Figure(figsize=(8, 5 * len(panels)), layout="constrained")
+    for place, panel in enumerate(panels, start=1):
+        axes = figure.add_subplot(len(panels), 1, place)
+        interval = _draw_variants(axes, panel)
+        _add_labels(axes, title if place == 1 else "", interval)
     return figure
 
 

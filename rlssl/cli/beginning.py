@@ -1,5 +1,6 @@
 """Commands for a new experiment: its files, and the schema with which editors complete keys."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -17,7 +18,7 @@ def init(folder: Path) -> None:
 
     for file in write(folder):
         click.echo(f"  {file}")
-    enter = "" if folder == Path() else f"cd {folder} && "
+    enter = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
     click.echo(f"Run it:   {enter}rlssl sweep sweep.yaml")
     click.echo(f"Test it:  {enter}python -m pytest")
 

@@ -13,6 +13,7 @@ from rlssl.errors import DEFAULT_STORAGE, SpecError
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.run_folders import (
     checkpoint_folder,
+    last_result,
     locate,
     sweep_folder,
     trial_folders,
@@ -20,7 +21,7 @@ from rlssl.experiment.run_folders import (
 from rlssl.plugins import add_to_import_path
 from rlssl.policy import Policy
 from rlssl.registry import local_registrations
-from rlssl.run_files import MANIFEST, POLICY_FILE, POLICY_FOLDER, RUN_FILE
+from rlssl.run_files import ERROR_FILE, MANIFEST, POLICY_FILE, POLICY_FOLDER, RUN_FILE
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -61,34 +62,50 @@ def policy_folders(folder: Path) -> list[Path]:
     Raises:
         SpecError: If a trial has no valid checkpoint, or its checkpoint holds no policy.
     """
-    run = sweep_folder(folder)
+    policies, skipped = usable_policy_folders(folder)
+    if skipped:
+        raise SpecError(skipped[0])
+    return policies
+
+
+def usable_policy_folders(folder: Path) -> tuple[list[Path], list[str]]:
+    """As `policy_folders`, without the trials that have no valid checkpoint.
+
+    Args:
+        folder: From `rlssl.experiment.run_folders.locate`.
+
+    Returns:
+        The policies, and for each trial that is left out a line that says why.
+
+    Raises:
+        SpecError: If no trial has a valid checkpoint, or a checkpoint holds no policy.
+    """
+    run, skipped = sweep_folder(folder), []
     if (folder / POLICY_FILE).is_file():
         if checkpoint_folder(folder) is not None and (run / RUN_FILE).is_file():
             describe(run)
-        return [folder]
+        return [folder], []
     if (folder / MANIFEST).is_file():
         if (run / RUN_FILE).is_file():
             describe(run)
         checkpoints = [checkpoint.check(folder).path]
     else:
         describe(run)
-        checkpoints = newest_checkpoints(folder)
+        checkpoints = []
+        for trial in trial_folders(folder):
+            try:
+                checkpoints.append(newest_checkpoint(trial))
+            except SpecError as error:
+                skipped.append(str(error))
+        if not checkpoints:
+            raise SpecError("\n".join(skipped))
     policies = [path / POLICY_FOLDER for path in checkpoints]
     if missing := [str(policy) for policy in policies if not policy.is_dir()]:
         raise SpecError(
             f"{missing[0]} does not exist: a run with connectors.env_to_module saves no policy, "
             "because the policy needs these connectors to act."
         )
-    return policies
-
-
-def newest_checkpoints(folder: Path) -> list[Path]:
-    """The newest valid checkpoint of each trial of a run, or of one trial.
-
-    Raises:
-        SpecError: If a trial has no valid checkpoint.
-    """
-    return [newest_checkpoint(trial) for trial in trial_folders(folder)]
+    return policies, skipped
 
 
 def newest_checkpoint(trial: Path) -> Path:
@@ -99,8 +116,18 @@ def newest_checkpoint(trial: Path) -> Path:
     """
     found = checkpoint.newest_valid(trial)
     if found is None:
-        raise SpecError(f"{trial} has no valid checkpoint; set checkpoint.every_env_steps.")
+        raise SpecError(f"{trial} has no valid checkpoint: {_why_none(trial)}")
     return found.path
+
+
+def _why_none(trial: Path) -> str:
+    if (trial / ERROR_FILE).is_file():
+        return f"it failed before its first one; see {ERROR_FILE} there."
+    if any(trial.glob(f"*/{MANIFEST}")):
+        return "all are damaged."
+    if last_result(trial) is None:
+        return "it has no result yet."
+    return "it has not saved one yet; checkpoint.every_env_steps says how often it does."
 
 
 def single_policy_folder(folder: Path) -> Path:

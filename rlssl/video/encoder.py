@@ -84,7 +84,7 @@ def video_file(path: Path, fps: float) -> Iterator[VideoFile]:
     Raises:
         SpecError: If the file has another ending.
         MissingExtraError: If imageio-ffmpeg is not installed.
-        ResourceError: If there is no ffmpeg, or it cannot write.
+        ResourceError: If the file cannot be written, or there is no ffmpeg.
 
     Example:
         >>> with video_file(Path("video.avi"), 30.0) as video:
@@ -94,8 +94,12 @@ def video_file(path: Path, fps: float) -> Iterator[VideoFile]:
     """
     check_suffix(path)
     require_encoder()
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.touch()  # the reason in words, before a frame is encoded: ffmpeg's may be lost
+    except OSError as error:
+        raise ResourceError(f"cannot write {path}: {error.strerror}.") from error
     try:
         video = VideoFile(temporary, fps, str(path))
         try:

@@ -1,6 +1,6 @@
 """The curves of both sides: as two lines of text, and as a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 from rlssl.analysis.comparison.sides import Side
 from rlssl.analysis.curves import FloatArray, figure_of_groups, running_mean_return
 from rlssl.analysis.objective import AREA
+from rlssl.analysis.protocol import differences
 from rlssl.analysis.results import Trial
 from rlssl.analysis.sparkline import BLOCKS, bars
 from rlssl.analysis.table import format_number
@@ -77,6 +78,19 @@ def text_curves(
     return TextCurves(words, lines, (int(left), int(right)), (low, high), symbols)
 
 
+def share_an_axis(unlike: Iterable[str]) -> bool:
+    """Whether curves may be on one axis: returns of two environments have two scales.
+
+    Args:
+        unlike: From `rlssl.analysis.protocol.differences`.
+
+    Example:
+        >>> share_an_axis(["environment: CartPole-v1 and Pendulum-v1"])
+        False
+    """
+    return not any(one.startswith(("environment:", "options of the")) for one in unlike)
+
+
 def save_picture(first: Side, second: Side, path: str | Path) -> Path:
     """Saves the learning curves of both sides as a picture: PNG, SVG or PDF, by its suffix.
 
@@ -89,7 +103,8 @@ def save_picture(first: Side, second: Side, path: str | Path) -> Path:
     groups = {f"A: {first.name}": first.trials, f"B: {second.name}": second.trials}
     target = Path(path).resolve()
     tasks = " and ".join(dict.fromkeys(side.protocol.task for side in (first, second)))
-    figure_of_groups(groups, title=tasks).savefig(target, dpi=150)
+    own_axes = not share_an_axis(differences(first.protocol, second.protocol))
+    figure_of_groups(groups, title=tasks, own_axes=own_axes).savefig(target, dpi=150)
     return target
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rlssl.analysis.comparison.comparison import Comparison
-from rlssl.analysis.comparison.curves import TextCurves
+from rlssl.analysis.comparison.curves import TextCurves, share_an_axis
 from rlssl.analysis.comparison.sides import Side
 from rlssl.analysis.statistics import Difference, Interval
 from rlssl.analysis.table import CONFIDENCE, format_number
@@ -35,6 +35,8 @@ def lines_below(found: Comparison, curves: TextCurves | None) -> list[str]:
     same = sum(not row.differs for row in found.settings)
     lines = [f"{same} settings are the same." if same else ""]
     lines += [f"curves: {curves.caption}"] if curves else []
+    if not share_an_axis(found.unlike):
+        lines.append("curves: not shown on one axis, because the environments are unlike.")
     if found.at_common_steps is not None:
         steps, there = found.at_common_steps
         lines.append(f"At {steps:,} env steps, which both have: A - B = {_of(there)}.")

@@ -89,8 +89,9 @@ class RunProgress:
         trials: The trials that have begun, in the order of their points.
         points: The points and the scores of their trials.
         objective: What the scores are.
-        num_expected: Number of trials of the whole run, at most.
-        share: Share of the env steps that are done, in [0, 1]; NaN if trials have no goal.
+        num_expected: Number of trials of the whole run, at most; 0: not known yet.
+        share: Share of the env steps that are done, in [0, 1]; NaN if trials have no goal. The
+            rest of a trial that failed is not done; that of a stopped one is not to be done.
         seconds_left: At the present speed; NaN if it is not known.
         problems: Files that could not be read, each with a reason.
     """
@@ -183,14 +184,15 @@ class RunFollower:
         now = time.time()
         shown = [trial.progress(sweep, stops, now, is_running=is_running) for trial in described]
         expected = max(len(points), sweep.num_points, 1) * sweep.num_seeds
+        is_planned = bool(points or sweep.num_points or shown)
         keys = [trial.key for trial in described]
         return RunProgress(
             name=self._folder.name,
             trials=shown,
             points=_points_of(keys, shown, points, stops),
             objective=sweep.objective,
-            num_expected=max(expected, len(shown)),
-            share=_share(shown, sweep, expected),
+            num_expected=max(expected, len(shown)) if is_planned else 0,
+            share=_share(shown, sweep, expected) if is_planned else math.nan,
             seconds_left=_seconds_left(shown, sweep, expected),
             problems=problems,
         )
@@ -369,7 +371,8 @@ def _has_ended(trial: TrialProgress) -> bool:
 
 def _share(trials: Sequence[TrialProgress], sweep: _Sweep, expected: int) -> float:
     total = sum(one.goal for one in trials) + max(expected - len(trials), 0) * sweep.goal
-    left = _left(trials, sweep, expected)
+    failed = (max(one.goal - one.env_steps, 0.0) for one in trials if one.state == "failed")
+    left = _left(trials, sweep, expected) + sum(failed)
     return 1.0 - left / total if math.isfinite(total) and total > 0 else math.nan
 
 

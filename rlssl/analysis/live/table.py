@@ -118,7 +118,11 @@ def summary_lines(run: RunProgress, state: str) -> list[str]:
         )
         if count
     ]
-    words = ", ".join([f"{finished} of {run.num_expected} trials finished", *counts])
+    if not run.num_expected:
+        counts = ["how many trials it has is not known yet"]
+    else:
+        counts = [f"{finished} of {run.num_expected} trials finished", *counts]
+    words = ", ".join(counts)
     lines = [f"{run.name} is {state}: {words}{_speed(run)}."]
     if not run.trials:
         lines.append("No trial has begun yet.")

@@ -124,9 +124,9 @@ def lead_of(one: Variant, other: Variant) -> Lead:
     """
     # The better side first: differences and probabilities are about higher scores.
     sides = (one, other) if one.sign > 0 else (other, one)
-    scores = [side.scores for side in sides]
+    scores = (sides[0].scores, sides[1].scores)
     names = (sides[0].label, sides[1].label)
-    found = difference_of_scores(*scores, _range(one, other), names)
+    found = difference_of_scores(scores[0], scores[1], _range(one, other), names)
     probability = probability_of_improvement(*scores)
     if min(map(len, scores)) < MIN_SEEDS:
         return Lead(found, probability, None)

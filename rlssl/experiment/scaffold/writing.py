@@ -1,6 +1,8 @@
 """`rlssl init`: writes a commented spec, and a plug-in with an environment, a loss and tests."""
 
+import itertools
 import json
+import shlex
 from pathlib import Path
 
 from rlssl.errors import SpecError
@@ -36,7 +38,7 @@ def init(folder: Path) -> list[Path]:
     if existing := [target for target in targets if target.exists()]:
         raise SpecError(
             f"rlssl init: {existing[0]} exists, and nothing is overwritten; give another folder: "
-            "rlssl init my_experiment."
+            f"rlssl init {shlex.quote(str(_free_beside(folder)))}."
         )
     for target, template in zip(targets, _FILES.values(), strict=False):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +46,13 @@ def init(folder: Path) -> list[Path]:
         target.write_text(text, encoding="utf-8")
     _write_schema(folder)
     return targets
+
+
+def _free_beside(folder: Path) -> Path:
+    """A folder that does not exist: my_experiment in an unnamed one, else its name and a number."""
+    wanted = folder / "my_experiment" if folder == Path() else folder
+    numbered = (wanted.with_name(f"{wanted.name}_{number}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([wanted], numbered) if not one.exists())
 
 
 def _write_schema(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rlssl.analysis.live.following import RunFollower, TrialProgress
+from rlssl.analysis.live.table import summary_lines
 from tests.analysis.live.running_runs import RunningRun
 
 
@@ -47,6 +48,32 @@ def test_time_left_counts_trials_that_have_not_begun(run: RunningRun) -> None:
     # 100 env steps a second.
     assert progress.share == 1 - 2500 / 4000
     assert progress.seconds_left == 25.0
+
+
+def test_what_a_failed_trial_did_not_do_is_not_done(run: RunningRun) -> None:
+    failed, done = run.begin(0, 0), run.begin(0, 1)
+    (failed / "error.txt").write_text("ValueError: broken")
+    run.report(done, 1000, 1.0, done=True)
+    for seed in range(2):
+        run.report(run.begin(1, seed), 1000, 1.0, done=True)
+    progress = RunFollower(run.folder).look(is_running=False)
+    # 3 x 1000 of 4 x 1000; a trial that failed is not waited for.
+    assert (progress.share, progress.count("failed")) == (0.75, 1)
+    assert "75% of the env steps" in summary_lines(progress, "failed")[0]
+
+
+@pytest.mark.parametrize("missing", [["points.json"], ["points.json", "sweep.yaml"]])
+def test_before_the_points_are_chosen_no_number_of_trials_is_said(
+    run: RunningRun, missing: list[str]
+) -> None:
+    for name in missing:
+        (run.folder / name).unlink()
+    progress = RunFollower(run.folder).look(is_running=True)
+    assert progress.num_expected == 0
+    assert summary_lines(progress, "running") == [
+        "lr is running: how many trials it has is not known yet.",
+        "No trial has begun yet.",
+    ]
 
 
 def test_a_searcher_that_chooses_points_says_how_many_there_will_be(tmp_path: Path) -> None:

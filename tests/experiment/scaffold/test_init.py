@@ -33,14 +33,24 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["my_plugin"]
 
 
+def test_another_folder_is_suggested_as_a_shell_takes_it(tmp_path: Path) -> None:
+    folder = tmp_path / "my <b> folder"
+    for name in (folder, tmp_path / "my <b> folder_2"):
+        name.mkdir()
+        (name / "sweep.yaml").write_text("")
+    result = CliRunner().invoke(main, ["init", str(folder)])
+    assert result.exit_code == 2
+    assert result.stderr.strip().endswith(f"rlssl init '{folder}_3'.")
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that `rlssl init` has filled."""
     folder = tmp_path_factory.mktemp("init")
-    done = run(folder, "rlssl.cli", "init", "mine")
+    done = run(folder, "rlssl.cli", "init", "my one")
     assert done.returncode == 0, done.stderr
-    assert "cd mine && rlssl sweep sweep.yaml" in done.stdout
-    return folder / "mine"
+    assert "cd 'my one' && rlssl sweep sweep.yaml" in done.stdout
+    return folder / "my one"
 
 
 pytestmark = pytest.mark.timeout(300)

@@ -7,12 +7,12 @@ import click
 from rich.console import Console
 
 from rlssl.analysis.comparison import Comparison, Side, compare, read_side
-from rlssl.analysis.comparison.curves import save_picture, text_curves
+from rlssl.analysis.comparison.curves import save_picture, share_an_axis, text_curves
 from rlssl.analysis.comparison.sides import objective_of
 from rlssl.analysis.comparison.text import as_data, lines_below, tables
 from rlssl.analysis.results import Run, read_run
 from rlssl.analysis.sparkline import symbols_of
-from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError, suggest
+from rlssl.errors import DEFAULT_STORAGE, ExitCode, MissingExtraError, SpecError, suggest
 from rlssl.experiment.places import is_uri
 from rlssl.experiment.run_folders import locate, trial_folder
 from rlssl.system.json_output import write_json
@@ -47,6 +47,7 @@ def compare_runs(
 
     Raises:
         SpecError: If there is no such run, point or metric, or the picture cannot be written.
+        MissingExtraError: If the picture needs the extra ``report``, which is not installed.
     """
     if mode is not None and metric is None:
         raise SpecError("--mode is about --metric, and higher returns are better; leave it out.")
@@ -61,13 +62,22 @@ def compare_runs(
     if metric is not None and not (ours.scores or theirs.scores):
         raise _no_metric(metric, [ours, theirs])
     found = compare(ours, theirs, objectives[0])
+    picture = None if out is None else _saved(ours, theirs, out)
     if as_json:
-        write_json(as_data(found, text_curves([ours, theirs], metric)))
+        curves = text_curves([ours, theirs], metric) if share_an_axis(found.unlike) else None
+        write_json(as_data(found, curves))
     else:
         _print(found, metric, [problem for run, _ in named for problem in run.problems])
-    if out is not None:
-        click.echo(str(save_picture(ours, theirs, out)), err=as_json)
+    if picture is not None:
+        click.echo(str(picture), err=as_json)
     return ExitCode.OK
+
+
+def _saved(ours: Side, theirs: Side, out: Path) -> Path:
+    try:
+        return save_picture(ours, theirs, out)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(str(error)) from error
 
 
 def _run_and_point(text: str, storage: str) -> tuple[Run, str | None]:
@@ -107,9 +117,10 @@ def _no_metric(metric: str, sides: list[Side]) -> SpecError:
 
 def _print(found: Comparison, metric: str | None, problems: list[str]) -> None:
     console = Console()
-    curves = text_curves(
-        (found.first, found.second), metric, width=_bars(console), symbols=symbols_of(console)
-    )
+    sides, curves = (found.first, found.second), None
+    if share_an_axis(found.unlike):
+        width, symbols = _bars(console), symbols_of(console)
+        curves = text_curves(sides, metric, width=width, symbols=symbols)
     console.print(found.verdict, markup=False, highlight=False, soft_wrap=True)
     for table in tables(found, curves):
         console.print(table)

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from rlssl.analysis.report import read_report, write_report
-from rlssl.errors import DEFAULT_STORAGE, ExitCode, ResourceError, SpecError
+from rlssl.errors import DEFAULT_STORAGE, ExitCode, MissingExtraError, SpecError
 from rlssl.experiment import lock
 from rlssl.experiment.commands.summary import sent
 from rlssl.experiment.run_folders import locate, sweep_folder
@@ -36,7 +36,7 @@ def report(
 
     Raises:
         SpecError: If there is no such run, or the file cannot be in such a folder.
-        ResourceError: If the extra ``report`` is not installed.
+        MissingExtraError: If the extra ``report`` is not installed.
     """
     folders = list(dict.fromkeys(sweep_folder(locate(run, storage)) for run in runs))
     target = out or (folders[0] / REPORT_FILE if len(folders) == 1 else Path(REPORT_FILE))
@@ -51,7 +51,7 @@ def report(
         click.echo(str(error), err=True)
         return ExitCode.TRIAL_FAILED
     except ModuleNotFoundError as error:
-        raise ResourceError(str(error)) from error
+        raise MissingExtraError(str(error)) from error
     for problem in content.problems:
         click.echo(problem, err=True)
     if markdown:

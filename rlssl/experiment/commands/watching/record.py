@@ -13,7 +13,7 @@ from rlssl.errors import DEFAULT_STORAGE, SpecError
 from rlssl.evaluation import MAX_EPISODE_STEPS
 from rlssl.experiment.commands.evaluate import checked_policy
 from rlssl.experiment.run_folders import locate, sweep_folder, trial_folder
-from rlssl.experiment.runs import policy_folders
+from rlssl.experiment.runs import usable_policy_folders
 from rlssl.run_files import TRIAL_FILE
 from rlssl.system.json_output import write_json
 from rlssl.video.encoder import SUFFIXES, check_suffix, require_encoder
@@ -42,6 +42,8 @@ def record(
 ) -> int:
     """Records the newest policy of each trial, side by side; prints the returns and the file.
 
+    A trial without a checkpoint is left out, and a line on standard error says why.
+
     Episode k of every policy runs with seed ``seed + k``, as in `rlssl evaluate`.
 
     Args:
@@ -60,8 +62,8 @@ def record(
         The exit code.
 
     Raises:
-        SpecError: If there is no such run or policy, if an environment does not render, or if
-            there are too many policies.
+        SpecError: If there is no such run, if none of its trials has a policy, if an environment
+            does not render, or if there are too many policies.
         MissingExtraError: If the extra ``video`` is not installed.
         ResourceError: If there is no ffmpeg, or it cannot write.
     """
@@ -93,7 +95,10 @@ def _policies(runs: Sequence[str], storage: str, *, trusted: bool) -> list[Path]
         located = locate(run, storage, having="policy")
         if trusted:
             trust.accept(sweep_folder(located))
-        folders += policy_folders(located)
+        found, skipped = usable_policy_folders(located)
+        folders += found
+        for line in skipped:
+            click.echo(f"Left out: {line}", err=True)
     if len(folders) > MOST_PANELS:
         trials = "\n".join(str(trial_folder(folder) or folder) for folder in folders)
         raise SpecError(
@@ -107,7 +112,7 @@ def titles_of(folders: Sequence[Path]) -> list[str]:
     """What tells policies apart: the run, the point and the seed, as far as they differ.
 
     Args:
-        folders: From `policy_folders`.
+        folders: From `usable_policy_folders`.
     """
     parts = []
     for folder in folders:

@@ -64,6 +64,29 @@ def test_a_picture_is_saved(storage: Path) -> None:
     assert result.stdout.strip().endswith(str(picture))
 
 
+def test_unlike_environments_have_no_common_axis(storage: Path) -> None:
+    picture = storage / "curves.svg"
+    result = run(storage, "sweep:0", "other", "--out", str(picture))
+    assert "curves: not shown on one axis, because the environments are unlike." in result.stdout
+    assert {picture.read_text().count(f'id="axes_{number}"') for number in (1, 2)} == {1}
+    run(storage, "sweep:0", "sweep:1", "--out", str(picture))
+    assert 'id="axes_2"' not in picture.read_text()
+    assert json.loads(run(storage, "sweep:0", "other", "--json").stdout)["curves"] is None
+
+
+def test_without_matplotlib_a_picture_is_refused_in_a_line(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [one for one in sys.modules if one.startswith("matplotlib")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = run(storage, "sweep:0", "sweep:1", "--out", str(storage / "curves.svg"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [
+        "error: learning curves need matplotlib: pip install 'rlssl[report]'"
+    ]
+
+
 def test_a_trial_is_a_side_with_one_seed(storage: Path) -> None:
     trial = next((storage / "sweep").glob("lr=0.1-seed0*"))
     result = run(storage, str(trial), "sweep:1")

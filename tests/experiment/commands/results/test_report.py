@@ -86,7 +86,7 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(builtins, "__import__", without)
     done = report(run)
-    assert done.exit_code == 3
+    assert done.exit_code == 2
     assert done.stderr.splitlines()[-1] == (
         "error: a report needs vl_convert: pip install 'rlssl[report]'"
     )

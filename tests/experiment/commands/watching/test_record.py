@@ -12,6 +12,7 @@ from rlssl.cli import main
 from rlssl.errors import SpecError
 from rlssl.experiment.commands.evaluate import evaluate
 from rlssl.experiment.commands.watching.record import MOST_PANELS, record, titles_of
+from rlssl.run_files import MANIFEST
 from tests.experiment.command_line import rlssl
 from tests.video.policies import saved
 
@@ -83,6 +84,7 @@ def test_too_many_policies_are_listed(folder: Path) -> None:
         (["none"], 2, "no run 'none'"),
         (["cart", "--out", "a.avi"], 2, "a.avi: a video ends in .mp4 or .gif."),
         (["cart", "--out", "file/a.mp4"], 3, "file"),
+        (["cart", "--out", "/proc/a.mp4"], 3, "error: cannot write /proc/a.mp4: "),
     ],
 )
 def test_errors_are_one_line_and_leave_no_file(
@@ -114,6 +116,50 @@ def test_titles_say_what_differs(folder: Path) -> None:
     later = one.parents[1] / "checkpoint_000002" / "policy"
     later.mkdir(parents=True)
     assert titles_of([one, later]) == ["checkpoint_000001", "checkpoint_000002"]
+
+
+def run_of(folder: Path, *trials: str) -> Path:
+    """A run whose trials have a policy each; of other ones there is only `trial.json`."""
+    folder.mkdir()
+    content: dict[str, Any] = {"python_path": [], "registered_by_script": []}
+    (folder / "run.json").write_text(json.dumps(content))
+    for seed, kind in enumerate(trials):
+        trial = folder / f"trial{seed}"
+        trial.mkdir()
+        described = {"point": {}, "seed": seed, "variant_label": ""}
+        (trial / "trial.json").write_text(json.dumps(described))
+        if kind == "failed":
+            (trial / "error.txt").write_text("ValueError: broken")
+        if kind == "trained":
+            checkpoint = trial / "checkpoint_000001"
+            checkpoint.mkdir()
+            saved(checkpoint / "policy", CART, seed)
+            manifest = json.dumps({"env_steps": 100, "files": {}})
+            (checkpoint / MANIFEST).write_text(manifest)
+    return folder
+
+
+def test_trials_without_a_checkpoint_are_named_and_the_others_recorded(folder: Path) -> None:
+    run_of(folder / "lr", "trained", "failed", "waiting", "trained")
+    words = ["record", "lr", "--storage", str(folder), "--max-episode-steps", "3"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    begun = [line.split(":")[0] for line in done.stdout.splitlines()[:-1]]
+    assert begun == ["seed 0", "seed 3"]
+    left_out = [line for line in done.stderr.splitlines() if line.startswith("Left out: ")]
+    assert left_out == [
+        f"Left out: {folder}/lr/trial1 has no valid checkpoint: it failed before its first one; "
+        "see error.txt there.",
+        f"Left out: {folder}/lr/trial2 has no valid checkpoint: it has no result yet.",
+    ]
+
+
+def test_a_run_without_any_checkpoint_is_refused_with_the_reason(folder: Path) -> None:
+    run_of(folder / "lr", "failed", "failed")
+    done = CliRunner().invoke(main, ["record", "lr", "--storage", str(folder)])
+    assert done.exit_code == 2
+    assert done.stderr.count("it failed before its first one") == 2
+    assert "every_env_steps" not in done.stderr
 
 
 @pytest.mark.slow
