@@ -1,12 +1,16 @@
-"""Which scores are shares, such as success rates, or stay in [0, 1]: their intervals differ."""
+"""Which scores are shares or stay in [0, 1], and what follows for their intervals."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rlssl.analysis.objective import Objective
 from rlssl.analysis.results import Trial
+from rlssl.analysis.statistics import Difference, difference
+
+#: Share of repeated experiments whose interval would contain the true mean.
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -82,4 +86,31 @@ def range_of(trials: Iterable[Trial], objective: Objective | None = None) -> Sco
         are_within=all(((one >= 0.0) & (one <= 1.0)).all() for one in returns),
         has_1=any((one == 1.0).any() for one in returns),
         has_success=any((of_trial.successes == 1.0).any() for of_trial in episodes),
+    )
+
+
+def difference_of_scores(
+    scores: Sequence[float], others: Sequence[float], known: ScoreRange, names: tuple[str, str]
+) -> Difference:
+    """The difference of the means of two sides, as reports and `rlssl compare` give it.
+
+    Args:
+        scores: The score of each seed of one side; may be empty.
+        others: Those of the other side.
+        known: The range of both; the difference of scores that cannot leave [0, 1] cannot leave
+            [-1, 1].
+        names: Names of the sides, for cautions.
+
+    Example:
+        >>> known = ScoreRange(False, True, False, True)
+        >>> difference_of_scores([0.0, 0.0, 0.95], [0.0, 0.9, 0.0], known, ("A", "B")).interval
+        Interval(low=-1.0, high=1.0)
+    """
+    return difference(
+        scores,
+        others,
+        names=names,
+        are_shares=known.has_shares([*scores, *others]),
+        are_bounded=known.are_bounded,
+        confidence=CONFIDENCE,
     )

@@ -16,21 +16,16 @@ from rlssl.analysis.objective import OBJECTIVE, Objective
 from rlssl.analysis.points import Point, point_key
 from rlssl.analysis.protocol import FINAL_EPISODES
 from rlssl.analysis.results import Trial
-from rlssl.analysis.shares import ANY_RANGE, ScoreRange, range_of
+from rlssl.analysis.shares import ANY_RANGE, CONFIDENCE, ScoreRange, range_of
 from rlssl.analysis.statistics import (
     MIN_SEEDS,
-    Difference,
     Interval,
-    difference,
     mean_interval,
     wilson_interval,
 )
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-#: Share of repeated experiments whose interval would contain the true mean.
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -451,33 +446,6 @@ def estimate_of_scores(scores: Sequence[float], known: ScoreRange = ANY_RANGE) -
     if known.are_bounded:
         interval = Interval(max(interval.low, 0.0), min(interval.high, 1.0))
     return Estimate(mean, interval, len(scores))
-
-
-def difference_of_scores(
-    scores: Sequence[float], others: Sequence[float], known: ScoreRange, names: tuple[str, str]
-) -> Difference:
-    """The difference of the means of two sides, as reports and `rlssl compare` give it.
-
-    Args:
-        scores: The score of each seed of one side; may be empty.
-        others: Those of the other side.
-        known: The range of both; the difference of scores that cannot leave [0, 1] cannot leave
-            [-1, 1].
-        names: Names of the sides, for cautions.
-
-    Example:
-        >>> known = ScoreRange(False, True, False, True)
-        >>> difference_of_scores([0.0, 0.0, 0.95], [0.0, 0.9, 0.0], known, ("A", "B")).interval
-        Interval(low=-1.0, high=1.0)
-    """
-    return difference(
-        scores,
-        others,
-        names=names,
-        are_shares=known.has_shares([*scores, *others]),
-        are_bounded=known.are_bounded,
-        confidence=CONFIDENCE,
-    )
 
 
 def _means(values: Sequence[NDArray[np.float64]]) -> list[float]:

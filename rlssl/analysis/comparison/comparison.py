@@ -8,7 +8,7 @@ from rlssl.analysis.comparison.sides import Side, score_of
 from rlssl.analysis.objective import Objective
 from rlssl.analysis.protocol import differences
 from rlssl.analysis.settings_difference import SettingRow, compare_settings
-from rlssl.analysis.shares import ScoreRange
+from rlssl.analysis.shares import CONFIDENCE, ScoreRange, difference_of_scores
 from rlssl.analysis.statistics import (
     MIN_SEEDS,
     Caution,
@@ -17,7 +17,7 @@ from rlssl.analysis.statistics import (
     probability_of_improvement,
     rank_interval,
 )
-from rlssl.analysis.table import CONFIDENCE, difference_of_scores, format_number
+from rlssl.analysis.table import format_number
 
 #: Runs end at the first result after their budget; a smaller share is no other budget.
 _SAME_BUDGET = 0.05

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from rlssl.analysis.comparison.comparison import Comparison
 from rlssl.analysis.comparison.curves import TextCurves, share_an_axis
 from rlssl.analysis.comparison.sides import Side
+from rlssl.analysis.shares import CONFIDENCE
 from rlssl.analysis.statistics import Difference, Interval
-from rlssl.analysis.table import CONFIDENCE, format_number
+from rlssl.analysis.table import format_number
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,7 +7,7 @@ place in a palette, because the page has one palette for light and one for dark.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlssl.analysis.table import CONFIDENCE
+from rlssl.analysis.shares import CONFIDENCE
 
 Spec = dict[str, Any]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rlssl.analysis.faults import seeds_without_result
 from rlssl.analysis.report.collect import Group, Report, Variant
 from rlssl.analysis.report.tasks import over_tasks
-from rlssl.analysis.shares import ScoreRange, range_of
+from rlssl.analysis.shares import CONFIDENCE, ScoreRange, difference_of_scores, range_of
 from rlssl.analysis.statistics import (
     MIN_SEEDS,
     Difference,
@@ -16,7 +16,7 @@ from rlssl.analysis.statistics import (
     probability_of_improvement,
     rank_interval,
 )
-from rlssl.analysis.table import CONFIDENCE, difference_of_scores, format_number
+from rlssl.analysis.table import format_number
 
 #: The best of so many variants looks better than it is, because it was selected.
 MANY_VARIANTS = 6
