@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from rlssl.analysis.results import Trial
+from rlssl.analysis.table import VariantRow
 from rlssl.run_files import ENV_FAULTS_FOLDER, ERROR_FILE, FAULTS_FILE, RESULTS_FILE
 
 #: Kinds of notes, and their words in the summary.
@@ -114,6 +115,31 @@ def unreported_words(folder: Path) -> str:
 def _has_result(path: Path) -> bool:
     results = path.with_name(RESULTS_FILE)
     return results.is_file() and results.stat().st_size > 0
+
+
+def running_words(name: str, rows: Sequence[VariantRow], num_without_result: int) -> str:
+    """What is said about the scores of a run that is still running.
+
+    Args:
+        name: Of the run.
+        rows: The rows of its table.
+        num_without_result: Number of its trials that have no result.
+
+    Example:
+        >>> from rlssl.analysis.table import Estimate
+        >>> score = Estimate(1.0, None, 2)
+        >>> row = VariantRow("icm", 2, score, score, 900, num_finished=1, num_expected=5)
+        >>> running_words("lab", [row], 3)
+        'lab is still running: 1 of 5 trials finished, 3 without a result. All scores may change.'
+    """
+    finished, expected = 0, 0
+    for row in rows:
+        finished += row.num_seeds if row.num_finished is None else row.num_finished
+        expected += row.num_seeds if row.num_expected is None else row.num_expected
+    return (
+        f"{name} is still running: {finished} of {expected} trials finished, {num_without_result} "
+        "without a result. All scores may change."
+    )
 
 
 def fault_words(counts: Iterable[Mapping[str, int]]) -> str:

@@ -313,7 +313,7 @@ def _task_options(task: str, options: Mapping[str, Any]) -> tuple[tuple[str, str
             unseen.update(names)
     kept = {str(name): value for name, value in options.items() if name not in unseen}
     return tuple(
-        (name, json.dumps(value, sort_keys=True, default=str))
+        (name, json.dumps(value, sort_keys=True, default=str, ensure_ascii=False))
         for name, value in sorted(kept.items())
     )
 

@@ -156,30 +156,6 @@ def sweep_table(trials: Sequence[Trial], points: Sequence[Point] = ()) -> list[V
     ]
 
 
-def running_words(name: str, rows: Sequence[VariantRow], num_without_result: int) -> str:
-    """What is said about the scores of a run that is still running.
-
-    Args:
-        name: Of the run.
-        rows: The rows of its table.
-        num_without_result: Number of its trials that have no result.
-
-    Example:
-        >>> score = Estimate(1.0, None, 2)
-        >>> row = VariantRow("icm", 2, score, score, 900, num_finished=1, num_expected=5)
-        >>> running_words("lab", [row], 3)
-        'lab is still running: 1 of 5 trials finished, 3 without a result. All scores may change.'
-    """
-    finished, expected = 0, 0
-    for row in rows:
-        finished += row.num_seeds if row.num_finished is None else row.num_finished
-        expected += row.num_seeds if row.num_expected is None else row.num_expected
-    return (
-        f"{name} is still running: {finished} of {expected} trials finished, {num_without_result} "
-        "without a result. All scores may change."
-    )
-
-
 def counted_trials(trials: Sequence[Trial]) -> list[Trial]:
     """The trials that make up a variant's score: the complete ones; without any, all of them.
 

@@ -41,6 +41,21 @@ def replace(path: Path, data: bytes) -> None:
         raise
 
 
+def cannot_write(path: Path, error: OSError) -> str:
+    """Why a file cannot be written, in words.
+
+    Args:
+        path: The file; not a temporary file beside it.
+        error: What was raised.
+
+    Example:
+        >>> cannot_write(Path("a/report.html"), OSError(30, "Read-only file system"))
+        'cannot write a/report.html: read-only file system'
+    """
+    reason = error.strerror or str(error)
+    return f"cannot write {path}: {reason[:1].lower()}{reason[1:]}"
+
+
 def _undo(path: Path, size: int | None) -> None:
     """Gives a file its earlier size; None: it did not exist."""
     if size is None:

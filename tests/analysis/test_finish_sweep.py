@@ -1,11 +1,12 @@
 """The end of `rlssl sweep`: the table, what it leaves out, and the exit code."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from rlssl.errors import ExitCode
+from rlssl.errors import ExitCode, ResourceError
 from rlssl.experiment.commands.summary import (
     at_their_ends,
     finish_sweep,
@@ -47,6 +48,18 @@ def test_seeds_without_a_result_are_named(
     assert "without a result: seed 1 of x=0; seed 2 of x=0; all seeds of point 1" in printed
     assert f"trials that failed before their first result: 1: {error}" in printed
     assert not any("is still running" in line for line in printed)
+
+
+def test_a_table_that_cannot_be_written_is_named(
+    write_trial: WriteTrial, write_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = write_run()
+    write_trial("a", results=DONE)
+    (sweep / "table.csv").mkdir()
+    words = f"cannot write {sweep / 'table.csv'}: is a directory; for a report elsewhere, use"
+    with pytest.raises(ResourceError, match=re.escape(words)):
+        finish_sweep(sweep)
+    assert "1 seed" in capsys.readouterr().out  # the table is printed all the same
 
 
 def test_summary_says_that_the_run_is_still_running(

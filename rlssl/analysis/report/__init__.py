@@ -11,9 +11,13 @@ from rlssl.analysis.report.metrics import curves_of
 from rlssl.analysis.report.page import render
 from rlssl.analysis.report.sections import sections_of
 from rlssl.analysis.report.verdict import verdict_of
-from rlssl.system.files import replace_text
+from rlssl.system.files import cannot_write, replace_text
 
-__all__ = ["Report", "Written", "read_report", "report_of", "write_report"]
+__all__ = ["Report", "ReportNotWrittenError", "Written", "read_report", "report_of", "write_report"]
+
+
+class ReportNotWrittenError(OSError):
+    """The page of a report cannot be written; says where, and why."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ def write_report(report: Report, path: str | Path, *, figures: str | Path | None
 
     Raises:
         ModuleNotFoundError: If a package of the extra ``report`` is missing; names it.
-        OSError: If a file cannot be written.
+        ReportNotWrittenError: If the page cannot be written; names it.
+        OSError: If a figure cannot be written.
 
     Example:
         >>> report = read_report(["results/quickstart"])  # doctest: +SKIP
@@ -52,6 +57,10 @@ def write_report(report: Report, path: str | Path, *, figures: str | Path | None
     curves = curves_of(report.variants)
     sections = sections_of(report)
     target = Path(path).resolve()
-    replace_text(target, render(report, verdicts, curves, sections))
+    page = render(report, verdicts, curves, sections)
+    try:
+        replace_text(target, page)
+    except OSError as error:
+        raise ReportNotWrittenError(cannot_write(target, error)) from error
     files = [] if figures is None else write_figures(report, curves, sections, Path(figures))
     return Written(target, markdown_of(report, verdicts), files)

@@ -10,6 +10,7 @@ from rlssl.analysis.confirmation import Chosen, read_choice, trial_score
 from rlssl.analysis.faults import (
     env_fault_words,
     run_fault_words,
+    running_words,
     seeds_without_result,
     unreported_words,
 )
@@ -23,7 +24,6 @@ from rlssl.analysis.table import (
     VariantRow,
     counted_trials,
     group_by_variant,
-    running_words,
     sweep_table,
 )
 

@@ -9,7 +9,7 @@ import numpy as np
 from rlssl.analysis.report import charts
 from rlssl.analysis.report.collect import Group, Report
 from rlssl.analysis.report.metrics import Curves, Metric
-from rlssl.analysis.report.page import NUM_BEST, default_metrics, time_unit
+from rlssl.analysis.report.page import NUM_BEST, default_metrics, shown_first, time_unit
 from rlssl.analysis.report.parts import Section
 
 #: Width in pixels; PNG files have twice as many.
@@ -52,7 +52,8 @@ def write_figures(
 def _figures(
     report: Report, curves: Curves, sections: Sequence[Section]
 ) -> Iterator[tuple[str, charts.Spec]]:
-    metrics = [one for one in curves.metrics if one.key in default_metrics(curves)]
+    keys = default_metrics(curves, shown_first(report))
+    metrics = [one for one in curves.metrics if one.key in keys]
     for number, group in enumerate(report.groups):
         place = f"-{number}" if len(report.groups) > 1 else ""
         for metric in metrics:

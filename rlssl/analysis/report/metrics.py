@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -44,13 +44,15 @@ FAMILIES = (
     ("environment runners", r"env_runners/"),
     ("times and machine", r""),
 )
-# Not metrics of training: clocks, names, counters that only repeat the env steps.
+# Not metrics of training: clocks, timers, names, counters that only repeat the env steps.
 _NO_METRICS = re.compile(
     r"(done|date|timestamp|pid|should_checkpoint|training_iteration|time_total_s|env_steps"
     r"|agent_steps|env_steps_at_start|time_since_restore|iterations_since_restore"
     r"|num_training_step_calls_per_iteration|objective/.*)$"
-    r"|config/|.*(num_\w*steps\w*_(sampled|trained)\w*|weights_seq_no)(/[\w]+)?$"
+    r"|config/|timers/|.*(timer|/timers/.*)$|.*(num_\w*steps\w*_(sampled|trained)\w*|weights_seq_no)(/[\w]+)?$"
 )
+# The learner logs ``aux/...`` of the losses under the name of its module, too.
+_OF_THE_LEARNER = re.compile(r"^learners/[^/]+/(?=aux/)")
 # Values of the last evaluation are repeated until the next one.
 _OF_EVALUATION, _EVALUATED_AT = ("evaluation/", "diagnostics/"), "evaluation/env_steps"
 
@@ -243,9 +245,19 @@ def _keys(trials: Any) -> list[Metric]:
             counts[key] += 1
             lows[key] = min(lows.get(key, math.inf), float(values.min()))
             highs[key] = max(highs.get(key, -math.inf), float(values.max()))
-    found = [_metric(key) for key in counts if key == RETURN or lows[key] < highs[key]]
+    found = [
+        _metric(key)
+        for key in counts
+        if key == RETURN or (lows[key] < highs[key] and not _is_copy(key, counts))
+    ]
     order = [title for title, _ in FAMILIES]
     return sorted(found, key=lambda one: (order.index(one.family), one.key != RETURN, one.key))
+
+
+def _is_copy(key: str, keys: Collection[str]) -> bool:
+    """Whether a metric is logged a second time, as the losses' of the learner are."""
+    short = _OF_THE_LEARNER.sub("", key)
+    return short != key and short in keys
 
 
 def _metric(key: str) -> Metric:

@@ -138,7 +138,7 @@ def page_data(report: Report, curves: Curves, sections: Sequence[Section]) -> di
             {"key": one.key, "words": one.words, "family": one.family, "note": _note(one, report)}
             for one in curves.metrics
         ],
-        "default_metrics": default_metrics(curves),
+        "default_metrics": default_metrics(curves, shown_first(report)),
         "num_best": NUM_BEST,
         "x_titles": {"steps": "env steps", "time": f"wall time ({unit})"},
         "x": {
@@ -184,14 +184,35 @@ def _note(metric: Metric, report: Report) -> str:
     return "; or, in other runs: ".join(dict.fromkeys(notes))
 
 
-def default_metrics(curves: Curves) -> list[str]:
-    """The metrics of the first plots: the return, and what tells most beside it."""
+def shown_first(report: Report) -> list[int]:
+    """The indices of the variants that the plots show at first."""
+    started = [one.index for one in report.groups[0].variants if one.trials]
+    return started[:NUM_BEST]
+
+
+def default_metrics(curves: Curves, shown: Sequence[int]) -> list[str]:
+    """The metrics of the first plots: the return, and what tells most beside it.
+
+    Args:
+        curves: The curves of the page.
+        shown: Indices of the variants that are shown at first. The second metric has a curve of
+            each of them; without such a metric, of one of them.
+    """
+    by_variants = [
+        [one for one in curves.metrics if have(index in curves.bands[one.key] for index in shown)]
+        for have in (all, any)
+    ]
+    known = next((metrics for metrics in by_variants if _second_of(metrics)), [])
+    second = _second_of(known)
     keys = [one.key for one in curves.metrics]
+    return [*([RETURN] if RETURN in keys else keys[:1]), *([second] if second else [])]
+
+
+def _second_of(metrics: Sequence[Metric]) -> str | None:
+    keys = [one.key for one in metrics]
     liked = ("intrinsic_return_mean", "success_rate", "evaluation/episode_return_mean")
-    second = next((key for key in liked if key in keys), None)
-    losses = [one.key for one in curves.metrics if one.family in ("auxiliary losses", "throughput")]
-    found = [RETURN] if RETURN in keys else keys[:1]
-    return [*found, *[one for one in [second or next(iter(losses), None)] if one]]
+    losses = [one.key for one in metrics if one.family in ("auxiliary losses", "throughput")]
+    return next((key for key in liked if key in keys), next(iter(losses), None))
 
 
 def time_unit(seconds: float) -> tuple[str, float]:

@@ -124,13 +124,13 @@ def lead_of(one: Variant, other: Variant) -> Lead:
     """
     # The better side first: differences and probabilities are about higher scores.
     sides = (one, other) if one.sign > 0 else (other, one)
-    scores = (sides[0].scores, sides[1].scores)
+    ours, theirs = sides[0].scores, sides[1].scores
     names = (sides[0].label, sides[1].label)
-    found = difference_of_scores(scores[0], scores[1], _range(one, other), names)
-    probability = probability_of_improvement(*scores)
-    if min(map(len, scores)) < MIN_SEEDS:
+    found = difference_of_scores(ours, theirs, _range(one, other), names)
+    probability = probability_of_improvement(ours, theirs)
+    if min(len(ours), len(theirs)) < MIN_SEEDS:
         return Lead(found, probability, None)
-    return Lead(found, probability, rank_interval(*scores, confidence=CONFIDENCE))
+    return Lead(found, probability, rank_interval(ours, theirs, confidence=CONFIDENCE))
 
 
 def _range(*variants: Variant) -> ScoreRange:

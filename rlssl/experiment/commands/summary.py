@@ -13,7 +13,7 @@ from rlssl.analysis.confirmation import (
     render_confirmation,
     write_confirmation_csv,
 )
-from rlssl.analysis.faults import seeds_without_result, unreported_words
+from rlssl.analysis.faults import running_words, seeds_without_result, unreported_words
 from rlssl.analysis.lineage import (
     plot_lineage,
     read_lineage,
@@ -28,11 +28,10 @@ from rlssl.analysis.table import (
     describe_experiment,
     group_by_variant,
     render_table,
-    running_words,
     sweep_table,
     write_table_csv,
 )
-from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
+from rlssl.errors import DEFAULT_STORAGE, ExitCode, ResourceError, SpecError
 from rlssl.experiment import lock
 from rlssl.experiment.checkpoints.manifest import newest_valid
 from rlssl.experiment.fault_log import print_env_faults, print_faults
@@ -48,6 +47,7 @@ from rlssl.run_files import (
     TABLE_FILE,
     TRIAL_FILE,
 )
+from rlssl.system.files import cannot_write
 
 #: Of more exploits, only the last ones are printed.
 MOST_EXPLOITS = 10
@@ -151,6 +151,9 @@ def finish_sweep(folder: Path, *, is_running: bool = False) -> int:
 
     Returns:
         The exit code: 1 if no trial has a result that can be read.
+
+    Raises:
+        ResourceError: If the table cannot be written.
     """
     run = _read(folder)
     if run is None:
@@ -163,7 +166,13 @@ def finish_sweep(folder: Path, *, is_running: bool = False) -> int:
     _name_what_is_missing(run, rows, is_running)
     print_env_faults(run.trials)
     print_faults(folder, run.trials)
-    click.echo(str(write_table_csv(rows, folder / TABLE_FILE)))
+    try:
+        click.echo(str(write_table_csv(rows, folder / TABLE_FILE)))
+    except OSError as error:
+        raise ResourceError(
+            f"{cannot_write(folder / TABLE_FILE, error)}; for a report elsewhere, use rlssl report "
+            f"{folder} --out FILE"
+        ) from error
     _show_confirmation(folder, run)
     _show_lineage(folder, run)
     try:

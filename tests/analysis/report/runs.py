@@ -14,7 +14,7 @@ Scores = Mapping[str, Sequence[float]]
 MANY_METRICS = [
     *(f"learners/default_policy/metric_{index}" for index in range(30)),
     *(f"aux/loss/part_{index}" for index in range(10)),
-    *(f"timers/timer_{index}" for index in range(20)),
+    *(f"perf/part_{index}" for index in range(20)),
 ]
 
 

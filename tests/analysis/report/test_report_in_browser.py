@@ -77,6 +77,23 @@ def test_it_draws_without_errors_and_fits(
     page.context.close()
 
 
+def test_label_of_the_task_picker_is_one_line_on_a_phone(
+    browser: "Browser", tmp_path: Path
+) -> None:
+    long = {"id": "MiniGrid-Empty-5x5-v0", "title": "Tür " * 30}
+    runs = [one_run(tmp_path / "a", {"none": [1.0, 2, 3]}, env=long)]
+    runs.append(one_run(tmp_path / "b", {"none": [1.0, 2, 3]}, env={**long, "title": "u"}))
+    written = write_report(read_report(runs), tmp_path / "report.html").page
+    page, _ = opened(browser, written, viewport=PHONE)
+    label = page.locator("label:has(#group)").bounding_box()
+    picker = page.locator("#group").bounding_box()
+    assert label is not None and picker is not None
+    assert picker["x"] - label["x"] > 25  # "Task" stands beside it, in one piece
+    assert label["height"] < 50 and picker["x"] + picker["width"] <= PHONE["width"]
+    assert "Tür" in page.locator("#group option").first.inner_text()
+    page.context.close()
+
+
 def test_pickers_change_the_plot(browser: "Browser", report: Path) -> None:
     page, said = opened(browser, report)
     plot = page.locator("#curves-0")

@@ -8,6 +8,7 @@ import pytest
 
 from rlssl.analysis.report import read_report
 from rlssl.analysis.report.metrics import MIN_POINTS, RETURN, curves_of
+from rlssl.analysis.report.page import default_metrics
 from tests.analysis.report import runs
 from tests.analysis.report.runs import one_run, write_run_files, write_trial
 
@@ -51,6 +52,27 @@ def test_an_evaluation_is_shown_at_its_env_steps(tmp_path: Path) -> None:
     curves = curves_of(read_report([run]).variants)
     middle = np.interp(50.0, curves.env_steps[0], curves.bands[key][0][0])
     assert middle == pytest.approx(2.0, abs=0.05)
+
+
+def test_copies_and_timers_are_not_on_the_page(tmp_path: Path) -> None:
+    copied, own = "learners/default_policy/aux/x", "learners/default_policy/vf_loss"
+    only_there = "learners/default_policy/aux/y"
+    timers = ["learners/__all_modules__/learner_connector/timers/connectors/a", "timers/b"]
+    timers += ["env_runners/env_step_timer"]
+    logged = ["aux/x", copied, only_there, own, *timers]
+    run = one_run(tmp_path / "run", {"a": [1.0, 2, 3]}, metrics=logged)
+    keys = [metric.key for metric in curves_of(read_report([run]).variants).metrics]
+    assert keys == [RETURN, "episode_return_mean", "aux/x", only_there, own]
+
+
+def test_second_plot_is_a_metric_of_all_variants_that_are_shown(tmp_path: Path) -> None:
+    none = one_run(tmp_path / "none", {"a": [1.0, 2, 3]}, metrics=["time_this_iter_s"])
+    both = ["aux/x", "time_this_iter_s"]
+    icm = one_run(tmp_path / "icm", {"b": [4.0, 5, 6]}, metrics=both)
+    found = read_report([none, icm])
+    curves = curves_of(found.variants)
+    assert default_metrics(curves, [0, 1]) == [RETURN, "time_this_iter_s"]
+    assert default_metrics(curves, [1]) == [RETURN, "aux/x"]
 
 
 def test_clocks_names_and_constants_are_no_metrics(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from rlssl.analysis.report import read_report, write_report
-from rlssl.errors import DEFAULT_STORAGE, ExitCode, MissingExtraError, SpecError
+from rlssl.analysis.report import ReportNotWrittenError, read_report, write_report
+from rlssl.errors import DEFAULT_STORAGE, ExitCode, MissingExtraError, ResourceError, SpecError
 from rlssl.experiment import lock
 from rlssl.experiment.commands.summary import sent
 from rlssl.experiment.run_folders import locate, sweep_folder
@@ -37,6 +37,7 @@ def report(
     Raises:
         SpecError: If there is no such run, or the file cannot be in such a folder.
         MissingExtraError: If the extra ``report`` is not installed.
+        ResourceError: If the page cannot be written.
     """
     folders = list(dict.fromkeys(sweep_folder(locate(run, storage)) for run in runs))
     target = out or (folders[0] / REPORT_FILE if len(folders) == 1 else Path(REPORT_FILE))
@@ -52,6 +53,8 @@ def report(
         return ExitCode.TRIAL_FAILED
     except ModuleNotFoundError as error:
         raise MissingExtraError(str(error)) from error
+    except ReportNotWrittenError as error:
+        raise ResourceError(f"{error}; write it elsewhere: use --out FILE") from error
     for problem in content.problems:
         click.echo(problem, err=True)
     if markdown:

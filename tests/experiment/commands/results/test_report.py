@@ -75,6 +75,17 @@ def test_unknown_runs_and_folders_are_refused(tmp_path: Path) -> None:
     assert "is not a folder; make it first." in done.stderr
 
 
+def test_a_page_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    run = one_run(tmp_path / "lab", SCORES)
+    (run / "report.html").mkdir()
+    done = report(run)
+    assert done.exit_code == 3
+    words = (
+        f"cannot write {run / 'report.html'}: is a directory; write it elsewhere: use --out FILE"
+    )
+    assert words in done.stderr
+
+
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = one_run(tmp_path / "lab", SCORES)
     known = builtins.__import__
