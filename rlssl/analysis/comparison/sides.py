@@ -86,6 +86,7 @@ def read_side(
 
     Raises:
         SpecError: If there is no such point, or the run has several and none is named; lists them.
+            If its seeds were measured in unlike ways.
     """
     label, trials = _trials_of(run, point)
     kept, repeated = _one_for_each_seed(trials)
@@ -110,7 +111,7 @@ def read_side(
         trials=kept,
         counted=counted,
         scores={seed: score for seed, score in scored.items() if score is not None},
-        protocol=protocol_of(counted, objective),
+        protocol=_protocol_of_side(run, counted, objective),
         env_steps=(min(steps), max(steps)),
         cost=_cost(counted),
         notes=notes,
@@ -158,6 +159,13 @@ def objective_of(metric: str | None, mode: str | None, trials: Sequence[Trial]) 
     own = Objective.of(trials[0].spec) if trials and trials[0].spec.get(OBJECTIVE) else None
     known = own if own is not None and own.metric == metric else Objective(metric)
     return known if mode is None else Objective(metric, mode, known.last)
+
+
+def _protocol_of_side(run: Run, trials: Sequence[Trial], objective: Objective | None) -> Protocol:
+    try:
+        return protocol_of(trials, objective)
+    except ValueError as error:
+        raise SpecError(f"{run.path.name} has no score, because {error}") from error
 
 
 def _trials_of(run: Run, point: str | None) -> tuple[str, Sequence[Trial]]:

@@ -146,6 +146,15 @@ def test_nothing_is_computed_from_unlike_protocols(
     assert (data["a"]["scores"], data["b"]["scores"]) == ({"0": 1.0, "1": 2.0, "2": 3.0},) * 2
 
 
+def test_seeds_of_unlike_protocols_are_no_side(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write_run(run, seeds=range(2))
+    for seed, env in enumerate(["CartPole-v1", "Acrobot-v1"]):
+        write_trial(run, seed, [1.0] * 20, spec={"env": {"id": env}})
+    with pytest.raises(SpecError, match="unlike protocols: environment: CartPole-v1 and Acrobot"):
+        read_side(read_run(run))
+
+
 def test_budgets_that_differ_are_said_and_compared_where_both_have_been(tmp_path: Path) -> None:
     rising = side(tmp_path / "a", [10, 11, 12], episodes=20)
     longer = write_run(tmp_path / "b")
