@@ -19,16 +19,18 @@ PACKAGES = {"rlssl": "rlssl", "envs": "rlssl_envs", "tune_configs": "rlssl_tune_
 pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(300)]
 
 
+def not_of_the_wheel(folder: str, names: list[str]) -> set[str]:
+    """What is no source: hidden files, builds, caches, and the runs of whoever works here."""
+    left_out = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__")(folder, names)
+    return left_out | ({"results"} if Path(folder) == ROOT else set())
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy of the repository."""
     folder = tmp_path_factory.mktemp("wheel")
     source, wheels = folder / "source", folder / "wheels"
-    shutil.copytree(
-        ROOT,
-        source,
-        ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "results"),
-    )
+    shutil.copytree(ROOT, source, ignore=not_of_the_wheel)
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
     subprocess.run([*build, "-w", wheels, source], check=True, capture_output=True)
     shutil.rmtree(source)
