@@ -33,11 +33,13 @@ def settings_table(settings_class: type[TrainingSettings]) -> str:
 
 
 def losses_tables() -> str:
-    """A heading and a Markdown table for the common options, and for each loss's own ones."""
+    """A heading and a Markdown table for the common options, and for each loss of rlssl."""
     parts = [f"## Every loss\n\n{_options_table(AuxiliaryLossConfig, frozenset())}"]
     common = {field.name: field.default for field in dataclasses.fields(AuxiliaryLossConfig)}
     for name in sorted(AUXILIARY_LOSSES):
         loss = AUXILIARY_LOSSES[name]
+        if not loss.__module__.startswith("rlssl."):
+            continue  # of a plug-in
         same = frozenset(
             field.name
             for field in dataclasses.fields(loss.Config)

@@ -36,7 +36,12 @@ ALGORITHMS: dict[str, tuple[Callable[..., Any], Callable[[Any], Bench]]] = {
     "rainbow": (small_rainbow, RainbowBench),
     "sac": (small_sac, ActorCriticBench),
 }
-LOSSES = ["no loss", *(name for name in AUXILIARY_LOSSES if not name.startswith("test_"))]
+#: Losses that need images, which this option does not normalize.
+ON_IMAGES = ("rotation", "st_dim")
+LOSSES = [
+    "no loss",
+    *(name for name in AUXILIARY_LOSSES if not name.startswith("test_") and name not in ON_IMAGES),
+]
 
 #: Losses that normalize observations by statistics of their own.
 NORMALIZING = ("disagreement", "noveld", "rnd")

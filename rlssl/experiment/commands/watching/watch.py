@@ -21,6 +21,7 @@ from rlssl.experiment import lock
 from rlssl.experiment.commands.results.runs import state_of
 from rlssl.experiment.places import local_folder, place_of_folder
 from rlssl.experiment.run_folders import locate, sweep_folder
+from rlssl.system.interrupts import raise_if_interrupted
 from rlssl.system.json_output import write_json
 
 #: Least seconds between two looks at a run on an object store: each look lists its objects.
@@ -75,6 +76,7 @@ def _follow(console: Console, follower: RunFollower, folder: Path, interval_s: f
             if state != "running":
                 return
             time.sleep(max(interval_s, STORE_PERIOD_S) if is_on_store else interval_s)
+            raise_if_interrupted()
             if is_on_store:
                 locate(folder)  # fetches what is new
 

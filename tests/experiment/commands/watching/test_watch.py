@@ -92,8 +92,10 @@ class Terminal:
     def __init__(self, *words: str) -> None:
         self._own, theirs = pty.openpty()
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "24"}
+        # A shell lets tests in the background ignore Ctrl-C, and a child inherits that.
+        command = ["env", "--default-signal=INT", *COMMAND, *words]
         self.process = subprocess.Popen(
-            [*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
         )
         os.close(theirs)
         self.shown = ""
