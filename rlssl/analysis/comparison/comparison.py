@@ -19,7 +19,8 @@ from rlssl.analysis.statistics import (
 )
 from rlssl.analysis.table import format_number
 
-#: Runs end at the first result after their budget; a smaller share is no other budget.
+#: Env steps that differ by a smaller share than this are the same budget: a run ends at the first
+#: result after its budget, so it has some steps more.
 _SAME_BUDGET = 0.05
 
 

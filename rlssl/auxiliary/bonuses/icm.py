@@ -66,7 +66,7 @@ class ICM(AuxiliaryLoss):
         # 1 / lambda of the paper: factor on both losses; > 0; 10 in pathak; not used by burda.
         scale: float = 10.0
         # Clips reward + bonus to +-value; None: no clip; "variant": 1.0 (pathak), no clip (burda).
-        # With stream=own, which does not add them, there is no clip.
+        # With stream=own, reward and bonus are not added, so there is no clip.
         reward_clip: float | str | None = "variant"
         # Discount of the return whose std scales burda's reward; in [0, 1).
         gamma: float = 0.99
