@@ -122,6 +122,8 @@ class Watchdog:
             self.env_steps = env_steps
             self.note_progress()
         elif self._idle_s > self.limit_s and not self._waits_for_start():
+            # From here on, the other thread does not interrupt: one error ends the trial.
+            self._is_paused = True
             raise self._error()
 
     def note_progress(self) -> None:

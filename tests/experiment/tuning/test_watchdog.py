@@ -39,6 +39,20 @@ def test_iterations_without_env_steps_fail(watchdog: Watchdog) -> None:
             watchdog.report(128)
 
 
+def test_reported_timeout_is_not_followed_by_an_interrupt() -> None:
+    made = Watchdog(limit_s=0.05)
+    try:
+        made.report(128)
+        # `report` finds the timeout while the other thread is about to interrupt.
+        made._idle_s = 1.0
+        with pytest.raises(TrainingTimeoutError) as caught:
+            made.report(128)
+        assert not isinstance(caught.value, KeyboardInterrupt)
+        time.sleep(0.5)
+    finally:
+        made.stop()
+
+
 def test_new_env_steps_count_as_progress(watchdog: Watchdog) -> None:
     for env_steps in range(1, 200):
         watchdog.report(env_steps)
