@@ -30,17 +30,15 @@ class PPOTorchLearner(OnPolicyLearner):
         """Builds as the bases do."""
         if self._is_built:
             return
-        #: KL of each minibatch of the current update; the last epoch's mean adapts the penalty.
+        #: KL of each minibatch of the current update, if there is a penalty, whose coefficient
+        #: the last epoch's mean adapts.
         self.minibatch_kls: list[Tensor] = []
         super().build()
 
     def compute_rl_loss(self, batch: Mapping[str, Any], fwd_out: Mapping[str, Any]) -> Tensor:
         """Surrogate + vf_loss_coeff * value loss - entropy_coeff * entropy (+ KL penalty)."""
         module, config = self.rl_module, self.config
-        distribution = module.action_dist_cls
-        policy = distribution.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
-        old_policy = distribution.from_logits(batch[Columns.ACTION_DIST_INPUTS])
-
+        policy = module.action_dist_cls.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
         surrogate = clipped_surrogate(
             policy.logp(batch[Columns.ACTIONS]),
             batch[Columns.ACTION_LOGP],
@@ -49,23 +47,34 @@ class PPOTorchLearner(OnPolicyLearner):
         ).mean()
         critic = self.critic_loss(batch, fwd_out)
         entropy = policy.entropy().mean()
-        kl = old_policy.kl(policy).mean()
         weight = self.weight_of_rows(len(batch[Columns.ACTIONS]))
-        self.minibatch_kls.append(weight * kl.detach())
-
         entropy_coeff = value_at(config.entropy_coeff, self.env_steps)
         loss = surrogate + config.vf_loss_coeff * critic - entropy_coeff * entropy
         if config.variant != "clip":
+            kl = self.mean_kl(batch, fwd_out[Columns.ACTION_DIST_INPUTS])
+            self.minibatch_kls.append(weight * kl.detach())
             loss = loss + module.kl_coeff * kl
+        self._latest_policy = fwd_out[Columns.ACTION_DIST_INPUTS].detach()
         self.record(
             {
                 POLICY_LOSS_KEY: surrogate.detach(),
                 ENTROPY_KEY: entropy.detach(),
-                "mean_kl": kl.detach(),
                 "entropy_coeff": entropy_coeff,
             }
         )
         return weight * loss
+
+    def mean_kl(self, batch: Mapping[str, Any], policy_inputs: Tensor) -> Tensor:
+        """The mean KL(old policy, new policy) over the rows of a minibatch, nats; a scalar.
+
+        Args:
+            batch: Has ACTION_DIST_INPUTS of the old policy, [N, ...].
+            policy_inputs: Those of the new policy, [N, ...].
+        """
+        distribution = self.rl_module.action_dist_cls
+        old_policy = distribution.from_logits(batch[Columns.ACTION_DIST_INPUTS])
+        kl: Tensor = old_policy.kl(distribution.from_logits(policy_inputs)).mean()
+        return kl
 
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Starts a new record of KLs."""
@@ -73,8 +82,10 @@ class PPOTorchLearner(OnPolicyLearner):
         self.minibatch_kls.clear()
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Adapts the KL penalty's coefficient to the last epoch's mean KL."""
+        """Logs the last minibatch's KL; adapts the penalty's coefficient to the last epoch's."""
         super().after_gradient_based_update(timesteps=timesteps)
+        latest = self.mean_kl(self.last_minibatch, self._latest_policy)
+        self.metrics.log_value((DEFAULT_MODULE_ID, "mean_kl"), latest.item(), window=1)
         if self.config.variant == "clip":
             return
         per_epoch = len(self.minibatch_kls) // self.config.num_epochs

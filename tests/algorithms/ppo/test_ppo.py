@@ -174,7 +174,7 @@ def test_runner_is_chosen_again_when_a_callback_is_added() -> None:
 
 
 def test_minibatches_hold_only_valid_rows() -> None:
-    bench = Bench(small_ppo(num_epochs=3, minibatch_size=16))
+    bench = Bench(small_ppo(num_epochs=3, minibatch_size=16, variant="both"))
     bench.update(bench.sample())
     assert len(bench.learner.minibatch_kls) == 3 * round(bench.env_steps / 16)
 
