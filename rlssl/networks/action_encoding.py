@@ -1,5 +1,6 @@
 """What the numbers of a policy's actions mean: for the environment, and as vectors for networks."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,9 @@ from torch import Tensor
 
 from rlssl.errors import SpecError
 from rlssl.networks.encoders import flat_dim, one_hot
+
+#: Share of the distance of two bounds by which rounding may put an action beyond them.
+_ROUNDING = 1e-5
 
 
 def bounded_sides(space: gym.spaces.Box) -> tuple[np.ndarray, np.ndarray]:
@@ -111,6 +115,78 @@ def _to_box(space: gym.spaces.Box, normalize: bool) -> Callable[[Any], np.ndarra
         return np.clip(mixed, low, high).astype(dtype, copy=False)
 
     return to_box
+
+
+def to_module_actions(space: gym.Space) -> Callable[[Any], Any]:
+    """Returns the inverse of ``to_env_actions`` with ``normalize``: from recorded actions.
+
+    Elements of a Box with two bounds are scaled from their bounds to [-1, 1]. Elements beyond a
+    bound by rounding only are set to it.
+
+    Args:
+        space: Action space of one environment.
+
+    Returns:
+        Maps arrays [N, *shape] to the same shape. It raises a SpecError for actions out of range.
+
+    Example:
+        >>> steering = gym.spaces.Box(-10.0, 10.0, (1,), np.float32)
+        >>> to_module_actions(steering)(np.array([[5.0]], np.float32))
+        array([[0.5]], dtype=float32)
+        >>> to_module_actions(gym.spaces.Discrete(2))(np.array([0, 2]))
+        Traceback (most recent call last):
+        rlssl.errors.SpecError: action 2 of row 1 is not in Discrete(2). Record the data in \
+this environment, with the same options.
+    """
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = tree.map_structure(to_module_actions, get_base_struct_from_space(space))
+        return lambda actions: tree.map_structure_up_to(
+            parts, lambda part, action: part(action), parts, actions
+        )
+    if isinstance(space, spaces.Box):
+        return functools.partial(_from_box, space)
+    return functools.partial(_checked_choices, space)
+
+
+def _from_box(space: spaces.Box, actions: np.ndarray) -> np.ndarray:
+    low: Any = space.low
+    high: Any = space.high
+    dtype = low.dtype
+    if np.issubdtype(dtype, np.integer):
+        _check_range(space, actions, low, high)
+        return actions - low if space.is_bounded() else actions
+    with np.errstate(over="ignore", invalid="ignore"):
+        room = _ROUNDING * np.maximum(1.0, np.where(scaled_elements(space), high - low, 1.0))
+    _check_range(space, actions, low - room, high + room)
+    within = np.clip(actions, low, high)
+    scaled = scaled_elements(space)
+    # Elements that are not scaled get other bounds here, because inf - inf is nan.
+    start, span = np.where(scaled, low, -1.0), np.where(scaled, high, 1.0)
+    span = np.where(span > start, span - start, 1.0)
+    normalized = np.clip(2.0 * (within - start) / span - 1.0, -1.0, 1.0)
+    return np.where(scaled, normalized, within).astype(dtype)
+
+
+def _checked_choices(space: gym.Space, actions: np.ndarray) -> np.ndarray:
+    if isinstance(space, spaces.Discrete):
+        _check_range(space, actions, space.start, space.start + space.n - 1)
+    elif isinstance(space, spaces.MultiDiscrete):
+        first: Any = space.start
+        _check_range(space, actions, first, first + space.nvec - 1)
+    elif isinstance(space, spaces.MultiBinary):
+        _check_range(space, actions, 0, 1)
+    return actions
+
+
+def _check_range(space: gym.Space, actions: np.ndarray, low: Any, high: Any) -> None:
+    inside = (actions >= low) & (actions <= high)  # false for NaN
+    if inside.all():
+        return
+    row = int(np.argmin(inside.reshape(len(actions), -1).all(axis=1)))
+    raise SpecError(
+        f"action {actions[row]} of row {row} is not in {space}. Record the data in this "
+        "environment, with the same options."
+    )
 
 
 def action_dim(action_space: gym.Space) -> int:

@@ -5,14 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import tree
 from gymnasium import spaces
 from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
 
+from rlssl.errors import SpecError
 from rlssl.networks.action_encoding import (
     action_dim,
     encode_action,
     inverse_target,
     to_env_actions,
+    to_module_actions,
 )
 
 UNBOUNDED = spaces.Box(-np.inf, np.inf, (2,))
@@ -147,3 +150,49 @@ def test_encoded_actions_are_clamped_at_the_bounds_that_exist() -> None:
     expected = [[0.0, -3.0, -1.0], [3.0, 3.0, 0.5]]
     assert encode_action(action, space).tolist() == expected
     assert inverse_target(action, space).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(-2.0, 6.0, (3,), np.float32),
+        spaces.Box(-2.0, 6.0, (2, 2), np.float64),
+        spaces.Box(np.array([0.0, -1.0], np.float32), np.array([np.inf, 1.0], np.float32)),
+        spaces.Box(3, 7, (2,), np.int64),
+        spaces.Discrete(4, start=2),
+        spaces.MultiDiscrete([3, 2]),
+        spaces.MultiBinary(3),
+        spaces.Dict({"a": spaces.Box(0.0, 4.0, (1,)), "b": spaces.Tuple([spaces.Discrete(2)])}),
+    ],
+    ids=str,
+)
+def test_recorded_actions_survive_a_round_trip(space: spaces.Space) -> None:
+    space.seed(0)
+    taken = tree.map_structure(lambda *rows: np.stack(rows), *(space.sample() for _ in range(20)))
+    back = to_env_actions(space, normalize=True, clip=True)(to_module_actions(space)(taken))
+    for expected, found in zip(tree.flatten(taken), tree.flatten(back), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_recorded_actions_are_scaled_to_minus_one_and_one() -> None:
+    space = spaces.Box(-2.0, 6.0, (1,), np.float32)
+    # -2 is the lower bound, 2 the middle; 6.00001 is beyond 6 by rounding.
+    found = to_module_actions(space)(np.array([[-2.0], [2.0], [6.00001]], np.float32))
+    assert found.tolist() == [[-1.0], [0.0], [1.0]]
+
+
+@pytest.mark.parametrize(
+    "space, actions",
+    [
+        (spaces.Box(-2.0, 2.0, (1,), np.float32), [[0.0], [2.1]]),
+        (spaces.Box(-2.0, 2.0, (1,), np.float32), [[0.0], [np.nan]]),
+        (spaces.Box(0.0, np.inf, (1,), np.float32), [[0.0], [-1.0]]),
+        (spaces.Discrete(2, start=1), [1, 0]),
+        (spaces.MultiDiscrete([3, 2]), [[0, 0], [0, 2]]),
+    ],
+    ids=str,
+)
+def test_recorded_actions_out_of_range_are_refused(space: spaces.Space, actions: Any) -> None:
+    dtype = np.float32 if isinstance(space, spaces.Box) else np.int64
+    with pytest.raises(SpecError, match="of row 1 is not in"):
+        to_module_actions(space)(np.array(actions, dtype))
