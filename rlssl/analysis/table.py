@@ -345,7 +345,11 @@ def format_number(value: float) -> str:
     Example:
         >>> [format_number(value) for value in (0.05123, 12.345, 1234.5)]
         ['0.0512', '12.3', '1,234']
+        >>> format_number(math.nan), format_number(-math.inf)
+        ('nan', '-inf')
     """
+    if not math.isfinite(value):
+        return str(value)
     if abs(value) >= 999.5:
         return f"{value:,.0f}"
     decimals = 2 - math.floor(math.log10(abs(value))) if value else 2

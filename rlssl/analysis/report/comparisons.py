@@ -20,6 +20,7 @@ from rlssl.analysis.report.tasks import (
     normalized,
     over_tasks,
 )
+from rlssl.analysis.shares import CONFIDENCE
 from rlssl.analysis.statistics import (
     MIN_SEEDS,
     mean_interval,
@@ -56,7 +57,7 @@ def over_tasks_sections(report: Report) -> Iterator[Section]:
         for one in found.methods
     ]
     caption = [
-        f"{found.scale} [95% stratified bootstrap interval over seeds]; "
+        f"{found.scale} [{CONFIDENCE:.0%} stratified bootstrap interval over seeds]; "
         f"{found.groups[0].protocol.label}",
         "IQM: mean of the middle half of all runs; optimality gap: lower is better",
     ]
@@ -86,7 +87,7 @@ def _profile_chart(found: OverTasks) -> Chart:
             )
     names = [one.name for one in found.methods]
     alt = f"Share of runs above each {found.scale}, for {', '.join(names)}"
-    note = "band: 95% stratified bootstrap interval, for each threshold alone"
+    note = f"band: {CONFIDENCE:.0%} stratified bootstrap interval, for each threshold alone"
     spec = charts.performance_profiles(rows, names, found.scale)
     return Chart("performance-profiles", "Performance profiles", spec, alt, note)
 

@@ -24,7 +24,7 @@ from rlssl.evaluation import (
 from rlssl.experiment.cluster.connect import start_local
 from rlssl.experiment.commands.probe import probe as probe_policy
 from rlssl.experiment.run_folders import locate, sweep_folder
-from rlssl.experiment.runs import policy_folders
+from rlssl.experiment.runs import usable_policy_folders
 from rlssl.policy import Policy
 from rlssl.ray_internals.errors import raised_by_worker
 from rlssl.system.json_output import write_json
@@ -44,6 +44,8 @@ def evaluate(
     probe: bool = False,
 ) -> int:
     """Evaluates the newest policy of each trial; prints the scores.
+
+    A trial without a valid checkpoint is left out, which stderr says.
 
     Episode k runs with seed ``seed + k``. The scores do not depend on ``env_runners``.
 
@@ -73,7 +75,10 @@ def evaluate(
         trust.accept(sweep_folder(located))
     seeds = range(seed, seed + episodes)
     reports = []
-    for folder in policy_folders(located):
+    folders, skipped = usable_policy_folders(located)
+    for line in skipped:
+        click.echo(f"Left out: {line}", err=True)
+    for folder in folders:
         records = _play(folder, seeds, env_runners, explore, max_episode_steps or MAX_EPISODE_STEPS)
         reports.append({"policy": str(folder), **summarize(records), "seed": seed})
         if probe:
@@ -112,7 +117,7 @@ def checked_policy(folder: Path) -> Policy:
     """Loads a policy, and tries its evaluation environment.
 
     Args:
-        folder: From `policy_folders`.
+        folder: From `usable_policy_folders`.
 
     Raises:
         SpecError: If the policy or its environment cannot be used, or if the environment needs to

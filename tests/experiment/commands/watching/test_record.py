@@ -154,6 +154,17 @@ def test_trials_without_a_checkpoint_are_named_and_the_others_recorded(folder: P
     ]
 
 
+def test_evaluate_leaves_out_the_same_trials(folder: Path) -> None:
+    run_of(folder / "lr", "trained", "failed", "waiting", "trained")
+    words = ["evaluate", "lr", "--storage", str(folder), "--episodes", "1", "--json"]
+    done = CliRunner().invoke(main, [*words, "--max-episode-steps", "3"])
+    assert done.exit_code == 0, done.output
+    policies = [Path(report["policy"]).parts[-3] for report in json.loads(done.stdout)]
+    assert policies == ["trial0", "trial3"]
+    left_out = [line for line in done.stderr.splitlines() if line.startswith("Left out: ")]
+    assert [Path(line.split()[2]).name for line in left_out] == ["trial1", "trial2"]
+
+
 def test_a_run_without_any_checkpoint_is_refused_with_the_reason(folder: Path) -> None:
     run_of(folder / "lr", "failed", "failed")
     done = CliRunner().invoke(main, ["record", "lr", "--storage", str(folder)])
