@@ -16,12 +16,12 @@ from rlssl.replay import saving
 from rlssl.replay.checks import check_priorities, check_sample
 from rlssl.replay.chunks import Chunk, read_chunk
 from rlssl.replay.frames import Frames
-from rlssl.replay.layout import Layout, leaves_as_json
 from rlssl.replay.n_step import n_step_window
 from rlssl.replay.ring import Ring
 from rlssl.replay.saving import generator_state, set_generator_state
 from rlssl.replay.storage import RowStorage, has_intrinsic_rewards
 from rlssl.replay.windows import sequences_from, steps_of, windows_around
+from rlssl.space_layout import Layout, leaves_as_json
 
 #: Prefix of the arrays of get_state() that have one row per row in use.
 _ROWS = "rows/"

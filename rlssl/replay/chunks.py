@@ -8,7 +8,7 @@ import numpy as np
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rlssl.replay.frames import Frames
-from rlssl.replay.layout import Layout
+from rlssl.space_layout import Layout
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rlssl.image_spaces import image_layout, is_image
-from rlssl.replay.layout import Layout, Leaf
+from rlssl.space_layout import Layout, Leaf
 
 
 class Frames:

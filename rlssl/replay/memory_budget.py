@@ -6,8 +6,8 @@ from pathlib import Path
 import gymnasium as gym
 
 from rlssl.replay.frames import Frames
-from rlssl.replay.layout import Layout
 from rlssl.replay.storage import IDENTITY_BYTES, ROW_BYTES
+from rlssl.space_layout import Layout
 
 # Priority and sum, float64 each.
 _PRIORITY_BYTES = 2 * 8

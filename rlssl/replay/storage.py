@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rlssl.batches import COPY, EPISODE, STEP, copy_number, episode_number
-from rlssl.replay.layout import Leaf
+from rlssl.space_layout import Leaf
 
 #: Bytes of a row without its observation and action: reward, links, flags.
 ROW_BYTES = 4 + 2 * 4 + 3 * 1

@@ -42,6 +42,11 @@ class Layout:
         if not self.leaves:
             raise ValueError(f"{name} is {space}: there is nothing to store. Add a space to it.")
 
+    @property
+    def paths(self) -> list[tuple[Any, ...]]:
+        """The keys that lead to each leaf, in the order of ``leaves``; () without nesting."""
+        return [path for path, _ in tree.flatten_with_path(self._struct)]
+
     def flatten(self, data: Any, what: str) -> list[np.ndarray]:
         """Returns the leaves of ``data``, arrays [N, ...], after checking shapes and dtypes.
 
@@ -94,7 +99,7 @@ def _leaves_of(space: gym.Space, name: str) -> Any:
         case spaces.Box() | spaces.Discrete() | spaces.MultiDiscrete() | spaces.MultiBinary():
             return Leaf(space.shape or (), np.dtype(space.dtype))
     raise ValueError(
-        f"{name} holds {space}; a replay stores Box, Discrete, MultiDiscrete, MultiBinary, and "
+        f"{name} holds {space}; rlssl stores Box, Discrete, MultiDiscrete, MultiBinary, and "
         "Dict or Tuple of them. Wrap the environment so that it gives arrays."
     )
 
