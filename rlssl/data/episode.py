@@ -33,7 +33,7 @@ class Episode:
         >>> episode = Episode(
         ...     observations=np.zeros((4, 2), np.float32),
         ...     actions=np.array([0, 1, 0]),
-        ...     rewards=[0.0, 0.0, 1.0],
+        ...     rewards=np.array([0.0, 0.0, 1.0]),
         ...     terminated=True,
         ... )
         >>> len(episode), episode.rewards.dtype
@@ -80,7 +80,8 @@ class Episode:
             ValueError: If the actions are unknown.
 
         Example:
-            >>> episode = Episode(np.zeros((3, 1), np.float32), np.array([0, 1]), [1.0, 2.0], True)
+            >>> rewards = np.array([1.0, 2.0])
+            >>> episode = Episode(np.zeros((3, 1), np.float32), np.array([0, 1]), rewards)
             >>> float(episode.to_single_agent_episode("a.0").get_return())
             3.0
         """

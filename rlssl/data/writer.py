@@ -40,11 +40,12 @@ class DatasetWriter:
 
     Example:
         >>> import tempfile
+        >>> import numpy as np
         >>> from gymnasium.spaces import Box, Discrete
         >>> folder = tempfile.mkdtemp()
         >>> frames, actions = np.zeros((3, 4), np.float32), np.array([0, 1])
         >>> with DatasetWriter(folder, Description(Box(-1, 1, (4,)), Discrete(2))) as writer:
-        ...     writer.add(Episode(frames, actions, [1.0, 1.0], terminated=True))
+        ...     writer.add(Episode(frames, actions, np.ones(2), terminated=True))
         >>> sorted(path.name for path in Path(folder).iterdir())
         ['dataset.json', 'episodes-00000.parquet']
     """
@@ -172,7 +173,8 @@ class DatasetWriter:
             self._is_closed = True
 
 
-def _parquet(table: pa.Table) -> memoryview:
+def _parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", compression_level=_ZSTD_LEVEL)
-    return memoryview(sink.getvalue())
+    content: bytes = sink.getvalue().to_pybytes()
+    return content

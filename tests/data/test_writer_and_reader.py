@@ -26,7 +26,7 @@ OBSERVATIONS = {
     "float64": spaces.Box(-1, 1, (2, 2), np.float64),
     "float16": spaces.Box(-1, 1, (2,), np.float16),
     "number": spaces.Box(-1, 1, (), np.float32),
-    "bool": spaces.Box(0, 1, (5,), np.bool_),
+    "int8": spaces.Box(-9, 9, (5,), np.int8),
     "uint16": spaces.Box(0, 65535, (2,), np.uint16),
     "chw": spaces.Box(0, 255, (1, 9, 8), np.uint8),
     "hwc": spaces.Box(0, 255, (9, 8, 3), np.uint8),
@@ -46,7 +46,7 @@ OBSERVATIONS = {
     ),
     "tuple": spaces.Tuple([VECTOR, spaces.Box(0, 255, (2, 4, 4), np.uint8)]),
 }
-ACTIONS = {
+ACTIONS: dict[str, gym.Space | None] = {
     "discrete": spaces.Discrete(4),
     "multi discrete": spaces.MultiDiscrete([2, 5], start=np.array([1, -3])),
     "multi binary": spaces.MultiBinary([2, 2]),
@@ -79,7 +79,8 @@ def write(path: Path, episodes: list[Episode], description: Description, rows: i
 def test_observations_of_every_kind_are_bit_equal(
     tmp_path: Path, name: str, rows_per_shard: int
 ) -> None:
-    space, actions = OBSERVATIONS[name], spaces.Discrete(4)
+    space = OBSERVATIONS[name]
+    actions: gym.Space = spaces.Discrete(4)
     episodes = some_episodes(space, actions)
     write(tmp_path, episodes, Description(space, actions), rows_per_shard)
     loaded = EpisodeDataset(tmp_path)
@@ -193,8 +194,8 @@ def test_after_an_error_whole_episodes_are_kept_and_the_set_is_not_complete(
     [
         (random_episode(OBSERVATIONS["hw"], None, 2), r"shape \(9, 8\) per step; .* says \(3,\)"),
         (random_episode(VECTOR, ACTIONS["box"], 2), "has actions; describe"),
-        (Episode(np.zeros((2, 3), np.float32), None, [np.nan]), "finite.* nan at step 0"),
-        (Episode(np.zeros((2, 3), np.complex64), None, [0.0]), "are complex64"),
+        (Episode(np.zeros((2, 3), np.float32), None, np.array([np.nan])), "finite.* nan at step 0"),
+        (Episode(np.zeros((2, 3), np.complex64), None, np.zeros(1)), "are complex64"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, episode: Episode, message: str) -> None:
