@@ -19,6 +19,10 @@ register_env(
     "atari/*", "rlssl_envs.atari:make", "rlssl_envs.atari:make_vec", ids="rlssl_envs.atari:ids"
 )
 register_env("vizdoom/*", "rlssl_envs.vizdoom:make", extra="vizdoom", ids="rlssl_envs.vizdoom:ids")
+register_env(
+    "robotics/*", "rlssl_envs.robotics:make", extra="robotics", ids="rlssl_envs.robotics:ids"
+)
+register_env("goals/bit-flipping", "rlssl_envs.bit_flipping:make")
 register_env("memory/*", "rlssl_envs.memory:make", ids="rlssl_envs.memory:ids")
 register_env("faulty/*", "rlssl_envs.faulty:make", ids="rlssl_envs.faulty:ids")
 register_env_option(

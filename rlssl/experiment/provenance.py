@@ -19,6 +19,7 @@ _PACKAGES = (
     "ale-py",
     "minigrid",
     "MinAtar",
+    "gymnasium-robotics",
     "numpy",
 )
 

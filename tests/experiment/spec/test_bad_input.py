@@ -275,6 +275,7 @@ def test_mistake_gives_one_screen_and_starts_nothing(mistake: str, folder: Path)
         ("minigrid", "MiniGrid-Empty-5x5-v0", "minigrid"),
         ("minatar", "minatar/pong", "minatar"),
         ("vizdoom", "vizdoom/MyWayHome", "vizdoom"),
+        ("gymnasium_robotics", "robotics/FetchReach-v4", "robotics"),
     ],
 )
 def test_missing_extra_is_named(
