@@ -43,13 +43,12 @@ def test_an_episode_has_as_many_steps_as_bits() -> None:
 
 
 def test_rewards_and_terminations_of_rows() -> None:
-    env = make(num_bits=2).unwrapped
-    states, goals = np.float32([[0, 1], [1, 1]]), np.float32([[0, 1], [0, 1]])
+    env: Any = make(num_bits=2).unwrapped
+    endless: Any = make(num_bits=2, terminates=False).unwrapped
+    states, goals = (np.array(rows, np.float32) for rows in ([[0, 1], [1, 1]], [[0, 1], [0, 1]]))
     assert env.compute_reward(states, goals, {}).tolist() == [0.0, -1.0]
     assert env.compute_terminated(states, goals, {}).tolist() == [True, False]
-    assert make(num_bits=2, terminates=False).unwrapped.compute_terminated(
-        states, goals, {}
-    ).tolist() == [False, False]
+    assert endless.compute_terminated(states, goals, {}).tolist() == [False, False]
     assert not env.compute_truncated(states, goals, {})
 
 

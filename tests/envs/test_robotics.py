@@ -53,7 +53,8 @@ def test_the_preflight_accepts_them_and_copies_are_stepped_one_by_one() -> None:
     assert preflight({"id": REACH}).action_space == gym.spaces.Box(-1, 1, (4,))
     vector = make_vector_env({"id": REACH}, num_envs=2, seed=4)
     assert type(vector) is gym.vector.SyncVectorEnv
-    first, second = (vector.reset(seed=[4, 5])[0]["desired_goal"] for _ in range(2))
+    goals: list[Any] = [vector.reset(seed=[4, 5])[0]["desired_goal"] for _ in range(2)]
+    first, second = goals
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first[0], first[1])
 
@@ -64,7 +65,9 @@ def test_options_go_to_the_environment() -> None:
     assert maze.get_wrapper_attr("compute_terminated")(goal, goal, {})
     dense = make_env({"id": REACH, "reward_type": "dense"})
     # Minus the distance from (0, 0, 0) to (3, 4, 0).
-    assert dense.get_wrapper_attr("compute_reward")(np.zeros(3), np.float64([3, 4, 0]), {}) == -5
+    assert (
+        dense.get_wrapper_attr("compute_reward")(np.zeros(3), np.array([3.0, 4.0, 0.0]), {}) == -5
+    )
 
 
 @pytest.mark.parametrize(
