@@ -1,9 +1,10 @@
-"""The environment suites of rlssl, registered in the same way as a user's own environments.
+"""The environment suites and the experts of rlssl, registered in the same way as a user's own.
 
-This module registers names only; a suite is imported when one of its environments is built.
+This module registers names only; a suite is imported when one of its environments is built, an
+expert when it is made.
 """
 
-from rlssl.registry import register_env, register_env_option
+from rlssl.registry import register_env, register_env_option, register_expert
 
 for family in ("MiniGrid-*", "BabyAI-*"):
     register_env(
@@ -37,3 +38,6 @@ register_env_option(
     wrap="rlssl_envs.distractors:wrap",
     wrap_vec="rlssl_envs.distractors:wrap_vec",
 )
+register_expert("babyai-bot", "rlssl_envs.experts.babyai_bot:Bot")
+register_expert("cartpole", "rlssl_envs.experts.classic_control:CartPole")
+register_expert("pendulum", "rlssl_envs.experts.classic_control:Pendulum")

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from rlssl.experiment.names import list_names
     from rlssl.experiment.runs import load_policy
     from rlssl.policy import Policy
-    from rlssl.registry import register_auxiliary_loss, register_encoder, register_env
+    from rlssl.registry import (
+        register_auxiliary_loss,
+        register_encoder,
+        register_env,
+        register_expert,
+    )
 
 __version__ = "0.1.0"
 
@@ -44,6 +49,7 @@ __all__ = [
     "register_auxiliary_loss",
     "register_encoder",
     "register_env",
+    "register_expert",
 ]
 
 #: Public name -> the module that defines it.
@@ -60,6 +66,7 @@ _DEFINED_IN = {
     "register_auxiliary_loss": "rlssl.registry",
     "register_encoder": "rlssl.registry",
     "register_env": "rlssl.registry",
+    "register_expert": "rlssl.registry",
 }
 _MODULES = ("auxiliary", "losses")
 

@@ -1,4 +1,4 @@
-"""The tables of environments, auxiliary losses, encoders and algorithms, by name.
+"""The tables of environments, auxiliary losses, encoders, experts and algorithms, by name.
 
 This module imports only the standard library; gymnasium is imported when an environment is built.
 """
@@ -207,6 +207,7 @@ ENVIRONMENTS: Registry[EnvEntry] = Registry("environment")
 ENV_OPTIONS: Registry[EnvOption] = Registry("environment option")
 AUXILIARY_LOSSES: Registry[Any] = Registry("loss")
 ENCODERS: Registry[Any] = Registry("encoder")
+EXPERTS: Registry[Any] = Registry("expert")
 #: name -> "module:attribute" of the algorithm's config class.
 ALGORITHMS: Registry[Any] = Registry("algorithm")
 for _name, _config in (
@@ -222,6 +223,7 @@ _TABLES: dict[str, Registry[Any]] = {
     "environments": ENVIRONMENTS,
     "auxiliary_losses": AUXILIARY_LOSSES,
     "encoders": ENCODERS,
+    "experts": EXPERTS,
 }
 
 
@@ -342,6 +344,40 @@ def register_encoder(name: str, entry: Any = None) -> Any:
     """
     _check_plain(name, "encoder")
     return ENCODERS.register(name, entry)
+
+
+def register_expert(name: str, entry: Any = None) -> Any:
+    """Registers a policy that is written, not trained, for ``--policy expert/NAME``.
+
+    ``entry(env)`` is called once for each environment. It returns an object with two methods:
+    ``reset(observation)`` at the start of each episode, and then, once a step,
+    ``act(observation, previous_action)``, which returns an action of ``env.action_space``.
+    ``previous_action`` is the action that was taken in the step before, which another policy may
+    have chosen; it is None at the first step. An expert may look into ``env.unwrapped``, too.
+    ``entry`` raises a SpecError for an environment that is not the expert's.
+
+    Args:
+        name: Name without ``expert/``, and without ``. : , =`` and spaces.
+        entry: A class or function, or its ``"module:attribute"``; without it, a decorator is
+            returned.
+
+    Raises:
+        ValueError: The name is taken, or has one of those characters.
+
+    Example:
+        >>> @register_expert("lab-upright")
+        ... class Upright:
+        ...     def __init__(self, env): ...
+        ...     def reset(self, observation): ...
+        ...     def act(self, observation, previous_action):
+        ...         return int(observation[2] > 0)
+        >>> from rlssl.environments import make_env, make_expert
+        >>> expert = make_expert("expert/lab-upright", make_env({"id": "CartPole-v1"}))
+        >>> expert.act([0.0, 0.0, 0.1, 0.0], None)
+        1
+    """
+    _check_plain(name, "expert")
+    return EXPERTS.register(name, entry)
 
 
 def _check_plain(name: str, kind: str) -> None:

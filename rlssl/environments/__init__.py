@@ -17,15 +17,18 @@ if TYPE_CHECKING:
         make_vector_env,
         require_whole_numbers,
     )
+    from rlssl.environments.experts import Expert, make_expert
     from rlssl.environments.preflight import EnvSpaces, preflight
 
 _DEFINED_IN = {
     "EnvSpaces": "rlssl.environments.preflight",
+    "Expert": "rlssl.environments.experts",
     "env_options": "rlssl.environments.building",
     "find_environment": "rlssl.environments.building",
     "known_env_options": "rlssl.environments.building",
     "list_environments": "rlssl.environments.building",
     "make_env": "rlssl.environments.building",
+    "make_expert": "rlssl.environments.experts",
     "make_vector_env": "rlssl.environments.building",
     "preflight": "rlssl.environments.preflight",
     "require_whole_numbers": "rlssl.environments.building",
@@ -33,11 +36,13 @@ _DEFINED_IN = {
 
 __all__ = [
     "EnvSpaces",
+    "Expert",
     "env_options",
     "find_environment",
     "known_env_options",
     "list_environments",
     "make_env",
+    "make_expert",
     "make_vector_env",
     "preflight",
     "require_whole_numbers",

@@ -7,13 +7,13 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from rlssl.errors import SpecError, did_you_mean
+from rlssl.errors import PluginError, SpecError, did_you_mean
 from rlssl.plugins import load_plugins
-from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES, ENCODERS, Registry
+from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES, ENCODERS, EXPERTS, Registry
 
 
 def list_names(*words: str) -> list[dict[str, str]]:
-    """The names of environments, algorithms, presets, variants, losses, encoders and sweeps.
+    """The names of environments, algorithms, presets, losses, encoders, experts, sweeps and more.
 
     Args:
         *words: First, if you like, one of `KINDS`. Then words: a name is listed if each of them
@@ -108,6 +108,18 @@ def _environments() -> Iterator[dict[str, str]]:
     yield {"name": "any gymnasium id", "note": "CartPole-v1, 'module:Id', ..."}
 
 
+def _experts() -> Iterator[dict[str, str]]:
+    from rlssl.environments.experts import PREFIX
+
+    load_plugins()
+    for name in sorted(EXPERTS):
+        try:
+            note = _first_line(EXPERTS[name])
+        except PluginError as error:
+            note = str(error)
+        yield {"name": f"{PREFIX}{name}", "note": note}
+
+
 def _sweeps() -> Iterator[dict[str, str]]:
     from rlssl.experiment.spec.yaml_reader import list_sweeps
 
@@ -123,5 +135,6 @@ KINDS: Mapping[str, Callable[[], Iterator[dict[str, str]]]] = {
     "variants": lambda: _presets("variants"),
     "losses": lambda: _registered(AUXILIARY_LOSSES),
     "encoders": lambda: _registered(ENCODERS),
+    "experts": _experts,
     "sweeps": _sweeps,
 }
