@@ -74,9 +74,11 @@ def _bounds(space: gym.Space) -> tuple[np.ndarray, np.ndarray]:
         case spaces.Box():
             return space.low, space.high
         case spaces.Discrete():
-            return np.asarray(space.start), np.asarray(space.start + space.n - 1)
+            start = int(space.start)
+            return np.asarray(start), np.asarray(start + int(space.n) - 1)
         case spaces.MultiDiscrete():
-            return space.start, space.start + space.nvec - 1
+            first = np.asarray(space.start, np.int64)
+            return first, first + np.asarray(space.nvec, np.int64) - 1
         case spaces.MultiBinary():
             return np.asarray(0), np.asarray(1)
     raise ValueError(f"actions of {space} cannot be checked; see rlssl.space_layout.")

@@ -156,15 +156,16 @@ def space_difference(recorded: gym.Space, wanted: gym.Space) -> str:
     return "" if recorded == wanted else f"are {recorded}, and {wanted} is wanted"
 
 
-def _parts(space: gym.Space) -> dict[Any, gym.Space]:
-    return dict(space.spaces) if isinstance(space, spaces.Dict) else dict(enumerate(space))
+def _parts(space: spaces.Dict | spaces.Tuple) -> dict[Any, gym.Space]:
+    return dict(space.spaces if isinstance(space, spaces.Dict) else enumerate(space.spaces))
 
 
 def _box_difference(recorded: spaces.Box, wanted: spaces.Box) -> str:
     if recorded.shape != wanted.shape:
         return f"have shape {recorded.shape}, and {wanted.shape} is wanted"
-    if not np.can_cast(recorded.dtype, wanted.dtype, "same_kind"):
-        return f"are {recorded.dtype}, and {wanted.dtype} is wanted"
+    here, there = np.dtype(recorded.dtype), np.dtype(wanted.dtype)
+    if not np.can_cast(here, there, "same_kind"):
+        return f"are {here}, and {there} is wanted"
     same = all(
         np.allclose(getattr(recorded, side), getattr(wanted, side)) for side in ("low", "high")
     )

@@ -162,9 +162,9 @@ def test_episodes_that_do_not_fit_the_replay_are_refused(episode: Episode, messa
 @pytest.mark.parametrize(
     ("recorded_space", "wanted", "message"),
     [
-        (spaces.Box(0, 255, (1, 84, 84), "uint8"), spaces.Box(0, 255, (84, 84, 1), "uint8"),
+        (spaces.Box(0, 255, (1, 84, 84), np.uint8), spaces.Box(0, 255, (84, 84, 1), np.uint8),
          r"shape \(1, 84, 84\), and \(84, 84, 1\)"),
-        (spaces.Box(0, 1, (3,)), spaces.Box(0, 255, (3,), "uint8"), "are float32, and uint8"),
+        (spaces.Box(0, 1, (3,)), spaces.Box(0, 255, (3,), np.uint8), "are float32, and uint8"),
         (spaces.Box(0, 1, (3,)), spaces.Box(0, 255, (3,)), r"bounds \[0, 1\], and \[0, 255\]"),
         (spaces.Dict(a=VECTOR), spaces.Dict(b=VECTOR), r"parts \['a'\], and \['b'\]"),
         (spaces.Tuple([VECTOR, VECTOR]), spaces.Tuple([VECTOR, PENDULUM]), r"\[1\] have shape"),
