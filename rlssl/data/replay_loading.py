@@ -31,7 +31,7 @@ class Replay(Protocol):
 def fill(
     replay: Replay,
     episodes: EpisodeDataset | Iterable[Episode],
-    to_policy_actions: Callable[[Any], Any],
+    to_module_actions: Callable[[Any], Any],
     *,
     prefix: str = "data",
 ) -> int:
@@ -42,8 +42,8 @@ def fill(
     Args:
         replay: A buffer with room for all rows: T + 1 for each episode.
         episodes: A data set, or episodes.
-        to_policy_actions: From the environment's actions to the policy's; see
-            `rlssl.data.policy_actions.to_policy_actions`.
+        to_module_actions: From the environment's actions to the policy's; see
+            `rlssl.networks.action_encoding.to_module_actions`.
         prefix: Episode n gets the id ``PREFIX.n``. Different data sets in one buffer need different
             ones.
 
@@ -58,13 +58,13 @@ def fill(
     Example:
         It needs a data set, as ``rlssl collect`` makes one.
 
-        >>> from rlssl.data.policy_actions import to_policy_actions  # doctest: +SKIP
+        >>> from rlssl.networks.action_encoding import to_module_actions  # doctest: +SKIP
         >>> from rlssl.replay import ReplayBuffer  # doctest: +SKIP
         >>> data = EpisodeDataset("pendulum-data")  # doctest: +SKIP
         >>> actions = data.description.action_space  # doctest: +SKIP
         >>> frames = data.description.observation_space  # doctest: +SKIP
         >>> buffer = ReplayBuffer(data.num_rows, frames, actions)  # doctest: +SKIP
-        >>> fill(buffer, data, to_policy_actions(actions))  # doctest: +SKIP
+        >>> fill(buffer, data, to_module_actions(actions))  # doctest: +SKIP
         20000
     """
     name = episodes.path if isinstance(episodes, EpisodeDataset) else "the episodes"
@@ -77,11 +77,11 @@ def fill(
         try:
             if episode.actions is None:
                 raise ValueError("it has no actions")
-            actions = to_policy_actions(episode.actions)
+            actions = to_module_actions(episode.actions)
             ready = replace(episode, actions=actions)
             replay.add([ready.to_single_agent_episode(f"{prefix}.{number}")])
         except ValueError as error:
-            raise SpecError(f"{where} cannot be used: {error}.") from error
+            raise SpecError(f"{where} cannot be used: {str(error).rstrip('.')}.") from error
         steps += len(episode)
     return steps
 
@@ -156,7 +156,7 @@ def space_difference(recorded: gym.Space, wanted: gym.Space) -> str:
     return "" if recorded == wanted else f"are {recorded}, and {wanted} is wanted"
 
 
-def _parts(space: spaces.Dict | spaces.Tuple) -> dict[Any, gym.Space]:
+def _parts(space: Any) -> dict[Any, gym.Space]:
     return dict(space.spaces if isinstance(space, spaces.Dict) else enumerate(space.spaces))
 
 

@@ -18,6 +18,9 @@ from rlssl.networks.encoders import flat_dim, one_hot
 #: Share of the distance of two bounds by which rounding may put an action beyond them.
 _ROUNDING = 1e-5
 
+#: Neighbors of a rounded inverse that are tried, in steps of the policy's resolution.
+_NEIGHBORS = (0, 1, -1, 2, -2, 3, -3)
+
 
 def bounded_sides(space: gym.spaces.Box) -> tuple[np.ndarray, np.ndarray]:
     """Which elements of a Box have a lower bound, and which have an upper bound: two bool arrays.
@@ -117,17 +120,26 @@ def _to_box(space: gym.spaces.Box, normalize: bool) -> Callable[[Any], np.ndarra
     return to_box
 
 
-def to_module_actions(space: gym.Space) -> Callable[[Any], Any]:
-    """Returns the inverse of ``to_env_actions`` with ``normalize``: from recorded actions.
+def to_module_actions(
+    space: gym.Space, *, normalize: bool = True, clip: bool = False
+) -> Callable[[Any], Any]:
+    """Returns the inverse of ``to_env_actions``: from recorded actions to the policy's.
 
-    Elements of a Box with two bounds are scaled from their bounds to [-1, 1]. Elements beyond a
-    bound by rounding only are set to it.
+    If a policy gave an action to the environment, the inverse gives the environment the same action
+    again, bit for bit. It need not be the policy's own action: several can give the same one. For
+    every other action, the result is the nearest one. Elements beyond a bound by rounding only are
+    set to it.
 
     Args:
         space: Action space of one environment.
+        normalize: Whether elements of a Box with two bounds are scaled from their bounds to
+            [-1, 1].
+        clip: Whether elements of a Box beyond a bound are set to it, as some environments do,
+            instead of refused.
 
     Returns:
-        Maps arrays [N, *shape] to the same shape. It raises a SpecError for actions out of range.
+        Maps arrays [N, *shape] to the same shape and dtype. It raises a SpecError for actions out
+        of range.
 
     Example:
         >>> steering = gym.spaces.Box(-10.0, 10.0, (1,), np.float32)
@@ -139,32 +151,60 @@ def to_module_actions(space: gym.Space) -> Callable[[Any], Any]:
 this environment, with the same options.
     """
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        parts = tree.map_structure(to_module_actions, get_base_struct_from_space(space))
+        parts = tree.map_structure(
+            lambda part: to_module_actions(part, normalize=normalize, clip=clip),
+            get_base_struct_from_space(space),
+        )
         return lambda actions: tree.map_structure_up_to(
             parts, lambda part, action: part(action), parts, actions
         )
-    if isinstance(space, spaces.Box):
-        return functools.partial(_from_box, space)
-    return functools.partial(_checked_choices, space)
+    if not isinstance(space, spaces.Box):
+        return functools.partial(_checked_choices, space)
+    inverse = _from_box(space) if normalize else lambda within: within
+
+    def from_box(actions: Any) -> np.ndarray:
+        low: Any = space.low
+        high: Any = space.high
+        if not clip:
+            with np.errstate(over="ignore", invalid="ignore"):
+                room = _ROUNDING * np.where(scaled_elements(space), high - low, 1.0)
+            _check_range(space, actions, low - room, high + room)
+        return inverse(np.clip(actions, low, high).astype(low.dtype, copy=False))
+
+    return from_box
 
 
-def _from_box(space: spaces.Box, actions: np.ndarray) -> np.ndarray:
-    low: Any = space.low
-    high: Any = space.high
-    dtype = low.dtype
+def _from_box(space: spaces.Box) -> Callable[[np.ndarray], np.ndarray]:
+    """The inverse of `_to_box` with ``normalize``, for actions within the bounds."""
+    dtype, scaled = np.dtype(space.low.dtype), scaled_elements(space)
     if np.issubdtype(dtype, np.integer):
-        _check_range(space, actions, low, high)
-        return actions - low if space.is_bounded() else actions
-    with np.errstate(over="ignore", invalid="ignore"):
-        room = _ROUNDING * np.maximum(1.0, np.where(scaled_elements(space), high - low, 1.0))
-    _check_range(space, actions, low - room, high + room)
-    within = np.clip(actions, low, high)
-    scaled = scaled_elements(space)
-    # Elements that are not scaled get other bounds here, because inf - inf is nan.
-    start, span = np.where(scaled, low, -1.0), np.where(scaled, high, 1.0)
-    span = np.where(span > start, span - start, 1.0)
-    normalized = np.clip(2.0 * (within - start) / span - 1.0, -1.0, 1.0)
-    return np.where(scaled, normalized, within).astype(dtype)
+        return lambda actions: actions - space.low if space.is_bounded() else actions
+    if not scaled.any():
+        return lambda actions: actions
+    forward = _to_box(space, True)
+    low = np.where(scaled, space.low, 0).astype(np.longdouble)
+    span = np.where(scaled, space.high, 1).astype(np.longdouble) - low
+    span[span == 0] = 1
+    precision = np.finfo(dtype)
+
+    def from_box(actions: np.ndarray) -> np.ndarray:
+        distance = (actions.astype(np.longdouble) - low) * 2 / span
+        # `_to_box` adds 1 first: it cannot tell actions within such a step apart.
+        step = np.where(distance < 1, precision.epsneg, precision.eps)
+        nearest = np.round(distance / step) * step
+        best = actions
+        for neighbor in _NEIGHBORS:
+            other = np.clip(nearest + neighbor * step - 1, -1, 1).astype(dtype)
+            other = np.where(scaled, other, actions)
+            if neighbor == 0:
+                best = other
+            wrong = forward(best) != actions
+            if not wrong.any():
+                break
+            best = np.where(wrong & (forward(other) == actions), other, best)
+        return best
+
+    return from_box
 
 
 def _checked_choices(space: gym.Space, actions: np.ndarray) -> np.ndarray:
@@ -172,7 +212,8 @@ def _checked_choices(space: gym.Space, actions: np.ndarray) -> np.ndarray:
         _check_range(space, actions, space.start, space.start + space.n - 1)
     elif isinstance(space, spaces.MultiDiscrete):
         first: Any = space.start
-        _check_range(space, actions, first, first + space.nvec - 1)
+        choices: Any = space.nvec
+        _check_range(space, actions, first, first + choices - 1)
     elif isinstance(space, spaces.MultiBinary):
         _check_range(space, actions, 0, 1)
     return actions

@@ -14,10 +14,9 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rlssl.data import DatasetWriter, Description, Episode, EpisodeDataset
 from rlssl.data.chunks import from_chunks
-from rlssl.data.policy_actions import to_policy_actions
 from rlssl.data.replay_loading import check_spaces, fill
 from rlssl.errors import SpecError
-from rlssl.networks.action_encoding import to_env_actions
+from rlssl.networks.action_encoding import to_env_actions, to_module_actions
 from rlssl.replay import ReplayBuffer
 from rlssl.rollouts import VectorEnvRunner
 from tests.data.recorded import random_episode
@@ -52,7 +51,7 @@ def filled(
         frame_stack=frame_stack,
         seed=0,
     )
-    assert fill(replay, data, to_policy_actions(actions)) == data.num_steps
+    assert fill(replay, data, to_module_actions(actions)) == data.num_steps
     return replay
 
 
@@ -148,7 +147,7 @@ PENDULUM = spaces.Box(-2, 2, (1,))
         (random_episode(spaces.Box(-1, 1, (4,)), PENDULUM, 2), r"shape \(4,\) per step"),
         (
             Episode(np.zeros((2, 3), np.float32), np.full((1, 1), 3, np.float32), np.zeros(1)),
-            r"the action 3.0 at step 0 \(element 0\) is outside",
+            r"episode 0 .* action \[3.\] of row 0 is not in Box",
         ),
         (random_episode(VECTOR, PENDULUM, 30), "holds 20 rows, and 0 . 31 are needed"),
     ],
@@ -156,7 +155,7 @@ PENDULUM = spaces.Box(-2, 2, (1,))
 def test_episodes_that_do_not_fit_the_replay_are_refused(episode: Episode, message: str) -> None:
     replay = ReplayBuffer(20, VECTOR, PENDULUM)
     with pytest.raises(SpecError, match=message):
-        fill(replay, [episode], to_policy_actions(PENDULUM))
+        fill(replay, [episode], to_module_actions(PENDULUM))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import pytest
 import torch
 import tree
 from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
 
 from rlssl.errors import SpecError
@@ -196,3 +198,44 @@ def test_recorded_actions_out_of_range_are_refused(space: spaces.Space, actions:
     dtype = np.float32 if isinstance(space, spaces.Box) else np.int64
     with pytest.raises(SpecError, match="of row 1 is not in"):
         to_module_actions(space)(np.array(actions, dtype))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    low=st.floats(-1e4, 1e4, width=32),
+    size=st.floats(2**-10, 1e6, width=32),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_an_action_of_a_policy_is_given_to_the_environment_again_bit_for_bit(
+    low: float, size: float, dtype: Any, seed: int
+) -> None:
+    space = spaces.Box(low, low + size, (2,), dtype)
+    generator = np.random.default_rng(seed)
+    played = generator.uniform(-1, 1, (2000, 2)).astype(np.float32)
+    # Also the neighborhoods of the bounds and of 0, where floats lie closer together.
+    played[:300] *= 1e-6
+    played[300:600] = np.sign(played[300:600]) * (1 - 1e-6 * np.abs(played[300:600]))
+    to_env = to_env_actions(space, normalize=True, clip=True)
+    taken = to_env(played)
+    found = to_module_actions(space)(taken)
+    assert found.dtype == dtype and np.abs(found).max() <= 1
+    np.testing.assert_array_equal(to_env(found), taken)
+
+
+def test_elements_without_two_bounds_stay_as_they_are() -> None:
+    space = spaces.Box(np.array([0.0, -4.0], np.float32), np.array([np.inf, 4.0], np.float32))
+    actions = np.array([[7.0, 2.0], [0.0, -4.0]], np.float32)
+    # Only the second element is scaled: 2 / 4 = 0.5 and -4 / 4 = -1.
+    assert to_module_actions(space)(actions).tolist() == [[7.0, 0.5], [0.0, -1.0]]
+    assert to_module_actions(space, normalize=False)(actions).tolist() == actions.tolist()
+
+
+def test_numbers_of_an_integer_box_are_counted_from_its_bound() -> None:
+    space = spaces.Box(-3, 5, (1,), np.int32)
+    assert to_module_actions(space)(np.array([[-3], [5]], np.int32)).tolist() == [[0], [8]]
+
+
+def test_actions_outside_the_space_are_clipped_on_request() -> None:
+    convert = to_module_actions(spaces.Box(-2, 2, (1,)), clip=True)
+    assert convert(np.array([[3.0], [-9.0]], np.float32)).tolist() == [[1.0], [-1.0]]
