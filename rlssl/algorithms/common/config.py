@@ -26,7 +26,7 @@ from rlssl.environments.vector_infos import Success
 from rlssl.errors import SpecError
 from rlssl.image_spaces import ambiguous_images, with_layout
 from rlssl.networks.encoders import are_frames
-from rlssl.networks.layers.vector_normalizer import check_vectors
+from rlssl.networks.layers.vector_normalizer import check_vectors, parse_normalizer
 from rlssl.networks.recurrent import LSTMConfig
 from rlssl.networks.rl_encoder import crop_size
 from rlssl.old_names import current_value
@@ -337,7 +337,7 @@ class BaseConfig(WithDiagnostics, AlgorithmConfig):
     @property
     def normalizes_observations(self) -> bool:
         """Whether vectors are normalized; a config of an earlier version does not say."""
-        return bool(self.network.get("normalize_observations"))
+        return parse_normalizer(self.network.get("normalize_observations")) is not None
 
     @property
     def module_settings(self) -> dict[str, Any]:

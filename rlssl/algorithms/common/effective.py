@@ -16,6 +16,7 @@ from rlssl.environments.preflight import EnvSpaces
 from rlssl.environments.vector_infos import DEFAULT_SUCCESS
 from rlssl.networks.augmentation import parse_augmentation, with_options
 from rlssl.networks.encoders import default_encoder_name
+from rlssl.networks.layers.vector_normalizer import parse_normalizer
 from rlssl.networks.rl_encoder import seen_space
 from rlssl.plugins import resolve
 from rlssl.registry import ENCODERS
@@ -83,6 +84,12 @@ def _auxiliary(config: BaseConfig, training: Mapping[str, Any]) -> dict[str, Any
     return used
 
 
+def _normalizer(config: BaseConfig) -> dict[str, float] | bool:
+    """The options of the normalizer of vectors; False: there is none."""
+    options = parse_normalizer(config.network.get("normalize_observations"))
+    return False if options is None else dataclasses.asdict(options)
+
+
 def _model(config: BaseConfig, observation_space: gym.Space | None) -> dict[str, Any]:
     """The settings of the networks; the encoder's if the observations are known."""
     used = {
@@ -90,7 +97,7 @@ def _model(config: BaseConfig, observation_space: gym.Space | None) -> dict[str,
         "frame_stack": config.frame_stack if observation_space else config.network["frame_stack"],
         "augmentation": with_options(parse_augmentation(config.network["augmentation"])),
         "precision": config.network["precision"] or "float32",
-        "normalize_observations": config.normalizes_observations,
+        "normalize_observations": _normalizer(config),
     }
     if observation_space is None:
         return used

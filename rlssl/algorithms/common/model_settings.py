@@ -6,6 +6,7 @@ from typing import Any
 
 from rlssl.errors import SpecError
 from rlssl.networks.augmentation import parse_augmentation
+from rlssl.networks.layers.vector_normalizer import parse_normalizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +28,9 @@ class ModelSettings:
     precision: str | None = None
     # An LSTM behind the encoder: {} or {"hidden": 256, "sequence_length": 20}; None: no LSTM.
     lstm: Mapping[str, Any] | None = None
-    # Whether vectors are normalized by their running mean and standard deviation; None: no.
-    normalize_observations: bool | None = None
+    # Whether vectors are normalized by their running mean and standard deviation: true, or options
+    # of the normalizer, {"min_std": 0.01, "clip": 5}; None: no.
+    normalize_observations: bool | Mapping[str, Any] | None = None
 
 
 #: Keys of ``.model()``.
@@ -55,7 +57,5 @@ def check_model(settings: Mapping[str, Any]) -> None:
     if precision not in (None, *PRECISIONS):
         raise SpecError(f"model.precision must be one of {PRECISIONS}; got {precision!r}.")
     # A config of an earlier version lacks the key.
-    normalize = settings.get("normalize_observations")
-    if normalize not in (None, True, False):
-        raise SpecError(f"model.normalize_observations must be true or false; got {normalize!r}.")
+    parse_normalizer(settings.get("normalize_observations"))
     parse_augmentation(settings["augmentation"])

@@ -13,7 +13,7 @@ from rlssl.algorithms.common.devices.transfers import HostTransfers
 from rlssl.image_spaces import stacked_with_layout
 from rlssl.networks.augmentation import Augmentation
 from rlssl.networks.encoders import Encoder
-from rlssl.networks.layers.vector_normalizer import VectorNormalizer
+from rlssl.networks.layers.vector_normalizer import VectorNormalizer, parse_normalizer
 from rlssl.networks.rl_encoder import NormalizedEncoder, build_rl_encoder
 from rlssl.old_names import renamed_state
 
@@ -78,9 +78,10 @@ class BaseModule(TorchRLModule, InferenceOnlyAPI):
         """Sets ``normalizer``, as ``model.normalize_observations`` says; before any encoder."""
         self.normalizer = None
         # Settings of an earlier version lack the key.
-        if self.model_config.get("normalize_observations"):
+        options = parse_normalizer(self.model_config.get("normalize_observations"))
+        if options is not None:
             frame_stack = self.model_config.get("frame_stack") or 1
-            self.normalizer = VectorNormalizer(self.observation_space, frame_stack)
+            self.normalizer = VectorNormalizer(self.observation_space, frame_stack, options)
 
     def build_encoder(self, settings: Mapping[str, Any]) -> Encoder:
         """An encoder of the RL loss; all of a module share its ``normalizer``."""

@@ -43,8 +43,9 @@ class ModelSpec(_Section):
     precision: Literal["float32", "bfloat16"] | None = None
     # An LSTM behind the encoder, for on-policy algorithms; {} takes its defaults.
     lstm: LSTMSpec | None = None
-    # Whether vectors are normalized by their running mean and standard deviation.
-    normalize_observations: bool | None = None
+    # Whether vectors are normalized by their running mean and standard deviation; or the options of
+    # the normalizer: {min_std: 0.01, clip: 5}.
+    normalize_observations: bool | dict[str, Any] | None = None
 
 
 class EnvRunnersSpec(_Section):

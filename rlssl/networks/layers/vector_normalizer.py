@@ -1,5 +1,6 @@
 """Normalizes vector observations by their running mean and standard deviation (std)."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rlssl.errors import SpecError
+from rlssl.errors import SpecError, suggest
 
 #: Added to the variance. This value and the next one are those of SB3's ``VecNormalize``.
 EPSILON = 1e-8
@@ -20,7 +21,52 @@ LIMIT = 10.0
 #: With fewer rows, a standard deviation says nothing, and observations stay as they are.
 MIN_ROWS = 2
 
+#: Parts of a Dict that are points of one space, the goals', and share their statistics.
+GOALS = ("achieved_goal", "desired_goal")
+
 _EXACT = ("mean", "variance")
+
+
+@dataclasses.dataclass(frozen=True)
+class NormalizerOptions:
+    """The options of ``model.normalize_observations``."""
+
+    # Lower bound of the standard deviations; >= 0; units of the observations. 0.01 in the
+    # published code of hindsight experience replay: elements that hardly move stay small.
+    min_std: float = 0.0
+    # Largest size of a normalized value, in standard deviations; > 0.
+    clip: float = LIMIT
+
+
+def parse_normalizer(setting: Any) -> NormalizerOptions | None:
+    """Reads ``model.normalize_observations``: None and false mean no normalizer.
+
+    Raises:
+        SpecError: Naming the option and the value.
+
+    Example:
+        >>> parse_normalizer(True), parse_normalizer(False)
+        (NormalizerOptions(min_std=0.0, clip=10.0), None)
+        >>> parse_normalizer({"clip": 5})
+        NormalizerOptions(min_std=0.0, clip=5)
+    """
+    if setting is None or isinstance(setting, bool):
+        return NormalizerOptions() if setting else None
+    if not isinstance(setting, Mapping):
+        raise SpecError(
+            "model.normalize_observations must be true, false or options such as {clip: 5}; got "
+            f"{setting!r}."
+        )
+    names = [field.name for field in dataclasses.fields(NormalizerOptions)]
+    for key, value in setting.items():
+        name = f"model.normalize_observations.{key}"
+        if key not in names:
+            raise SpecError(f"unknown option {name!r}{suggest(str(key), names)}")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0 <= value < math.inf or (key == "clip" and value == 0):
+            bound = "> 0" if key == "clip" else ">= 0"
+            raise SpecError(f"{name} must be a number {bound}; got {value!r}.")
+    return NormalizerOptions(**setting)
 
 
 class Moments(NamedTuple):
@@ -98,9 +144,14 @@ class VectorNormalizer(nn.Module):
     Statistics change only in ``update``, never in ``forward``. They are buffers, so they are saved
     and sent with the weights.
 
+    The parts ``achieved_goal`` and ``desired_goal`` of a Dict, if their shapes are equal, share
+    their statistics, which are those of the rows of both. Goals that replay draws in hindsight are
+    achieved goals, so that the statistics contain them.
+
     Args:
         space: The space of one observation, with stacked frames.
         frame_stack: Frames in a stack.
+        options: Bounds of standard deviations and of normalized values.
 
     Raises:
         SpecError: If the space has no vectors.
@@ -125,9 +176,16 @@ class VectorNormalizer(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, space: gym.Space, frame_stack: int = 1) -> None:
+    def __init__(
+        self,
+        space: gym.Space,
+        frame_stack: int = 1,
+        options: NormalizerOptions | None = None,
+    ) -> None:
         super().__init__()
+        self._options = options or NormalizerOptions()
         self._parts, stacked = _parts(space, 0)
+        self._goals = _goals(self._parts)
         check_vectors(space)
         self._frame_stack, size = frame_stack, stacked // frame_stack
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
@@ -153,7 +211,8 @@ class VectorNormalizer(nn.Module):
         leaves: list[Tensor] = []
         _collect(self._parts, observations, leaves)
         rows = torch.cat(leaves, dim=1)
-        return moments_of(rows[:, -len(self.mean) :])
+        moments = moments_of(rows[:, -len(self.mean) :])
+        return moments if self._goals is None else _pooled(moments, *self._goals)
 
     def update(self, moments: Moments) -> None:
         """Adds the rows of ``moments`` to the statistics."""
@@ -196,10 +255,11 @@ class VectorNormalizer(nn.Module):
     def _derive(self) -> None:
         """Sets the derived buffers; they leave observations as they are if rows are too few."""
         is_known = self.count >= MIN_ROWS
-        scale = (self.variance + EPSILON).rsqrt()
+        variance = self.variance.clamp(min=self._options.min_std**2)
+        scale = (variance + EPSILON).rsqrt()
         self.shift.copy_(torch.where(is_known, self.mean, 0.0).repeat(self._frame_stack))
         self.scale.copy_(torch.where(is_known, scale, 1.0).repeat(self._frame_stack))
-        self.high.copy_(torch.where(is_known, LIMIT, math.inf))
+        self.high.copy_(torch.where(is_known, float(self._options.clip), math.inf))
         self.low.copy_(-self.high)
 
     def _replace(self, part: Any, observations: Any) -> Any:
@@ -246,6 +306,38 @@ def _sequence(spaces: Mapping[Any, gym.Space], start: int) -> tuple[dict[Any, An
     for key, space in spaces.items():
         found[key], start = _parts(space, start)
     return found, start
+
+
+def _goals(parts: Any) -> tuple[slice, slice] | None:
+    """The features of the two kinds of goals, if they are vectors of the same size."""
+    if not isinstance(parts, dict):
+        return None
+    achieved, desired = (parts.get(name) for name in GOALS)
+    if not isinstance(achieved, slice) or not isinstance(desired, slice):
+        return None
+    same_size = achieved.stop - achieved.start == desired.stop - desired.start
+    return (achieved, desired) if same_size else None
+
+
+def _pooled(moments: Moments, first: slice, second: slice) -> Moments:
+    """The moments in which two groups of features have those of the values of both.
+
+    Example:
+        The values 0 and 2, and the values 4 and 6: the mean is 3, the variance (9+1+1+9) / 4.
+
+        >>> moments = moments_of(torch.tensor([[0.0, 4.0], [2.0, 6.0]]))
+        >>> pooled = _pooled(moments, slice(0, 1), slice(1, 2))
+        >>> pooled.mean.tolist(), pooled.variance.tolist()
+        ([3.0, 3.0], [5.0, 5.0])
+    """
+    mean, variance = moments.mean.clone(), moments.variance.clone()
+    own, other = (
+        Moments(1, moments.mean[part], moments.variance[part]) for part in (first, second)
+    )
+    both = merge(own, other)
+    for part in (first, second):
+        mean[part], variance[part] = both.mean, both.variance
+    return Moments(moments.num_rows, mean, variance)
 
 
 def _is_vector(space: gym.Space) -> bool:

@@ -358,5 +358,34 @@ def test_spec_and_builder_set_the_option(algorithm: str) -> None:
     assert not build_config(load_spec(document)).normalizes_observations
     with pytest.raises(SpecError, match=r"model\.normalize_observations must be true or false"):
         load_spec({**document, "model": {"normalize_observations": "yes"}})
-    with pytest.raises(SpecError, match=r"model\.normalize_observations must be true or false"):
+    with pytest.raises(SpecError, match=r"model\.normalize_observations must be true, false or"):
         small_ppo().model(normalize_observations="yes")
+    options = {"min_std": 0.01, "clip": 5.0}
+    config = build_config(load_spec({**document, "model": {"normalize_observations": options}}))
+    assert config.network["normalize_observations"] == options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clip": 0}, r"model\.normalize_observations\.clip must be a number > 0; got 0"),
+        ({"min_std": "a"}, r"normalize_observations\.min_std must be a number >= 0; got 'a'"),
+        ({"min_sdt": 1}, r"'model\.normalize_observations\.min_sdt'.*min_std"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        small_ppo().model(normalize_observations=options)
+
+
+def test_options_reach_the_module() -> None:
+    bench = bench_of("sac", {}, normalize=True)
+    config = small_sac("test/scaled-pendulum")
+    config.model(normalize_observations={"min_std": 2.0, "clip": 0.5})
+    bounded = ActorCriticBench(config)
+    for each in (bench, bounded):
+        count(each, each.sample())
+    row = torch.full((1, 3), 1e6)
+    # The standard deviation of these angles is below 1; of 1e6, all is cut off.
+    assert bench.module.normalizer(row).tolist() == [[10.0] * 3]
+    assert bounded.module.normalizer(row).tolist() == [[0.5] * 3]

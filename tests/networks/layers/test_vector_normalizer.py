@@ -10,7 +10,13 @@ from gymnasium import spaces
 
 from rlssl.errors import SpecError
 from rlssl.networks.encoders import MLP
-from rlssl.networks.layers.vector_normalizer import Moments, VectorNormalizer, merge, moments_of
+from rlssl.networks.layers.vector_normalizer import (
+    Moments,
+    NormalizerOptions,
+    VectorNormalizer,
+    merge,
+    moments_of,
+)
 from rlssl.networks.rl_encoder import NormalizedEncoder, normalized_as
 from rlssl.networks.target_networks import TargetNetwork
 
@@ -193,3 +199,52 @@ def test_a_losss_own_encoder_is_normalized_as_the_rl_encoder() -> None:
     wrapped = normalized_as(own, torch.nn.Sequential(like))  # type: ignore[arg-type]
     rows = torch.randn(4, 2) * 50
     assert torch.equal(wrapped(rows), own(like.normalizer(rows)))
+
+
+GOAL_SPACE = spaces.Dict(
+    {
+        "achieved_goal": spaces.Box(-9, 9, (1,)),
+        "desired_goal": spaces.Box(-9, 9, (1,)),
+        "observation": spaces.Box(-9, 9, (2,)),
+    }
+)
+
+
+def goal_rows(achieved: list[float], desired: list[float]) -> dict[str, torch.Tensor]:
+    columns = {"achieved_goal": achieved, "desired_goal": desired}
+    rows = {key: torch.tensor(values)[:, None] for key, values in columns.items()}
+    return {**rows, "observation": torch.arange(2.0 * len(achieved)).view(-1, 2)}
+
+
+def test_both_kinds_of_goals_share_the_statistics_of_all_goals() -> None:
+    normalizer = VectorNormalizer(GOAL_SPACE)
+    normalizer.update(normalizer.moments(goal_rows([0.0, 2.0], [4.0, 6.0])))
+    normalizer.update(normalizer.moments(goal_rows([8.0], [4.0])))
+    goals = torch.tensor([[0.0], [2.0], [4.0], [6.0], [8.0], [4.0]])
+    alone = VectorNormalizer(spaces.Box(-9, 9, (1,)))
+    alone.update(alone.moments(goals))
+    found = normalizer(goal_rows([1.0, 9.0], [9.0, 1.0]))
+    for key, values in (("achieved_goal", [[1.0], [9.0]]), ("desired_goal", [[9.0], [1.0]])):
+        torch.testing.assert_close(found[key], alone(torch.tensor(values)))
+    # The parts of the observation have statistics of their own: 0, 2, 0 and 1, 3, 1.
+    assert normalizer.mean[2:].tolist() == pytest.approx([2 / 3, 5 / 3])
+    assert normalizer.statistics()["count"] == 3
+
+
+def test_goals_of_unequal_sizes_and_other_dicts_share_nothing() -> None:
+    space = spaces.Dict({**GOAL_SPACE.spaces, "desired_goal": spaces.Box(-9, 9, (2,))})
+    normalizer = VectorNormalizer(space)
+    rows = {**goal_rows([0.0, 2.0], [0.0, 0.0]), "desired_goal": torch.full((2, 2), 7.0)}
+    normalizer.update(normalizer.moments(rows))
+    assert normalizer.mean.tolist() == [1.0, 7.0, 7.0, 1.0, 2.0]
+
+
+def test_small_deviations_and_large_values_are_bounded() -> None:
+    options = NormalizerOptions(min_std=0.5, clip=3.0)
+    normalizer = VectorNormalizer(spaces.Box(-9, 9, (2,)), options=options)
+    # Standard deviations 0 and 2; the first counts as 0.5.
+    normalizer.update(normalizer.moments(torch.tensor([[1.0, 0.0], [1.0, 4.0]])))
+    found = normalizer(torch.tensor([[2.0, 4.0], [9.0, -9.0]]))
+    torch.testing.assert_close(found, torch.tensor([[2.0, 1.0], [3.0, -3.0]]))
+    same = normalizer.numpy_function()(np.array([[2.0, 4.0]]))
+    np.testing.assert_array_equal(same, found[:1].numpy())
