@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from rlssl.data.description import DATASET_FILE, Manifest, Shard
 from rlssl.data.episode import Episode
-from rlssl.data.places import open_store
 from rlssl.data.rows import RowFormat
+from rlssl.data.stores import open_store
 from rlssl.errors import ResourceError, SpecError
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class EpisodeDataset:
     """The episodes of a data set, in the order in which they were recorded.
 
     Args:
-        path: Folder of the data set.
+        path: Folder of the data set, or a URI as for the ``storage`` of a run.
 
     Attributes:
         path: The folder, as given.
@@ -82,7 +82,7 @@ a data set.
 
         Raises:
             DamagedShardError: If a shard is damaged or missing; names its rows.
-            OSError: If the storage does not answer.
+            ResourceError: If the storage does not answer.
         """
         for shard in self.shards:
             try:

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from rlssl.data.description import DATASET_FILE, Description, Manifest, Shard
 from rlssl.data.episode import Episode
-from rlssl.data.places import open_store
 from rlssl.data.rows import RowFormat
+from rlssl.data.stores import open_store
 from rlssl.errors import SpecError
 
 #: Level of zstd: higher ones take much longer and save little.
@@ -27,7 +27,7 @@ class DatasetWriter:
     after an error the data set is not marked as complete.
 
     Args:
-        path: Folder of the data set.
+        path: Folder of the data set, or a URI as for the ``storage`` of a run.
         description: What the episodes are.
         resume: Whether to add to a data set of the same spaces that is there already.
         rows_per_shard: Rows after which a shard is full; >= 1.
@@ -109,7 +109,8 @@ class DatasetWriter:
         Raises:
             ValueError: If the episode does not fit the spaces or a reward is not finite. Then it
                 is not added.
-            OSError: If a shard cannot be written.
+            OSError: If a shard cannot be written to a disk.
+            ResourceError: If the store does not answer, or refuses.
         """
         if self._is_closed:
             raise ValueError("the writer is closed; open the data set again with resume=True.")

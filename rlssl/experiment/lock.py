@@ -24,9 +24,9 @@ from typing import Any
 import click
 
 from rlssl.errors import ExitCode, ResourceError
-from rlssl.experiment.places import place_of_folder
 from rlssl.experiment.storage import LocalStorage, Storage
 from rlssl.run_files import LOCK_FILE
+from rlssl.system.stores.places import place_of_folder
 
 logger = logging.getLogger(__name__)
 

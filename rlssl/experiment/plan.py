@@ -15,11 +15,11 @@ import torch
 from rlssl.experiment.cluster.connect import bundles_of, connect_to, local_memory
 from rlssl.experiment.cluster.placement import require_room, total, trials_at_a_time
 from rlssl.experiment.measurement import Measurement
-from rlssl.experiment.places import is_uri, local_folder
 from rlssl.experiment.spec.listing import MOST_LISTED
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import adapts, draw_points, num_points, num_trials
 from rlssl.experiment.trial_check import CheckedTrial, largest_replay
+from rlssl.system.stores.places import is_uri, local_folder
 
 #: A checkpoint has each weight, two moments of Adam, and the policy for `load_policy`.
 _BYTES_PER_WEIGHT = 4 * 4

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import click
 
 from rlssl.errors import DEFAULT_STORAGE, SpecError, did_you_mean
-from rlssl.experiment.places import is_uri, local_folder, parse_place, place_of_folder
 from rlssl.run_files import MANIFEST, POLICY_FILE, POLICY_FOLDER, RESULTS_FILE, RUN_FILE, TRIAL_FILE
+from rlssl.system.stores.places import is_uri, local_folder, parse_place, place_of_folder
 from rlssl.zoo import PREFIX as ZOO
 from rlssl.zoo import zoo_folder
 

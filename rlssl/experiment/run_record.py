@@ -12,11 +12,11 @@ import click
 
 from rlssl.errors import ExitCode
 from rlssl.experiment.lock import held
-from rlssl.experiment.places import place_of_folder
 from rlssl.experiment.run_folders import read_description, started_at
 from rlssl.experiment.storage import LocalStorage, claim_name
 from rlssl.registry import local_registrations
 from rlssl.run_files import RUN_FILE, TRIAL_FILE
+from rlssl.system.stores.places import place_of_folder
 
 #: Exit code of a run -> its state in ``run.json``.
 _STATES = {
@@ -86,7 +86,7 @@ def record_state(folder: Path, code: int) -> None:
     place = place_of_folder(folder)
     if place is not None:
         # pyarrow takes a moment to import.
-        from rlssl.experiment.remote.objects import Objects
+        from rlssl.system.stores.objects import Objects
 
         # Without an answer, the store is told at the next resume.
         with contextlib.suppress(OSError):

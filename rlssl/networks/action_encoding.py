@@ -209,7 +209,8 @@ def _from_box(space: spaces.Box) -> Callable[[np.ndarray], np.ndarray]:
 
 def _checked_choices(space: gym.Space, actions: np.ndarray) -> np.ndarray:
     if isinstance(space, spaces.Discrete):
-        _check_range(space, actions, space.start, space.start + space.n - 1)
+        start = int(space.start)
+        _check_range(space, actions, start, start + int(space.n) - 1)
     elif isinstance(space, spaces.MultiDiscrete):
         first: Any = space.start
         choices: Any = space.nvec

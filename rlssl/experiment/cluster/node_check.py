@@ -13,7 +13,6 @@ import torch
 from rlssl.errors import NodeError
 from rlssl.experiment.cluster import node_survey
 from rlssl.experiment.cluster.connect import modules_of
-from rlssl.experiment.places import place_of_folder
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.ray_internals.cluster import (
     note_of_job,
@@ -22,6 +21,7 @@ from rlssl.ray_internals.cluster import (
     write_note,
 )
 from rlssl.run_files import RUN_FILE, SWEEP_SPEC_FILE
+from rlssl.system.stores.places import place_of_folder
 
 _NOTE = "expected-of-nodes"
 

@@ -20,10 +20,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import rlssl
 from rlssl.errors import PluginError, ResourceError
-from rlssl.experiment.places import parse_place, place_of_folder
 from rlssl.experiment.provenance import provenance
-from rlssl.experiment.remote.objects import require_rights
 from rlssl.plugins import load_plugins
+from rlssl.system.stores.objects import require_rights
+from rlssl.system.stores.places import parse_place, place_of_folder
 
 #: Seconds in which all nodes must answer. Before they answer, they start Python and import the
 #: plug-ins.

@@ -10,7 +10,6 @@ from rlssl.analysis.confirmation import best_points, read_choice, write_choice
 from rlssl.analysis.results import Trial, read_run
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
 from rlssl.experiment.commands.summary import finish_sweep
-from rlssl.experiment.places import place_of_folder
 from rlssl.experiment.remote.fetch import fetch_beside
 from rlssl.experiment.run_folders import locate, sweep_folder
 from rlssl.experiment.runs import describe
@@ -19,6 +18,7 @@ from rlssl.experiment.spec.schema import ObjectiveSpec, SearcherSpec, Spec
 from rlssl.experiment.spec.search_checks import check_new_seeds, objective_of
 from rlssl.experiment.tuning.launch import launch
 from rlssl.run_files import CONFIRM_FILE, SWEEP_SPEC_FILE
+from rlssl.system.stores.places import place_of_folder
 
 #: The first seed of a confirmation, if the search has no such seed.
 FIRST_SEED = 100

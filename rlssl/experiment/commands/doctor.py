@@ -19,9 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rlssl.errors import ExitCode, PluginError, ResourceError
-from rlssl.experiment.places import local_folder, parse_place
 from rlssl.plugins import ENTRY_POINT_GROUP, load_plugins
 from rlssl.system.json_output import write_json
+from rlssl.system.stores.places import local_folder, parse_place
 from rlssl.system.subprocess_probe import NO_ANSWER, SubprocessCheck
 
 _GIB = 2**30
@@ -221,7 +221,7 @@ def disk(storage: str) -> Finding:
     place = parse_place(storage)
     if place is not None:
         # pyarrow takes a moment to import.
-        from rlssl.experiment.remote.objects import require_rights
+        from rlssl.system.stores.objects import require_rights
 
         try:
             require_rights(place)

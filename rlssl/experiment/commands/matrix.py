@@ -22,12 +22,12 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS
 from rlssl.algorithms.common.learner import NUM_GRADIENT_STEPS
 from rlssl.errors import ExitCode, SpecError, suggest
 from rlssl.experiment.cluster.connect import start_local
-from rlssl.experiment.places import local_folder, parse_place
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.spec.overrides import apply_overrides
 from rlssl.experiment.spec.yaml_reader import read_document
 from rlssl.plugins import with_line
+from rlssl.system.stores.places import local_folder, parse_place
 
 TABLE_FILE = "matrix.csv"
 

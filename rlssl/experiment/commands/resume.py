@@ -15,7 +15,6 @@ from rlssl.experiment.commands.confirm import confirm_if_asked
 from rlssl.experiment.commands.summary import at_their_ends, summarize
 from rlssl.experiment.fault_log import note_fault
 from rlssl.experiment.lock import held, refuse_if_running
-from rlssl.experiment.places import place_of_folder
 from rlssl.experiment.provenance import provenance
 from rlssl.experiment.remote.fetch import fetch_checkpoints
 from rlssl.experiment.remote.uploads import send_results
@@ -35,6 +34,7 @@ from rlssl.experiment.tuning.launch import (
 from rlssl.experiment.tuning.recovery import can_continue, has_unstarted
 from rlssl.experiment.tuning.trial_config import REPLAY_BYTES_KEY, TRAINS_ON_KEY
 from rlssl.run_files import SWEEP_SPEC_FILE, TRIAL_FILE
+from rlssl.system.stores.places import place_of_folder
 
 #: State of a run before it is resumed -> why it is resumed.
 _REASONS = {

@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from rlssl.errors import DEFAULT_STORAGE, SpecError
-from rlssl.experiment.places import is_uri
 from rlssl.experiment.spec.overrides import apply_overrides
 from rlssl.experiment.spec.schema import CheckpointSpec
 from rlssl.experiment.spec.yaml_reader import read_document
+from rlssl.system.stores.places import is_uri
 
 #: What no job needs of the current folder. Ray leaves out what .gitignore names, too.
 LEFT_OUT = (".git", ".venv", "venv", "__pycache__", "wandb", "mlruns", "/results")

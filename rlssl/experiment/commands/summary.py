@@ -35,7 +35,6 @@ from rlssl.errors import DEFAULT_STORAGE, ExitCode, ResourceError, SpecError
 from rlssl.experiment import lock
 from rlssl.experiment.checkpoints.manifest import newest_valid
 from rlssl.experiment.fault_log import print_env_faults, print_faults
-from rlssl.experiment.places import place_of_folder
 from rlssl.experiment.run_folders import locate, read_description, sweep_folder
 from rlssl.run_files import (
     CONFIRM_TABLE_FILE,
@@ -48,6 +47,7 @@ from rlssl.run_files import (
     TRIAL_FILE,
 )
 from rlssl.system.files import cannot_write
+from rlssl.system.stores.places import place_of_folder
 
 #: Of more exploits, only the last ones are printed.
 MOST_EXPLOITS = 10

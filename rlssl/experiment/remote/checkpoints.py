@@ -17,10 +17,10 @@ import click
 
 from rlssl.errors import SpecError
 from rlssl.experiment.checkpoints.manifest import check, newest_valid
-from rlssl.experiment.places import place_of_folder
-from rlssl.experiment.remote.objects import ObjectInfo, Objects
 from rlssl.run_files import MANIFEST
 from rlssl.system.files import checksum
+from rlssl.system.stores.objects import ObjectInfo, Objects
+from rlssl.system.stores.places import place_of_folder
 
 #: Name pattern of checkpoints.
 PATTERN = "checkpoint_*"

@@ -17,7 +17,6 @@ from typing import Any
 import click
 
 from rlssl.errors import SpecError
-from rlssl.experiment.places import Place
 from rlssl.experiment.remote import checkpoints
 from rlssl.experiment.remote.logs import (
     PARTS,
@@ -27,7 +26,6 @@ from rlssl.experiment.remote.logs import (
     newest_generation,
     parts_of,
 )
-from rlssl.experiment.remote.objects import ObjectInfo, Objects, refused
 from rlssl.experiment.remote.storage import CLAIM
 from rlssl.run_files import (
     EVENT_FILES,
@@ -39,6 +37,8 @@ from rlssl.run_files import (
     SWEEP_SPEC_FILE,
     TRIAL_FILE,
 )
+from rlssl.system.stores.objects import ObjectInfo, Objects, refused
+from rlssl.system.stores.places import Place
 
 #: Which local copy is ahead of the store: an object in a run, and a file in the copy's folder.
 WRITER, WRITER_FILE = "writer.json", ".writer.json"

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlssl.experiment.remote.objects import ObjectInfo
 from rlssl.run_files import EPISODES_FILE, EVENT_FILES, FAULTS_FILE, PROGRESS_FILE, RESULTS_FILE
+from rlssl.system.stores.objects import ObjectInfo
 
 #: Names, or name patterns, of the files that grow.
 LOGS = (EPISODES_FILE, EVENT_FILES, FAULTS_FILE, PROGRESS_FILE, RESULTS_FILE, "tracking_*.log")

@@ -4,9 +4,9 @@ import contextlib
 import time
 import uuid
 
-from rlssl.experiment.places import Place
-from rlssl.experiment.remote.objects import Objects
 from rlssl.experiment.storage import LocalStorage
+from rlssl.system.stores.objects import Objects
+from rlssl.system.stores.places import Place
 
 #: Object in a run: the name of the run is taken.
 CLAIM = "claim.json"

@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 from rlssl.errors import ResourceError
-from rlssl.experiment.places import Place
 from rlssl.experiment.remote.checkpoints import fetch_newest, send
 from rlssl.experiment.remote.fetch import fetch_logs
-from rlssl.experiment.remote.objects import Objects, why
+from rlssl.system.stores.objects import Objects, why
+from rlssl.system.stores.places import Place
 
 #: Key of a trial's config: the URI of its run; missing without an object store.
 RUN_URI_KEY = "run_uri"

@@ -19,12 +19,12 @@ from ray.tune.experiment import Trial
 from rlssl.errors import ExitCode
 from rlssl.experiment.checkpoints.manifest import newest_valid
 from rlssl.experiment.fault_log import note_fault
-from rlssl.experiment.places import Place, place_of_folder
 from rlssl.experiment.remote import checkpoints
 from rlssl.experiment.remote.fetch import WRITER, WRITER_FILE, is_writer
 from rlssl.experiment.remote.logs import PARTS, Sent, is_log, parts_of
-from rlssl.experiment.remote.objects import ObjectInfo, Objects, refused, why
 from rlssl.run_files import LOCK_FILE, TRIAL_FILE
+from rlssl.system.stores.objects import ObjectInfo, Objects, refused, why
+from rlssl.system.stores.places import Place, place_of_folder
 
 #: Seconds between two looks at the files.
 PERIOD_S = 5.0

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from rlssl.diagnostics.settings import check_episodes, parse_diagnostics
 from rlssl.errors import SpecError, closest, suggest, unknown_name
-from rlssl.experiment.places import parse_place
 from rlssl.experiment.spec.foreign_words import (
     algorithm_called,
     environment_called,
@@ -23,6 +22,7 @@ from rlssl.experiment.spec.search_checks import (
 )
 from rlssl.experiment.spec.type_checks import call_arguments, check_arguments, field_types
 from rlssl.plugins import with_line
+from rlssl.system.stores.places import parse_place
 
 if TYPE_CHECKING:
     from rlssl.experiment.spec.schema import Spec

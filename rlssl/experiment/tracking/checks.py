@@ -8,9 +8,9 @@ import urllib.request
 from urllib.parse import urlsplit
 
 from rlssl.errors import MissingExtraError, ResourceError, SpecError
-from rlssl.experiment.places import local_folder, parse_place
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.trackers import OPTIONS, MlflowOptions, WandbOptions, trackers_of
+from rlssl.system.stores.places import local_folder, parse_place
 
 #: Seconds that a server may take to answer.
 ANSWER_S = 10.0

@@ -25,9 +25,7 @@ from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.cluster.connect import start_ray
 from rlssl.experiment.cluster.node_check import expect_of_nodes
 from rlssl.experiment.fault_log import write_waiting_notes
-from rlssl.experiment.places import local_folder, parse_place, place_of_folder
 from rlssl.experiment.provenance import provenance
-from rlssl.experiment.remote.objects import require_rights
 from rlssl.experiment.remote.trial_uploads import RUN_URI_KEY
 from rlssl.experiment.remote.uploads import RunUploads
 from rlssl.experiment.run_folders import read_description
@@ -91,6 +89,8 @@ from rlssl.ray_internals.tuning import (
 from rlssl.ray_internals.used_processes import begin_trials_in_order, failed_resets_repeated
 from rlssl.registry import local_registrations
 from rlssl.run_files import SWEEP_SPEC_FILE
+from rlssl.system.stores.objects import require_rights
+from rlssl.system.stores.places import local_folder, parse_place, place_of_folder
 
 #: Of more trials, the checkpoints are not listed.
 MOST_LISTED = 4

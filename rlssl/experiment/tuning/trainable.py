@@ -26,7 +26,6 @@ from rlssl.experiment.cluster.drained_nodes import drained_node
 from rlssl.experiment.cluster.node_check import check_node
 from rlssl.experiment.cluster.placement import trial_request
 from rlssl.experiment.packed_results import for_tune, packed, sections_in_use
-from rlssl.experiment.places import parse_place
 from rlssl.experiment.remote.trial_uploads import RUN_URI_KEY, TrialUploads
 from rlssl.experiment.run_folders import last_result
 from rlssl.experiment.rungs import rungs_of
@@ -69,6 +68,7 @@ from rlssl.rollouts.double_buffering import is_double_buffered
 from rlssl.run_files import ALGORITHM_FOLDER, EFFECTIVE
 from rlssl.system.files import free_space
 from rlssl.system.process_state import ProcessState, free_memory, keep_all
+from rlssl.system.stores.places import parse_place
 
 #: Tune's name for `SpecTrainable`. Saved experiments hold this name, so it must not change.
 TRAINABLE_NAME = "TrialRunner"

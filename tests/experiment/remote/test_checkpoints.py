@@ -10,14 +10,14 @@ import pytest
 from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment.checkpoints.manifest import newest_valid
 from rlssl.experiment.lock import held, refuse_if_running, running
-from rlssl.experiment.places import Place, parse_place
 from rlssl.experiment.remote import checkpoints
-from rlssl.experiment.remote.objects import Objects, require_rights
 from rlssl.experiment.remote.storage import CopiedStorage
 from rlssl.experiment.remote.trial_uploads import TrialUploads
 from rlssl.experiment.storage import claim_name
 from rlssl.run_files import MANIFEST
 from rlssl.system.files import checksum
+from rlssl.system.stores.objects import Objects, require_rights
+from rlssl.system.stores.places import Place, parse_place
 from tests.experiment.remote.store_server import (
     BUCKET,
     KEYS,

@@ -9,12 +9,12 @@ import pytest
 from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment.commands.results.runs import runs
 from rlssl.experiment.commands.watching.watch import watch
-from rlssl.experiment.places import Place, parse_place
 from rlssl.experiment.remote.fetch import fetch_path
 from rlssl.experiment.remote.uploads import RunUploads, send_results
 from rlssl.experiment.run_folders import locate
 from rlssl.run_files import EPISODES_FILE, FAULTS_FILE, RESULTS_FILE, RUN_FILE, TRIAL_FILE
 from rlssl.system.files import append, replace
+from rlssl.system.stores.places import Place, parse_place
 from tests.experiment.remote.store_server import KEYS, CuttingProxy, StoreServer, server
 
 __all__ = ["server"]

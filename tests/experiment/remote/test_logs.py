@@ -10,8 +10,8 @@ from rlssl.experiment.remote.logs import (
     newest_generation,
     parts_of,
 )
-from rlssl.experiment.remote.objects import ObjectInfo
 from rlssl.system.files import append, replace
+from rlssl.system.stores.objects import ObjectInfo
 
 
 class Store:

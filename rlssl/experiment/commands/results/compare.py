@@ -13,9 +13,9 @@ from rlssl.analysis.comparison.text import as_data, lines_below, tables
 from rlssl.analysis.results import Run, read_run
 from rlssl.analysis.sparkline import symbols_of
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, MissingExtraError, SpecError, suggest
-from rlssl.experiment.places import is_uri
 from rlssl.experiment.run_folders import locate, trial_folder
 from rlssl.system.json_output import write_json
+from rlssl.system.stores.places import is_uri
 
 #: Suffixes that matplotlib can write without a further library.
 PICTURES = (".png", ".svg", ".pdf")

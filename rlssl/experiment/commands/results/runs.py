@@ -15,10 +15,10 @@ from rich.text import Text
 
 from rlssl.errors import DEFAULT_STORAGE, ExitCode
 from rlssl.experiment import lock
-from rlssl.experiment.places import is_uri, local_folder, parse_place, place_of_folder
 from rlssl.experiment.run_folders import all_runs, last_result, read_description, started_at
 from rlssl.run_files import ERROR_FILE, SWEEP_SPEC_FILE, TRIAL_FILE
 from rlssl.system.json_output import write_json
+from rlssl.system.stores.places import is_uri, local_folder, parse_place, place_of_folder
 from rlssl.system.yaml_files import read_yaml
 
 

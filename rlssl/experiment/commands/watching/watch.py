@@ -19,10 +19,10 @@ from rlssl.analysis.sparkline import symbols_of
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
 from rlssl.experiment import lock
 from rlssl.experiment.commands.results.runs import state_of
-from rlssl.experiment.places import local_folder, place_of_folder
 from rlssl.experiment.run_folders import locate, sweep_folder
 from rlssl.system.interrupts import raise_if_interrupted
 from rlssl.system.json_output import write_json
+from rlssl.system.stores.places import local_folder, place_of_folder
 
 #: Least seconds between two looks at a run on an object store: each look lists its objects.
 STORE_PERIOD_S = 15.0

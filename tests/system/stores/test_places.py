@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from rlssl.errors import SpecError
-from rlssl.experiment.places import Place, local_folder, parse_place, place_of_folder
 from rlssl.experiment.spec.loading import load_spec
+from rlssl.system.stores.places import Place, local_folder, parse_place, place_of_folder
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pyarrow.fs as fs
 
 from rlssl.errors import ResourceError
-from rlssl.experiment.places import Place
+from rlssl.system.stores.places import Place
 
 #: Seconds until a connection must stand, and without a byte after which a request is repeated.
 CONNECT_S, SILENCE_S = 5.0, 8.0
