@@ -1,6 +1,7 @@
 """The cells of the study: a sweep of `tune_configs/study`, and one point of its grid."""
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -89,7 +90,7 @@ def run(cell: Cell, folder: Path) -> dict[str, Any]:
         **_scores(trials),
     }
     cell.file.parent.mkdir(parents=True, exist_ok=True)
-    cell.file.write_text(json.dumps(result, indent=1) + "\n")
+    cell.file.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     return result
 
 
@@ -116,9 +117,15 @@ def _of_trial(trial: Trial) -> dict[str, Any]:
         "seed": trial.seed,
         "env_steps": int(trial.results[-1]["env_steps"]),
         "evaluated_at": int(last["env_steps"]),
-        **{name: last[key] for key, name in _FINAL.items() if last.get(key) is not None},
+        # A task without successes has no rate, or NaN, which JSON does not know.
+        **{name: last[key] for key, name in _FINAL.items() if _is_number(last.get(key))},
         "trial_seconds": round(float(trial.results[-1]["time_total_s"]), 1),
     }
+
+
+def _is_number(value: float | None) -> bool:
+    """Whether a result has a finite value."""
+    return value is not None and math.isfinite(value)
 
 
 def _row_of(point: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,6 +44,20 @@ def test_the_command_of_a_cell_has_the_point_of_the_cell(stratum: str) -> None:
         assert draw_points(spec) == [cell.values]
         assert spec.name == f"study-{stratum}-{cell.row}"
         assert spec.evaluation.every_env_steps == spec.stop["env_steps"] and len(spec.seeds) >= 5
+
+
+@pytest.mark.parametrize(
+    ("rate", "kept"), [(0.5, {"success": 0.5}), (float("nan"), {}), (None, {})]
+)
+def test_a_task_without_successes_has_no_success_in_its_result(
+    rate: float | None, kept: dict[str, float]
+) -> None:
+    row = {"evaluation/episode_return_mean": 3.0, "evaluation/success_rate": rate}
+    last = {**row, "env_steps": 9, "time_total_s": 1.0}
+    trial: Any = SimpleNamespace(results=[last], is_complete=True, seed=0)
+    found = study._of_trial(trial)
+    assert found == found | {"seed": 0, "return": 3.0, **kept}
+    assert found.keys() - {"success"} == found.keys() - kept.keys()
 
 
 def test_the_page_shows_results_and_what_has_not_run(
