@@ -49,9 +49,14 @@ register_auxiliary_loss("bisimulation", "rlssl.auxiliary.metric.bisimulation:Bis
 register_auxiliary_loss("cpc", "rlssl.auxiliary.contrastive.cpc:CPC")
 register_auxiliary_loss("curl", "rlssl.auxiliary.contrastive.curl:CURL")
 register_auxiliary_loss("deepmdp", "rlssl.auxiliary.predictive.deepmdp:DeepMDP")
+register_auxiliary_loss(
+    "demonstration_progress",
+    "rlssl.auxiliary.imitation.demonstration_progress:DemonstrationProgress",
+)
 register_auxiliary_loss("disagreement", "rlssl.auxiliary.bonuses.disagreement:Disagreement")
 register_auxiliary_loss("episodic_count", "rlssl.auxiliary.bonuses.episodic_count:EpisodicCount")
 register_auxiliary_loss("frame_order", "rlssl.auxiliary.predictive.frame_order:FrameOrder")
+register_auxiliary_loss("gail", "rlssl.auxiliary.imitation.gail:GAIL")
 register_auxiliary_loss("icm", "rlssl.auxiliary.bonuses.icm:ICM")
 register_auxiliary_loss(
     "inverse_dynamics", "rlssl.auxiliary.predictive.inverse_dynamics:InverseDynamics"

@@ -207,6 +207,9 @@ class AuxiliaryLoss(nn.Module):
     trains: str = "encoder"
     #: The controls that make sense for this loss; see ``CONTROLS``.
     controls: frozenset[str] = frozenset()
+    #: Default options that differ for an algorithm with a replay buffer; options that the user sets
+    #: win.
+    defaults_with_replay: ClassVar[Mapping[str, Any]] = {}
 
     encoder: Encoder
     key_encoder: Encoder | None

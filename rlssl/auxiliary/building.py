@@ -53,18 +53,40 @@ def build_losses(
     )
 
 
-def options_for(losses: Mapping[str, Any], env_id: str) -> dict[str, Any]:
-    """``{name: options}``, with the losses' defaults for an environment filled in.
+def options_for(
+    losses: Mapping[str, Any], env_id: str, *, has_replay: bool = False
+) -> dict[str, Any]:
+    """``{name: options}``, with the losses' defaults for this use filled in.
+
+    Args:
+        losses: ``{name: options}``, as the user set them.
+        env_id: The environment.
+        has_replay: Whether the algorithm learns from a replay buffer.
 
     Raises:
         SpecError: For an unknown loss.
     """
+
+    def defaults(name: str) -> dict[str, Any]:
+        loss = AUXILIARY_LOSSES[name]
+        of_replay = loss.defaults_with_replay if has_replay else {}
+        return {**loss.defaults_for(env_id), **of_replay}
+
     return {
-        name: {**AUXILIARY_LOSSES[name].defaults_for(env_id), **options}
-        if isinstance(options, Mapping)
-        else options
+        name: {**defaults(name), **options} if isinstance(options, Mapping) else options
         for name, options in losses.items()
     }
+
+
+def loss_options(config: Any) -> dict[str, Any]:
+    """``{name: options}`` of a config of rlssl, with the defaults for its use filled in."""
+    has_replay = not config.windows_end_with_fragments
+    return options_for(config.auxiliary_losses, str(config.env), has_replay=has_replay)
+
+
+def loss_configs(config: Any) -> dict[str, AuxiliaryLossConfig]:
+    """The options of each auxiliary loss of a config of rlssl."""
+    return parse_auxiliary(loss_options(config))
 
 
 def parse_auxiliary(losses: Mapping[str, Any]) -> dict[str, AuxiliaryLossConfig]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from ray.rllib.core.columns import Columns
 
 from rlssl.auxiliary.base import AuxiliaryLoss
+from rlssl.auxiliary.bonus_options import is_sampled
 from rlssl.auxiliary.windows import Window
 from rlssl.batches import IDENTITY
 
@@ -24,6 +25,8 @@ class Needs(NamedTuple):
     window: Window | None = None
     # Columns of windows.
     window_reads: frozenset[str] = frozenset()
+    # Columns of single rows that rewards read which are computed for each batch.
+    bonus_reads: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, losses: Iterable[AuxiliaryLoss]) -> "Needs":
@@ -32,6 +35,8 @@ class Needs(NamedTuple):
         for loss in losses:
             if loss.window is None or gives_bonus(loss):
                 needs = needs._replace(reads=needs.reads | loss.reads)
+            if gives_bonus(loss) and is_sampled(loss.config):
+                needs = needs._replace(bonus_reads=needs.bonus_reads | loss.reads)
             if loss.window is not None:
                 window = loss.window if needs.window is None else needs.window.union(loss.window)
                 reads = needs.window_reads | loss.reads

@@ -5,6 +5,7 @@ masks, weights and the mean in one place.
 """
 
 from rlssl.losses.advantage import generalized_advantage, normalize_advantage
+from rlssl.losses.adversarial import discriminator_loss, discriminator_reward, slope_penalty
 from rlssl.losses.batch_statistics import barlow_twins, vicreg
 from rlssl.losses.bisimulation import bisimulation_loss, gaussian_nll, gaussian_w2
 from rlssl.losses.contrastive import (
@@ -67,6 +68,8 @@ __all__ = [
     "cosine_distance",
     "critic_loss",
     "deterministic_policy_loss",
+    "discriminator_loss",
+    "discriminator_reward",
     "double_q_target",
     "ensemble_disagreement",
     "episodic_impact",
@@ -94,6 +97,7 @@ __all__ = [
     "saturation_penalty",
     "select_action_values",
     "semi_hard_triplet",
+    "slope_penalty",
     "smoothed_actions",
     "soft_policy_loss",
     "soft_q_target",

@@ -11,6 +11,7 @@ import rlssl
 import rlssl.auxiliary
 from rlssl.registry import AUXILIARY_LOSSES
 from tests.algorithms.bench import Bench, small_ppo
+from tests.auxiliary.imitation.recorded import with_demonstrations
 from tests.experiment.command_line import only_trial, results
 from tests.experiment.command_line import rlssl as in_own_process
 
@@ -72,7 +73,8 @@ def own_losses() -> set[str]:
 def keys_of_losses() -> set[str]:
     """The keys below aux/ of an update with every loss."""
     losses: dict[str, Any] = {name: {} for name in own_losses()}
-    bench = Bench(small_ppo("minatar/Breakout").model(encoder_config={}).auxiliary(**losses))
+    config = small_ppo("minatar/Breakout").model(encoder_config={})
+    bench = Bench(config.auxiliary(**with_demonstrations(losses, config.env_settings)))
     return {key for key in flat(bench.update(bench.sample())["default_policy"]) if "aux/" in key}
 
 

@@ -17,7 +17,7 @@ from rlssl.algorithms.common.algorithm import BaseAlgorithm
 from rlssl.algorithms.common.config import BaseConfig
 from rlssl.algorithms.common.episodes_of_runners import EpisodesOfRunners
 from rlssl.auxiliary.bonus_options import check_bonuses
-from rlssl.auxiliary.building import options_for, parse_auxiliary
+from rlssl.auxiliary.building import loss_configs
 from rlssl.errors import SpecError
 from rlssl.ray_internals.env_runner import actor_manager
 from rlssl.rollouts.episode_metrics import FinishedEpisode
@@ -96,11 +96,7 @@ class A3CConfig(BaseConfig, AlgorithmConfig):
             SpecError: Naming the key and the value.
         """
         super().check_training()
-        check_bonuses(
-            parse_auxiliary(options_for(self.auxiliary_losses, str(self.env))),
-            self.algorithm_name,
-            has_replay=False,
-        )
+        check_bonuses(loss_configs(self), self.algorithm_name, has_replay=False)
         if self.synchronous and self.optimizer_state == "per_worker":
             raise SpecError(
                 "training.optimizer_state=per_worker needs synchronous=false: the mean of all "

@@ -16,7 +16,7 @@ from ray.util.debug import log_once
 from rlssl.algorithms.common.action_spaces import ActionKind, check_actions
 from rlssl.algorithms.common.model_settings import MODEL_KEYS, ModelSettings, check_model
 from rlssl.algorithms.common.settings import InputKind, TrainingSettings, builder, may_be_none
-from rlssl.auxiliary.building import options_for, parse_auxiliary
+from rlssl.auxiliary.building import loss_options, options_for, parse_auxiliary
 from rlssl.connectors.env_actions import with_clipped_actions
 from rlssl.diagnostics.settings import WithDiagnostics
 from rlssl.environments.building import Vectorize
@@ -342,8 +342,8 @@ class BaseConfig(WithDiagnostics, AlgorithmConfig):
     @property
     def module_settings(self) -> dict[str, Any]:
         """All settings that the RLModule is built from, besides the spaces."""
-        losses = options_for(self.auxiliary_losses, str(self.env))
-        derived = {"frame_stack": self.frame_stack, "auxiliary": losses, "seed": self.seed}
+        derived = {"frame_stack": self.frame_stack, "seed": self.seed}
+        derived["auxiliary"] = loss_options(self)
         return {**self.network, **derived, **self.network_settings}
 
     def effective_training(self, action_space: Any = None) -> dict[str, Any]:

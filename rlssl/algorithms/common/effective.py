@@ -10,7 +10,7 @@ import numpy as np
 
 from rlssl.algorithms.common.config import BaseConfig
 from rlssl.algorithms.common.module import BaseModule
-from rlssl.auxiliary.building import options_for, parse_auxiliary
+from rlssl.auxiliary.building import loss_configs
 from rlssl.connectors.frame_stack import stacked_space
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.environments.vector_infos import DEFAULT_SUCCESS
@@ -77,8 +77,8 @@ def _double_buffering(config: BaseConfig, spaces: EnvSpaces | None) -> bool | No
 
 def _auxiliary(config: BaseConfig, training: Mapping[str, Any]) -> dict[str, Any]:
     """All options of each auxiliary loss."""
-    parsed = parse_auxiliary(options_for(config.auxiliary_losses, str(config.env)))
-    used = {name: dataclasses.asdict(options) for name, options in parsed.items()}
+    configs = loss_configs(config)
+    used = {name: dataclasses.asdict(options) for name, options in configs.items()}
     for options in used.values():
         options |= {key: training[key] for key in _OF_THE_ALGORITHM if options[key] is None}
     return used

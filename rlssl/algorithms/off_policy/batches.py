@@ -1,8 +1,9 @@
 """Batches of a replay buffer: n-step columns for the RL loss, one-step columns for other losses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
+import numpy as np
 import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
@@ -18,6 +19,12 @@ INTRINSIC_REWARDS = "intrinsic_rewards"
 
 #: Key of the columns that auxiliary losses read instead of the RL loss's columns.
 AUXILIARY_COLUMNS = "auxiliary"
+
+#: Key of the single steps of n-step rows: columns [B, n, ...], OBS [B, n + 1, ...], and TAKEN.
+BONUS_STEPS = "bonus_steps"
+
+#: Key in BONUS_STEPS, [B, n] bool: whether a step is a part of the row; rows at ends have fewer.
+TAKEN = "taken"
 
 #: Columns whose meaning depends on ``n_step``.
 _N_STEP_COLUMNS = frozenset(
@@ -49,10 +56,13 @@ def draw(
     Returns:
         The arrays of the replay buffer. ``AUXILIARY_COLUMNS``, if present, holds one-step columns
         for the auxiliary losses: of the same rows if ``n_step`` > 1, or of separate rows. WINDOWS
-        holds the windows around these rows, if losses have windows.
+        holds the windows around these rows, if losses have windows. BONUS_STEPS holds the single
+        steps of n-step rows, if a loss rewards them.
     """
     batch = replay.sample(batch_size, n_step=n_step, gamma=gamma, beta=beta)
     reads, rows = needs.reads, batch
+    if n_step > 1 and needs.bonus_reads:
+        batch[BONUS_STEPS] = _single_steps(replay, batch, n_step, needs.bonus_reads)
     if (reads or needs.has_windows) and uniform_for_auxiliary:
         rows = sample_uniformly(replay, batch_size, gamma)
         batch[AUXILIARY_COLUMNS] = {key: rows[key] for key in (*reads, *_ALWAYS) if key in rows}
@@ -64,6 +74,16 @@ def draw(
         of_rows = batch if rows is batch else batch[AUXILIARY_COLUMNS]
         of_rows[WINDOWS] = {key: found[key] for key in (*needs.window_reads, VALID)}
     return batch
+
+
+def _single_steps(
+    replay: ReplayBuffer, batch: Mapping[str, Any], n_step: int, reads: Set[str]
+) -> dict[str, Any]:
+    found = replay.windows(batch[INDICES], after=n_step)
+    steps = {key: found[key][:, :-1] for key in reads - {Columns.OBS, Columns.NEXT_OBS}}
+    if reads & {Columns.OBS, Columns.NEXT_OBS}:
+        steps[Columns.OBS] = found[Columns.OBS]
+    return {**steps, TAKEN: np.arange(n_step) < batch["n_step"][:, None]}
 
 
 #: Columns that separate rows always have, even if no loss reads them.

@@ -11,9 +11,9 @@ from rlssl.algorithms.off_policy.settings import (
     ReplaySettings,
     parse_replay,
 )
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import AuxiliaryLoss
 from rlssl.auxiliary.bonus_options import check_bonuses, is_sampled
-from rlssl.auxiliary.building import options_for, parse_auxiliary
+from rlssl.auxiliary.building import loss_configs
 from rlssl.batches import IDENTITY
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
@@ -91,13 +91,8 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         base = AuxiliaryLoss.intrinsic_reward
         return any(
             AUXILIARY_LOSSES[name].intrinsic_reward is not base and not is_sampled(config)
-            for name, config in self.loss_configs.items()
+            for name, config in loss_configs(self).items()
         )
-
-    @property
-    def loss_configs(self) -> dict[str, AuxiliaryLossConfig]:
-        """The options of each auxiliary loss."""
-        return parse_auxiliary(options_for(self.auxiliary_losses, str(self.env)))
 
     @property
     def reads_identity(self) -> bool:
@@ -184,13 +179,14 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
 
     def _refuse_unsupported(self) -> None:
         super()._refuse_unsupported()
-        check_bonuses(self.loss_configs, self.algorithm_name, has_replay=True)
-        for name, config in self.loss_configs.items():
-            if is_sampled(config) and self.n_step > 1:
+        check_bonuses(loss_configs(self), self.algorithm_name, has_replay=True)
+        for name, config in loss_configs(self).items():
+            clip = getattr(config, "reward_clip", None)
+            if is_sampled(config) and self.n_step > 1 and clip is not None:
                 raise SpecError(
-                    f"auxiliary.{name}.bonus_when=sampled needs training.n_step=1, since batches "
-                    f"have sums of {self.n_step} rewards; got n_step={self.n_step}. Or leave "
-                    "bonus_when out."
+                    f"auxiliary.{name}.reward_clip={clip} with bonus_when=sampled needs "
+                    f"training.n_step=1, since batches have sums of {self.n_step} rewards; set "
+                    "reward_clip to null, or leave bonus_when out."
                 )
         num_envs = self.num_envs_per_env_runner * max(1, self.num_env_runners)
         is_short = num_envs < self.num_learners or self.get_rollout_fragment_length() < 2

@@ -84,7 +84,7 @@ class OffPolicyLearner(AuxiliaryLearner):
         self._weights_seq_no += 1
         rows = self.transfers.receive(batch)
         if self._sampled_bonuses:
-            rows, bonuses = with_bonuses(rows, self._sampled_bonuses)
+            rows, bonuses = with_bonuses(rows, self._sampled_bonuses, gamma=self.config.gamma)
             for name, bonus in bonuses.items():
                 self.record({"intrinsic_reward": bonus.mean()}, "aux", name)
         self.take_step(rows)

@@ -20,7 +20,7 @@ from rlssl.algorithms.common.config import BaseConfig
 from rlssl.algorithms.ppo.presets import PRESETS, VARIANTS
 from rlssl.algorithms.ppo.settings import PPOSettings
 from rlssl.auxiliary.bonus_options import check_bonuses
-from rlssl.auxiliary.building import options_for, parse_auxiliary
+from rlssl.auxiliary.building import loss_configs
 from rlssl.errors import SpecError
 from rlssl.ray_internals.learner import WEIGHTS_TAG
 
@@ -70,11 +70,7 @@ class PPOConfig(BaseConfig, rllib_ppo.PPOConfig):
             SpecError: Naming the key and the value.
         """
         super().check_training()
-        check_bonuses(
-            parse_auxiliary(options_for(self.auxiliary_losses, str(self.env))),
-            self.algorithm_name,
-            has_replay=False,
-        )
+        check_bonuses(loss_configs(self), self.algorithm_name, has_replay=False)
         if self.minibatch_size > self.train_batch_size_per_learner:
             raise SpecError(
                 f"training.minibatch_size must be <= train_batch_size_per_learner "

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 MAX_ENVIRONMENT_BYTES = 256 * 2**20
 
 #: Attributes of connectors and losses that track open episodes. RLlib's state lacks them.
-_FOLLOWS_EPISODES = ("_open_returns", "_ended_returns", "_open_visits")
+_FOLLOWS_EPISODES = ("_open_returns", "_ended_returns", "_open_visits", "_open_progress")
 
 
 @dataclass(frozen=True)

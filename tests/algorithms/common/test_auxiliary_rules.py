@@ -28,6 +28,7 @@ from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     small_sac,
 )
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
+from tests.auxiliary.imitation.recorded import with_demonstrations
 
 #: Algorithm -> functions from losses to a small config, and from a config to its bench.
 ALGORITHMS: dict[str, tuple[Callable[..., Any], Callable[[Any], Bench]]] = {
@@ -75,6 +76,10 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "disagreement": [{"features": "shared"}],
     "episodic_count": [{"first_only": False}],
     "frame_order": [{"delta": 2, "shuffled_positives": True}],
+    "gail": [
+        {"features": "shared", "states": True, "normalize": True, "bonus_when": "stored"},
+        {"gradient_penalty": 1.0, "hidden": (8,), "reward": "log_d"},
+    ],
     "icm": [
         {"variant": "pathak", "features": "shared"},
         {"variant": "pathak", "features": "random"},
@@ -130,6 +135,7 @@ def bench_of(algorithm: str, losses: dict[str, Any], seed: int = 0) -> Bench:
     """A Learner with losses; on images if one of them needs images."""
     _, bench = ALGORITHMS[algorithm]
     config = small_config(algorithm, on_images=bool(ON_IMAGES & losses.keys()))
+    losses = with_demonstrations(losses, config.env_settings)
     return bench(config.debugging(seed=seed).auxiliary(**losses))
 
 

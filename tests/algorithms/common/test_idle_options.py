@@ -22,6 +22,7 @@ MODES: dict[str, list[dict[str, Any]]] = {
     "curl": [{"variant": "dmc"}, {"variant": "atari"}],
     "deepmdp": [{}, {"transition": "ensemble"}, {"latent_norm": "max"}],
     "disagreement": [{}, {"features": "shared"}],
+    "gail": [{}, {"features": "shared"}, {"normalize": True}],
     "icm": [
         {},
         {"features": "shared"},

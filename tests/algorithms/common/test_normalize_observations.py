@@ -27,6 +27,7 @@ from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     small_sac,
 )
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
+from tests.auxiliary.imitation.recorded import with_demonstrations
 
 #: Algorithm -> functions from an environment to a small config, and from a config to its bench.
 ALGORITHMS: dict[str, tuple[Callable[..., Any], Callable[[Any], Bench]]] = {
@@ -69,7 +70,7 @@ def bench_of(algorithm: str, losses: dict[str, Any], normalize: bool, **model: A
     small, bench = ALGORITHMS[algorithm]
     env = "pendulum" if algorithm in ("sac", "ddpg") else "cartpole"
     config = small(f"test/scaled-{env}").model(normalize_observations=normalize, **model)
-    return bench(config.auxiliary(**losses))
+    return bench(config.auxiliary(**with_demonstrations(losses, config.env_settings)))
 
 
 def sampled_by(bench: Any, steps: int = 64) -> list[Any]:
@@ -126,6 +127,10 @@ def test_losses_read_what_the_rl_loss_reads(algorithm: str, loss: str) -> None:
     raw, plain = (bench_of(algorithm, {loss: {}}, normalize=on) for on in (True, False))
     episodes = raw.sample()
     count(raw, episodes)
+    demonstrations = getattr(plain.module.auxiliary[loss], "_demonstrations", None)
+    if demonstrations is not None:
+        frames = torch.from_numpy(demonstrations._frames)
+        demonstrations._frames = raw.module.normalizer(frames).numpy()
     # PPO's Learners take windows from the rows that `whole_batch` sees.
     rows = raw.learner.run_pipeline(episodes) if algorithm == "ppo" else raw.batch(episodes)
     normalized = {

@@ -8,6 +8,7 @@ import pytest
 from rlssl.registry import AUXILIARY_LOSSES
 from tests.algorithms.rainbow.rainbow_bench import small_rainbow
 from tests.algorithms.two_learners import assert_same_errors, assert_same_weights, learners_fixture
+from tests.auxiliary.imitation.recorded import with_demonstrations
 
 # The fast suite has the most important cases, in test_rainbow_two_learners.py.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -50,6 +51,12 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "disagreement": [{}],
     "episodic_count": [{}],
     "frame_order": [{}, {"shuffled_positives": True}],
+    "demonstration_progress": [{}],
+    "gail": [
+        {},
+        {"states": True, "features": "shared", "gradient_penalty": 1.0},
+        {"bonus_when": "stored", "normalize": True, "intrinsic_coeff": 0.5},
+    ],
     "icm": [{}, {"variant": "burda"}, {"features": "shared"}, {"features": "random"}],
     "inverse_dynamics": [{}, {"shuffled_positives": True}],
     "mico": [{}, {"normalize_rewards": True, "shuffled_positives": True}],
@@ -109,7 +116,8 @@ def config_of(case: str) -> Any:
     config = small_rainbow(env, **{**_SETTINGS, **training})
     hidden = {"encoder_config": {"hidden": [16]} if env == _VECTOR else {}}
     small = {"hidden": 16} if loss in ("autoencoder", "bisimulation", "deepmdp", "simsr") else {}
-    return config.auxiliary(**{loss: {**small, **options}}).model(**hidden)
+    losses = with_demonstrations({loss: {**small, **options}}, config.env_settings)
+    return config.auxiliary(**losses).model(**hidden)
 
 
 def test_every_registered_loss_is_tested() -> None:

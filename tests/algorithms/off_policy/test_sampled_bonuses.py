@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ray.rllib.core.columns import Columns
@@ -38,7 +39,7 @@ def icm(when: str, **options: Any) -> dict[str, Any]:
 
 
 def sampled_rewards(bench: RainbowBench, batch: dict[str, Tensor]) -> Tensor:
-    rows, _ = with_bonuses(batch, dict(bench.module.auxiliary.items()))
+    rows, _ = with_bonuses(batch, dict(bench.module.auxiliary.items()), gamma=bench.config.gamma)
     rewards: Tensor = rows[INTRINSIC_REWARDS]
     return rewards
 
@@ -110,9 +111,33 @@ def test_rewards_that_need_the_order_of_steps_are_refused(loss: str, options: An
         small_sac().auxiliary(**{loss: {**options, "bonus_when": "sampled"}})
 
 
-def test_several_steps_are_refused() -> None:
+@pytest.mark.parametrize("env", ["CartPole-v1", "minatar/Breakout"])
+def test_the_rewards_of_several_steps_are_summed_as_a_slow_loop_does(env: str) -> None:
+    config = small_rainbow(env, n_step=3, gamma=0.5).auxiliary(icm=icm("sampled"))
+    bench = RainbowBench(config if env == "CartPole-v1" else config.model(encoder_config={}))
+    bench.add(bench.sample())
+    batch = to_tensors(bench.draw(), CPU)
+    found = sampled_rewards(bench, batch)
+    loss = bench.module.auxiliary["icm"]
+    assert {int(k) for k in batch["n_step"]} == {1, 2, 3}  # rows near ends have fewer
+    for row, index in enumerate(batch["indices"].tolist()):
+        expected = 0.0
+        for i in range(int(batch["n_step"][row])):
+            # The rows of one copy's steps lie side by side here, one slot each.
+            steps = bench.replay.windows(np.array([index]), after=i + 1)
+            window = to_tensors(steps, CPU)
+            step = {
+                Columns.OBS: window[Columns.OBS][:, i],
+                Columns.NEXT_OBS: window[Columns.OBS][:, i + 1],
+                Columns.ACTIONS: window[Columns.ACTIONS][:, i],
+            }
+            expected += 0.5**i * 0.5 * float(loss.intrinsic_reward(step))
+        assert float(found[row]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_a_clip_of_the_sums_of_several_steps_is_refused() -> None:
     config = small_rainbow().training(n_step=3).auxiliary(icm={"bonus_when": "sampled"})
-    with pytest.raises(SpecError, match=r"needs training\.n_step=1.* got n_step=3"):
+    with pytest.raises(SpecError, match=r"reward_clip=1\.0 .* needs training\.n_step=1"):
         config.validate()
 
 

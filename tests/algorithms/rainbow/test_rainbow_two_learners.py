@@ -8,6 +8,7 @@ import pytest
 from rlssl.algorithms.rainbow.rainbow import RainbowConfig
 from tests.algorithms.rainbow.rainbow_bench import small_rainbow
 from tests.algorithms.two_learners import assert_same_errors, assert_same_weights, learners_fixture
+from tests.auxiliary.imitation.recorded import with_demonstrations
 
 # About 20 s for two processes and all cases; several times as long on a busy machine.
 pytestmark = pytest.mark.timeout(300)
@@ -30,6 +31,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         _LARGER_EPSILON,
     ),
     "shuffled": ("CartPole-v1", {"bisimulation": {"shuffled_positives": True}}, _LARGER_EPSILON),
+    # Draws from the demonstrations, and rewards of the single steps of n-step rows.
+    "gail": ("CartPole-v1", {"gail": {}}, {"n_step": 3, **_LARGER_EPSILON}),
     "images": ("minatar/Breakout", {"curl": {}}, {}),
 }
 
@@ -38,7 +41,7 @@ def config_of(case: str) -> RainbowConfig:
     env, losses, training = CASES[case]
     config = small_rainbow(env, **{"target_update_every_updates": 2, **training})
     hidden = {"encoder_config": {"hidden": [16]} if env == "CartPole-v1" else {}}
-    return config.auxiliary(**losses).model(**hidden)
+    return config.auxiliary(**with_demonstrations(losses, config.env_settings)).model(**hidden)
 
 
 folder = learners_fixture(CASES, config_of)
