@@ -78,7 +78,7 @@ clean:
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
 	@echo "Installing into .venv; the first time this takes minutes."
 	$(BIN)/python -m pip install --quiet -c constraints.txt \
-	  -e '.[dev,docs,minigrid,minatar,vizdoom,robotics,search,report,wandb,mlflow,video]'
+	  -e '.[dev,docs,minigrid,minatar,vizdoom,robotics,minari,search,report,wandb,mlflow,video]'
 	@touch .venv/.installed-quickstart .venv/.installed-docs $@
 
 .venv/.installed-docs: pyproject.toml setup.py constraints.txt

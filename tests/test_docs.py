@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from rlssl.cli import main as command_line
@@ -162,6 +163,11 @@ def wrong_words(words: list[str]) -> list[str]:
     if name == "submit" and (inner := [word for word in rest if word in command_line.commands]):
         start = rest.index(inner[0])  # the command of the job, with its own options
         return wrong_words([name, *rest[:start]]) + wrong_words(rest[start:])
+    if isinstance(known, click.Group):
+        inner_name, *rest = [*rest, ""]
+        if inner_name not in known.commands:
+            return [name, inner_name]
+        known = known.commands[inner_name]
     options = {opt for param in known.params for opt in param.opts} | {"--help"}
     wrong = [word for word in rest if word.startswith("--") and word not in options]
     if name == "list" and rest:
@@ -188,7 +194,13 @@ FOREIGN_OPTIONS = {
 
 @pytest.mark.parametrize("page", PRESENT_PAGES)
 def test_options_without_a_command_belong_to_one(page: str) -> None:
-    commands = command_line.commands.values()
+    commands = [*command_line.commands.values()]
+    commands += [
+        inner
+        for group in commands
+        if isinstance(group, click.Group)
+        for inner in group.commands.values()
+    ]
     options = {opt for command in commands for param in command.params for opt in param.opts}
     named = {code.split()[0].split("=")[0] for code in inline_code(page) if code.startswith("--")}
     assert sorted(named - options - FOREIGN_OPTIONS) == []

@@ -111,6 +111,12 @@ class Shard:
     #: Size of the file.
     bytes: int
     sha256: str
+    #: Smallest, mean and largest return of its episodes, and shortest and longest length.
+    returns: Mapping[str, float] = field(default_factory=dict)
+    lengths: Mapping[str, int] = field(default_factory=dict)
+    #: Episodes that terminated, and that were truncated.
+    terminated: int = 0
+    truncated: int = 0
 
     @property
     def num_steps(self) -> int:

@@ -13,6 +13,9 @@ from rlssl.space_layout import Layout, Leaf
 #: The columns beside those of observations and actions.
 EPISODE, TIME, REWARD, TERMINATED, TRUNCATED = "episode", "t", "reward", "terminated", "truncated"
 
+#: Bytes of a frame up to which joining frames costs less than a piece for each episode.
+_SMALL_BYTES = 1024
+
 
 class RowFormat:
     """The columns of a data set.
@@ -65,14 +68,19 @@ class RowFormat:
         numbers = np.arange(first_episode, first_episode + len(episodes))
         has_step = np.ones(int(lengths.sum()) + len(episodes), bool)
         has_step[np.cumsum(lengths + 1) - 1] = False
-        columns: dict[str, pa.Array] = {
+        columns: dict[str, Any] = {
             EPISODE: pa.array(np.repeat(numbers, lengths + 1)),
             TIME: pa.array(np.concatenate([np.arange(n + 1, dtype=np.int32) for n in lengths])),
         }
         parts = [self.leaves(episode, "an episode") for episode in episodes]
         for i, (name, leaf) in enumerate(_named("obs", self.observations)):
-            values = np.concatenate([observations[i] for observations, _ in parts])
-            columns |= _encoded(name, leaf, values, None)
+            arrays = [observations[i] for observations, _ in parts]
+            # Large frames are not copied: each episode is a piece of the column.
+            pieces = arrays if leaf.nbytes > _SMALL_BYTES else [np.concatenate(arrays)]
+            encoded = [_encoded(name, leaf, values, None) for values in pieces]
+            columns |= {
+                key: pa.chunked_array([piece[key] for piece in encoded]) for key in encoded[0]
+            }
         for i, (name, leaf) in enumerate(_named("action", self.actions)):
             values = np.concatenate([actions[i] for _, actions in parts])
             columns |= _encoded(name, leaf, values, has_step)

@@ -1,17 +1,19 @@
 """Writes data sets."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlssl.data.description import DATASET_FILE, Description, Manifest, Shard
 from rlssl.data.episode import Episode
-from rlssl.data.rows import RowFormat
+from rlssl.data.rows import EPISODE, TIME, RowFormat
 from rlssl.data.stores import open_store
 from rlssl.errors import SpecError
 
@@ -142,6 +144,7 @@ class DatasetWriter:
             num_rows=self._pending_rows,
             bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
+            **_statistics(self._pending),
         )
         self._store.put(shard.file, data)
         manifest = replace(self._manifest, shards=(*shards, shard))
@@ -174,8 +177,28 @@ class DatasetWriter:
             self._is_closed = True
 
 
+def _statistics(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """What `Shard` says about its episodes."""
+    returns = [float(episode.rewards.sum(dtype=np.float64)) for episode in episodes]
+    lengths = [len(episode) for episode in episodes]
+    return {
+        "returns": {"min": min(returns), "mean": float(np.mean(returns)), "max": max(returns)},
+        "lengths": {"min": min(lengths), "max": max(lengths)},
+        "terminated": sum(episode.terminated for episode in episodes),
+        "truncated": sum(episode.truncated for episode in episodes),
+    }
+
+
 def _parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", compression_level=_ZSTD_LEVEL)
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        compression_level=_ZSTD_LEVEL,
+        # Both take longer than the compression, and save nothing: frames hardly repeat.
+        use_dictionary=False,
+        write_statistics=[EPISODE, TIME],
+    )
     content: bytes = sink.getvalue().to_pybytes()
     return content

@@ -40,7 +40,7 @@ def random_episode(
 def assert_same_struct(found: Any, wanted: Any) -> None:
     """The same nesting, keys, dtypes and bits."""
     if isinstance(wanted, dict):
-        assert list(found) == list(wanted)
+        assert set(found) == set(wanted)
         for key in wanted:
             assert_same_struct(found[key], wanted[key])
     elif isinstance(wanted, tuple):

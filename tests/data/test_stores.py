@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from gymnasium import spaces
 
-from rlssl.data import DamagedShardError, DatasetWriter, Description, EpisodeDataset
+from rlssl.data import DamagedShardError, DatasetWriter, Description, Episode, EpisodeDataset
+from rlssl.environments.by_id import make_env
 from rlssl.errors import ResourceError, SpecError
 from tests.data.recorded import assert_same_episodes, random_episode
 from tests.experiment.remote.store_server import KEYS, StoreServer, server
@@ -108,3 +110,31 @@ def test_a_data_set_on_an_object_store(
     assert_same_episodes(found, [episodes[0], episodes[2]])
     with pytest.raises(ResourceError, match="there is no bucket 'nowhere'"):
         EpisodeDataset(uri.replace("lab/", "nowhere/"))
+
+
+@pytest.mark.slow
+def test_frames_of_atari_take_at_most_100_bytes(tmp_path: Path) -> None:
+    env = make_env("atari/Breakout")
+    frames, episodes = [env.reset(seed=0)[0]], list[Episode]()
+    actions: list[int] = []
+    rewards: list[float] = []
+    env.action_space.seed(0)
+    while sum(map(len, episodes)) < 2000:
+        actions.append(env.action_space.sample())
+        frame, reward, terminated, truncated, _ = env.step(actions[-1])
+        frames.append(frame)
+        rewards.append(float(reward))
+        if terminated or truncated:
+            episodes.append(
+                Episode(
+                    np.stack(frames), np.array(actions), np.array(rewards), terminated, truncated
+                )
+            )
+            frames, actions, rewards = [env.reset()[0]], [], []
+    with DatasetWriter(tmp_path, Description(env.observation_space, env.action_space)) as writer:
+        for episode in episodes:
+            writer.add(episode)
+    loaded = EpisodeDataset(tmp_path)
+    assert_same_episodes(list(loaded), episodes)
+    # Random actions: 26 bytes a frame when this was written.
+    assert sum(shard.bytes for shard in loaded.shards) <= 100 * loaded.num_rows
