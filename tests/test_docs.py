@@ -164,9 +164,11 @@ def wrong_words(words: list[str]) -> list[str]:
         start = rest.index(inner[0])  # the command of the job, with its own options
         return wrong_words([name, *rest[:start]]) + wrong_words(rest[start:])
     if isinstance(known, click.Group):
-        inner_name, *rest = [*rest, ""]
+        if not rest:
+            return []
+        inner_name, *rest = rest
         if inner_name not in known.commands:
-            return [name, inner_name]
+            return [inner_name]
         known = known.commands[inner_name]
     options = {opt for param in known.params for opt in param.opts} | {"--help"}
     wrong = [word for word in rest if word.startswith("--") and word not in options]

@@ -4,6 +4,7 @@ Pages run in a folder with the files that the README shows, and with small runs 
 pages use. Commands of one page run in the order of the page.
 """
 
+import os
 import re
 import shlex
 import shutil
@@ -42,7 +43,14 @@ stop: {env_steps: 512}
 
 def rlssl(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "rlssl.cli", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return _run(folder, *command)
+
+
+def _run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+    own = {"MINARI_DATASETS_PATH": str(folder / "minari")}
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=300, env={**os.environ, **own}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +71,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     for name in RUNS[1:]:
         shutil.copytree(path / "results" / "RUN", path / "results" / name)
+    done = _run(path, sys.executable, "-c", "\n".join(fenced("docs/data.md", "python")[:2]))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("10 ")
     return path
 
 
