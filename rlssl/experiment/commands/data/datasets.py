@@ -32,13 +32,15 @@ def _print(dataset: EpisodeDataset, figures: dict[str, Any]) -> None:
     description = dataset.description
     size = figures["bytes"] / 1e6
     rows = figures["rows"]
+    files = "file" if figures["shards"] == 1 else "files"
     lines = {
-        "episodes": f"{figures['episodes']:,} in {figures['shards']:,} files"
+        "episodes": f"{figures['episodes']:,} in {figures['shards']:,} {files}"
         + ("" if figures["complete"] else "; the recorder has not ended by itself"),
         "steps": f"{figures['steps']:,}",
         "size": f"{size:,.1f} MB, {figures['bytes'] / rows:,.0f} bytes a row" if rows else "0 MB",
-        "observations": str(description.observation_space),
-        "actions": str(description.action_space or "unknown"),
+        # Spaces with many bounds have several lines.
+        "observations": " ".join(str(description.observation_space).split()),
+        "actions": " ".join(str(description.action_space or "unknown").split()),
         "environment": _in_words(figures["env"]),
         "policy": _in_words(figures["policy"]),
         "seed": _in_words(figures["seed"]),
@@ -72,7 +74,7 @@ def check(path: str, *, as_json: bool) -> int:
     else:
         for problem in found:
             click.echo(problem.message)
-        verdict = f"{len(found):,} problems" if found else "no problem"
+        verdict = "no problem" if not found else f"problems: {len(found):,}"
         click.echo(f"{len(dataset):,} episodes in {dataset.num_rows:,} rows: {verdict}.")
     return ExitCode.TRIAL_FAILED if found else ExitCode.OK
 
