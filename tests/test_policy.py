@@ -49,8 +49,9 @@ def make_policy(
     action_space: gym.Space,
     frame_stack: int = 1,
     algorithm: str = "ppo",
+    lstm: dict[str, int] | None = None,
 ) -> Policy:
-    config = ALGORITHMS[algorithm]().model(frame_stack=frame_stack)
+    config = ALGORITHMS[algorithm]().model(frame_stack=frame_stack, lstm=lstm)
     config.adapt_to(EnvSpaces(observation_space, action_space))
     settings = {
         "algorithm": algorithm,

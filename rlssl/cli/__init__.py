@@ -6,6 +6,23 @@ here adds its commands to ``main``; ``rlssl --help`` lists them in the order of 
 
 from rlssl.cli.group import main
 
-from rlssl.cli import running, results, watching, checking, beginning, datasets  # isort: skip
+from rlssl.cli import (  # isort: skip
+    running,
+    collecting,
+    results,
+    watching,
+    checking,
+    beginning,
+    datasets,
+)
 
-__all__ = ["beginning", "checking", "datasets", "main", "results", "running", "watching"]
+__all__ = [
+    "beginning",
+    "checking",
+    "collecting",
+    "datasets",
+    "main",
+    "results",
+    "running",
+    "watching",
+]

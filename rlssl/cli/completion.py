@@ -42,6 +42,15 @@ def complete_policy(
     return [item for item in found if item.type == "plain"] + of_zoo or found
 
 
+def complete_recordable(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The runs, the policies that come with rlssl, and the environments."""
+    found = complete_policy(ctx, param, incomplete)
+    plain = [item for item in found if item.type == "plain"]
+    return plain + complete_environment(ctx, param, incomplete) or found
+
+
 def complete_algorithm(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

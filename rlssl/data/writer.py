@@ -1,7 +1,7 @@
 """Writes data sets."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -93,6 +93,29 @@ class DatasetWriter:
         return replace(found, complete=False)
 
     @property
+    def description(self) -> Description:
+        """What the episodes are; of a resumed data set, as it was found."""
+        return self._manifest.description
+
+    def annotate(self, notes: Mapping[str, Any]) -> None:
+        """Sets some of the description's notes; they are written with the next shard.
+
+        Example:
+            A recorder that counts what it has recorded: the count fits the shards, whenever it is
+            killed.
+
+            >>> import tempfile
+            >>> from gymnasium.spaces import Discrete
+            >>> writer = DatasetWriter(tempfile.mkdtemp(), Description(Discrete(2)))
+            >>> writer.annotate({"games": 3})
+            >>> writer.description.notes
+            {'games': 3}
+        """
+        description = self._manifest.description
+        description = replace(description, notes={**description.notes, **notes})
+        self._manifest = replace(self._manifest, description=description)
+
+    @property
     def num_episodes(self) -> int:
         """Episodes so far, with those of a resumed data set."""
         return sum(shard.num_episodes for shard in self._manifest.shards) + len(self._pending)
@@ -141,7 +164,8 @@ class DatasetWriter:
             first_episode=first_episode,
             num_episodes=len(self._pending),
             first_row=sum(shard.num_rows for shard in shards),
-            num_rows=self._pending_rows,
+            # Not the count: an interrupt may have come before it was updated.
+            num_rows=sum(len(episode) + 1 for episode in self._pending),
             bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
             **_statistics(self._pending),

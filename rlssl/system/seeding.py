@@ -13,7 +13,16 @@ from typing import Literal
 import numpy as np
 import torch
 
-Role = Literal["environment", "process", "actions", "action_space", "learner", "replay"]
+Role = Literal[
+    "environment",
+    "process",
+    "actions",
+    "action_space",
+    "learner",
+    "replay",
+    "collection",
+    "collection_actions",
+]
 
 #: Role -> its number in the address. Numbers are never used again for another role.
 ROLES: dict[Role, int] = {
@@ -29,6 +38,10 @@ ROLES: dict[Role, int] = {
     "learner": 4,
     # The batches that are drawn from the replay buffer.
     "replay": 5,
+    # The reset of an episode that is recorded into a data set; the copy is the episode.
+    "collection": 6,
+    # The random actions of such an episode.
+    "collection_actions": 7,
 }
 
 #: Added to the role of runners that evaluate.
@@ -134,14 +147,23 @@ class SamplerSeeds:
         """The seed of one environment, in [2**30, 2**31); None without a run seed."""
         if self.run_seed is None:
             return None
-        source = self.stream("environment", copy=copy, restart=restart)
-        return _LEAST_SEED + integer(source) % _NUM_SEEDS
+        return environment_seed(self.stream("environment", copy=copy, restart=restart))
 
     def environments(self, count: int, *, restart: int) -> list[int] | None:
         """The seeds of all copies; None without a run seed."""
         seeds = [self.environment(copy, restart=restart) for copy in range(count)]
         known = [seed for seed in seeds if seed is not None]
         return known if len(known) == count else None
+
+
+def environment_seed(source: np.random.SeedSequence) -> int:
+    """The seed of an environment that does not evaluate, in [2**30, 2**31).
+
+    Example:
+        >>> environment_seed(stream(0, "collection", copy=3)) >= 2**30
+        True
+    """
+    return _LEAST_SEED + integer(source) % _NUM_SEEDS
 
 
 def seed_of(name: str, seed: int | None) -> int:

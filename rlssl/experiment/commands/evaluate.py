@@ -1,7 +1,7 @@
 """`rlssl evaluate`: evaluates trained policies on seeded episodes."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -125,11 +125,20 @@ def checked_policy(folder: Path) -> Policy:
     """
     policy = Policy.load(folder)
     env = policy.settings["env"]
+    require_trusted_environment(folder, env)
+    preflight(env, vectorize="sync")  # evaluations step single environments
+    return policy
+
+
+def require_trusted_environment(folder: Path, env: Mapping[str, Any]) -> None:
+    """Checks that a policy's environment imports nothing, or that the policy is trusted.
+
+    Raises:
+        SpecError: If the environment needs to import a module and the run is not trusted.
+    """
     module, _, _ = env["id"].rpartition(":")
     if module and module not in sys.modules:
         trust.require(folder, f"its environment imports {module!r}")
-    preflight(env, vectorize="sync")  # evaluations step single environments
-    return policy
 
 
 def _probe(folder: Path, seeds: Sequence[int], explore: bool, max_steps: int) -> dict[str, Any]:
