@@ -124,6 +124,7 @@ def test_plugins_of_the_command_line_join_those_of_the_spec(calls: list[Any], fo
 def test_every_command_imports_the_plugins_that_it_is_given(command: str, folder: Path) -> None:
     needed = {"train": ["ppo", "CartPole-v1"], "list": ["envs"], "inspect": ["quickstart"]}
     needed["compare"] = ["run", "other"]
+    needed["collect"] = ["run", "--episodes", "1", "--to", "data"]
     arguments = needed.get(
         command, [] if command in ("runs", "doctor", "matrix", "schema") else ["run"]
     )

@@ -16,6 +16,7 @@ from rlssl.experiment.collection.recording import Recording
 from rlssl.plugins import load_plugins
 from rlssl.ray_internals.errors import raised_by_worker
 from rlssl.registry import local_registrations, restore_registrations
+from rlssl.system.interrupts import raise_if_interrupted
 
 #: Episodes that each runner is ahead of the episode that is written; they are in memory.
 _AHEAD = 2
@@ -83,17 +84,14 @@ def _played_remotely(
     runners = [actor_class.remote(*arguments) for _ in range(num_runners)]
     turns = itertools.cycle(runners)
     pending: collections.deque[Any] = collections.deque()
-    try:
-        for index in itertools.islice(indices, _AHEAD * num_runners):
+    for index in itertools.islice(indices, _AHEAD * num_runners):
+        pending.append(next(turns).play.remote(index))
+    while pending:
+        result = _got(pending.popleft())
+        for index in itertools.islice(indices, 1):
             pending.append(next(turns).play.remote(index))
-        while pending:
-            result = _got(pending.popleft())
-            for index in itertools.islice(indices, 1):
-                pending.append(next(turns).play.remote(index))
-            yield result
-    finally:
-        for runner in runners:
-            ray.kill(runner)
+        yield result
+    # Ray ends actors that nothing refers to.
 
 
 def _got(reference: Any) -> PlayedEpisode:
@@ -101,6 +99,9 @@ def _got(reference: Any) -> PlayedEpisode:
         result: PlayedEpisode = ray.get(reference)
     except RayTaskError as error:
         raise raised_by_worker(error) from error
+    except SystemError:
+        raise_if_interrupted()  # Ray's C code may hide the KeyboardInterrupt behind this error
+        raise
     except RayActorError as error:
         cause = raised_by_worker(error)
         if cause is not error:

@@ -33,7 +33,8 @@ class Tape:
         self._begin(_copied(observation))
 
     def _begin(self, observation: Any) -> None:
-        self._observations, self._actions = [observation], []
+        self._observations = [observation]
+        self._actions: list[Any] = []
         self._rewards: list[float] = []
 
     def add(

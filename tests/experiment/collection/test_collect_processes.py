@@ -24,7 +24,7 @@ from tests.data.recorded import assert_same_episodes
 from tests.experiment.collection.test_collect import Lives, files_of, recorded
 from tests.experiment.command_line import rlssl
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 class Deadly(Lives):
