@@ -126,7 +126,13 @@ def _found(writer: DatasetWriter, wanted: Description, path: str) -> Statistics:
                 "give another --to, or the same options to continue."
             )
     saved = found.notes.get(PLAYED, {})
-    return Statistics.from_json(saved, path) if saved else Statistics()
+    statistics = Statistics.from_json(saved, path) if saved else Statistics()
+    if statistics.recorded > writer.num_episodes:
+        raise SpecError(
+            f"{path} cannot be continued: its dataset.json counts {statistics.recorded} recorded "
+            f"episodes, and its shards have {writer.num_episodes}; record into another folder."
+        )
+    return statistics
 
 
 def _identity(description: Description) -> dict[str, Any]:
