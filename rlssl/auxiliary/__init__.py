@@ -45,6 +45,9 @@ register_auxiliary_loss("atc", "rlssl.auxiliary.contrastive.atc:ATC")
 register_auxiliary_loss("arrow_of_time", "rlssl.auxiliary.predictive.arrow_of_time:ArrowOfTime")
 register_auxiliary_loss("autoencoder", "rlssl.auxiliary.predictive.autoencoder:Autoencoder")
 register_auxiliary_loss("barlow_twins", "rlssl.auxiliary.contrastive.barlow_twins:BarlowTwins")
+register_auxiliary_loss(
+    "behavior_cloning", "rlssl.auxiliary.imitation.behavior_cloning:BehaviorCloning"
+)
 register_auxiliary_loss("bisimulation", "rlssl.auxiliary.metric.bisimulation:Bisimulation")
 register_auxiliary_loss("cpc", "rlssl.auxiliary.contrastive.cpc:CPC")
 register_auxiliary_loss("curl", "rlssl.auxiliary.contrastive.curl:CURL")

@@ -18,7 +18,7 @@ from rlssl.peers import ALONE, Peers
 from rlssl.schedules import Schedule, check_schedule
 
 #: Values of `AuxiliaryLoss.trains`.
-TRAINS = ("encoder", "own", "none")
+TRAINS = ("encoder", "policy", "own", "none")
 
 #: Controls that an experiment may switch on, if the loss declares them.
 CONTROLS = frozenset({"augmentation_only", "shuffled_positives", "isolated"})
@@ -27,6 +27,10 @@ CONTROLS = frozenset({"augmentation_only", "shuffled_positives", "isolated"})
 #: `rlssl.networks.action_encoding.encode_action`, without gradients. For discrete actions, it holds
 #: their probabilities; if the algorithm learns values, it is the best action, one-hot.
 MEAN_ACTION = "mean_action"
+
+#: Column that a loss may read: the policy that the RL loss trains, a
+#: `rlssl.auxiliary.imitation.policies.ClonedPolicy`. Such a loss declares ``trains = "policy"``.
+POLICY = "policy"
 
 #: Column that a Learner may add: [N, D], the RL encoder's latents of the observations that the RL
 #: loss used (AUGMENTED_OBS if the batch has it, else OBS), with their graph. See
@@ -195,15 +199,16 @@ class AuxiliaryLoss(nn.Module):
 
     Config: ClassVar[type[AuxiliaryLossConfig]] = AuxiliaryLossConfig
 
-    #: Columns of the batch that the loss reads: Columns.OBS, NEXT_OBS, ACTIONS, ..., and
-    #: MEAN_ACTION. The batch has no other columns.
+    #: Columns of the batch that the loss reads: Columns.OBS, NEXT_OBS, ACTIONS, ..., MEAN_ACTION,
+    #: POLICY. The batch has no other columns.
     reads: frozenset[str] = frozenset()
     #: The time steps that the loss sees around each row; None: only the row. See
     #: ``Window``. ``losses`` then gets [N, W, ...] of every column that the loss reads, and the
     #: column VALID, [N, W]. The actions and rewards at a place lead to the next place.
     window: Window | None = None
     #: Which parameters the gradient reaches besides the heads: "encoder" (those of the RL encoder),
-    #: "own" (those of networks in this loss) or "none".
+    #: "policy" (those that choose actions, with their encoder), "own" (those of networks in this
+    #: loss) or "none".
     trains: str = "encoder"
     #: The controls that make sense for this loss; see ``CONTROLS``.
     controls: frozenset[str] = frozenset()
@@ -302,6 +307,14 @@ class AuxiliaryLoss(nn.Module):
         """
         del batch
         return {}
+
+    def check_policy(self, policy: Any) -> None:
+        """Checks, before a run starts, that a loss that reads POLICY can use the policy.
+
+        Raises:
+            SpecError: Naming the option, its value and the fix.
+        """
+        del policy
 
     def check_batch(self, num_rows: int) -> None:
         """Checks, before a run starts, that the loss can be computed on its batches.

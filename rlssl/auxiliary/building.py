@@ -9,7 +9,15 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import nn
 
-from rlssl.auxiliary.base import CONTROLS, MEAN_ACTION, TRAINS, AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import (
+    CONTROLS,
+    MEAN_ACTION,
+    POLICY,
+    TRAINS,
+    AuxiliaryLoss,
+    AuxiliaryLossConfig,
+)
+from rlssl.auxiliary.imitation.policies import check_cloned
 from rlssl.auxiliary.windows import Window
 from rlssl.errors import SpecError, suggest
 from rlssl.networks.augmentation import Augmentation, build_augmentation
@@ -41,7 +49,7 @@ def build_losses(
         rl_projection: See ``AuxiliaryLoss``.
     """
     settings = module.model_config
-    return build_auxiliary(
+    losses = build_auxiliary(
         settings["auxiliary"],
         encoder=module.encoder,
         observation_space=module.observation_space,
@@ -51,6 +59,12 @@ def build_losses(
         rl_projection=rl_projection,
         frame_stack=settings.get("frame_stack") or 1,
     )
+    built: dict[str, Any] = dict(losses.items())
+    for name, loss in built.items():
+        if POLICY in loss.reads:
+            check_cloned(name, module)
+            loss.check_policy(module)
+    return losses
 
 
 def options_for(
@@ -210,6 +224,10 @@ def _check_declaration(name: str, loss: AuxiliaryLoss) -> None:
     _check_methods(name, loss)
     if loss.trains not in TRAINS:
         raise SpecError(f"loss '{name}': trains must be one of {TRAINS}; got {loss.trains!r}.")
+    if (loss.trains == "policy") != (POLICY in loss.reads):
+        raise SpecError(
+            f"loss '{name}' must both read '{POLICY}' and declare trains='policy', or do neither."
+        )
     if loss.trains == "none" and any(p.requires_grad for p in loss.parameters()):
         raise SpecError(f"loss '{name}' declares trains='none', but has parameters to train.")
     if loss.window is not None:
@@ -239,7 +257,7 @@ def _check_window(name: str, loss: AuxiliaryLoss, window: Any) -> None:
             f"loss '{name}': window must be a Window(before, after) of whole numbers >= 0; got "
             f"{window!r}."
         )
-    if refused := loss.reads & {Columns.NEXT_OBS, MEAN_ACTION}:
+    if refused := loss.reads & {Columns.NEXT_OBS, MEAN_ACTION, POLICY}:
         raise SpecError(
             f"loss '{name}' has a window and reads {sorted(refused)}, which windows do not have; "
             "read OBS: the observation after a step stands at the next place of the window."

@@ -10,7 +10,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.auxiliary.base import MEAN_ACTION, AuxiliaryLoss, ChunkInfo, DeclaredColumns
+from rlssl.auxiliary.base import MEAN_ACTION, POLICY, AuxiliaryLoss, ChunkInfo, DeclaredColumns
 from rlssl.auxiliary.bonus_options import has_own_stream, is_sampled
 from rlssl.batches import take_rows
 from rlssl.peers import Peers
@@ -136,8 +136,8 @@ def intrinsic_rewards(
     for name, loss in losses.items():
         if type(loss).intrinsic_reward is AuxiliaryLoss.intrinsic_reward:
             continue
-        # The Learner computes the mean action for losses only, so it is not in this batch.
-        rows = take_rows({key: columns[key] for key in loss.reads - {MEAN_ACTION}}, mask)
+        # The Learner adds the mean action and the policy for losses only.
+        rows = take_rows({key: columns[key] for key in loss.reads - {MEAN_ACTION, POLICY}}, mask)
         if chunks is not None:
             rows["chunks"] = chunks
         raw = loss.intrinsic_reward(DeclaredColumns(name, loss.reads, rows))

@@ -52,6 +52,7 @@ from rlssl.losses.policy_gradient import clipped_surrogate, value_loss
 from rlssl.losses.value_based import (
     double_q_target,
     huber_loss,
+    large_margin,
     select_action_values,
     td_error,
     td_target,
@@ -82,6 +83,7 @@ __all__ = [
     "info_nce",
     "info_nce_at_places",
     "inverse_dynamics_loss",
+    "large_margin",
     "lifted_structure",
     "lipschitz_penalty",
     "masked_info_nce",

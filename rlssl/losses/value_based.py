@@ -1,5 +1,6 @@
 """Losses of methods that learn the values of actions: DQN and its relatives."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -168,3 +169,38 @@ def huber_loss(values: Tensor, targets: Tensor, *, delta: float = 1.0) -> Tensor
     if not delta > 0:
         raise ValueError(f"delta must be > 0; got {delta}.")
     return F.huber_loss(values, targets, reduction="none", delta=delta)
+
+
+def large_margin(values: Tensor, actions: Tensor, *, margin: float) -> Tensor:
+    """How much a given action lacks to be better than all others by a margin.
+
+    ``max_b [Q(b) + margin * 1[b != a]] - Q(a)``. It is 0 if action a is better by the margin.
+
+    Args:
+        values: [N, A], values of all actions.
+        actions: [N], integers, the given actions.
+        margin: >= 0, units of the return.
+
+    Returns:
+        [N], >= 0, units of the return, not reduced.
+
+    Raises:
+        ValueError: If the shapes do not fit each other, or ``margin`` is negative.
+
+    Example:
+        Action 0 is better by 1, action 1 should be better than action 0 by 0.5.
+
+        >>> import torch
+        >>> values = torch.tensor([[3.0, 2.0], [3.0, 2.0]])
+        >>> large_margin(values, torch.tensor([0, 1]), margin=0.5)
+        tensor([0.0000, 1.5000])
+
+    Source:
+        Hester et al. 2017, Deep Q-learning from Demonstrations, arXiv:1704.03732, eq. 3.
+    """
+    if not margin >= 0:
+        raise ValueError(f"margin must be >= 0; got {margin}.")
+    given = select_action_values(values, actions)
+    others = torch.full_like(values, margin)
+    others.scatter_(1, actions.long()[:, None], 0.0)
+    return (values + others).amax(dim=1) - given

@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rlssl.algorithms.common.learner import BaseLearner
 from rlssl.algorithms.common.mean_actions import mean_actions
-from rlssl.auxiliary.base import MEAN_ACTION, RL_LATENTS, AuxiliaryLoss, DeclaredColumns
+from rlssl.auxiliary.base import MEAN_ACTION, POLICY, RL_LATENTS, AuxiliaryLoss, DeclaredColumns
 from rlssl.auxiliary.building import check_losses
 from rlssl.auxiliary.latent_statistics import NUM_ROWS, latent_statistics
 from rlssl.auxiliary.needs import Needs
@@ -125,14 +125,22 @@ class AuxiliaryLearner(BaseLearner):
         losses = self.rl_module.auxiliary.values()
         return any(getattr(loss.config, "isolated", False) for loss in losses)
 
-    def compute_auxiliary_loss(self, batch: Mapping[str, Any]) -> Tensor:
+    def compute_auxiliary_loss(
+        self, batch: Mapping[str, Any], names: Iterable[str] | None = None
+    ) -> Tensor:
         """``sum_i coeff_i(env_steps) * auxiliary_i`` over the valid rows of ``batch``.
 
         Losses that this gradient step leaves out (``every``) are not computed.
+
+        Args:
+            batch: Columns.
+            names: The losses; None: all.
         """
         module = self.rl_module
         total = torch.zeros((), device=self.device)
-        due = {name: loss for name, loss in module.auxiliary.items() if loss.is_due}
+        chosen = module.auxiliary if names is None else names
+        wanted = {name: module.auxiliary[name] for name in chosen}
+        due = {name: loss for name, loss in wanted.items() if loss.is_due}
         if not due:
             return total
         if self.isolates:
@@ -140,13 +148,15 @@ class AuxiliaryLearner(BaseLearner):
         rows = valid_rows(batch, self._columns_of_losses)
         if any(MEAN_ACTION in loss.reads for loss in due.values()):
             rows = {**rows, MEAN_ACTION: mean_actions(module, rows[Columns.OBS])}
+        if any(POLICY in loss.reads for loss in due.values()):
+            rows = {**rows, POLICY: module}
         window = self.needs.window
         if window is not None and any(loss.window is not None for loss in due.values()):
             rows = {**rows, WINDOWS: self.windows(rows, window)}
         for name, loss in due.items():
             seen = columns_read(name, loss, rows, window)
             mean = self._mean_loss(name, loss, seen)
-            self._check_reach(name, loss, mean, module.encoder, len(rows[Columns.ACTIONS]))
+            self._check_reach(name, loss, mean, len(rows[Columns.ACTIONS]))
             coeff = loss.config.coeff * value_at(loss.config.schedule or 1.0, self.env_steps)
             self.record({"coeff": coeff}, "aux", name)
             total = torch.add(total, mean, alpha=coeff)
@@ -251,10 +261,10 @@ class AuxiliaryLearner(BaseLearner):
             raise ValueError(f"loss '{name}' gives {sorted(twice)} as a loss and as a metric.")
         return {key: value.detach() for key, value in metrics.items()}
 
-    def _check_reach(
-        self, name: str, loss: AuxiliaryLoss, mean: Tensor, encoder: nn.Module, num_rows: int
-    ) -> None:
-        """Checks at the first steps whether the gradient moves the encoder as ``trains`` declares.
+    def _check_reach(self, name: str, loss: AuxiliaryLoss, mean: Tensor, num_rows: int) -> None:
+        """Checks at the first steps whether the gradient moves what ``trains`` declares.
+
+        That is the encoder, or the policy.
 
         A loss may need a few steps before it has a gradient: until its queue has keys, for example.
         """
@@ -262,14 +272,16 @@ class AuxiliaryLearner(BaseLearner):
         if self._reach_tries[name] >= MAX_REACH_TRIES or num_rows < 2:
             return
         self._reach_tries[name] += 1
-        reaches = reaches_any(mean, trainable(encoder))
-        if reaches == (loss.trains == "encoder"):
+        module, what = self.rl_module, "policy" if loss.trains == "policy" else "encoder"
+        parameters = trainable(module.encoder) if what == "encoder" else module.policy_parameters()
+        reaches = reaches_any(mean, parameters)
+        if reaches == (loss.trains == what):
             self._reach_tries[name] = MAX_REACH_TRIES
         elif reaches or self._reach_tries[name] == MAX_REACH_TRIES:
             fact = "moves" if reaches else f"did not move in {MAX_REACH_TRIES} steps"
             raise ValueError(
                 f"loss '{name}' declares trains='{loss.trains}', but its gradient {fact} the "
-                "encoder; detach the latents, or correct `trains`."
+                f"{what}; detach the latents, or correct `trains`."
             )
 
     def _learning_rate(self, optimizer_name: str) -> float:

@@ -1,7 +1,7 @@
 """The base of all Learners with a replay buffer: many updates between two results."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -133,17 +133,20 @@ class OffPolicyLearner(AuxiliaryLearner):
         bonus = (batch[TOTAL_REWARDS] - batch[Columns.REWARDS]).float().cpu().numpy()
         return np.split(bonus, np.cumsum([len(episode) for episode in episodes])[:-1])
 
-    def compute_auxiliary_loss(self, batch: Mapping[str, Any]) -> Tensor:
+    def compute_auxiliary_loss(
+        self, batch: Mapping[str, Any], names: Iterable[str] | None = None
+    ) -> Tensor:
         """The weighted sum of auxiliary losses, of one-step columns if there are any.
 
         Args:
             batch: Columns; ``AUXILIARY_COLUMNS`` replaces those that the losses read differently.
+            names: The losses; None: all.
         """
         columns = batch.get(AUXILIARY_COLUMNS)
         if columns is not None:
             # Separate rows have observations; else only some columns of the same rows differ.
             batch = columns if Columns.OBS in columns else {**batch, **columns}
-        return super().compute_auxiliary_loss(batch)
+        return super().compute_auxiliary_loss(batch, names)
 
     def stateful_parts(self) -> list[Any]:
         """The losses, the augmentations, and the stateful parts of the algorithm's module."""

@@ -107,6 +107,18 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
         prefix = "" if self.critic_lstm is None else _CRITIC
         return _through_lstm(self.critic_lstm or self.lstm, latents, batch, prefix)
 
+    def cloning_losses(self, observations: Any, actions: Tensor, *, margin: float) -> Tensor:
+        """[N], nats, ``-log pi(a|s)``; see ClonedPolicy."""
+        del margin
+        inputs = self.pi(self.encoder(observations))
+        logp: Tensor = self.action_dist_cls.from_logits(inputs).logp(actions)
+        return -logp
+
+    def policy_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the encoder and of the policy head."""
+        parameters = [*self.encoder.parameters(), *self.pi.parameters()]
+        return [parameter for parameter in parameters if parameter.requires_grad]
+
     def compute_values(self, batch: dict[str, Any], embeddings: Tensor | None = None) -> Tensor:
         """[N], the critic's values, in units of the return.
 

@@ -12,7 +12,7 @@ from rlssl.algorithms.common.action_spaces import check_actions
 from rlssl.algorithms.off_policy.module import OffPolicyModule, acting_observations
 from rlssl.auxiliary.base import RL_LATENTS
 from rlssl.exploration import boltzmann, epsilon_greedy
-from rlssl.losses import expected_values
+from rlssl.losses import expected_values, large_margin
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.heads import FirstLayers, QHead
 from rlssl.networks.layers.noisy import NoisyLinear, noisy_layers
@@ -77,6 +77,16 @@ class RainbowModule(OffPolicyModule):
         if outputs.ndim == 2:
             return outputs
         return expected_values(outputs.softmax(dim=-1), self.support)
+
+    def cloning_losses(self, observations: Any, actions: Tensor, *, margin: float) -> Tensor:
+        """[N], units of the return: the large-margin loss of the values; see ClonedPolicy."""
+        values = self.values(self.head(self.encoder(observations)))
+        return large_margin(values, actions, margin=margin)
+
+    def policy_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the encoder and of the head."""
+        parameters = [*self.encoder.parameters(), *self.head.parameters()]
+        return [parameter for parameter in parameters if parameter.requires_grad]
 
     def epsilon_at(self, t: int | None) -> float:
         """Share of random actions after ``t`` agent steps; None: the schedule's last value."""

@@ -52,6 +52,7 @@ EXTRA_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "arrow_of_time": [{"delta": 2, "shuffled_positives": True}],
     "autoencoder": [{"variant": "vae"}, {"shuffled_positives": True}],
     "barlow_twins": [{"shuffled_positives": True}],
+    "behavior_cloning": [{"rows": 12}],
     "bisimulation": [
         {"variant": "paper", "transition": "probabilistic"},
         {"transition": "ensemble", "mask_terminals": True, "normalize_rewards": True},
@@ -164,12 +165,14 @@ def test_gradient_reaches_exactly_what_the_loss_declares(
     batch = bench.batch(bench.sample())
     mean = bench.learner.compute_auxiliary_loss(batch)
     own = trainable(loss)
-    encoder = trainable(bench.module.encoder)
+    trained = trainable(bench.module.encoder)
+    if loss.trains == "policy":
+        trained = bench.module.policy_parameters()
     everything = trainable(bench.module)
     norms = dict(zip(everything, gradient_norms(mean, everything), strict=True))
     assert all(norms[p] > 0 for p in own)
-    assert (sum(norms[p] for p in encoder) > 0) == (loss.trains == "encoder")
-    assert sum(norms.values()) == pytest.approx(sum(norms[p] for p in [*own, *encoder]))
+    assert (sum(norms[p] for p in trained) > 0) == (loss.trains in ("encoder", "policy"))
+    assert sum(norms.values()) == pytest.approx(sum(norms[p] for p in [*own, *trained]))
 
 
 @pytest.mark.parametrize("algorithm, name, options", CASES)

@@ -51,6 +51,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "disagreement": [{}],
     "episodic_count": [{}],
     "frame_order": [{}, {"shuffled_positives": True}],
+    "behavior_cloning": [{}, {"rows": 16}],
     "demonstration_progress": [{}],
     "gail": [
         {},

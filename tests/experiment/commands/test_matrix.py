@@ -43,6 +43,7 @@ def test_every_algorithm_meets_every_loss_on_vectors_and_images() -> None:
         # A loss of the example package, if that is installed.
         "lab_small",
         # Losses that need demonstrations.
+        "behavior_cloning",
         "demonstration_progress",
         "gail",
     }

@@ -142,12 +142,12 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
             module.encoder.forget()
             if acts and not config.reuse_features:
                 features = self._features_after_step(module, batch, obs)
-        if acts and not self._actor_step(module, features):
+        if acts and not self._actor_step(module, batch, features):
             return False
         if count % config.target_update_every_updates == 0:
             module.target.polyak_update()
         if self._has_separate_step:
-            loss = self.compute_auxiliary_loss(batch)
+            loss = self.compute_auxiliary_loss(batch, self._losses_beside_critics)
             return self.optimizer_step(loss, self._heads)
         return True
 
@@ -161,11 +161,12 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
         latents = module.critic_latents(features)
         values = module.critic(latents, actions)
         loss = self.compute_rl_loss(batch, {"values": values, "targets": targets})
-        if self._separate or not len(module.auxiliary):
+        if self._separate or not self._losses_beside_critics:
             return loss
         if self.isolates and module.shares_features:
             module.encoder.forget()
-        auxiliary = self.compute_auxiliary_loss({**batch, RL_LATENTS: latents})
+        given = {**batch, RL_LATENTS: latents}
+        auxiliary = self.compute_auxiliary_loss(given, self._losses_beside_critics)
         return self.combine(loss, auxiliary, batch)
 
     def _features_after_step(self, module: Any, batch: dict[str, Any], obs: Any) -> Tensor:
@@ -176,13 +177,16 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
         with torch.no_grad():
             return module.features(obs)
 
-    def _actor_step(self, module: Any, features: Any) -> bool:
+    def _actor_step(self, module: Any, batch: dict[str, Any], features: Any) -> bool:
         if module.shares_features:
             features = features.detach()
         with torch.no_grad():
             critic_latents = module.critic_latents(features)
         with frozen(self._parameters[CRITIC]):
             losses = self.actor_losses(features, critic_latents)
+            if self._losses_of_policy:
+                of_policy = self.compute_auxiliary_loss(batch, self._losses_of_policy)
+                losses[ACTOR] = losses[ACTOR] + of_policy
         total = functools.reduce(torch.add, losses.values())
         return self.optimizer_step(total, list(losses))
 
@@ -195,10 +199,21 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
             return 2.0 * rate
         return rate
 
+    @functools.cached_property
+    def _losses_of_policy(self) -> list[str]:
+        """The auxiliary losses that train the actor, in its step."""
+        losses = self.rl_module.auxiliary.items()
+        return [name for name, loss in losses if loss.trains == "policy"]
+
+    @functools.cached_property
+    def _losses_beside_critics(self) -> list[str]:
+        """The other auxiliary losses."""
+        return [name for name in self.rl_module.auxiliary if name not in self._losses_of_policy]
+
     @property
     def _has_separate_step(self) -> bool:
         """Whether this update has a separate step for auxiliary losses."""
-        return self._separate and any(map(self.includes, self.rl_module.auxiliary))
+        return self._separate and any(map(self.includes, self._losses_beside_critics))
 
     @property
     def _doubles(self) -> bool:

@@ -151,6 +151,26 @@ class OffPolicyActorCriticModule(OffPolicyModule):
             features = features.detach()
         return self.actor_encoder(features)
 
+    def cloning_losses(self, observations: Any, actions: Tensor, *, margin: float) -> Tensor:
+        """[N], squared distances of the best actions, summed over dimensions; see ClonedPolicy."""
+        del margin
+        best = self.best_actions(self.actor_latents(self.features(observations)))
+        return (best - actions.float()).square().sum(dim=-1)
+
+    def policy_parameters(self) -> list[nn.Parameter]:
+        """The actor's parameters, with those of its encoder."""
+        parameters = [*self.actor_encoder.parameters(), *self.actor.parameters()]
+        return [parameter for parameter in parameters if parameter.requires_grad]
+
+    @torch.no_grad()
+    def action_advantages(self, observations: Any, actions: Tensor) -> Tensor:
+        """[N], smallest critic's values of actions minus those of the best actions."""
+        features = self.features(observations)
+        latents = self.critic_latents(features)
+        best = self.best_actions(self.actor_latents(features))
+        given, own = (self.critic(latents, it.float()).amin(dim=0) for it in (actions, best))
+        return given - own
+
     def target_values(self, target_features: Any, actions: Tensor) -> Tensor:
         """[C, N], the target critics' values."""
         if not self.has_target_encoder:
