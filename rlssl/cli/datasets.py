@@ -6,7 +6,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from rlssl.cli.group import main
-from rlssl.cli.options import JSON
+from rlssl.cli.options import JSON, STORAGE, TRUST, open_import_path
 
 
 def _complete_path(
@@ -21,7 +21,7 @@ _PATH = click.argument("path", metavar="PATH", shell_complete=_complete_path)
 
 @main.group()
 def data() -> None:
-    """Show, check, import and export data sets of episodes."""
+    """Show, check, label, import and export data sets of episodes."""
 
 
 @data.command()
@@ -42,6 +42,25 @@ def check(path: str, as_json: bool) -> None:
     from rlssl.experiment.commands.data.datasets import check as read_all
 
     sys.exit(read_all(path, as_json=as_json))
+
+
+@data.command()
+@_PATH
+@click.option("--by", metavar="RUN", required=True, help="A run with --aux inverse_dynamics.")
+@click.option("--to", metavar="PATH", required=True, help="Folder of the labeled data set.")
+@JSON
+@TRUST
+@STORAGE
+def label(path: str, by: str, to: str, as_json: bool, trusted: bool, storage: str) -> None:
+    """Copy a data set with the actions that an inverse model predicts.
+
+    rlssl data label videos --by inverse --to labeled
+    """
+    click.echo(f"Reading {by}.", err=True)
+    open_import_path()
+    from rlssl.experiment.commands.data.label import label as copy
+
+    sys.exit(copy(path, by=by, to=to, as_json=as_json, trusted=trusted, storage=storage))
 
 
 @data.command("import")

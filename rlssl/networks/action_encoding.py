@@ -295,6 +295,34 @@ def _flat_action(action: Tensor, space: gym.Space) -> Tensor:
     return flat.clamp(torch.as_tensor(low).to(flat), torch.as_tensor(high).to(flat))
 
 
+def likeliest_actions(prediction: Tensor | list[Tensor], action_space: gym.Space) -> Tensor:
+    """The actions that an InverseModel predicts, in the numbers of the policy.
+
+    Args:
+        prediction: Its output: logits [N, n], a list of logits [N, n_j], or means [N, A].
+        action_space: Space of one action.
+
+    Returns:
+        [N, *shape]: the actions with the largest logits, or the means, clamped at the bounds.
+
+    Example:
+        >>> likeliest_actions(torch.tensor([[0.1, 0.9], [2.0, 1.0]]), spaces.Discrete(2, start=3))
+        tensor([4, 3])
+        >>> likeliest_actions(torch.tensor([[0.5], [-4.0]]), spaces.Box(-2, 2, (1,))).tolist()
+        [[0.5], [-1.0]]
+    """
+    if isinstance(action_space, spaces.Discrete):
+        assert isinstance(prediction, Tensor)  # for mypy
+        return prediction.argmax(dim=-1) + int(action_space.start)
+    shape = action_space.shape or ()
+    if isinstance(prediction, Tensor):
+        return _flat_action(prediction, action_space).reshape(-1, *shape)
+    chosen = torch.stack([part.argmax(dim=-1) for part in prediction], dim=-1)
+    if isinstance(action_space, spaces.MultiDiscrete):
+        chosen = chosen + torch.as_tensor(action_space.start.reshape(-1), device=chosen.device)
+    return chosen.reshape(-1, *shape)
+
+
 def inverse_target(action: Tensor, action_space: gym.Space) -> Tensor:
     """Target of an InverseModel, for ``rlssl.losses.inverse_dynamics_loss``.
 

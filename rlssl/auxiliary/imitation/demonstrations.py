@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
 from rlssl.batches import to_tensors
-from rlssl.data import Episode, EpisodeDataset
+from rlssl.data import Description, Episode, EpisodeDataset
 from rlssl.errors import SpecError
 from rlssl.image_spaces import image_layout, is_image, last_frame_space
 from rlssl.networks.action_encoding import to_module_actions
@@ -261,29 +261,40 @@ class DemonstrationLoss(AuxiliaryLoss):
                 "(`--aux NAME:demonstrations=PATH`). See docs/imitation.md."
             )
         dataset = EpisodeDataset(path)
-        self._check_spaces(dataset.description)
-        return Demonstrations(
-            dataset.episodes(),
-            self.observation_space,
-            self.action_space,
-            frame_stack=self.frame_stack,
-        )
+        spaces = self.observation_space, self.action_space
+        check_spaces(dataset.description, path, *spaces, self.frame_stack)
+        return Demonstrations(dataset.episodes(), *spaces, frame_stack=self.frame_stack)
 
-    def _check_spaces(self, description: Any) -> None:
-        frame = last_frame_space(self.observation_space, self.frame_stack)
-        given = description.observation_space
-        if not _same_observations(given, frame):
+
+def check_spaces(
+    description: Description,
+    where: str,
+    observation_space: gym.Space,
+    action_space: gym.Space,
+    frame_stack: int = 1,
+) -> None:
+    """Refuses a data set of another environment.
+
+    Args:
+        description: What the data set holds.
+        where: Its path, for the message.
+        observation_space: The space of one stacked observation.
+        action_space: The space of one action.
+        frame_stack: Frames in a stacked observation.
+
+    Raises:
+        SpecError: If its observations or its actions differ; names both.
+    """
+    frame = last_frame_space(observation_space, frame_stack)
+    pairs = [("observations", description.observation_space, frame)]
+    if description.action_space is not None:
+        pairs.append(("actions", description.action_space, action_space))
+    for what, given, wanted in pairs:
+        is_same = _same_observations(given, wanted) if what == "observations" else given == wanted
+        if not is_same:
             raise SpecError(
-                f"demonstrations: {self.config.demonstrations} has observations {given}, but those "
-                f"of the environment are {frame}. Record demonstrations in this environment, with "
-                "the same options."
-            )
-        actions = description.action_space
-        if actions is not None and actions != self.action_space:
-            raise SpecError(
-                f"demonstrations: {self.config.demonstrations} has actions {actions}, but those of "
-                f"the environment are {self.action_space}. Record demonstrations in this "
-                "environment, with the same options."
+                f"demonstrations: {where} has {what} {given}, but those of the environment are "
+                f"{wanted}. Record demonstrations in this environment, with the same options."
             )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
 from rlssl.losses import inverse_dynamics_loss
-from rlssl.networks.action_encoding import inverse_target
+from rlssl.networks.action_encoding import inverse_target, likeliest_actions
 from rlssl.networks.curiosity import InverseModel
 from rlssl.networks.update_rng import UpdateRNG
 
@@ -98,6 +98,12 @@ class InverseDynamics(AuxiliaryLoss):
         parts = [prediction] if isinstance(prediction, Tensor) else prediction
         choices = torch.stack([part.argmax(dim=-1) for part in parts], dim=-1)  # [N, k]
         return {"accuracy": (choices == target.reshape(choices.shape)).float().mean()}
+
+    @torch.no_grad()
+    def predicted_actions(self, observations: Any, next_observations: Any) -> Tensor:
+        """[N, ...], the likeliest action between two observations each, as the policy gives it."""
+        before, after = self.encoder(observations), self.encoder(next_observations)
+        return likeliest_actions(self.inverse(before, after), self.action_space)
 
     def after_update(self) -> None:
         """Renews the random draws."""
