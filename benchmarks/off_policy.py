@@ -44,7 +44,7 @@ def filled_replay(
     config: Any, frame: gym.Space[Any], actions: gym.Space[Any], num_steps: int
 ) -> Any:
     """The replay buffer of a config, filled with random steps."""
-    from rlssl.algorithms.off_policy.algorithm import make_replay
+    from rlssl.algorithms.off_policy.replay_building import make_replay
 
     replay = make_replay(config, frame, actions)
     for episode in random_episodes(frame, actions, num_steps):

@@ -214,10 +214,14 @@ for _name, _config in (
     ("a3c", "A3CConfig"),
     ("ddpg", "DDPGConfig"),
     ("ppo", "PPOConfig"),
+    ("pretrain", "PretrainConfig"),
     ("rainbow", "RainbowConfig"),
     ("sac", "SACConfig"),
 ):
     ALGORITHMS.register(_name, f"rlssl.algorithms.{_name}.{_name}:{_config}")
+
+#: The algorithms that learn from a data set alone, and make no steps of their own.
+OFFLINE_ALGORITHMS = ("pretrain",)
 
 _TABLES: dict[str, Registry[Any]] = {
     "environments": ENVIRONMENTS,

@@ -1,13 +1,15 @@
-"""Learning curves: return over env steps, with mean and confidence interval of each variant."""
+"""Learning curves: return over the steps of a run, with mean and interval of each variant."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rlssl.analysis.objective import OBJECTIVE, Objective
 from rlssl.analysis.protocol import FINAL_EPISODES
 from rlssl.analysis.results import Episodes, Trial
 from rlssl.analysis.shares import range_of
@@ -20,6 +22,7 @@ from rlssl.analysis.table import (
     group_by_variant,
     sweep_table,
 )
+from rlssl.clocks import ENV_STEPS, UPDATES, steps_of, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,7 +130,8 @@ def figure_of_groups(
     for place, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(len(panels), 1, place)
         interval = _draw_variants(axes, panel)
-        _add_labels(axes, title if place == 1 else "", interval)
+        drawn = [trial for group in panel.values() for trial in group]
+        _add_labels(axes, title if place == 1 else "", interval, drawn)
     return figure
 
 
@@ -161,9 +165,10 @@ def learning_curve(
         >>> learning_curve([trial], window=1, num_points=3).mean
         array([ 0.,  5., 10.])
     """
-    if any(len(trial.episodes) == 0 for trial in trials):
+    found = [returns_of(trial, window=window) for trial in trials]
+    seeds = [seed for seed in found if seed is not None]
+    if len(seeds) < len(found):
         return None
-    seeds = [running_mean_return(trial.episodes, window=window) for trial in trials]
     start = max(env_steps[0] for env_steps, _ in seeds)
     end = min(env_steps[-1] for env_steps, _ in seeds)
     if start > end:
@@ -239,6 +244,35 @@ def running_mean_return(
     return env_steps[last_of_step], means[last_of_step]
 
 
+def returns_of(
+    trial: Trial, *, window: int = FINAL_EPISODES
+) -> tuple[FloatArray, FloatArray] | None:
+    """The curve of a trial; None if it has none.
+
+    Args:
+        trial: Of a trial on a data set alone, which has no training episodes: its objective if the
+            spec has one, else the returns of its evaluations.
+        window: See `running_mean_return`.
+    """
+    if trial.clock == ENV_STEPS:
+        return running_mean_return(trial.episodes, window=window) if len(trial.episodes) else None
+    metric = metric_without_episodes(trial.spec)
+    made_at = f"{metric.partition('/')[0]}/{UPDATES}"
+    points = {
+        float(row.get(made_at, steps_of(row))): float(row[metric])
+        for row in trial.results
+        if isinstance(row.get(metric), int | float) and math.isfinite(row[metric])
+    }
+    return (np.array([*points]), np.array([*points.values()])) if points else None
+
+
+def metric_without_episodes(spec: Mapping[str, Any]) -> str:
+    """What the curve of a trial without training episodes shows."""
+    if spec.get(OBJECTIVE):
+        return Objective.of(spec).metric
+    return "evaluation/episode_return_mean"
+
+
 def _draw_variants(axes: "Axes", groups: Mapping[str, Sequence[Trial]]) -> str:
     """Draws lines and bands; returns what the legend says about the bands."""
     curves, has_band = [], False
@@ -270,16 +304,18 @@ def _draw_lines(
     axes.plot(curve.env_steps, curve.mean, color=color, linewidth=2, label=f"{label} ({notes})")
     if len(counted) > 1:
         for trial in counted:
-            axes.plot(*running_mean_return(trial.episodes), color=color, linewidth=0.7, alpha=0.5)
+            axes.plot(*(returns_of(trial) or ([], [])), color=color, linewidth=0.7, alpha=0.5)
     return curve
 
 
-def _add_labels(axes: "Axes", title: str, interval: str) -> None:
+def _add_labels(axes: "Axes", title: str, interval: str, trials: Sequence[Trial]) -> None:
     from matplotlib.ticker import EngFormatter
 
     axes.set_title(title, loc="left")
-    axes.set_xlabel("env steps")
-    axes.set_ylabel(f"return (mean of {FINAL_EPISODES} episodes)")
+    clocks = {trial.clock for trial in trials}
+    axes.set_xlabel(unit_of(clocks))
+    words = f"return (mean of {FINAL_EPISODES} episodes)"
+    axes.set_ylabel(metric_without_episodes(trials[0].spec) if clocks == {UPDATES} else words)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", linewidth=0.5, alpha=0.4)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from rlssl.clocks import clock_of, steps_of
+
 #: Key of a result: the objective so far; NaN before the first value. A result has it if the spec
 #: has the section of the same name.
 OBJECTIVE = "objective"
@@ -14,9 +16,9 @@ OBJECTIVE = "objective"
 #: The metric that is the mean height of the curve of ``AREA_OF`` over env steps.
 AREA, AREA_OF = "area", "episode_return_mean"
 
-_EVALUATION = "evaluation/"
-#: Key of a result: the env steps at which its evaluation was made. Later results repeat it.
-_EVALUATED_AT = f"{_EVALUATION}env_steps"
+#: Groups of a result that are measured at evaluations. Later results repeat them. In each, the key
+#: of the run's clock says when they were measured.
+_MEASURED = ("evaluation", "holdout")
 
 
 @dataclass(frozen=True)
@@ -119,14 +121,15 @@ class ObjectiveMeter:
         if found is None:
             return self.value
         if metric == AREA:
-            self._extend_curve(float(result["env_steps"]), found)
-        elif not metric.startswith(_EVALUATION) or self._is_new(result, found):
+            self._extend_curve(float(steps_of(result)), found)
+        elif metric.partition("/")[0] not in _MEASURED or self._is_new(result, found):
             self._values.append(found)
         return self.value
 
     def _is_new(self, result: Mapping[str, Any], found: float) -> bool:
         # Results of earlier versions do not say when the evaluation was made.
-        made_at = _finite(result, _EVALUATED_AT)
+        group = self.objective.metric.partition("/")[0]
+        made_at = _finite(result, f"{group}/{clock_of(result)}")
         before, self._evaluation = self._evaluation, found if made_at is None else made_at
         return self._evaluation != before
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from rlssl.analysis.objective import AREA, Objective
 from rlssl.analysis.results import Trial
+from rlssl.clocks import ENV_STEPS, UPDATES, WORDS, clock_of
 from rlssl.run_files import EFFECTIVE
 
 #: A trial's score is the mean over this many last episodes, as in ``episode_return_mean``.
@@ -37,7 +38,7 @@ _WINDOWED = ("episode_return_mean", "success_rate", "intrinsic_return_mean")
 _EVALUATION, _DIAGNOSTICS = "evaluation/", "diagnostics/"
 
 #: Facts in which two numbers may differ and be compared.
-_SAID_ONLY = ("env steps", "env steps per agent step", "seeds")
+_SAID_ONLY = (*WORDS.values(), "env steps per agent step", "seeds")
 
 TRAINING, IN_EVALUATION = "training", "evaluation"
 FINAL, BEST, MEAN_OF_CURVE = "final", "best", "mean of the curve"
@@ -67,6 +68,7 @@ class Protocol:
         env_steps: Env steps (frames) of training at the measurement; of several seeds the fewest.
         env_steps_per_agent_step: Frames per action.
         num_seeds: Training runs behind the number.
+        clock: What ``env_steps`` counts: env steps, or updates of a run that makes none.
 
     Example:
         >>> ours = Protocol("CartPole-v1", env_steps=4000, num_seeds=3, episodes=20)
@@ -89,6 +91,7 @@ class Protocol:
     env_steps: int | None = dataclasses.field(default=None, compare=False)
     env_steps_per_agent_step: int | None = dataclasses.field(default=None, compare=False)
     num_seeds: int | None = dataclasses.field(default=None, compare=False)
+    clock: str = dataclasses.field(default=ENV_STEPS, compare=False)
 
     @property
     def label(self) -> str:
@@ -122,7 +125,7 @@ class Protocol:
             "actions": UNKNOWN if self.actions is None else self.actions or "n/a",
             "an episode is a success": {"": "n/a"}.get(self.success, f"if {self.success} step is"),
             "evaluation environment": changed if self.source == IN_EVALUATION else "n/a",
-            "env steps": UNKNOWN if self.env_steps is None else f"{self.env_steps:,}",
+            WORDS[self.clock]: UNKNOWN if self.env_steps is None else f"{self.env_steps:,}",
             "env steps per agent step": str(self.env_steps_per_agent_step or UNKNOWN),
             "seeds": str(self.num_seeds or UNKNOWN),
         }
@@ -145,7 +148,7 @@ class Protocol:
         if self.statistic is None:
             return f"{of_each}, final or best {UNKNOWN}" if of_each else f"final or best {UNKNOWN}"
         if self.statistic == MEAN_OF_CURVE:
-            return f"mean over the env steps of the curve ({of_each or 'training'})"
+            return f"mean over the {WORDS[self.clock]} of the curve ({of_each or 'training'})"
         if self.statistic == BEST:
             return f"best value of training ({of_each or UNKNOWN})"
         if (self.num_values or 1) > 1:
@@ -157,10 +160,10 @@ class Protocol:
     @property
     def _steps_in_words(self) -> str:
         if self.env_steps is None:
-            return f"env steps {UNKNOWN}"
+            return f"{WORDS[self.clock]} {UNKNOWN}"
         each = self.env_steps_per_agent_step or 1
         agent = f" ({self.env_steps // each:,} agent steps of {each})" if each > 1 else ""
-        return f"{self.env_steps:,} env steps{agent}"
+        return f"{self.env_steps:,} {WORDS[self.clock]}{agent}"
 
     @property
     def _seeds_in_words(self) -> str:
@@ -246,7 +249,7 @@ def differences(first: Protocol, second: Protocol) -> list[str]:
     return [
         f"{name}: {ours[name]} and {theirs[name]}"
         for name in ours
-        if ours[name] != theirs[name] and name not in _SAID_ONLY
+        if name not in _SAID_ONLY and ours[name] != theirs[name]
     ]
 
 
@@ -254,20 +257,25 @@ def _protocol_of_trial(trial: Trial, objective: Objective | None) -> Protocol:
     used = {**trial.spec, **(trial.spec.get(EFFECTIVE) or {})}
     evaluation = used.get("evaluation") or {}
     training_env = _env(used.get("env"))
-    key = "episode_return_mean" if objective is None else objective.metric
     last = trial.results[-1] if trial.results else {}
+    key = "episode_return_mean" if objective is None else objective.metric
+    if objective is None and trial.clock == UPDATES:
+        # It has no training episodes: `sweep_table` takes the last evaluation.
+        key = f"{_EVALUATION}{key}"
     common: dict[str, Any] = {
         "task": str(training_env.pop("id", "")),
         # The area takes all values.
         "num_values": 1 if objective is None or key == AREA else objective.last,
         "env_steps_per_agent_step": _repeat(training_env, last),
         "num_seeds": 1,
+        "clock": trial.clock,
     }
     if key.startswith((_EVALUATION, _DIAGNOSTICS)):
         changed = dict(evaluation.get("env") or {})
         common["task"] = str(changed.get("id", common["task"]))
         name = key.removeprefix(_EVALUATION)
-        steps = last.get(f"{key.partition('/')[0]}/env_steps", last.get("env_steps"))
+        clock = clock_of(last)
+        steps = last.get(f"{key.partition('/')[0]}/{clock}", last.get(clock))
         return Protocol(
             **common,
             task_options=_task_options(common["task"], {**training_env, **changed}),
@@ -289,7 +297,7 @@ def _protocol_of_trial(trial: Trial, objective: Objective | None) -> Protocol:
         episodes=FINAL_EPISODES if name in _WINDOWED else None,
         actions=EXPLORING if name in _WINDOWED else "",
         success=_success(name, evaluation),
-        env_steps=_count(last.get("env_steps")),
+        env_steps=_count(last.get(clock_of(last))),
     )
 
 
@@ -303,7 +311,7 @@ def _repeat(env: Mapping[str, Any], last: Mapping[str, Any]) -> int | None:
     if isinstance(known, int):
         return known
     agent_steps = last.get("agent_steps")
-    return round(last["env_steps"] / agent_steps) if agent_steps else None
+    return round(last[ENV_STEPS] / agent_steps) if agent_steps else None
 
 
 def _task_options(task: str, options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

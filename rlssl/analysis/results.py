@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rlssl.analysis.points import Point, point_key, read_points, read_stops
 from rlssl.analysis.rows import FAULTS, ResultRows, flatten, parse_result
+from rlssl.clocks import clock_of, steps_of
 from rlssl.run_files import (
     EPISODES_FILE,
     ERROR_FILE,
@@ -96,6 +97,16 @@ class Trial:
         """How often a fault of the results' ``faults`` happened, also before a restart."""
         last = self.results[-1] if self.results else {}
         return int(last.get(f"{FAULTS}{name}", 0)) + self.undone_faults.get(name, 0)
+
+    @property
+    def clock(self) -> str:
+        """What the trial counts: env steps, or updates if it made none; see `rlssl.clocks`."""
+        return clock_of(self.results[-1] if self.results else self.spec.get("stop") or {})
+
+    @property
+    def steps(self) -> int:
+        """How far the trial got, on its clock."""
+        return steps_of(self.results[-1], 0) if self.results else 0
 
     @property
     def is_complete(self) -> bool:
@@ -229,7 +240,7 @@ def _without_doubles(trials: Sequence[Trial], problems: list[str]) -> list[Trial
 
 
 def _progress(trial: Trial) -> tuple[bool, float]:
-    return trial.is_complete, trial.results[-1]["env_steps"] if trial.results else 0.0
+    return trial.is_complete, steps_of(trial.results[-1]) if trial.results else 0.0
 
 
 def _warn(problems: Sequence[str]) -> None:

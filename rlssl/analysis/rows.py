@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-#: Key of a result: where its process started.
-START = "env_steps_at_start"
+from rlssl.clocks import clock_of, has_steps, start_of, steps_of
+
 #: What the keys of counts of faults begin with, in a flat result.
 FAULTS = "faults/"
 
@@ -27,7 +27,7 @@ def parse_result(line: str) -> dict[str, Any]:
         ValueError: is not a result: it has no env_steps
     """
     row = json.loads(line)
-    steps = row.get("env_steps", 0) if isinstance(row, dict) else None
+    steps = row.get(clock_of(row), 0) if isinstance(row, dict) else None
     if isinstance(steps, int | float) and math.isfinite(steps):
         return dict(row)
     raise ValueError("is not a result: it has no env_steps")
@@ -48,10 +48,10 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 class ResultRows:
-    """The results of a trial in the order of env steps, added in the order of the file.
+    """The results of a trial in the order of its clock, added in the order of the file.
 
-    A run that resumes from a checkpoint reports the env steps after the checkpoint again. So each
-    row replaces all earlier rows with equal or more env steps.
+    A run that resumes from a checkpoint reports the steps after the checkpoint again. So each row
+    replaces all earlier rows with equal or more steps: env steps, or updates if the run makes none.
 
     Attributes:
         rows: The results; nested keys are joined by "/".
@@ -72,27 +72,25 @@ class ResultRows:
 
     def add(self, row: dict[str, Any]) -> None:
         """Adds the next flat result; a result from before the first sample is left out."""
-        if "env_steps" not in row:
+        if not has_steps(row):
             return
         if self.rows and _is_after_restart(row, self.rows[-1]):
-            self.undone_faults.update(_faults_after(self.rows, row.get(START, 0)))
-        while self.rows and self.rows[-1]["env_steps"] >= row["env_steps"]:
+            self.undone_faults.update(_faults_after(self.rows, start_of(row)))
+        while self.rows and steps_of(self.rows[-1]) >= steps_of(row):
             self.rows.pop()
         self.rows.append(row)
 
 
 def _is_after_restart(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     """Whether another process reported a row: in one process, steps and counts never fall."""
-    falling = ("env_steps", *(key for key in before if key.startswith(FAULTS)))
+    falling = (clock_of(before), *(key for key in before if key.startswith(FAULTS)))
     has_fallen = any(row.get(key, 0) < before[key] for key in falling)
-    return has_fallen or row.get(START) != before.get(START)
+    return has_fallen or start_of(row) != start_of(before)
 
 
-def _faults_after(rows: Sequence[Mapping[str, Any]], env_steps: float) -> dict[str, int]:
-    """The faults that the results count after ``env_steps``."""
-    kept: Mapping[str, Any] = next(
-        (row for row in reversed(rows) if row["env_steps"] <= env_steps), {}
-    )
+def _faults_after(rows: Sequence[Mapping[str, Any]], steps: float) -> dict[str, int]:
+    """The faults that the results count after ``steps``."""
+    kept: Mapping[str, Any] = next((row for row in reversed(rows) if steps_of(row) <= steps), {})
     return {
         key.removeprefix(FAULTS): int(count - kept.get(key, 0))
         for key, count in rows[-1].items()

@@ -23,6 +23,7 @@ from rlssl.analysis.statistics import (
     mean_interval,
     wilson_interval,
 )
+from rlssl.clocks import ENV_STEPS, UPDATES, unit_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -72,13 +73,14 @@ class VariantRow:
             no trial has finished.
         final_return: Mean extrinsic return over each trial's last episodes, then over the trials.
         success_rate: The same for the success, in [0, 1]; no score if the environment reports none.
-        env_steps: The fewest env steps that any of these trials reached.
+        env_steps: The fewest steps that any of these trials reached, on their clock.
         num_finished: Number of finished trials; None: as ``num_seeds``.
         num_expected: Number of seeds that the sweep gives to every point; None: as ``num_seeds``.
         stopped_at: Env steps of the rung at which the scheduler stopped the variant.
         objective: The objective of the search; None if the spec has none.
         objective_words: What the objective is.
         returns: The range of the returns of all trials of the sweep.
+        clock: What the steps count: env steps, or updates of trials that make none.
 
     Example:
         >>> score = Estimate(1.0, None, 2)
@@ -97,6 +99,7 @@ class VariantRow:
     objective: Estimate | None = None
     objective_words: str = ""
     returns: ScoreRange = ANY_RANGE
+    clock: str = ENV_STEPS
 
     @property
     def notes(self) -> list[str]:
@@ -242,10 +245,19 @@ def _table(rows: Sequence[VariantRow], title: str | None, separator: str) -> "Ta
     has_success = any(row.success_rate.num_seeds for row in rows)
     words = next((row.objective_words for row in rows if row.objective_words), "")
     table = Table(
-        title=title, caption=_caption(words), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+        title=title,
+        caption=_caption(words, rows),
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
     table.add_column("variant", overflow="fold")  # the first column to wrap on a narrow terminal
-    columns = ["seeds", "env steps", *["objective"] * bool(words), "final return"]
+    columns = [
+        "seeds",
+        unit_of(row.clock for row in rows),
+        *["objective"] * bool(words),
+        "final return",
+    ]
     for column in [*columns, *["success rate"] * has_success]:
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
@@ -284,7 +296,7 @@ def write_table_csv(rows: Sequence[VariantRow], path: str | Path) -> Path:
 
 def table_csv(rows: Sequence[VariantRow]) -> str:
     """The rows as the text of a CSV file; see ``write_table_csv``."""
-    header = ["variant", "num_seeds", "env_steps"]
+    header = ["variant", "num_seeds", unit_of(row.clock for row in rows).replace(" ", "_")]
     for name in ("final_return", "success_rate"):
         header += [f"{name}_mean", f"{name}_low", f"{name}_high"]
     header += ["num_finished", "num_expected", "stopped_at"]
@@ -358,8 +370,7 @@ def format_number(value: float) -> str:
 
 def _row(label: str, group: Sequence[Trial], known: ScoreRange) -> VariantRow:
     trials = counted_trials(group)
-    returns = [trial.episodes.returns[-FINAL_EPISODES:] for trial in trials]
-    successes = [trial.episodes.successes[-FINAL_EPISODES:] for trial in trials]
+    returns, successes = zip(*map(last_episodes, trials), strict=True)
     of_success = [values[~np.isnan(values)] for values in successes]
     words, objective = _objective(trials)
     stops = [trial.stopped_at for trial in group if trial.stopped_at is not None]
@@ -368,7 +379,8 @@ def _row(label: str, group: Sequence[Trial], known: ScoreRange) -> VariantRow:
         num_seeds=len(trials),
         final_return=estimate_of_scores(_means(returns), known),
         success_rate=estimate_of_scores(_means(of_success), _RATES),
-        env_steps=min(_last_env_steps(trial) for trial in trials),
+        env_steps=min(trial.steps for trial in trials),
+        clock=trials[0].clock,
         num_finished=sum(trial.is_complete for trial in group),
         num_expected=len({*group[0].sweep_seeds, *(trial.seed for trial in group)}),
         stopped_at=stops[0] if stops else None,
@@ -437,8 +449,23 @@ def _means(values: Sequence[NDArray[np.float64]]) -> list[float]:
 _RATES = range_of([], Objective("success_rate"))
 
 
-def _last_env_steps(trial: Trial) -> int:
-    return int(trial.results[-1]["env_steps"]) if trial.results else 0
+def last_episodes(
+    trial: Trial, until: float = math.inf
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns and successes of the last episodes of training that ended up to some env step.
+
+    A trial on a data set alone has none; its last evaluation counts, as one value.
+    """
+    if trial.clock == ENV_STEPS:
+        episodes = trial.episodes
+        returns = episodes.returns[episodes.env_steps <= until]
+        successes = episodes.successes[episodes.env_steps <= until]
+        return returns[-FINAL_EPISODES:], successes[-FINAL_EPISODES:]
+    last = trial.results[-1] if trial.results else {}
+    keys = ("episode_return_mean", "success_rate")
+    values = (last.get(f"evaluation/{key}", math.nan) for key in keys)
+    found, successes = (np.array([value], np.float64) for value in values)
+    return found[np.isfinite(found)], successes
 
 
 def _label(trial: Trial) -> str:
@@ -448,9 +475,12 @@ def _label(trial: Trial) -> str:
     return point or str(trial.spec.get("name") or trial.path.name)
 
 
-def _caption(objective: str) -> str:
+def _caption(objective: str, rows: Sequence[VariantRow]) -> str:
     interval = f"{CONFIDENCE:.0%} t interval; shares: Wilson"
-    words = f"mean over seeds of the last {FINAL_EPISODES} episodes [{interval}]"
+    clocks = {row.clock for row in rows}
+    measured = {ENV_STEPS: f"last {FINAL_EPISODES} episodes", UPDATES: "last evaluation"}
+    what = " or the ".join(words for clock, words in measured.items() if clock in clocks)
+    words = f"mean over seeds of the {what} [{interval}]"
     return f"objective: {objective}\n{words}" if objective else words
 
 

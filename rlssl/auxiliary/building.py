@@ -275,6 +275,8 @@ def check_losses(config: Any, losses: Mapping[str, AuxiliaryLoss]) -> None:
         SpecError: Naming the key, the value and the fix.
     """
     for name, loss in losses.items():
+        for column in sorted(loss.reads & config.absent_columns.keys()):
+            raise SpecError(f"auxiliary.{name} reads {column!r}: {config.absent_columns[column]}.")
         if loss.one_learner_only and config.num_learners > 1:
             raise SpecError(
                 f"auxiliary.{name} needs all rows of a batch in one Learner, and "

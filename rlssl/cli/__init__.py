@@ -9,6 +9,7 @@ from rlssl.cli.group import main
 from rlssl.cli import (  # isort: skip
     running,
     collecting,
+    pretraining,
     results,
     watching,
     checking,
@@ -22,6 +23,7 @@ __all__ = [
     "collecting",
     "datasets",
     "main",
+    "pretraining",
     "results",
     "running",
     "watching",

@@ -128,3 +128,11 @@ TRUST = click.option(
     is_flag=True,
     help="Load a run that you did not make here. Its pickles and plug-ins can execute any code.",
 )
+
+
+def require_assignment(text: str) -> None:
+    """Refuses a value of ``--stop`` that is not of the form KEY=VALUE."""
+    if "=" not in text:
+        raise SpecError(
+            f"--stop {text} is not of the form KEY=VALUE; write --stop env_steps=100000."
+        )

@@ -24,17 +24,11 @@ from rlssl.cli.options import (
     TRUST,
     WAIT_FOR_NODES,
     open_import_path,
+    require_assignment,
     waiting,
     with_plugins,
 )
 from rlssl.errors import DEFAULT_STORAGE, SpecError
-
-
-def _require_assignment(text: str) -> None:
-    if "=" not in text:
-        raise SpecError(
-            f"--stop {text} is not of the form KEY=VALUE; write --stop env_steps=100000."
-        )
 
 
 class _Train(click.Command):
@@ -121,7 +115,7 @@ def train(
     if env_runners is not None:
         document["resources"] = {"env_runners": env_runners}
     for text in stops:
-        _require_assignment(text)
+        require_assignment(text)
     if tuned:
         from rlssl.experiment.spec.overrides import merge
         from rlssl.experiment.spec.tuned import in_words, tuned_settings
@@ -210,7 +204,7 @@ def resume(
     from rlssl.experiment.commands.resume import resume as continue_run
 
     for text in stops:
-        _require_assignment(text)
+        require_assignment(text)
     options: dict[str, Any] = {**({"stops": stops} if stops else {}), **waiting()}
     sys.exit(continue_run(run, storage=storage, address=address, trusted=trusted, **options))
 

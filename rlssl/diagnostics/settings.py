@@ -128,19 +128,17 @@ class WithDiagnostics:
             SpecError: Naming the key and the value.
         """
         config: Any = self
-        evaluation = config.seeded_evaluation
-        check_episodes(
-            self.latent_diagnostics, evaluation["every_env_steps"], evaluation["episodes"]
-        )
+        episodes = config.seeded_evaluation["episodes"]
+        check_episodes(self.latent_diagnostics, config.evaluation_period, episodes)
         super().validate()  # type: ignore[misc]
 
 
-def check_episodes(names: Mapping[str, Any], every_env_steps: int | None, episodes: int) -> None:
+def check_episodes(names: Mapping[str, Any], period: int | None, episodes: int) -> None:
     """Raises a SpecError unless evaluations give the episodes that diagnostics need.
 
     Args:
         names: The diagnostics.
-        every_env_steps: Env steps between evaluations; None: there are none.
+        period: Env steps or updates between evaluations; None: there are none.
         episodes: Episodes of one evaluation.
 
     Example:
@@ -149,10 +147,10 @@ def check_episodes(names: Mapping[str, Any], every_env_steps: int | None, episod
         rlssl.errors.SpecError: diagnostics reward_probe: a probe is fitted on some episodes and \
 tested on others; set evaluation.episodes to 2 or more; got 1.
     """
-    if names and every_env_steps is None:
+    if names and period is None:
         raise SpecError(
             f"diagnostics {', '.join(names)}: they use the episodes of evaluations, and there are "
-            "none; set evaluation.every_env_steps."
+            "none; set evaluation.every_env_steps (every_updates if a data set is all there is)."
         )
     probes = [name for name in names if name in PROBES]
     if probes and episodes < 2:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rlssl.analysis.results import read_run
+from rlssl.clocks import steps_of
 from rlssl.errors import ExitCode, ResourceError
 from rlssl.experiment.checkpoints.manifest import newest_valid
 from rlssl.experiment.run_record import delete_run
@@ -37,7 +38,7 @@ def measure(spec: Spec, *, address: str | None, seconds: float = SECONDS) -> Mea
     trial = at_point(spec, points_to_check(spec)[0] if spec.search else {}, spec.seeds[0])
     name = f"{spec.name}-measured-{uuid.uuid4().hex[:8]}"
     changes: dict[str, Any] = {"name": name, "tracking": [], "confirm": None, "scheduler": None}
-    stop = {"env_steps": spec.stop["env_steps"], "time_total_s": seconds}
+    stop = {spec.clock: spec.stop[spec.clock], "time_total_s": seconds}
     short = trial.model_copy(update={**changes, "stop": stop})
     folder = None
     try:
@@ -62,7 +63,7 @@ def _read(folder: Path) -> Measurement:
         raise ResourceError(
             "the measured trial had a single result: one iteration is longer than the time."
         )
-    env_steps = last["env_steps"] - first["env_steps"]
+    env_steps = steps_of(last) - steps_of(first)
     found = newest_valid(Path(trial.path))
     size = 0
     if found is not None:

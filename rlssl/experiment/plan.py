@@ -12,6 +12,7 @@ from typing import Any
 import ray
 import torch
 
+from rlssl.clocks import WORDS
 from rlssl.experiment.cluster.connect import bundles_of, connect_to, local_memory
 from rlssl.experiment.cluster.placement import require_room, total, trials_at_a_time
 from rlssl.experiment.measurement import Measurement
@@ -33,6 +34,8 @@ class Plan:
 
     name: str
     env_steps: int
+    # What `env_steps` counts; see `rlssl.clocks`.
+    clock: str
     seeds: list[int]
     # The most that there can be, if the searcher chooses each by the scores of those before.
     num_points: int
@@ -97,7 +100,8 @@ def plan(
     folder = _existing(local_folder(spec.storage).absolute())
     return Plan(
         name=spec.name,
-        env_steps=int(spec.stop["env_steps"]),
+        env_steps=int(spec.stop[spec.clock]),
+        clock=spec.clock,
         seeds=list(spec.seeds),
         num_points=num_points(spec),
         points=[] if adapts(spec) else draw_points(spec)[:MOST_LISTED],
@@ -228,8 +232,8 @@ def _time(planned: Plan) -> str:
     minutes = planned.seconds / 60
     words = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
     return (
-        f"time: {planned.measured.env_steps_per_s:,.0f} env steps/s in a trial of its own; about "
-        f"{words} in all, at most, without the starts of processes"
+        f"time: {planned.measured.env_steps_per_s:,.0f} {WORDS[planned.clock]}/s in a trial of its "
+        f"own; about {words} in all, at most, without the starts of processes"
     )
 
 

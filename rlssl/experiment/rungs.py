@@ -7,7 +7,7 @@ def rungs_of(spec: Spec) -> list[int]:
     """The env steps at which the scheduler compares trials; none without a scheduler."""
     if spec.scheduler is None:
         return []
-    end = int(spec.stop["env_steps"])
+    end = int(spec.stop[spec.clock])
     if (median := spec.scheduler.median) is not None:
         every = median.every_env_steps or median.grace_env_steps
         return list(range(median.grace_env_steps, end, every))

@@ -10,7 +10,6 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from rlssl.algorithms.off_policy.config import OffPolicyConfig
 from rlssl.auxiliary.building import check_losses
 from rlssl.connectors.frame_stack import stacked_space
-from rlssl.environments.preflight import preflight
 from rlssl.environments.success_check import tells_success
 from rlssl.errors import SpecError
 from rlssl.experiment.checkpoints.warm_start import check_fits
@@ -123,7 +122,7 @@ def check_trial(spec: Spec, *, is_here: bool = True) -> CheckedTrial:
     has_replay = isinstance(config, OffPolicyConfig)
     if has_replay:
         config.holds_replay = is_here
-    spaces = preflight(config.env_settings, config.env_step_timeout_s, config.vectorize)
+    spaces = config.find_spaces()
     config.adapt_to(spaces)
     config.check_training()
     stacked = stacked_space(

@@ -22,6 +22,7 @@ Role = Literal[
     "replay",
     "collection",
     "collection_actions",
+    "data",
 ]
 
 #: Role -> its number in the address. Numbers are never used again for another role.
@@ -42,6 +43,8 @@ ROLES: dict[Role, int] = {
     "collection": 6,
     # The random actions of such an episode.
     "collection_actions": 7,
+    # The batches that are drawn from a data set.
+    "data": 8,
 }
 
 #: Added to the role of runners that evaluate.

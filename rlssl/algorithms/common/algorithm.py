@@ -17,6 +17,7 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME,
 )
 
+from rlssl.clocks import ENV_STEPS, UPDATES
 from rlssl.connectors.intrinsic_reward import INTRINSIC_RETURNS
 from rlssl.diagnostics.recording import StepRecorder
 from rlssl.diagnostics.report import diagnose
@@ -53,6 +54,7 @@ class BaseAlgorithm(Algorithm):
 
     def setup(self, config: Any) -> None:
         """Builds the Algorithm with empty records."""
+        # Updates, if the run makes no steps: what its clock counts, up to the last result.
         self._env_steps = 0
         self._recent_returns: deque[float] = deque(maxlen=EPISODE_WINDOW)
         self._recent_successes: deque[float] = deque(maxlen=EPISODE_WINDOW)
@@ -101,9 +103,8 @@ class BaseAlgorithm(Algorithm):
         """One training iteration, with rlssl's keys added to RLlib's result."""
         results = super().step()
         before = self._env_steps
-        agent_steps = self.clock
-        self._env_steps = agent_steps * (self.config.action_repeat or 1)
-        results.update(env_steps=self._env_steps, agent_steps=agent_steps)
+        self._env_steps = self.clock * (self.config.action_repeat or 1)
+        results.update(self._counts())
         results["episodes"] = self._pop_episodes(results, before)
         module_results = results.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})
         self._recent_intrinsic.extend(np.atleast_1d(module_results.pop(INTRINSIC_RETURNS, [])))
@@ -111,15 +112,14 @@ class BaseAlgorithm(Algorithm):
         results[FAULTS_KEY] = count_faults(results)
         self._judge_crashes(results)
         results.update(self._scores())
-        every = self.config.seeded_evaluation["every_env_steps"]
+        every = self.config.evaluation_period
         if every and self._env_steps // every > before // every:
-            made_at = {"env_steps": self._env_steps}
-            self._last_evaluation = {**self.evaluate_seeded(), **made_at}
+            self.measure()
         if self._last_evaluation:
             results["evaluation"] = {**results.get("evaluation", {}), **self._last_evaluation}
         if self._last_diagnostics:
             results["diagnostics"] = self._last_diagnostics
-        every = (self.config.seeded_evaluation.get("video") or {}).get("every_env_steps")
+        every = self.config.video_period
         if every and self._env_steps // every > before // every:
             results["video"] = self.record_video()
         return results
@@ -132,9 +132,28 @@ class BaseAlgorithm(Algorithm):
             train_results=train_results, eval_results=eval_results
         )
         runner_results = results.setdefault(ENV_RUNNER_RESULTS, {})
-        runner_results[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.clock
-        results[NUM_ENV_STEPS_SAMPLED_LIFETIME] = self.clock
+        agent_steps = self._counts().get("agent_steps", 0)
+        runner_results[NUM_ENV_STEPS_SAMPLED_LIFETIME] = agent_steps
+        results[NUM_ENV_STEPS_SAMPLED_LIFETIME] = agent_steps
         return results
+
+    def _counts(self) -> dict[str, int]:
+        """How far the run is: env steps and agent steps, or updates if it makes no steps."""
+        if self.config.clock == UPDATES:
+            return {UPDATES: self.clock}
+        agent_steps = self.clock
+        return {
+            ENV_STEPS: agent_steps * (self.config.action_repeat or 1),
+            "agent_steps": agent_steps,
+        }
+
+    def measure(self) -> None:
+        """Makes an evaluation, whose scores all later results have."""
+        self._last_evaluation = {**self.evaluate_seeded(), **self._made_at()}
+
+    def _made_at(self) -> dict[str, int]:
+        """When an evaluation was made."""
+        return {self.config.clock: self._env_steps}
 
     def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
         """RLlib's evaluation, which does not disturb the random numbers of training."""
@@ -158,7 +177,7 @@ class BaseAlgorithm(Algorithm):
 
     def standing(self) -> dict[str, Any]:
         """What a result says about the run so far: steps, scores, and the last evaluation."""
-        steps = {"env_steps": self._env_steps, "agent_steps": self.clock}
+        steps = self._counts()
         last = {"evaluation": self._last_evaluation, "diagnostics": self._last_diagnostics}
         last = {key: value for key, value in last.items() if value}
         return {**steps, "episodes": [], "aux": {}, **self._scores(), **last}
@@ -181,7 +200,7 @@ class BaseAlgorithm(Algorithm):
         )
         if recorder is not None:
             values = diagnose(self, recorder.rows(), wanted)
-            self._last_diagnostics = {"env_steps": self._env_steps, **values}
+            self._last_diagnostics = {**self._made_at(), **values}
         return summarize(records)
 
     @undisturbed_generators()

@@ -145,22 +145,38 @@ class AuxiliaryLearner(BaseLearner):
             return total
         if self.isolates:
             batch = {key: value for key, value in batch.items() if key != RL_LATENTS}
-        rows = valid_rows(batch, self._columns_of_losses)
-        if any(MEAN_ACTION in loss.reads for loss in due.values()):
-            rows = {**rows, MEAN_ACTION: mean_actions(module, rows[Columns.OBS])}
-        if any(POLICY in loss.reads for loss in due.values()):
-            rows = {**rows, POLICY: module}
-        window = self.needs.window
-        if window is not None and any(loss.window is not None for loss in due.values()):
-            rows = {**rows, WINDOWS: self.windows(rows, window)}
+        rows = self._rows_for(due, batch)
         for name, loss in due.items():
-            seen = columns_read(name, loss, rows, window)
+            seen = columns_read(name, loss, rows, self.needs.window)
             mean = self._mean_loss(name, loss, seen)
             self._check_reach(name, loss, mean, len(rows[Columns.ACTIONS]))
             coeff = loss.config.coeff * value_at(loss.config.schedule or 1.0, self.env_steps)
             self.record({"coeff": coeff}, "aux", name)
             total = torch.add(total, mean, alpha=coeff)
         return total
+
+    def auxiliary_means(self, batch: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
+        """Loss -> the mean of each of its terms over the valid rows; nothing is recorded."""
+        losses = self.rl_module.auxiliary
+        rows = self._rows_for(losses, batch)
+        return {
+            name: per_sample_means(
+                name, loss.losses(columns_read(name, loss, rows, self.needs.window)), self.peers
+            )
+            for name, loss in losses.items()
+        }
+
+    def _rows_for(self, losses: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The valid rows of a batch, with the columns that some of the losses read."""
+        rows = dict(valid_rows(batch, self._columns_of_losses))
+        if any(MEAN_ACTION in loss.reads for loss in losses.values()):
+            rows[MEAN_ACTION] = mean_actions(self.rl_module, rows[Columns.OBS])
+        if any(POLICY in loss.reads for loss in losses.values()):
+            rows[POLICY] = self.rl_module
+        window = self.needs.window
+        if window is not None and any(loss.window is not None for loss in losses.values()):
+            rows[WINDOWS] = self.windows(rows, window)
+        return rows
 
     def windows(self, rows: Mapping[str, Any], window: Window) -> Mapping[str, Any]:
         """The columns [N, W, ...] of ``window`` around rows [N, ...]."""

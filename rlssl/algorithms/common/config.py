@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, Self
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.connectors.connector_v2 import ConnectorV2
@@ -15,6 +15,7 @@ from ray.util.debug import log_once
 
 from rlssl.algorithms.common.action_spaces import ActionKind, check_actions
 from rlssl.algorithms.common.model_settings import MODEL_KEYS, ModelSettings, check_model
+from rlssl.algorithms.common.sections.evaluation import WithEvaluation
 from rlssl.algorithms.common.settings import InputKind, TrainingSettings, builder, may_be_none
 from rlssl.auxiliary.building import loss_options, options_for, parse_auxiliary
 from rlssl.connectors.env_actions import with_clipped_actions
@@ -22,7 +23,6 @@ from rlssl.diagnostics.settings import WithDiagnostics
 from rlssl.environments.building import Vectorize
 from rlssl.environments.make_calls import TakesOneDict
 from rlssl.environments.preflight import EnvSpaces, preflight
-from rlssl.environments.vector_infos import Success
 from rlssl.errors import SpecError
 from rlssl.image_spaces import ambiguous_images, with_layout
 from rlssl.networks.encoders import are_frames
@@ -52,7 +52,7 @@ class _ModelBuilder(dict):
         return self._build(**settings)
 
 
-class BaseConfig(WithDiagnostics, AlgorithmConfig):
+class BaseConfig(WithDiagnostics, WithEvaluation, AlgorithmConfig):
     """Environments by registered id, auxiliary losses, networks and plug-ins.
 
     A subclass sets ``settings_class`` and calls ``set_defaults()`` in ``__init__``. In a list of
@@ -105,13 +105,11 @@ class BaseConfig(WithDiagnostics, AlgorithmConfig):
         self.double_buffering: bool | None = None
         # Environment frames per agent step; found by the preflight.
         self.action_repeat: int | None = None
-        # Not named evaluation_*: RLlib passes such attributes to its own `evaluation()`.
         self.seeded_evaluation: dict[str, Any] = {
             "every_env_steps": None,
             "episodes": 10,
             "explore": False,
             "env": {},
-            # And "success", if it is not the default: which steps make an episode a success.
         }
         # Seconds without new env steps before a trial fails.
         self.watchdog_s = 300.0
@@ -288,46 +286,10 @@ class BaseConfig(WithDiagnostics, AlgorithmConfig):
                 setattr(self, key, value)
         return self
 
-    def evaluation(
-        self,
-        *,
-        every_env_steps: int | None = None,
-        episodes: int | None = None,
-        explore: bool | None = None,
-        env: Mapping[str, Any] | None = None,
-        success: Success | None = None,
-        video: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Self:
-        """Evaluates every ``every_env_steps`` on ``episodes`` seeded episodes; see `rlssl.policy`.
-
-        Args:
-            every_env_steps: Environment frames between evaluations; None: never.
-            episodes: Number of episodes; episode k runs with seed k.
-            explore: Whether actions are sampled instead of the policy's mode.
-            env: Options that differ from the training environment's.
-            success: "any": an episode is a success if one of its steps is, and counts with its
-                highest value; "last": only its last step counts. Also for training's success rate.
-            video: ``every_env_steps`` between videos, and ``episodes`` of each (1); None: none.
-            **kwargs: RLlib's own evaluation settings; they work as in RLlib.
-        """
-        if success not in (None, *get_args(Success)):
-            raise SpecError(f"evaluation.success must be 'any' or 'last'; got {success!r}.")
-        given: dict[str, Any] = dict(every_env_steps=every_env_steps, episodes=episodes)
-        given |= dict(explore=explore, env=env and dict(env), success=success, video=video)
-        given = {key: value for key, value in given.items() if value is not None}
-        self.seeded_evaluation = {**self.seeded_evaluation, **given}
-        return super().evaluation(**kwargs)
-
     @property
     def env_settings(self) -> dict[str, Any]:
         """The training environment as ``{"id": ..., **options}``."""
         return {"id": self.env, **self.env_config}
-
-    @property
-    def evaluation_env_settings(self) -> dict[str, Any]:
-        """The evaluation environment as ``{"id": ..., **options}``."""
-        return {**self.env_settings, **self.seeded_evaluation["env"]}
 
     @property
     def frame_stack(self) -> int:
@@ -417,10 +379,7 @@ class BaseConfig(WithDiagnostics, AlgorithmConfig):
         # Marks a message as logged: RLlib would advise to return to the old API stack.
         log_once(f"{self.algo_class.__name__}_on_new_api_stack")
         if self.action_repeat is None:
-            known = EnvSpaces(self.observation_space, self.action_space)
-            if self.env is not None:
-                known = preflight(self.env_settings, self.env_step_timeout_s, self.vectorize)
-            self.adapt_to(known)
+            self.adapt_to(self.find_spaces())
         self.check_training()
         super().validate()
         self._refuse_unsupported()
@@ -428,6 +387,16 @@ class BaseConfig(WithDiagnostics, AlgorithmConfig):
         if vars(self)["env_runner_cls"] in (None, VectorEnvRunner, StockEnvRunner):
             runner_class, _ = choose_env_runner(self)
             self.env_runner_cls = runner_class
+
+    def find_spaces(self) -> EnvSpaces:
+        """The spaces of the environment, which is built, reset and stepped once.
+
+        Raises:
+            SpecError: If the environment cannot be built or used.
+        """
+        if self.env is None:
+            return EnvSpaces(self.observation_space, self.action_space)
+        return preflight(self.env_settings, self.env_step_timeout_s, self.vectorize)
 
     def check_training(self) -> None:
         """Checks the training settings.
@@ -440,10 +409,10 @@ class BaseConfig(WithDiagnostics, AlgorithmConfig):
 
     def _refuse_unsupported(self) -> None:
         """Raises for settings that RLlib accepts but that rlssl would ignore."""
+        self.check_clock()
         pieces = custom_connectors(self)
-        for key in ("every_env_steps", "video"):
-            if pieces and self.seeded_evaluation.get(key):
-                raise SpecError(f"evaluation.{key} does not work with {pieces} yet.")
+        if pieces and (self.evaluation_period or self.video_period):
+            raise SpecError(f"evaluation does not work with {pieces} yet.")
         if self.auxiliary_losses and not self.normalize_actions:
             raise SpecError("auxiliary losses need normalize_actions=True, which is the default.")
         for name, options in self.auxiliary_losses.items():

@@ -18,6 +18,9 @@ from rlssl.auxiliary.base import AuxiliaryLossConfig
 from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES
 from rlssl.system.field_comments import field_comments
 
+#: Algorithm -> its page, where that has another name.
+_PAGES = {"pretrain": "pretraining"}
+
 BEGIN, END = "<!-- settings begin -->", "<!-- settings end -->"
 
 
@@ -99,11 +102,21 @@ def _value(value: Any) -> str:
     return f"`{text}`" if isinstance(value, str | dict) else text
 
 
+def page_of(name: str) -> str:
+    """The file of an algorithm's page.
+
+    Example:
+        >>> page_of("ppo"), page_of("pretrain")
+        ('ppo.md', 'pretraining.md')
+    """
+    return f"{_PAGES.get(name, name)}.md"
+
+
 def main(docs: Path) -> None:
     """Rewrites the tables of all algorithms' pages, and those of the losses."""
     tables = {name: settings_table(ALGORITHMS[name].settings_class) for name in ALGORITHMS}
     for name, table in {**tables, "losses": losses_tables()}.items():
-        page = docs / f"{name}.md"
+        page = docs / page_of(name)
         page.write_text(with_table(page.read_text(encoding="utf-8"), table), encoding="utf-8")
 
 

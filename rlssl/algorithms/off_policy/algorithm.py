@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import ray
-import torch
 import tree
-from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import (
@@ -28,17 +26,17 @@ from ray.rllib.utils.metrics import (
     TIMERS,
     WEIGHTS_SEQ_NO,
 )
-from torch import nn
 
 from rlssl.algorithms.common.algorithm import BaseAlgorithm
-from rlssl.algorithms.off_policy.batches import INDICES, draw
+from rlssl.algorithms.off_policy import on_learners
+from rlssl.algorithms.off_policy.data_sets.measuring import measured_batches, rows_of_episodes
+from rlssl.algorithms.off_policy.replays import Replays, Rows
 from rlssl.algorithms.off_policy.update_ratio import UpdateRatio
-from rlssl.auxiliary.needs import Needs
-from rlssl.image_spaces import with_layout
-from rlssl.networks.layers.vector_normalizer import Moments, VectorNormalizer
+from rlssl.auxiliary.building import loss_configs
+from rlssl.diagnostics.report import diagnose
+from rlssl.networks.layers.vector_normalizer import VectorNormalizer
 from rlssl.replay import Prefetcher, PrioritizedReplayBuffer, ReplayBuffer, annealed_beta
-from rlssl.run_files import REPLAY_FOLDER
-from rlssl.system.seeding import integer, stream
+from rlssl.system.random_state import undisturbed_generators
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +44,11 @@ logger = logging.getLogger(__name__)
 _STATE = "rlssl_off_policy"
 
 
-#: A batch as the Learners get it, and the numbers of its rows in the replay buffer.
-_Drawn = tuple[Any, np.ndarray]
+#: A batch as the Learners get it, and the numbers of its rows in the replay buffers.
+_Drawn = tuple[Any, list[Rows]]
+
+#: Updates of an iteration, if the run learns from a data set alone.
+UPDATES_PER_ITERATION = 200
 
 
 class OffPolicyAlgorithm(BaseAlgorithm):
@@ -75,15 +76,19 @@ class OffPolicyAlgorithm(BaseAlgorithm):
             at_start=self.config.updates_at_start,
         )
         spaces = self.spaces[INPUT_ENV_SINGLE_SPACES]
-        ((_, self._needs), *_) = self._on_learners(_needs_of)
-        self.replay = make_replay(self.config, *spaces)
+        ((_, self._needs), *_) = self._on_learners(on_learners.needs_of)
+        self.replays = Replays(self.config, *spaces)
         # Reads frames, so that it has no stacks; the Learners' normalizers hold the statistics.
         self._frames = VectorNormalizer(spaces[0]) if self.config.normalizes_observations else None
-        size = self.replay.nbytes / 2**30
-        print(f"replay: {self.config.replay_capacity:,} frames, {size:.2f} GiB when full")
+        print(self.replays.words)
+        if self.replays.data is not None and self.replays.data.moments:
+            moments = self.replays.data.moments
+            self._on_learners(on_learners.normalize_by, moments=moments)
+        # The last losses on held-out episodes.
+        self._held_out: dict[str, Any] = {}
         self._prepare: Callable[[Any], Any] = _as_it_is
         if self.learner_group.is_local:
-            ((_, self._prepare),) = self._on_learners(_prepare_of)
+            ((_, self._prepare),) = self._on_learners(on_learners.prepare_of)
         self._prefetcher: Prefetcher[_Drawn] | None = None
         if depth := self.config.prefetch_depth:
             self._prefetcher = Prefetcher(self._draw, depth=depth)
@@ -99,10 +104,24 @@ class OffPolicyAlgorithm(BaseAlgorithm):
     def training_step(self) -> None:
         """Rounds of sampling and updates until the iteration has its steps."""
         start = self.clock
+        if self.config.trains_offline:
+            self._update_alone(start)
+            return
         goal = start + min(self.config.agent_steps_per_iteration, self.steps_to_end)
         self._result_steps = (start, goal)
         while self.clock < goal and self._round():
             pass
+        self._collect_metrics()
+
+    def _update_alone(self, start: int) -> None:
+        """Updates on a data set, until the iteration has its updates."""
+        num_updates = int(min(UPDATES_PER_ITERATION, self.steps_to_end))
+        if period := self.config.evaluation_period:
+            # An evaluation is made at the end of an iteration.
+            num_updates = min(num_updates, period - start % period)
+        with self._timed(LEARNER_UPDATE_TIMER):
+            for _ in range(num_updates):
+                self._update()
         self._collect_metrics()
 
     def step(self) -> dict[str, Any]:
@@ -111,12 +130,44 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         results.update(self.extra_results())
         return results
 
+    def measure(self) -> None:
+        """Plays the policy, if there is one, and measures the losses on held-out episodes."""
+        config, data = self.config, self.replays.data
+        if config.has_policy:
+            super().measure()
+        elif data is not None and config.latent_diagnostics:
+            rows = rows_of_episodes(data.measured, config.seeded_evaluation["episodes"])
+            with undisturbed_generators():
+                values = diagnose(self, rows, config.latent_diagnostics)
+            self._last_diagnostics = {**self._made_at(), **values}
+        if data is not None and data.held_out is not None:
+            self._held_out = {**self._held_out_losses(data.held_out), **self._made_at()}
+
+    def _held_out_losses(self, replay: ReplayBuffer) -> dict[str, Any]:
+        """The means of all terms over batches of held-out rows, and their weighted sum."""
+        config = self.config
+        options = {"n_step": config.n_step, "gamma": config.gamma, "needs": self._needs}
+        every = [
+            self._on_learners(on_learners.held_out_losses, batch=batch)[0][1]
+            for batch in measured_batches(replay, config.rows_of_step, **options)
+        ]
+        found = tree.map_structure(lambda *means: float(np.mean(means)), *every)
+        coeffs = {name: loss.coeff for name, loss in loss_configs(config).items()}
+        total = sum(coeffs.get(name, 1.0) * sum(terms.values()) for name, terms in found.items())
+        return {"loss": total, **found}
+
     def extra_results(self) -> dict[str, Any]:
         """More keys at the top of a result: the number of updates, and the replay buffer."""
         return {
             "updates": self.update_ratio.num_updates,
             "replay": {"size": len(self.replay), "beta": self._beta()},
+            **({"holdout": self._held_out} if self._held_out else {}),
         }
+
+    @property
+    def replay(self) -> ReplayBuffer:
+        """The replay buffer of the run's own steps; without them, that of the data set."""
+        return self.replays.main
 
     @property
     def work_done(self) -> int:
@@ -125,7 +176,12 @@ class OffPolicyAlgorithm(BaseAlgorithm):
 
     @property
     def clock(self) -> int:
-        """Agent steps that the replay buffer has received since the start of the run."""
+        """Agent steps that the replay buffer has received since the start of the run.
+
+        Updates, if the run learns from a data set alone.
+        """
+        if self.config.trains_offline:
+            return self.update_ratio.num_updates
         return self.update_ratio.agent_steps
 
     @property
@@ -135,8 +191,8 @@ class OffPolicyAlgorithm(BaseAlgorithm):
 
     @property
     def replay_env_steps(self) -> int:
-        """Env steps stored in the replay buffer since the start of the run."""
-        return self.update_ratio.agent_steps * (self.config.action_repeat or 1)
+        """What the exponent of the importance weights follows: the run's own clock."""
+        return self.clock * (self.config.action_repeat or 1)
 
     def save_to_path(
         self,
@@ -154,7 +210,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
             path, state=state, filesystem=filesystem, use_msgpack=use_msgpack
         )
         if self.config.checkpoint_replay and filesystem is None:
-            self.replay.save(Path(saved) / REPLAY_FOLDER)
+            self.replays.save(Path(saved))
         return saved
 
     def restore_from_path(
@@ -167,10 +223,8 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         super().restore_from_path(path, component=component, **kwargs)
         if component is not None:
             return
-        folder = Path(path) / REPLAY_FOLDER
         with self._while_changing():
-            if folder.is_dir():
-                self.replay.restore(folder)
+            if self.replays.restore(Path(path)):
                 return
         logger.warning(
             "%s holds no replay buffer: updates continue after %d more agent steps.",
@@ -181,13 +235,18 @@ class OffPolicyAlgorithm(BaseAlgorithm):
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """RLlib's state and the counts of steps and updates."""
-        return {**super().get_state(*args, **kwargs), _STATE: self.update_ratio.get_state()}
+        own = {**self.update_ratio.get_state(), **self.replays.get_state()}
+        own["holdout"] = self._held_out
+        return {**super().get_state(*args, **kwargs), _STATE: own}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores what ``get_state`` gave."""
         # First, because the base sends the clock.
         if _STATE in state:
             self.update_ratio.set_state(state[_STATE])
+            self._held_out = state[_STATE].get("holdout", {})
+            with self._while_changing():
+                self.replays.set_state(state[_STATE])
         super().set_state(state)
 
     def cleanup(self) -> None:
@@ -267,8 +326,8 @@ class OffPolicyAlgorithm(BaseAlgorithm):
             if not episode.is_numpy:
                 episode.to_numpy()
         if self._frames is not None:
-            moments = self._frames.moments(sampled_observations(episodes))
-            self._on_learners(_normalize_by, moments=moments)
+            moments = [self._frames.moments(sampled_observations(episodes))]
+            self._on_learners(on_learners.normalize_by, moments=moments)
         intrinsic = None
         if self.config.gives_intrinsic_rewards:
             intrinsic = self._intrinsic_rewards(episodes)
@@ -281,51 +340,38 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         size = max(1, self.config.num_learners)
         parts = [list(episodes[rank::size]) for rank in range(size)]
         rewards: list[np.ndarray] = [np.zeros(0, np.float32)] * len(episodes)
-        for rank, of_part in self._on_learners(_intrinsic_rewards, parts=parts):
+        for rank, of_part in self._on_learners(on_learners.intrinsic_rewards, parts=parts):
             rewards[rank::size] = of_part
         return rewards
 
     def _update(self) -> None:
-        batch, indices = self._draw() if self._prefetcher is None else self._prefetcher.get()
-        agent_steps = self.update_ratio.agent_steps
+        batch, rows = self._draw() if self._prefetcher is None else self._prefetcher.get()
+        clock = self.clock
         if self.learner_group.is_remote:
             sent = ray.put(batch)
-            parts = self._on_learners(_update_on_part, batch=sent, agent_steps=agent_steps)
+            parts = self._on_learners(on_learners.update_on_part, batch=sent, agent_steps=clock)
         else:
-            parts = self._on_learners(_update_on, batch=batch, agent_steps=agent_steps)
+            parts = self._on_learners(on_learners.update_on, batch=batch, agent_steps=clock)
         self.update_ratio.count_update()
         if not isinstance(self.replay, PrioritizedReplayBuffer):
             return
         errors = [of_learner for _, of_learner in sorted(parts, key=_rank)]
         if self._prefetcher is None:
-            self._set_priorities(indices, errors)
+            self._set_priorities(rows, errors)
         else:
-            self._prefetcher.do(functools.partial(self._set_priorities, indices, errors))
+            self._prefetcher.do(functools.partial(self._set_priorities, rows, errors))
 
-    def _set_priorities(self, indices: np.ndarray, errors: Sequence[Any]) -> None:
+    def _set_priorities(self, rows: Sequence[Rows], errors: Sequence[Any]) -> None:
         """Sets the priorities of rows; waits for TD errors that are on their way from a GPU."""
-        sizes = np.concatenate([np.asarray(part) for part in errors])
-        # An update is skipped if errors are not finite; those rows keep their priorities.
-        finite = np.isfinite(sizes)
-        assert isinstance(self.replay, PrioritizedReplayBuffer)
-        self.replay.update_priorities(indices[finite], sizes[finite])
+        self.replays.set_priorities(rows, np.concatenate([np.asarray(part) for part in errors]))
 
     def _draw(self) -> _Drawn:
         """Draws a batch and prepares it for the Learner; in the prefetcher's thread if it has one.
 
         With a GPU, the batch is packed and its copy to the GPU starts.
         """
-        config = self.config
-        batch = draw(
-            self.replay,
-            config.total_train_batch_size,
-            n_step=config.n_step,
-            gamma=config.gamma,
-            beta=self._beta(),
-            needs=self._needs,
-            uniform_for_auxiliary=config.replay_settings.uniform_for_auxiliary,
-        )
-        return self._prepare(batch), batch[INDICES]
+        batch, rows = self.replays.draw(beta=self._beta(), needs=self._needs)
+        return self._prepare(batch), rows
 
     def _beta(self) -> float:
         settings = self.config.replay_settings
@@ -339,7 +385,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
     def _send_weights(self) -> None:
         """Sends the Learner's weights to the EnvRunners, for their next fragment."""
         if not self.config.num_env_runners and self.learner_group.is_local:
-            self._on_learners(_copy_weights, runner=self.env_runner)
+            self._on_learners(on_learners.copy_weights, runner=self.env_runner)
             return
         component = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
         state = self.learner_group.get_state(components=component, inference_only=True)
@@ -368,14 +414,14 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         return [result.get() for result in results]
 
     def _collect_metrics(self) -> None:
-        if not self.config.num_env_runners:
+        if not self.config.num_env_runners and not self.config.trains_offline:
             runner = self.env_runner
             self._reports.append((runner.get_metrics(), runner.module.latest_action_at))
         reports, self._reports = self._reports, []
         clocks = [clock for _, clock in reports if clock is not None]
         self._latest_action_at = max(clocks, default=self._latest_action_at)
         self.metrics.aggregate([metrics for metrics, _ in reports], key=ENV_RUNNER_RESULTS)
-        learned = [report for _, report in self._on_learners(_report)]
+        learned = [report for _, report in self._on_learners(on_learners.report)]
         self.metrics.aggregate(learned, key=LEARNER_RESULTS)
         for timer, seconds in self._seconds.items():
             self.metrics.log_value((TIMERS, timer), seconds)
@@ -393,32 +439,6 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         return contextlib.nullcontext() if self._prefetcher is None else self._prefetcher.paused()
 
 
-def make_replay(config: Any, observation_space: gym.Space, action_space: gym.Space) -> ReplayBuffer:
-    """An empty replay buffer for an off-policy config.
-
-    Args:
-        config: A config that is adapted to the environment.
-        observation_space: The space of one environment and one frame.
-        action_space: The space of one environment.
-    """
-    settings = config.replay_settings
-    observation_space = with_layout(observation_space, config.network["encoder_config"])
-    options: dict[str, Any] = {
-        "frame_stack": config.frame_stack,
-        "seed": None if config.seed is None else integer(stream(config.seed, "replay")),
-        "storage_path": settings.storage_path,
-        "identity": config.reads_identity,
-    }
-    capacity = config.replay_capacity
-    if settings.prioritized:
-        replay: ReplayBuffer = PrioritizedReplayBuffer(
-            capacity, observation_space, action_space, alpha=settings.alpha, **options
-        )
-    else:
-        replay = ReplayBuffer(capacity, observation_space, action_space, **options)
-    return replay
-
-
 def sampled_observations(episodes: Sequence[SingleAgentEpisode]) -> Any:
     """The frames [N, ...] at which actions were taken: no lookback, and no last observations."""
     parts = [episode.get_observations(slice(0, len(episode))) for episode in episodes]
@@ -431,49 +451,3 @@ def _rank(part: tuple[int, Any]) -> int:
 
 def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def _needs_of(learner: Any) -> tuple[int, Needs]:
-    return learner.peers.rank, learner.needs
-
-
-def _prepare_of(learner: Any) -> tuple[int, Callable[[Any], Any]]:
-    return 0, learner.transfers.prepare
-
-
-def _update_on(learner: Any, batch: Any, agent_steps: int) -> tuple[int, Any]:
-    return 0, learner.update_on(batch, agent_steps=agent_steps)
-
-
-def _update_on_part(learner: Any, batch: Any, agent_steps: int) -> tuple[int, np.ndarray | None]:
-    errors = learner.update_on_part(ray.get(batch), agent_steps=agent_steps)
-    return learner.peers.rank, None if errors is None else np.asarray(errors)
-
-
-def _intrinsic_rewards(learner: Any, parts: list[list[Any]]) -> tuple[int, list[np.ndarray]]:
-    return learner.peers.rank, learner.intrinsic_rewards(parts[learner.peers.rank])
-
-
-def _normalize_by(learner: Any, moments: Moments) -> tuple[int, None]:
-    learner.normalize_by([moments])
-    return learner.peers.rank, None
-
-
-def _report(learner: Any) -> tuple[int, Any]:
-    return learner.peers.rank, learner.report()
-
-
-@torch.no_grad()
-def _copy_weights(learner: Any, runner: Any) -> tuple[int, None]:
-    """Copies weights within one process, which takes a tenth of the time of a state dict."""
-    source: nn.Module = learner.module[DEFAULT_MODULE_ID].unwrapped()
-    parameters, buffers = dict(source.named_parameters()), dict(source.named_buffers())
-    copies, of_buffers = dict(runner.module.named_parameters()), dict(runner.module.named_buffers())
-    found = {name: parameters[name].data for name in copies}
-    found |= {name: buffers[name] for name in of_buffers}
-    found = learner.transfers.weights(found)
-    torch._foreach_copy_([copy.data for copy in copies.values()], [found[name] for name in copies])
-    for name, buffer in of_buffers.items():
-        buffer.copy_(found[name])
-    runner._weights_seq_no = learner._weights_seq_no
-    return 0, None

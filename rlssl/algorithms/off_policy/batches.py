@@ -70,9 +70,8 @@ def draw(
         single = replay.gather(batch[INDICES], gamma=gamma)
         batch[AUXILIARY_COLUMNS] = {key: single[key] for key in reads & _N_STEP_COLUMNS}
     if needs.window is not None:
-        found = replay.windows(rows[INDICES], before=needs.window.before, after=needs.window.after)
         of_rows = batch if rows is batch else batch[AUXILIARY_COLUMNS]
-        of_rows[WINDOWS] = {key: found[key] for key in (*needs.window_reads, VALID)}
+        of_rows[WINDOWS] = _windows(replay, rows[INDICES], needs)
     return batch
 
 
@@ -84,6 +83,34 @@ def _single_steps(
     if reads & {Columns.OBS, Columns.NEXT_OBS}:
         steps[Columns.OBS] = found[Columns.OBS]
     return {**steps, TAKEN: np.arange(n_step) < batch["n_step"][:, None]}
+
+
+def rows_at(
+    replay: ReplayBuffer, indices: np.ndarray, *, n_step: int, gamma: float, needs: Needs
+) -> dict[str, Any]:
+    """As `draw`, the batch of given rows; all importance weights are 1.
+
+    Args:
+        replay: A replay buffer.
+        indices: [N], numbers of rows.
+        n_step: Steps of the RL loss.
+        gamma: Discount per step.
+        needs: What the auxiliary losses read.
+    """
+    batch = replay.gather(indices, n_step=n_step, gamma=gamma)
+    batch[WEIGHTS] = np.ones(len(indices), np.float32)
+    if n_step > 1 and needs.reads & _N_STEP_COLUMNS:
+        single = replay.gather(indices, gamma=gamma)
+        batch[AUXILIARY_COLUMNS] = {key: single[key] for key in needs.reads & _N_STEP_COLUMNS}
+    if needs.window is not None:
+        batch[WINDOWS] = _windows(replay, indices, needs)
+    return batch
+
+
+def _windows(replay: ReplayBuffer, indices: np.ndarray, needs: Needs) -> dict[str, Any]:
+    assert needs.window is not None
+    found = replay.windows(indices, before=needs.window.before, after=needs.window.after)
+    return {key: found[key] for key in (*needs.window_reads, VALID)}
 
 
 #: Columns that separate rows always have, even if no loss reads them.

@@ -1,7 +1,8 @@
 """The base of all Learners with a replay buffer: many updates between two results."""
 
+import contextlib
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.rllib.utils.typing import ResultDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlssl.algorithms.common.auxiliary_learner import AuxiliaryLearner
 from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS
@@ -25,6 +26,7 @@ from rlssl.connectors.intrinsic_reward import TOTAL_REWARDS, AddIntrinsicReward,
 from rlssl.connectors.row_identity import AddRowIdentity
 from rlssl.connectors.stack_observations import AddStackedObservations
 from rlssl.system.denormals import denormals_are_zero
+from rlssl.system.random_state import undisturbed_generators
 
 
 class OffPolicyLearner(AuxiliaryLearner):
@@ -142,16 +144,56 @@ class OffPolicyLearner(AuxiliaryLearner):
             batch: Columns; ``AUXILIARY_COLUMNS`` replaces those that the losses read differently.
             names: The losses; None: all.
         """
-        columns = batch.get(AUXILIARY_COLUMNS)
-        if columns is not None:
-            # Separate rows have observations; else only some columns of the same rows differ.
-            batch = columns if Columns.OBS in columns else {**batch, **columns}
-        return super().compute_auxiliary_loss(batch, names)
+        return super().compute_auxiliary_loss(_auxiliary_rows(batch), names)
+
+    def held_out_losses(self, batch: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+        """Loss -> the mean of each of its terms, on rows that are not trained on.
+
+        Nothing changes: weights, statistics, queues and random numbers are as before.
+        """
+        with unchanged(self.rl_module), torch.no_grad():
+            found = self.held_out_means(self.transfers.receive(batch))
+        return {
+            name: {term: float(mean) for term, mean in of_loss.items()}
+            for name, of_loss in found.items()
+        }
+
+    def held_out_means(self, rows: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
+        """What `held_out_losses` gives; a subclass may add its own loss."""
+        return self.auxiliary_means(_auxiliary_rows(rows))
 
     def stateful_parts(self) -> list[Any]:
         """The losses, the augmentations, and the stateful parts of the algorithm's module."""
         parts: list[Any] = [*super().stateful_parts(), *self.rl_module.stateful_parts()]
         return parts
+
+
+def _auxiliary_rows(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The batch with the columns that auxiliary losses read differently."""
+    columns = batch.get(AUXILIARY_COLUMNS)
+    if columns is None:
+        return batch
+    # Separate rows have observations; else only some columns of the same rows differ.
+    return columns if Columns.OBS in columns else {**batch, **columns}
+
+
+@contextlib.contextmanager
+def unchanged(module: nn.Module) -> Iterator[None]:
+    """A context after which buffers and generators of ``module`` are what they were before."""
+    generators = [
+        (one, one.get_state())
+        for part in module.modules()
+        for one in vars(part).values()
+        if isinstance(one, torch.Generator)
+    ]
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    with undisturbed_generators():
+        yield
+    for generator, state in generators:
+        generator.set_state(state)
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
 
 
 class _AddFullMask(ConnectorV2):

@@ -18,6 +18,7 @@ from rlssl.analysis.statistics import (
     rank_interval,
 )
 from rlssl.analysis.table import format_number
+from rlssl.clocks import WORDS, unit_of
 
 #: Env steps that differ by a smaller share than this are the same budget: a run ends at the first
 #: result after its budget, so it has some steps more.
@@ -62,8 +63,9 @@ class Comparison:
         is_empty = self.difference is None or math.isnan(self.difference.value)
         if is_empty or have_one_budget(self.first, self.second):
             return self._difference_in_words
+        unit = unit_of(side.protocol.clock for side in (self.first, self.second))
         steps = " and ".join(f"{side.env_steps[0]:,}" for side in (self.first, self.second))
-        return f"{self._difference_in_words} But the budgets differ: {steps} env steps."
+        return f"{self._difference_in_words} But the budgets differ: {steps} {unit}."
 
     @property
     def _difference_in_words(self) -> str:
@@ -178,9 +180,9 @@ def _notes(first: Side, second: Side) -> list[str]:
     elif {trial.path for trial in first.trials} & {trial.path for trial in second.trials}:
         notes.append("Some trials are on both sides.")
     for letter, side in zip("AB", (first, second), strict=True):
-        fewest, most = side.env_steps
+        (fewest, most), unit = side.env_steps, WORDS[side.protocol.clock]
         if most > fewest * (1.0 + _SAME_BUDGET):
-            notes.append(f"{letter}: its seeds end between {fewest:,} and {most:,} env steps.")
+            notes.append(f"{letter}: its seeds end between {fewest:,} and {most:,} {unit}.")
         notes += [f"{letter}: {note}" for note in side.notes]
     repeats = [side.protocol.env_steps_per_agent_step for side in (first, second)]
     if repeats[0] != repeats[1]:

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from rlssl.analysis.comparison.sides import Side
-from rlssl.analysis.curves import FloatArray, figure_of_groups, running_mean_return
+from rlssl.analysis.curves import FloatArray, figure_of_groups, returns_of
 from rlssl.analysis.objective import AREA
 from rlssl.analysis.protocol import differences
 from rlssl.analysis.results import Trial
 from rlssl.analysis.sparkline import BLOCKS, bars
 from rlssl.analysis.table import format_number
+from rlssl.clocks import steps_of
 
 _RETURN = "episode_return_mean"
 
@@ -111,11 +112,9 @@ def save_picture(first: Side, second: Side, path: str | Path) -> Path:
 def _series(trial: Trial, metric: str) -> tuple[FloatArray, FloatArray]:
     """Env steps and values of one trial."""
     if metric == _RETURN:
-        if not len(trial.episodes):
-            return np.empty(0), np.empty(0)
-        return running_mean_return(trial.episodes)
+        return returns_of(trial) or (np.empty(0), np.empty(0))
     rows = [
-        (row["env_steps"], row[metric])
+        (steps_of(row), row[metric])
         for row in trial.results
         if isinstance(row.get(metric), int | float) and np.isfinite(row[metric])
     ]

@@ -19,7 +19,9 @@ from rlssl.analysis.table import (
     counted_trials,
     estimate_of_scores,
     group_by_variant,
+    last_episodes,
 )
+from rlssl.clocks import WORDS
 from rlssl.errors import SpecError, suggest
 
 #: More points of a run are not listed in a message.
@@ -105,7 +107,7 @@ def read_side(
     if len(counted) < len(kept) + len(seeds_without_result(kept)):
         words = "seeds that failed or are missing do not count; the mean may be too good."
         cautions.append(Caution("missing_seeds", words))
-    steps = [_env_steps(trial) for trial in counted]
+    steps = [trial.steps for trial in counted]
     return Side(
         name=name or (f"{run.path.name}:{label}" if label else run.path.name),
         trials=kept,
@@ -138,7 +140,7 @@ def score_of(trial: Trial, objective: Objective | None, *, until: float = math.i
     """
     if objective is not None:
         return trial_score(trial, objective)
-    returns = trial.episodes.returns[trial.episodes.env_steps <= until][-FINAL_EPISODES:]
+    returns = last_episodes(trial, until)[0]
     return float(returns.mean()) if returns.size else None
 
 
@@ -200,7 +202,7 @@ def _one_for_each_seed(trials: Sequence[Trial]) -> tuple[list[Trial], list[str]]
     for trial in trials:
         known = best.setdefault(trial.seed, trial)
         if known is not trial:
-            ordered = sorted([known, trial], key=lambda one: (one.is_complete, _env_steps(one)))
+            ordered = sorted([known, trial], key=lambda one: (one.is_complete, one.steps))
             best[trial.seed] = ordered[1]
             notes.append(
                 f"seed {trial.seed} is there more than once, and equal seeds are not independent: "
@@ -214,7 +216,9 @@ def _incomplete(trials: Sequence[Trial], counted: Sequence[Trial]) -> list[str]:
     for trial in trials:
         if not trial.is_complete:
             use = "counted" if trial in counted else "not counted"
-            words = f"seed {trial.seed} {trial.status} at {_env_steps(trial):,} env steps: {use}."
+            words = (
+                f"seed {trial.seed} {trial.status} at {trial.steps:,} {WORDS[trial.clock]}: {use}."
+            )
             notes.append(words.replace("unfinished", "is unfinished"))
         elif trial.stopped_at is not None:
             notes.append(f"the scheduler stopped seed {trial.seed} at {trial.stopped_at:,}.")
@@ -234,14 +238,10 @@ def _without_score(scored: Mapping[int, float | None], objective: Objective | No
     return [f"{count_seeds(len(missing))} without a score: seed {_listed(missing)} has {what}."]
 
 
-def _env_steps(trial: Trial) -> int:
-    return int(trial.results[-1]["env_steps"]) if trial.results else 0
-
-
 def _cost(trials: Sequence[Trial]) -> Cost:
     """From the seconds that Tune adds up; also over restarts."""
     known = [
-        (_env_steps(trial), float(trial.results[-1]["time_total_s"]))
+        (trial.steps, float(trial.results[-1]["time_total_s"]))
         for trial in trials
         if trial.results and trial.results[-1].get("time_total_s")
     ]

@@ -10,6 +10,7 @@ from rlssl.analysis.comparison.sides import Side
 from rlssl.analysis.shares import CONFIDENCE
 from rlssl.analysis.statistics import Difference, Interval
 from rlssl.analysis.table import format_number
+from rlssl.clocks import WORDS, unit_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,7 +41,8 @@ def lines_below(found: Comparison, curves: TextCurves | None) -> list[str]:
         lines.append("curves: not shown on one axis, because the environments are unlike.")
     if found.at_common_steps is not None:
         steps, there = found.at_common_steps
-        lines.append(f"At {steps:,} env steps, which both have: A - B = {_of(there)}.")
+        unit = WORDS[found.first.protocol.clock]
+        lines.append(f"At {steps:,} {unit}, which both have: A - B = {_of(there)}.")
     lines += [f"note: {note}" for note in found.notes]
     lines += [f"caution: {one.words}" for one in found.cautions]
     return list(filter(None, lines))
@@ -96,7 +98,8 @@ def _table_of_sides(found: Comparison, curves: TextCurves | None) -> "Table":
     if curves is not None:
         _add(table, "curve", *curves.lines)
     _add(table, "training time", *(_seconds(side) for side in sides))
-    _add(table, "env steps/s", *(_speed(side) for side in sides))
+    unit = unit_of(side.protocol.clock for side in sides)
+    _add(table, f"{unit}/s", *(_speed(side) for side in sides))
     return table
 
 

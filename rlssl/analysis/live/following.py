@@ -22,10 +22,11 @@ from rlssl.analysis.live.points import (
     PointProgress,
     SeedProgress,
 )
-from rlssl.analysis.objective import AREA_OF, Objective
+from rlssl.analysis.objective import AREA_OF, OBJECTIVE, Objective
 from rlssl.analysis.points import Point, point_key, read_points, read_stops
 from rlssl.analysis.results import trial_status
-from rlssl.analysis.rows import FAULTS, START, ResultRows, flatten, parse_result
+from rlssl.analysis.rows import FAULTS, ResultRows, flatten, parse_result
+from rlssl.clocks import ENV_STEPS, UPDATES, at_start_key, clock_of, start_of, steps_of
 from rlssl.run_files import ERROR_FILE, RESULTS_FILE, SWEEP_SPEC_FILE, TRIAL_FILE
 from rlssl.system.yaml_files import read_yaml
 
@@ -37,6 +38,9 @@ _QUIET_S, _QUIET_REPORTS = 60.0, 6
 
 #: The searchers that draw all points at the start.
 _DRAWN_AT_ONCE = ("random",)
+
+#: Clock -> the return of a result: of training episodes, or of the last evaluation.
+_RETURNS = {ENV_STEPS: Objective(AREA_OF), UPDATES: Objective(f"evaluation/{AREA_OF}")}
 
 #: What is kept of a result besides its faults.
 _RETURN, _SCORE, _TIME = "return", "score", "time_since_restore"
@@ -52,14 +56,15 @@ class TrialProgress:
         seed: Its seed.
         state: starting (no result yet), running, quiet (no result for a minute or for six reports,
             whichever is longer), finished, stopped (by the scheduler), failed or interrupted.
-        env_steps: Of its last result.
+        env_steps: Of its last result, on its clock.
         goal: Env steps after which it ends; infinite if its run ends otherwise.
         last_return: Mean return of its last result; NaN before the first finished episode.
-        course: [n] returns in the order of env steps, without NaN.
+        course: [n] returns in the order of its steps, without NaN.
         score: The objective; NaN before its first value.
         env_steps_per_s: In its last minute of training; NaN before the first result.
         faults: Number of faults of its environments and processes, by their names in results.
         age_s: Seconds since its last result; NaN before the first one.
+        clock: What the steps count; see `rlssl.clocks`.
     """
 
     folder: str
@@ -74,6 +79,7 @@ class TrialProgress:
     env_steps_per_s: float
     faults: Mapping[str, int]
     age_s: float
+    clock: str = ENV_STEPS
 
     def num_faults(self, name: str) -> int:
         """How often a fault of the results' ``faults`` happened."""
@@ -90,10 +96,11 @@ class RunProgress:
         points: The points and the scores of their trials.
         objective: What the scores are.
         num_expected: Number of trials of the whole run, at most; 0: not known yet.
-        share: Share of the env steps that are done, in [0, 1]; NaN if trials have no goal. The
+        share: Share of the steps that are done, in [0, 1]; NaN if trials have no goal. The
             rest of a trial that failed is not done; that of a stopped one is not to be done.
         seconds_left: At the present speed; NaN if it is not known.
         problems: Files that could not be read, each with a reason.
+        clock: What the steps of its trials count; see `rlssl.clocks`.
     """
 
     name: str
@@ -104,6 +111,7 @@ class RunProgress:
     share: float
     seconds_left: float
     problems: list[str]
+    clock: str = ENV_STEPS
 
     def count(self, *states: str) -> int:
         """Number of trials in one of these states."""
@@ -116,6 +124,7 @@ class _Sweep:
 
     objective: Objective = DEFAULT_OBJECTIVE
     goal: float = math.inf
+    clock: str = ENV_STEPS
     num_seeds: int = 1
     # Number of points that a searcher chooses, one after the other; 0: all are listed.
     num_points: int = 0
@@ -134,7 +143,8 @@ class _Sweep:
         numbers = [int(settings.get("num_samples") or 0) for settings in searchers.values()]
         return cls(
             objective=Objective.of(spec),
-            goal=float((spec.get("stop") or {}).get("env_steps", math.inf)),
+            goal=_goal(spec.get("stop") or {}),
+            clock=clock_of(spec.get("stop") or {}),
             num_seeds=max(len(spec.get("seeds") or ()), 1),
             num_points=max(numbers, default=0),
             quiet_s=max(_QUIET_S, _QUIET_REPORTS * float(spec.get("report_every_s") or 0.0)),
@@ -195,6 +205,7 @@ class RunFollower:
             share=_share(shown, sweep, expected) if is_planned else math.nan,
             seconds_left=_seconds_left(shown, sweep, expected),
             problems=problems,
+            clock=sweep.clock,
         )
 
     def _read_sweep(self, problems: list[str]) -> _Sweep:
@@ -270,8 +281,9 @@ class _FollowedTrial:
             label=self.label,
             seed=self.seed,
             state=self._state(stops.get(self.key), age_s > quiet_s, is_running=is_running),
-            env_steps=int(last.get("env_steps", 0)),
-            goal=float(self._point.get("stop.env_steps", sweep.goal)),
+            env_steps=steps_of(last, 0),
+            clock=clock_of(last) if last else sweep.clock,
+            goal=float(self._point.get(f"stop.{sweep.clock}", sweep.goal)),
             last_return=last.get(_RETURN, math.nan),
             course=course,
             score=last.get(_SCORE, math.nan),
@@ -302,15 +314,22 @@ class _FollowedTrial:
 
 def _kept_of(row: Mapping[str, Any], objective: Objective) -> dict[str, Any]:
     """The few numbers of a result that are kept; counts of faults only above 0."""
-    plain = {key: row[key] for key in (START, "timestamp", _TIME, "env_steps") if key in row}
+    clock = clock_of(row)
+    keys = (at_start_key(clock), "timestamp", _TIME, clock)
+    plain = {key: row[key] for key in keys if key in row}
     faults = dict(flatten({FAULTS.strip("/"): row.get(FAULTS.strip("/")) or {}}))
     return {
         **plain,
         **{key: count for key, count in faults.items() if count},
         "done": bool(row.get("done")),
-        _RETURN: _number(DEFAULT_OBJECTIVE.score({AREA_OF: row.get(AREA_OF)})),
+        _RETURN: _number(_RETURNS[clock].score({k: row[k] for k in row if k != OBJECTIVE})),
         _SCORE: _number(objective.score(row)),
     }
+
+
+def _goal(stop: Mapping[str, Any]) -> float:
+    """Where trials end, on their clock; inf: no end is set."""
+    return float(stop.get(clock_of(stop), math.inf))
 
 
 def _number(found: float | None) -> float:
@@ -318,19 +337,19 @@ def _number(found: float | None) -> float:
 
 
 def _speed(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Env steps per second of training in the last minute of the last process; NaN: unknown."""
+    """Steps per second of training in the last minute of the last process; NaN: unknown."""
     if not rows or _TIME not in rows[-1]:
         return math.nan
     last = rows[-1]
-    start = (0.0, float(last.get(START, 0)))
+    start = (0.0, float(start_of(last)))
     for row in reversed(rows):
-        if row.get(START) != last.get(START) or _TIME not in row:
+        if start_of(row) != start_of(last) or _TIME not in row:
             break
         if row[_TIME] <= last[_TIME] - _SPEED_S:
-            start = (row[_TIME], row["env_steps"])
+            start = (row[_TIME], steps_of(row))
             break
     seconds = last[_TIME] - start[0]
-    return float((last["env_steps"] - start[1]) / seconds) if seconds > 0 else math.nan
+    return float((steps_of(last) - start[1]) / seconds) if seconds > 0 else math.nan
 
 
 def _points_of(

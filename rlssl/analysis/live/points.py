@@ -14,6 +14,7 @@ from rich.text import Text
 
 from rlssl.analysis.objective import Objective
 from rlssl.analysis.table import format_number
+from rlssl.clocks import ENV_STEPS, WORDS
 
 #: States of a trial, as Ray Tune names them.
 PENDING, RUNNING, TERMINATED, ERROR = "PENDING", "RUNNING", "TERMINATED", "ERROR"
@@ -74,7 +75,10 @@ class PointProgress:
 
 
 def points_table(
-    points: Sequence[PointProgress], num_rows: int, objective: Objective = DEFAULT_OBJECTIVE
+    points: Sequence[PointProgress],
+    num_rows: int,
+    objective: Objective = DEFAULT_OBJECTIVE,
+    clock: str = ENV_STEPS,
 ) -> Table:
     """The table of a running sweep.
 
@@ -84,6 +88,7 @@ def points_table(
         points: In the order of the search.
         num_rows: Number of rows that fit.
         objective: What the scores are.
+        clock: What the steps count; see `rlssl.clocks`.
     """
     shown = list(points)
     if len(points) > num_rows:
@@ -91,7 +96,7 @@ def points_table(
         shown = [points[index] for index in sorted(order[: max(num_rows - 1, 1)])]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("point")  # the only column that may be cut
-    for column in ("seeds", "env steps", word_for(objective)):
+    for column in ("seeds", WORDS[clock], word_for(objective)):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for point in shown:

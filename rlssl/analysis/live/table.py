@@ -10,6 +10,7 @@ from rlssl.analysis.live.points import best_point, word_for
 from rlssl.analysis.objective import AREA_OF
 from rlssl.analysis.sparkline import sparkline
 from rlssl.analysis.table import format_number
+from rlssl.clocks import WORDS
 from rlssl.system.durations import duration
 
 #: State -> color on a terminal.
@@ -55,7 +56,7 @@ def trials_table(
     table.add_column("point")  # the only column that may be cut
     table.add_column("seed", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    for column in ("env steps", "done", "return"):
+    for column in (WORDS[run.clock], "done", "return"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("course", no_wrap=True)
     if has_objective:
@@ -140,10 +141,10 @@ _MOST_PROBLEMS = 3
 def _speed(run: RunProgress) -> str:
     parts = []
     if math.isfinite(run.share):
-        parts.append(f"{run.share:.0%} of the env steps")
+        parts.append(f"{run.share:.0%} of the {WORDS[run.clock]}")
     speeds = [trial.env_steps_per_s for trial in run.trials if trial.state == "running"]
     if finite := [speed for speed in speeds if math.isfinite(speed)]:
-        parts.append(f"{sum(finite):,.0f} env steps/s")
+        parts.append(f"{sum(finite):,.0f} {WORDS[run.clock]}/s")
     if math.isfinite(run.seconds_left):
         parts.append(f"{duration(run.seconds_left)} left")
     return f"; {', '.join(parts)}" if parts else ""

@@ -26,6 +26,7 @@ from rlssl.analysis.table import (
     group_by_variant,
     sweep_table,
 )
+from rlssl.clocks import WORDS
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Group:
         task: The task in few words.
         variants: The variants with a score, the best one first; then those without.
         protocol: What is the same for all of them; with the fewest env steps and seeds.
-        budget: ``stop.env_steps`` of their specs; None: not known.
+        budget: where their specs stop, on their clock; None: not known.
     """
 
     task: str
@@ -281,7 +282,7 @@ def _of_all(protocol: Protocol, group: Sequence[Variant]) -> Protocol:
 
 
 def _budget(trial: Trial) -> int | None:
-    return (trial.spec.get("stop") or {}).get("env_steps")
+    return (trial.spec.get("stop") or {}).get(trial.clock)
 
 
 def _rank(one: Variant) -> tuple[bool, bool, float, int]:
@@ -301,7 +302,8 @@ def _tasks(keys: Sequence[tuple[Protocol, int | None]]) -> list[str]:
         if any(other.task_options != protocol.task_options for other, _ in twins):
             notes.append(options or "no options")
         if any(other != budget for _, other in twins):
-            notes.append("env steps not stated" if budget is None else f"{budget:,} env steps")
+            unit = WORDS[protocol.clock]
+            notes.append(f"{unit} not stated" if budget is None else f"{budget:,} {unit}")
         if any(other.label != protocol.label for other, _ in twins) and not notes:
             notes.append(protocol.metric)
         name = protocol.task or "environment not stated"

@@ -11,6 +11,7 @@ from rlssl.analysis.report.collect import Group, Report
 from rlssl.analysis.report.metrics import Curves, Metric
 from rlssl.analysis.report.page import NUM_BEST, default_metrics, shown_first, time_unit
 from rlssl.analysis.report.parts import Section
+from rlssl.clocks import unit_of
 
 #: Width in pixels; PNG files have twice as many.
 WIDTH, _SCALE = 720, 2.0
@@ -69,7 +70,8 @@ def _figures(
 def _curves(group: Group, curves: Curves, metric: Metric, axis: str) -> charts.Spec:
     """A metric of the best variants."""
     unit, seconds = time_unit(curves.longest)
-    title = "env steps" if axis == "env_steps" else f"wall time ({unit})"
+    steps = unit_of(one.row.clock for one in group.variants)
+    title = steps if axis == "env_steps" else f"wall time ({unit})"
     rows: list[dict[str, Any]] = []
     singles: list[dict[str, Any]] = []
     styles = {}

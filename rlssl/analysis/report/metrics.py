@@ -16,6 +16,7 @@ from rlssl.analysis.report.collect import Variant
 from rlssl.analysis.results import Trial
 from rlssl.analysis.statistics import MIN_SEEDS
 from rlssl.analysis.table import FINAL_EPISODES
+from rlssl.clocks import steps_of
 
 FloatArray = NDArray[np.float64]
 Curve = tuple[FloatArray, FloatArray]
@@ -35,7 +36,7 @@ MAX_SEED_NUMBERS = 150_000
 #: Families of metrics, in the order of the picker: title, and a pattern of the keys.
 FAMILIES = (
     ("returns", r"return$|episode_return_mean|intrinsic_return_mean|success_rate|objective"),
-    ("evaluation", r"evaluation/"),
+    ("evaluation", r"evaluation/|holdout/"),
     ("representations", r"diagnostics/|aux/latents/"),
     ("auxiliary losses", r"aux/"),
     ("losses and learner", r"learners/(?!__all_modules__)"),
@@ -47,14 +48,14 @@ FAMILIES = (
 # Not metrics of training: clocks, timers, names, counters that only repeat the env steps.
 _NO_METRICS = re.compile(
     r"(done|date|timestamp|pid|should_checkpoint|training_iteration|time_total_s|env_steps"
-    r"|agent_steps|env_steps_at_start|time_since_restore|iterations_since_restore"
+    r"|agent_steps|(env_steps|updates)_at_start|(holdout|diagnostics|evaluation)/updates|time_since_restore|iterations_since_restore"
     r"|num_training_step_calls_per_iteration|objective/.*)$"
     r"|config/|timers/|.*(timer|/timers/.*)$|.*(num_\w*steps\w*_(sampled|trained)\w*|weights_seq_no)(/[\w]+)?$"
 )
 # The learner logs ``aux/...`` of the losses under the name of its module, too.
 _OF_THE_LEARNER = re.compile(r"^learners/[^/]+/(?=aux/)")
 # Values of the last evaluation are repeated until the next one.
-_OF_EVALUATION, _EVALUATED_AT = ("evaluation/", "diagnostics/"), "evaluation/env_steps"
+_OF_EVALUATION = ("evaluation/", "diagnostics/", "holdout/")
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Curves:
 
     Args:
         metrics: In the order of the picker.
-        env_steps: Index of a variant -> [num_points], env steps of its points.
+        env_steps: Index of a variant -> [num_points], steps of its points, on its clock.
         wall_time: Index of a variant -> [num_points], seconds; NaN where no result says it.
         bands: Key -> index of a variant -> mean, low and high over seeds, each [num_points] with
             NaN where a seed has no value. Without an interval, low and high are None.
@@ -189,7 +190,7 @@ def _grid(trials: Sequence[Trial], num_points: int) -> FloatArray | None:
 
 
 def _range(trial: Trial) -> tuple[float, float] | None:
-    steps = [row["env_steps"] for row in trial.results]
+    steps = [steps_of(row) for row in trial.results]
     if len(trial.episodes):
         steps = [*steps, *trial.episodes.env_steps[[0, -1]]]
     return (float(min(steps)), float(max(steps))) if steps else None
@@ -203,7 +204,7 @@ def _on_grid(curve: Curve, grid: FloatArray) -> FloatArray:
 
 def _clock(trial: Trial) -> Curve:
     rows = [row for row in trial.results if math.isfinite(row.get("time_total_s", math.nan))]
-    steps = np.array([0.0, *(row["env_steps"] for row in rows)])
+    steps = np.array([0.0, *(steps_of(row) for row in rows)])
     return steps, np.array([0.0, *(row["time_total_s"] for row in rows)])
 
 
@@ -211,13 +212,16 @@ def _logged(trial: Trial) -> dict[str, Curve]:
     """Every metric of a trial: env steps and values, both [num_results], finite."""
     found: dict[str, tuple[list[float], list[float]]] = {}
     for row in trial.results:
-        own, evaluated = row["env_steps"], row.get(_EVALUATED_AT, math.nan)
+        own = steps_of(row)
         for key, value in row.items():
+            if key == trial.clock:
+                continue
             if type(value) not in (float, int) or not math.isfinite(value) or _is_no_metric(key):
                 continue  # results come from JSON: there are no other numbers
             steps, values = found.setdefault(key, ([], []))
-            is_evaluated = math.isfinite(evaluated) and key.startswith(_OF_EVALUATION)
-            at: float = evaluated if is_evaluated else own
+            at: float = own
+            if key.startswith(_OF_EVALUATION):
+                at = row.get(f"{key.partition('/')[0]}/{trial.clock}", own)
             if not steps or at > steps[-1]:
                 steps.append(at)
                 values.append(value)
@@ -225,7 +229,7 @@ def _logged(trial: Trial) -> dict[str, Curve]:
     if len(trial.episodes):
         ends, returns = running_mean_return(trial.episodes)
         # The results end later than the last episode: its mean is still the latest one.
-        last = trial.results[-1]["env_steps"] if trial.results else ends[-1]
+        last = trial.steps if trial.results else ends[-1]
         curves[RETURN] = (np.append(ends, max(last, ends[-1])), np.append(returns, returns[-1]))
     return curves
 

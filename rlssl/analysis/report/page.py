@@ -17,6 +17,7 @@ from rlssl.analysis.report.parts import Section
 from rlssl.analysis.report.tables import measured, summary_csv, summary_table
 from rlssl.analysis.report.verdict import Verdict, headline
 from rlssl.analysis.results import Trial
+from rlssl.clocks import unit_of
 
 #: More verdicts are folded.
 MOST_OPEN = 4
@@ -116,9 +117,9 @@ def _verdict(one: Verdict) -> dict[str, Any]:
 
 def _curves_note(curves: Curves) -> str:
     words = [
-        "Lines: means over seeds, at env steps that all seeds have reached.",
+        "Lines: means over seeds, at steps that all seeds have reached.",
         f"Bands: {charts.interval_words()}; wide bands are cut off.",
-        "Wall time: mean over seeds of the time at which the env steps were reached.",
+        "Wall time: mean over seeds of the time at which the steps were reached.",
     ]
     if curves.left_out:
         first = ", ".join(curves.left_out[:3])
@@ -132,6 +133,7 @@ def _curves_note(curves: Curves) -> str:
 def page_data(report: Report, curves: Curves, sections: Sequence[Section]) -> dict[str, Any]:
     """What the script of the page reads, as plain data."""
     unit, seconds = time_unit(curves.longest)
+    steps = unit_of(one.row.clock for one in report.variants)
     return {
         "groups": [_group(group) for group in report.groups],
         "metrics": [
@@ -140,7 +142,7 @@ def page_data(report: Report, curves: Curves, sections: Sequence[Section]) -> di
         ],
         "default_metrics": default_metrics(curves, shown_first(report)),
         "num_best": NUM_BEST,
-        "x_titles": {"steps": "env steps", "time": f"wall time ({unit})"},
+        "x_titles": {"steps": steps, "time": f"wall time ({unit})"},
         "x": {
             str(index): {
                 "steps": [round(step) for step in steps.tolist()],

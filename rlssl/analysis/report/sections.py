@@ -20,6 +20,7 @@ from rlssl.analysis.report.search import (
 from rlssl.analysis.report.tables import Table, settings_tables, text_row
 from rlssl.analysis.results import Run
 from rlssl.analysis.table import format_number
+from rlssl.clocks import steps_of
 
 #: The most variants of a chart of scores, and the most charts of searched settings.
 MOST_SCORES, MOST_SETTINGS = 24, 8
@@ -135,7 +136,7 @@ def _populations(report: Report) -> Iterator[Section]:
 
 def _values(name: str, run: Run, exploits: Sequence[Exploit]) -> Iterator[Chart]:
     """The values of every member over env steps, a chart for each number that is searched."""
-    end = max((row["env_steps"] for trial in run.trials for row in trial.results), default=0)
+    end = max((steps_of(row) for trial in run.trials for row in trial.results), default=0)
     for path in run.points[0].values if run.points else ():
         rows = []
         for point in run.points:

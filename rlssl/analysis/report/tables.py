@@ -11,6 +11,7 @@ from rlssl.analysis.report.collect import Group, Report, Variant
 from rlssl.analysis.report.verdict import lead_of
 from rlssl.analysis.settings_difference import SettingRow, compare_settings
 from rlssl.analysis.table import Estimate, table_csv
+from rlssl.clocks import unit_of
 
 #: Variants whose settings stand side by side.
 MOST_SIDES = 8
@@ -85,7 +86,8 @@ def summary_table(group: Group) -> Table:
     words = next((row.objective_words for row in rows if row.objective_words), "")
     has_success = any(row.success_rate.num_seeds for row in rows)
     is_compared = len(group.scored) > 1
-    header = ["variant", "seeds", "env steps", *["objective"] * bool(words), "final return"]
+    unit = unit_of(row.clock for row in rows)
+    header = ["variant", "seeds", unit, *["objective"] * bool(words), "final return"]
     header += ["success rate"] * has_success
     first = _word_of_the_first(group)
     header += [f"{first} is ahead by", f"{first} wins"] * is_compared

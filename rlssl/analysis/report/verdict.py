@@ -17,6 +17,7 @@ from rlssl.analysis.statistics import (
     rank_interval,
 )
 from rlssl.analysis.table import format_number
+from rlssl.clocks import unit_of
 
 #: The best of so many variants looks better than it is, because it was selected.
 MANY_VARIANTS = 6
@@ -176,7 +177,8 @@ def _warnings(group: Group) -> Iterator[str]:
         )
     steps = [one.row.env_steps for one in scored]
     if steps and min(steps) < (1 - _UNEQUAL_STEPS) * max(steps):
-        yield f"Scores are at unequal env steps: from {min(steps):,} to {max(steps):,}."
+        unit = unit_of(one.row.clock for one in scored)
+        yield f"Scores are at unequal {unit}: from {min(steps):,} to {max(steps):,}."
     yield from _incomplete(group)
     yield from _versions(group)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.fs
 from ray.rllib.algorithms.algorithm import Algorithm
 
+from rlssl.clocks import ENV_STEPS
 from rlssl.experiment.checkpoints import exact_state
 from rlssl.experiment.checkpoints.manifest import (
     CheckpointInfo,
@@ -54,7 +55,8 @@ def save(
             Policy.from_algorithm(algorithm).save(folder / POLICY_FOLDER)
     exact_state.take(algorithm).save(folder / RUN_STATE_FILE)
     files = {str(path.relative_to(folder)): checksum(path) for path in _files(folder)}
-    manifest = {"env_steps": env_steps, "progress": dict(progress or {}), "files": files}
+    clock = getattr(algorithm.config, "clock", ENV_STEPS)
+    manifest = {clock: env_steps, "progress": dict(progress or {}), "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 

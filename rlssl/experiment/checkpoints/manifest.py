@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rlssl.clocks import ENV_STEPS, WORDS, clock_of, has_steps, steps_of
 from rlssl.errors import SpecError
 from rlssl.old_names import PROGRESS_KEYS, renamed
 from rlssl.run_files import MANIFEST
@@ -23,9 +24,17 @@ class CheckpointInfo:
     """A valid checkpoint: all its files exist and match their checksums."""
 
     path: Path
+    # On the clock of the run.
     env_steps: int
     # Other counters of the trial; see `SpecTrainable.save_checkpoint`.
     progress: Mapping[str, Any] = field(default_factory=dict)
+    # What `env_steps` counts; see `rlssl.clocks`.
+    clock: str = ENV_STEPS
+
+    @property
+    def words(self) -> str:
+        """How far the run was, in words."""
+        return f"{self.env_steps:,} {WORDS[self.clock]}"
 
 
 def check(folder: Path) -> CheckpointInfo:
@@ -42,7 +51,8 @@ def check(folder: Path) -> CheckpointInfo:
             raise SpecError(f"checkpoint {folder}: {name} is truncated or changed.")
     return CheckpointInfo(
         path=folder,
-        env_steps=manifest["env_steps"],
+        env_steps=steps_of(manifest),
+        clock=clock_of(manifest),
         progress=renamed(PROGRESS_KEYS, manifest.get("progress", {})),
     )
 
@@ -55,7 +65,7 @@ def oldest_first(trial_folder: Path) -> list[Path]:
 def _env_steps(folder: Path) -> int:
     """Env steps of a checkpoint; -1 if its manifest is damaged."""
     try:
-        return int(_read_manifest(folder)["env_steps"])
+        return steps_of(_read_manifest(folder))
     except (SpecError, TypeError, ValueError):
         return -1
 
@@ -91,6 +101,6 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError) as error:
         raise SpecError(f"checkpoint {folder} has no readable {MANIFEST}.") from error
-    if not isinstance(manifest, dict) or not {"env_steps", "files"} <= manifest.keys():
+    if not isinstance(manifest, dict) or not (has_steps(manifest) and "files" in manifest):
         raise SpecError(f"checkpoint {folder} has no readable {MANIFEST}.")
     return manifest

@@ -39,7 +39,7 @@ def dry_run(
     if to_json:
         write_json(as_json(planned))
         return 0
-    click.echo(f"{spec.name}: {spec.stop['env_steps']:,} env steps a trial")
+    click.echo(f"{spec.name}: {spec.end_words} a trial")
     for line in (*points_in_words(spec), *lines(planned)):
         click.echo(line)
     return 0

@@ -82,9 +82,7 @@ def extend(
     replay_bytes = largest_replay(check_sweep(merged, address=address))
     with held(folder):
         start_ray(merged, address, folder, replay_bytes=replay_bytes, wait_for_nodes=wait_for_nodes)
-        click.echo(
-            f"{folder.name}: {num_new} more trials of {merged.stop['env_steps']:,} env steps"
-        )
+        click.echo(f"{folder.name}: {num_new} more trials of {merged.end_words}")
         if not adapts(merged):
             write_points(folder, points, search_seed=search_seed(merged))
         save_spec(merged, folder / SWEEP_SPEC_FILE, provenance())

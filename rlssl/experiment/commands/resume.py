@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from rlssl import trust
+from rlssl.clocks import WORDS
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, ResourceError, SpecError
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.cluster.connect import start_ray
@@ -148,12 +149,12 @@ def train_further(
     Raises:
         SpecError: If the new end is not later.
     """
-    before = spec.stop["env_steps"]
+    before = spec.stop[spec.clock]
     longer = load_spec(folder / SWEEP_SPEC_FILE, [f"stop.{text}" for text in stops])
-    if longer.stop["env_steps"] <= before:
+    if longer.stop[spec.clock] <= before:
         raise SpecError(
-            f"--stop env_steps={longer.stop['env_steps']}: the trials of {folder.name} train to "
-            f"{before} env steps already; give a larger number."
+            f"--stop {spec.clock}={longer.stop[spec.clock]}: the trials of {folder.name} train to "
+            f"{before} {WORDS[spec.clock]} already; give a larger number."
         )
     description = describe(folder)
     check_trackers(longer)
@@ -189,5 +190,5 @@ def say_where_trials_stand(folder: Path) -> None:
         if found is None:
             click.echo(f"{name} has no checkpoint yet and starts from the beginning.")
         else:
-            click.echo(f"Continuing after {found.env_steps:,} env steps from")
+            click.echo(f"Continuing after {found.words} from")
             click.echo(str(found.path))

@@ -1,8 +1,9 @@
 """`rlssl summary`, also at the end of a run: its scores, and the paths of its files."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -31,6 +32,7 @@ from rlssl.analysis.table import (
     sweep_table,
     write_table_csv,
 )
+from rlssl.clocks import ENV_STEPS, WORDS, clock_of, steps_of
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, ResourceError, SpecError
 from rlssl.experiment import lock
 from rlssl.experiment.checkpoints.manifest import newest_valid
@@ -105,11 +107,11 @@ def finish_training(folder: Path, *, is_running: bool = False) -> int:
     run = _read(folder)
     for trial in run.trials if run is not None else []:
         returns = trial.episodes.returns[-FINAL_EPISODES:]
-        env_steps = trial.results[-1]["env_steps"]
-        score = "no finished episode"
+        last = trial.results[-1] if trial.results else {}
+        score = _score_without_episodes(last)
         if len(returns):
             score = f"return {returns.mean():.4g} over the last {len(returns)} episodes"
-        click.echo(f"{score}, {env_steps:,} env steps")
+        click.echo(f"{score}, {steps_of(last, 0):,} {WORDS[clock_of(last)]}")
         print_env_faults([trial])
     print_faults(folder, run.trials if run is not None else [])
     if run is not None:
@@ -120,6 +122,22 @@ def finish_training(folder: Path, *, is_running: bool = False) -> int:
         if newest is not None:
             click.echo(str(newest.path))
     return ExitCode.TRIAL_FAILED if run is None else sent(folder)
+
+
+#: What a run without training episodes is measured by, the best known first -> the words for it.
+_WITHOUT_EPISODES = {
+    "evaluation/episode_return_mean": "return {:.4g} in the last evaluation",
+    "holdout/loss": "loss {:.4g} on held-out episodes",
+    "learners/default_policy/total_loss": "loss {:.4g}",
+}
+
+
+def _score_without_episodes(last: Mapping[str, Any]) -> str:
+    """The score of a trial that has finished no training episode."""
+    if clock_of(last) == ENV_STEPS:
+        return "no finished episode"
+    known = (words.format(last[key]) for key, words in _WITHOUT_EPISODES.items() if key in last)
+    return next(known, "no result")
 
 
 def sent(folder: Path) -> int:
@@ -245,8 +263,9 @@ def _read(folder: Path) -> Run | None:
 def _name_incomplete_trials(trials: Sequence[Trial]) -> None:
     for trial in trials:
         if not trial.is_complete:
-            env_steps = trial.results[-1]["env_steps"] if trial.results else 0
-            click.echo(f"{trial.status} at {env_steps:,} env steps: {trial.path}")
+            last = trial.results[-1] if trial.results else {}
+            stand = f"{steps_of(last, 0):,} {WORDS[clock_of(last)]}"
+            click.echo(f"{trial.status} at {stand}: {trial.path}")
 
 
 def _name_what_is_missing(run: Run, rows: Sequence[VariantRow], is_running: bool) -> None:

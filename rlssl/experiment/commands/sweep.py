@@ -20,7 +20,7 @@ def sweep(spec: Spec, *, address: str | None = None, wait_for_nodes: bool = Fals
         SpecError: If the spec cannot run; nothing was started.
         ResourceError: If the cluster or the storage cannot be used.
     """
-    size = f"{spec.name}: {num_trials(spec)} trials of {spec.stop['env_steps']:,} env steps"
+    size = f"{spec.name}: {num_trials(spec)} trials of {spec.end_words}"
     code, folder = launch(
         spec, address=address, is_sweep=True, wait_for_nodes=wait_for_nodes, announcement=size
     )

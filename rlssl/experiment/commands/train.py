@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from rlssl import trust
+from rlssl.clocks import ENV_STEPS, UPDATES, WORDS
 from rlssl.errors import ExitCode, SpecError
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.commands.summary import finish_training
@@ -20,8 +21,8 @@ from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.tuning.launch import launch
 from rlssl.run_files import POLICY_FILE
 
-#: Training stops here if the spec has no stop.env_steps.
-DEFAULT_ENV_STEPS = 1_000_000
+#: Clock -> where training stops if the spec does not say it.
+DEFAULT_ENDS = {ENV_STEPS: 1_000_000, UPDATES: 100_000}
 
 
 def train(
@@ -49,9 +50,11 @@ def train(
     if spec.search or len(spec.seeds) > 1:
         raise SpecError("train runs one trial; use `rlssl sweep` for a search or several seeds.")
     announcement = ""
-    if "env_steps" not in spec.stop:
-        announcement = f"Stopping at {DEFAULT_ENV_STEPS:,} env steps (--stop env_steps=N)."
-        spec = spec.model_copy(update={"stop": {**spec.stop, "env_steps": DEFAULT_ENV_STEPS}})
+    if spec.end is None:
+        end = DEFAULT_ENDS[spec.clock]
+        words = f"{end:,} {WORDS[spec.clock]} (--stop {spec.clock}=N)"
+        announcement = f"Stopping at {words}."
+        spec = spec.model_copy(update={"stop": {**spec.stop, spec.clock: end}})
     weights = None
     if warm_start is not None:
         weights = find_weights(warm_start, spec.storage, trusted=trusted)

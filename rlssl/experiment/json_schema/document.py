@@ -44,9 +44,9 @@ def spec_schema() -> Schema:
     Example:
         >>> schema = spec_schema()
         >>> schema["required"]
-        ['algorithm', 'env']
+        ['algorithm']
         >>> schema["properties"]["algorithm"]["enum"]
-        ['a3c', 'ddpg', 'ppo', 'rainbow', 'sac']
+        ['a3c', 'ddpg', 'ppo', 'pretrain', 'rainbow', 'sac']
     """
     _register_all()
     schema = without_titles(Spec.model_json_schema())
@@ -61,9 +61,10 @@ def spec_schema() -> Schema:
     _complete_model(schema["$defs"]["ModelSpec"]["properties"])
     schema["$defs"]["ObjectiveSpec"]["properties"]["metric"] |= one_of_or_text(OBJECTIVE_METRICS)
     # A key without a value is a key that is left out; `name` is the name of the file.
-    required = ["algorithm", "env"]
+    # With data, the environment is that of the data set.
+    required, never_null = ["algorithm"], ("algorithm", "env")
     schema["properties"] = {
-        key: value if key in required else nullable(value) for key, value in properties.items()
+        key: value if key in never_null else nullable(value) for key, value in properties.items()
     }
     # Files that rlssl writes have these two besides.
     schema["properties"] |= {"provenance": {"type": "object"}, EFFECTIVE: {"type": "object"}}
@@ -71,6 +72,7 @@ def spec_schema() -> Schema:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "rlssl spec",
         "required": required,
+        "anyOf": [{"required": ["env"]}, {"required": ["data"]}],
         "allOf": [_of_algorithm(name) for name in sorted(ALGORITHMS)],
     }
     complete: Schema = with_underscores(schema)
@@ -155,6 +157,7 @@ def _search(losses: Mapping[str, Schema], defs: Mapping[str, Schema]) -> Schema:
         ("env_runners", "EnvRunnersSpec"),
         ("evaluation", "EvaluationSpec"),
         ("connectors", "ConnectorsSpec"),
+        ("data", "DataSpec"),
     ):
         paths += [f"{section}.{key}" for key in defs[of]["properties"]]
     for name, loss in losses.items():

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from rlssl.clocks import has_steps, steps_of
 from rlssl.errors import SpecError
 from rlssl.experiment.checkpoints.manifest import check, newest_valid
 from rlssl.run_files import MANIFEST
@@ -50,13 +51,13 @@ class Committed:
             read = json.loads(self.content)
         except ValueError:
             return {}
-        is_whole = isinstance(read, dict) and {"env_steps", "files"} <= read.keys()
+        is_whole = isinstance(read, dict) and has_steps(read) and "files" in read
         return read if is_whole else {}
 
     @property
     def env_steps(self) -> int:
         """The env steps of the checkpoint; -1 if its manifest is damaged."""
-        return int(self.manifest.get("env_steps", -1))
+        return steps_of(self.manifest, -1)
 
 
 def committed(trial: Objects, listing: Mapping[str, ObjectInfo] | None = None) -> list[Committed]:

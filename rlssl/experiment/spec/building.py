@@ -38,6 +38,7 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
     return [
         ("plugins", {"modules": spec.plugins} if spec.plugins else {}),
         ("environment", {"env": spec.env}),
+        ("data", {} if spec.data is None else dump(spec.data)),
         ("model", dump(spec.model)),
         ("training", spec.training),
         ("auxiliary", spec.auxiliary),
@@ -75,7 +76,7 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
                 env_step_timeout_s=spec.env_step_timeout_s,
                 max_env_crashes_per_1000_env_steps=spec.max_env_crashes_per_1000_env_steps,
                 checkpoint_replay=spec.checkpoint.replay_buffer,
-                total_env_steps=spec.stop.get("env_steps"),
+                total_env_steps=spec.end,
                 deterministic=resources.deterministic or None,
             ),
         ),

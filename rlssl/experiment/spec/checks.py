@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rlssl.clocks import UPDATES
 from rlssl.diagnostics.settings import check_episodes, parse_diagnostics
 from rlssl.errors import SpecError, closest, suggest, unknown_name
 from rlssl.experiment.spec.foreign_words import (
@@ -20,6 +21,12 @@ from rlssl.experiment.spec.search_checks import (
     check_sweep,
     has_population,
 )
+from rlssl.experiment.spec.sections.data import (
+    check_clock,
+    check_data,
+    check_has_episodes,
+    makes_environment,
+)
 from rlssl.experiment.spec.type_checks import call_arguments, check_arguments, field_types
 from rlssl.plugins import with_line
 from rlssl.system.stores.places import parse_place
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
 STOP_METRICS = (
     "env_steps",
     "agent_steps",
+    "updates",
     "episode_return_mean",
     "success_rate",
     "time_total_s",
@@ -100,10 +108,12 @@ def check(spec: "Spec") -> None:
     """
     check_form(spec)
     check_names(spec)
-    check_environment(spec.env)
-    if spec.evaluation.env:
-        check_environment({**spec.env, **spec.evaluation.env})
     config_class = algorithm_class(spec.algorithm)
+    check_data(spec, config_class)
+    if makes_environment(spec, config_class):
+        check_environment(spec.env)
+        if spec.evaluation.env:
+            check_environment({**spec.env, **spec.evaluation.env})
     for key in ("preset", "variant"):
         if getattr(spec, key) is not None:
             layer_values(key, getattr(spec, key), spec.algorithm)
@@ -139,9 +149,10 @@ def check_form(spec: "Spec") -> None:
             f"storage '{spec.storage}': the members of scheduler.pbt read each other's checkpoints "
             "in one folder; give a folder, or the scheduler asha."
         )
+    check_clock(spec)
     check_stop(spec)
     diagnostics = parse_diagnostics(spec.diagnostics)
-    check_episodes(diagnostics, spec.evaluation.every_env_steps, spec.evaluation.episodes)
+    check_episodes(diagnostics, spec.evaluation_period, spec.evaluation.episodes)
     check_gpus(spec)
     check_sweep(spec)
     check_population(spec)
@@ -351,8 +362,9 @@ def check_stop(spec: "Spec") -> None:
     for metric, value in spec.stop.items():
         if metric not in STOP_METRICS:
             raise SpecError(f"unknown stop metric '{metric}'{suggest(metric, STOP_METRICS)}")
-        if metric.endswith("_steps") and not isinstance(value, int):
+        if metric.endswith(("_steps", UPDATES)) and not isinstance(value, int):
             raise SpecError(f"stop.{metric} must be a whole number; got {value!r}.")
-        if metric.endswith(("_steps", "_s")) and value <= 0:
+        if metric.endswith(("_steps", UPDATES, "_s")) and value <= 0:
             raise SpecError(f"stop.{metric} must be > 0; got {value!r}.")
+        check_has_episodes(spec, f"stop.{metric}", metric)
         check_evaluated(spec, f"stop.{metric}", metric)

@@ -27,6 +27,7 @@ from rlssl.experiment.spec.search_space import (
     points_to_check,
 )
 from rlssl.experiment.spec.secrets import refuse_secrets
+from rlssl.experiment.spec.sections.data import with_data
 from rlssl.experiment.spec.yaml_reader import MATRIX, plain, read_document
 from rlssl.old_names import current_value
 from rlssl.run_files import EFFECTIVE
@@ -71,7 +72,7 @@ ddpg, ppo, rainbow, sac.
         _refuse_layers_of_saved(overrides)
     document = merge(document, _normalized(plain(extra or {}, "")))
     document = _normalized(apply_overrides(document, overrides))
-    document = _with_absolute_folders(document, Path())
+    document = with_data(_with_absolute_folders(document, Path()))
     refuse_secrets(document)
     _check_cheap_parts(document, saved=saved)
     spec = _build(document, expand=not saved)
@@ -127,7 +128,7 @@ def at_point(spec: Spec, point: Mapping[str, Any], seed: int) -> Spec:
     for path, value in point.items():
         document = set_path(document, path, plain(value, path))
     document |= {"seed": seed, "seeds": [seed]}
-    return _build(_normalized(document), expand=_searches_layers(spec.search))
+    return _build(with_data(_normalized(document)), expand=_searches_layers(spec.search))
 
 
 def check_points(spec: Spec, points: Iterable[Mapping[str, Any]]) -> list[Spec]:
@@ -219,7 +220,7 @@ def _check_cheap_parts(document: dict[str, Any], *, saved: bool) -> None:
         check_form(sketch)
     _load_plugins(sketch.plugins, sketch.plugins_path, must_exist=not saved)
     check_names(sketch)
-    if "id" in sketch.env:
+    if "id" in sketch.env and sketch.data is None:
         check_environment(sketch.env)
 
 
@@ -288,10 +289,10 @@ def _check_seeds(spec: Spec) -> None:
 
 
 def _require_stop(spec: Spec) -> None:
-    if "env_steps" not in spec.stop:
+    if spec.end is None:
         raise SpecError(
-            "stop.env_steps is missing: a sweep must say when its trials end, for example "
-            "stop: {env_steps: 100_000}."
+            f"stop.{spec.clock} is missing: a sweep must say when its trials end, for example "
+            f"stop: {{{spec.clock}: 100_000}}."
         )
 
 

@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
+from rlssl.clocks import ENV_STEPS, UPDATES, WORDS, every_key
 from rlssl.errors import DEFAULT_STORAGE, SpecError, suggest
 from rlssl.experiment.spec.foreign_words import paths_called
 from rlssl.experiment.spec.yaml_reader import plain
+from rlssl.registry import OFFLINE_ALGORITHMS
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
@@ -46,6 +48,19 @@ class ModelSpec(_Section):
     # Whether vectors are normalized by their running mean and standard deviation; or the options of
     # the normalizer: {min_std: 0.01, clip: 5}.
     normalize_observations: bool | dict[str, Any] | None = None
+
+
+class DataSpec(_Section):
+    """A data set of episodes to learn from. None: the default of `DataSettings`."""
+
+    # Folder or URI of the data set.
+    path: str
+    # Share of each batch that comes from the data set, in [0, 1]; the rest are the run's own steps.
+    mix: Annotated[float, Field(ge=0, le=1)] | None = None
+    # Whether to learn from the data set alone, without steps of the run; its clock are updates.
+    offline: bool | None = None
+    # Share of the episodes that is not trained on; evaluations measure the losses on it.
+    holdout: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
 class EnvRunnersSpec(_Section):
@@ -207,7 +222,9 @@ class VideoSpec(_Section):
     """Videos in training."""
 
     # Env steps between videos.
-    every_env_steps: PositiveInt
+    every_env_steps: PositiveInt | None = None
+    # Updates between videos, for a run that learns from a data set alone.
+    every_updates: PositiveInt | None = None
     # Number of episodes in a video: those with the seeds 0, 1, ...
     episodes: PositiveInt = 1
 
@@ -217,6 +234,8 @@ class EvaluationSpec(_Section):
 
     # Env steps between evaluations; None: no evaluation.
     every_env_steps: PositiveInt | None = None
+    # Updates between evaluations, for a run that learns from a data set alone; None: no evaluation.
+    every_updates: PositiveInt | None = None
     # Number of episodes of each evaluation.
     episodes: PositiveInt = 10
     # Whether actions are sampled, instead of taking the policy's mode.
@@ -235,6 +254,9 @@ class CheckpointSpec(_Section):
 
     # Env steps between checkpoints; None: a tenth of stop.env_steps.
     every_env_steps: PositiveInt | None = None
+    # Updates between checkpoints, for a run that learns from a data set alone; None: a tenth of
+    # stop.updates.
+    every_updates: PositiveInt | None = None
     # Seconds between checkpoints; whichever comes first counts. 0: only by env steps.
     every_s: Annotated[float, Field(ge=0)] = 600
     # Seconds that the last checkpoints may take after Ctrl-C or SIGTERM.
@@ -282,8 +304,10 @@ class Spec(_Section):
     plugins: list[str] = []
     # Folders with plug-ins, relative to the file; they are sent to every node of a cluster.
     plugins_path: list[str] = []
-    # {id: ..., **options}.
+    # {id: ..., **options}. With data, it may be left out: then it is that of the data set.
     env: dict[str, Any]
+    # None: the run learns from its own steps alone.
+    data: DataSpec | None = None
     # Name of a loss -> fields of its Config; null removes a loss of the preset.
     auxiliary: dict[str, dict[str, Any] | None] = {}
     model: ModelSpec = ModelSpec()
@@ -331,6 +355,28 @@ class Spec(_Section):
     tracking: list[str | dict[str, Any]] = ["tensorboard"]
     # Folder of all results; on a cluster, a folder that every node sees.
     storage: str = DEFAULT_STORAGE
+
+    @property
+    def clock(self) -> str:
+        """What stop, checkpoints and evaluations count; see `rlssl.clocks`."""
+        is_offline = self.data is not None and bool(self.data.offline)
+        return UPDATES if is_offline or self.algorithm in OFFLINE_ALGORITHMS else ENV_STEPS
+
+    @property
+    def end(self) -> int | float | None:
+        """Where the trials end, on the clock of the run; None: no end is set."""
+        return self.stop.get(self.clock)
+
+    @property
+    def end_words(self) -> str:
+        """Where the trials end, in words: ``100,000 env steps``."""
+        return f"{self.stop[self.clock]:,} {WORDS[self.clock]}"
+
+    @property
+    def evaluation_period(self) -> int | None:
+        """Steps of the run's clock between evaluations; None: there are none."""
+        period: int | None = getattr(self.evaluation, every_key(self.clock))
+        return period
 
 
 def parse(document: Mapping[str, Any]) -> Spec:

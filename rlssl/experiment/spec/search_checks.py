@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from rlssl.analysis.objective import AREA, Objective
 from rlssl.analysis.points import point_key
+from rlssl.clocks import every_key
 from rlssl.diagnostics.settings import OPTIONS, parse_diagnostics
 from rlssl.errors import MissingExtraError, SpecError, suggest
 from rlssl.experiment.spec.dimension import Dimension
 from rlssl.experiment.spec.schema import dump
 from rlssl.experiment.spec.search_space import adapts, dimensions, has_random, num_points
+from rlssl.experiment.spec.sections.data import check_has_episodes
 from rlssl.experiment.spec.trackers import trackers_of
 
 if TYPE_CHECKING:
@@ -26,12 +28,13 @@ OBJECTIVE_METRICS = (
     "intrinsic_return_mean",
     "env_steps",
     "agent_steps",
+    "updates",
     "time_total_s",
 )
 #: Metrics of evaluations, after "evaluation/".
 EVALUATION_METRICS = ("episode_return_mean", "episode_len_mean", "success_rate")
 #: Other results, which depend on the algorithm, the losses and the environment, are below these.
-RESULT_GROUPS = ("diagnostics", "env_runners", "evaluation", "faults", "learners")
+RESULT_GROUPS = ("diagnostics", "env_runners", "evaluation", "faults", "holdout", "learners")
 
 #: Section -> number of keys below it, of the paths that population-based training can change.
 _POPULATION_PATHS = {"training": 1, "auxiliary": 2}
@@ -82,8 +85,8 @@ def check_evaluated(spec: "Spec", where: str, metric: str) -> None:
         where: The key that names the metric.
         metric: The metric.
     """
-    if metric.startswith("evaluation/") and spec.evaluation.every_env_steps is None:
-        raise SpecError(f"{where} needs evaluations; set evaluation.every_env_steps.")
+    if metric.startswith(("evaluation/", "holdout/")) and spec.evaluation_period is None:
+        raise SpecError(f"{where} needs evaluations; set evaluation.{every_key(spec.clock)}.")
 
 
 def _check_objective(spec: "Spec") -> None:
@@ -100,6 +103,12 @@ def _check_objective(spec: "Spec") -> None:
             f"unknown {where} '{metric}'{suggest(metric, known)} Any other key of a result is "
             "written with its group, as learners/default_policy/entropy."
         )
+    if spec.search or spec.objective is not None:
+        check_has_episodes(spec, where, metric)
+    if group == "holdout":
+        check_evaluated(spec, f"{where} '{metric}'", metric)
+        if spec.data is None or not spec.data.holdout:
+            raise SpecError(f"{where} '{metric}' needs held-out episodes; set data.holdout: 0.1.")
     if group == "diagnostics":
         _check_has_diagnostic(spec, f"{where} '{metric}'", name.partition("/")[0])
     if group == "evaluation":

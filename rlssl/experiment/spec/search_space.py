@@ -21,6 +21,7 @@ SEARCHABLE = (
     "algorithm",
     "auxiliary",
     "connectors",
+    "data",
     "env",
     "env_runners",
     "env_step_timeout_s",

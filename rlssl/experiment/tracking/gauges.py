@@ -9,6 +9,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.util.metrics import Gauge
 
+from rlssl.clocks import clock_of, has_steps, steps_of
 from rlssl.ray_internals.cluster import started_by_this_process
 from rlssl.rollouts.faults import FAULTS_KEY
 
@@ -19,6 +20,8 @@ PERIOD_S = 5.0
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "rlssl_env_steps": ("Env steps of a trial.", ("run", "trial")),
     "rlssl_env_steps_per_s": ("Env steps of a trial per second.", ("run", "trial")),
+    "rlssl_updates": ("Updates of a trial that makes no env steps.", ("run", "trial")),
+    "rlssl_updates_per_s": ("Updates of such a trial per second.", ("run", "trial")),
     "rlssl_episode_return_mean": ("Mean return of a trial's last episodes.", ("run", "trial")),
     "rlssl_faults": ("Faults of all trials since their start, by kind.", ("run", "fault")),
     "rlssl_trials": ("Number of trials, by state.", ("run", "state")),
@@ -55,15 +58,15 @@ class Gauges(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         """Tune's hook."""
-        if "env_steps" not in result:
+        if not has_steps(result):
             return
-        name, env_steps, now = trial.trial_id, result["env_steps"], time.monotonic()
-        steps_before, then = self._last.get(name, (env_steps, now))
-        self._last[name] = (env_steps, now)
-        self._set("rlssl_env_steps", env_steps, trial=name)
+        name, steps, now = trial.trial_id, steps_of(result), time.monotonic()
+        gauge = f"rlssl_{clock_of(result)}"
+        steps_before, then = self._last.get(name, (steps, now))
+        self._last[name] = (steps, now)
+        self._set(gauge, steps, trial=name)
         if now > then:
-            speed = max(0, env_steps - steps_before) / (now - then)
-            self._set("rlssl_env_steps_per_s", speed, trial=name)
+            self._set(f"{gauge}_per_s", max(0, steps - steps_before) / (now - then), trial=name)
         self._set(
             "rlssl_episode_return_mean", result.get("episode_return_mean", math.nan), trial=name
         )
@@ -71,11 +74,15 @@ class Gauges(Callback):
 
     def on_trial_complete(self, *_: Any, trial: Trial, **__: Any) -> None:
         """Tune's hook."""
-        self._set("rlssl_env_steps_per_s", 0, trial=trial.trial_id)
+        self._stand_still(trial)
 
     def on_trial_error(self, *_: Any, trial: Trial, **__: Any) -> None:
         """Tune's hook."""
-        self._set("rlssl_env_steps_per_s", 0, trial=trial.trial_id)
+        self._stand_still(trial)
+
+    def _stand_still(self, trial: Trial) -> None:
+        clock = clock_of(trial.last_result or {})
+        self._set(f"rlssl_{clock}_per_s", 0, trial=trial.trial_id)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         """Tune's hook; called at least a few times a second."""

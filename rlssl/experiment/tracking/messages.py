@@ -16,6 +16,8 @@ class TrackedTrial(TypedDict):
     labels: dict[str, Any]
     #: Every setting as used.
     config: dict[str, Any]
+    #: What the steps of its metrics count: env_steps or updates.
+    clock: str
 
 
 class Message(TypedDict):
@@ -25,6 +27,7 @@ class Message(TypedDict):
     #: The trial's folder.
     folder: str
     trial: NotRequired[TrackedTrial]
+    #: On the clock of the trial.
     env_steps: NotRequired[int]
     metrics: NotRequired[dict[str, float]]
     #: A video's file, below the trial's folder.

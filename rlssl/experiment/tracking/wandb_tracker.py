@@ -23,6 +23,7 @@ class WandbTracker:
     def __init__(self, project: str, entity: str | None, mode: str, folder: str) -> None:
         self._project, self._entity, self._mode, self._folder = project, entity, mode, folder
         self._runs: dict[str, wandb.Run] = {}
+        self._clocks: dict[str, str] = {}
 
     def start(self, trial: TrackedTrial, known: str | None) -> str:
         """Begins a run, or continues the run of the same id."""
@@ -48,17 +49,19 @@ class WandbTracker:
                 x_disable_stats=True,  # this process does not train
             ),
         )
-        self._runs[run_id].define_metric("*", step_metric="env_steps")
+        self._clocks[run_id] = trial["clock"]
+        self._runs[run_id].define_metric("*", step_metric=trial["clock"])
         return run_id
 
     def log(self, run_id: str, env_steps: int, metrics: dict[str, float]) -> None:
         """Logs one result at its env steps."""
-        self._runs[run_id].log({**metrics, "env_steps": env_steps}, step=env_steps, commit=True)
+        values = {**metrics, self._clocks[run_id]: env_steps}
+        self._runs[run_id].log(values, step=env_steps, commit=True)
 
     def log_video(self, run_id: str, env_steps: int, path: Path) -> None:
         """Adds a video at its env steps, which must not have been logged yet."""
         video = wandb.Video(str(path), format="mp4")
-        self._runs[run_id].log({"video": video, "env_steps": env_steps}, step=env_steps)
+        self._runs[run_id].log({"video": video, self._clocks[run_id]: env_steps}, step=env_steps)
 
     def end(self, run_id: str, state: str) -> None:
         """Ends a run: W&B shows an interrupted one as failed until it continues."""

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from rlssl.analysis.faults import ENV_FAULTS, fault_words
 from rlssl.analysis.table import format_number
+from rlssl.clocks import ENV_STEPS, WORDS, clock_of, start_of, steps_of
 from rlssl.experiment.checkpoints.inherit import EXPLOITS
 from rlssl.experiment.fault_log import note_fault
 from rlssl.experiment.provenance import provenance
@@ -27,7 +28,7 @@ from rlssl.experiment.remote.checkpoints import newest_env_steps
 from rlssl.experiment.spec.loading import save_spec
 from rlssl.experiment.tuning.retries import last_error, moved_by
 from rlssl.experiment.tuning.searchers import label_of
-from rlssl.experiment.tuning.trainable import ENV_STEPS_AT_START, SpecTrainable
+from rlssl.experiment.tuning.trainable import SpecTrainable
 from rlssl.experiment.tuning.trial_config import point_of, trial_spec
 from rlssl.ray_internals.cluster import actors_of_this_job
 from rlssl.ray_internals.errors import raised_by_worker
@@ -100,7 +101,7 @@ class TrialFiles(Callback):
             save_spec(trial_spec(trial.config), path, provenance(), result[EFFECTIVE])
         path = trial_folder(trial) / EPISODES_FILE
         if trial.trial_id not in self._started:
-            start_episodes_file(path, keep_until=result.get(ENV_STEPS_AT_START, 0))
+            start_episodes_file(path, keep_until=start_of(result))
             self._started.add(trial.trial_id)
         if episodes := result.get("episodes"):
             append(path, _csv_text(episodes))
@@ -148,8 +149,8 @@ class Retries(Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Tune's hook."""
-        env_steps = newest_env_steps(trial_folder(trial))
-        where = "the beginning" if env_steps is None else f"{env_steps:,} env steps"
+        steps, unit = newest_env_steps(trial_folder(trial)), WORDS[trial_spec(trial.config).clock]
+        where = "the beginning" if steps is None else f"{steps:,} {unit}"
         if (moved := moved_by(last_error(trial))) is not None:
             words = f"left its node and continues from {where}: {moved}"
             note_fault(trial_folder(trial).parent, "drained", f"trial {trial.trial_id} {words}")
@@ -272,8 +273,8 @@ def root_cause(error: BaseException | None) -> str:
 class ProgressBar(Callback):
     """Shows how far a single trial is: a bar on a terminal, else a line a minute."""
 
-    def __init__(self, total_env_steps: float) -> None:
-        self._total = total_env_steps
+    def __init__(self, total: float) -> None:
+        self._total = total
         self._progress: Progress | None = None
         self._next_line = 0.0
 
@@ -295,13 +296,14 @@ class ProgressBar(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         """Tune's hook."""
-        env_steps, words = result["env_steps"], progress_words(result, self._total)
+        steps, words = steps_of(result), progress_words(result, self._total)
+        unit = WORDS[clock_of(result)]
         if self._progress is not None:
-            shown = f"{env_steps:,} env steps, {words}"
-            self._progress.update(self._task, completed=env_steps, description=shown)
+            shown = f"{steps:,} {unit}, {words}"
+            self._progress.update(self._task, completed=steps, description=shown)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_PERIOD_S
-            click.echo(f"{env_steps:,} of {self._total:,.0f} env steps, {words}")
+            click.echo(f"{steps:,} of {self._total:,.0f} {unit}, {words}")
 
     def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
         """Tune's hook."""
@@ -314,7 +316,7 @@ def progress_words(result: Mapping[str, Any], total: float) -> str:
 
     Args:
         result: The trial's last result.
-        total: Env steps at which the trial stops.
+        total: Where the trial stops, on its clock.
 
     Example:
         >>> result = {"env_steps": 3000, "env_steps_at_start": 1000, "time_since_restore": 20.0}
@@ -323,13 +325,15 @@ def progress_words(result: Mapping[str, Any], total: float) -> str:
         >>> progress_words({**result, "episode_return_mean": math.nan}, 3000)
         '100/s, no episode yet'
     """
-    env_steps, score = result["env_steps"], result["episode_return_mean"]
-    made = env_steps - result.get(ENV_STEPS_AT_START, 0)
+    steps, score = steps_of(result), result["episode_return_mean"]
+    made = steps - start_of(result)
     rate = made / max(result["time_since_restore"], 1e-9)
     has_score = math.isfinite(score)
-    words = [f"{rate:,.0f}/s", f"return {format_number(score)}" if has_score else "no episode yet"]
-    if made > 0 and env_steps < total < math.inf:
-        words.append(f"{duration((total - env_steps) / rate)} left")
+    words = [f"{rate:,.0f}/s"]
+    if has_score or clock_of(result) == ENV_STEPS:
+        words.append(f"return {format_number(score)}" if has_score else "no episode yet")
+    if made > 0 and steps < total < math.inf:
+        words.append(f"{duration((total - steps) / rate)} left")
     return ", ".join(words)
 
 

@@ -15,6 +15,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.result import SHOULD_CHECKPOINT
 
+from rlssl.clocks import WORDS, clock_of, steps_of
 from rlssl.errors import ExitCode
 from rlssl.experiment.tuning.watchdog import ENDING
 from rlssl.ray_internals.cluster import forget_note, note_of_job, write_note
@@ -103,8 +104,9 @@ class Interruption(Callback):
         if self._unsaved is not None and trial.trial_id in self._unsaved:
             self._unsaved.remove(trial.trial_id)
             done = self._num_trials - len(self._unsaved)
-            steps = (trial.last_result or {}).get("env_steps", 0)
-            click.echo(f"Saved {done} of {self._num_trials}: {steps:,} env steps", err=True)
+            last = trial.last_result or {}
+            words = f"{steps_of(last, 0):,} {WORDS[clock_of(last)]}"
+            click.echo(f"Saved {done} of {self._num_trials}: {words}", err=True)
 
     def on_experiment_end(self, trials: list[Trial], **_: Any) -> None:
         """Tune's hook; a script may run another experiment in this job."""

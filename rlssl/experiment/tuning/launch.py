@@ -20,6 +20,7 @@ from ray.tune.experiment import Trial
 from ray.tune.result import EXPR_ERROR_FILE
 
 from rlssl import trust
+from rlssl.clocks import WORDS
 from rlssl.errors import ExitCode, ResourceError
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.cluster.connect import start_ray
@@ -248,7 +249,7 @@ def output(
     uploads = RunUploads(folder, spec.checkpoint.keep)
     callbacks: list[Callback] = [*own_files, *watchers, interruption, uploads, Gauges(folder.name)]
     if not is_sweep:
-        bar = ProgressBar(spec.stop.get("env_steps", math.inf))
+        bar = ProgressBar(math.inf if spec.end is None else spec.end)
         return {"verbose": 0, "callbacks": [*callbacks, bar]}
     return {"verbose": 0, "callbacks": [*callbacks, progress_of(spec, num_ended_before)]}
 
@@ -318,5 +319,6 @@ def _explain_interruption(trials: Sequence[Trial], folder: Path) -> None:
 def where_many_stand(newest: Collection[checkpoint.CheckpointInfo | None]) -> str:
     """The newest checkpoints of many trials, each None if there is none yet, in one line."""
     env_steps = [found.env_steps for found in newest if found is not None]
-    stand = f", after {min(env_steps):,} to {max(env_steps):,} env steps" if env_steps else ""
+    unit = next((WORDS[found.clock] for found in newest if found is not None), "")
+    stand = f", after {min(env_steps):,} to {max(env_steps):,} {unit}" if env_steps else ""
     return f"{len(env_steps)} of {len(newest)} trials have a checkpoint{stand}."

@@ -23,6 +23,7 @@ from rlssl.analysis.live.points import (
 )
 from rlssl.analysis.objective import Objective
 from rlssl.analysis.points import point_key, read_stops
+from rlssl.clocks import ENV_STEPS, WORDS, steps_of
 from rlssl.experiment.tuning.searchers import label_of
 from rlssl.experiment.tuning.trial_config import point_of
 from rlssl.system.durations import duration
@@ -39,11 +40,12 @@ class SweepProgress(Callback):
 
     Args:
         num_trials: Number of trials of the whole sweep.
-        env_steps: Env steps of one trial, if nothing stops it earlier.
+        env_steps: Steps of one trial, if nothing stops it earlier, on the clock of the run.
         scheduler: Name of the scheduler, for the summary; empty without one.
         objective: What the search maximizes or minimizes.
         num_ended_before: Number of trials that ended in an earlier process, and that Tune does not
             know.
+        clock: What the steps count; see `rlssl.clocks`.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class SweepProgress(Callback):
         scheduler: str = "",
         objective: Objective = DEFAULT_OBJECTIVE,
         num_ended_before: int = 0,
+        clock: str = ENV_STEPS,
     ) -> None:
         self.num_trials, self.env_steps, self.scheduler = num_trials, env_steps, scheduler
         self.objective, self.num_ended_before = objective, num_ended_before
+        self.clock = clock
         self._live: Live | None = None
         self._start: tuple[float, float] | None = None
         self._next_update = 0.0
@@ -95,7 +99,7 @@ class SweepProgress(Callback):
 
     def _show(self, live: Live, points: Sequence[PointProgress], summary: Sequence[str]) -> None:
         num_rows = max(live.console.height - _OTHER_LINES, 1)
-        table = points_table(points, num_rows, self.objective)
+        table = points_table(points, num_rows, self.objective, self.clock)
         live.update(Group(table, *map(Text, summary)), refresh=True)
 
     def _progress(self, trials: Sequence[Trial]) -> list[PointProgress]:
@@ -121,7 +125,7 @@ class SweepProgress(Callback):
         return self._points[trial.trial_id]
 
     def _done(self, trials: Sequence[Trial]) -> float:
-        """Env steps that need not be made any more."""
+        """Steps that need not be made any more."""
         return self.num_ended_before * self.env_steps + sum(
             self.env_steps
             if trial.status in ENDED
@@ -148,7 +152,7 @@ class SweepProgress(Callback):
         assert self._start is not None
         done, total = self._done(trials), self.num_trials * self.env_steps
         since, done_before = self._start
-        share = f"{done / total:.0%} of the env steps"
+        share = f"{done / total:.0%} of the {WORDS[self.clock]}"
         made, elapsed = done - done_before, time.monotonic() - since
         if made <= 0 or elapsed <= 0:
             return share
@@ -161,6 +165,6 @@ def seed_progress(trial: Trial, objective: Objective = DEFAULT_OBJECTIVE) -> See
     score = objective.score(result)
     return SeedProgress(
         status=trial.status,
-        env_steps=int(result.get("env_steps") or 0),
+        env_steps=steps_of(result, 0),
         score=math.nan if score is None else score,
     )

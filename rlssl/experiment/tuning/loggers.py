@@ -22,11 +22,19 @@ from ray.tune.experiment import Trial
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, TBXLoggerCallback
 from ray.tune.utils.util import SafeFallbackEncoder
 
+from rlssl.clocks import (
+    ENV_STEPS,
+    UPDATES,
+    at_start_key,
+    clock_of,
+    has_steps,
+    start_of,
+    steps_of,
+)
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.trackers import TENSORBOARD, trackers_of
 from rlssl.experiment.tuning import event_files
 from rlssl.experiment.tuning.callbacks import TrialFiles, read_effective, trial_folder
-from rlssl.experiment.tuning.trainable import ENV_STEPS_AT_START
 from rlssl.experiment.tuning.trial_config import SEED_KEY
 from rlssl.run_files import EFFECTIVE, EVENT_FILES, PARAMETERS_FILE, PROGRESS_FILE, RESULTS_FILE
 from rlssl.system.files import append, replace
@@ -38,7 +46,8 @@ HPARAM_METRICS = ("episode_return_mean", "success_rate", "evaluation/episode_ret
 _BOOKKEEPING = (
     "date",
     "done",
-    ENV_STEPS_AT_START,
+    at_start_key(ENV_STEPS),
+    at_start_key(UPDATES),
     "episodes",
     "experiment_tag",
     "hostname",
@@ -99,14 +108,14 @@ class _PerTrial:
 
         A trial that restarts from a checkpoint repeats the env steps after the checkpoint.
         """
-        new, last = int(result["env_steps"]), self._env_steps.get(trial.trial_id)
+        new, last = steps_of(result), self._env_steps.get(trial.trial_id)
         if last is None:
-            return min(int(result.get(ENV_STEPS_AT_START, 0)), new - 1)
+            return min(start_of(result), new - 1)
         return new - 1 if new <= last else None
 
     def _note_written(self, trial: Trial, result: Mapping[str, Any]) -> None:
         """Takes note of a result that is in the file: one that is not is written again."""
-        self._env_steps[trial.trial_id] = int(result.get("env_steps", 0))
+        self._env_steps[trial.trial_id] = steps_of(result, 0)
 
 
 class ResultsFile(_PerTrial, JsonLoggerCallback):
@@ -150,7 +159,7 @@ class ProgressTable(_PerTrial, CSVLoggerCallback):
 
     def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
         """Tune's hook."""
-        if "env_steps" not in result:
+        if not has_steps(result):
             return
         path = self._folder(trial) / PROGRESS_FILE
         row = {name: it for name, it in flatten(result) if not name.startswith("config/")}
@@ -183,14 +192,14 @@ class TensorBoard(_PerTrial, TBXLoggerCallback):
 
     def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
         """Tune's hook."""
-        if not self._is_on or "env_steps" not in result:
+        if not self._is_on or not has_steps(result):
             return
         keep_until = self._last_valid(trial, result)
         if keep_until is not None:
             self._files[trial.trial_id] = start_event_file(
                 trial_folder(trial), _hparams(trial), keep_until=keep_until
             )
-        data = event_files.scalars(metrics_of(result), int(result["env_steps"]))
+        data = event_files.scalars(metrics_of(result), steps_of(result))
         append(self._files[trial.trial_id], data)
         self._note_written(trial, result)
 
@@ -322,6 +331,6 @@ def _csv_text(rows: list[list[Any]]) -> bytes:
 
 def _env_steps(row: Mapping[str, str]) -> float:
     try:
-        return float(row.get("env_steps", ""))
+        return float(row.get(clock_of(row), ""))
     except ValueError:
         return math.inf  # a damaged row is dropped

@@ -13,6 +13,7 @@ import click
 from ray import cloudpickle
 
 from rlssl.analysis.points import point_key, read_points
+from rlssl.clocks import steps_of
 from rlssl.experiment.fault_log import note_fault
 from rlssl.experiment.run_folders import read_description
 from rlssl.experiment.spec.schema import Spec
@@ -185,7 +186,7 @@ def trains_on_of(spec: Spec, folder: Path) -> Callable[[KnownTrial], bool]:
         is_stopped = scheduler is not None and scheduler.score_at_stop(trial.point) is not None
         return (
             trains_on_from is not None
-            and trial.result.get("env_steps", 0) >= trains_on_from
+            and steps_of(trial.result, 0) >= trains_on_from
             and not has_reached(spec.stop, trial.result)
             and not is_stopped
         )

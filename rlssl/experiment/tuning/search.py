@@ -201,8 +201,9 @@ def progress_of(spec: Spec, num_ended_before: int = 0) -> SweepProgress:
             know.
     """
     objective = objective_of(spec)
-    size = (num_trials(spec), spec.stop["env_steps"])
-    return SweepProgress(*size, scheduler_words(spec), objective, num_ended_before)
+    size = (num_trials(spec), spec.stop[spec.clock])
+    words = scheduler_words(spec)
+    return SweepProgress(*size, words, objective, num_ended_before, spec.clock)
 
 
 def trial_folder_name(trial: Trial, known: Mapping[str, str] | None = None) -> str:

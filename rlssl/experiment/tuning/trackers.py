@@ -12,6 +12,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.logger import LoggerCallback
 
+from rlssl.clocks import has_steps, steps_of
 from rlssl.experiment.provenance import provenance
 from rlssl.experiment.run_folders import read_description
 from rlssl.experiment.spec.schema import Spec
@@ -56,7 +57,7 @@ class TrialTracker(LoggerCallback):
 
     def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
         """Tune's hook. The first result comes with the settings as used, so the trial begins."""
-        if "env_steps" not in result:
+        if not has_steps(result):
             return
         process, folder = self._running(trial), trial_folder(trial)
         if process is None:
@@ -71,7 +72,7 @@ class TrialTracker(LoggerCallback):
                 {
                     "do": "video",
                     "folder": str(folder),
-                    "env_steps": int(video["env_steps"]),
+                    "env_steps": steps_of(video),
                     "path": video["path"],
                 }
             )
@@ -79,7 +80,7 @@ class TrialTracker(LoggerCallback):
             {
                 "do": "log",
                 "folder": str(folder),
-                "env_steps": int(result["env_steps"]),
+                "env_steps": steps_of(result),
                 "metrics": metrics_of(result),
             }
         )
@@ -157,6 +158,7 @@ def tracked(trial: Trial) -> TrackedTrial:
         "tags": [spec.algorithm, *losses, *([f"commit {commit[:12]}"] if commit else [])],
         "labels": labels,
         "config": {"seed": seed, **(read_effective(folder) or {})},
+        "clock": spec.clock,
     }
 
 

@@ -1,4 +1,4 @@
-"""Tune's Trainable for a spec: builds the Algorithm, trains it, checkpoints by env steps."""
+"""Tune's Trainable for a spec: builds the Algorithm, trains it, checkpoints by its clock."""
 
 import dataclasses
 import os
@@ -18,6 +18,7 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIME_THIS_ITER_S, TIME_TOTA
 
 from rlssl.algorithms.common.effective import effective_settings
 from rlssl.analysis.objective import OBJECTIVE, ObjectiveMeter
+from rlssl.clocks import WORDS, at_start_key, steps_of
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import NodeDrainedError
 from rlssl.experiment.checkpoints import checkpoint
@@ -75,11 +76,6 @@ TRAINABLE_NAME = "TrialRunner"
 
 #: Key of a result of a member of a population; see `population_metrics`.
 POPULATION = "population"
-
-#: Env steps at which this process started or resumed the trial. Logged rows beyond this number
-#: are repeated.
-ENV_STEPS_AT_START = "env_steps_at_start"
-
 
 #: Key of a result: what the latest fault of an environment in its iterations was.
 LATEST_FAULT = "latest_env_fault"
@@ -211,6 +207,7 @@ class SpecTrainable(tune.Trainable):
             rescue=lambda: restart_frozen(self.algorithm, meanwhile=self.heartbeat.beat),
             is_starting=lambda: is_starting(self.algorithm),
             beat=self.heartbeat.beat,
+            clock=self.spec.clock,
         )
         with self.watchdog.setting_up():
             self._build(config, algorithm_config)
@@ -229,6 +226,7 @@ class SpecTrainable(tune.Trainable):
             config=algorithm_config, storage=storage_of(self)
         )
         self.runner_restarts = RunnerRestarts(self.algorithm)
+        # On the run's clock: updates, if it makes no steps.
         self.env_steps = 0
         self.last_checkpoint_env_steps = 0
         self.last_checkpoint_s = time.monotonic()
@@ -261,7 +259,7 @@ class SpecTrainable(tune.Trainable):
         self._next_report_s = time.monotonic() + self.spec.report_every_s
         result.pop("config", None)
         self.runner_restarts.add_to(result)
-        result[ENV_STEPS_AT_START] = self.env_steps_at_start
+        result[at_start_key(self.spec.clock)] = self.env_steps_at_start
         result[SHOULD_CHECKPOINT] = self._checkpoint_is_due()
         result.update(self._to_report)
         if self.population:
@@ -285,7 +283,7 @@ class SpecTrainable(tune.Trainable):
             try:
                 with self.watchdog.watching():
                     result = self.algorithm.train()
-                self.env_steps = result["env_steps"]
+                self.env_steps = steps_of(result)
                 self.watchdog.report(self.env_steps)
             except Exception as error:
                 if not merged:
@@ -307,7 +305,7 @@ class SpecTrainable(tune.Trainable):
             before: Env steps before the iteration.
             result: The result of the iterations since the last report.
         """
-        every = self.spec.evaluation.every_env_steps
+        every = self.spec.evaluation_period
         return (
             time.monotonic() >= self._next_report_s
             or has_reached(self.spec.stop, result)
@@ -372,8 +370,9 @@ class SpecTrainable(tune.Trainable):
         folder = self._trial_folder()
         assert folder is not None
         words = os.strerror(error.errno) if error.errno else str(error)[:200]
+        stand = f"{self.env_steps:,} {WORDS[self.spec.clock]}"
         self.checkpoint_error = (
-            f"no checkpoint at {self.env_steps:,} env steps: cannot write to {folder}: {words}, "
+            f"no checkpoint at {stand}: cannot write to {folder}: {words}, "
             f"{free_space(folder)} free. The trial trains on, and tries again."
         )
         self.next_checkpoint_s = time.monotonic() + CHECKPOINT_RETRY_S
@@ -433,7 +432,7 @@ class SpecTrainable(tune.Trainable):
         checkpoint.
         """
         logged = last_result(folder) or {}
-        if logged.get("env_steps") != self.env_steps:
+        if logged.get(self.spec.clock) != self.env_steps:
             logged = self.algorithm.standing()
         # A trial that ended at the earlier end of the run trains further.
         trains_on = self.ended_before is not None and self.env_steps >= self.ended_before
@@ -441,7 +440,8 @@ class SpecTrainable(tune.Trainable):
         if not has_reached(self.spec.stop, logged) and not has_ended:
             return None
         # A result may not repeat its time, because Tune would count it again.
-        return {**logged, ENV_STEPS_AT_START: self.env_steps, TIME_THIS_ITER_S: 0.0, DONE: True}
+        at_start = {at_start_key(self.spec.clock): self.env_steps}
+        return {**logged, **at_start, TIME_THIS_ITER_S: 0.0, DONE: True}
 
     def _with_objective(self, result: Mapping[str, Any]) -> dict[str, Any]:
         return {**({OBJECTIVE: self.meter.value} if self.meter is not None else {}), **result}

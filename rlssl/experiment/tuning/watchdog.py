@@ -21,6 +21,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from rlssl.clocks import ENV_STEPS, UPDATES, WORDS
 from rlssl.errors import TrainingTimeoutError
 from rlssl.experiment.fault_log import note_fault
 from rlssl.ray_internals.cluster import (
@@ -87,6 +88,7 @@ class Watchdog:
         is_starting: Called from that thread before the exception is raised; returns whether a
             process of the trial is being started again. That may take as long as a setup.
         beat: Called from that thread at each check; shows that this process is not frozen.
+        clock: What the trial counts; see `rlssl.clocks`.
     """
 
     def __init__(
@@ -97,8 +99,9 @@ class Watchdog:
         rescue: Callable[[], bool] = lambda: False,
         is_starting: Callable[[], bool] = lambda: False,
         beat: Callable[[], None] = lambda: None,
+        clock: str = ENV_STEPS,
     ) -> None:
-        self.limit_s = limit_s
+        self.limit_s, self.clock = limit_s, clock
         self.env_steps = 0
         self._done, self._rescue, self._is_starting, self._beat = done, rescue, is_starting, beat
         self._setup_s = max(_SETUP_FACTOR * limit_s, LEAST_SETUP_S)
@@ -232,9 +235,12 @@ class Watchdog:
             raise _WaitInterruptedError(str(self._error()))
 
     def _error(self) -> TrainingTimeoutError:
+        cause = "an environment hangs, or every EnvRunner is dead"
+        if self.clock == UPDATES:
+            cause = "the disk of the data set hangs, or a Learner is dead"
         return TrainingTimeoutError(
             f"no progress for more than {self._allowed_s:g} s (watchdog_s) at "
-            f"{self.env_steps} env steps; an environment hangs, or every EnvRunner is dead."
+            f"{self.env_steps} {WORDS[self.clock]}; {cause}."
         )
 
 

@@ -17,6 +17,7 @@ BOX, NESTED = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Dict({"a": gym.spaces.Disc
 CHOOSES = {
     "a3c": "Discrete or MultiDiscrete",
     "ppo": "Discrete or MultiDiscrete",
+    "pretrain": "Discrete or MultiDiscrete",
     "rainbow": "Discrete actions",
     "ddpg": "continuous actions",
     "sac": "continuous actions",

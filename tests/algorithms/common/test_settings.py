@@ -12,7 +12,12 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 import rlssl
 from rlssl.algorithms.common.config import attribute_of
 from rlssl.algorithms.common.settings import ByInput, TrainingSettings, setting
-from rlssl.algorithms.common.settings_table import losses_tables, settings_table, with_table
+from rlssl.algorithms.common.settings_table import (
+    losses_tables,
+    page_of,
+    settings_table,
+    with_table,
+)
 from rlssl.errors import SpecError
 from rlssl.registry import ALGORITHMS
 from rlssl.schedules import Schedule
@@ -162,7 +167,7 @@ def test_the_search_for_literal_defaults_finds_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_page_has_the_current_table_of_settings(algorithm: str) -> None:
-    page = (DOCS / f"{algorithm}.md").read_text(encoding="utf-8")
+    page = (DOCS / page_of(algorithm)).read_text(encoding="utf-8")
     table = settings_table(ALGORITHMS[algorithm].settings_class)
     assert page == with_table(page, table), "run: make docs-tables"
 

@@ -7,8 +7,8 @@ import torch
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-from rlssl.algorithms.off_policy.algorithm import make_replay
 from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS, draw
+from rlssl.algorithms.off_policy.replay_building import make_replay
 from rlssl.algorithms.rainbow.rainbow import RainbowConfig
 from rlssl.algorithms.rainbow.rainbow_learner import RainbowTorchLearner
 from rlssl.batches import to_tensors

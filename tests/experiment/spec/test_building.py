@@ -84,7 +84,7 @@ ENV_OF = {
     "algorithm, preset, variant",
     [
         (algorithm, preset, variant)
-        for algorithm in rlssl.registry.ALGORITHMS
+        for algorithm in sorted({*rlssl.registry.ALGORITHMS} - {*rlssl.registry.OFFLINE_ALGORITHMS})
         for preset in (None, *rlssl.registry.ALGORITHMS[algorithm].presets)
         for variant in (None, *rlssl.registry.ALGORITHMS[algorithm].variants)
         # SAC's variant `code` needs the separate optimizer steps of the preset `curl`.

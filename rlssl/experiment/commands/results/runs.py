@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rlssl.clocks import ENV_STEPS
 from rlssl.errors import DEFAULT_STORAGE, ExitCode
 from rlssl.experiment import lock
 from rlssl.experiment.run_folders import all_runs, last_result, read_description, started_at
@@ -107,7 +108,7 @@ def describe_run(folder: Path, root: Path) -> RunRow:
         losses=_losses(spec, searched),
         seeds=list(spec.get("seeds") or []),
         trials=len(trials),
-        env_steps=sum(int(result.get("env_steps") or 0) for result in results),
+        env_steps=sum(int(result.get(ENV_STEPS) or 0) for result in results),
         last_return=sum(returns) / len(returns) if returns else None,
         age_s=max(0.0, time.time() - started_at(folder)),
         path=str(folder) if place is None else place.uri,

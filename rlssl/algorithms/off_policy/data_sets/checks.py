@@ -1,0 +1,109 @@
+"""Checks that a data set fits the run that learns from it, before anything starts."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium as gym
+
+from rlssl.data import EpisodeDataset
+from rlssl.data.replay_loading import check_spaces
+from rlssl.environments.preflight import EnvSpaces
+from rlssl.errors import SpecError
+
+#: The action space of a data set without actions; no loss may read its one action.
+NO_ACTIONS = gym.spaces.Discrete(1)
+
+#: Key of a data set's notes: observations in a stack, as its environment suggests.
+FRAME_STACK = "suggested_frame_stack"
+
+
+def find_spaces(config: Any, of_environment: Callable[[], EnvSpaces]) -> EnvSpaces:
+    """The spaces of a run with a data set.
+
+    Args:
+        config: An off-policy config with a data set.
+        of_environment: Builds, resets and steps the environment once.
+
+    Raises:
+        SpecError: If the data set cannot be read, has no actions and the run needs them, or does
+            not agree with the environment.
+    """
+    dataset = EpisodeDataset(config.data_settings.path)
+    described = dataset.description
+    if described.action_space is None and config.needs_actions:
+        raise SpecError(
+            f"data.path {dataset.path}: the data set has no actions, and {config.algorithm_name} "
+            "learns from actions; use pretrain, with losses that read none, or a data set with "
+            "actions."
+        )
+    of_data = EnvSpaces(
+        described.observation_space,
+        described.action_space or NO_ACTIONS,
+        frame_stack=int(described.notes.get(FRAME_STACK, 1)),
+    )
+    env = config.env_settings
+    is_recorded_one = config.env is None or dict(described.env or {}) == env
+    if is_recorded_one and not config.needs_environment:
+        return of_data
+    found = of_environment()
+    check_agrees(dataset, env, found)
+    return of_data if config.trains_offline else found
+
+
+def check_agrees(dataset: EpisodeDataset, env: Mapping[str, Any], spaces: EnvSpaces) -> None:
+    """Refuses a data set whose spaces are not those of the environment.
+
+    Raises:
+        SpecError: Naming both.
+    """
+    described = dataset.description
+    actions = described.action_space or spaces.action_space
+    try:
+        check_spaces(
+            dataclasses.replace(described, action_space=actions),
+            spaces.observation_space,
+            spaces.action_space,
+            f"data.path {dataset.path}",
+        )
+    except SpecError as error:
+        raise SpecError(
+            f"env {env['id']!r}: {error} Or leave env out: then it is that of the data set."
+        ) from error
+
+
+def check_size(dataset: EpisodeDataset, share: float, num_rows: int) -> None:
+    """Refuses a data set that has fewer steps than a batch takes from it.
+
+    Args:
+        dataset: The data set.
+        share: Share of the episodes that is not trained on.
+        num_rows: Rows of a batch that come from the data set.
+
+    Raises:
+        SpecError: With both numbers.
+    """
+    num_held_out = len(held_out_episodes(len(dataset), share))
+    where = f"the {len(dataset):,} episodes of {dataset.path}"
+    if share and num_held_out in (0, len(dataset)):
+        part, fix = ("none", "raise it") if num_held_out == 0 else ("all", "lower it")
+        raise SpecError(
+            f"data.holdout {share} holds out {part} of {where}; {fix}, or collect more episodes."
+        )
+    if dataset.num_steps < num_rows:
+        raise SpecError(
+            f"data.path {dataset.path} has {dataset.num_steps:,} steps, fewer than the "
+            f"{num_rows:,} that a batch takes from it; lower "
+            "training.train_batch_size_per_learner, or collect more episodes."
+        )
+
+
+def held_out_episodes(num_episodes: int, share: float) -> frozenset[int]:
+    """The numbers of the episodes that are not trained on, evenly spread over the data set.
+
+    Example:
+        >>> sorted(held_out_episodes(10, 0.2))
+        [2, 7]
+    """
+    count = round(share * num_episodes)
+    return frozenset(int((k + 0.5) * num_episodes / count) for k in range(count))

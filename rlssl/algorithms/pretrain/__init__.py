@@ -1,0 +1,1 @@
+"""Pretraining: an encoder, trained on a data set by auxiliary losses alone."""

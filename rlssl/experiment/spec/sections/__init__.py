@@ -1,0 +1,1 @@
+"""What single sections of a spec need besides their keys."""
