@@ -31,7 +31,8 @@ class PretrainModule(OffPolicyModule):
         if (tau := self.model_config["target_tau"]) is not None:
             online = nn.ModuleDict({"encoder": self.encoder})
             self.target = TargetNetwork(online, tau=tau, every_updates=None)
-            key_encoder = self.target.target["encoder"]
+            targets: Any = self.target.target
+            key_encoder = targets["encoder"]
         self.build_views_and_losses(key_encoder)
         _check_trains_encoder(self.auxiliary)
 

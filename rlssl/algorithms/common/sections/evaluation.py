@@ -16,13 +16,16 @@ class WithEvaluation(AlgorithmConfig):
     #: Not named evaluation_*: RLlib passes such attributes to its own `evaluation()`. It may also
     #: have "success", if it is not the default: which steps make an episode a success.
     seeded_evaluation: dict[str, Any]
-    #: Columns of a batch that losses may not read in this run -> why.
-    absent_columns: Mapping[str, str] = {}
 
     @property
     def clock(self) -> str:
         """What stop, checkpoints and evaluations count; see `rlssl.clocks`."""
         return ENV_STEPS
+
+    @property
+    def absent_columns(self) -> Mapping[str, str]:
+        """Columns of a batch that losses may not read in this run -> why."""
+        return {}
 
     @property
     def evaluation_period(self) -> int | None:
@@ -38,7 +41,7 @@ class WithEvaluation(AlgorithmConfig):
     @property
     def evaluation_env_settings(self) -> dict[str, Any]:
         """The evaluation environment as ``{"id": ..., **options}``."""
-        settings: dict[str, Any] = self.env_settings  # type: ignore[attr-defined]
+        settings: dict[str, Any] = self.env_settings
         return {**settings, **self.seeded_evaluation["env"]}
 
     def evaluation(

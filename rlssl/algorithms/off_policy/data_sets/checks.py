@@ -12,7 +12,7 @@ from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
 
 #: The action space of a data set without actions; no loss may read its one action.
-NO_ACTIONS = gym.spaces.Discrete(1)
+NO_ACTIONS: gym.Space = gym.spaces.Discrete(1)
 
 #: Key of a data set's notes: observations in a stack, as its environment suggests.
 FRAME_STACK = "suggested_frame_stack"

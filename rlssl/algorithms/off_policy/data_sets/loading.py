@@ -1,7 +1,7 @@
 """Fills replay buffers from a data set of episodes."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,7 +72,7 @@ def load_data(config: Any, observation_space: gym.Space, action_space: gym.Space
     """
     dataset = EpisodeDataset(config.data_settings.path)
     chosen = held_out_episodes(len(dataset), config.data_settings.holdout)
-    convert = _as_they_are
+    convert: Callable[[Any], Any] = _as_they_are
     if dataset.description.action_space is not None:
         convert = to_module_actions(action_space)
     # Only the shards know how long each episode is. Rows that are not written take no memory.

@@ -30,7 +30,7 @@ def with_data(document: Mapping[str, Any]) -> dict[str, Any]:
         return result
     if "://" not in path:
         path = str(Path(path).expanduser().absolute())
-        result["data"] = {**data, "path": path}
+        result["data"] = {**document["data"], "path": path}
     if not result.get("env"):
         result["env"] = recorded_env(path)
     return result
