@@ -17,6 +17,7 @@ from benchmarks import (
     a3c,
     cartpole,
     curl_sac,
+    data_sets,
     dqn,
     learning,
     overhead,
@@ -46,6 +47,7 @@ ROWS: tuple[Row, ...] = (
     *spr.ROWS,
     *a3c.ROWS,
     *overhead.ROWS,
+    *data_sets.ROWS,
 )
 MIN_ROUNDS = 5
 

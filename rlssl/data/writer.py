@@ -129,7 +129,8 @@ class DatasetWriter:
     def add(self, episode: Episode) -> None:
         """Adds an episode; writes a shard if it is full.
 
-        Values are written in the dtypes of the spaces, as a replay stores them.
+        Values are written in the dtypes of the spaces, as a replay stores them. The writer keeps
+        the arrays until the shard is written: do not change them.
 
         Raises:
             ValueError: If the episode does not fit the spaces or a reward is not finite. Then it
