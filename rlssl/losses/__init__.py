@@ -22,6 +22,12 @@ from rlssl.losses.dynamics import (
     inverse_dynamics_loss,
     lipschitz_penalty,
 )
+from rlssl.losses.imitation import behavior_cloning_loss
+from rlssl.losses.implicit_q import (
+    advantage_weights,
+    expectile_loss,
+    weighted_log_likelihood_loss,
+)
 from rlssl.losses.metric_learning import (
     lifted_structure,
     n_pair,
@@ -60,7 +66,9 @@ from rlssl.losses.value_based import (
 from rlssl.losses.variational import standard_normal_kl
 
 __all__ = [
+    "advantage_weights",
     "barlow_twins",
+    "behavior_cloning_loss",
     "bilinear_info_nce",
     "bisimulation_loss",
     "c51_loss",
@@ -75,6 +83,7 @@ __all__ = [
     "ensemble_disagreement",
     "episodic_impact",
     "expected_values",
+    "expectile_loss",
     "forward_dynamics_loss",
     "gaussian_nll",
     "gaussian_w2",
@@ -113,4 +122,5 @@ __all__ = [
     "triplet",
     "value_loss",
     "vicreg",
+    "weighted_log_likelihood_loss",
 ]
