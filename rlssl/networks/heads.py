@@ -65,27 +65,41 @@ class GaussianHead(nn.Module):
     """A Gaussian whose mean depends on the latent and whose standard deviation does not.
 
     ``log_std`` is one learned number per dimension of the action. It starts at 0, that is, at a
-    standard deviation of 1.
+    standard deviation of 1. With ``min_log_std``, the logarithm of the standard deviation is
+    ``min_log_std + softplus(log_std - min_log_std)``: a bound with a gradient on both sides.
 
     Example:
         >>> output = GaussianHead(8, action_dim=2)(torch.ones(4, 8))
         >>> output.shape, output[0, 2:].tolist()
         (torch.Size([4, 4]), [0.0, 0.0])
+        >>> head = GaussianHead(8, action_dim=2, min_log_std=-5.0)
+        >>> _ = head.log_std.data.fill_(-50.0)
+        >>> head(torch.ones(4, 8))[0, 2:].tolist()
+        [-5.0, -5.0]
 
     Source:
         Schulman et al. 2017, arXiv:1707.06347, section 6.1.
     """
 
-    def __init__(self, in_dim: int, action_dim: int) -> None:
-        """Builds the layer for ``in_dim`` features and ``action_dim`` dimensions of the action."""
+    def __init__(self, in_dim: int, action_dim: int, min_log_std: float | None = None) -> None:
+        """Builds the layer.
+
+        Args:
+            in_dim: Features of a latent.
+            action_dim: Dimensions of the action.
+            min_log_std: Smallest logarithm of the standard deviation, nats; None: no bound.
+        """
         super().__init__()
         self.mean = linear_head(in_dim, action_dim, OUTPUT_GAIN)
         self.log_std = nn.Parameter(torch.zeros(action_dim))
+        self.min_log_std = min_log_std
 
     def forward(self, latent: Tensor) -> Tensor:
         """[N, in_dim] to [N, 2 * action_dim]: means, then logarithms of the stds (nats)."""
-        mean = self.mean(latent)
-        return torch.cat([mean, self.log_std.expand_as(mean)], dim=-1)
+        mean, log_std = self.mean(latent), self.log_std
+        if self.min_log_std is not None:
+            log_std = self.min_log_std + F.softplus(log_std - self.min_log_std)
+        return torch.cat([mean, log_std.expand_as(mean)], dim=-1)
 
 
 #: (features of the input, features of the output) to a layer, such as ``NoisyLinear``.

@@ -6,29 +6,24 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-import tree
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.distribution.torch.torch_distribution import (
-    TorchCategorical,
-    TorchDiagGaussian,
-    TorchDistribution,
-    TorchMultiCategorical,
-)
 from ray.rllib.core.rl_module.apis import ValueFunctionAPI
 from torch import Tensor, nn
 
-from rlssl.algorithms.common.action_spaces import check_actions
-from rlssl.algorithms.common.module import BaseModule
-from rlssl.auxiliary.base import RL_LATENTS
+from rlssl.algorithms.on_policy.actor_module import (
+    ActorModule,
+    part_of_state,
+    rows_of_sequences,
+    through_lstm,
+)
 from rlssl.auxiliary.bonus_options import own_streams
 from rlssl.auxiliary.building import build_losses, build_views
-from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS
 from rlssl.image_spaces import is_image
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.encoders import MLP, Encoder
 from rlssl.networks.heads import GaussianHead, linear_head
 from rlssl.networks.layers.numpy_forward import numpy_forward, reads_vectors, with_log_std
-from rlssl.networks.recurrent import LSTM, STATE_KEYS, LSTMConfig
+from rlssl.networks.recurrent import LSTM, LSTMConfig
 from rlssl.networks.rl_encoder import NormalizedEncoder
 from rlssl.system.seeding import seed_of
 
@@ -36,7 +31,7 @@ from rlssl.system.seeding import seed_of
 _CRITIC = "critic_"
 
 
-class ActorCriticModule(BaseModule, ValueFunctionAPI):
+class ActorCriticModule(ActorModule, ValueFunctionAPI):
     """Actor and critic; in a Learner also the auxiliary losses.
 
     Settings (``model_config``): encoder, encoder_config, shared_encoder, augmentation, precision,
@@ -52,15 +47,8 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
         """Builds the networks from the spaces and ``model_config``."""
         settings = self.model_config
         lstm = LSTMConfig.parse(settings.get("lstm"))
-        self.sequence_length = lstm and lstm.sequence_length
-        self.lstm = self.critic_lstm = None
-        self.build_normalizer()
-        self.encoder = self.build_encoder(settings)
-        latent_dim = self.encoder.output_dim
-        if lstm:
-            self.lstm = LSTM(latent_dim, lstm.hidden)
-            latent_dim = lstm.hidden
-        self.pi = policy_head(latent_dim, self.action_space)
+        self.critic_lstm = None
+        self.build_actor()
         if not self.shares_encoder(settings, self.observation_space):
             self.critic_encoder = self.build_encoder(settings)
             if lstm:
@@ -77,7 +65,6 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
             self.intrinsic_vf = intrinsic_value_heads(
                 own_streams(self.auxiliary), critic_dim, settings["seed"]
             )
-        self.action_dist_cls = action_distribution(self.action_space)
 
     @classmethod
     def shares_encoder(cls, settings: Mapping[str, Any], space: gym.Space) -> bool:
@@ -92,10 +79,9 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
 
     def get_initial_state(self) -> dict[str, np.ndarray]:
         """The state before an episode's first step: zeros, [H] each; {} without an LSTM."""
-        state: dict[str, np.ndarray] = {}
-        for lstm, prefix in ((self.lstm, ""), (self.critic_lstm, _CRITIC)):
-            if lstm is not None:
-                state |= _prefixed(lstm.initial_state(), prefix)
+        state = super().get_initial_state()
+        if self.critic_lstm is not None:
+            state |= _prefixed(self.critic_lstm.initial_state(), _CRITIC)
         return state
 
     def critic_embeddings(self, batch: Mapping[str, Any]) -> Tensor:
@@ -105,7 +91,7 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
         """
         latents = self._critic_encoder(batch.get(AUGMENTED_OBS, batch[Columns.OBS]))
         prefix = "" if self.critic_lstm is None else _CRITIC
-        return _through_lstm(self.critic_lstm or self.lstm, latents, batch, prefix)
+        return through_lstm(self.critic_lstm or self.lstm, latents, batch, prefix)
 
     def cloning_losses(self, observations: Any, actions: Tensor, *, margin: float) -> Tensor:
         """[N], nats, ``-log pi(a|s)``; see ClonedPolicy."""
@@ -156,53 +142,28 @@ class ActorCriticModule(BaseModule, ValueFunctionAPI):
         log_std = head.log_std.detach().numpy()
         return mean and (lambda observations: with_log_std(mean(observations), log_std))
 
-    def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
-        if self.lstm is not None:
-            return self._forward_recurrent(batch, self.lstm)
-        return {Columns.ACTION_DIST_INPUTS: self.pi(self.encoder(batch[Columns.OBS]))}
-
     def _forward_recurrent(self, batch: dict[str, Any], lstm: LSTM) -> dict[str, Any]:
-        """The forward pass for acting, over [B, T, ...]; also advances the critic's LSTM."""
-        observations, state = batch[Columns.OBS], batch[Columns.STATE_IN]
-        shape = tree.flatten(observations)[0].shape[:2]
-        rows = tree.map_structure(lambda leaf: leaf.flatten(0, 1), observations)
-        hidden, after = lstm(self.encoder(rows).unflatten(0, shape), _part(state, ""))
+        """As the base; also advances the critic's LSTM."""
+        out = super()._forward_recurrent(batch, lstm)
         if self.critic_lstm is not None:
+            rows, shape = rows_of_sequences(batch[Columns.OBS])
             latents = self._critic_encoder(rows).unflatten(0, shape)
-            _, critic_after = self.critic_lstm(latents, _part(state, _CRITIC))
-            after |= _prefixed(critic_after, _CRITIC)
-        return {Columns.ACTION_DIST_INPUTS: self.pi(hidden), Columns.STATE_OUT: after}
+            state = part_of_state(batch[Columns.STATE_IN], _CRITIC)
+            _, critic_after = self.critic_lstm(latents, state)
+            out[Columns.STATE_OUT] = {**out[Columns.STATE_OUT], **_prefixed(critic_after, _CRITIC)}
+        return out
 
     def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
-        obs = batch[Columns.OBS]
-        out = {}
-        if self.augmentation is not None:
-            obs = out[AUGMENTED_OBS] = self.augmentation(obs)
-        latents = out[RL_LATENTS] = self.encoder(obs)
-        hidden = _through_lstm(self.lstm, latents, batch, "")
-        out[Columns.ACTION_DIST_INPUTS] = self.pi(hidden)
-        if not hasattr(self, "critic_encoder"):
-            out[Columns.EMBEDDINGS] = hidden
+        out = super()._forward_train(batch)
+        if hasattr(self, "critic_encoder"):
+            # The critic reads other latents.
+            del out[Columns.EMBEDDINGS]
         return out
 
     @property
     def _critic_encoder(self) -> Encoder:
         encoder: Encoder = getattr(self, "critic_encoder", self.encoder)
         return encoder
-
-
-def _through_lstm(
-    lstm: LSTM | None, latents: Tensor, rows: Mapping[str, Any], prefix: str
-) -> Tensor:
-    """The heads' inputs [N, H], from the latents [N, D] of a batch of rows."""
-    if lstm is None:
-        return latents
-    states = _part(rows[Columns.STATE_IN], prefix)
-    return lstm.over_rows(latents, states, rows.get(SEQUENCE_BEGINS))
-
-
-def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key: state[prefix + key] for key in STATE_KEYS}
 
 
 def _prefixed(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -219,25 +180,3 @@ def intrinsic_value_heads(
             torch.default_generator.manual_seed(seed_of(f"intrinsic_vf/{name}", seed))
             heads[name] = linear_head(critic_dim, 1, gain=1.0)
     return heads
-
-
-def policy_head(latent_dim: int, action_space: gym.Space) -> nn.Module:
-    """A layer from latents [N, latent_dim] to the inputs of ``action_distribution``."""
-    check_actions(action_space, "ppo", "any")
-    if isinstance(action_space, gym.spaces.Discrete):
-        return linear_head(latent_dim, int(action_space.n), gain=0.01)
-    if isinstance(action_space, gym.spaces.MultiDiscrete):
-        return linear_head(latent_dim, int(action_space.nvec.sum()), gain=0.01)
-    assert action_space.shape is not None  # for mypy
-    return GaussianHead(latent_dim, action_space.shape[0])
-
-
-def action_distribution(action_space: gym.Space) -> type[TorchDistribution]:
-    """RLlib's distribution class for the action space."""
-    if isinstance(action_space, gym.spaces.Discrete):
-        return TorchCategorical
-    if isinstance(action_space, gym.spaces.MultiDiscrete):
-        return TorchMultiCategorical.get_partial_dist_cls(
-            space=action_space, input_lens=[int(n) for n in action_space.nvec]
-        )
-    return TorchDiagGaussian
