@@ -1,8 +1,9 @@
-"""Actors for continuous actions: deterministic, or a Gaussian squashed by a tanh."""
+"""Actors: deterministic, Gaussian (squashed by a tanh, or with a bounded mean), categorical."""
 
 import itertools
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from rlssl.networks.encoders import check_size, check_sizes, make_activation
@@ -131,6 +132,85 @@ class SquashedGaussianActor(nn.Module):
         if not self._rescale:
             return mean, log_std.clamp(self._low, self._high)
         return mean, self._low + 0.5 * (self._high - self._low) * (log_std.tanh() + 1.0)
+
+
+class BoundedGaussianActor(nn.Module):
+    """Linear layers and a tanh to the mean of a Gaussian, whose deviation is the same everywhere.
+
+    Not squashed: actions at the bounds +-1 have a density, as a data set's actions need. The
+    logarithm of the standard deviation is ``low + (high - low) * sigmoid(parameter)``; it starts
+    in the middle of its bounds.
+
+    Example:
+        >>> actor = BoundedGaussianActor(
+        ...     3, 2, hidden=(8,), log_std_bounds=(-5.0, 2.0), init="fan_in"
+        ... )
+        >>> output = actor(torch.ones(5, 3))
+        >>> output.shape, output[0, 2:].tolist()
+        (torch.Size([5, 4]), [-1.5, -1.5])
+
+    Source:
+        Kostrikov et al. 2021, arXiv:2110.06169, published code (bounds -5 and 2); the sigmoid is
+        d3rlpy's.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        action_dim: int,
+        *,
+        hidden: Sequence[int],
+        log_std_bounds: tuple[float, float],
+        init: str,
+        activation: str = "relu",
+    ) -> None:
+        """Builds the layers; see `SquashedGaussianActor` for the arguments.
+
+        Raises:
+            ValueError: If a size or an option is invalid.
+        """
+        super().__init__()
+        if not log_std_bounds[0] < log_std_bounds[1]:
+            raise ValueError(f"log_std_bounds must ascend; got {log_std_bounds}.")
+        self._low, self._high = log_std_bounds
+        self.layers = _layers(latent_dim, hidden, action_dim, activation, init, None)
+        self.log_std = nn.Parameter(torch.zeros(action_dim))
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """[N, latent_dim] to [N, 2 * A]: means in [-1, 1], then logarithms of the stds (nats)."""
+        mean = self.layers(latent).tanh()
+        log_std = self._low + (self._high - self._low) * self.log_std.sigmoid()
+        return torch.cat([mean, log_std.expand_as(mean)], dim=-1)
+
+
+class LogitsActor(nn.Module):
+    """Linear layers to the logits of discrete actions.
+
+    Example:
+        >>> LogitsActor(3, 4, hidden=(8,), init="fan_in")(torch.ones(5, 3)).shape
+        torch.Size([5, 4])
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        num_logits: int,
+        *,
+        hidden: Sequence[int],
+        init: str,
+        activation: str = "relu",
+    ) -> None:
+        """Builds the layers; see `SquashedGaussianActor` for the arguments.
+
+        Raises:
+            ValueError: If a size or an option is invalid.
+        """
+        super().__init__()
+        self.layers = _layers(latent_dim, hidden, num_logits, activation, init, None)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """[N, latent_dim] to logits [N, num_logits]."""
+        return self.layers(latent)
 
 
 def _layers(

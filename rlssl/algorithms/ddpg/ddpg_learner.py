@@ -44,7 +44,9 @@ class DDPGTorchLearner(OffPolicyActorCriticLearner):
         others = values[1:].amin(dim=0) if len(values) > 2 else values[-1]
         return td3_target(total_rewards(batch), batch[DISCOUNTS], values[0], others)
 
-    def actor_losses(self, features: Any, critic_latents: Tensor) -> dict[str, Tensor]:
+    def actor_losses(
+        self, batch: Mapping[str, Any], features: Any, critic_latents: Tensor
+    ) -> dict[str, Tensor]:
         """The actor's loss: minus the critic's value of its actions, and a penalty if set."""
         module: Any = self.rl_module
         pre_tanh = module.actor.before_tanh(module.actor_latents(features))

@@ -54,7 +54,9 @@ class SACTorchLearner(OffPolicyActorCriticLearner):
             alpha=module.log_alpha.exp(),
         )
 
-    def actor_losses(self, features: Any, critic_latents: Tensor) -> dict[str, Tensor]:
+    def actor_losses(
+        self, batch: Mapping[str, Any], features: Any, critic_latents: Tensor
+    ) -> dict[str, Tensor]:
         """The actor's loss, and the temperature's loss for the same actions."""
         module: Any = self.rl_module
         mean, log_std = module.actor(module.actor_latents(features))

@@ -135,7 +135,7 @@ def test_drq_v2s_actor_maximizes_the_smallest_critic_at_a_noisy_action() -> None
         update_rng=same_numbers(0.4),
         critic=lambda latents, actions: torch.stack([2 * actions[:, 0], 5 * actions[:, 0]]),
     )
-    (loss,) = learner.actor_losses(None, torch.zeros(2, 1)).values()
+    (loss,) = learner.actor_losses({}, None, torch.zeros(2, 1)).values()
     # 0.5 * 0.4 = 0.2: actions 0.2 and, at the bound, 1; smallest values 0.4 and 2.
     assert loss.item() == pytest.approx(-1.2)
     (slope,) = torch.autograd.grad(loss, pre_tanh)

@@ -138,7 +138,7 @@ def test_target_by_hand() -> None:
 
 def test_losses_of_actor_and_temperature_by_hand() -> None:
     learner = sac_by_hand()
-    losses = learner.actor_losses(None, torch.zeros(2, 1))
+    losses = learner.actor_losses({}, None, torch.zeros(2, 1))
     # Mean of 0.5 * logp - 3 and 0.5 * logp - 1.
     assert losses["actor"].item() == pytest.approx(0.5 * LOGP - 2.0)
     # -0.5 * (logp + (-1)); its derivative by log alpha is the same. The entropy, 0.92, is above -1.

@@ -51,10 +51,13 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
         """
         raise NotImplementedError
 
-    def actor_losses(self, features: Any, critic_latents: Tensor) -> dict[str, Tensor]:
+    def actor_losses(
+        self, batch: Mapping[str, Any], features: Any, critic_latents: Tensor
+    ) -> dict[str, Tensor]:
         """Optimizer -> scalar loss; each loss reaches only the parameters of its optimizer.
 
         Args:
+            batch: A batch of the replay buffer, with the views that the RL losses read.
             features: The module's ``features`` of the observations.
             critic_latents: [N, D], the critics' latents of the observations, without a graph.
         """
@@ -157,7 +160,7 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
             after = module.features(next_obs)
             target_after = module.target_features(next_obs, after)
             targets = self.targets(batch, after, target_after)
-        actions = batch[Columns.ACTIONS].float()
+        actions = module.critic_actions(batch[Columns.ACTIONS])
         latents = module.critic_latents(features)
         values = module.critic(latents, actions)
         loss = self.compute_rl_loss(batch, {"values": values, "targets": targets})
@@ -183,7 +186,7 @@ class OffPolicyActorCriticLearner(OffPolicyLearner):
         with torch.no_grad():
             critic_latents = module.critic_latents(features)
         with frozen(self._parameters[CRITIC]):
-            losses = self.actor_losses(features, critic_latents)
+            losses = self.actor_losses(batch, features, critic_latents)
             if self._losses_of_policy:
                 of_policy = self.compute_auxiliary_loss(batch, self._losses_of_policy)
                 losses[ACTOR] = losses[ACTOR] + of_policy

@@ -10,10 +10,11 @@ import tree
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.algorithms.common.action_spaces import check_actions
+from rlssl.algorithms.common.action_spaces import ActionKind, check_actions
 from rlssl.algorithms.off_policy.module import OffPolicyModule, acting_observations
 from rlssl.errors import SpecError
 from rlssl.image_spaces import is_image
+from rlssl.networks.action_encoding import action_dim
 from rlssl.networks.critics import QCritics
 from rlssl.networks.encoders import Encoder, are_frames
 from rlssl.networks.shared_encoder import SharedEncoder, Trunk, share_convolutions
@@ -63,11 +64,13 @@ class OffPolicyActorCriticModule(OffPolicyModule):
 
     #: The algorithm's name in messages.
     algorithm_name: str
+    #: What actions the algorithm can choose.
+    action_kind: ActionKind = "continuous"
 
     def setup(self) -> None:
         """Builds the networks from the spaces and ``model_config``."""
-        check_actions(self.action_space, self.algorithm_name, "continuous")
-        self.action_dim = int(self.action_space.shape[0])
+        check_actions(self.action_space, self.algorithm_name, self.action_kind)
+        self.action_dim = action_dim(self.action_space)
         self.build_normalizer()
         encoder = self._build_encoder()
         self.encoder: Any = encoder
@@ -104,6 +107,10 @@ class OffPolicyActorCriticModule(OffPolicyModule):
             state: State of the exploration, if it has one.
         """
         raise NotImplementedError
+
+    def random_actions(self, num_rows: int) -> Tensor:
+        """[num_rows, A] in [-1, 1], uniformly random, from torch's global generator."""
+        return torch.rand(num_rows, self.action_dim) * 2.0 - 1.0
 
     def get_non_inference_attributes(self) -> list[str]:
         """The attributes that only the Learner needs."""
@@ -168,8 +175,12 @@ class OffPolicyActorCriticModule(OffPolicyModule):
         features = self.features(observations)
         latents = self.critic_latents(features)
         best = self.best_actions(self.actor_latents(features))
-        given, own = (self.critic(latents, it.float()).amin(dim=0) for it in (actions, best))
+        given, own = (self.critic(latents, self.critic_actions(it)).amin(dim=0) for it in (actions, best))
         return given - own
+
+    def critic_actions(self, actions: Tensor) -> Tensor:
+        """[N, A], a batch's actions as the critics read them."""
+        return actions.float()
 
     def target_values(self, target_features: Any, actions: Tensor) -> Tensor:
         """[C, N], the target critics' values."""
@@ -284,8 +295,7 @@ class OffPolicyActorCriticModule(OffPolicyModule):
         state = batch.get(Columns.STATE_IN)
         with torch.no_grad():
             if t is not None and t < self.model_config["random_agent_steps"]:
-                num = len(tree.flatten(batch[Columns.OBS])[0])
-                actions = torch.rand(num, self.action_dim) * 2.0 - 1.0
+                actions = self.random_actions(len(tree.flatten(batch[Columns.OBS])[0]))
             else:
                 actions, state = self.explore(self._acting_latents(batch), t, state)
         return self._outputs(batch, actions, state)
