@@ -48,6 +48,16 @@ MultiDiscrete([2] * 2) in the environment instead, which has the same actions.
         )
 
 
+def kind_of_any(space: gym.Space) -> ActionKind:
+    """What an algorithm for any actions needs that scales a Box to its bounds.
+
+    Example:
+        >>> kind_of_any(gym.spaces.Discrete(2)), kind_of_any(gym.spaces.Box(-1, 1, (2,)))
+        ('any', 'continuous')
+    """
+    return "continuous" if isinstance(space, gym.spaces.Box) else "any"
+
+
 def _fits(space: gym.Space, kind: ActionKind) -> bool:
     if isinstance(space, gym.spaces.Box):
         is_vector = len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)

@@ -8,7 +8,7 @@ import torch
 from ray.rllib.core.distribution.torch.torch_distribution import TorchDistribution
 from torch import Tensor, nn
 
-from rlssl.algorithms.common.action_spaces import ActionKind
+from rlssl.algorithms.common.action_spaces import ActionKind, kind_of_any
 from rlssl.algorithms.off_policy.actor_critic.module import OffPolicyActorCriticModule
 from rlssl.algorithms.on_policy.actor_module import action_distribution
 from rlssl.networks.action_encoding import encode_action
@@ -32,7 +32,7 @@ class IQLModule(OffPolicyActorCriticModule):
     @property
     def action_kind(self) -> ActionKind:  # type: ignore[override]
         """What actions the algorithm can choose: any, but a Box needs bounds."""
-        return kind_of_actions(self.action_space)
+        return kind_of_any(self.action_space)
 
     def setup(self) -> None:
         """Builds the networks from the spaces and ``model_config``."""
@@ -99,13 +99,3 @@ class IQLModule(OffPolicyActorCriticModule):
             return torch.randint(int(space.n), (num_rows,))
         sizes = [int(n) for n in space.nvec]
         return torch.stack([torch.randint(n, (num_rows,)) for n in sizes], dim=1)
-
-
-def kind_of_actions(space: gym.Space) -> ActionKind:
-    """What IQL needs of actions of the space's type: a Box must have finite bounds.
-
-    Example:
-        >>> kind_of_actions(gym.spaces.Discrete(2)), kind_of_actions(gym.spaces.Box(-1, 1, (2,)))
-        ('any', 'continuous')
-    """
-    return "continuous" if isinstance(space, gym.spaces.Box) else "any"
