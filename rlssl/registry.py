@@ -212,7 +212,9 @@ EXPERTS: Registry[Any] = Registry("expert")
 ALGORITHMS: Registry[Any] = Registry("algorithm")
 for _name, _config in (
     ("a3c", "A3CConfig"),
+    ("bc", "BCConfig"),
     ("ddpg", "DDPGConfig"),
+    ("iql", "IQLConfig"),
     ("ppo", "PPOConfig"),
     ("pretrain", "PretrainConfig"),
     ("rainbow", "RainbowConfig"),

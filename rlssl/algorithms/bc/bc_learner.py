@@ -8,9 +8,10 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY
 from torch import Tensor
 
-from rlssl.algorithms.bc.sequences import VALID, rows_of_windows
+from rlssl.algorithms.bc.sequences import rows_of_windows
 from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS
 from rlssl.algorithms.off_policy.learner import OffPolicyLearner
+from rlssl.auxiliary.windows import VALID
 from rlssl.losses import behavior_cloning_loss
 from rlssl.schedules import value_at
 
@@ -20,7 +21,7 @@ from rlssl.schedules import value_at
 NLL, ACCURACY, ACTION_ERROR = "nll", "accuracy", "action_error"
 
 
-class BCLearner(OffPolicyLearner):
+class BCTorchLearner(OffPolicyLearner):
     """Behavior cloning with auxiliary losses."""
 
     def take_step(self, rows: Mapping[str, Any]) -> None:
@@ -33,7 +34,7 @@ class BCLearner(OffPolicyLearner):
             return batch
         module = self.rl_module
         rows = rows_of_windows(
-            batch, burn_in=self.config.burn_in_of_sequences, hidden=module.lstm.output_dim
+            batch, burn_in=self.config.used_burn_in, hidden=module.lstm.output_dim
         )
         others = {key: batch[key] for key in (AUXILIARY_COLUMNS,) if key in batch}
         return {**rows, **others}

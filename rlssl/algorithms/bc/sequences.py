@@ -8,11 +8,45 @@ import tree
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
+from rlssl.algorithms.off_policy.batches import (
+    ALWAYS_READ,
+    AUXILIARY_COLUMNS,
+    INDICES,
+    sample_uniformly,
+)
+from rlssl.auxiliary.needs import Needs
+from rlssl.auxiliary.windows import VALID, WINDOWS
 from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS
 from rlssl.networks.recurrent import STATE_KEYS
+from rlssl.replay import ReplayBuffer
 
-#: Column [B, L], bool, of a replay buffer's windows: whether a row is in the episode.
-VALID = "valid"
+
+def draw_windows(
+    replay: ReplayBuffer, batch_size: int, *, length: int, needs: Needs
+) -> dict[str, Any]:
+    """Draws windows of steps that end at uniformly drawn steps.
+
+    Args:
+        replay: A replay buffer that is not empty.
+        batch_size: Rows; the number of windows is this over ``length``, rounded up.
+        length: L, rows of a window.
+        needs: What the auxiliary losses read.
+
+    Returns:
+        The arrays [B, L, ...] of ``ReplayBuffer.windows``. ``AUXILIARY_COLUMNS``, if present, holds
+        ``batch_size`` separate steps for the auxiliary losses, and WINDOWS around them.
+    """
+    drawn = sample_uniformly(replay, -(-batch_size // length), gamma=1.0)
+    batch = replay.windows(drawn[INDICES], before=length - 1)
+    if needs.reads or needs.has_windows:
+        rows = sample_uniformly(replay, batch_size, gamma=1.0)
+        own = {key: rows[key] for key in (*needs.reads, *ALWAYS_READ) if key in rows}
+        if needs.window is not None:
+            window = needs.window
+            found = replay.windows(rows[INDICES], before=window.before, after=window.after)
+            own[WINDOWS] = {key: found[key] for key in (*needs.window_reads, VALID)}
+        batch[AUXILIARY_COLUMNS] = own
+    return batch
 
 
 def rows_of_windows(windows: Mapping[str, Any], *, burn_in: int, hidden: int) -> dict[str, Any]:

@@ -435,7 +435,7 @@ class BaseConfig(WithDiagnostics, WithEvaluation, AlgorithmConfig):
         lstm = LSTMConfig.parse(self.network["lstm"])
         if lstm and not self.may_be_recurrent:
             raise SpecError(
-                f"model.lstm needs an on-policy algorithm (ppo, a3c); {self.algorithm_name} learns "
+                f"model.lstm needs ppo, a3c, bc or dagger; {self.algorithm_name} learns "
                 "from replayed steps, whose LSTM states are not stored. Leave model.lstm out."
             )
         self.network["lstm"] = lstm and lstm.options()

@@ -65,7 +65,7 @@ def draw(
         batch[BONUS_STEPS] = _single_steps(replay, batch, n_step, needs.bonus_reads)
     if (reads or needs.has_windows) and uniform_for_auxiliary:
         rows = sample_uniformly(replay, batch_size, gamma)
-        batch[AUXILIARY_COLUMNS] = {key: rows[key] for key in (*reads, *_ALWAYS) if key in rows}
+        batch[AUXILIARY_COLUMNS] = {key: rows[key] for key in (*reads, *ALWAYS_READ) if key in rows}
     elif n_step > 1 and reads & _N_STEP_COLUMNS:
         single = replay.gather(batch[INDICES], gamma=gamma)
         batch[AUXILIARY_COLUMNS] = {key: single[key] for key in reads & _N_STEP_COLUMNS}
@@ -114,7 +114,7 @@ def _windows(replay: ReplayBuffer, indices: np.ndarray, needs: Needs) -> dict[st
 
 
 #: Columns that separate rows always have, even if no loss reads them.
-_ALWAYS = (Columns.OBS, Columns.ACTIONS)
+ALWAYS_READ = (Columns.OBS, Columns.ACTIONS)
 
 
 def sample_uniformly(replay: ReplayBuffer, batch_size: int, gamma: float) -> dict[str, Any]:
