@@ -213,6 +213,7 @@ ALGORITHMS: Registry[Any] = Registry("algorithm")
 for _name, _config in (
     ("a3c", "A3CConfig"),
     ("bc", "BCConfig"),
+    ("dagger", "DAggerConfig"),
     ("ddpg", "DDPGConfig"),
     ("iql", "IQLConfig"),
     ("ppo", "PPOConfig"),

@@ -115,14 +115,18 @@ class OffPolicyAlgorithm(BaseAlgorithm):
 
     def _update_alone(self, start: int) -> None:
         """Updates on a data set, until the iteration has its updates."""
+        with self._timed(LEARNER_UPDATE_TIMER):
+            for _ in range(self.updates_of_iteration(start)):
+                self._update()
+        self._collect_metrics()
+
+    def updates_of_iteration(self, start: int) -> int:
+        """Updates of the iteration that begins after ``start`` updates on a data set alone."""
         num_updates = int(min(UPDATES_PER_ITERATION, self.steps_to_end))
         if period := self.config.evaluation_period:
             # An evaluation is made at the end of an iteration.
             num_updates = min(num_updates, period - start % period)
-        with self._timed(LEARNER_UPDATE_TIMER):
-            for _ in range(num_updates):
-                self._update()
-        self._collect_metrics()
+        return num_updates
 
     def step(self) -> dict[str, Any]:
         """One iteration; adds `extra_results` to the result."""

@@ -100,6 +100,11 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         return self.always_offline or bool(self.data_settings and self.data_settings.offline)
 
     @property
+    def has_own_steps(self) -> bool:
+        """Whether the run puts steps of its own into a replay buffer."""
+        return not self.trains_offline
+
+    @property
     def clock(self) -> str:
         """Updates for a run that makes no steps; else env steps."""
         return UPDATES if self.trains_offline else ENV_STEPS
@@ -247,7 +252,7 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
             ValueError: If the spaces cannot be stored.
         """
         settings = self.replay_settings
-        num_rows = 0 if self.trains_offline else int(self.replay_capacity)
+        num_rows = int(self.replay_capacity) if self.has_own_steps else 0
         if self.data_settings is not None:
             from rlssl.data import EpisodeDataset
 

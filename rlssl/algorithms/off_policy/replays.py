@@ -41,7 +41,7 @@ class Replays:
         self.data: LoadedData | None = None
         if config.data_settings is not None:
             self.data = load_data(config, observation_space, action_space)
-        if not config.trains_offline:
+        if config.has_own_steps:
             self.own = make_replay(config, observation_space, action_space)
 
     @property

@@ -1,0 +1,1 @@
+"""DAgger: imitation of an expert that can be asked anywhere."""
