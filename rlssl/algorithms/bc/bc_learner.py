@@ -9,7 +9,7 @@ from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY
 from torch import Tensor
 
 from rlssl.algorithms.bc.sequences import rows_of_windows
-from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS
+from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS, weighted_mean
 from rlssl.algorithms.off_policy.learner import OffPolicyLearner
 from rlssl.auxiliary.windows import VALID
 from rlssl.losses import behavior_cloning_loss
@@ -44,12 +44,13 @@ class BCTorchLearner(OffPolicyLearner):
         policy = self.rl_module.action_dist_cls.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
         logp, entropy = policy.logp(batch[Columns.ACTIONS]), policy.entropy()
         entropy_coeff = value_at(self.config.entropy_coeff, self.env_steps)
-        loss = self._mean(behavior_cloning_loss(logp, entropy, entropy_coeff=entropy_coeff), batch)
+        per_row = behavior_cloning_loss(logp, entropy, entropy_coeff=entropy_coeff)
+        loss = weighted_mean(per_row, batch, self.peers)
         with torch.no_grad():
             measures = {
                 POLICY_LOSS_KEY: loss,
-                ENTROPY_KEY: self._mean(entropy, batch),
-                NLL: self._mean(-logp, batch),
+                ENTROPY_KEY: weighted_mean(entropy, batch, self.peers),
+                NLL: weighted_mean(-logp, batch, self.peers),
             }
             self.td_errors = -logp
         self.record({key: value.detach() for key, value in measures.items()})
@@ -79,11 +80,3 @@ class BCTorchLearner(OffPolicyLearner):
             per_row[ACCURACY] = (best == actions).reshape(len(inputs), -1).all(dim=1).double()
         sums = {name: float(values[in_loss].double().sum()) for name, values in per_row.items()}
         return {**sums, "rows": int(in_loss.sum())}
-
-    def _mean(self, per_row: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        """The mean over valid rows of all Learners."""
-        mask = batch.get(Columns.LOSS_MASK)
-        if mask is None:
-            return per_row.mean()
-        num_valid = self.peers.mean(mask.sum().double()).clamp(min=1.0)
-        return torch.where(mask, per_row, 0.0).sum() / num_valid

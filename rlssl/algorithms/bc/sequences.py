@@ -12,6 +12,7 @@ from rlssl.algorithms.off_policy.batches import (
     ALWAYS_READ,
     AUXILIARY_COLUMNS,
     INDICES,
+    WEIGHTS,
     sample_uniformly,
 )
 from rlssl.auxiliary.needs import Needs
@@ -64,7 +65,7 @@ def rows_of_windows(windows: Mapping[str, Any], *, burn_in: int, hidden: int) ->
 
     Returns:
         Columns [N, ...] of the N valid rows, window by window: OBS, ACTIONS, STATE_IN (zeros),
-        SEQUENCE_BEGINS, and LOSS_MASK.
+        SEQUENCE_BEGINS, LOSS_MASK, and WEIGHTS (ones).
 
     Example:
         Two windows of three rows; the second begins with an episode.
@@ -93,4 +94,5 @@ def rows_of_windows(windows: Mapping[str, Any], *, burn_in: int, hidden: int) ->
         Columns.STATE_IN: dict.fromkeys(STATE_KEYS, state),
         SEQUENCE_BEGINS: begins[valid],
         Columns.LOSS_MASK: in_loss[valid],
+        WEIGHTS: torch.ones(len(state), device=valid.device),
     }
