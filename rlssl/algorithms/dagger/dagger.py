@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -77,12 +77,19 @@ class DAggerConfig(BCConfig):
                 "leave the key out."
             )
 
+    def data(self, *, path: str, **options: Any) -> Self:
+        """Refuses a data set.
+
+        Raises:
+            SpecError: Always.
+        """
+        del options
+        raise SpecError(
+            f"data.path {path}: dagger makes its own data, and its first round is played by the "
+            "expert; leave data out, or use bc."
+        )
+
     def _check_data(self) -> None:
-        if self.data_settings is not None:
-            raise SpecError(
-                f"data.path {self.data_settings.path}: dagger makes its own data, and its first "
-                "round is played by the expert; leave data out, or use bc."
-            )
         if self.env is None:
             raise SpecError("dagger plays episodes; set env.")
 

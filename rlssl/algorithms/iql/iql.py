@@ -1,5 +1,7 @@
 """IQL: offline reinforcement learning without values of actions that are not in the data."""
 
+from typing import Self
+
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rlssl.algorithms.common.action_spaces import check_actions, kind_of_any
@@ -30,6 +32,26 @@ class IQLConfig(OffPolicyActorCriticConfig):
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or IQL)
+
+    def data(
+        self,
+        *,
+        path: str,
+        mix: float | None = None,
+        offline: bool | None = None,
+        holdout: float | None = None,
+    ) -> Self:
+        """As in the base class; without ``mix``, IQL learns from the data set alone.
+
+        Args:
+            path: Folder or URI of the data set.
+            mix: Share of each batch that comes from the data set; the rest are the run's own steps.
+            offline: Whether to learn from the data set alone; None: yes, unless ``mix`` is given.
+            holdout: Share of the episodes that is not trained on, but measured at evaluations.
+        """
+        if offline is None:
+            offline = mix is None
+        return super().data(path=path, mix=mix, offline=offline, holdout=holdout)
 
     def adapt_to(self, spaces: EnvSpaces | None) -> None:
         """Adapts as every config; a Box of actions needs bounds.
