@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rlssl.algorithms.bc.sequences import draw_windows
@@ -10,6 +11,9 @@ from rlssl.algorithms.off_policy.algorithm import OffPolicyAlgorithm
 from rlssl.algorithms.offline.config import OfflineConfig
 from rlssl.errors import SpecError
 from rlssl.networks.recurrent import LSTMConfig
+
+#: Steps of held-out episodes that are measured for a result; with an LSTM, of all sequences.
+MAX_HELD_OUT_STEPS = 1_000
 
 
 class BCConfig(OfflineConfig):
@@ -70,6 +74,15 @@ class BCConfig(OfflineConfig):
                 f"({self.lstm.sequence_length}); got {self.used_burn_in}."
             )
 
+    def _refuse_unsupported(self) -> None:
+        super()._refuse_unsupported()
+        if self.lstm is not None and self.auxiliary_losses and self.num_learners > 1:
+            raise SpecError(
+                f"resources.learners: {self.num_learners} cannot share the separate rows that "
+                "auxiliary losses get beside an LSTM's sequences; set it to 1, or leave model.lstm "
+                "or the losses out."
+            )
+
 
 class BC(OffPolicyAlgorithm):
     """Behavior cloning with rlssl's metrics at the top level of every result."""
@@ -78,6 +91,30 @@ class BC(OffPolicyAlgorithm):
     def get_default_config(cls) -> AlgorithmConfig:
         """The defaults."""
         return BCConfig()
+
+    def extra_results(self) -> dict[str, Any]:
+        """Adds ``held_out``: how well the policy predicts the actions of held-out episodes."""
+        held_out = self.measure_held_out()
+        found = super().extra_results()
+        return {**found, "held_out": held_out} if held_out else found
+
+    def measure_held_out(self) -> dict[str, float]:
+        """Means of the Learner's measures over at most 1,000 steps of the held-out episodes.
+
+        The steps are always the same, evenly spread. Without `data.holdout`: {}.
+        """
+        data = self.replays.data
+        if data is None or data.held_out is None:
+            return {}
+        replay, lstm = data.held_out, self.config.lstm
+        indices = replay.drawable_indices()
+        length = 1 if lstm is None else lstm.sequence_length
+        count = min(len(indices), MAX_HELD_OUT_STEPS // length or 1)
+        chosen = indices[np.linspace(0, len(indices) - 1, count).astype(int)]
+        batch = replay.windows(chosen, before=length - 1) if lstm else replay.gather(chosen)
+        sums = dict(self._on_learners(_measure, batch=batch)[0][1])
+        num_rows = sums.pop("rows")
+        return {name: value / num_rows for name, value in sums.items()}
 
     def _draw(self) -> Any:
         """As the base; for a policy with an LSTM, windows of steps."""
@@ -91,3 +128,7 @@ class BC(OffPolicyAlgorithm):
             needs=self._needs,
         )
         return self._prepare(batch), []
+
+
+def _measure(learner: Any, batch: Any) -> tuple[int, dict[str, float]]:
+    return learner.peers.rank, learner.measure(batch)

@@ -87,6 +87,20 @@ def test_rounds_are_played_when_due_and_their_steps_are_counted() -> None:
     algorithm.stop()
 
 
+def test_held_out_episodes_are_measured_and_not_trained_on(tmp_path: Path) -> None:
+    data = random_data(tmp_path, VECTORS, gym.spaces.Discrete(3), lengths=(30,) * 10)
+    model = {"encoder_config": {"hidden": [64, 64]}}
+    config = small_bc(data, holdout=0.2, lr=1e-2, model=model, train_batch_size_per_learner=64)
+    algorithm = config.algo_class(config=config)
+    rows = [algorithm.train() for _ in range(5)]
+    algorithm.stop()
+    # Random actions of the 8 episodes are remembered, those of the 2 held-out ones are not known.
+    assert rows[-1]["replay"]["size"] == 240
+    assert rows[-1]["learners"]["default_policy"]["nll"] < 1.0
+    assert rows[-1]["held_out"]["nll"] > 1.2
+    assert 0.1 < rows[-1]["held_out"]["accuracy"] < 0.6
+
+
 def test_losses_that_read_actions_are_refused() -> None:
     config = small_dagger().auxiliary(inverse_dynamics={})
     with pytest.raises(SpecError, match="the expert's answers"):
