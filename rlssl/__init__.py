@@ -16,7 +16,10 @@ from rlssl.system import lazy_imports
 if TYPE_CHECKING:
     from rlssl import auxiliary, losses
     from rlssl.algorithms.a3c.a3c import A3CConfig
+    from rlssl.algorithms.bc.bc import BCConfig
+    from rlssl.algorithms.dagger.dagger import DAggerConfig
     from rlssl.algorithms.ddpg.ddpg import DDPGConfig
+    from rlssl.algorithms.iql.iql import IQLConfig
     from rlssl.algorithms.ppo.ppo import PPOConfig
     from rlssl.algorithms.rainbow.rainbow import RainbowConfig
     from rlssl.algorithms.sac.sac import SACConfig
@@ -35,7 +38,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "A3CConfig",
+    "BCConfig",
+    "DAggerConfig",
     "DDPGConfig",
+    "IQLConfig",
     "PPOConfig",
     "Policy",
     "RainbowConfig",
@@ -55,7 +61,10 @@ __all__ = [
 #: Public name -> the module that defines it.
 _DEFINED_IN = {
     "A3CConfig": "rlssl.algorithms.a3c.a3c",
+    "BCConfig": "rlssl.algorithms.bc.bc",
+    "DAggerConfig": "rlssl.algorithms.dagger.dagger",
     "DDPGConfig": "rlssl.algorithms.ddpg.ddpg",
+    "IQLConfig": "rlssl.algorithms.iql.iql",
     "PPOConfig": "rlssl.algorithms.ppo.ppo",
     "RainbowConfig": "rlssl.algorithms.rainbow.rainbow",
     "SACConfig": "rlssl.algorithms.sac.sac",

@@ -5,11 +5,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 import rlssl
 import rlssl.auxiliary
+from rlssl.algorithms.dagger.dagger import DAggerConfig
 from rlssl.registry import AUXILIARY_LOSSES
+from tests.algorithms.bc.bc_bench import random_data, small_bc
 from tests.algorithms.bench import Bench, small_ppo
 from tests.auxiliary.imitation.recorded import with_demonstrations
 from tests.experiment.command_line import only_trial, results
@@ -120,6 +124,21 @@ def keys_of_an_iteration(name: str) -> set[str]:
     return {key for key in found if key != "episodes" and not key.startswith("config/")}
 
 
+def keys_of_imitation(folder: Path) -> set[str]:
+    """Of behavior cloning, discrete and continuous, with held-out episodes, and of DAgger."""
+    vectors = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
+    pendulum = DAggerConfig().environment("Pendulum-v1").training(expert="expert/pendulum")
+    configs = [pendulum.training(updates_per_round=10)]
+    for name, actions in {"discrete": gym.spaces.Discrete(3), "box": vectors}.items():
+        configs.append(small_bc(random_data(folder / name, vectors, actions), holdout=0.3))
+    found: set[str] = set()
+    for config in configs:
+        algorithm = config.build_algo()
+        found |= set(flat(algorithm.train()))
+        algorithm.stop()
+    return {key for key in found if key != "episodes" and not key.startswith("config/")}
+
+
 @pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.timeout(600)
@@ -130,7 +149,8 @@ def test_the_glossary_has_the_keys_of_every_algorithm(
     sections = keys_of_page()
     every = [key for keys in sections.values() for key in keys]
     reported = keys_of_a_command(tmp_path) | keys_of_losses
-    for name in ("A3C", "Rainbow", "SAC", "DDPG"):
+    reported |= keys_of_imitation(tmp_path)
+    for name in ("A3C", "Rainbow", "SAC", "DDPG", "IQL"):
         reported |= keys_of_an_iteration(name)
     assert unknown(reported, every) == []
     assert invented(every, reported) == []
