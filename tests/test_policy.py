@@ -36,6 +36,9 @@ SPACES = {
 #: Algorithm -> spaces it can act in.
 SPACES_OF = {
     "a3c": list(SPACES),
+    "bc": list(SPACES),
+    "dagger": list(SPACES),
+    "iql": [name for name in SPACES if "image" not in name],
     "ddpg": ["vector-continuous", "image-continuous"],
     "ppo": list(SPACES),
     "rainbow": ["vector-discrete", "dict-discrete"],
@@ -72,11 +75,16 @@ def make_policy(
 
 CASES = [
     (algorithm, name, frame_stack)
-    for algorithm in ALGORITHMS
+    for algorithm in SPACES_OF
     for name in SPACES_OF[algorithm]
     # Stacking needs a Box.
     for frame_stack in ((1,) if "dict" in name else (1, 3))
 ]
+
+
+def test_every_algorithm_with_a_policy_is_tested_below() -> None:
+    without = {name for name in ALGORITHMS if not getattr(ALGORITHMS[name], "has_policy", True)}
+    assert SPACES_OF.keys() == set(ALGORITHMS) - without
 
 
 @pytest.mark.parametrize("algorithm, name, frame_stack", CASES)

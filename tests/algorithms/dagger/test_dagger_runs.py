@@ -7,10 +7,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlssl.algorithms.dagger.dagger import DAggerConfig
 from rlssl.errors import SpecError
 from rlssl.experiment.checkpoints import checkpoint
 from tests.algorithms.bc.bc_bench import random_data, small_bc
+from tests.algorithms.dagger.dagger_bench import small_dagger
 from tests.algorithms.off_policy.actor_critic.test_actor_critic_resume import state_of
 
 pytestmark = [
@@ -22,18 +22,6 @@ pytestmark = [
 
 VECTORS = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
 LSTM = {"encoder_config": {"hidden": [16]}, "lstm": {"hidden": 4, "sequence_length": 6}}
-
-
-def small_dagger(**training: Any) -> Any:
-    settings = {"expert": "expert/pendulum", "rounds": 4, "episodes_per_round": 1}
-    settings |= {"updates_per_round": 20, "train_batch_size_per_learner": 16}
-    return (
-        DAggerConfig()
-        .environment("Pendulum-v1", env_config={"max_episode_steps": 40})
-        .model(encoder_config={"hidden": [16]}, normalize_observations=True)
-        .training(**{**settings, **training})
-        .debugging(seed=0)
-    )
 
 
 CASES: dict[str, Any] = {

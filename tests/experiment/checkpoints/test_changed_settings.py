@@ -1,20 +1,26 @@
 """A run continues from a checkpoint with other settings, and the new values are in use."""
 
+import functools
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rlssl.algorithms.ddpg.ddpg import DDPGConfig
+from rlssl.algorithms.iql.iql import IQLConfig
 from rlssl.algorithms.sac.sac import SACConfig
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.checkpoints.inherit import inherit
 from rlssl.registry import ALGORITHMS
 from tests.algorithms.a3c.a3c_bench import small_a3c
+from tests.algorithms.bc.bc_bench import random_data, small_bc
 from tests.algorithms.bench import small_ppo
+from tests.algorithms.dagger.dagger_bench import small_dagger
 from tests.algorithms.rainbow.rainbow_bench import small_rainbow
 
 
@@ -37,12 +43,21 @@ def small_actor_critic(make: Any) -> Any:
     return small
 
 
-MAKE = {
+@functools.cache
+def demonstrations() -> Path:
+    folder = Path(tempfile.mkdtemp())
+    return random_data(folder, gym.spaces.Box(-1.0, 1.0, (3,), np.float32), gym.spaces.Discrete(3))
+
+
+MAKE: dict[str, Any] = {
     "ppo": small_ppo,
     "a3c": lambda **training: small_a3c(**{"optimizer": "rmsprop", **training}),
     "rainbow": lambda **training: small_rainbow(**{"agent_steps_per_iteration": 100, **training}),
     "sac": small_actor_critic(SACConfig),
     "ddpg": small_actor_critic(DDPGConfig),
+    "iql": small_actor_critic(IQLConfig),
+    "bc": lambda **training: small_bc(demonstrations(), **training),
+    "dagger": small_dagger,
 }
 
 ACTOR_CRITIC: dict[str, Any] = {
@@ -58,6 +73,13 @@ ACTOR_CRITIC: dict[str, Any] = {
     "encoder_tau": 0.5,
     "actor_update_every_updates": 2,
     "target_update_every_updates": 2,
+}
+CLONE: dict[str, Any] = {
+    "lr": 1e-2,
+    "adam_epsilon": 1e-2,
+    "train_batch_size_per_learner": 8,
+    "grad_clip": 1e-3,
+    "entropy_coeff": 1.0,
 }
 #: Algorithm -> setting -> another value; with the settings that it needs besides.
 NEW: dict[str, dict[str, Any]] = {
@@ -107,6 +129,14 @@ NEW: dict[str, dict[str, Any]] = {
         "target_noise_clip": (1e-3, {"target_noise_std": 1.0}),
         "saturation_penalty": 10.0,
     },
+    "iql": {
+        **ACTOR_CRITIC,
+        "expectile": 0.95,
+        "inverse_temperature": 0.1,
+        "max_weight": 0.5,
+    },
+    "bc": CLONE,
+    "dagger": CLONE,
 }
 
 
