@@ -224,7 +224,10 @@ for _name, _config in (
     ALGORITHMS.register(_name, f"rlssl.algorithms.{_name}.{_name}:{_config}")
 
 #: The algorithms that learn from a data set alone, and make no steps of their own.
-OFFLINE_ALGORITHMS = ("pretrain",)
+OFFLINE_ALGORITHMS = ("bc", "pretrain")
+
+#: The algorithms whose runs count updates: those above, and those that make their own data set.
+COUNTING_UPDATES = ("dagger", *OFFLINE_ALGORITHMS)
 
 _TABLES: dict[str, Registry[Any]] = {
     "environments": ENVIRONMENTS,

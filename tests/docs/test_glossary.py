@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import pytest
 
 import rlssl
@@ -126,11 +125,13 @@ def keys_of_an_iteration(name: str) -> set[str]:
 
 def keys_of_imitation(folder: Path) -> set[str]:
     """Of behavior cloning, discrete and continuous, with held-out episodes, and of DAgger."""
-    vectors = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
     pendulum = DAggerConfig().environment("Pendulum-v1").training(expert="expert/pendulum")
     configs = [pendulum.training(updates_per_round=10)]
-    for name, actions in {"discrete": gym.spaces.Discrete(3), "box": vectors}.items():
-        configs.append(small_bc(random_data(folder / name, vectors, actions), holdout=0.3))
+    for name in ("CartPole-v1", "Pendulum-v1"):
+        env = gym.make(name)
+        data = random_data(folder / name, env.observation_space, env.action_space)
+        config = small_bc(data, holdout=0.3).environment(name)
+        configs.append(config.evaluation(every_updates=10, episodes=1))
     found: set[str] = set()
     for config in configs:
         algorithm = config.build_algo()

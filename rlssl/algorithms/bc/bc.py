@@ -5,12 +5,14 @@ from typing import Any, ClassVar
 import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+from rlssl.algorithms.bc.metrics import NLL
 from rlssl.algorithms.bc.sequences import draw_windows
 from rlssl.algorithms.bc.settings import BCSettings
 from rlssl.algorithms.off_policy.algorithm import OffPolicyAlgorithm
 from rlssl.algorithms.offline.config import OfflineConfig
 from rlssl.errors import SpecError
 from rlssl.networks.recurrent import LSTMConfig
+from rlssl.replay import ReplayBuffer
 
 #: Steps of held-out episodes that are measured for a result; with an LSTM, of all sequences.
 MAX_HELD_OUT_STEPS = 1_000
@@ -30,6 +32,7 @@ class BCConfig(OfflineConfig):
 
     algorithm_name = "bc"
     may_be_recurrent = True
+    has_held_out_loss = True
     settings_class = BCSettings
     module_class = "rlssl.algorithms.bc.bc_module:BCModule"
     learner_class_name = "rlssl.algorithms.bc.bc_learner:BCTorchLearner"
@@ -92,21 +95,12 @@ class BC(OffPolicyAlgorithm):
         """The defaults."""
         return BCConfig()
 
-    def extra_results(self) -> dict[str, Any]:
-        """Adds ``held_out``: how well the policy predicts the actions of held-out episodes."""
-        held_out = self.measure_held_out()
-        found = super().extra_results()
-        return {**found, "held_out": held_out} if held_out else found
+    def _held_out_losses(self, replay: ReplayBuffer) -> dict[str, Any]:
+        """Means of the Learner's measures over held-out steps, and those of auxiliary losses.
 
-    def measure_held_out(self) -> dict[str, float]:
-        """Means of the Learner's measures over at most 1,000 steps of the held-out episodes.
-
-        The steps are always the same, evenly spread. Without `data.holdout`: {}.
+        The steps are always the same, at most 1,000, evenly spread over the episodes.
         """
-        data = self.replays.data
-        if data is None or data.held_out is None:
-            return {}
-        replay, lstm = data.held_out, self.config.lstm
+        lstm = self.config.lstm
         indices = replay.drawable_indices()
         length = 1 if lstm is None else lstm.sequence_length
         count = min(len(indices), MAX_HELD_OUT_STEPS // length or 1)
@@ -114,7 +108,11 @@ class BC(OffPolicyAlgorithm):
         batch = replay.windows(chosen, before=length - 1) if lstm else replay.gather(chosen)
         sums = dict(self._on_learners(_measure, batch=batch)[0][1])
         num_rows = sums.pop("rows")
-        return {name: value / num_rows for name, value in sums.items()}
+        found: dict[str, Any] = {name: value / num_rows for name, value in sums.items()}
+        if not self.config.auxiliary_losses:
+            return {"loss": found[NLL], **found}
+        auxiliary = super()._held_out_losses(replay)
+        return {**auxiliary, **found, "loss": found[NLL] + auxiliary["loss"]}
 
     def _draw(self) -> Any:
         """As the base; for a policy with an LSTM, windows of steps."""

@@ -8,17 +8,13 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY
 from torch import Tensor
 
+from rlssl.algorithms.bc.metrics import ACCURACY, ACTION_ERROR, NLL
 from rlssl.algorithms.bc.sequences import rows_of_windows
 from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS, weighted_mean
 from rlssl.algorithms.off_policy.learner import OffPolicyLearner
 from rlssl.auxiliary.windows import VALID
 from rlssl.losses import behavior_cloning_loss
 from rlssl.schedules import value_at
-
-#: Keys of the metrics: the negative log-likelihood of the demonstrated actions, nats, and the share
-#: of actions that the policy's most likely action equals (discrete) or its squared distance from
-#: them (continuous; the module's units, mean over dimensions).
-NLL, ACCURACY, ACTION_ERROR = "nll", "accuracy", "action_error"
 
 
 class BCTorchLearner(OffPolicyLearner):

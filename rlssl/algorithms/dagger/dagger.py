@@ -18,8 +18,8 @@ from rlssl.algorithms.dagger.rounds import (
     play,
 )
 from rlssl.algorithms.dagger.settings import DAggerSettings
-from rlssl.data.policy_actions import to_policy_actions
 from rlssl.errors import SpecError
+from rlssl.networks.action_encoding import to_module_actions
 from rlssl.policy import Policy
 from rlssl.system.random_state import undisturbed_generators
 from rlssl.system.seeding import seed_episode, seed_of
@@ -42,8 +42,7 @@ class DAggerConfig(BCConfig):
 
     algorithm_name = "dagger"
     settings_class = DAggerSettings
-    #: Rounds fill the replay buffer.
-    has_own_steps = True
+    makes_data = True
     absent_columns: ClassVar[Mapping[str, str]] = {
         Columns.ACTIONS: (
             "dagger's actions are the expert's answers, not those that led to the next "
@@ -154,7 +153,7 @@ class DAgger(BC):
         beta = beta_of(number, config.beta_rounds)
         with undisturbed_generators():
             episodes = self._episodes(number, beta)
-        to_policy = to_policy_actions(self.spaces[INPUT_ENV_SINGLE_SPACES][1])
+        to_policy = to_module_actions(self.spaces[INPUT_ENV_SINGLE_SPACES][1])
         labeled = [each.labeled for each in episodes]
         labeled = [replace(each, actions=to_policy(each.actions)) for each in labeled]
         self._store(

@@ -1,7 +1,5 @@
 """IQL: offline reinforcement learning without values of actions that are not in the data."""
 
-from typing import Self
-
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rlssl.algorithms.common.action_spaces import check_actions, kind_of_any
@@ -33,37 +31,26 @@ class IQLConfig(OffPolicyActorCriticConfig):
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or IQL)
 
-    def data(
-        self,
-        *,
-        path: str,
-        mix: float | None = None,
-        offline: bool | None = None,
-        holdout: float | None = None,
-    ) -> Self:
-        """As in the base class; without ``mix``, IQL learns from the data set alone.
-
-        Args:
-            path: Folder or URI of the data set.
-            mix: Share of each batch that comes from the data set; the rest are the run's own steps.
-            offline: Whether to learn from the data set alone; None: yes, unless ``mix`` is given.
-            holdout: Share of the episodes that is not trained on, but measured at evaluations.
-        """
-        if offline is None:
-            offline = mix is None
-        return super().data(path=path, mix=mix, offline=offline, holdout=holdout)
-
     def adapt_to(self, spaces: EnvSpaces | None) -> None:
         """Adapts as every config; a Box of actions needs bounds.
 
         Raises:
             SpecError: Naming the space and the fix.
         """
+        super().adapt_to(spaces)
         if spaces is not None and spaces.action_space is not None:
             check_actions(
                 spaces.action_space, self.algorithm_name, kind_of_any(spaces.action_space)
             )
-        super().adapt_to(spaces)
+
+    def _check_data(self) -> None:
+        settings = self.data_settings
+        if settings is not None and settings.mix is None and not settings.offline:
+            raise SpecError(
+                "data: say how iql uses the data set: data.offline: true to learn from it alone, "
+                "or data.mix, its share of each batch beside the run's own steps (fine-tuning)."
+            )
+        super()._check_data()
 
     def check_training(self) -> None:
         """Checks the training settings.

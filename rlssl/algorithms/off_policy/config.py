@@ -45,6 +45,9 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
     #: Whether the algorithm never makes steps of its own.
     always_offline = False
 
+    #: Whether the algorithm makes its data set itself, between updates.
+    makes_data = False
+
     #: Whether the algorithm has a policy, which can be evaluated in an environment.
     has_policy = True
 
@@ -102,7 +105,7 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
     @property
     def has_own_steps(self) -> bool:
         """Whether the run puts steps of its own into a replay buffer."""
-        return not self.trains_offline
+        return self.makes_data or not self.trains_offline
 
     @property
     def clock(self) -> str:

@@ -46,7 +46,7 @@ def spec_schema() -> Schema:
         >>> schema["required"]
         ['algorithm']
         >>> schema["properties"]["algorithm"]["enum"]
-        ['a3c', 'ddpg', 'ppo', 'pretrain', 'rainbow', 'sac']
+        ['a3c', 'bc', 'dagger', 'ddpg', 'iql', 'ppo', 'pretrain', 'rainbow', 'sac']
     """
     _register_all()
     schema = without_titles(Spec.model_json_schema())

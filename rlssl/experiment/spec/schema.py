@@ -10,7 +10,7 @@ from rlssl.clocks import ENV_STEPS, UPDATES, WORDS, every_key
 from rlssl.errors import DEFAULT_STORAGE, SpecError, suggest
 from rlssl.experiment.spec.foreign_words import paths_called
 from rlssl.experiment.spec.yaml_reader import plain
-from rlssl.registry import OFFLINE_ALGORITHMS
+from rlssl.registry import COUNTING_UPDATES
 
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
@@ -360,7 +360,7 @@ class Spec(_Section):
     def clock(self) -> str:
         """What stop, checkpoints and evaluations count; see `rlssl.clocks`."""
         is_offline = self.data is not None and bool(self.data.offline)
-        return UPDATES if is_offline or self.algorithm in OFFLINE_ALGORITHMS else ENV_STEPS
+        return UPDATES if is_offline or self.algorithm in COUNTING_UPDATES else ENV_STEPS
 
     @property
     def end(self) -> int | float | None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from rlssl.algorithms.bc.bc_learner import NLL
+from rlssl.algorithms.bc.metrics import NLL
 from rlssl.algorithms.bc.sequences import draw_windows, rows_of_windows
 from rlssl.batches import to_tensors
 from rlssl.connectors.recurrent_states import SEQUENCE_BEGINS

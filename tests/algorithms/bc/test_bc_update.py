@@ -10,7 +10,7 @@ import pytest
 import torch
 from ray.rllib.core.columns import Columns
 
-from rlssl.algorithms.bc.bc_learner import ACCURACY, ACTION_ERROR, NLL
+from rlssl.algorithms.bc.metrics import ACCURACY, ACTION_ERROR, NLL
 from rlssl.batches import to_tensors
 from rlssl.errors import SpecError
 from tests.algorithms.bc.bc_bench import BCBench, random_data, small_bc

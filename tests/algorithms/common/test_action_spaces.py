@@ -16,6 +16,9 @@ BOX, NESTED = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Dict({"a": gym.spaces.Disc
 #: Algorithm -> what it can choose.
 CHOOSES = {
     "a3c": "Discrete or MultiDiscrete",
+    "bc": "Discrete or MultiDiscrete",
+    "dagger": "Discrete or MultiDiscrete",
+    "iql": "Discrete or MultiDiscrete",
     "ppo": "Discrete or MultiDiscrete",
     "pretrain": "Discrete or MultiDiscrete",
     "rainbow": "Discrete actions",

@@ -7,11 +7,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from rlssl.data import DatasetWriter, Description
 from rlssl.errors import SpecError
 from rlssl.experiment.checkpoints import checkpoint
 from tests.algorithms.bc.bc_bench import random_data, small_bc
 from tests.algorithms.dagger.dagger_bench import small_dagger
 from tests.algorithms.off_policy.actor_critic.test_actor_critic_resume import state_of
+from tests.data.recorded import random_episode
 
 pytestmark = [
     pytest.mark.slow,
@@ -76,17 +78,29 @@ def test_rounds_are_played_when_due_and_their_steps_are_counted() -> None:
 
 
 def test_held_out_episodes_are_measured_and_not_trained_on(tmp_path: Path) -> None:
-    data = random_data(tmp_path, VECTORS, gym.spaces.Discrete(3), lengths=(30,) * 10)
+    env = gym.make("CartPole-v1")
+    spaces = gym.spaces.Box(-1.0, 1.0, (4,), np.float32), env.action_space
+    episodes = [random_episode(*spaces, 30, seed=seed) for seed in range(10)]
+    with DatasetWriter(tmp_path, Description(env.observation_space, env.action_space)) as writer:
+        for episode in episodes:
+            writer.add(episode)
     model = {"encoder_config": {"hidden": [64, 64]}}
-    config = small_bc(data, holdout=0.2, lr=1e-2, model=model, train_batch_size_per_learner=64)
+    config = small_bc(tmp_path, holdout=0.2, lr=1e-2, model=model, train_batch_size_per_learner=64)
+    config = config.environment("CartPole-v1").evaluation(every_updates=1000, episodes=1)
+    config = config.auxiliary(inverse_dynamics={"coeff": 0.5})
     algorithm = config.algo_class(config=config)
     rows = [algorithm.train() for _ in range(5)]
     algorithm.stop()
-    # Random actions of the 8 episodes are remembered, those of the 2 held-out ones are not known.
+    assert [("holdout" in row) for row in rows] == [False] * 4 + [True]
+    # Random actions of the 8 episodes are remembered, those of the 2 held-out ones are not known:
+    # log 2 is 0.69.
     assert rows[-1]["replay"]["size"] == 240
-    assert rows[-1]["learners"]["default_policy"]["nll"] < 1.0
-    assert rows[-1]["held_out"]["nll"] > 1.2
-    assert 0.1 < rows[-1]["held_out"]["accuracy"] < 0.6
+    assert rows[-1]["learners"]["default_policy"]["nll"] < 0.6
+    found = rows[-1]["holdout"]
+    assert found["nll"] > 0.75
+    assert 0.3 < found["accuracy"] < 0.7
+    auxiliary = 0.5 * found["inverse_dynamics"]["inverse"]
+    assert found["loss"] == pytest.approx(found["nll"] + auxiliary)
 
 
 def test_losses_that_read_actions_are_refused() -> None:

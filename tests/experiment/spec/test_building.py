@@ -77,6 +77,7 @@ ENV_OF = {
     "ppo": "CartPole-v1",
     "rainbow": "CartPole-v1",
     "sac": "Pendulum-v1",
+    "iql": "Pendulum-v1",
 }
 
 
@@ -84,7 +85,7 @@ ENV_OF = {
     "algorithm, preset, variant",
     [
         (algorithm, preset, variant)
-        for algorithm in sorted({*rlssl.registry.ALGORITHMS} - {*rlssl.registry.OFFLINE_ALGORITHMS})
+        for algorithm in sorted({*rlssl.registry.ALGORITHMS} - {*rlssl.registry.COUNTING_UPDATES})
         for preset in (None, *rlssl.registry.ALGORITHMS[algorithm].presets)
         for variant in (None, *rlssl.registry.ALGORITHMS[algorithm].variants)
         # SAC's variant `code` needs the separate optimizer steps of the preset `curl`.

@@ -11,9 +11,9 @@ from rlssl.environments.preflight import preflight
 from rlssl.errors import SpecError
 from rlssl.experiment.spec import build_config, load_spec, save_spec
 from rlssl.experiment.spec.effective import BY_POINT, effective_of
-from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES, OFFLINE_ALGORITHMS
+from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES, COUNTING_UPDATES
 
-ENVS = {"ddpg": "Pendulum-v1", "sac": "Pendulum-v1"}
+ENVS = {"ddpg": "Pendulum-v1", "iql": "Pendulum-v1", "sac": "Pendulum-v1"}
 
 
 def used_in(document: dict[str, Any]) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def used_in(document: dict[str, Any]) -> dict[str, Any]:
     return effective_settings(config, spaces)
 
 
-@pytest.mark.parametrize("algorithm", sorted({*ALGORITHMS} - {*OFFLINE_ALGORITHMS}))
+@pytest.mark.parametrize("algorithm", sorted({*ALGORITHMS} - {*COUNTING_UPDATES}))
 def test_every_setting_of_every_algorithm_is_there_as_plain_data(algorithm: str) -> None:
     losses: dict[str, Any] = {name: {} for name in ("icm", "deepmdp")}
     used = used_in(

@@ -64,9 +64,10 @@ def check_data(spec: "Spec", config_class: Any) -> None:
         SpecError: Naming key, value and fix.
     """
     if spec.data is not None and not hasattr(config_class, "data"):
+        alone = ", ".join(OFFLINE_ALGORITHMS)
         raise SpecError(
-            f"data: {spec.algorithm} learns from its own newest steps alone; use rainbow, sac or "
-            f"ddpg, or an algorithm that learns from data alone: {', '.join(OFFLINE_ALGORITHMS)}."
+            f"data: {spec.algorithm} learns from its own newest steps alone; use rainbow, sac, "
+            f"ddpg or iql, or an algorithm that learns from data alone: {alone}."
         )
     if spec.data is None and spec.algorithm in OFFLINE_ALGORITHMS:
         raise SpecError(
