@@ -22,12 +22,6 @@ from rlssl.losses.dynamics import (
     inverse_dynamics_loss,
     lipschitz_penalty,
 )
-from rlssl.losses.imitation import behavior_cloning_loss
-from rlssl.losses.implicit_q import (
-    advantage_weights,
-    expectile_loss,
-    weighted_log_likelihood_loss,
-)
 from rlssl.losses.metric_learning import (
     lifted_structure,
     n_pair,
@@ -55,6 +49,12 @@ from rlssl.losses.pairwise_metrics import (
     pairwise_metric_loss,
 )
 from rlssl.losses.policy_gradient import clipped_surrogate, value_loss
+from rlssl.losses.recorded.imitation import behavior_cloning_loss
+from rlssl.losses.recorded.implicit_q import (
+    advantage_weights,
+    expectile_loss,
+    weighted_log_likelihood_loss,
+)
 from rlssl.losses.value_based import (
     double_q_target,
     huber_loss,

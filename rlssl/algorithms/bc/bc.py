@@ -6,6 +6,7 @@ import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rlssl.algorithms.bc.metrics import NLL
+from rlssl.algorithms.bc.presets import PRESETS, VARIANTS
 from rlssl.algorithms.bc.sequences import draw_windows
 from rlssl.algorithms.bc.settings import BCSettings
 from rlssl.algorithms.off_policy.algorithm import OffPolicyAlgorithm
@@ -36,8 +37,8 @@ class BCConfig(OfflineConfig):
     settings_class = BCSettings
     module_class = "rlssl.algorithms.bc.bc_module:BCModule"
     learner_class_name = "rlssl.algorithms.bc.bc_learner:BCTorchLearner"
-    presets: ClassVar = {}
-    variants: ClassVar = {}
+    presets: ClassVar = PRESETS
+    variants: ClassVar = VARIANTS
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or BC)

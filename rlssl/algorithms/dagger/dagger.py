@@ -10,6 +10,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 
 from rlssl.algorithms.bc.bc import BC, BCConfig
+from rlssl.algorithms.dagger.presets import PRESETS, VARIANTS
 from rlssl.algorithms.dagger.rounds import (
     LabeledEpisode,
     beta_of,
@@ -43,6 +44,8 @@ class DAggerConfig(BCConfig):
     algorithm_name = "dagger"
     settings_class = DAggerSettings
     makes_data = True
+    presets: ClassVar = PRESETS
+    variants: ClassVar = VARIANTS
     absent_columns: ClassVar[Mapping[str, str]] = {
         Columns.ACTIONS: (
             "dagger's actions are the expert's answers, not those that led to the next "

@@ -1,8 +1,11 @@
 """IQL: offline reinforcement learning without values of actions that are not in the data."""
 
+from typing import ClassVar
+
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rlssl.algorithms.common.action_spaces import check_actions, kind_of_any
+from rlssl.algorithms.iql.presets import PRESETS, VARIANTS
 from rlssl.algorithms.iql.settings import IQLSettings
 from rlssl.algorithms.off_policy.actor_critic.config import OffPolicyActorCriticConfig
 from rlssl.algorithms.off_policy.algorithm import OffPolicyAlgorithm
@@ -27,6 +30,9 @@ class IQLConfig(OffPolicyActorCriticConfig):
     settings_class = IQLSettings
     module_class = "rlssl.algorithms.iql.iql_module:IQLModule"
     learner_class_name = "rlssl.algorithms.iql.iql_learner:IQLTorchLearner"
+
+    presets: ClassVar = PRESETS
+    variants: ClassVar = VARIANTS
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or IQL)

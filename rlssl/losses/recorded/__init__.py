@@ -1,0 +1,1 @@
+"""Losses of learning from recorded actions: behavior cloning, implicit Q-learning."""
