@@ -96,7 +96,8 @@ class GaussianHead(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """[N, in_dim] to [N, 2 * action_dim]: means, then logarithms of the stds (nats)."""
-        mean, log_std = self.mean(latent), self.log_std
+        mean = self.mean(latent)
+        log_std: Tensor = self.log_std
         if self.min_log_std is not None:
             log_std = self.min_log_std + F.softplus(log_std - self.min_log_std)
         return torch.cat([mean, log_std.expand_as(mean)], dim=-1)

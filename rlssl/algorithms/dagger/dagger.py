@@ -46,7 +46,7 @@ class DAggerConfig(BCConfig):
     makes_data = True
     presets: ClassVar = PRESETS
     variants: ClassVar = VARIANTS
-    absent_columns: ClassVar[Mapping[str, str]] = {
+    absent_columns: Mapping[str, str] = {
         Columns.ACTIONS: (
             "dagger's actions are the expert's answers, not those that led to the next "
             "observation; use a loss of observations alone"

@@ -93,7 +93,7 @@ def test_auxiliary_losses_read_separate_steps(tmp_path: Path) -> None:
 
 def test_memory_is_cloned(tmp_path: Path) -> None:
     """The demonstrated action at the last of four steps is the first observation's sign."""
-    actions = gym.spaces.Discrete(2)
+    actions: gym.Space = gym.spaces.Discrete(2)
     with DatasetWriter(tmp_path, Description(VECTORS, actions)) as writer:
         for number in range(40):
             observations = np.zeros((5, 3), np.float32)

@@ -23,7 +23,8 @@ class Line(gym.Env):
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[dict, dict]:
         super().reset(seed=seed)
-        self.place, self.taken = 0.0, []
+        self.place = 0.0
+        self.taken: list[float] = []
         return self._observation(), {}
 
     def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rlssl.algorithms.common.action_spaces import ActionKind
 from rlssl.algorithms.off_policy.config import OffPolicyConfig
 from rlssl.errors import SpecError
 
@@ -16,7 +17,7 @@ _STEPS_NEEDED = (
 class OffPolicyActorCriticConfig(OffPolicyConfig):
     """Configures off-policy actor-critic algorithms, which need bounded continuous actions."""
 
-    actions = "continuous"
+    actions: ActionKind = "continuous"
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
