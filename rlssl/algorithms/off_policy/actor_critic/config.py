@@ -1,7 +1,7 @@
 """The base of the configs of SAC and DDPG."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from rlssl.algorithms.common.action_spaces import ActionKind
 from rlssl.algorithms.off_policy.config import OffPolicyConfig
@@ -17,7 +17,7 @@ _STEPS_NEEDED = (
 class OffPolicyActorCriticConfig(OffPolicyConfig):
     """Configures off-policy actor-critic algorithms, which need bounded continuous actions."""
 
-    actions: ActionKind = "continuous"
+    actions: ClassVar[ActionKind] = "continuous"
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class)
