@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from rlssl.algorithms.dagger.rounds import (
     play,
 )
 from rlssl.algorithms.dagger.settings import DAggerSettings
+from rlssl.environments.experts import is_expert
 from rlssl.errors import SpecError
 from rlssl.networks.action_encoding import to_module_actions
 from rlssl.policy import Policy
@@ -72,6 +74,11 @@ class DAggerConfig(BCConfig):
             raise SpecError(
                 "training.expert: dagger needs an expert that labels the visited states; name one, "
                 "such as expert/pendulum (rlssl list experts), or the folder of an exported policy."
+            )
+        if not is_expert(self.expert) and not Path(self.expert).is_absolute():
+            raise SpecError(
+                f"training.expert: {self.expert!r} must be expert/NAME (rlssl list experts), or the "
+                "absolute path of an exported policy: trials run in other folders."
             )
         if not self.checkpoint_replay:
             raise SpecError(

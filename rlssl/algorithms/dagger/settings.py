@@ -12,7 +12,8 @@ class DAggerSettings(BCSettings):
 
     expert: str | None = setting(
         None,
-        "Who labels the visited states: ``expert/NAME``, or the folder of an exported policy. "
+        "Who labels the visited states: ``expert/NAME``, or the absolute path of an exported "
+        "policy. "
         "``rlssl list experts`` names the experts. It has no default.",
     )
     rounds: int = setting(10, "Rounds of episodes.", low=1)

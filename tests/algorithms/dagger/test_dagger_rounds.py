@@ -130,6 +130,8 @@ def dagger(**training: Any) -> Any:
 def test_what_dagger_cannot_use_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="dagger needs an expert that labels"):
         dagger().validate()
+    with pytest.raises(SpecError, match="'exports/a' must be expert/NAME"):
+        dagger(expert="exports/a").validate()
     with pytest.raises(SpecError, match="dagger makes its own data"):
         dagger(expert="expert/pendulum").data(path=str(tmp_path))
     with pytest.raises(SpecError, match="cannot make the labels of earlier rounds again"):
