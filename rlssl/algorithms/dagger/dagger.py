@@ -77,8 +77,8 @@ class DAggerConfig(BCConfig):
             )
         if not is_expert(self.expert) and not Path(self.expert).is_absolute():
             raise SpecError(
-                f"training.expert: {self.expert!r} must be expert/NAME (rlssl list experts), or the "
-                "absolute path of an exported policy: trials run in other folders."
+                f"training.expert: {self.expert!r} must be expert/NAME (rlssl list experts), or "
+                "the absolute path of an exported policy: trials run in other folders."
             )
         if not self.checkpoint_replay:
             raise SpecError(
