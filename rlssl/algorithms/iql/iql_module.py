@@ -74,6 +74,12 @@ class IQLModule(OffPolicyActorCriticModule):
             features = features.detach()
         return self.value(self.value_encoder(features)).squeeze(-1)
 
+    def cloning_losses(self, observations: Any, actions: Tensor, *, margin: float) -> Tensor:
+        """[N], ``-log pi(a|s)``, nats; see ClonedPolicy."""
+        del margin
+        logp: Tensor = self.policy(self.actor_latents(self.features(observations))).logp(actions)
+        return -logp
+
     def critic_actions(self, actions: Tensor) -> Tensor:
         """[N, A], a batch's actions as the critics read them: discrete actions are one-hot."""
         return encode_action(actions, self.action_space)

@@ -175,7 +175,9 @@ class OffPolicyActorCriticModule(OffPolicyModule):
         features = self.features(observations)
         latents = self.critic_latents(features)
         best = self.best_actions(self.actor_latents(features))
-        given, own = (self.critic(latents, self.critic_actions(it)).amin(dim=0) for it in (actions, best))
+        given, own = (
+            self.critic(latents, self.critic_actions(it)).amin(dim=0) for it in (actions, best)
+        )
         return given - own
 
     def critic_actions(self, actions: Tensor) -> Tensor:
