@@ -357,7 +357,9 @@ def test_vectorized_runner_samples_with_an_lstm() -> None:
 
 
 def test_off_policy_algorithms_refuse_an_lstm() -> None:
-    with pytest.raises(SpecError, match=r"model\.lstm needs an on-policy .*; rainbow learns"):
+    with pytest.raises(
+        SpecError, match=r"model\.lstm needs ppo, a3c, bc or dagger; rainbow learns"
+    ):
         RainbowConfig().model(lstm={})
 
 
