@@ -137,8 +137,8 @@ def test_an_interrupt_leaves_what_was_played_and_ends_with_130(
     start: Any, tmp_path: Path, runners: str
 ) -> None:
     process = start("--episodes", "1000000", "--env-runners", runners)
-    _wait_for(process, tmp_path / "data" / "dataset.json")
-    time.sleep(5)
+    progress = next(line for line in process.stderr if "; until" in line)
+    assert "until 1,000,000 episodes" in progress
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
