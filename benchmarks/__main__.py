@@ -17,7 +17,6 @@ from benchmarks import (
     a3c,
     cartpole,
     curl_sac,
-    data_sets,
     dqn,
     learning,
     overhead,
@@ -27,6 +26,7 @@ from benchmarks import (
     sac,
     startup,
 )
+from benchmarks.data import frames
 from benchmarks.harness.contests import ContestantDiedError, Row, play_row
 from benchmarks.harness.machine import load
 from benchmarks.harness.report import figures_depend_on, print_row, row_report, save
@@ -47,7 +47,7 @@ ROWS: tuple[Row, ...] = (
     *spr.ROWS,
     *a3c.ROWS,
     *overhead.ROWS,
-    *data_sets.ROWS,
+    *frames.ROWS,
 )
 MIN_ROUNDS = 5
 

@@ -96,6 +96,6 @@ def _row(name: str, title: str, *, reads: bool) -> Row:
 
 
 ROWS = (
-    _row("data-write", "Episodes of Atari frames to a data set", reads=False),
-    _row("data-read", "Episodes of Atari frames from a data set", reads=True),
+    _row("data_write", "Episodes of Atari frames to a data set", reads=False),
+    _row("data_read", "Episodes of Atari frames from a data set", reads=True),
 )
