@@ -11,7 +11,7 @@ import numpy as np
 from rlssl.data import DatasetWriter, Description, Episode
 
 FRAME = gym.spaces.Box(-1e4, 1e4, (3,), np.float32)
-ACTIONS = gym.spaces.Discrete(2)
+ACTIONS: gym.Space = gym.spaces.Discrete(2)
 
 
 def numbered(number: int, length: int, *, with_actions: bool = True, shape: Any = (3,)) -> Episode:
