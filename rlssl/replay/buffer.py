@@ -9,18 +9,18 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
+from rlssl.environments.goals import GoalFunctions
 from rlssl.replay import saving
-from rlssl.replay.checks import check_priorities, check_sample
+from rlssl.replay.checks import check_intrinsic_rewards, check_priorities, check_sample
 from rlssl.replay.chunks import Chunk, read_chunk
 from rlssl.replay.frames import Frames
-from rlssl.replay.n_step import n_step_window
+from rlssl.replay.gathering import Gatherer
+from rlssl.replay.hindsight.relabeling import Goals, Relabeler, RelabelSettings
 from rlssl.replay.ring import Ring
 from rlssl.replay.saving import generator_state, set_generator_state
 from rlssl.replay.storage import RowStorage, has_intrinsic_rewards
-from rlssl.replay.windows import sequences_from, steps_of, windows_around
 from rlssl.space_layout import Layout, leaves_as_json
 
 #: Prefix of the arrays of get_state() that have one row per row in use.
@@ -70,6 +70,8 @@ class ReplayBuffer:
         seed: int | None = None,
         storage_path: str | os.PathLike[str] | None = None,
         identity: bool = False,
+        relabel: RelabelSettings | None = None,
+        goal_functions: GoalFunctions | None = None,
     ) -> None:
         """Allocates address space; the memory is used only when rows are written.
 
@@ -86,6 +88,8 @@ class ReplayBuffer:
                 vanish with the process; to save a buffer, use `save`.
             identity: Whether batches have ``episode`` (int64) and ``step`` (int32), which say where
                 a row comes from; see `rlssl.batches`.
+            relabel: How `sample` replaces goals; None: it does not. See docs/goals.md.
+            goal_functions: The environment's rewards, which ``relabel`` needs.
 
         Raises:
             ValueError: If ``capacity`` is too small or a space cannot be stored.
@@ -106,6 +110,12 @@ class ReplayBuffer:
             identity=identity,
         )
         self._ring = Ring(self._rows, frame_stack)
+        self._gatherer = Gatherer(self._frames, self._actions, self._rows, self._ring)
+        #: Replaces goals; None: steps are drawn as they were sampled.
+        self.relabeler: Relabeler | None = None
+        if relabel is not None and goal_functions is not None:
+            layout = self._frames.layout
+            self.relabeler = Relabeler(relabel, goal_functions, layout, self._rows, self._ring)
         self._generator = np.random.default_rng(seed)
         self._lock = threading.RLock()
         #: Number of steps added so far.
@@ -128,7 +138,8 @@ class ReplayBuffer:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays with every row in use, including those in ``storage_path``."""
-        return sum(array.nbytes for array in self._rows.arrays().values())
+        tables = 0 if self.relabeler is None else self.relabeler.nbytes
+        return sum(array.nbytes for array in self._rows.arrays().values()) + tables
 
     def drawable_indices(self) -> np.ndarray:
         """[len(self)], int64, indices of all steps that can be drawn, oldest row first."""
@@ -198,6 +209,7 @@ class ReplayBuffer:
               the buffer has them.
             - [B, T], with ``sequence_length`` only: ``mask`` (bool), False after the last step of
               the episode. All other arrays are 0 there.
+            - [B]: ``relabeled`` (bool), whether the row's goal was replaced, if the buffer does so.
             - [B]: ``weights`` (float32) and ``indices`` (int64) of the (first) steps; pass the
               indices to `update_priorities`.
 
@@ -209,7 +221,7 @@ class ReplayBuffer:
         with self._lock:
             self._check_not_empty()
             slots = self._ring.draw(self._generator, batch_size)
-            batch = self._gather(slots, n_step, gamma, sequence_length)
+            batch = self._drawn(slots, n_step, gamma, sequence_length)
             return batch | {"weights": np.ones(batch_size, np.float32)}
 
     def update_priorities(self, indices: np.ndarray, priorities: np.ndarray) -> None:
@@ -240,7 +252,7 @@ class ReplayBuffer:
                 kind; the message says which.
         """
         with self._lock:
-            self._check_description(json.loads(str(state["description"])))
+            saving.check_description(self._description(), json.loads(str(state["description"])))
             rows = {
                 name.removeprefix(_ROWS): array
                 for name, array in state.items()
@@ -285,7 +297,7 @@ class ReplayBuffer:
         """
         with self._lock:
             saved = saving.Saved(Path(folder))
-            self._check_description(saved.description)
+            saving.check_description(self._description(), saved.description)
             saved.verify()
             self._restore_head(saved.head(), has_intrinsic_rewards(dict.fromkeys(saved.row_names)))
             saved.read_rows(self._arrays())
@@ -294,17 +306,9 @@ class ReplayBuffer:
     def _checked(
         self, episodes: Sequence[SingleAgentEpisode], intrinsic_rewards: Sequence[Any] | None
     ) -> list[Chunk]:
-        if intrinsic_rewards is not None and len(intrinsic_rewards) != len(episodes):
-            raise ValueError(
-                f"intrinsic_rewards must have one array per episode, {len(episodes)}; got "
-                f"{len(intrinsic_rewards)}."
-            )
         given = intrinsic_rewards is not None
-        if self.num_added and given != (self._rows.intrinsic_rewards is not None):
-            raise ValueError(
-                f"intrinsic_rewards were {'not ' if given else ''}given for earlier steps; give "
-                "them for all steps or for none."
-            )
+        has_bonuses = None if not self.num_added else self._rows.intrinsic_rewards is not None
+        check_intrinsic_rewards(len(episodes), intrinsic_rewards, has_bonuses)
         bonuses = intrinsic_rewards if intrinsic_rewards is not None else [None] * len(episodes)
         chunks = [
             read_chunk(episode, self._frames, self._actions, bonus)
@@ -336,6 +340,8 @@ class ReplayBuffer:
         intrinsic, given = rows.intrinsic_rewards, chunk.intrinsic_rewards
         if intrinsic is not None and given is not None:
             rows.write_steps(intrinsic, placed.first_step, placed.first_row, given)
+        if self.relabeler is not None:
+            self.relabeler.added(placed)
         last = placed.last_step % self.capacity
         rows.terminated[last], rows.truncated[last] = chunk.terminated, chunk.truncated
         self.num_added += length
@@ -348,7 +354,12 @@ class ReplayBuffer:
         """
 
     def gather(
-        self, indices: np.ndarray, *, n_step: int = 1, gamma: float = 0.99
+        self,
+        indices: np.ndarray,
+        *,
+        n_step: int = 1,
+        gamma: float = 0.99,
+        goals: Goals | None = None,
     ) -> dict[str, Any]:
         """Returns the transitions of given steps, in the format of `sample`, without weights.
 
@@ -356,20 +367,25 @@ class ReplayBuffer:
             indices: [B], from a batch or from `drawable_indices`.
             n_step: See `sample`.
             gamma: See `sample`.
+            goals: From `goals_in`; None: as the steps were sampled.
 
         Raises:
             ValueError: If one of the steps has been replaced.
         """
         with self._lock:
-            return self._gather(self._slots_of(indices), n_step, gamma, None)
+            return self._gatherer.transitions(self._slots_of(indices), n_step, gamma, goals=goals)
 
-    def windows(self, indices: np.ndarray, *, before: int = 0, after: int = 0) -> dict[str, Any]:
+    def windows(
+        self, indices: np.ndarray, *, before: int = 0, after: int = 0, goals: Goals | None = None
+    ) -> dict[str, Any]:
         """Returns the rows around given steps in their episodes.
 
         Args:
             indices: [B], from a batch or from `drawable_indices`.
             before: Rows before each step; >= 0.
             after: Rows after each step; >= 0. The last one may be a final observation.
+            goals: From `goals_in`: each goal is that of all rows of its window. None: as the steps
+                were sampled.
 
         Returns:
             Arrays [B, before + 1 + after, ...]: OBS (stacked), ACTIONS, REWARDS, TERMINATEDS;
@@ -381,56 +397,27 @@ class ReplayBuffer:
             ValueError: If one of the steps has been replaced.
         """
         with self._lock:
-            slots = self._slots_of(indices)
-            places = windows_around(self._rows, self._ring, slots, before, after)
-            columns = steps_of(self._rows, places, before)
-            return {
-                **{name: leaf for name, (leaf,) in columns.items() if name != Columns.ACTIONS},
-                Columns.OBS: self._frames.layout.unflatten(self._observations(places.slots)),
-                Columns.ACTIONS: self._actions.unflatten(columns[Columns.ACTIONS]),
-                "valid": places.valid,
-            }
+            return self._gatherer.windows(self._slots_of(indices), before, after, goals)
+
+    def goals_in(self, batch: Mapping[str, Any]) -> Goals | None:
+        """The goals of a batch of `sample`, for more columns of its rows; None: no relabeling."""
+        if self.relabeler is None:
+            return None
+        return self.relabeler.goals_in(batch)
 
     def _slots_of(self, indices: np.ndarray) -> np.ndarray:
         if np.any(indices < self._ring.oldest):
             raise ValueError(f"steps {indices[indices < self._ring.oldest]} are gone.")
         return self._ring.slots(indices)
 
-    def _gather(
+    def _drawn(
         self, slots: np.ndarray, n_step: int, gamma: float, sequence_length: int | None
     ) -> dict[str, Any]:
-        """Returns the batch of the steps at ``slots`` [B], without weights."""
-        indices = self._ring.serials(slots)
-        mask = None
-        if sequence_length is not None:
-            slots, mask = sequences_from(self._rows, self._ring, slots, sequence_length)
-        window = n_step_window(self._rows, self._ring, slots, n_step, gamma)
-        batch = {
-            Columns.OBS: self._observations(slots),
-            Columns.NEXT_OBS: self._observations(window.last),
-            Columns.ACTIONS: [leaf[slots] for leaf in self._rows.actions],
-            Columns.REWARDS: [window.rewards],
-            Columns.TERMINATEDS: [window.terminated],
-            Columns.TRUNCATEDS: [window.truncated],
-            "n_step": [window.num_steps],
-            "discounts": [(gamma**window.num_steps * ~window.terminated).astype(np.float32)],
-        }
-        if window.intrinsic_rewards is not None:
-            batch[Columns.INTRINSIC_REWARDS] = [window.intrinsic_rewards]
-        if mask is not None:
-            for leaf in (leaf for leaves in batch.values() for leaf in leaves):
-                leaf[~mask] = 0
-            batch["mask"] = [mask]
-        batch |= self._rows.identity_at(slots)
-        nested = {Columns.OBS: self._frames.layout, Columns.NEXT_OBS: self._frames.layout}
-        nested[Columns.ACTIONS] = self._actions
-        return {"indices": indices} | {
-            name: nested[name].unflatten(leaves) if name in nested else leaves[0]
-            for name, leaves in batch.items()
-        }
-
-    def _observations(self, slots: np.ndarray) -> list[np.ndarray]:
-        return self._frames.stack(self._rows.observations, self._ring.stacks(slots))
+        """Returns the batch of drawn steps at ``slots`` [B], without weights."""
+        goals = None
+        if self.relabeler is not None:
+            goals = self.relabeler.draw(slots, self._generator)
+        return self._gatherer.transitions(slots, n_step, gamma, sequence_length, goals)
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """All arrays [capacity, ...], by name."""
@@ -450,34 +437,16 @@ class ReplayBuffer:
 
     def _head(self) -> dict[str, np.ndarray]:
         """The state without the rows."""
-        opened = self._ring.open
         return {
             "description": np.array(json.dumps(self._description())),
-            "serials": np.array([self._ring.oldest, self._ring.next], np.int64),
+            **self._ring.get_state(),
             "num_added": np.array(self.num_added, np.int64),
             "generator": generator_state(self._generator),
-            "open_ids": np.array(list(opened), np.str_),
-            "open_at": np.array(list(opened.values()), np.int64).reshape(-1, 2),
         }
-
-    def _check_description(self, other: Mapping[str, Any]) -> None:
-        ours = self._description()
-        for key in {**ours, **other}:
-            if other.get(key) != ours.get(key):
-                raise ValueError(
-                    f"the saved replay has {key} {other.get(key)}, this one has {ours.get(key)}; "
-                    "build this buffer with the capacity, spaces, frame_stack, alpha and identity "
-                    "of the saved one."
-                )
 
     def _restore_head(self, head: Mapping[str, np.ndarray], with_intrinsic_rewards: bool) -> None:
         """Restores everything except the rows."""
-        self._ring.clear()
-        self._ring.oldest, self._ring.next = (int(serial) for serial in head["serials"])
-        self._ring.open = {
-            str(key): (int(serial), int(step))
-            for key, (serial, step) in zip(head["open_ids"], head["open_at"], strict=True)
-        }
+        self._ring.set_state(head)
         self.num_added = int(head["num_added"])
         set_generator_state(self._generator, head["generator"])
         self._rows.intrinsic_rewards = None
@@ -487,6 +456,8 @@ class ReplayBuffer:
     def _rows_restored(self) -> None:
         """Called after the rows have been restored; computes what depends on them."""
         self._ring.num_drawable = int(np.count_nonzero(self._rows.drawable))
+        if self.relabeler is not None:
+            self.relabeler.rebuild()
 
     def _check_not_empty(self) -> None:
         if not len(self):

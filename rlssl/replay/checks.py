@@ -1,5 +1,8 @@
 """Checks of the arguments of replay buffers."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 
@@ -11,6 +14,29 @@ def check_sample(batch_size: int, n_step: int, gamma: float, sequence_length: in
             raise ValueError(f"{name} must be >= 1; got {value}.")
     if not 0.0 <= gamma <= 1.0:
         raise ValueError(f"gamma must be in [0, 1]; got {gamma}.")
+
+
+def check_intrinsic_rewards(
+    num_episodes: int, intrinsic_rewards: Sequence[Any] | None, earlier_have: bool | None
+) -> None:
+    """Raises a ValueError unless all steps of a buffer have intrinsic rewards, or none.
+
+    Args:
+        num_episodes: Number of new chunks.
+        intrinsic_rewards: Of each new chunk; None: of none.
+        earlier_have: Whether earlier steps have them; None: there are no earlier steps.
+    """
+    if intrinsic_rewards is not None and len(intrinsic_rewards) != num_episodes:
+        raise ValueError(
+            f"intrinsic_rewards must have one array per episode, {num_episodes}; got "
+            f"{len(intrinsic_rewards)}."
+        )
+    given = intrinsic_rewards is not None
+    if earlier_have is not None and given != earlier_have:
+        raise ValueError(
+            f"intrinsic_rewards were {'not ' if given else ''}given for earlier steps; give "
+            "them for all steps or for none."
+        )
 
 
 def check_priorities(

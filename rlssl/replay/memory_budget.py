@@ -6,6 +6,7 @@ from pathlib import Path
 import gymnasium as gym
 
 from rlssl.replay.frames import Frames
+from rlssl.replay.hindsight.episode_rows import BYTES as EPISODE_ROWS_BYTES
 from rlssl.replay.storage import IDENTITY_BYTES, ROW_BYTES
 from rlssl.space_layout import Layout
 
@@ -24,6 +25,7 @@ def estimate_bytes(
     intrinsic_rewards: bool = False,
     frames_in_memory: bool = True,
     identity: bool = False,
+    relabel: bool = False,
 ) -> int:
     """Bytes of memory of a full buffer: frames, actions, rewards, links, flags and priorities.
 
@@ -36,6 +38,7 @@ def estimate_bytes(
         intrinsic_rewards: Whether the buffer stores intrinsic rewards.
         frames_in_memory: False if the buffer has a ``storage_path``.
         identity: Whether the buffer keeps episodes and steps of rows.
+        relabel: Whether the buffer replaces goals.
 
     Raises:
         ValueError: If the spaces cannot be stored or stacked.
@@ -53,7 +56,7 @@ def estimate_bytes(
     row = sum(leaf.nbytes for leaf in actions) + ROW_BYTES
     row += frames_in_memory * sum(leaf.nbytes for leaf in frames.stored)
     row += prioritized * _PRIORITY_BYTES + intrinsic_rewards * _INTRINSIC_REWARD_BYTES
-    row += identity * IDENTITY_BYTES
+    row += identity * IDENTITY_BYTES + relabel * EPISODE_ROWS_BYTES
     return capacity * row
 
 

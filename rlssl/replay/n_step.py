@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlssl.replay.hindsight.relabeling import Goals
 from rlssl.replay.ring import Ring
 from rlssl.replay.storage import RowStorage
 
@@ -24,7 +25,12 @@ class Window:
 
 
 def n_step_window(
-    rows: RowStorage, ring: Ring, slots: np.ndarray, n_step: int, gamma: float
+    rows: RowStorage,
+    ring: Ring,
+    slots: np.ndarray,
+    n_step: int,
+    gamma: float,
+    goals: Goals | None = None,
 ) -> Window:
     """Sums rewards over the next ``n_step`` steps of each row's episode.
 
@@ -34,6 +40,8 @@ def n_step_window(
         slots: [...], integers: drawable rows.
         n_step: Largest number of steps; >= 1.
         gamma: Discount per step.
+        goals: Goals of the rows, with which rewards are computed and windows end; None: rewards are
+            those that were sampled.
 
     Returns:
         The windows. The code loops over ``n_step``, not over rows.
@@ -45,14 +53,23 @@ def n_step_window(
     terminated, truncated = np.zeros_like(alive), np.zeros_like(alive)
     for i in range(n_step):
         num_steps += alive
+        following = ring.following(slots)
+        if goals is None:
+            gained, ended, cut = rows.rewards[slots], rows.terminated[slots], rows.truncated[slots]
+        else:
+            gained, ended, cut = goals.outcomes(slots, following)
+            # A window that has ended stays where it is.
+            following, ended, cut = np.where(alive, following, slots), ended & alive, cut & alive
         # Rows without a step have no reward; their memory holds old numbers.
-        rewards += gamma**i * np.where(alive, rows.rewards[slots], 0.0)
+        rewards += gamma**i * np.where(alive, gained, 0.0)
         if intrinsic is not None and rows.intrinsic_rewards is not None:
             intrinsic += gamma**i * np.where(alive, rows.intrinsic_rewards[slots], 0.0)
-        terminated |= rows.terminated[slots]
-        truncated |= rows.truncated[slots]
-        slots = ring.following(slots)
+        terminated |= ended
+        truncated |= cut
+        slots = following
         alive = rows.next_offset[slots] > 0
+        if goals is not None:
+            alive &= ~terminated
         if not alive.any():
             break
     return Window(

@@ -62,6 +62,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         min_priority: float = 1e-6,
         storage_path: str | os.PathLike[str] | None = None,
         identity: bool = False,
+        **hindsight: Any,
     ) -> None:
         """Creates an empty buffer; see `ReplayBuffer`.
 
@@ -75,6 +76,8 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             min_priority: Lower bound of priorities; > 0, so that every step can be drawn.
             storage_path: See `ReplayBuffer`.
             identity: See `ReplayBuffer`.
+            **hindsight: ``relabel`` and ``goal_functions`` of `ReplayBuffer`. A step has one
+                priority, whatever its goals were.
 
         Raises:
             ValueError: See `ReplayBuffer`, or if ``alpha`` or ``min_priority`` is out of range.
@@ -91,6 +94,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             seed=seed,
             storage_path=storage_path,
             identity=identity,
+            **hindsight,
         )
         self.alpha, self.min_priority = alpha, min_priority
         #: The largest priority so far; new steps get it.
@@ -141,7 +145,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             self._check_not_empty()
             slots = self._tree.draw(self._generator, batch_size)
             priorities = self._tree.leaves[slots]
-            batch = self._gather(slots, n_step, gamma, sequence_length)
+            batch = self._drawn(slots, n_step, gamma, sequence_length)
         # N and the total cancel. The least likely step of the batch has the largest weight.
         weights = (priorities.min() / priorities) ** beta
         return batch | {"weights": weights.astype(np.float32)}

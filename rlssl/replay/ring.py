@@ -1,5 +1,6 @@
 """A ring buffer of rows in order of arrival, linked into episodes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,23 @@ class Ring:
         # Id of an unfinished episode -> serial of its last row, and its next step.
         self.open: dict[str, tuple[int, int]] = {}
         self._prune_at = _PRUNE_AT
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Which rows are live, and the unfinished episodes; the links are in the rows."""
+        return {
+            "serials": np.array([self.oldest, self.next], np.int64),
+            "open_ids": np.array(list(self.open), np.str_),
+            "open_at": np.array(list(self.open.values()), np.int64).reshape(-1, 2),
+        }
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Sets what `get_state` gave; the rows and `num_drawable` follow."""
+        self.clear()
+        self.oldest, self.next = (int(serial) for serial in state["serials"])
+        self.open = {
+            str(key): (int(serial), int(step))
+            for key, (serial, step) in zip(state["open_ids"], state["open_at"], strict=True)
+        }
 
     @property
     def num_rows(self) -> int:

@@ -78,6 +78,22 @@ def write(
     _replace(folder, temporary)
 
 
+def check_description(ours: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    """Raises a ValueError unless a saved buffer is like ours.
+
+    Args:
+        ours: Properties of the buffer that will be restored.
+        other: Those of the saved buffer.
+    """
+    for key in {**ours, **other}:
+        if other.get(key) != ours.get(key):
+            raise ValueError(
+                f"the saved replay has {key} {other.get(key)}, this one has {ours.get(key)}; "
+                "build this buffer with the capacity, spaces, frame_stack, alpha and identity "
+                "of the saved one."
+            )
+
+
 class Saved:
     """A buffer that `write` saved in a folder."""
 

@@ -51,6 +51,10 @@ class DDPGConfig(OffPolicyActorCriticConfig):
                 f"{self.ou_dt}."
             )
 
+        low, high = self.target_min, self.target_max
+        if low is not None and high is not None and low >= high:
+            raise SpecError(f"training.target_min must be < target_max; got {low} and {high}.")
+
     @property
     def effective_exploration_std(self) -> Schedule:
         """The noise over env steps, from whichever setting gives it."""

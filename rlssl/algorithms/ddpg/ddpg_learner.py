@@ -42,7 +42,9 @@ class DDPGTorchLearner(OffPolicyActorCriticLearner):
         actions = self._smoothed(actions)
         values = module.target_values(target_features, actions)
         others = values[1:].amin(dim=0) if len(values) > 2 else values[-1]
-        return td3_target(total_rewards(batch), batch[DISCOUNTS], values[0], others)
+        targets = td3_target(total_rewards(batch), batch[DISCOUNTS], values[0], others)
+        low, high = self.config.target_min, self.config.target_max
+        return targets if low is None and high is None else targets.clamp(low, high)
 
     def actor_losses(
         self, batch: Mapping[str, Any], features: Any, critic_latents: Tensor
@@ -50,8 +52,8 @@ class DDPGTorchLearner(OffPolicyActorCriticLearner):
         """The actor's loss: minus the critic's value of its actions, and a penalty if set."""
         module: Any = self.rl_module
         pre_tanh = module.actor.before_tanh(module.actor_latents(features))
-        actions = pre_tanh.tanh()
-        self._latest_actions = actions.detach()
+        best = actions = pre_tanh.tanh()
+        self._latest_actions = best.detach()
         if self.config.actor_noise:
             actions = self._smoothed(actions, straight_through=True)
         if self.config.actor_critics == "first":
@@ -60,6 +62,8 @@ class DDPGTorchLearner(OffPolicyActorCriticLearner):
             values = module.critic(critic_latents, actions).amin(dim=0)
         loss = deterministic_policy_loss(values).mean()
         self.record({ACTOR_LOSS: loss.detach()})
+        if self.config.action_l2:
+            loss = loss + self.config.action_l2 * best.square().mean()
         if self.config.saturation_penalty:
             loss = loss + self.config.saturation_penalty * saturation_penalty(pre_tanh).mean()
         return {ACTOR: loss}

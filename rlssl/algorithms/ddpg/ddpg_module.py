@@ -19,7 +19,7 @@ class DDPGModule(OffPolicyActorCriticModule):
     """A deterministic actor; in a Learner also the critics and target networks.
 
     Settings (``model_config``): those of ``OffPolicyActorCriticModule``; final_bound, target_actor,
-    exploration, exploration_std, exploration_clip, ou_theta, ou_sigma, ou_dt.
+    exploration, exploration_std, exploration_clip, random_action_share, ou_theta, ou_sigma, ou_dt.
     """
 
     algorithm_name = "ddpg"
@@ -68,7 +68,16 @@ class DDPGModule(OffPolicyActorCriticModule):
             noise = self._gaussian_noise(len(best), t)
         else:
             noise, state = self._ornstein_uhlenbeck_noise(len(best), t, state)
-        return torch.from_numpy(add_noise(best, noise)), state
+        return self._with_random_actions(torch.from_numpy(add_noise(best, noise))), state
+
+    def _with_random_actions(self, actions: torch.Tensor) -> torch.Tensor:
+        """Replaces some rows of actions [N, A] by uniformly random ones."""
+        # Settings of an earlier version lack the key.
+        share = self.model_config.get("random_action_share") or 0.0
+        if not share:
+            return actions
+        is_random = torch.rand(len(actions), 1) < share
+        return torch.where(is_random, torch.rand_like(actions) * 2.0 - 1.0, actions)
 
     def _gaussian_noise(self, num: int, t: int | None) -> np.ndarray:
         source = GaussianNoise(

@@ -6,6 +6,9 @@ from typing import Any
 #: The critics read observations directly, so that they share no layer.
 _PLAIN: Mapping[str, Any] = {"encoder": "mlp", "encoder_config": {"hidden": []}}
 
+#: Each part of an observation goes into the first layer as it is.
+_AS_IT_IS: Mapping[str, Any] = {"config": {"hidden": []}}
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Lillicrap et al. 2015, vectors: the first layer of 400 units reads only observations. All
     # layers but the last start uniform in +-1/sqrt(inputs).
@@ -42,6 +45,41 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
             "exploration_std": 0.1,
             "actor_update_every_updates": 2,
             "target_update_every_updates": 2,
+        },
+    },
+    # Andrychowicz et al. 2017, published code, for `robotics/Fetch*`: rewards of -1 and 0, episodes
+    # of 50 steps. Two episodes, then 40 updates, then a step of the target networks. The published
+    # runs have 19 workers, here is one. The critics read actions after the first layer.
+    "her": {
+        "model": {
+            "encoder": "dict",
+            "encoder_config": {
+                "hidden": 256,
+                "encoders": dict.fromkeys(
+                    ("observation", "achieved_goal", "desired_goal"), _AS_IT_IS
+                ),
+            },
+            "normalize_observations": {"min_std": 0.01, "clip": 5.0},
+        },
+        "env_runners": {"num_envs": 2, "fragment_length": 50},
+        "training": {
+            "relabel": {"strategy": "future", "k": 4},
+            "critic_hidden": [256, 256],
+            "actor_hidden": [256, 256],
+            "lr": 1e-3,
+            "gamma": 0.98,
+            "target_min": -50.0,
+            "target_max": 0.0,
+            "action_l2": 1.0,
+            "exploration_std": 0.2,
+            "random_action_share": 0.3,
+            "random_agent_steps": 0,
+            "learning_starts_agent_steps": 100,
+            "updates_per_agent_step": 0.4,
+            "target_update_every_updates": 40,
+            "tau": 0.05,
+            "train_batch_size_per_learner": 256,
+            "replay_capacity": 1_000_000,
         },
     },
     # Yarats et al. 2021, published code, "medium" tasks.

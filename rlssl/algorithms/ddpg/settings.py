@@ -60,6 +60,14 @@ class DDPGSettings(OffPolicyActorCriticSettings):
         is_for_networks=True,
         can_change=True,
     )
+    random_action_share: float = setting(
+        0.0,
+        "Probability that an exploring action is drawn uniformly from [-1, 1] instead; in [0, 1].",
+        low=0,
+        high=1,
+        is_for_networks=True,
+        can_change=True,
+    )
     ou_theta: float = setting(
         0.15,
         "Rate at which an Ornstein-Uhlenbeck process returns to 0; in (0, 2 / ou_dt).",
@@ -92,5 +100,24 @@ class DDPGSettings(OffPolicyActorCriticSettings):
         "Weight of a penalty in the actor's loss: the mean square of actions before the tanh. It "
         "keeps actions away from their bounds, where gradients vanish. Units of the return; >= 0.",
         low=0,
+        can_change=True,
+    )
+    action_l2: float = setting(
+        0.0,
+        "Weight of a penalty in the actor's loss: the mean square of its actions, without noise. "
+        "Units of the return; >= 0; 1 in the published code of hindsight experience replay.",
+        low=0,
+        can_change=True,
+    )
+    target_min: float | None = setting(
+        None,
+        "Targets of the critics below this value are raised to it. If every reward is -1 or 0, no "
+        "return is below -1 / (1 - gamma). None: no bound.",
+        can_change=True,
+    )
+    target_max: float | None = setting(
+        None,
+        "Targets of the critics above this value are lowered to it; > ``target_min``. None: no "
+        "bound.",
         can_change=True,
     )

@@ -162,9 +162,14 @@ class OffPolicyAlgorithm(BaseAlgorithm):
 
     def extra_results(self) -> dict[str, Any]:
         """More keys at the top of a result: the number of updates, and the replay buffer."""
+        replay = {"size": len(self.replay), "beta": self._beta()}
+        relabeler = self.replay.relabeler
+        share = None if relabeler is None else relabeler.success_share()
+        if share is not None:
+            replay["relabeled_success"] = share
         return {
             "updates": self.update_ratio.num_updates,
-            "replay": {"size": len(self.replay), "beta": self._beta()},
+            "replay": replay,
             **({"holdout": self._held_out} if self._held_out else {}),
         }
 
@@ -259,6 +264,9 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         prefetcher: Prefetcher[_Drawn] | None = vars(self).get("_prefetcher")
         if prefetcher is not None:
             prefetcher.close()
+        replays: Replays | None = vars(self).get("replays")
+        if replays is not None:
+            replays.close()
         super().cleanup()
 
     def _round(self) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from rlssl.auxiliary.needs import Needs
 from rlssl.auxiliary.windows import VALID, WINDOWS
 from rlssl.peers import ALONE, Peers
-from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer
+from rlssl.replay import Goals, PrioritizedReplayBuffer, ReplayBuffer
 
 #: Columns of a batch of the replay buffer besides RLlib's; see `ReplayBuffer.sample`.
 WEIGHTS, INDICES, DISCOUNTS = "weights", "indices", "discounts"
@@ -57,7 +57,8 @@ def draw(
         The arrays of the replay buffer. ``AUXILIARY_COLUMNS``, if present, holds one-step columns
         for the auxiliary losses: of the same rows if ``n_step`` > 1, or of separate rows. WINDOWS
         holds the windows around these rows, if losses have windows. BONUS_STEPS holds the single
-        steps of n-step rows, if a loss rewards them.
+        steps of n-step rows, if a loss rewards them. If goals are replaced, all columns of a row
+        have the same goal, also those of its window and of its single steps.
     """
     batch = replay.sample(batch_size, n_step=n_step, gamma=gamma, beta=beta)
     reads, rows = needs.reads, batch
@@ -67,18 +68,18 @@ def draw(
         rows = sample_uniformly(replay, batch_size, gamma)
         batch[AUXILIARY_COLUMNS] = {key: rows[key] for key in (*reads, *ALWAYS_READ) if key in rows}
     elif n_step > 1 and reads & _N_STEP_COLUMNS:
-        single = replay.gather(batch[INDICES], gamma=gamma)
+        single = replay.gather(batch[INDICES], gamma=gamma, goals=replay.goals_in(batch))
         batch[AUXILIARY_COLUMNS] = {key: single[key] for key in reads & _N_STEP_COLUMNS}
     if needs.window is not None:
         of_rows = batch if rows is batch else batch[AUXILIARY_COLUMNS]
-        of_rows[WINDOWS] = _windows(replay, rows[INDICES], needs)
+        of_rows[WINDOWS] = _windows(replay, rows[INDICES], needs, replay.goals_in(rows))
     return batch
 
 
 def _single_steps(
     replay: ReplayBuffer, batch: Mapping[str, Any], n_step: int, reads: Set[str]
 ) -> dict[str, Any]:
-    found = replay.windows(batch[INDICES], after=n_step)
+    found = replay.windows(batch[INDICES], after=n_step, goals=replay.goals_in(batch))
     steps = {key: found[key][:, :-1] for key in reads - {Columns.OBS, Columns.NEXT_OBS}}
     if reads & {Columns.OBS, Columns.NEXT_OBS}:
         steps[Columns.OBS] = found[Columns.OBS]
@@ -107,9 +108,12 @@ def rows_at(
     return batch
 
 
-def _windows(replay: ReplayBuffer, indices: np.ndarray, needs: Needs) -> dict[str, Any]:
+def _windows(
+    replay: ReplayBuffer, indices: np.ndarray, needs: Needs, goals: Goals | None = None
+) -> dict[str, Any]:
     assert needs.window is not None
-    found = replay.windows(indices, before=needs.window.before, after=needs.window.after)
+    before, after = needs.window.before, needs.window.after
+    found = replay.windows(indices, before=before, after=after, goals=goals)
     return {key: found[key] for key in (*needs.window_reads, VALID)}
 
 

@@ -10,6 +10,7 @@ from rlssl.algorithms.off_policy.data_sets.settings import DataSettings
 from rlssl.algorithms.off_policy.settings import (
     DEFAULT_ANNEAL_ENV_STEPS,
     ReplaySettings,
+    parse_relabel,
     parse_replay,
 )
 from rlssl.auxiliary.base import AuxiliaryLoss
@@ -17,12 +18,13 @@ from rlssl.auxiliary.bonus_options import check_bonuses, is_sampled
 from rlssl.auxiliary.building import loss_configs
 from rlssl.batches import IDENTITY
 from rlssl.clocks import ENV_STEPS, UPDATES, every_key
+from rlssl.environments.goals import goal_functions
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
 from rlssl.image_spaces import with_layout
 from rlssl.ray_internals.env_runner import custom_connectors
 from rlssl.registry import AUXILIARY_LOSSES
-from rlssl.replay import check_memory, estimate_bytes
+from rlssl.replay import RelabelSettings, check_memory, estimate_bytes
 from rlssl.rollouts.no_env_runner import NoEnvRunner
 
 #: Vector steps of a fragment if `env_runners.fragment_length` is not set.
@@ -123,12 +125,20 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         if name == "replay":
             value = {**self.replay, **value}
             parse_replay(value)
+        if name == "relabel":
+            parse_relabel(value)
         super().set_setting(name, value)
 
     @property
     def replay_settings(self) -> ReplaySettings:
         """``training.replay`` with the defaults."""
         return parse_replay({**self.settings_class().defaults()["replay"], **self.replay})
+
+    @property
+    def relabel_settings(self) -> RelabelSettings | None:
+        """``training.relabel`` with the defaults; None: goals are not replaced."""
+        # A config of an earlier version lacks the attribute.
+        return parse_relabel(vars(self).get("relabel"))
 
     @property
     def beta_anneal_env_steps(self) -> int:
@@ -152,7 +162,9 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
             "prefetch": self.prefetch_depth,
         }
         replay = {**dataclasses.asdict(self.replay_settings), **resolved}
+        relabel = self.relabel_settings
         used = {"replay": replay, "overlap_sampling": self.overlaps_sampling}
+        used["relabel"] = None if relabel is None else dataclasses.asdict(relabel)
         return {**super().effective_training(action_space), **used}
 
     @property
@@ -215,10 +227,11 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         return find_spaces(self, super().find_spaces)
 
     def adapt_to(self, spaces: EnvSpaces | None) -> None:
-        """Adapts as every config, and checks that the replay buffer fits into this node's memory.
+        """Adapts as every config, and checks goals and the memory of the replay buffer.
 
         Raises:
-            SpecError: With the sizes of the replay buffer and of the memory.
+            SpecError: With the sizes of the replay buffer and of the memory; or goals are to be
+                replaced, and the environment has no goals.
         """
         super().adapt_to(spaces)
         if self.trains_offline and spaces is not None:
@@ -227,6 +240,8 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
             self.action_space = spaces.action_space
         if self.data_settings is not None and spaces is not None:
             self._check_size(self.data_settings)
+        if spaces is not None and self.relabel_settings is not None:
+            goal_functions(self.env_settings).close()
         if not self.holds_replay or spaces is None:
             return
         if spaces.observation_space is None or spaces.action_space is None:
@@ -269,6 +284,7 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
             intrinsic_rewards=self.gives_intrinsic_rewards,
             frames_in_memory=settings.storage_path is None,
             identity=self.reads_identity,
+            relabel=self.relabel_settings is not None,
         )
 
     def validate(self) -> None:
@@ -296,6 +312,7 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
                 "resources.env_runners to 1 or more, or leave overlap_sampling out."
             )
         parse_replay(self.replay)
+        parse_relabel(self.relabel)
 
     def _refuse_unsupported(self) -> None:
         super()._refuse_unsupported()

@@ -4,6 +4,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from rlssl.environments.goals import goal_functions
 from rlssl.image_spaces import with_layout
 from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer
 from rlssl.system.seeding import Role, integer, stream
@@ -34,6 +35,9 @@ def make_replay(
         "storage_path": settings.storage_path,
         "identity": config.reads_identity,
     }
+    if config.relabel_settings is not None:
+        options["relabel"] = config.relabel_settings
+        options["goal_functions"] = goal_functions(config.env_settings)
     capacity = config.replay_capacity if capacity is None else capacity
     if settings.prioritized:
         return PrioritizedReplayBuffer(

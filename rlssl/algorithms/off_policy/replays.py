@@ -111,6 +111,13 @@ class Replays:
             finite = np.isfinite(sizes)
             replay.update_priorities(indices[finite], sizes[finite])
 
+    def close(self) -> None:
+        """Closes the environments that compute rewards of other goals."""
+        buffers = [self.own] if self.data is None else [self.own, self.data.replay]
+        for replay in buffers:
+            if replay is not None and replay.relabeler is not None:
+                replay.relabeler.functions.close()
+
     @property
     def words(self) -> str:
         """The sizes of the buffers, in words."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from rlssl.algorithms.common.settings import TrainingSettings, setting
 from rlssl.errors import SpecError, suggest
+from rlssl.replay import RelabelSettings
 
 #: Env steps over which beta rises if the end of the run is not known.
 DEFAULT_ANNEAL_ENV_STEPS = 1_000_000
@@ -92,6 +93,34 @@ def parse_replay(options: Mapping[str, Any]) -> ReplaySettings:
         raise SpecError(f"training.replay.{error}") from error
 
 
+def parse_relabel(options: Mapping[str, Any] | None) -> RelabelSettings | None:
+    """``training.relabel`` as its dataclass; None: goals are not replaced.
+
+    Raises:
+        SpecError: For an unknown key, with a suggestion, or a bad value.
+
+    Example:
+        >>> parse_relabel({"k": 8})
+        RelabelSettings(strategy='future', k=8)
+    """
+    if options is None:
+        return None
+    if not isinstance(options, Mapping):
+        raise SpecError(
+            "training.relabel must be options, as {strategy: future, k: 4}, or null; got "
+            f"{options!r}."
+        )
+    known = [field.name for field in dataclasses.fields(RelabelSettings)]
+    for key in options:
+        if key not in known:
+            end = suggest(str(key), known, "training.relabel.")
+            raise SpecError(f"unknown key 'training.relabel.{key}'{end}")
+    try:
+        return RelabelSettings(**options)
+    except ValueError as error:
+        raise SpecError(f"training.relabel.{error}") from error
+
+
 @dataclasses.dataclass(frozen=True)
 class OffPolicySettings(TrainingSettings):
     """The settings whose defaults are the same in all algorithms with a replay buffer."""
@@ -110,4 +139,9 @@ class OffPolicySettings(TrainingSettings):
         "Updates that are made at once when learning starts, after "
         "``learning_starts_agent_steps``; SAC-AE's code makes 1,000.",
         low=0,
+    )
+    relabel: Mapping[str, Any] | None = setting(
+        None,
+        "Hindsight for environments with goals: `{strategy: future, k: 4}` replaces the goal of "
+        "4 of 5 drawn steps by a later state of its episode; see goals.md. None: no.",
     )

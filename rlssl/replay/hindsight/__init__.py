@@ -1,0 +1,1 @@
+"""Hindsight: steps are replayed with goals that their episodes have reached."""
