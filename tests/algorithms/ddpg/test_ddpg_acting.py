@@ -91,3 +91,21 @@ def test_evaluation_has_no_noise_and_a_process_can_act_without_state() -> None:
     assert bool((best == best[0]).all())
     # One step of the process from 0.
     assert deviations(module).std() == pytest.approx(0.2, rel=0.03)
+
+
+def test_a_share_of_the_actions_is_uniformly_random() -> None:
+    noisy, mixed = (
+        module_of(exploration_std=1e-6, random_action_share=share) for share in (0.0, 0.3)
+    )
+    batch = {Columns.OBS: OBS}
+    assert np.abs(deviations(noisy)).max() < 1e-4
+    far = np.abs(deviations(mixed)) > 1e-4
+    # 4 standard deviations of the share: 4 sqrt(0.3 * 0.7 / 20,000) = 0.013.
+    assert far.mean() == pytest.approx(0.3, abs=0.013)
+    random = mixed.forward_exploration(batch, t=0)[Columns.ACTIONS].numpy()[:, 0]
+    away = random[np.abs(random - np.median(random)) > 1e-4]
+    # Uniform on [-1, 1]: mean 0, standard deviation 0.577; their standard errors are 0.007, 0.004.
+    assert away.mean() == pytest.approx(0.0, abs=0.03)
+    assert away.std() == pytest.approx(0.577, abs=0.015)
+    best = mixed.forward_inference(batch)[Columns.ACTIONS]
+    assert best.equal(mixed.forward_inference(batch)[Columns.ACTIONS])

@@ -193,3 +193,45 @@ def test_saturated_actions_are_counted() -> None:
 def test_negative_penalty_is_refused() -> None:
     with pytest.raises(SpecError, match=r"training.saturation_penalty must be >= 0; got -1"):
         small_ddpg(saturation_penalty=-1.0).validate()
+
+
+def test_penalty_on_actions_is_their_mean_square() -> None:
+    actions = torch.tensor([[0.5, -0.5], [1.0, 0.0]])
+    losses = {}
+    for weight in (0.0, 2.0):
+        learner = learner_by_hand(
+            DDPGTorchLearner,
+            small_ddpg(action_l2=weight, actor_noise=True, target_noise_std=0.2),
+            actor=SimpleNamespace(before_tanh=lambda latents: actions.atanh().clamp(-20, 20)),
+            actor_latents=lambda features: features,
+            critic=SimpleNamespace(first=lambda latents, acted: acted.sum(dim=1)),
+            update_rng=same_numbers(0.5),
+        )
+        losses[weight] = learner.actor_losses(torch.zeros(2, 1), torch.zeros(2, 1))["actor"]
+    # Without noise: (0.25 + 0.25 + 1 + 0) / 4 = 0.375.
+    assert (losses[2.0] - losses[0.0]).item() == pytest.approx(2.0 * 0.375, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ({}, [-9.0, -3.0, 4.0]),
+        ({"target_min": -5.0, "target_max": 0.0}, [-5.0, -3.0, 0.0]),
+        ({"target_max": 0.0}, [-9.0, -3.0, 0.0]),
+    ],
+)
+def test_targets_stay_within_their_bounds(bounds: dict[str, float], expected: list[float]) -> None:
+    values = torch.tensor([[-8.0, -2.0, 5.0]])
+    learner = learner_by_hand(
+        DDPGTorchLearner,
+        small_ddpg(**bounds),
+        target_actions=lambda features, target: torch.zeros(3, 1),
+        target_values=lambda features, actions: values,
+    )
+    batch = {Columns.REWARDS: torch.full((3,), -1.0), "discounts": torch.ones(3)}
+    assert learner.targets(batch, None, None).tolist() == expected
+
+
+def test_bounds_that_cross_are_refused() -> None:
+    with pytest.raises(SpecError, match=r"target_min must be < target_max; got 1.0 and 0.0"):
+        small_ddpg(target_min=1.0, target_max=0.0).validate()

@@ -74,6 +74,14 @@ def metrics_of(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             },
             id="epsilon, uniform, frame stack",
         ),
+        pytest.param(
+            {
+                "env": "goals/bit-flipping",
+                "training": {"relabel": {}, "n_step": 3},
+                "model": {"encoder_config": {"hidden": 16}, "normalize_observations": True},
+            },
+            id="hindsight",
+        ),
         pytest.param({"auxiliary": {"icm": {"variant": "burda"}, "curl": {}}}, id="ICM and CURL"),
         pytest.param({"training": {"replay": {"prefetch": 2}}}, id="drawn ahead"),
         pytest.param(

@@ -122,6 +122,11 @@ MISTAKES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     ),
     "env module": (("train", "ppo", "nowhere:X-v0"), 2, ("nowhere:X-v0", "No module named")),
     "env option": ((*TRAIN, "--set", "env.gravty=1"), 2, ("CartPole-v1", "gravty")),
+    "hindsight without goals": (
+        ("train", "rainbow", "CartPole-v1", "--set", "training.relabel={}"),
+        2,
+        ("training.relabel", "CartPole-v1 lack observation", "Leave training.relabel out"),
+    ),
     "encoder": ((*TRAIN, "--set", "model.encoder=mpl"), 2, ("encoder 'mpl'", "'mlp'")),
     "encoder of images": (
         (*TRAIN, "--set", "model.encoder=nature"),
