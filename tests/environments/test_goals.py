@@ -10,7 +10,7 @@ from gymnasium.wrappers import TransformReward
 import rlssl
 from rlssl.environments.goals import GoalFunctions, goal_functions
 from rlssl.errors import SpecError
-from tests.replay.hindsight.goal_episodes import Numbers
+from tests.replay.hindsight.goal_episodes import SPACE, Numbers
 
 
 def rows(*values: float) -> np.ndarray:
@@ -115,7 +115,7 @@ class Wide(Numbers):
     def __init__(self) -> None:
         super().__init__()
         wide = gym.spaces.Box(0, 1, (2,))
-        self.observation_space = gym.spaces.Dict({**self.observation_space, "desired_goal": wide})
+        self.observation_space = gym.spaces.Dict({**SPACE.spaces, "desired_goal": wide})
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,10 @@ class Wide(Numbers):
         (lambda: gym.make("CartPole-v1"), "lack observation, achieved_goal, desired_goal"),
         (lambda: OneGoal(Numbers(), "achieved_goal"), "lack achieved_goal"),
         (lambda: WithoutReward(Numbers()), r"needs an environment with compute_reward\("),
-        (lambda: TransformReward(Numbers(), lambda r: r / 10), "but its compute_reward says"),
+        (
+            lambda: TransformReward(Numbers(), lambda r: float(r) / 10),
+            "but its compute_reward says",
+        ),
         (lambda: NeedsInfo(), "empty infos: KeyError: 'mass'"),
         (lambda: Wide(), "which differ"),
     ],

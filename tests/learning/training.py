@@ -26,6 +26,21 @@ def best_return(config: Any, *, env_steps: int, enough: float) -> float:
 
 def final_score(document: Mapping[str, Any], seed: int, *, env_steps: int, episodes: int) -> float:
     """Mean return of evaluation episodes without exploration, after training for env steps."""
+    records = _final_records(document, seed, env_steps, episodes)
+    return statistics.fmean(record.score for record in records)
+
+
+def final_success(
+    document: Mapping[str, Any], seed: int, *, env_steps: int, episodes: int
+) -> float:
+    """Share of successes among such episodes."""
+    records = _final_records(document, seed, env_steps, episodes)
+    return statistics.fmean(float(record.success or 0.0) for record in records)
+
+
+def _final_records(
+    document: Mapping[str, Any], seed: int, env_steps: int, episodes: int
+) -> list[Any]:
     config = build_config(load_spec({**document, "seed": seed}))
     algorithm = config.build_algo()
     try:
@@ -35,5 +50,4 @@ def final_score(document: Mapping[str, Any], seed: int, *, env_steps: int, episo
     finally:
         algorithm.stop()
     seeds = range(1000, 1000 + episodes)
-    records = evaluate_policy(policy, config.env_settings, seeds=seeds, explore=False)
-    return statistics.fmean(record.score for record in records)
+    return list(evaluate_policy(policy, config.env_settings, seeds=seeds, explore=False))

@@ -39,7 +39,8 @@ class LimitedNumbers(Numbers):
         return seen, reward, ended, self.t == 6 and not ended, info
 
     def _observation(self) -> dict[str, np.ndarray]:
-        return {**super()._observation(), "observation": np.float32([self.state, self.t])}
+        seen = np.array([self.state, self.t], np.float32)
+        return {**super()._observation(), "observation": seen}
 
 
 def rainbow(env: str = "test/relabel-numbers", **training: Any) -> Any:

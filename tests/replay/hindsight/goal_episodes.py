@@ -53,8 +53,8 @@ class Numbers(gym.Env):
         return np.logical_and((achieved == desired)[..., 0], self.terminates)
 
     def _observation(self) -> dict[str, np.ndarray]:
-        state, goal = np.float32([self.state]), np.float32([self.goal])
-        seen = np.float32([self.state, 7])
+        numbers = [self.state, 7], [self.state], [self.goal]
+        seen, state, goal = (np.array(each, np.float32) for each in numbers)
         return {"observation": seen, "achieved_goal": state, "desired_goal": goal}
 
 
@@ -224,7 +224,8 @@ class SlowHindsight:
     def window(self, drawn: Draw, before: int, after: int) -> list[dict[str, Any] | None]:
         """The places of a window; None outside of the episode."""
         part, i = self.steps[drawn.serial]
-        goal, found = self.goal(drawn), []
+        goal = self.goal(drawn)
+        found: list[dict[str, Any] | None] = []
         for j in range(i - before, i + after + 1):
             is_inside = 0 <= j < len(part.rows) and self.replay._alive(part.rows[j])
             if not is_inside:

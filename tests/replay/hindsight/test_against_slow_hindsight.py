@@ -41,7 +41,7 @@ def filled(
     return buffer, SlowHindsight(reference, strategy, terminates=terminates)
 
 
-def beta_of(buffer: ReplayBuffer) -> dict[str, float]:
+def beta_of(buffer: ReplayBuffer) -> dict[str, Any]:
     return {"beta": 0.5} if isinstance(buffer, PrioritizedReplayBuffer) else {}
 
 
@@ -105,7 +105,7 @@ def test_a_restored_buffer_draws_the_same_goals(
         files.restore(tmp_path / str(seed))
         copies = [(each, RandomEpisodes(99)) for each in (buffer, states, files)]
         for _ in range(6):
-            options = {"n_step": 3, **beta_of(buffer)}
+            options: dict[str, Any] = {"n_step": 3, **beta_of(buffer)}
             first, *others = [each.sample(16, **options) for each, _ in copies]
             for other in others:
                 assert_same_batch(first, other)
