@@ -312,7 +312,6 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
                 "resources.env_runners to 1 or more, or leave overlap_sampling out."
             )
         parse_replay(self.replay)
-        parse_relabel(self.relabel)
 
     def _refuse_unsupported(self) -> None:
         super()._refuse_unsupported()
