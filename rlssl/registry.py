@@ -229,6 +229,19 @@ OFFLINE_ALGORITHMS = ("bc", "pretrain")
 #: The algorithms whose runs count updates: those above, and those that make their own data set.
 COUNTING_UPDATES = ("dagger", *OFFLINE_ALGORITHMS)
 
+for _name, _wrapper in (("reward", "without_reward"), ("shaping", "shaped")):
+    _room = "rlssl.environments.rewards"
+    _vector = "without_rewards" if _name == "reward" else "shaped_vector"
+    ENV_OPTIONS.register(
+        _name,
+        EnvOption(
+            _name,
+            f"{_room}.options:check_{_name}",
+            f"{_room}.wrappers:{_wrapper}",
+            f"{_room}.wrappers:{_vector}",
+        ),
+    )
+
 _TABLES: dict[str, Registry[Any]] = {
     "environments": ENVIRONMENTS,
     "auxiliary_losses": AUXILIARY_LOSSES,

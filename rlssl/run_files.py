@@ -20,8 +20,14 @@ LOCK_FILE = "lock.json"
 CONFIRM_FILE = "confirm.json"
 #: In a sweep's folder: what happened to the run and its processes, one JSON object a line.
 FAULTS_FILE = "faults.jsonl"
+#: In a sweep's folder: the weights of other runs that trials begin with, and what they take.
+START_WEIGHTS_FOLDER = "start_weights"
+START_WEIGHTS_FILE = "start_weights.json"
 #: The JSON files in a sweep's folder that rlssl writes, not Tune.
-RUN_JSON_FILES = (RUN_FILE, POINTS_FILE, SCHEDULER_FILE, LOCK_FILE, CONFIRM_FILE)
+RUN_JSON_FILES = (
+    *(RUN_FILE, POINTS_FILE, SCHEDULER_FILE, LOCK_FILE, CONFIRM_FILE),
+    START_WEIGHTS_FILE,
+)
 #: In a sweep's folder, after it has ended: the table, the plot of the learning curves, the report.
 TABLE_FILE = "table.csv"
 CURVES_FILE = "learning_curves.png"

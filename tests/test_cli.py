@@ -74,7 +74,20 @@ def test_train_builds_a_spec_from_its_flags_and_exits_with_its_code(calls: list[
     assert spec.stop == {"env_steps": 100_000, "episode_return_mean": 475}
     assert spec.training["lr"] == [[0, 1e-3], [100_000, 0]]
     assert (spec.storage, spec.name, spec.resources.env_runners) == ("there", "mine", 2)
-    assert options == {"warm_start": "old", "trusted": True, "address": "auto"}
+    assert (spec.model.from_, spec.model.load, spec.model.freeze) == ("old", "everything", None)
+    assert options == {"trusted": True, "address": "auto"}
+
+
+def test_encoder_of_another_run_is_taken_beside_settings_of_the_model(calls: list[Any]) -> None:
+    model = ("--set", "model={encoder: mlp}")
+    run("train", "ppo", "CartPole-v1", "--encoder", "a: b", "--freeze", *model)
+    ((spec, _),) = calls
+    assert (spec.model.from_, spec.model.load, spec.model.freeze) == ("a: b", None, True)
+    assert spec.model.encoder == "mlp"
+    run("train", "ppo", "CartPole-v1", "--from", "old", "--set", "model.load=policy")
+    assert calls[-1][0].model.load == "policy"
+    refused = run("train", "ppo", "CartPole-v1", "--from", "old", "--encoder", "old")
+    assert refused.exit_code == 2 and "give one of them" in refused.stderr
 
 
 def test_commands_wait_for_the_nodes_of_a_cluster(calls: list[Any], folder: Path) -> None:
@@ -96,7 +109,7 @@ def test_missing_flags_leave_the_defaults(calls: list[Any]) -> None:
     ((spec, options),) = calls
     assert (spec.seeds, spec.storage, spec.name) == ([0], "./results", "ppo-CartPole-v1")
     assert (spec.stop, spec.resources.env_runners) == ({}, 0)
-    assert options == {"warm_start": None, "trusted": False, "address": None}
+    assert options == {"trusted": False, "address": None}
 
 
 def test_set_option_wins_over_a_flag(calls: list[Any]) -> None:
@@ -146,7 +159,8 @@ def test_other_commands_pass_their_options_on(calls: list[Any], folder: Path) ->
     run("resume", "old", "--storage", "there")
     run("evaluate", "old", "--episodes", "7", "--env-runners", "2", "--seed", "9", "--json")
     (spec, options), resumed, evaluated = calls
-    assert (spec.name, spec.seeds, options) == ("s", [4, 5], {"address": "auto"})
+    given = {"address": "auto", "trusted": False}
+    assert (spec.name, spec.seeds, options) == ("s", [4, 5], given)
     assert resumed == ("old", {"storage": "there", "address": None, "trusted": False})
     assert evaluated == (
         "old",

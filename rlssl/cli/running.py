@@ -1,5 +1,6 @@
 """Commands that train: ``train``, ``sweep``, ``resume``, ``confirm``, ``matrix``, ``submit``."""
 
+import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -83,7 +84,16 @@ class _Train(click.Command):
     "warm_start",
     metavar="RUN",
     shell_complete=complete_run,
-    help="Start from the weights of a run.",
+    help="Start from all weights of a run of the same algorithm, environment and losses.",
+)
+@click.option(
+    "--encoder",
+    metavar="RUN",
+    shell_complete=complete_run,
+    help="Start from the encoder of a run of any algorithm.",
+)
+@click.option(
+    "--freeze", is_flag=True, help="Do not train the encoder; without --encoder: a random one."
 )
 @TRUST
 @ADDRESS
@@ -98,6 +108,8 @@ def train(
     tuned: bool,
     env_runners: int | None,
     warm_start: str | None,
+    encoder: str | None,
+    freeze: bool,
     trusted: bool,
     address: str | None,
     **flags: Any,
@@ -112,6 +124,7 @@ def train(
     document = {key: value for key, value in flags.items() if value is not None}
     document |= {"algorithm": algorithm, "env": env}
     document["auxiliary"] = dict(parse_loss(text) for text in auxiliary)
+    overrides = [*overrides, *_start(warm_start, encoder, overrides, freeze=freeze)]
     if env_runners is not None:
         document["resources"] = {"env_runners": env_runners}
     for text in stops:
@@ -127,7 +140,22 @@ def train(
     # Imported only now: RLlib takes seconds to import, and a typo should be reported at once.
     from rlssl.experiment.commands.train import train as run
 
-    sys.exit(run(spec, warm_start=warm_start, trusted=trusted, address=address, **waiting()))
+    sys.exit(run(spec, trusted=trusted, address=address, **waiting()))
+
+
+def _start(
+    warm_start: str | None, encoder: str | None, overrides: Sequence[str], *, freeze: bool
+) -> list[str]:
+    """--from, --encoder and --freeze as overrides: so ``--set model={...}`` does not drop them."""
+    if warm_start is not None and encoder is not None:
+        raise SpecError("--from takes all weights, --encoder the encoder alone; give one of them.")
+    found = ["model.freeze=true"] if freeze else []
+    run = warm_start if encoder is None else encoder
+    if run is not None:
+        found.append(f"model.from={json.dumps(run)}")
+    if warm_start is not None and not any(one.startswith("model.load=") for one in overrides):
+        found.append("model.load=everything")
+    return found
 
 
 @main.command()
@@ -171,14 +199,14 @@ def sweep(
     if dry_run:
         from rlssl.experiment.commands.dry_run import dry_run as show
 
-        sys.exit(show(spec, address=address, measure=measure, to_json=as_json))
+        sys.exit(show(spec, address=address, measure=measure, to_json=as_json, trusted=trusted))
     if extend is not None:
         from rlssl.experiment.commands.extend import extend as add_to
 
         sys.exit(add_to(spec, extend, address=address, trusted=trusted, **waiting()))
     from rlssl.experiment.commands.sweep import sweep as run
 
-    sys.exit(run(spec, address=address, **waiting()))
+    sys.exit(run(spec, address=address, trusted=trusted, **waiting()))
 
 
 @main.command()

@@ -1,18 +1,17 @@
 """Builds the environments and networks of a sweep once in this process, before anything starts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModule
 
+from rlssl.algorithms.common.transfer.weights import Taken
 from rlssl.algorithms.off_policy.config import OffPolicyConfig
 from rlssl.auxiliary.building import check_losses
 from rlssl.connectors.frame_stack import stacked_space
 from rlssl.environments.success_check import tells_success
 from rlssl.errors import SpecError
-from rlssl.experiment.checkpoints.warm_start import check_fits
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import at_point, check_points
 from rlssl.experiment.spec.schema import Spec
@@ -23,6 +22,7 @@ from rlssl.experiment.spec.search_space import (
     has_random,
     points_to_check,
 )
+from rlssl.experiment.start_weights.sources import Key, Sources, check_start
 from rlssl.experiment.tracking.checks import check_trackers
 from rlssl.plugins import with_line
 from rlssl.video.encoder import require_encoder
@@ -37,6 +37,8 @@ class CheckedTrial:
     module: RLModule
     # Bytes of memory of the full replay buffer; 0 without one.
     replay_bytes: int
+    # What its networks take of other runs, for each of its seeds.
+    taken: dict[Key, Taken] = field(default_factory=dict)
 
     @property
     def num_weights(self) -> int:
@@ -45,13 +47,13 @@ class CheckedTrial:
 
 
 def check_sweep(
-    spec: Spec, warm_start: Path | None = None, *, address: str | None = None
+    spec: Spec, sources: Sources | None = None, *, address: str | None = None
 ) -> list[CheckedTrial]:
     """Checks a sweep at points that together hold every value and bound of its search.
 
     Args:
         spec: The spec of a run or a sweep.
-        warm_start: A checkpoint whose weights every trial must be able to take.
+        sources: The weights that its trials begin with; None: they are not looked at.
         address: Address of the cluster that will train; None: this machine. On a cluster, each
             trial compares its replay buffer with the memory of its own node.
 
@@ -68,8 +70,8 @@ def check_sweep(
     specs = [at_point(spec, point, spec.seeds[0]) for point in points]
     for one in specs:
         trial = check_trial(one, is_here=address is None)
-        if warm_start is not None:
-            check_fits(warm_start, trial.module, spec)
+        if sources:
+            trial = replace(trial, taken=check_start(one, sources, trial.module))
         checked.append(trial)
     _check_success(specs)
     _check_videos(specs)
@@ -101,6 +103,11 @@ def _check_success(specs: Sequence[Spec]) -> None:
                 "'is_success' in its infos; let the environment say it at the end of every "
                 "episode, or use a return."
             )
+
+
+def taken_by(checked: Sequence[CheckedTrial]) -> dict[Key, Taken]:
+    """What the trials take of other runs."""
+    return {key: it for trial in checked for key, it in trial.taken.items()}
 
 
 def largest_replay(checked: list[CheckedTrial]) -> int:

@@ -121,6 +121,11 @@ class ImageEncoder(Encoder):
             images = images + self._shift if images.dtype == obs.dtype else images.add_(self._shift)
         return self.layers(images)
 
+    def head_start(self) -> int:
+        """Index in ``layers`` of the first layer behind the convolutions and the Flatten."""
+        kinds = [type(layer) for layer in self.layers]
+        return kinds.index(nn.Flatten) + 1 if nn.Flatten in kinds else len(kinds)
+
     def take_head(self) -> nn.Sequential:
         """Removes the layers behind the convolutions, so that features become the latents.
 
@@ -130,9 +135,7 @@ class ImageEncoder(Encoder):
             The removed layers: features to [N, former output_dim]. Empty if the encoder has no
             layers behind its convolutions.
         """
-        kinds = [type(layer) for layer in self.layers]
-        end = kinds.index(nn.Flatten) + 1 if nn.Flatten in kinds else len(kinds)
-        layers = list(self.layers)
+        layers, end = list(self.layers), self.head_start()
         body, head = layers[:end], layers[end:]
         self._in_pieces = self._memory_format is torch.channels_last
         if self._in_pieces and head and isinstance(head[0], nn.Linear):

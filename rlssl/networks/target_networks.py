@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Self, cast
 
 import torch
@@ -98,18 +98,28 @@ class EMACopy(nn.Module):
     def __init__(self, online: nn.Module) -> None:
         super().__init__()
         self.target = copy.deepcopy(online).requires_grad_(False)
+        # In __dict__, so that nn.Module does not register the online network as a submodule.
+        self.__dict__["_online"] = online
 
     @torch.no_grad()
     def forward(self, *args: Any) -> Any:
         """Output of the copy, without a graph."""
         return self.target(*args)
 
+    def layers(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """(layer of the copy, layer of the network that it is a copy of)."""
+        online: nn.Module = self.__dict__["_online"]
+        yield from zip(self.target.modules(), online.modules(), strict=True)
+
+    def copy_online(self) -> None:
+        """Copies all weights of the network that this is a copy of, as at the start."""
+        self.update(self.__dict__["_online"], 1.0)
+
     def update(self, online: nn.Module, tau: float) -> None:
         """See ``update_ema``. ``online`` must keep its parameter objects after the first call."""
         check_tau(tau)
         pairs = self.__dict__.get("_pairs")
         if pairs is None or pairs.network is not online:
-            # In __dict__, so that nn.Module does not register the online network as a submodule.
             pairs = self.__dict__["_pairs"] = TensorPairs.of(online, self.target)
         pairs.polyak_update(tau)
 
@@ -146,7 +156,6 @@ class TargetNetwork(EMACopy):
             raise ValueError(
                 f"give exactly one of tau and every_updates; got {tau} and {every_updates}."
             )
-        self.__dict__["_online"] = online
         self._tau, self._every_updates = tau, every_updates
         self._num_updates = 0
 
@@ -203,7 +212,6 @@ class TargetNetworks(EMACopy):
             raise ValueError(
                 f"taus must give {sorted(online.keys())} a number in (0, 1] each; got {dict(taus)}."
             )
-        self.__dict__["_online"] = online
         self._taus = dict(taus)
 
     def polyak_update(self) -> None:

@@ -60,7 +60,7 @@ class RunnerSettings:
     def of(cls, config: AlgorithmConfig) -> "RunnerSettings":
         """Reads the settings from a config; an RLlib config gives the defaults."""
         return cls(
-            env={"id": config.env, **config.env_config},
+            env=getattr(config, "env_settings", {"id": config.env, **config.env_config}),
             vectorize=getattr(config, "vectorize", "native"),
             double_buffering=getattr(config, "double_buffering", None),
             frame_stack=frame_stack_of(config),

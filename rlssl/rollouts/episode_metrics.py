@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,9 @@ from rlssl.ray_internals.env_runner import log_values
 
 #: Key of the logged series; each series has one entry for each episode.
 EPISODES_KEY = "rlssl_episodes"
+
+#: Key of a runner's metrics: the mean sum of ``learning_reward`` of an episode.
+LEARNING_RETURN_MEAN = "learning_return_mean"
 
 
 class FinishedEpisode(NamedTuple):
@@ -46,6 +49,10 @@ class EpisodeLog:
     _best: np.ndarray | None = None
     #: Finished episodes that `newly_finished` has returned.
     _num_shown = 0
+    #: [N], sums of ``learning_reward`` of the running episodes; None if no step gave one.
+    _learned: np.ndarray | None = None
+    #: The same of the episodes finished since `drain_learned`.
+    _finished_learned: Sequence[float] = ()
 
     def __init__(self, num_envs: int) -> None:
         self._finished: list[FinishedEpisode] = []
@@ -65,7 +72,7 @@ class EpisodeLog:
         # Environments that stepped in their last vector step; the others were reset.
         self._stepped = np.zeros(num_envs, np.bool_)
         self._started_s = np.full(num_envs, time.perf_counter())
-        self._best = None
+        self._best = self._learned = None
 
     def forget(self, slots: list[int], *, lost_steps: int) -> None:
         """Drops the unfinished episodes of some environments.
@@ -79,6 +86,8 @@ class EpisodeLog:
         self._started_s[slots] = time.perf_counter()
         if self._best is not None:
             self._best[slots] = math.nan
+        if self._learned is not None:
+            self._learned[slots] = 0.0
 
     def step(self, rewards: np.ndarray, stepped: np.ndarray, slots: slice, count: int) -> None:
         """Counts one vector step of n environments.
@@ -105,6 +114,22 @@ class EpisodeLog:
         if self._best is None:
             self._best = np.full(len(self._lengths), math.nan)
         self._best[slots] = np.fmax(self._best[slots], successes)
+
+    def learn(self, rewards: np.ndarray, slots: slice) -> None:
+        """Notes the rewards to learn from of a step of n environments, if they are others.
+
+        Args:
+            rewards: [n]; 0 where the step was an autoreset.
+            slots: The slots of the n environments.
+        """
+        if self._learned is None:
+            self._learned = np.zeros(len(self._lengths))
+        self._learned[slots] += rewards
+
+    def drain_learned(self) -> Sequence[float]:
+        """The sums of the rewards to learn from of finished episodes; removes them."""
+        finished, self._finished_learned = self._finished_learned, ()
+        return finished
 
     def best_success(self, slot: int, success: float) -> float:
         """The highest success of the episode of environment ``slot``, which ends with this one."""
@@ -133,6 +158,9 @@ class EpisodeLog:
             offset=self._steps - int(np.count_nonzero(self._stepped[slot + 1 : self._stop])),
             duration_s=now - float(self._started_s[slot]),
         )
+        if self._learned is not None:
+            self._finished_learned = [*self._finished_learned, float(self._learned[slot])]
+            self._learned[slot] = 0.0
         self._returns[slot] = self._lengths[slot] = 0
         self._started_s[slot] = now
 
@@ -172,6 +200,19 @@ def log_finished(metrics: Any, finished: list[FinishedEpisode]) -> None:
     }
     for key, values in series.items():
         log_values(metrics, (EPISODES_KEY, key), values, reduce="item_series")
+
+
+def log_learned(metrics: Any, returns: Sequence[float], window: int) -> None:
+    """Logs ``learning_return_mean``, if the environment gives other rewards to learn from.
+
+    Args:
+        metrics: RLlib's MetricsLogger.
+        returns: Sums of ``learning_reward`` of finished episodes, oldest first.
+        window: Number of the latest episodes in the mean.
+    """
+    if returns:
+        latest = returns[-window:]
+        log_values(metrics, LEARNING_RETURN_MEAN, latest, reduce="mean", window=window)
 
 
 def log_rllibs_episode_metrics(metrics: Any, finished: list[FinishedEpisode], window: int) -> None:

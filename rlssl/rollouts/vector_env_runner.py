@@ -29,6 +29,7 @@ from rlssl.rollouts.env_batch import EnvBatch, PendingStep
 from rlssl.rollouts.episode_metrics import (
     EpisodeLog,
     log_finished,
+    log_learned,
     log_rllibs_episode_metrics,
     vector_success,
     vector_successes,
@@ -118,6 +119,7 @@ class VectorEnvRunner(GuardedEnvRunner):
         window = math.ceil(self.config.metrics_num_episodes_for_smoothing / num_runners)
         log_rllibs_episode_metrics(self.metrics, finished, max(window, 1))
         log_finished(self.metrics, finished)
+        log_learned(self.metrics, self._episode_log.drain_learned(), max(window, 1))
         return self.metrics.reduce()
 
     def _sample(
@@ -377,6 +379,8 @@ class VectorEnvRunner(GuardedEnvRunner):
         if infos and self.settings.success == "any":
             self._note_successes(infos, stepped, env_batch)
         to_learn_from = self._learning_rewards(infos, rewards)
+        if to_learn_from is not rewards:
+            self._episode_log.learn(to_learn_from * stepped, env_batch.slots)
         env_batch.fragment.append(
             pending_step.actions, to_learn_from, pending_step.outputs, observations, stepped
         )

@@ -21,10 +21,9 @@ from rlssl.algorithms.a3c.flat import FlatModule
 from rlssl.algorithms.a3c.optimizers import make_optimizer
 from rlssl.algorithms.common.auxiliary_learner import AUXILIARY_OPTIMIZER
 from rlssl.algorithms.common.devices.gradient_guard import HostGuard
-from rlssl.algorithms.common.module import NORMALIZER
 from rlssl.algorithms.on_policy.learner import OnPolicyLearner
 from rlssl.errors import NonFiniteUpdateError
-from rlssl.networks.layers.vector_normalizer import Moments
+from rlssl.networks.layers.vector_normalizer import NORMALIZER, Moments
 from rlssl.schedules import value_at
 from rlssl.system.denormals import denormals_are_zero
 

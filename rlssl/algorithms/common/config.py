@@ -23,6 +23,7 @@ from rlssl.diagnostics.settings import WithDiagnostics
 from rlssl.environments.building import Vectorize
 from rlssl.environments.make_calls import TakesOneDict
 from rlssl.environments.preflight import EnvSpaces, preflight
+from rlssl.environments.rewards.options import check_learnable, with_agent_gamma
 from rlssl.errors import SpecError
 from rlssl.image_spaces import ambiguous_images, with_layout
 from rlssl.networks.encoders import are_frames
@@ -289,7 +290,7 @@ class BaseConfig(WithDiagnostics, WithEvaluation, AlgorithmConfig):
     @property
     def env_settings(self) -> dict[str, Any]:
         """The training environment as ``{"id": ..., **options}``."""
-        return {"id": self.env, **self.env_config}
+        return with_agent_gamma({"id": self.env, **self.env_config}, self.gamma)
 
     @property
     def frame_stack(self) -> int:
@@ -384,8 +385,9 @@ class BaseConfig(WithDiagnostics, WithEvaluation, AlgorithmConfig):
         super().validate()
         self._refuse_unsupported()
         # Chosen at every call: a callback may have been added since the last one.
+        runner_class, stock = choose_env_runner(self)
+        check_learnable(self.env_settings, self.auxiliary_losses, stock)
         if vars(self)["env_runner_cls"] in (None, VectorEnvRunner, StockEnvRunner):
-            runner_class, _ = choose_env_runner(self)
             self.env_runner_cls = runner_class
 
     def find_spaces(self) -> EnvSpaces:
@@ -446,8 +448,8 @@ class BaseConfig(WithDiagnostics, WithEvaluation, AlgorithmConfig):
         """Renders dm_control larger if a crop follows: 100 pixels for a crop of 84, as in CURL."""
         size = crop_size(self.network["augmentation"])
         if size and str(self.env).startswith("dmc-pixels/"):
-            self.env_config = {"size": round(size * 100 / 84), **self.env_settings}
-            del self.env_config["id"]
+            given = vars(self)["env_config"]
+            self.env_config = {"size": round(size * 100 / 84), **given}
 
 
 def attribute_of(setting: str) -> str:

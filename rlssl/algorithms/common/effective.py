@@ -98,6 +98,7 @@ def _model(config: BaseConfig, observation_space: gym.Space | None) -> dict[str,
         "augmentation": with_options(parse_augmentation(config.network["augmentation"])),
         "precision": config.network["precision"] or "float32",
         "normalize_observations": _normalizer(config),
+        "freeze": bool(config.network.get("freeze")),
     }
     if observation_space is None:
         return used

@@ -192,7 +192,7 @@ class BaseLearner(TorchLearner):
 
     def moments_of(self, rows: Mapping[str, Any]) -> Moments | None:
         """The moments of the observations of valid rows, if the module normalizes observations."""
-        if self.normalizer is None:
+        if self.normalizer is None or self.normalizer.is_frozen:
             return None
         return self.normalizer.moments(valid_rows(rows, {Columns.OBS})[Columns.OBS])
 

@@ -31,6 +31,8 @@ class ModelSettings:
     # Whether vectors are normalized by their running mean and standard deviation: true, or options
     # of the normalizer, {"min_std": 0.01, "clip": 5}; None: no.
     normalize_observations: bool | Mapping[str, Any] | None = None
+    # Whether the encoder keeps the weights that it starts with; None: no.
+    freeze: bool | None = None
 
 
 #: Keys of ``.model()``.
@@ -58,4 +60,6 @@ def check_model(settings: Mapping[str, Any]) -> None:
         raise SpecError(f"model.precision must be one of {PRECISIONS}; got {precision!r}.")
     # A config of an earlier version lacks the key.
     parse_normalizer(settings.get("normalize_observations"))
+    if (freeze := settings.get("freeze")) not in (None, True, False):
+        raise SpecError(f"model.freeze must be true or false; got {freeze!r}.")
     parse_augmentation(settings["augmentation"])

@@ -1,7 +1,7 @@
 """The base of every algorithm's RLModule."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import gymnasium as gym
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
@@ -10,15 +10,13 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from torch import nn
 
 from rlssl.algorithms.common.devices.transfers import HostTransfers
+from rlssl.algorithms.common.transfer.freezing import freeze_encoder
 from rlssl.image_spaces import stacked_with_layout
 from rlssl.networks.augmentation import Augmentation
 from rlssl.networks.encoders import Encoder
-from rlssl.networks.layers.vector_normalizer import VectorNormalizer, parse_normalizer
+from rlssl.networks.layers.vector_normalizer import NORMALIZER, VectorNormalizer, parse_normalizer
 from rlssl.networks.rl_encoder import NormalizedEncoder, build_rl_encoder
 from rlssl.old_names import renamed_state
-
-#: Prefix of the normalizer's buffers in a module's state.
-NORMALIZER = "normalizer."
 
 
 class BaseModule(TorchRLModule, InferenceOnlyAPI):
@@ -56,6 +54,19 @@ class BaseModule(TorchRLModule, InferenceOnlyAPI):
         super().__init__(
             *args, observation_space=observation_space, model_config=model_config, **kwargs
         )
+        # Settings of an earlier version lack the key.
+        if self.model_config.get("freeze") and not self.inference_only:
+            self.frozen_layers = freeze_encoder(self)
+
+    #: Layers that do not train and stay in evaluation mode; see ``model.freeze``.
+    frozen_layers: Sequence[nn.Module] = ()
+
+    def train(self, mode: bool = True) -> Self:
+        """As torch's; a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        for layer in self.frozen_layers:
+            layer.training = False
+        return self
 
     @classmethod
     def encoder_settings(cls, settings: Mapping[str, Any], space: gym.Space) -> dict[str, Any]:

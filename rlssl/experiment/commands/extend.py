@@ -19,7 +19,9 @@ from rlssl.experiment.spec.loading import load_spec, save_spec
 from rlssl.experiment.spec.schema import Spec, dump
 from rlssl.experiment.spec.search_checks import has_population
 from rlssl.experiment.spec.search_space import adapts, draw_points, num_points, search_seed
-from rlssl.experiment.trial_check import check_sweep, largest_replay
+from rlssl.experiment.start_weights.files import write_weights
+from rlssl.experiment.start_weights.sources import find_sources
+from rlssl.experiment.trial_check import check_sweep, largest_replay, taken_by
 from rlssl.experiment.tuning.launch import fit, rebuilt_tuner
 from rlssl.experiment.tuning.recovery import known_trials
 from rlssl.experiment.tuning.searchers import Point, trial_key, write_points
@@ -79,12 +81,15 @@ def extend(
     if not num_new:
         click.echo(f"{folder.name} has every point and seed of {spec.name} already.")
         return ExitCode.OK
-    replay_bytes = largest_replay(check_sweep(merged, address=address))
+    sources = find_sources(merged, trusted=trusted)
+    checked = check_sweep(merged, sources, address=address)
+    replay_bytes = largest_replay(checked)
     with held(folder):
         start_ray(merged, address, folder, replay_bytes=replay_bytes, wait_for_nodes=wait_for_nodes)
         click.echo(f"{folder.name}: {num_new} more trials of {merged.end_words}")
         if not adapts(merged):
             write_points(folder, points, search_seed=search_seed(merged))
+        write_weights(folder, sources, taken_by(checked))
         save_spec(merged, folder / SWEEP_SPEC_FILE, provenance())
         record_resumed(folder, is_sweep=True, **{REPLAY_BYTES_KEY: replay_bytes})
         code = fit(rebuilt_tuner(merged, folder, True), folder)

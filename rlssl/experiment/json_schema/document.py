@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from rlssl.diagnostics.settings import OPTIONS as DIAGNOSTICS
 from rlssl.experiment.json_schema.parts import (
     Schema,
@@ -18,7 +20,7 @@ from rlssl.experiment.json_schema.parts import (
 )
 from rlssl.experiment.spec.checks import STOP_METRICS, algorithm_class
 from rlssl.experiment.spec.dimension import DISTRIBUTIONS, LISTS
-from rlssl.experiment.spec.schema import Spec
+from rlssl.experiment.spec.schema import Spec, keys_of
 from rlssl.experiment.spec.search_checks import OBJECTIVE_METRICS
 from rlssl.experiment.spec.search_space import SEARCHABLE
 from rlssl.experiment.spec.trackers import OPTIONS as TRACKERS
@@ -95,7 +97,9 @@ def _by_name(of: type) -> dict[str, type]:
 def _describe(schema: Schema, of: type) -> None:
     """Adds the comments above the fields; defaults that are whole sections are left out."""
     comments = field_comments(of)
-    for name, field in schema.get("properties", {}).items():
+    names = keys_of(of) if issubclass(of, BaseModel) else {}
+    for key, field in schema.get("properties", {}).items():
+        name = names.get(key, key)
         if name in comments:
             field["description"] = comments[name]
         if isinstance(field.get("default"), dict) or field.get("default", 0) is None:

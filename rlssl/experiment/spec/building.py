@@ -6,7 +6,7 @@ import numpy as np
 
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.checks import algorithm_class
-from rlssl.experiment.spec.schema import Spec, dump
+from rlssl.experiment.spec.schema import START_KEYS, Spec, dump
 
 
 def build_config(spec: Spec) -> Any:
@@ -39,7 +39,7 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
         ("plugins", {"modules": spec.plugins} if spec.plugins else {}),
         ("environment", {"env": spec.env}),
         ("data", {} if spec.data is None else dump(spec.data)),
-        ("model", dump(spec.model)),
+        ("model", {k: v for k, v in dump(spec.model).items() if k not in START_KEYS}),
         ("training", spec.training),
         ("auxiliary", spec.auxiliary),
         (

@@ -14,6 +14,7 @@ from rlssl.experiment.spec.foreign_words import (
     environment_called,
     setting_called,
 )
+from rlssl.experiment.spec.schema import START_KEYS, dump
 from rlssl.experiment.spec.search_checks import (
     check_changeable,
     check_evaluated,
@@ -296,9 +297,15 @@ def check_model(spec: "Spec") -> None:
     from rlssl.algorithms.common.config import MODEL_KEYS
     from rlssl.registry import ENCODERS
 
-    for key in type(spec.model).model_fields:
-        if key not in MODEL_KEYS and getattr(spec.model, key) is not None:
+    for key in dump(spec.model):
+        if key not in (*MODEL_KEYS, *START_KEYS):
             raise SpecError(f"model.{key} is not supported yet; leave it out.")
+    is_random = spec.model.from_ is None and not spec.search
+    if is_random and spec.model.freeze and spec.model.normalize_observations:
+        raise SpecError(
+            "model.freeze without model.from freezes the statistics of observations before the "
+            "first one, so that model.normalize_observations has no effect; leave it out."
+        )
     if spec.model.encoder is not None:
         hints = call_arguments(ENCODERS[spec.model.encoder])
         check_arguments("model.encoder_config", spec.model.encoder_config, hints)
@@ -320,7 +327,7 @@ def check_auxiliary(spec: "Spec") -> None:
 
 
 def check_effects(specs: Sequence["Spec"]) -> None:
-    """Refuses options of losses that change nothing, at any point of a search.
+    """Refuses options of losses, and ``model.load``, that change nothing at any point of a search.
 
     Args:
         specs: The spec of a trial, or those of all points that are checked.
@@ -330,6 +337,12 @@ def check_effects(specs: Sequence["Spec"]) -> None:
     """
     from rlssl.auxiliary.building import ineffective_options
 
+    loads = [spec.model.load for spec in specs if spec.model.load is not None]
+    if loads and all(spec.model.from_ is None for spec in specs):
+        raise SpecError(
+            f"model.load: {loads[0]} says what is taken of model.from, and there is none; add "
+            "model.from: RUN, or leave model.load out."
+        )
     every = []
     for spec in specs:
         losses = {name: given for name, given in spec.auxiliary.items() if given is not None}

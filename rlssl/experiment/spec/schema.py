@@ -12,6 +12,9 @@ from rlssl.experiment.spec.foreign_words import paths_called
 from rlssl.experiment.spec.yaml_reader import plain
 from rlssl.registry import COUNTING_UPDATES
 
+#: Keys of ``model`` that say with which weights a run begins; its networks do not read them.
+START_KEYS = ("from", "load")
+
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
 
@@ -48,6 +51,14 @@ class ModelSpec(_Section):
     # Whether vectors are normalized by their running mean and standard deviation; or the options of
     # the normalizer: {min_std: 0.01, clip: 5}.
     normalize_observations: bool | dict[str, Any] | None = None
+    # A run, a trial or a checkpoint, of any algorithm, whose weights training starts from. Of a run
+    # with several trials: the trial with the same seed. null: new weights.
+    from_: Annotated[str, Field(min_length=1)] | None = Field(default=None, alias="from")
+    # What is taken of it: the encoder; the encoder and what acts; the encoder and all networks of
+    # the RL loss; or every weight. null: the encoder.
+    load: Literal["encoder", "policy", "heads", "everything"] | None = None
+    # Whether the encoder does not train. Without `from`, it is a random encoder.
+    freeze: bool | None = None
 
 
 class DataSpec(_Section):
@@ -393,12 +404,17 @@ def parse(document: Mapping[str, Any]) -> Spec:
 
 def dump(section: BaseModel) -> dict[str, Any]:
     """A section as plain data, without keys that are None."""
-    values = ((key, getattr(section, key)) for key in type(section).model_fields)
+    values = ((key, getattr(section, name)) for key, name in keys_of(type(section)).items())
     return {
         key: dump(value) if isinstance(value, BaseModel) else plain(value, key)
         for key, value in values
         if value is not None
     }
+
+
+def keys_of(section: type[BaseModel]) -> dict[str, str]:
+    """Key of a section, as a file spells it -> name of the field: `from` is a word of Python."""
+    return {field.alias or name: name for name, field in section.model_fields.items()}
 
 
 def _explain(error: ValidationError) -> str:
@@ -418,7 +434,7 @@ def _explain_key(path: str, details: list[Any]) -> str:
             words = " or ".join(map(repr, own))
             return f"unknown key '{key}' in the spec; in rlssl it is {words}."
         _, section = _locate(first["loc"][:-1])
-        close = suggest(key, section.model_fields, f"{parent}." if parent else "")
+        close = suggest(key, keys_of(section), f"{parent}." if parent else "")
         return f"unknown key '{path}' in the spec{close}"
     if first["type"] == "missing":
         return f"the key '{path}' is missing from the spec."

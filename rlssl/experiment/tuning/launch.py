@@ -35,8 +35,10 @@ from rlssl.experiment.spec.loading import save_spec
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_checks import has_population
 from rlssl.experiment.spec.search_space import adapts
+from rlssl.experiment.start_weights.files import lines, write_weights
+from rlssl.experiment.start_weights.sources import find_sources, with_encoder_of
 from rlssl.experiment.tracking.gauges import Gauges
-from rlssl.experiment.trial_check import check_sweep, largest_replay
+from rlssl.experiment.trial_check import check_sweep, largest_replay, taken_by
 from rlssl.experiment.tuning.callbacks import (
     EnvFaults,
     NoStaleCopies,
@@ -75,7 +77,6 @@ from rlssl.experiment.tuning.trial_config import (
     REPLAY_BYTES_KEY,
     SPEC_KEY,
     TRAINS_ON_KEY,
-    WARM_START_KEY,
     spec_for_trials,
 )
 from rlssl.experiment.tuning.watchdog import SilenceTimer
@@ -103,7 +104,7 @@ def launch(
     address: str | None,
     is_sweep: bool,
     wait_for_nodes: bool = False,
-    warm_start: Path | None = None,
+    trusted: bool = False,
     announcement: str = "",
     prepare: Callable[[Path], None] = lambda folder: None,
 ) -> tuple[int, Path]:
@@ -114,7 +115,7 @@ def launch(
         address: Address of an existing cluster; None starts a local one.
         is_sweep: Whether to show a table instead of a progress bar.
         wait_for_nodes: Whether trials that do not fit on the cluster now wait for nodes.
-        warm_start: A checkpoint; every trial starts from its weights.
+        trusted: Allows to unpickle weights of a run of foreign origin; see `rlssl.trust`.
         announcement: A line to print after all checks have passed.
         prepare: Writes files of the caller into the run's folder, before anything starts.
 
@@ -122,11 +123,17 @@ def launch(
         SpecError: If the environment fails its preflight; nothing was started.
         ResourceError: If the cluster or the storage cannot be used.
     """
-    replay_bytes = largest_replay(check_sweep(spec, warm_start, address=address))
+    sources = find_sources(spec, trusted=trusted)
+    spec, taken_over = with_encoder_of(spec, sources)
+    checked = check_sweep(spec, sources, address=address)
+    replay_bytes, taken = largest_replay(checked), taken_by(checked)
+    for line in (*lines(sources, taken), taken_over):
+        click.echo(line, nl=bool(line))
     earlier = check_study(spec)
     with new_run(Path(storage_path(spec.storage)), spec.name) as folder:
         begin_study(spec, folder, earlier)
         prepare(folder)
+        write_weights(folder, sources, taken)
         start_ray(
             spec,
             address,
@@ -139,7 +146,7 @@ def launch(
         trust.record(folder)
         save_spec(spec, folder / SWEEP_SPEC_FILE, provenance())
         write_description(folder, spec.name, is_sweep, replay_bytes)
-        trials = Trials(draw_and_list_points(spec, folder), warm_start=warm_start)
+        trials = Trials(draw_and_list_points(spec, folder))
         code = fit(_tuner(spec, trials, folder, is_sweep), folder)
         record_state(folder, code)
         return code, folder
@@ -187,7 +194,6 @@ def _tuner(spec: Spec, trials: Trials, folder: Path, is_sweep: bool) -> Tuner:
         param_space={
             SPEC_KEY: spec_for_trials(spec),
             **({RUN_URI_KEY: place.uri} if place is not None else {}),
-            **({WARM_START_KEY: str(trials.warm_start)} if trials.warm_start else {}),
             **({REGISTRATIONS_KEY: registrations} if registrations else {}),
             **({REPLAY_BYTES_KEY: replay_bytes} if replay_bytes else {}),
             **({TRAINS_ON_KEY: trials.trains_on_from} if trials.trains_on_from else {}),

@@ -23,10 +23,9 @@ from rlssl.experiment.tuning.schedulers.building import scheduler_of
 from rlssl.experiment.tuning.search import saved_points
 from rlssl.experiment.tuning.searchers import Point, trial_key, write_points
 from rlssl.experiment.tuning.searchers.journal import Journal
-from rlssl.experiment.tuning.trial_config import TRAINS_ON_KEY, WARM_START_KEY, has_reached
+from rlssl.experiment.tuning.trial_config import TRAINS_ON_KEY, has_reached
 from rlssl.ray_internals.tuning import read_experiment_state
 from rlssl.run_files import (
-    PARAMETERS_FILE,
     POINTS_FILE,
     RESULTS_FILE,
     TRIAL_FILE,
@@ -119,8 +118,6 @@ class Trials:
     ended: Mapping[str, float | None] = field(default_factory=dict)
     # Key of a trial -> name of the folder in which it continues.
     folders: Mapping[str, str] = field(default_factory=dict)
-    # The checkpoint whose weights trials without a checkpoint start from.
-    warm_start: Path | None = None
     # Env steps at which the run ended, if it was told to train further.
     trains_on_from: int | None = None
 
@@ -143,7 +140,7 @@ def rebuilt(spec: Spec, folder: Path) -> Trials:
     folders = {key: trial.folder.name for key, trial in known.items()}
     if adapts(spec):
         adopt_lost_points(spec, folder, known.values())
-        return Trials([], ended, folders, _warm_start(folder), _trains_on_from(folder))
+        return Trials([], ended, folders, _trains_on_from(folder))
     is_listed = (folder / POINTS_FILE).is_file()
     points: list[Point] = saved_points(spec, folder) if is_listed else [*draw_points(spec)]
     keys = {point_key(point) for point in points}
@@ -159,7 +156,7 @@ def rebuilt(spec: Spec, folder: Path) -> Trials:
         # Each of its trials had draws of its own.
         ended |= dict.fromkeys(every - known.keys())
     ended = {key: score for key, score in ended.items() if key in every}
-    return Trials(points, ended, folders, _warm_start(folder), _trains_on_from(folder))
+    return Trials(points, ended, folders, _trains_on_from(folder))
 
 
 def adopt_lost_points(spec: Spec, folder: Path, known: Collection[KnownTrial]) -> None:
@@ -230,17 +227,6 @@ def can_continue(folder: Path) -> bool:
     """Whether a run has got as far as its points or its first trial, which is then known."""
     begun = (POINTS_FILE, _TUNER, f"*/{TRIAL_FILE}")
     return any(next(folder.glob(pattern), None) for pattern in begun)
-
-
-def _warm_start(folder: Path) -> Path | None:
-    for path in folder.glob(f"*/{PARAMETERS_FILE}"):
-        try:
-            found = json.loads(path.read_bytes()).get(WARM_START_KEY)
-        except (AttributeError, OSError, ValueError):
-            continue
-        if found:
-            return Path(found)
-    return None
 
 
 def set_aside(folder: Path, damaged: Sequence[str]) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from ray import tune
-from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_RL_MODULE
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIME_THIS_ITER_S, TIME_TOTAL_S
 
@@ -32,6 +31,7 @@ from rlssl.experiment.run_folders import last_result
 from rlssl.experiment.rungs import rungs_of
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.search_checks import objective_of
+from rlssl.experiment.start_weights.beginning import begin_with_weights
 from rlssl.experiment.tuning.runner_restarts import RunnerRestarts
 from rlssl.experiment.tuning.trial_config import (
     REGISTRATIONS_KEY,
@@ -66,7 +66,7 @@ from rlssl.ray_internals.tuning import (
 )
 from rlssl.registry import restore_registrations
 from rlssl.rollouts.double_buffering import is_double_buffered
-from rlssl.run_files import ALGORITHM_FOLDER, EFFECTIVE
+from rlssl.run_files import EFFECTIVE
 from rlssl.system.files import free_space
 from rlssl.system.process_state import ProcessState, free_memory, keep_all
 from rlssl.system.stores.places import parse_place
@@ -230,12 +230,13 @@ class SpecTrainable(tune.Trainable):
         self.env_steps = 0
         self.last_checkpoint_env_steps = 0
         self.last_checkpoint_s = time.monotonic()
-        if config.get(WARM_START_KEY):
-            self._load_weights(Path(config[WARM_START_KEY]))
         found = None if folder is None else checkpoint.newest_or_none_yet(folder)
         check_exploits(found, config)
         if found is not None:
             self._restore(found)
+        else:
+            uri, earlier = config.get(RUN_URI_KEY), config.get(WARM_START_KEY)
+            begin_with_weights(self.algorithm, self.spec, folder, uri, earlier=earlier)
         self.env_steps_at_start = self.env_steps
         if self.spec.objective is not None:
             state = None if found is None else found.progress.get(OBJECTIVE)
@@ -458,15 +459,6 @@ class SpecTrainable(tune.Trainable):
     def _set_counters(self) -> None:
         for key, value in self._counters.items():
             setattr(self, key, value)
-
-    def _load_weights(self, run: Path) -> None:
-        """Warm start: loads only the weights of the whole RLModule from a checkpoint."""
-        component = f"{COMPONENT_LEARNER_GROUP}/{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
-        path = run / ALGORITHM_FOLDER / component
-        self.algorithm.restore_from_path(str(path), component=component)
-        self.algorithm.env_runner_group.sync_weights(
-            from_worker_or_learner_group=self.algorithm.learner_group, inference_only=True
-        )
 
     def _spaces(self) -> EnvSpaces:
         group = self.algorithm.env_runner_group

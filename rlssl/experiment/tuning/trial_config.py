@@ -14,7 +14,7 @@ from rlssl.experiment.remote.trial_uploads import RUN_URI_KEY
 from rlssl.experiment.spec.loading import at_point, load_spec, resolved_dict
 from rlssl.experiment.spec.schema import Spec
 
-#: Keys of a trial's config that are not searched paths.
+#: Keys of a trial's config that are not searched paths; the last one is of earlier versions.
 SPEC_KEY, SEED_KEY, WARM_START_KEY = "spec", "seed", "warm_start"
 #: Key of the objects that the launching script registered, by value; see `rlssl.registry`.
 REGISTRATIONS_KEY = "registrations"

@@ -24,6 +24,9 @@ MIN_ROWS = 2
 #: Parts of a Dict that are points of one space, the goals', and share their statistics.
 GOALS = ("achieved_goal", "desired_goal")
 
+#: Prefix of the normalizer's buffers in the state of an RLModule.
+NORMALIZER = "normalizer."
+
 _EXACT = ("mean", "variance")
 
 
@@ -176,6 +179,9 @@ class VectorNormalizer(nn.Module):
     low: Tensor
     high: Tensor
 
+    #: Whether ``update`` has no effect.
+    is_frozen = False
+
     def __init__(
         self,
         space: gym.Space,
@@ -215,7 +221,9 @@ class VectorNormalizer(nn.Module):
         return moments if self._goals is None else _pooled(moments, *self._goals)
 
     def update(self, moments: Moments) -> None:
-        """Adds the rows of ``moments`` to the statistics."""
+        """Adds the rows of ``moments`` to the statistics, unless they are frozen."""
+        if self.is_frozen:
+            return
         own = Moments(int(self.count), self.mean.cpu(), self.variance.cpu())
         both = merge(own, moments)
         self.count.fill_(both.num_rows)

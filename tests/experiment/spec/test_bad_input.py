@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 
 from rlssl import trust
 from rlssl.cli import main
-from rlssl.experiment.checkpoints.warm_start import WEIGHTS
 from rlssl.experiment.spec.loading import load_spec, save_spec
+from rlssl.experiment.start_weights.reading import WEIGHTS
 from rlssl.experiment.trial_check import check_trial
 from rlssl.run_files import MANIFEST
 from tests.experiment.command_line import restored_import_path
@@ -395,7 +395,7 @@ def test_run_without_a_valid_checkpoint_is_refused(
 def test_warm_start_from_several_trials_is_refused(other: Path, folder: Path) -> None:
     shutil.copytree(other / "default-seed0-1", other / "default-seed1-2")
     result = invoke(*TRAIN, "--from", str(other))
-    words = ("has 2 trials; give the folder of one",)
+    words = ("has 2 trials, and", "give the folder of one")
     assert_refused(result.exit_code, result.output, 2, words, folder)
 
 

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from rlssl.experiment.spec.loading import load_spec
-from rlssl.experiment.spec.schema import Spec
+from rlssl.experiment.spec.schema import Spec, keys_of
 from tests.test_docs import fenced
 
 EXAMPLES = [yaml.safe_load(block) for block in fenced("docs/sweeps.md", "yaml")]
@@ -30,7 +30,8 @@ def test_example_is_a_spec(number: int) -> None:
 
 def paths_of_schema(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Dotted path of every key."""
-    for key, field in section.model_fields.items():
+    for key, name in keys_of(section).items():
+        field = section.model_fields[name]
         inner = [one for one in members(field.annotation) if isinstance(one, type)]
         sections = [one for one in inner if issubclass(one, BaseModel)]
         yield f"{prefix}{key}"

@@ -6,6 +6,7 @@ from typing import Any, Self, get_args
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rlssl.clocks import ENV_STEPS, UPDATES, WORDS, every_key
+from rlssl.environments.rewards.options import of_scores
 from rlssl.environments.vector_infos import Success
 from rlssl.errors import SpecError
 
@@ -41,8 +42,7 @@ class WithEvaluation(AlgorithmConfig):
     @property
     def evaluation_env_settings(self) -> dict[str, Any]:
         """The evaluation environment as ``{"id": ..., **options}``."""
-        settings: dict[str, Any] = self.env_settings
-        return {**settings, **self.seeded_evaluation["env"]}
+        return {**of_scores(self.env_settings), **self.seeded_evaluation["env"]}
 
     def evaluation(
         self,
