@@ -89,6 +89,24 @@ def specs_of(spec: Spec) -> Iterator[Spec]:
         yield at_point(spec, point, spec.seeds[0])
 
 
+def find_checkpoint(run: str, storage: str, *, trusted: bool) -> Path:
+    """The newest valid checkpoint of a run that has one trial, or the given checkpoint.
+
+    Args:
+        run: The name of a run, or the folder of a run, a trial or a checkpoint.
+        storage: The folder in which names are looked up.
+        trusted: Whether the user trusts a run of foreign origin.
+
+    Raises:
+        SpecError: If there is no such run, it has several trials or no valid checkpoint, or it is
+            not trusted.
+    """
+    found = _checkpoints(run, storage, [], trusted=trusted)
+    if not found:
+        raise SpecError(f"'{run}' has several trials; give the folder of one.")
+    return found[None]
+
+
 def _checkpoints(
     run: str, storage: str, seeds: list[int], *, trusted: bool
 ) -> dict[int | None, Path]:

@@ -14,10 +14,10 @@ from rlssl.auxiliary.imitation.labeling import Agreement, labeled
 from rlssl.auxiliary.predictive.inverse_dynamics import InverseDynamics
 from rlssl.data import DatasetWriter, EpisodeDataset
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
-from rlssl.experiment.checkpoints.warm_start import WEIGHTS
-from rlssl.experiment.commands.train import find_weights
 from rlssl.experiment.run_folders import sweep_folder
 from rlssl.experiment.runs import describe
+from rlssl.experiment.start_weights.reading import WEIGHTS
+from rlssl.experiment.start_weights.sources import find_checkpoint
 from rlssl.old_names import renamed_state
 from rlssl.run_files import RUN_FILE
 from rlssl.system.json_output import write_json
@@ -55,7 +55,7 @@ def label(
             differ.
     """
     dataset = EpisodeDataset(path)
-    checkpoint = find_weights(by, storage, trusted=trusted)
+    checkpoint = find_checkpoint(by, storage, trusted=trusted)
     if (sweep_folder(checkpoint) / RUN_FILE).is_file():
         describe(sweep_folder(checkpoint))  # makes its plug-ins importable
     loss = trained_inverse_model(checkpoint, by)

@@ -27,6 +27,7 @@ COPIES = {
     "rainbow": ["encoder"],
     "sac": ["encoder", "actor_encoder"],
     "ddpg": ["encoder", "actor_encoder"],
+    "iql": ["encoder", "actor_encoder", "value_encoder"],
 }
 
 
