@@ -23,6 +23,7 @@ Role = Literal[
     "collection",
     "collection_actions",
     "data",
+    "data_episodes",
 ]
 
 #: Role -> its number in the address. Numbers are never used again for another role.
@@ -45,6 +46,8 @@ ROLES: dict[Role, int] = {
     "collection_actions": 7,
     # The batches that are drawn from a data set.
     "data": 8,
+    # The episodes of a data set that are trained on, if not all are.
+    "data_episodes": 9,
 }
 
 #: Added to the role of runners that evaluate.

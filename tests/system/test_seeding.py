@@ -26,8 +26,8 @@ def test_every_address_has_its_own_stream() -> None:
         integer(stream(run, role, sampler=sampler, copy=copy, restart=restart, evaluation=eval_))
         for run, role, sampler, copy, restart, eval_ in addresses
     }
-    # 3 runs x 8 roles x 3 samplers x 3 copies x 4 restarts, in training and in evaluation.
-    assert len(drawn) == 3 * 8 * 3 * 3 * 4 * 2
+    # 3 runs x roles x 3 samplers x 3 copies x 4 restarts, in training and in evaluation.
+    assert len(drawn) == 3 * len(ROLES) * 3 * 3 * 4 * 2
 
 
 def test_seeds_of_environments_fit_31_bits_and_are_never_evaluations() -> None:

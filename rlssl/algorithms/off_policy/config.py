@@ -73,6 +73,7 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         mix: float | None = None,
         offline: bool | None = None,
         holdout: float | None = None,
+        episodes: int | None = None,
     ) -> Self:
         """Sets a data set to learn from; see `DataSettings`.
 
@@ -81,8 +82,10 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
             mix: Share of each batch that comes from the data set; the rest are the run's own steps.
             offline: Whether to learn from the data set alone, without steps of the run.
             holdout: Share of the episodes that is not trained on, but measured at evaluations.
+            episodes: Number of episodes that are trained on, drawn by the seed of the run.
         """
         given: dict[str, Any] = {"mix": mix, "offline": offline, "holdout": holdout}
+        given["episodes"] = episodes
         given = {key: value for key, value in given.items() if value is not None}
         if self.always_offline:
             if given.get("offline", True) is not True:
@@ -261,7 +264,7 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         from rlssl.data import EpisodeDataset
 
         num_rows = round(settings.share * self.total_train_batch_size)
-        check_size(EpisodeDataset(settings.path), settings.holdout, num_rows)
+        check_size(EpisodeDataset(settings.path), settings, num_rows)
 
     def replay_bytes(self, spaces: EnvSpaces) -> int:
         """Bytes of memory of the full replay buffer, and of the data set.

@@ -72,6 +72,9 @@ class DataSpec(_Section):
     offline: bool | None = None
     # Share of the episodes that is not trained on; evaluations measure the losses on it.
     holdout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    # Number of episodes that are trained on, drawn by the trial's seed; None: all that are not held
+    # out.
+    episodes: PositiveInt | None = None
 
 
 class EnvRunnersSpec(_Section):

@@ -9,13 +9,15 @@ import pytest
 from ray.rllib.core.columns import Columns
 
 from rlssl.algorithms.off_policy.batches import INDICES
-from rlssl.algorithms.off_policy.data_sets.checks import held_out_episodes
+from rlssl.algorithms.off_policy.data_sets.checks import check_size, held_out_episodes
 from rlssl.algorithms.off_policy.data_sets.measuring import measured_batches, rows_of_episodes
+from rlssl.algorithms.off_policy.data_sets.settings import DataSettings
 from rlssl.algorithms.off_policy.replays import Replays
 from rlssl.algorithms.pretrain.pretrain import PretrainConfig
 from rlssl.algorithms.rainbow.rainbow import RainbowConfig
 from rlssl.auxiliary.needs import Needs
 from rlssl.auxiliary.windows import WINDOWS, Window
+from rlssl.data import EpisodeDataset
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
 from tests.algorithms.offline.episodes import ACTIONS, FRAME, numbered, write_episodes
@@ -98,6 +100,36 @@ def test_held_out_episodes_are_spread_and_never_trained_on(tmp_path: Path) -> No
     ]
     assert numbers == [{0, 2, 3, 4, 6, 7, 9}, {1, 5, 8}]
     assert len(data.held_out) == 1 + 6 + 5
+
+
+def test_a_number_of_episodes_is_drawn_by_the_seed(tmp_path: Path) -> None:
+    path = write_episodes(tmp_path)
+
+    def episodes(seed: int) -> set[int]:
+        config = config_of(path, offline=True, holdout=0.3, episodes=3).debugging(seed=seed)
+        data = Replays(config, FRAME, ACTIONS).data
+        assert data is not None and data.held_out is not None
+        assert len(data.held_out) == 1 + 6 + 5  # as without `episodes`
+        drawn = data.replay.gather(data.replay.drawable_indices())["obs"][:, 0]
+        return {int(frame // 100) for frame in drawn}
+
+    found = [episodes(seed) for seed in (0, 0, 1, 2)]
+    assert found[0] == found[1]
+    assert len({frozenset(each) for each in found}) > 1
+    assert all(len(each) == 3 and not each & {1, 5, 8} for each in found)
+
+
+@pytest.mark.parametrize("count", [0, 2.0, True])
+def test_a_wrong_number_of_episodes_is_refused(count: Any) -> None:
+    with pytest.raises(SpecError, match=r"data\.episodes must be a whole number >= 1"):
+        DataSettings("demos", episodes=count)
+
+
+def test_more_episodes_than_there_are_are_refused(tmp_path: Path) -> None:
+    dataset = EpisodeDataset(str(write_episodes(tmp_path)))
+    with pytest.raises(SpecError, match=r"data\.episodes: 8 is more .* 3 are held out; lower it"):
+        check_size(dataset, DataSettings(dataset.path, holdout=0.3, episodes=8), 1)
+    check_size(dataset, DataSettings(dataset.path, holdout=0.3, episodes=7), 1)
 
 
 def test_measured_rows_are_the_same_at_every_evaluation(tmp_path: Path) -> None:

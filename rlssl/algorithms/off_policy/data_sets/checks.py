@@ -5,11 +5,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
+from rlssl.algorithms.off_policy.data_sets.settings import DataSettings
 from rlssl.data import EpisodeDataset
 from rlssl.data.replay_loading import check_spaces
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
+from rlssl.system.seeding import stream
 
 #: The action space of a data set without actions; no loss may read its one action.
 NO_ACTIONS: gym.Space = gym.spaces.Discrete(1)
@@ -72,23 +75,30 @@ def check_agrees(dataset: EpisodeDataset, env: Mapping[str, Any], spaces: EnvSpa
         ) from error
 
 
-def check_size(dataset: EpisodeDataset, share: float, num_rows: int) -> None:
-    """Refuses a data set that has fewer steps than a batch takes from it.
+def check_size(dataset: EpisodeDataset, settings: DataSettings, num_rows: int) -> None:
+    """Refuses a data set that has fewer steps than a batch takes from it, or too few episodes.
 
     Args:
         dataset: The data set.
-        share: Share of the episodes that is not trained on.
+        settings: Which of its episodes are trained on.
         num_rows: Rows of a batch that come from the data set.
 
     Raises:
         SpecError: With both numbers.
     """
+    share = settings.holdout
     num_held_out = len(held_out_episodes(len(dataset), share))
     where = f"the {len(dataset):,} episodes of {dataset.path}"
     if share and num_held_out in (0, len(dataset)):
         part, fix = ("none", "raise it") if num_held_out == 0 else ("all", "lower it")
         raise SpecError(
             f"data.holdout {share} holds out {part} of {where}; {fix}, or collect more episodes."
+        )
+    if (wanted := settings.episodes or 0) > len(dataset) - num_held_out:
+        held_out = f" {num_held_out:,} are held out;" if num_held_out else ""
+        raise SpecError(
+            f"data.episodes: {wanted:,} is more than there are in {where};{held_out} lower it, or "
+            "collect more episodes."
         )
     if dataset.num_steps < num_rows:
         raise SpecError(
@@ -107,3 +117,27 @@ def held_out_episodes(num_episodes: int, share: float) -> frozenset[int]:
     """
     count = round(share * num_episodes)
     return frozenset(int((k + 0.5) * num_episodes / count) for k in range(count))
+
+
+def trained_on_episodes(
+    num_episodes: int, held_out: frozenset[int], count: int | None, seed: int | None
+) -> frozenset[int]:
+    """The numbers of the episodes that are trained on.
+
+    Args:
+        num_episodes: Of the data set.
+        held_out: Those that are not.
+        count: How many, drawn without replacement; None: all others.
+        seed: The seed of the run; None: as 0, since a run that continues must draw them again.
+
+    Example:
+        >>> trained_on_episodes(5, frozenset({2}), None, 0) == {0, 1, 3, 4}
+        True
+        >>> len(trained_on_episodes(5, frozenset({2}), 3, 0) - {2})
+        3
+    """
+    others = sorted(set(range(num_episodes)) - held_out)
+    if count is None:
+        return frozenset(others)
+    generator = np.random.default_rng(stream(seed or 0, "data_episodes"))
+    return frozenset(generator.choice(others, count, replace=False).tolist())

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import tree
 
-from rlssl.algorithms.off_policy.data_sets.checks import held_out_episodes
+from rlssl.algorithms.off_policy.data_sets.checks import held_out_episodes, trained_on_episodes
 from rlssl.algorithms.off_policy.replay_building import make_replay
 from rlssl.data import Episode, EpisodeDataset
 from rlssl.data.replay_loading import fill
@@ -71,7 +71,9 @@ def load_data(config: Any, observation_space: gym.Space, action_space: gym.Space
         DamagedShardError: If a file of the data set is damaged.
     """
     dataset = EpisodeDataset(config.data_settings.path)
-    chosen = held_out_episodes(len(dataset), config.data_settings.holdout)
+    settings = config.data_settings
+    chosen = held_out_episodes(len(dataset), settings.holdout)
+    trained = trained_on_episodes(len(dataset), chosen, settings.episodes, config.seed)
     convert: Callable[[Any], Any] = _as_they_are
     if dataset.description.action_space is not None:
         convert = to_module_actions(action_space)
@@ -81,19 +83,20 @@ def load_data(config: Any, observation_space: gym.Space, action_space: gym.Space
     replay = make_replay(config, observation_space, action_space, **new)
     normalizer = VectorNormalizer(observation_space) if config.normalizes_observations else None
     moments: list[Moments] = []
-    trained_on = _observed(_some(dataset, chosen, held_out=False), normalizer, moments)
-    fill(replay, trained_on if chosen or normalizer else _with_actions(dataset), convert)
+    trained_on = _observed(_some(dataset, trained), normalizer, moments)
+    is_whole = len(trained) == len(dataset) and normalizer is None
+    fill(replay, _with_actions(dataset) if is_whole else trained_on, convert)
     held_out = None
     if chosen:
         held_out = make_replay(config, observation_space, action_space, **new)
-        fill(held_out, _some(dataset, chosen, held_out=True), convert, prefix="held")
+        fill(held_out, _some(dataset, chosen), convert, prefix="held")
     return LoadedData(dataset.path, checksum_of(dataset), replay, held_out, moments)
 
 
-def _some(dataset: EpisodeDataset, chosen: frozenset[int], *, held_out: bool) -> Iterator[Episode]:
-    """The episodes that are held out, or the others."""
+def _some(dataset: EpisodeDataset, numbers: frozenset[int]) -> Iterator[Episode]:
+    """The episodes with these numbers."""
     for number, episode in enumerate(_with_actions(dataset)):
-        if (number in chosen) == held_out:
+        if number in numbers:
             yield episode
 
 

@@ -27,6 +27,9 @@ class DataSettings:
     offline: bool = False
     # Share of the episodes that are not trained on, but measured at evaluations; in [0, 1).
     holdout: float = 0.0
+    # Number of episodes that are trained on, drawn by the seed of the run; >= 1; None: all that are
+    # not held out.
+    episodes: int | None = None
 
     def __post_init__(self) -> None:
         """Checks types and ranges.
@@ -42,6 +45,10 @@ class DataSettings:
         ):
             if not is_ok:
                 raise SpecError(f"data.{key} must be {words}; got {getattr(self, key)!r}.")
+        if self.episodes is not None and (type(self.episodes) is not int or self.episodes < 1):
+            raise SpecError(
+                f"data.episodes must be a whole number >= 1, or null; got {self.episodes!r}."
+            )
         if self.offline and self.mix is not None:
             raise SpecError(
                 f"data.mix: {self.mix} mixes the data set with the run's own steps, and "
