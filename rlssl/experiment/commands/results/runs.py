@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlssl.clocks import ENV_STEPS
+from rlssl.clocks import ENV_STEPS, UPDATES, WORDS, clock_of
 from rlssl.errors import DEFAULT_STORAGE, ExitCode
 from rlssl.experiment import lock
 from rlssl.experiment.run_folders import all_runs, last_result, read_description, started_at
@@ -36,7 +36,8 @@ class RunRow:
         losses: Names of the auxiliary losses, also those that are searched.
         seeds: Of every point.
         trials: Number of trials that have started.
-        env_steps: Sum over the trials, of their last results.
+        env_steps: Sum over the trials, of their last results; 0 if the run samples nothing.
+        updates: As for ``env_steps``, of a run that counts updates; None: it counts env steps.
         last_return: Mean over the trials of the return in their last results; None: no episode yet.
         age_s: Seconds since the run was started.
         path: The run's folder, or its URI.
@@ -50,6 +51,7 @@ class RunRow:
     seeds: list[int]
     trials: int
     env_steps: int
+    updates: int | None
     last_return: float | None
     age_s: float
     path: str
@@ -109,6 +111,7 @@ def describe_run(folder: Path, root: Path) -> RunRow:
         seeds=list(spec.get("seeds") or []),
         trials=len(trials),
         env_steps=sum(int(result.get(ENV_STEPS) or 0) for result in results),
+        updates=_updates(spec, results),
         last_return=sum(returns) / len(returns) if returns else None,
         age_s=max(0.0, time.time() - started_at(folder)),
         path=str(folder) if place is None else place.uri,
@@ -169,6 +172,15 @@ def _choices(space: Any) -> Iterator[Any]:
         yield from values if isinstance(values, list) else []
 
 
+def _updates(spec: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> int | None:
+    """Updates of all trials; None if the run counts env steps."""
+    stop = spec.get("stop")
+    known = results[0] if results else stop if isinstance(stop, dict) else {}
+    if clock_of(known) != UPDATES:
+        return None
+    return sum(int(result.get(UPDATES) or 0) for result in results)
+
+
 def _return(result: Mapping[str, Any]) -> float | None:
     value = result.get("episode_return_mean")
     return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
@@ -223,6 +235,11 @@ def age(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def _steps(row: RunRow) -> str:
+    """How far a run is, on its own clock."""
+    return f"{row.env_steps:,}" if row.updates is None else f"{row.updates:,} {WORDS[UPDATES]}"
+
+
 def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
@@ -235,7 +252,7 @@ _COLUMNS: Mapping[str, Callable[[RunRow], str]] = {
     "env": lambda row: row.env,
     "losses": lambda row: ", ".join(row.losses) or "-",
     "seeds": lambda row: _seeds(row.seeds),
-    "env steps": lambda row: f"{row.env_steps:,}",
+    "env steps": _steps,
     "return": lambda row: _score(row.last_return),
     "age": lambda row: age(row.age_s),
 }

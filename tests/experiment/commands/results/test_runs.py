@@ -57,6 +57,7 @@ def test_a_row_says_what_the_run_trains_and_how_far_it_is(run: Path) -> None:
     row = describe_run(run, run.parent)
     assert (row.name, row.algorithm, row.env) == ("ppo", "ppo", "CartPole-v1")
     assert (row.losses, row.seeds, row.trials) == (["icm"], [0, 1, 2, 3], 2)
+    assert row.updates is None
     # 100 + 50 env steps; (20 + 10) / 2.
     assert (row.env_steps, row.last_return) == (150, 15.0)
     assert row.age_s == pytest.approx(300, abs=60)
@@ -97,6 +98,23 @@ def test_searched_losses_algorithms_and_environments_are_named(run: Path) -> Non
     row = describe_run(run, run.parent)
     assert row.losses == ["curl", "icm"]
     assert row.env == "CartPole-v1 or Acrobot-v1"
+
+
+def test_a_run_without_steps_counts_updates(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = {"algorithm": "pretrain", "stop": {"updates": 60}, "seeds": [0]}
+    (run / "sweep.yaml").write_text(yaml.safe_dump(spec))
+    assert describe_run(run, run.parent).updates == 0
+    for name, updates in (("a", 60), ("b", 20)):
+        trial = add_trial(run, name, 0, 0.0, done=True)
+        (trial / "result.json").write_text(json.dumps({"updates": updates, "done": True}) + "\n")
+    row = describe_run(run, run.parent)
+    assert (row.env_steps, row.updates, row.last_return) == (0, 80, None)
+    runs(storage=str(run.parent))
+    assert "80 updates" in capsys.readouterr().out
+    runs(storage=str(run.parent), as_json=True)
+    assert json.loads(capsys.readouterr().out)[0]["updates"] == 80
 
 
 def test_half_a_line_and_damaged_files_are_passed_over(run: Path) -> None:
