@@ -117,6 +117,11 @@ def train(
     """Train one policy: rlssl train ppo CartPole-v1 --aux icm."""
     # At once, because the imports take seconds.
     click.echo(f"Preparing {algorithm} on {env}.")
+    if algorithm == "pretrain":
+        raise SpecError(
+            f"train pretrain {env}: pretrain learns from a data set, not in an environment; use "
+            "rlssl pretrain DATA --aux inverse_dynamics, with the folder of a data set."
+        )
     open_import_path()
     from rlssl.experiment.spec.loading import load_spec
     from rlssl.experiment.spec.overrides import parse_loss

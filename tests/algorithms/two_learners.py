@@ -16,28 +16,34 @@ from tests.algorithms.rainbow.rainbow_bench import RainbowBench
 ConfigOf = Callable[[str], Any]
 
 
-def learn_alone_and_in_two(folder: Path, cases: Iterable[str], config_of: ConfigOf) -> None:
+def learn_alone_and_in_two(
+    folder: Path, cases: Iterable[str], config_of: ConfigOf, bench_class: Any = RainbowBench
+) -> None:
     """Three updates of each case by one Learner, then by two; see `results`.
 
     Args:
         folder: For what they give.
         cases: Names.
         config_of: From a name to an off-policy config; a function of a module.
+        bench_class: Of the config's Learner and replay buffer.
     """
     cases = list(cases)
     for case in cases:
         with one_thread():
-            _one(config_of(case), folder, case)
-    torch.multiprocessing.spawn(_one_of_two, (str(folder), cases, config_of), nprocs=2)
+            _one(bench_class(config_of(case)), folder, case)
+    given = (str(folder), cases, config_of, bench_class)
+    torch.multiprocessing.spawn(_one_of_two, given, nprocs=2)
 
 
-def learners_fixture(cases: Iterable[str], config_of: ConfigOf) -> Any:
+def learners_fixture(
+    cases: Iterable[str], config_of: ConfigOf, bench_class: Any = RainbowBench
+) -> Any:
     """A fixture: a folder with the results of one Learner and of two; see `results`."""
 
     @pytest.fixture(scope="module")
     def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = tmp_path_factory.mktemp("learners")
-        learn_alone_and_in_two(path, cases, config_of)
+        learn_alone_and_in_two(path, cases, config_of, bench_class)
         return path
 
     return folder
@@ -54,8 +60,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _one(config: Any, folder: Path, case: str) -> None:
-    bench = RainbowBench(config)
+def _one(bench: Any, folder: Path, case: str) -> None:
     episodes = bench.sample()
     torch.save(episodes, folder / f"{case}-episodes.pt")
     bench.add(episodes)
@@ -89,14 +94,16 @@ def assert_same_errors(folder: Path, case: str) -> None:
         np.testing.assert_allclose(np.concatenate([left, right]), whole, atol=1e-4)
 
 
-def _one_of_two(rank: int, folder: str, cases: list[str], config_of: ConfigOf) -> None:
+def _one_of_two(
+    rank: int, folder: str, cases: list[str], config_of: ConfigOf, bench_class: Any
+) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     for case in cases:
         config = config_of(case)
         config.validate()
         config.num_learners = 2
-        bench = RainbowBench(config.debugging(seed=rank))
+        bench = bench_class(config.debugging(seed=rank))
         errors = []
         if config.gives_intrinsic_rewards:
             # Running statistics see all rows: each Learner gets every second chunk.

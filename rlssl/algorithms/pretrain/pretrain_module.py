@@ -57,7 +57,8 @@ class PretrainModule(OffPolicyModule):
     def _forward_inference(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         del batch
         raise SpecError(
-            "a pretrained encoder has no policy that could act; train one that begins with it."
+            "a pretrained encoder has no policy that could act; train one that begins with it: "
+            "rlssl train ppo ENV --encoder RUN."
         )
 
 

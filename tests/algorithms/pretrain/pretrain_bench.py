@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rlssl.algorithms.pretrain.pretrain import PretrainConfig
 from tests.algorithms.bc.bc_bench import BCBench, random_data
@@ -16,6 +17,7 @@ SPACES: dict[str, tuple[gym.Space, gym.Space]] = {
         gym.spaces.Dict({"at": VECTORS, "mode": gym.spaces.Discrete(3)}),
         gym.spaces.MultiDiscrete([2, 3]),
     ),
+    "mode": (gym.spaces.Discrete(3), gym.spaces.Discrete(2)),
     "chw": (gym.spaces.Box(0, 255, (3, 40, 40), np.uint8), gym.spaces.Discrete(3)),
     "hwc": (
         gym.spaces.Box(0, 255, (40, 40, 3), np.uint8),
@@ -49,15 +51,24 @@ def small_pretrain(
     if not folder.exists():
         random_data(folder, observations, actions if with_actions else None, (12, 1, 20, 7))
     config: Any = PretrainConfig().data(path=str(folder)).auxiliary(**losses)
-    model: dict[str, Any] = {"vectors": {"encoder_config": {"hidden": [16]}}, "dict": {}}.get(
-        spaces, PIXELS
-    )
+    model: dict[str, Any] = PIXELS if spaces in ("chw", "hwc") else {}
+    if spaces == "vectors":
+        model = {"encoder_config": {"hidden": [16]}}
     config.model(**model, frame_stack=frame_stack)
     return config.training(**{"train_batch_size_per_learner": 32, **training}).debugging(seed=0)
 
 
 class PretrainBench(BCBench):
     """A Learner of pretraining and its batches."""
+
+    def sample(self, steps: int = 64) -> list[SingleAgentEpisode]:
+        """No episodes: nothing acts."""
+        del steps
+        return []
+
+    def add(self, episodes: list[SingleAgentEpisode]) -> None:
+        """Stores nothing: the replay buffer has the data set."""
+        assert episodes == []
 
     def update(self, times: int = 1) -> None:  # type: ignore[override]
         """Updates on batches that are drawn one after the other."""

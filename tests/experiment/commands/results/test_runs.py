@@ -100,9 +100,7 @@ def test_searched_losses_algorithms_and_environments_are_named(run: Path) -> Non
     assert row.env == "CartPole-v1 or Acrobot-v1"
 
 
-def test_a_run_without_steps_counts_updates(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_without_steps_counts_updates(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = {"algorithm": "pretrain", "stop": {"updates": 60}, "seeds": [0]}
     (run / "sweep.yaml").write_text(yaml.safe_dump(spec))
     assert describe_run(run, run.parent).updates == 0
