@@ -25,7 +25,7 @@ from tests.algorithms.pretrain.pretrain_bench import PretrainBench, small_pretra
         ),
         (
             {"behavior_cloning": {"demonstrations": "DATA"}, "curl": {}},
-            "auxiliary.behavior_cloning trains the policy beside the RL loss, and there is none here",
+            "auxiliary.behavior_cloning trains the policy beside the RL loss, and there is none",
         ),
         ({"spr": {"variant": "code"}}, "auxiliary.spr.variant 'code' needs rainbow"),
         ({"icm": {}}, "auxiliary icm: none of these losses trains the encoder"),

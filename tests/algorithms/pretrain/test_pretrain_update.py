@@ -35,7 +35,10 @@ def demonstrations(name: str, folder: Path) -> dict[str, Any]:
     """The options of a loss that reads demonstrations."""
     if not issubclass(AUXILIARY_LOSSES[name].Config, DemonstrationOptions):
         return {}
-    more = {"gail": {"allow_variable_horizon": True}, "demonstration_progress": {"spacing": 3}}
+    more: dict[str, dict[str, Any]] = {
+        "gail": {"allow_variable_horizon": True},
+        "demonstration_progress": {"spacing": 3},
+    }
     return {"demonstrations": str(folder), **more.get(name, {})}
 
 
@@ -63,7 +66,7 @@ def test_several_losses_move_encoder_heads_and_targets_and_nothing_else(
     tmp_path: Path, spaces: str, tau: float | None
 ) -> None:
     losses, stack = (OF_ANY_SPACE, None) if spaces in ("dict", "mode") else (SEVERAL, 2)
-    options = {"spaces": spaces, "frame_stack": stack, "target_tau": tau}
+    options: dict[str, Any] = {"spaces": spaces, "frame_stack": stack, "target_tau": tau}
     bench = PretrainBench(small_pretrain(tmp_path / "data", losses, **options))
     assert bench.moved_by_an_update() == set(bench.state())
     parts = {key.split(".")[0] for key in bench.state()}
