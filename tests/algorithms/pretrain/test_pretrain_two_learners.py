@@ -9,7 +9,7 @@ import pytest
 from tests.algorithms.pretrain.pretrain_bench import PretrainBench, small_pretrain
 from tests.algorithms.two_learners import assert_same_weights, learners_fixture
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 _FOUR: dict[str, Any] = {"spr": {}, "inverse_dynamics": {}, "curl": {}, "atc": {"delta": 2}}
 #: Name -> losses, and options of `small_pretrain`.
