@@ -62,7 +62,7 @@ def test_an_unknown_algorithm_lists_the_known_ones() -> None:
         _ = rlssl.DreamerConfig
     assert str(caught.value) == (
         "module 'rlssl' has no attribute 'DreamerConfig'; available algorithms: A3CConfig, "
-        "DDPGConfig, PPOConfig, RainbowConfig, SACConfig."
+        "BCConfig, DAggerConfig, DDPGConfig, IQLConfig, PPOConfig, RainbowConfig, SACConfig."
     )
     with pytest.raises(AttributeError, match=r"has no attribute 'replya'$"):
         _ = rlssl.replya

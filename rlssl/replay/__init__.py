@@ -5,14 +5,13 @@ are computed.
 """
 
 from rlssl.replay.buffer import ReplayBuffer
-from rlssl.replay.hindsight.relabeling import RELABELED, Goals, RelabelSettings
+from rlssl.replay.hindsight.relabeling import RELABELED, RelabelSettings
 from rlssl.replay.memory_budget import check_memory, estimate_bytes
 from rlssl.replay.prefetch import Prefetcher
 from rlssl.replay.prioritized import PrioritizedReplayBuffer, annealed_beta
 
 __all__ = [
     "RELABELED",
-    "Goals",
     "Prefetcher",
     "PrioritizedReplayBuffer",
     "RelabelSettings",

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from rlssl.registry import COUNTING_UPDATES
 from tests.test_docs import PRESENT_PAGES, fenced
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
@@ -79,7 +80,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def commands_of(page: str) -> Iterator[list[str]]:
     """The commands of a page's blocks that run here, without ``rlssl`` and comments."""
-    for line in (line for block in fenced(page, "bash") for line in block.splitlines()):
+    blocks = (block.replace("\\\n", " ") for block in fenced(page, "bash"))
+    for line in (line for block in blocks for line in block.splitlines()):
         command = re.sub(r"\s+#.*", "", line).strip()
         if command.startswith("rlssl ") and not any(word in line for word in NEEDS_A_CLUSTER):
             words = shlex.split(command)[1:]
@@ -88,9 +90,15 @@ def commands_of(page: str) -> Iterator[list[str]]:
 
 
 def shortened(words: list[str]) -> list[str]:
-    """The command with few env steps, seeds or episodes."""
-    if words[0] == "train":
-        return [*words, "--stop", "env_steps=64"]
+    """The command with few env steps, updates, seeds or episodes."""
+    if words[0] in ("train", "pretrain"):
+        counts_updates = {"pretrain", "data.offline=true", *COUNTING_UPDATES} & set(words)
+        return [*words, "--stop", "updates=20" if counts_updates else "env_steps=64"]
+    if words[0] == "collect":
+        return [
+            *words,
+            *(["--env-steps", "600"] if "--env-steps" in words else ["--episodes", "20"]),
+        ]
     if words[0] == "sweep" and "--dry-run" not in words:
         return [*words, "--set", "stop.env_steps=64", "--set", "seeds=[0]"]
     return [*words, "--episodes", "2"] if words[0] in ("evaluate", "record") else words

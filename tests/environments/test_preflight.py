@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import tree
 from gymnasium.spaces import Box, Dict, Discrete, Tuple
 from gymnasium.utils.env_checker import check_env
 
@@ -55,7 +56,7 @@ def test_registered_environment_passes_preflight_and_gymnasiums_checks(name: str
 def test_registered_environment_repeats_itself_with_a_seed(name: str) -> None:
     env_id = first_member(name)
     for one, other in zip(rollout(env_id), rollout(env_id), strict=True):
-        np.testing.assert_array_equal(one, other)
+        tree.map_structure(np.testing.assert_array_equal, one, other)
 
 
 @pytest.mark.slow

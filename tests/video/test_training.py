@@ -80,7 +80,7 @@ def test_a_missing_encoder_is_refused_before_the_start(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("video", "message"),
     [
-        ({}, "the key 'evaluation.video.every_env_steps' is missing from the spec."),
+        ({}, "evaluation.video.every_env_steps is missing: the env steps between two videos."),
         ({"every_env_steps": 0}, "evaluation.video.every_env_steps must be > 0; got 0."),
         ({"every_env_steps": 5, "episodes": 0}, "evaluation.video.episodes must be > 0; got 0."),
     ],

@@ -11,7 +11,8 @@ from torch import Tensor
 from rlssl.auxiliary.needs import Needs
 from rlssl.auxiliary.windows import VALID, WINDOWS
 from rlssl.peers import ALONE, Peers
-from rlssl.replay import Goals, PrioritizedReplayBuffer, ReplayBuffer
+from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer
+from rlssl.replay.hindsight.relabeling import Goals
 
 #: Columns of a batch of the replay buffer besides RLlib's; see `ReplayBuffer.sample`.
 WEIGHTS, INDICES, DISCOUNTS = "weights", "indices", "discounts"

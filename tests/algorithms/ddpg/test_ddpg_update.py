@@ -207,7 +207,8 @@ def test_penalty_on_actions_is_their_mean_square() -> None:
             critic=SimpleNamespace(first=lambda latents, acted: acted.sum(dim=1)),
             update_rng=same_numbers(0.5),
         )
-        losses[weight] = learner.actor_losses(torch.zeros(2, 1), torch.zeros(2, 1))["actor"]
+        found = learner.actor_losses({}, torch.zeros(2, 1), torch.zeros(2, 1))
+        losses[weight] = found["actor"]
     # Without noise: (0.25 + 0.25 + 1 + 0) / 4 = 0.375.
     assert (losses[2.0] - losses[0.0]).item() == pytest.approx(2.0 * 0.375, abs=1e-6)
 

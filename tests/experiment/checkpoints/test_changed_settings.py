@@ -21,6 +21,7 @@ from tests.algorithms.a3c.a3c_bench import small_a3c
 from tests.algorithms.bc.bc_bench import random_data, small_bc
 from tests.algorithms.bench import small_ppo
 from tests.algorithms.dagger.dagger_bench import small_dagger
+from tests.algorithms.pretrain.pretrain_bench import small_pretrain
 from tests.algorithms.rainbow.rainbow_bench import small_rainbow
 
 
@@ -58,6 +59,9 @@ MAKE: dict[str, Any] = {
     "iql": small_actor_critic(IQLConfig),
     "bc": lambda **training: small_bc(demonstrations(), **training),
     "dagger": small_dagger,
+    "pretrain": lambda **training: small_pretrain(
+        demonstrations(), {"inverse_dynamics": {}}, **training
+    ),
 }
 
 ACTOR_CRITIC: dict[str, Any] = {
@@ -128,6 +132,10 @@ NEW: dict[str, dict[str, Any]] = {
         "target_noise_std": 0.5,
         "target_noise_clip": (1e-3, {"target_noise_std": 1.0}),
         "saturation_penalty": 10.0,
+        "action_l2": 10.0,
+        "random_action_share": 0.9,
+        "target_min": -0.5,
+        "target_max": -0.1,
     },
     "iql": {
         **ACTOR_CRITIC,
@@ -137,6 +145,7 @@ NEW: dict[str, dict[str, Any]] = {
     },
     "bc": CLONE,
     "dagger": CLONE,
+    "pretrain": {key: value for key, value in CLONE.items() if key != "entropy_coeff"},
 }
 
 

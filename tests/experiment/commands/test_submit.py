@@ -85,7 +85,7 @@ def test_files_outside_of_the_folder_are_refused(
 
 @pytest.mark.parametrize("name", ["runs", "submit", "swep"])
 def test_other_commands_are_refused_with_the_names_of_those_that_fit(name: str) -> None:
-    with pytest.raises(SpecError, match=f"train, sweep, resume, confirm; got '{name}'"):
+    with pytest.raises(SpecError, match=f"resume, confirm, pretrain; got '{name}'"):
         line(name)
 
 

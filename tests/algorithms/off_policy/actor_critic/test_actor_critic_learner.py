@@ -68,8 +68,8 @@ def test_reused_features_are_from_before_the_critics_step(small: Small) -> None:
         crop = module.augmentation(torch.from_numpy(batch[Columns.OBS]))
         before = module.features(crop).detach().clone()
         losses = bench.learner.actor_losses
-        bench.learner.actor_losses = lambda features, *rest: (  # type: ignore[method-assign]
-            seen.update({reuse: features.clone()}) or losses(features, *rest)  # noqa: B023
+        bench.learner.actor_losses = lambda rows, features, *rest: (  # type: ignore[method-assign]
+            seen.update({reuse: features.clone()}) or losses(rows, features, *rest)  # noqa: B023
         )
         bench.learner.update_on(batch, agent_steps=64)
         after = module.features(crop).detach()
