@@ -135,7 +135,7 @@ NEW: dict[str, dict[str, Any]] = {
         "action_l2": 10.0,
         "random_action_share": 0.9,
         "target_min": -0.5,
-        "target_max": -0.1,
+        "target_max": -20.0,
     },
     "iql": {
         **ACTOR_CRITIC,
