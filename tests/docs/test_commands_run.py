@@ -18,7 +18,7 @@ import pytest
 from rlssl.registry import COUNTING_UPDATES
 from tests.test_docs import PRESENT_PAGES, fenced
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 #: A command with one of these words needs a cluster, a bucket or a GPU.
 NEEDS_A_CLUSTER = ("--address", "--run", "s3://", "/nfs/", "gpus_per_learner")
@@ -26,6 +26,11 @@ NEEDS_A_CLUSTER = ("--address", "--run", "s3://", "/nfs/", "gpus_per_learner")
 TESTED_ELSEWHERE = {("matrix",): "tests/experiment/commands/test_matrix.py"}
 #: The example has a test of its own, in tests/examples.
 PAGES = [page for page in PRESENT_PAGES if not page.startswith("examples/")]
+#: Pages of several runs, whose commands CI runs in other tests.
+NOT_IN_CI = {
+    *("docs/dagger.md", "docs/iql.md"),
+    *("docs/sparse_reward.md", "docs/start_from_a_run.md"),
+}
 #: Words of pages that stand for a file of the reader.
 FILES = {"FILE": "my.yaml", "SPEC": "my.yaml"}
 #: Runs that pages name.
@@ -104,13 +109,21 @@ def shortened(words: list[str]) -> list[str]:
     return [*words, "--episodes", "2"] if words[0] in ("evaluate", "record") else words
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(commands_of(page))])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[] if page in NOT_IN_CI else [pytest.mark.ci])
+        for page in PAGES
+        if any(commands_of(page))
+    ],
+)
 def test_commands_of_pages_run(page: str, folder: Path) -> None:
     for words in commands_of(page):
         done = rlssl(folder, *shortened(words))
         assert done.returncode == 0, f"rlssl {' '.join(words)}\n{done.stdout}{done.stderr}"
 
 
+@pytest.mark.ci
 def test_commands_that_are_tested_elsewhere_are_commands_of_pages() -> None:
     lines = [
         line for page in PAGES for block in fenced(page, "bash") for line in block.splitlines()
