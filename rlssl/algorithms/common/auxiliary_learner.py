@@ -204,7 +204,9 @@ class AuxiliaryLearner(BaseLearner):
         module = self.rl_module
         if not len(module.auxiliary):
             return
-        rows = take_rows(valid_rows(self.last_minibatch)[Columns.OBS], slice(NUM_ROWS))
+        # Other columns may have rows of their own, as those of the losses beside recurrent cloning.
+        observations = valid_rows(self.last_minibatch, {Columns.OBS})[Columns.OBS]
+        rows = take_rows(observations, slice(NUM_ROWS))
         with torch.no_grad():
             found = {name: self._metrics_of(name, *seen) for name, seen in self._seen_by.items()}
             found[LATENTS] = latent_statistics(module.encoder(rows))
