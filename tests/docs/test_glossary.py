@@ -81,7 +81,7 @@ def keys_of_losses() -> set[str]:
     return {key for key in flat(bench.update(bench.sample())["default_policy"]) if "aux/" in key}
 
 
-#: Keys of options that no run here has: shaping, and hindsight. Their own tests read them.
+#: Keys of options that no run here has: shaping, and hindsight.
 OF_OPTIONS = {"env_runners/learning_return_mean", "replay/relabeled_success"}
 
 
