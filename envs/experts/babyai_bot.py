@@ -20,7 +20,7 @@ class Bot:
         """Takes any level of BabyAI.
 
         Raises:
-            SpecError: The environment is no level of BabyAI, so there is no mission to read.
+            SpecError: The environment is not a level of BabyAI: it has no mission to read.
         """
         if not isinstance(env.unwrapped, RoomGridLevel):
             name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__

@@ -28,7 +28,7 @@ class CartPole:
         """Takes any CartPole.
 
         Raises:
-            SpecError: The environment is no CartPole.
+            SpecError: The environment is not CartPole.
         """
         if not isinstance(env.unwrapped, CartPoleEnv):
             raise _wrong_environment("cartpole", "CartPole-v1", env)
@@ -54,7 +54,7 @@ class Pendulum:
         """Takes gymnasium's Pendulum.
 
         Raises:
-            SpecError: The environment is no Pendulum, or its actions are rescaled.
+            SpecError: The environment is not Pendulum, or its actions are rescaled.
         """
         inner = env.unwrapped
         if not isinstance(inner, PendulumEnv) or env.action_space != inner.action_space:
