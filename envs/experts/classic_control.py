@@ -66,7 +66,7 @@ class Pendulum:
 
     def act(self, observation: Any, previous_action: Any) -> np.ndarray:
         """The torque, in [-2, 2] N m: [1], float32."""
-        angle, speed = self._env.state  # type: ignore[misc]
+        angle, speed = self._env.state
         angle = (angle + np.pi) % (2 * np.pi) - np.pi
         energy = speed**2 / 6 + 5 * np.cos(angle) - 5
         if abs(angle) < _NEAR_TOP:
