@@ -74,6 +74,16 @@ def start_of(result: Mapping[str, Any]) -> int:
     return int(result.get(at_start_key(clock_of(result)), 0))
 
 
+def default_period(end: float) -> int:
+    """Steps between checkpoints, and between measures of held-out episodes, if none are given.
+
+    Example:
+        >>> default_period(1000), default_period(3)
+        (100, 1)
+    """
+    return max(1, int(end) // 10)
+
+
 def every_key(clock: str) -> str:
     """Key of a period in the spec.
 

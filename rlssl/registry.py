@@ -226,6 +226,9 @@ for _name, _config in (
 #: The algorithms that learn from a data set alone, and make no steps of their own.
 OFFLINE_ALGORITHMS = ("bc", "pretrain")
 
+#: The algorithms that train no policy: nothing is played, also at evaluations.
+WITHOUT_POLICY = ("pretrain",)
+
 #: The algorithms whose runs count updates: those above, and those that make their own data set.
 COUNTING_UPDATES = ("dagger", *OFFLINE_ALGORITHMS)
 

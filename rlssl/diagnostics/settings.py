@@ -128,8 +128,9 @@ class WithDiagnostics:
             SpecError: Naming the key and the value.
         """
         config: Any = self
-        episodes = config.seeded_evaluation["episodes"]
-        check_episodes(self.latent_diagnostics, config.evaluation_period, episodes)
+        check_episodes(
+            self.latent_diagnostics, config.evaluation_period, config.evaluation_episodes
+        )
         super().validate()  # type: ignore[misc]
 
 
@@ -147,10 +148,11 @@ def check_episodes(names: Mapping[str, Any], period: int | None, episodes: int) 
         rlssl.errors.SpecError: diagnostics reward_probe: a probe is fitted on some episodes and \
 tested on others; set evaluation.episodes to 2 or more; got 1.
     """
-    if names and period is None:
+    if names and (period is None or episodes == 0):
         raise SpecError(
             f"diagnostics {', '.join(names)}: they use the episodes of evaluations, and there are "
-            "none; set evaluation.every_env_steps (every_updates if a data set is all there is)."
+            "none; set evaluation.every_env_steps (every_updates if a data set is all there is), "
+            "and evaluation.episodes to 1 or more."
         )
     probes = [name for name in names if name in PROBES]
     if probes and episodes < 2:

@@ -412,6 +412,7 @@ class BaseConfig(WithDiagnostics, WithEvaluation, AlgorithmConfig):
     def _refuse_unsupported(self) -> None:
         """Raises for settings that RLlib accepts but that rlssl would ignore."""
         self.check_clock()
+        self.check_evaluation()
         pieces = custom_connectors(self)
         if pieces and (self.evaluation_period or self.video_period):
             raise SpecError(f"evaluation does not work with {pieces} yet.")

@@ -11,6 +11,7 @@ import numpy as np
 from rlssl.algorithms.common.config import BaseConfig
 from rlssl.algorithms.common.module import BaseModule
 from rlssl.auxiliary.building import loss_configs
+from rlssl.clocks import every_key
 from rlssl.connectors.frame_stack import stacked_space
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.environments.vector_infos import DEFAULT_SUCCESS
@@ -55,13 +56,21 @@ def effective_settings(config: BaseConfig, spaces: EnvSpaces | None = None) -> d
             "double_buffering": _double_buffering(config, spaces),
         },
         "learners": config.num_learners,
-        "evaluation": {"success": DEFAULT_SUCCESS, **config.seeded_evaluation},
+        "evaluation": _evaluation(config),
         "diagnostics": config.latent_diagnostics,
         "env_step_timeout_s": config.env_step_timeout_s,
         "max_env_crashes_per_1000_env_steps": config.max_env_crashes_per_1000_env_steps,
         "watchdog_s": config.watchdog_s,
     }
     return {key: _readable(value) for key, value in used.items()}
+
+
+def _evaluation(config: BaseConfig) -> dict[str, Any]:
+    """The section with the period and the episodes that are used, if anything is measured."""
+    used = {"success": DEFAULT_SUCCESS, **config.seeded_evaluation}
+    if period := config.evaluation_period:
+        used |= {every_key(config.clock): period, "episodes": config.evaluation_episodes}
+    return used
 
 
 def _double_buffering(config: BaseConfig, spaces: EnvSpaces | None) -> bool | None:

@@ -138,7 +138,8 @@ class OffPolicyAlgorithm(BaseAlgorithm):
         """Plays the policy, if there is one, and measures the losses on held-out episodes."""
         config, data = self.config, self.replays.data
         if config.has_policy:
-            super().measure()
+            if config.evaluation_episodes:
+                super().measure()
         elif data is not None and config.latent_diagnostics:
             rows = rows_of_episodes(data.measured, config.seeded_evaluation["episodes"])
             with undisturbed_generators():

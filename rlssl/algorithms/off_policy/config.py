@@ -17,7 +17,7 @@ from rlssl.auxiliary.base import AuxiliaryLoss
 from rlssl.auxiliary.bonus_options import check_bonuses, is_sampled
 from rlssl.auxiliary.building import loss_configs
 from rlssl.batches import IDENTITY
-from rlssl.clocks import ENV_STEPS, UPDATES, every_key
+from rlssl.clocks import ENV_STEPS, UPDATES, default_period, every_key
 from rlssl.environments.goals import goal_functions
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
@@ -118,9 +118,17 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         return UPDATES if self.trains_offline else ENV_STEPS
 
     @property
+    def evaluation_period(self) -> int | None:
+        """As in the base class; with held-out episodes, a tenth of the run if none is given."""
+        given = super().evaluation_period
+        if given is None and self.data_holdout and self.total_env_steps:
+            return default_period(self.total_env_steps)
+        return given
+
+    @property
     def needs_environment(self) -> bool:
         """Whether the run makes the environment: to sample, or to evaluate its policy."""
-        is_evaluated = bool(self.evaluation_period or self.video_period)
+        is_evaluated = bool(self.evaluation_episodes or self.video_period)
         return not self.trains_offline or (self.has_policy and is_evaluated)
 
     def set_setting(self, name: str, value: Any) -> None:
@@ -355,7 +363,8 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         if holdout and self.evaluation_period is None:
             raise SpecError(
                 f"data.holdout: {holdout}: held-out episodes are measured at evaluations, and "
-                f"there are none; set evaluation.{every_key(self.clock)}, or leave the key out."
+                f"there are none; set stop.{self.clock}, a tenth of which is the default, or "
+                f"evaluation.{every_key(self.clock)}, or leave the key out."
             )
         if holdout and not (self.auxiliary_losses or self.has_held_out_loss):
             raise SpecError(

@@ -11,6 +11,7 @@ from rlssl.algorithms.offline.config import OfflineConfig
 from rlssl.algorithms.pretrain.presets import PRESETS, VARIANTS
 from rlssl.algorithms.pretrain.settings import PretrainSettings
 from rlssl.auxiliary.base import MEAN_ACTION, POLICY
+from rlssl.clocks import default_period
 from rlssl.errors import SpecError
 
 
@@ -46,6 +47,19 @@ class PretrainConfig(OfflineConfig):
                 "observations alone, or a data set with actions"
             )
         return absent
+
+    @property
+    def evaluation_period(self) -> int | None:
+        """As in the base class; diagnostics are measured at a tenth of the run, too."""
+        given = super().evaluation_period
+        if given is None and self.latent_diagnostics and self.total_env_steps:
+            return default_period(self.total_env_steps)
+        return given
+
+    @property
+    def evaluation_episodes(self) -> int:
+        """Episodes of the data set whose rows diagnostics use; nothing is played."""
+        return int(self.seeded_evaluation["episodes"]) if self.evaluation_period else 0
 
     @property
     def stored_bonuses(self) -> list[str]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 from rlssl.clocks import ENV_STEPS, UPDATES, WORDS, every_key
 from rlssl.errors import DEFAULT_STORAGE, SpecError, suggest
 from rlssl.experiment.spec.foreign_words import paths_called
+from rlssl.experiment.spec.sections.data import default_evaluation_period
 from rlssl.experiment.spec.yaml_reader import plain
 from rlssl.registry import COUNTING_UPDATES
 
@@ -246,12 +247,14 @@ class VideoSpec(_Section):
 class EvaluationSpec(_Section):
     """Evaluation during training."""
 
-    # Env steps between evaluations; None: no evaluation.
+    # Env steps between evaluations; None: no evaluation. With data.holdout: held-out episodes are
+    # measured at every tenth of stop.env_steps.
     every_env_steps: PositiveInt | None = None
     # Updates between evaluations, for a run that learns from a data set alone; None: no evaluation.
+    # With data.holdout: held-out episodes are measured at every tenth of stop.updates.
     every_updates: PositiveInt | None = None
-    # Number of episodes of each evaluation.
-    episodes: PositiveInt = 10
+    # Number of episodes of each evaluation; 0: none is played, and held-out episodes are measured.
+    episodes: NonNegativeInt = 10
     # Whether actions are sampled, instead of taking the policy's mode.
     explore: bool = False
     # Options of the environment that differ from those in training.
@@ -390,7 +393,13 @@ class Spec(_Section):
     def evaluation_period(self) -> int | None:
         """Steps of the run's clock between evaluations; None: there are none."""
         period: int | None = getattr(self.evaluation, every_key(self.clock))
-        return period
+        return default_evaluation_period(self) if period is None else period
+
+    @property
+    def evaluation_episodes(self) -> int:
+        """Episodes that an evaluation plays; 0: it measures held-out episodes alone."""
+        is_given = getattr(self.evaluation, every_key(self.clock)) is not None
+        return self.evaluation.episodes if is_given else 0
 
 
 def parse(document: Mapping[str, Any]) -> Spec:

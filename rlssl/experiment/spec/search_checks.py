@@ -85,8 +85,11 @@ def check_evaluated(spec: "Spec", where: str, metric: str) -> None:
         where: The key that names the metric.
         metric: The metric.
     """
-    if metric.startswith(("evaluation/", "holdout/")) and spec.evaluation_period is None:
-        raise SpecError(f"{where} needs evaluations; set evaluation.{every_key(spec.clock)}.")
+    key = f"evaluation.{every_key(spec.clock)}"
+    is_absent = metric.startswith("evaluation/") and not spec.evaluation_episodes
+    if is_absent or (metric.startswith("holdout/") and spec.evaluation_period is None):
+        more = "" if spec.evaluation.episodes else ", and evaluation.episodes to 1 or more"
+        raise SpecError(f"{where} needs evaluations; set {key}{more}.")
 
 
 def _check_objective(spec: "Spec") -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune.utils import flatten_dict
 
-from rlssl.clocks import every_key
+from rlssl.clocks import default_period, every_key
 from rlssl.errors import SpecError
 from rlssl.experiment.checkpoints.checkpoint import CheckpointInfo
 from rlssl.experiment.checkpoints.inherit import EXPLOITS
@@ -120,7 +120,7 @@ def check_exploits(found: CheckpointInfo | None, config: Mapping[str, Any]) -> N
 def checkpoint_period(spec: Spec) -> int:
     """Steps of the run's clock between checkpoints: as in the spec, or a tenth of the run."""
     period: int | None = getattr(spec.checkpoint, every_key(spec.clock))
-    return period or max(1, int(spec.stop[spec.clock]) // 10)
+    return period or default_period(spec.stop[spec.clock])
 
 
 def has_reached(stop: Mapping[str, float], result: Mapping[str, Any]) -> bool:

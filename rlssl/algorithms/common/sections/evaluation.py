@@ -29,10 +29,21 @@ class WithEvaluation(AlgorithmConfig):
         return {}
 
     @property
+    def data_holdout(self) -> float:
+        """Share of the episodes of a data set that is not trained on, but measured."""
+        return 0.0
+
+    @property
     def evaluation_period(self) -> int | None:
         """Steps of the run's clock between evaluations; None: there are none."""
         period: int | None = self.seeded_evaluation.get(every_key(self.clock))
         return period
+
+    @property
+    def evaluation_episodes(self) -> int:
+        """Episodes that an evaluation plays; 0: it measures held-out episodes alone."""
+        is_given = self.seeded_evaluation.get(every_key(self.clock)) is not None
+        return int(self.seeded_evaluation["episodes"]) if is_given else 0
 
     @property
     def video_period(self) -> int | None:
@@ -61,7 +72,8 @@ class WithEvaluation(AlgorithmConfig):
         Args:
             every_env_steps: Environment frames between evaluations; None: never.
             every_updates: The same for a run that learns from a data set alone: gradient steps.
-            episodes: Number of episodes; episode k runs with seed k.
+            episodes: Number of episodes; episode k runs with seed k. 0: none is played, and an
+                evaluation measures the held-out episodes of a data set.
             explore: Whether actions are sampled instead of the policy's mode.
             env: Options that differ from the training environment's.
             success: "any": an episode is a success if one of its steps is, and counts with its
@@ -77,6 +89,19 @@ class WithEvaluation(AlgorithmConfig):
         given = {key: value for key, value in given.items() if value is not None}
         self.seeded_evaluation = {**self.seeded_evaluation, **given}
         return super().evaluation(**kwargs)
+
+    def check_evaluation(self) -> None:
+        """Refuses evaluations that measure nothing.
+
+        Raises:
+            SpecError: Naming the key, the value and the fix.
+        """
+        if self.seeded_evaluation["episodes"] == 0 and not self.data_holdout:
+            raise SpecError(
+                "evaluation.episodes: 0: an evaluation that plays no episode measures the held-out "
+                "episodes of a data set, and there are none; set it to 1 or more, or set "
+                "data.holdout (0.1)."
+            )
 
     def check_clock(self) -> None:
         """Refuses periods that are counted on another clock than that of the run.
