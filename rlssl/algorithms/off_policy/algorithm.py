@@ -164,9 +164,7 @@ class OffPolicyAlgorithm(BaseAlgorithm):
     def extra_results(self) -> dict[str, Any]:
         """More keys at the top of a result: the number of updates, and the replay buffer."""
         replay = {"size": len(self.replay), "beta": self._beta()}
-        relabeler = self.replay.relabeler
-        share = None if relabeler is None else relabeler.success_share()
-        if share is not None:
+        if (share := self.replays.relabeled_success()) is not None:
             replay["relabeled_success"] = share
         return {
             "updates": self.update_ratio.num_updates,

@@ -13,6 +13,7 @@ from rlssl.algorithms.off_policy.data_sets.loading import LoadedData, load_data
 from rlssl.algorithms.off_policy.replay_building import make_replay
 from rlssl.auxiliary.needs import Needs
 from rlssl.replay import PrioritizedReplayBuffer, ReplayBuffer
+from rlssl.replay.hindsight.relabeling import Relabeler
 from rlssl.run_files import REPLAY_FOLDER
 
 
@@ -111,12 +112,28 @@ class Replays:
             finite = np.isfinite(sizes)
             replay.update_priorities(indices[finite], sizes[finite])
 
+    def relabeled_success(self) -> float | None:
+        """The share of steps with a replaced goal that reach it, in batches since the last call.
+
+        Steps of the run and of its data set count alike. None: no goal was replaced.
+        """
+        counts = [relabeler.take_counts() for relabeler in self._relabelers()]
+        relabeled = sum(num_relabeled for num_relabeled, _ in counts)
+        reached = sum(num_reached for _, num_reached in counts)
+        return reached / relabeled if relabeled else None
+
     def close(self) -> None:
         """Closes the environments that compute rewards of other goals."""
-        buffers = [self.own] if self.data is None else [self.own, self.data.replay]
-        for replay in buffers:
-            if replay is not None and replay.relabeler is not None:
-                replay.relabeler.functions.close()
+        for relabeler in self._relabelers():
+            relabeler.functions.close()
+
+    def _relabelers(self) -> list[Relabeler]:
+        """Of all buffers that have one; of held-out episodes, no batch is drawn."""
+        buffers = [self.own]
+        if self.data is not None:
+            buffers += [self.data.replay, self.data.held_out]
+        found = [None if replay is None else replay.relabeler for replay in buffers]
+        return [relabeler for relabeler in found if relabeler is not None]
 
     @property
     def words(self) -> str:

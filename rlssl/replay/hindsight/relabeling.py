@@ -95,7 +95,7 @@ class Relabeler:
         #: Numbers of the leaves with the two kinds of goals.
         self.achieved, self.desired = int(numbers[ACHIEVED]), int(numbers[DESIRED])
         self._episodes = EpisodeRows(rows, ring)
-        # Steps with a replaced goal since `success_share`, and how many of them reach their goal.
+        # Steps with a replaced goal since `take_counts`, and how many of them reach their goal.
         self._num_relabeled = self._num_successes = 0
 
     @property
@@ -131,15 +131,14 @@ class Relabeler:
         """The goals of a batch that `draw` gave its goals, for more columns of the same rows."""
         return Goals(self, batch[Columns.OBS][DESIRED], batch[RELABELED])
 
-    def success_share(self) -> float | None:
-        """The share of steps with a replaced goal that reach it, since the last call.
+    def take_counts(self) -> tuple[int, int]:
+        """Steps with a replaced goal since the last call, and how many of them reach their goal.
 
-        A step reaches its goal if its reward is that of the goal itself. None: no goal was
-        replaced.
+        A step reaches its goal if its reward is that of the goal itself.
         """
-        share = self._num_successes / self._num_relabeled if self._num_relabeled else None
+        counts = self._num_relabeled, self._num_successes
         self._num_relabeled = self._num_successes = 0
-        return share
+        return counts
 
     def _states_for(self, slots: np.ndarray, fractions: np.ndarray) -> np.ndarray:
         """[N], the slots of the states that become the goals of steps.

@@ -1,13 +1,16 @@
 """``training.relabel``: algorithms with hindsight, what their losses see, and what is refused."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ray.rllib.core.columns import Columns
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 
 import rlssl
 from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS, BONUS_STEPS, TAKEN
+from rlssl.algorithms.off_policy.replays import Replays
 from rlssl.auxiliary.windows import VALID, WINDOWS
 from rlssl.errors import SpecError
 from rlssl.experiment.spec import load_spec
@@ -18,6 +21,7 @@ from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
     small_sac,
 )
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
+from tests.auxiliary.imitation.recorded import record
 from tests.replay.hindsight.goal_episodes import Numbers
 
 REACH = "robotics/FetchReach-v4"
@@ -68,7 +72,8 @@ def test_every_algorithm_trains(make: Any, bench_of: Any, env: str) -> None:
     after = bench.module.state_dict()
     assert any(not before[key].equal(value) for key, value in after.items() if "encoder" in key)
     assert all(value.double().isfinite().all() for value in after.values())
-    assert 0 < bench.replay.relabeler.success_share() <= 1
+    num_relabeled, num_reached = bench.replay.relabeler.take_counts()
+    assert 0 < num_reached <= num_relabeled
 
 
 def assert_consistent(obs: Any, after: Any, rewards: Any, which: Any) -> None:
@@ -115,6 +120,22 @@ def test_single_steps_of_a_sampled_bonus_have_the_goal_of_their_row() -> None:
         assert set(seen[row][: taken[row].sum() + 1].ravel().tolist()) == {float(goals[row, 0])}
     np.testing.assert_array_equal(taken.sum(axis=1), batch["n_step"])
     bench.update(bench.sample(64))
+
+
+@pytest.mark.parametrize("data", [{"offline": True}, {"mix": 0.75}, {"mix": 0.0}])
+def test_replaced_goals_of_a_data_set_are_counted(tmp_path: Path, data: dict[str, Any]) -> None:
+    record(tmp_path, {"id": "goals/bit-flipping"}, [None] * 5, most=20)
+    config = rainbow("goals/bit-flipping", n_step=1).data(path=str(tmp_path), **data)
+    bench = RainbowBench(config)
+    replays = Replays(config, *bench.runner.get_spaces()[INPUT_ENV_SINGLE_SPACES])
+    if replays.own is not None:
+        replays.own.add(bench.sample(64))
+    assert replays.relabeled_success() is None
+    batch, rows = replays.draw(beta=0.0, needs=bench.learner.needs)
+    reached = batch[Columns.REWARDS][batch["relabeled"]] == 0.0
+    assert replays.relabeled_success() == pytest.approx(reached.mean())
+    assert len(rows) == 1 + (data.get("mix") == 0.75)
+    replays.close()
 
 
 def test_without_relabel_nothing_changes() -> None:
