@@ -42,9 +42,10 @@ def test_policy_begins_with_the_encoder_that_a_data_set_has_trained(tmp_path: Pa
     rlssl("pretrain", "demos", *losses, "--stop", "updates=40", "--name", "pre", cwd=tmp_path)
     pretrained = tmp_path / "results" / "pre"
     assert results(only_trial(pretrained))[-1]["updates"] == 40
-    for command in ("evaluate", "record"):
-        error = in_this_process(command, "pre", *storage, code=2)
+    for command in (["evaluate"], ["evaluate", "--probe"], ["record"]):
+        error = in_this_process(*command, "pre", *storage, code=2)
         assert "a pretrained encoder has no policy that could act" in error
+        assert "diagnostics: [ranks, action_probe, reward_probe] in the spec" in error
     out = tmp_path / "exported"
     in_this_process("export", "pre", "--out", str(out), *storage)
     assert Policy.load(out).module.encoder is not None

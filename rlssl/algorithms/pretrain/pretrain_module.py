@@ -11,6 +11,13 @@ from rlssl.errors import SpecError
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.target_networks import TargetNetwork
 
+#: What a user is told who lets a pretrained encoder act, or probes it in an environment.
+NO_POLICY = (
+    "a pretrained encoder has no policy that could act; train one that begins with it: "
+    "rlssl train ppo ENV --encoder RUN. What its latents tell is measured on its data set while it "
+    "trains: diagnostics: [ranks, action_probe, reward_probe] in the spec."
+)
+
 
 class PretrainModule(OffPolicyModule):
     """An encoder; in a Learner also its target network and the auxiliary losses.
@@ -56,10 +63,7 @@ class PretrainModule(OffPolicyModule):
 
     def _forward_inference(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         del batch
-        raise SpecError(
-            "a pretrained encoder has no policy that could act; train one that begins with it: "
-            "rlssl train ppo ENV --encoder RUN."
-        )
+        raise SpecError(NO_POLICY)
 
 
 def _check_trains_encoder(losses: nn.ModuleDict) -> None:

@@ -11,8 +11,9 @@ import ray
 from ray.exceptions import RayTaskError
 
 from rlssl import trust
+from rlssl.algorithms.pretrain.pretrain_module import NO_POLICY
 from rlssl.environments.preflight import preflight
-from rlssl.errors import DEFAULT_STORAGE
+from rlssl.errors import DEFAULT_STORAGE, SpecError
 from rlssl.evaluation import (
     MAX_EPISODE_STEPS,
     EpisodeRecord,
@@ -27,6 +28,7 @@ from rlssl.experiment.run_folders import locate, sweep_folder
 from rlssl.experiment.runs import usable_policy_folders
 from rlssl.policy import Policy
 from rlssl.ray_internals.errors import raised_by_worker
+from rlssl.registry import WITHOUT_POLICY
 from rlssl.system.json_output import write_json
 
 
@@ -121,9 +123,11 @@ def checked_policy(folder: Path) -> Policy:
 
     Raises:
         SpecError: If the policy or its environment cannot be used, or if the environment needs to
-            import a module and the run is not trusted.
+            import a module and the run is not trusted; or it is an encoder without a policy.
     """
     policy = Policy.load(folder)
+    if policy.settings["algorithm"] in WITHOUT_POLICY:
+        raise SpecError(NO_POLICY)
     env = policy.settings["env"]
     require_trusted_environment(folder, env)
     preflight(env, vectorize="sync")  # evaluations step single environments
