@@ -1,5 +1,7 @@
 """`rlssl export`: writes a policy as safetensors and JSON."""
 
+import contextlib
+import os
 import shutil
 from pathlib import Path
 
@@ -26,6 +28,7 @@ def export(
 
     Raises:
         SpecError: If there is no such run, or the run has several trials.
+        OSError: If a file cannot be read or written; then the folder is as it was.
     """
     folder = locate(run, storage, having="policy")
     if trusted:
@@ -36,7 +39,21 @@ def export(
     target = out if out is not None else source.parent.parent / "export"
     if target.resolve() == source:
         return source
-    shutil.copytree(source, target, dirs_exist_ok=True)
+    _copy(source, target)
     if trust.is_trusted(source):
         trust.record(target)
     return target
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies the files of a folder; if one cannot be copied, none of them is there."""
+    target.mkdir(parents=True, exist_ok=True)
+    copied = target / f".{os.getpid()}.exporting"
+    try:
+        shutil.copytree(source, copied)
+        for path in copied.iterdir():
+            path.replace(target / path.name)
+    finally:
+        shutil.rmtree(copied, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it has files
+            target.rmdir()
