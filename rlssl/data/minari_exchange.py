@@ -1,6 +1,10 @@
 """Data sets of Minari: import and export, without loss."""
 
+import contextlib
 import importlib.util
+import os
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +26,9 @@ MINARI_PREFIX = "minari:"
 
 #: The key of Minari's metadata in which an export keeps what only rlssl has.
 _METADATA_KEY = "rlssl"
+
+#: The environment variable that names Minari's own folder.
+_MINARI_ROOT = "MINARI_DATASETS_PATH"
 
 
 def import_minari(source: str, path: str | Path) -> EpisodeDataset:
@@ -56,16 +63,22 @@ def import_minari(source: str, path: str | Path) -> EpisodeDataset:
                 "jpeg": bool(raw.get("jpeg_encoding", True)) and _has_images(found),
             },
         )
-        with DatasetWriter(path, description) as writer:
+        with DatasetWriter(path, description, keep_partial=False) as writer:
             for each in found.iterate_episodes():
                 writer.add(_episode(each))
+    except SpecError:
+        raise
     except ValueError as error:
-        raise SpecError(f"{source} cannot be imported: {str(error).rstrip('.')}.") from error
+        raise SpecError(
+            f"{source} cannot be imported: {str(error).rstrip('.')}. Nothing is left at {path}."
+        ) from error
     return EpisodeDataset(path)
 
 
 def export_minari(dataset: EpisodeDataset, dataset_id: str) -> Path:
     """Copies a data set into Minari's own folder; frames are not compressed to JPEG.
+
+    It is written in a hidden folder, which Minari does not list, and is there when it is complete.
 
     Args:
         dataset: With actions.
@@ -80,13 +93,45 @@ def export_minari(dataset: EpisodeDataset, dataset_id: str) -> Path:
         DamagedShardError: If a shard is damaged; then nothing is exported.
     """
     _require_minari()
+    from minari.dataset.minari_dataset import parse_dataset_id
+    from minari.namespace import create_namespace, list_local_namespaces
+    from minari.storage.datasets_root_dir import get_dataset_path
+
+    _check_exportable(dataset)
+    _check_id(dataset_id)
+    folder: Path = get_dataset_path(dataset_id)
+    hidden = Path(tempfile.mkdtemp(prefix=".exporting-", dir=get_dataset_path()))
+    try:
+        with _datasets_in(hidden):
+            _write(dataset, dataset_id)
+        namespace = parse_dataset_id(dataset_id)[0]
+        if namespace is not None and namespace not in list_local_namespaces():
+            create_namespace(namespace)
+        (hidden / dataset_id).rename(folder)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _datasets_in(root: Path) -> Iterator[None]:
+    """Inside this context, Minari's own folder is another one."""
+    before = os.environ.get(_MINARI_ROOT)
+    os.environ[_MINARI_ROOT] = str(root)
+    try:
+        yield
+    finally:
+        del os.environ[_MINARI_ROOT]
+        if before is not None:
+            os.environ[_MINARI_ROOT] = before
+
+
+def _write(dataset: EpisodeDataset, dataset_id: str) -> None:
+    """Writes a data set into Minari's own folder."""
     import minari
 
     description = dataset.description
-    _check_exportable(dataset)
-    _check_id(dataset_id)
-    saved = description.to_json()
-    policy = description.policy
+    saved, policy = description.to_json(), description.policy
     with warnings.catch_warnings():
         # Minari asks for an author, an email, an environment, one warning each.
         warnings.simplefilter("ignore", UserWarning)
@@ -100,15 +145,10 @@ def export_minari(dataset: EpisodeDataset, dataset_id: str) -> Path:
             # Minari's default changes frames by up to 254 of 255, and fails for some shapes.
             jpeg_encoding=False,
         )
-    try:
-        keys = ("env", "policy", "seed", "versions", "notes")
-        created.storage.update_metadata({_METADATA_KEY: {key: saved[key] for key in keys}})
-        for shard in dataset.shards:
-            created.storage.update_episodes(map(_buffer, dataset.read_shard(shard)))
-    except BaseException:
-        minari.delete_dataset(dataset_id)
-        raise
-    return Path(created.storage.data_path).parent
+    keys = ("env", "policy", "seed", "versions", "notes")
+    created.storage.update_metadata({_METADATA_KEY: {key: saved[key] for key in keys}})
+    for shard in dataset.shards:
+        created.storage.update_episodes(map(_buffer, dataset.read_shard(shard)))
 
 
 def _require_minari() -> None:
@@ -216,9 +256,9 @@ def _keys(space: gym.Space) -> Any:
 
 
 def _check_id(dataset_id: str) -> None:
-    import minari
     from minari.dataset.minari_dataset import parse_dataset_id
     from minari.namespace import validate_namespace
+    from minari.storage.datasets_root_dir import get_dataset_path
 
     try:
         namespace, _, _ = parse_dataset_id(dataset_id)
@@ -229,7 +269,7 @@ def _check_id(dataset_id: str) -> None:
             f"'{dataset_id}' is no id of Minari: write NAMESPACE/NAME-v0, with at least 2 "
             "characters in the namespace."
         ) from error
-    if dataset_id in minari.list_local_datasets():
+    if get_dataset_path(dataset_id).exists():
         raise SpecError(
             f"Minari already has a data set '{dataset_id}'; raise its version, or "
             f"`minari delete {dataset_id}`."

@@ -1,5 +1,6 @@
 """Where a data set is stored: a folder, or a place on an object store."""
 
+import contextlib
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,9 @@ class DataStore(Protocol):
 
     def get(self, name: str) -> bytes | None:
         """The content of a file; None if there is none."""
+
+    def delete(self, name: str) -> None:
+        """Deletes a file, if it exists; a folder that is empty then is deleted, too."""
 
 
 class DataFolder:
@@ -40,6 +44,12 @@ class DataFolder:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def delete(self, name: str) -> None:
+        """Deletes a file, if it exists, and the folder if it is empty then."""
+        (self.root / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # other files are there, or the folder is gone
+            self.root.rmdir()
+
 
 class DataObjects:
     """Objects below a place on an object store.
@@ -63,6 +73,11 @@ class DataObjects:
             if content is None:
                 self._objects.require_bucket()
         return content
+
+    def delete(self, name: str) -> None:
+        """Deletes an object, if it exists."""
+        with refused(self._place, "data set"):
+            self._objects.delete(name)
 
 
 def open_store(path: str | Path) -> DataStore:

@@ -26,19 +26,23 @@ class DatasetWriter:
 
     Every shard is readable as soon as it is written, and stays so if the process is killed: only
     the episodes since the last shard are lost. A context manager: leaving it calls `close`, but
-    after an error the data set is not marked as complete.
+    after an error the data set is not marked as complete. A copy, which can be made again, has
+    ``keep_partial=False``: it is no data set before its end, and an error removes its files.
 
     Args:
         path: Folder of the data set, or a URI as for the ``storage`` of a run.
         description: What the episodes are.
         resume: Whether to add to a data set of the same spaces that is there already.
+        keep_partial: Whether episodes can be read before `close`, and stay after an error.
         rows_per_shard: Rows after which a shard is full; >= 1.
         bytes_per_shard: The same in bytes before compression; >= 1. An episode that is longer than
             a shard gets one for itself.
 
     Raises:
-        SpecError: If the folder already has a data set, or with ``resume`` another one.
-        ValueError: If the description cannot be written.
+        SpecError: If the folder already has a data set or files of one, or with ``resume`` another
+            one.
+        ValueError: If the description cannot be written, or with both ``resume`` and
+            ``keep_partial=False``.
 
     Example:
         >>> import tempfile
@@ -58,12 +62,16 @@ class DatasetWriter:
         description: Description,
         *,
         resume: bool = False,
+        keep_partial: bool = True,
         rows_per_shard: int = 20_000,
         bytes_per_shard: int = 64 * 2**20,
     ) -> None:
         for name, value in (("rows", rows_per_shard), ("bytes", bytes_per_shard)):
             if value < 1:
                 raise ValueError(f"{name}_per_shard must be >= 1; got {value}.")
+        if resume and not keep_partial:
+            raise ValueError("keep_partial=False would remove the episodes that resume found.")
+        self._keep_partial = keep_partial
         self._store = open_store(path)
         self._rows_per_shard, self._bytes_per_shard = rows_per_shard, bytes_per_shard
         self._format = RowFormat(description)
@@ -75,13 +83,19 @@ class DatasetWriter:
     def _begin(self, path: str, description: Description, resume: bool) -> Manifest:
         content = self._store.get(DATASET_FILE)
         if content is None:
+            if self._store.get(_shard_file(0)) is not None:
+                raise SpecError(
+                    f"{path} has {_shard_file(0)} and no {DATASET_FILE}: a copy into it was "
+                    "killed, or the file is lost. Delete the folder, or give another path."
+                )
             manifest = Manifest(description)
-            self._store.put(DATASET_FILE, manifest.encode())
+            encoded = manifest.encode()
+            if self._keep_partial:
+                self._store.put(DATASET_FILE, encoded)
             return manifest
         if not resume:
-            raise SpecError(
-                f"{path} already has a data set; give another path, delete it, or resume it."
-            )
+            ways = "delete it, or resume it" if self._keep_partial else "or delete it"
+            raise SpecError(f"{path} already has a data set; give another path, {ways}.")
         found = Manifest.decode(content, path)
         for name in ("observation_space", "action_space"):
             there, given = getattr(found.description, name), getattr(description, name)
@@ -161,7 +175,7 @@ class DatasetWriter:
         first_episode = self.num_episodes - len(self._pending)
         data = _parquet(self._format.table(self._pending, first_episode))
         shard = Shard(
-            file=f"episodes-{len(shards):05d}.parquet",
+            file=_shard_file(len(shards)),
             first_episode=first_episode,
             num_episodes=len(self._pending),
             first_row=sum(shard.num_rows for shard in shards),
@@ -173,7 +187,8 @@ class DatasetWriter:
         )
         self._store.put(shard.file, data)
         manifest = replace(self._manifest, shards=(*shards, shard))
-        self._store.put(DATASET_FILE, manifest.encode())
+        if self._keep_partial:
+            self._store.put(DATASET_FILE, manifest.encode())
         self._manifest, self._pending = manifest, []
         self._pending_rows = self._pending_bytes = 0
 
@@ -195,11 +210,26 @@ class DatasetWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.flush()
+        try:
+            if error is None:
+                self.close()
+            elif self._keep_partial:
+                self.flush()
+        finally:
+            if not (self._is_closed or self._keep_partial):
+                self._delete()
             self._is_closed = True
+
+    def _delete(self) -> None:
+        """Deletes all files; without ``dataset.json``, the rest is no data set."""
+        self._store.delete(DATASET_FILE)
+        # One more: an interrupt may have come before it was counted.
+        for number in range(len(self._manifest.shards) + 1):
+            self._store.delete(_shard_file(number))
+
+
+def _shard_file(number: int) -> str:
+    return f"episodes-{number:05d}.parquet"
 
 
 def _statistics(episodes: Sequence[Episode]) -> dict[str, Any]:

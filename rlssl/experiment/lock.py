@@ -17,7 +17,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ def refuse_if_running(folder: Path) -> None:
     """
     found = _living_holder(folder)
     if found is not None:
-        raise _is_running(folder.name, found)
+        raise _is_taken(folder.name, found)
 
 
 def storages_of(folder: Path) -> list[Storage]:
@@ -229,13 +229,16 @@ class Lock:
             self._storage.create(self._path, self.owner.encode())
 
 
-def acquire(storage: Storage, run: str, on_loss: Callable[[Owner], None]) -> Lock:
-    """Takes the lock of a run.
+def acquire(
+    storage: Storage, run: str, on_loss: Callable[[Owner], None], state: str = "is running"
+) -> Lock:
+    """Takes the lock of a run, or of another folder that one process writes.
 
     Args:
         storage: Where the run is.
         run: Name of the run's folder, which exists.
         on_loss: Called in a thread if another process takes the lock over later.
+        state: What it is while it has an owner, for messages.
 
     Raises:
         ResourceError: If the lock has an owner that lives; names the owner.
@@ -252,13 +255,13 @@ def acquire(storage: Storage, run: str, on_loss: Callable[[Owner], None]) -> Loc
         if _take_over(storage, run, owner):
             return Lock(storage, run, owner, on_loss)
         found = holder(storage, run)
-    raise _is_running(run, found)
+    raise _is_taken(run, found, state)
 
 
-def _is_running(run: str, found: Holder | None) -> ResourceError:
+def _is_taken(run: str, found: Holder | None, state: str = "is running") -> ResourceError:
     return ResourceError(
-        f"{run} is running: {found or 'another process has just started it'}. Wait until that "
-        "process has ended, or end it."
+        f"{run} {state}: {found or 'another process has just started'}. Wait until that process "
+        "has ended, or end it."
     )
 
 
@@ -277,12 +280,20 @@ def _take_over(storage: Storage, run: str, owner: Owner) -> bool:
 
 
 @contextlib.contextmanager
-def held(folder: Path, on_loss: Callable[[Owner], None] | None = None) -> Iterator[Lock]:
+def held(
+    folder: Path,
+    on_loss: Callable[[Owner], None] | None = None,
+    *,
+    storages: Sequence[Storage] = (),
+    state: str = "is running",
+) -> Iterator[Lock]:
     """Holds the lock of the run in ``folder``, and the one on its object store.
 
     Args:
         folder: The run's folder.
         on_loss: Called if another process takes the lock over; None: this process ends at once.
+        storages: Where the locks are; none: as for a run, `storages_of`.
+        state: What the folder is while it has an owner, for messages.
 
     Raises:
         ResourceError: If another process holds the lock.
@@ -290,8 +301,8 @@ def held(folder: Path, on_loss: Callable[[Owner], None] | None = None) -> Iterat
     stop = on_loss or (lambda successor: _end_at_once(folder, successor))
     with contextlib.ExitStack() as stack:
         locks = []
-        for storage in storages_of(folder):
-            locks.append(acquire(storage, folder.name, stop))
+        for storage in storages or storages_of(folder):
+            locks.append(acquire(storage, folder.name, stop, state))
             stack.callback(_release, locks[-1], folder)
         yield locks[0]
 

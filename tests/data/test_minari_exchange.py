@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
+from minari.storage.datasets_root_dir import get_dataset_path
 
 from rlssl.data import DatasetWriter, Description, Episode, EpisodeDataset
 from rlssl.data.minari_exchange import export_minari, import_minari
@@ -140,6 +141,11 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="is missing"):
         export_minari(dataset, "rlssl/demos-v0")
     assert "rlssl/demos-v0" not in minari.list_local_datasets()
+    root = get_dataset_path()
+    assert list(root.rglob("*")) == []
+    (root / "rlssl" / "demos-v0").mkdir(parents=True)  # as a killed program may leave it
+    with pytest.raises(SpecError, match="already has a data set 'rlssl/demos-v0'"):
+        export_minari(dataset, "rlssl/demos-v0")
 
 
 @pytest.mark.parametrize("source", ["minari:rlssl/nowhere-v0", "minari:nonsense", "nowhere"])
@@ -158,8 +164,9 @@ def test_an_episode_that_goes_on_after_its_end_is_refused(tmp_path: Path) -> Non
     minari.create_dataset_from_buffers(
         "tests/odd-v0", [buffer], observation_space=VECTOR, action_space=ACTIONS
     )
-    with pytest.raises(SpecError, match="episode 0 goes on after its termination at step 0"):
+    with pytest.raises(SpecError, match=r"episode 0 goes on after its termination at step 0.*left"):
         import_minari("minari:tests/odd-v0", tmp_path / "a")
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

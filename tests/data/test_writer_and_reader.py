@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -196,6 +197,43 @@ def test_after_an_error_whole_episodes_are_kept_and_the_set_is_not_complete(
     loaded = EpisodeDataset(tmp_path)
     assert_same_episodes(list(loaded), [episode])
     assert not loaded.is_complete
+
+
+def test_a_copy_is_a_data_set_when_all_of_it_is_there(tmp_path: Path) -> None:
+    episodes = some_episodes(VECTOR, None)
+    options: dict[str, Any] = {"keep_partial": False, "rows_per_shard": 1}
+    folder = tmp_path / "copy"
+    with pytest.raises(KeyError), DatasetWriter(folder, Description(VECTOR), **options) as writer:
+        for episode in episodes:
+            writer.add(episode)
+        assert (folder / "episodes-00000.parquet").is_file()
+        with pytest.raises(SpecError, match="is no data set"):
+            EpisodeDataset(folder)
+        raise KeyError("a bug of the source")
+    assert not folder.exists()
+    with DatasetWriter(folder, Description(VECTOR), **options) as writer:
+        for episode in episodes:
+            writer.add(episode)
+    assert EpisodeDataset(folder).is_complete
+    assert_same_episodes(list(EpisodeDataset(folder)), episodes)
+
+
+def test_a_copy_whose_end_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    writer = DatasetWriter(tmp_path / "copy", Description(VECTOR), keep_partial=False)
+    with pytest.raises(IsADirectoryError), writer:
+        writer.add(some_episodes(VECTOR, None)[0])
+        writer.flush()
+        (tmp_path / "copy" / ".dataset.json.tmp").mkdir()  # so that the file cannot be written
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == [".dataset.json.tmp"]
+
+
+def test_files_of_a_killed_copy_are_not_overwritten(tmp_path: Path) -> None:
+    write(tmp_path, some_episodes(VECTOR, None), Description(VECTOR))
+    (tmp_path / "dataset.json").unlink()
+    with pytest.raises(SpecError, match=r"no dataset.json: a copy into it was killed, .* Delete"):
+        DatasetWriter(tmp_path, Description(VECTOR))
+    with pytest.raises(ValueError, match="keep_partial=False would remove"):
+        DatasetWriter(tmp_path, Description(VECTOR), resume=True, keep_partial=False)
 
 
 @pytest.mark.parametrize(

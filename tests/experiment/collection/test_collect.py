@@ -1,6 +1,7 @@
 """`rlssl collect`: what is recorded, whoever acts, in how many processes, and after a stop."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rlssl.cli import main
 from rlssl.data import Episode, EpisodeDataset
 from rlssl.environments.building import make_env
 from rlssl.evaluation import evaluate_policy
+from rlssl.experiment.commands.data.writing import only_writer
 from rlssl.plugins import load_plugins
 from rlssl.policy import Policy
 from rlssl.registry import ENVIRONMENTS, EXPERTS, register_env, register_expert
@@ -281,7 +283,7 @@ def test_an_error_leaves_a_readable_set_that_the_same_command_completes(
     monkeypatch.setattr(
         writer.DatasetWriter.__init__,
         "__kwdefaults__",
-        {"resume": False, "rows_per_shard": 3} | {"bytes_per_shard": 2**20},
+        {"resume": False, "keep_partial": True, "rows_per_shard": 3, "bytes_per_shard": 2**20},
     )
     collect(*NOISY, "--episodes", "4", "--to", "once")
     add, calls = writer.DatasetWriter.add, []
@@ -302,6 +304,17 @@ def test_an_error_leaves_a_readable_set_that_the_same_command_completes(
     assert_same_episodes(recorded("data"), recorded("once"))
     assert played("data") == played("once")
     assert EpisodeDataset("data").is_complete
+
+
+def test_a_second_recorder_of_a_folder_is_refused_until_the_first_has_ended() -> None:
+    arguments = ["test/Lives", "--policy", "random", "--to", "data"]
+    with only_writer("data"):
+        error = collect(*arguments, "--episodes", "1", code=3)
+        assert "data is being written: " in error and f"(process {os.getpid()})" in error
+        assert not Path("data/dataset.json").exists()
+    assert not Path("data").exists()
+    collect(*arguments, "--episodes", "1")
+    assert files_of("data").keys() == {"dataset.json", "episodes-00000.parquet"}
 
 
 REFUSED: list[tuple[Sequence[str], str]] = [

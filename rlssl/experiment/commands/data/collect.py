@@ -16,6 +16,7 @@ from rlssl.errors import DEFAULT_STORAGE, SpecError
 from rlssl.experiment.collection.collecting import Goal, checked, collect_episodes
 from rlssl.experiment.collection.recording import RANDOM, Choices, PolicySource, Recording
 from rlssl.experiment.collection.statistics import Statistics
+from rlssl.experiment.commands.data.writing import only_writer
 from rlssl.experiment.commands.evaluate import require_trusted_environment
 from rlssl.experiment.run_folders import locate, sweep_folder
 from rlssl.experiment.runs import single_policy_folder
@@ -73,9 +74,10 @@ def collect(
     def report(statistics: Statistics) -> None:
         click.echo(f"{_progress(statistics)}; until {goal}.", err=True)
 
-    statistics = collect_episodes(
-        recording, spaces, goal, to, num_runners=env_runners, plugins=plugins, report=report
-    )
+    with only_writer(to):
+        statistics = collect_episodes(
+            recording, spaces, goal, to, num_runners=env_runners, plugins=plugins, report=report
+        )
     if as_json:
         write_json({"dataset": str(to), **statistics.to_json()})
     else:

@@ -10,6 +10,7 @@ from rlssl.data import EpisodeDataset
 from rlssl.data.checking import problems_of, summary_of
 from rlssl.data.minari_exchange import export_minari, import_minari
 from rlssl.errors import ExitCode
+from rlssl.experiment.commands.data.writing import copying, nothing_left
 from rlssl.system.json_output import write_json
 
 
@@ -85,7 +86,8 @@ def import_data(source: str, path: str) -> int:
     Raises:
         SpecError: See `rlssl.data.minari_exchange.import_minari`.
     """
-    dataset = import_minari(source, path)
+    with copying(path):
+        dataset = import_minari(source, path)
     if dataset.description.notes.get("jpeg"):
         click.echo("Minari has kept its frames as JPEG: they are not the recorded ones.", err=True)
     click.echo(f"Wrote {len(dataset):,} episodes, {dataset.num_steps:,} steps, to {path}.")
@@ -98,6 +100,7 @@ def export_data(path: str, dataset_id: str) -> int:
     Raises:
         SpecError: See `rlssl.data.minari_exchange.export_minari`.
     """
-    folder = export_minari(EpisodeDataset(path), dataset_id)
+    with nothing_left():
+        folder = export_minari(EpisodeDataset(path), dataset_id)
     click.echo(f"Wrote {dataset_id} to {folder}.")
     return ExitCode.OK

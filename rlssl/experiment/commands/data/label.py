@@ -14,6 +14,7 @@ from rlssl.auxiliary.imitation.labeling import Agreement, labeled
 from rlssl.auxiliary.predictive.inverse_dynamics import InverseDynamics
 from rlssl.data import DatasetWriter, EpisodeDataset
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
+from rlssl.experiment.commands.data.writing import copying
 from rlssl.experiment.run_folders import sweep_folder
 from rlssl.experiment.runs import describe
 from rlssl.experiment.start_weights.reading import WEIGHTS
@@ -65,7 +66,7 @@ def label(
         given, action_space=loss.action_space, notes={**given.notes, "actions": f"labels of {by}"}
     )
     agreement, num_steps = Agreement(loss.action_space), 0
-    with DatasetWriter(to, description) as writer:
+    with copying(to), DatasetWriter(to, description, keep_partial=False) as writer:
         for episode in dataset:
             copy = labeled(episode, loss, torch.device("cpu"))
             if episode.actions is not None:

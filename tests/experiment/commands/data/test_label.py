@@ -52,6 +52,18 @@ def test_labels_replace_actions_and_their_agreement_is_told(folder: Path) -> Non
     assert second.description.notes["actions"] == "labels of inverse"
 
 
+def test_nothing_is_left_of_labels_of_a_damaged_data_set(folder: Path) -> None:
+    given = EpisodeDataset(folder / "videos")
+    with DatasetWriter(folder / "damaged", given.description, rows_per_shard=1) as writer:
+        for one in given:
+            writer.add(one)
+    (folder / "damaged" / "episodes-00001.parquet").unlink()
+    words = ["data", "label", "damaged", "--by", "inverse", "--to", "half"]
+    _, errors = rlssl(*words, cwd=folder, code=3)
+    assert "is missing. Restore it from a copy" in errors
+    assert not (folder / "half").exists()
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
@@ -65,4 +77,4 @@ def test_labels_replace_actions_and_their_agreement_is_told(folder: Path) -> Non
 def test_what_cannot_be_labeled_is_refused(folder: Path, words: str, message: str) -> None:
     _, errors = rlssl("data", "label", *words.split(), cwd=folder, code=2)
     assert message in errors and "Traceback" not in errors
-    assert not (folder / "x" / "dataset.json").exists()
+    assert not (folder / "x").exists()
