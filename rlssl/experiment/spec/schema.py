@@ -6,12 +6,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
-from rlssl.clocks import ENV_STEPS, UPDATES, WORDS, every_key
+from rlssl.clocks import ENV_STEPS, UPDATES, WORDS, default_period, every_key
 from rlssl.errors import DEFAULT_STORAGE, SpecError, suggest
 from rlssl.experiment.spec.foreign_words import paths_called
-from rlssl.experiment.spec.sections.data import default_evaluation_period
 from rlssl.experiment.spec.yaml_reader import plain
-from rlssl.registry import COUNTING_UPDATES
+from rlssl.registry import COUNTING_UPDATES, WITHOUT_POLICY
 
 #: Keys of ``model`` that say with which weights a run begins; its networks do not read them.
 START_KEYS = ("from", "load")
@@ -247,11 +246,9 @@ class VideoSpec(_Section):
 class EvaluationSpec(_Section):
     """Evaluation during training."""
 
-    # Env steps between evaluations; None: no evaluation. With data.holdout: held-out episodes are
-    # measured at every tenth of stop.env_steps.
+    # Env steps between evaluations; None: none, but data.holdout is measured at tenths of the run.
     every_env_steps: PositiveInt | None = None
-    # Updates between evaluations, for a run that learns from a data set alone; None: no evaluation.
-    # With data.holdout: held-out episodes are measured at every tenth of stop.updates.
+    # Updates between evaluations, for a run that learns from a data set alone; None: as above.
     every_updates: PositiveInt | None = None
     # Number of episodes of each evaluation; 0: none is played, and held-out episodes are measured.
     episodes: NonNegativeInt = 10
@@ -393,7 +390,11 @@ class Spec(_Section):
     def evaluation_period(self) -> int | None:
         """Steps of the run's clock between evaluations; None: there are none."""
         period: int | None = getattr(self.evaluation, every_key(self.clock))
-        return default_evaluation_period(self) if period is None else period
+        is_probed = bool(self.diagnostics) and self.algorithm in WITHOUT_POLICY
+        is_measured = is_probed or (self.data is not None and bool(self.data.holdout))
+        if period is None and self.end and is_measured:
+            return default_period(self.end)
+        return period
 
     @property
     def evaluation_episodes(self) -> int:

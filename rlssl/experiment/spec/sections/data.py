@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlssl.clocks import ENV_STEPS, UPDATES, WORDS, default_period, every_key
+from rlssl.clocks import ENV_STEPS, UPDATES, WORDS, every_key
 from rlssl.errors import SpecError
-from rlssl.registry import OFFLINE_ALGORITHMS, WITHOUT_POLICY
+from rlssl.registry import OFFLINE_ALGORITHMS
 
 if TYPE_CHECKING:
     from rlssl.experiment.spec.schema import Spec
@@ -45,15 +45,6 @@ def recorded_env(path: str) -> dict[str, Any]:
     from rlssl.data import EpisodeDataset  # pyarrow and RLlib take seconds to import
 
     return dict(EpisodeDataset(path).description.env or {"id": UNKNOWN_ENV})
-
-
-def default_evaluation_period(spec: "Spec") -> int | None:
-    """The period of a spec that gives none, if a data set is measured; None: nothing is."""
-    has_holdout = spec.data is not None and bool(spec.data.holdout)
-    is_probed = bool(spec.diagnostics) and spec.algorithm in WITHOUT_POLICY
-    if spec.end is None or not (has_holdout or is_probed):
-        return None
-    return default_period(spec.end)
 
 
 def makes_environment(spec: "Spec", config_class: Any) -> bool:

@@ -33,18 +33,24 @@ with only_writer(sys.argv[1]):
 def minari_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A data set of one episode in Minari's own folder."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    ends = np.array([False, True])
-    buffer = EpisodeBuffer(
-        observations=np.zeros((3, 3), np.float32), actions=np.array([1, 1]), rewards=np.zeros(2),
-        terminations=ends, truncations=np.zeros(2, bool),
-    )  # fmt: skip
-    minari.create_dataset_from_buffers(
-        "tests/one-v0",
-        [buffer],
-        observation_space=spaces.Box(-1, 1, (3,)),
-        action_space=spaces.Discrete(2),
-    )
-    return "minari:tests/one-v0"
+    return of_minari("tests/one-v0", [False, True])
+
+
+def of_minari(name: str, *terminations: list[bool]) -> str:
+    """Writes a data set of Minari with these episodes of two steps."""
+    buffers = [
+        EpisodeBuffer(
+            observations=np.zeros((3, 3), np.float32),
+            actions=np.array([1, 1]),
+            rewards=np.zeros(2),
+            terminations=np.array(ends),
+            truncations=np.zeros(2, bool),
+        )
+        for ends in terminations
+    ]
+    described = {"observation_space": spaces.Box(-1, 1, (3,)), "action_space": spaces.Discrete(2)}
+    minari.create_dataset_from_buffers(name, buffers, **described)
+    return f"minari:{name}"
 
 
 @pytest.fixture
@@ -81,6 +87,16 @@ def test_a_killed_writer_locks_nothing(
     assert len(EpisodeDataset(tmp_path / "data")) == 1
     names = sorted(path.name for path in (tmp_path / "data").iterdir())
     assert names == ["dataset.json", "episodes-00000.parquet"]
+
+
+@pytest.mark.usefixtures("minari_id")
+def test_a_failed_import_leaves_nothing(tmp_path: Path) -> None:
+    odd = of_minari("tests/odd-v0", [False, True], [True, False])
+    result = imported(odd, tmp_path / "data")
+    assert result.exit_code == 2
+    assert "episode 1 goes on after its termination at step 0" in result.stderr
+    assert result.stderr.endswith(f"Nothing is left at {tmp_path / 'data'}.\n")
+    assert not (tmp_path / "data").exists()
 
 
 def test_an_error_of_the_disk_says_that_nothing_is_left(minari_id: str, tmp_path: Path) -> None:
