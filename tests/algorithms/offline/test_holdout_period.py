@@ -83,7 +83,7 @@ def test_diagnostics_need_episodes_of_a_policy_or_of_the_data_set(tmp_path: Path
         spec_of("bc", tmp_path / "a", diagnostics=["ranks"])
     data = {"path": str(tmp_path / "b")}
     for number, further in enumerate(({}, {"data": data})):  # with and without held-out episodes
-        spec = spec_of("pretrain", tmp_path / "ab"[number], diagnostics=["ranks"], **further)
+        spec = spec_of("pretrain", tmp_path / "bc"[number], diagnostics=["ranks"], **further)
         config = build_config(spec)
         assert spec.evaluation_period == config.evaluation_period == 4
         assert (config.evaluation_episodes, config.data_holdout) == (10, [0.2, 0.0][number])
