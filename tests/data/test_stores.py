@@ -13,6 +13,7 @@ from gymnasium import spaces
 from rlssl.data import DamagedShardError, DatasetWriter, Description, Episode, EpisodeDataset
 from rlssl.environments.by_id import make_env
 from rlssl.errors import ResourceError, SpecError
+from rlssl.experiment.commands.data.writing import only_writer
 from tests.data.recorded import assert_same_episodes, random_episode
 from tests.experiment.remote.store_server import KEYS, StoreServer, server
 
@@ -69,10 +70,11 @@ def _continue(path: Path, found: int) -> None:
 
 
 def test_a_shard_without_an_entry_is_written_again(tmp_path: Path) -> None:
-    # As after a kill between a shard and dataset.json.
+    # As after a kill between a shard and the entry in dataset.json.
+    description, episode = Description(VECTOR, ACTIONS), random_episode(VECTOR, ACTIONS, 4)
+    DatasetWriter(tmp_path, description)
     (tmp_path / "episodes-00000.parquet").write_bytes(b"half a file")
-    episode = random_episode(VECTOR, ACTIONS, 4)
-    with DatasetWriter(tmp_path, Description(VECTOR, ACTIONS)) as writer:
+    with DatasetWriter(tmp_path, description, resume=True) as writer:
         writer.add(episode)
     assert_same_episodes(list(EpisodeDataset(tmp_path)), [episode])
 
@@ -110,6 +112,30 @@ def test_a_data_set_on_an_object_store(
     assert_same_episodes(found, [episodes[0], episodes[2]])
     with pytest.raises(ResourceError, match="there is no bucket 'nowhere'"):
         EpisodeDataset(uri.replace("lab/", "nowhere/"))
+
+
+@pytest.mark.slow
+def test_a_data_set_on_an_object_store_has_one_writer(
+    server: StoreServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    uri = server.uri("demos/locked")
+    with only_writer(uri):
+        with pytest.raises(ResourceError, match="locked is being written: "), only_writer(uri):
+            pass
+        with (
+            pytest.raises(KeyError),
+            DatasetWriter(uri, Description(VECTOR), keep_partial=False, rows_per_shard=1) as writer,
+        ):
+            for seed in range(3):
+                writer.add(random_episode(VECTOR, None, 2, seed=seed))
+            assert "demos/locked/episodes-00001.parquet" in server.names("demos/locked")
+            raise KeyError("a bug of the source")
+    assert server.names("demos/locked") == []
+    nowhere, words = uri.replace("lab/", "nowhere/"), "there is no bucket 'nowhere'"
+    with pytest.raises(ResourceError, match=words), only_writer(nowhere):
+        pass
 
 
 @pytest.mark.slow
