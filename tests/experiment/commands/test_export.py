@@ -12,7 +12,8 @@ from rlssl.experiment.commands.export import export
 from rlssl.policy import Policy
 from tests.test_policy import make_policy
 
-FRAME, ACTIONS = gym.spaces.Box(-1.0, 1.0, (3,), np.float32), gym.spaces.Discrete(2)
+FRAME = gym.spaces.Box(-1.0, 1.0, (3,), np.float32)
+ACTIONS: gym.Space = gym.spaces.Discrete(2)
 
 
 @pytest.mark.parametrize("is_new", [True, False])
