@@ -18,6 +18,9 @@ DATASET_FILE = "dataset.json"
 #: Version of the format; raised when older readers could misread newer data sets.
 FORMAT_VERSION = 1
 
+#: Key of the notes: observations in a stack, as the environment suggests.
+FRAME_STACK = "suggested_frame_stack"
+
 _PACKAGES = ("rlssl", "ray", "gymnasium", "numpy", "pyarrow")
 
 

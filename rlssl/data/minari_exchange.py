@@ -19,7 +19,7 @@ from rlssl.data.description import Description
 from rlssl.data.episode import Episode
 from rlssl.data.reader import EpisodeDataset
 from rlssl.data.writer import DatasetWriter
-from rlssl.errors import MissingExtraError, SpecError
+from rlssl.errors import MissingExtraError, ResourceError, SpecError
 
 #: What a source of an import begins with, if it is the id of a data set in Minari's own folder.
 MINARI_PREFIX = "minari:"
@@ -46,6 +46,7 @@ def import_minari(source: str, path: str | Path) -> EpisodeDataset:
     Raises:
         MissingExtraError: If Minari is not installed.
         SpecError: If there is no such data set, or it cannot be copied.
+        ResourceError: If its file is damaged.
     """
     found = _open(source)
     raw = found.storage.metadata
@@ -64,7 +65,7 @@ def import_minari(source: str, path: str | Path) -> EpisodeDataset:
             },
         )
         with DatasetWriter(path, description, keep_partial=False) as writer:
-            for each in found.iterate_episodes():
+            for each in _read(source, found):
                 writer.add(_episode(each))
     except SpecError:
         raise
@@ -201,21 +202,51 @@ def _leaf_spaces(space: gym.Space) -> Iterator[gym.Space]:
         yield space
 
 
+def _read(source: str, dataset: Any) -> Iterator[Any]:
+    """The episodes of a data set of Minari.
+
+    Raises:
+        ResourceError: If its file is damaged.
+    """
+    episodes = dataset.iterate_episodes()
+    while True:
+        try:
+            found = next(episodes, None)
+        except (OSError, KeyError) as error:
+            raise ResourceError(
+                f"{source} is damaged: {error.args[-1]}. Fetch it again, or restore it from a copy."
+            ) from error
+        if found is None:
+            return
+        yield found
+
+
 def _episode(found: Any) -> Episode:
-    """An episode of Minari as one of rlssl."""
+    """An episode of Minari as one of rlssl.
+
+    Raises:
+        ValueError: If its parts do not fit each other; names the episode.
+    """
+    num_steps = len(found.rewards)
     for name in ("terminations", "truncations"):
-        early = np.flatnonzero(np.asarray(getattr(found, name))[:-1])
+        flags = np.asarray(getattr(found, name))
+        if len(flags) != num_steps:
+            raise ValueError(f"episode {found.id} has {num_steps} rewards and {len(flags)} {name}")
+        early = np.flatnonzero(flags[:-1])
         if len(early):
             raise ValueError(
                 f"episode {found.id} goes on after its {name[:-1]} at step {early[0]}; cut it there"
             )
-    return Episode(
-        found.observations,
-        found.actions,
-        found.rewards,
-        terminated=bool(found.terminations[-1]),
-        truncated=bool(found.truncations[-1]),
-    )
+    try:
+        return Episode(
+            found.observations,
+            found.actions,
+            found.rewards,
+            terminated=bool(np.any(found.terminations)),
+            truncated=bool(np.any(found.truncations)),
+        )
+    except ValueError as error:
+        raise ValueError(f"episode {found.id}: {error}") from error
 
 
 def _buffer(episode: Episode) -> Any:

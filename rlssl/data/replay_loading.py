@@ -1,5 +1,6 @@
 """Loads episodes into a replay buffer."""
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -34,6 +35,8 @@ def fill(
     to_module_actions: Callable[[Any], Any],
     *,
     prefix: str = "data",
+    name: str | None = None,
+    numbers: Iterable[int] | None = None,
 ) -> int:
     """Adds episodes to a replay buffer, as if a policy had just played them.
 
@@ -46,6 +49,8 @@ def fill(
             `rlssl.networks.action_encoding.to_module_actions`.
         prefix: Episode n gets the id ``PREFIX.n``. Different data sets in one buffer need different
             ones.
+        name: Of the data set, in messages; None: its path.
+        numbers: In messages, the number of each episode in its data set; None: 0, 1, ...
 
     Returns:
         The number of steps.
@@ -67,11 +72,12 @@ def fill(
         >>> fill(buffer, data, to_module_actions(actions))  # doctest: +SKIP
         20000
     """
-    name = episodes.path if isinstance(episodes, EpisodeDataset) else "the episodes"
     if isinstance(episodes, EpisodeDataset):
+        name = name or episodes.path
         _require_room(replay, episodes.num_rows, name)
-    steps = 0
-    for number, episode in enumerate(episodes):
+    name, steps = name or "the episodes", 0
+    known = itertools.count() if numbers is None else numbers
+    for index, (number, episode) in enumerate(zip(known, episodes, strict=False)):
         where = f"episode {number} of {name}"
         _require_room(replay, len(episode) + 1, name)
         try:
@@ -79,7 +85,7 @@ def fill(
                 raise ValueError("it has no actions")
             actions = to_module_actions(episode.actions)
             ready = replace(episode, actions=actions)
-            replay.add([ready.to_single_agent_episode(f"{prefix}.{number}")])
+            replay.add([ready.to_single_agent_episode(f"{prefix}.{index}")])
         except ValueError as error:
             raise SpecError(f"{where} cannot be used: {str(error).rstrip('.')}.") from error
         steps += len(episode)

@@ -12,6 +12,8 @@ import gymnasium as gym
 import numpy as np
 
 from rlssl.environments.building import make_env
+from rlssl.environments.rewards.options import LEARNING_OPTIONS
+from rlssl.environments.rewards.wrappers import LEARNING_REWARD
 from rlssl.errors import SpecError
 from rlssl.system.random_state import undisturbed_generators
 
@@ -158,7 +160,7 @@ class _Tried:
     Attributes:
         achieved: [N, ...], the achieved goals after each step.
         desired: [N, ...], the goals of each step.
-        rewards: [N].
+        rewards: [N], to learn from.
     """
 
     def __init__(self, env: gym.Env) -> None:
@@ -166,7 +168,8 @@ class _Tried:
         before, _ = env.reset(seed=0)
         steps = []
         for _ in range(_NUM_STEPS):
-            after, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+            after, reward, terminated, truncated, info = env.step(env.action_space.sample())
+            reward = info.get(LEARNING_REWARD, reward)
             steps.append((np.copy(after[ACHIEVED]), np.copy(before[DESIRED]), float(reward)))
             before = env.reset()[0] if terminated or truncated else after
         achieved, desired, rewards = zip(*steps, strict=True)
@@ -191,8 +194,15 @@ def goal_functions(env: Mapping[str, Any]) -> GoalFunctions:
         env: ``{"id": ..., **options}``.
 
     Raises:
-        SpecError: See `GoalFunctions`; the environment is closed.
+        SpecError: See `GoalFunctions`; the environment is closed. Or an option changes the reward
+            to learn from, which ``compute_reward`` does not know.
     """
+    if given := [f"env.{key}" for key in LEARNING_OPTIONS if env.get(key) is not None]:
+        raise SpecError(
+            f"training.relabel computes rewards of other goals with the environment's "
+            f"compute_reward, and {' and '.join(given)} changes the reward of sampled steps only: "
+            "leave one of them out."
+        )
     instance = make_env(env, seed=0)
     try:
         return GoalFunctions(instance)

@@ -2,8 +2,10 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
+import h5py  # type: ignore[import-untyped]
 import minari
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from minari.storage.datasets_root_dir import get_dataset_path
 
 from rlssl.data import DatasetWriter, Description, Episode, EpisodeDataset
 from rlssl.data.minari_exchange import export_minari, import_minari
-from rlssl.errors import MissingExtraError, SpecError
+from rlssl.errors import MissingExtraError, ResourceError, SpecError
 from tests.data.recorded import assert_same_episodes, assert_same_struct, random_episode
 
 # Minari asks for an author, an email, and more.
@@ -167,6 +169,65 @@ def test_an_episode_that_goes_on_after_its_end_is_refused(tmp_path: Path) -> Non
     with pytest.raises(SpecError, match=r"episode 0 goes on after its termination at step 0.*left"):
         import_minari("minari:tests/odd-v0", tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def without(name: str) -> Any:
+    return lambda episode: episode.__delitem__(name)
+
+
+def replaced(**arrays: Any) -> Any:
+    def change(episode: Any) -> None:
+        for name, values in arrays.items():
+            del episode[name]
+            episode[name] = values
+
+    return change
+
+
+ENDS: dict[str, Any] = {"terminations": np.zeros(0, bool), "truncations": np.zeros(0, bool)}
+NO_STEPS = {"rewards": np.zeros(0), "actions": np.zeros(0, np.int64), **ENDS}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        # As in some published data sets: the observation after the last step is missing.
+        (
+            replaced(observations=np.zeros((2, 3), np.float32)),
+            SpecError,
+            "episode 1: an episode of 2 rewards needs 3 observations; got 2",
+        ),
+        (replaced(**ENDS), SpecError, "episode 1 has 2 rewards and 0 terminations"),
+        (
+            replaced(observations=np.zeros((1, 3), np.float32), **NO_STEPS),
+            SpecError,
+            "episode 1: rewards must be",
+        ),
+        (without("rewards"), ResourceError, "is damaged: .*rewards.* Fetch it again"),
+    ],
+)
+def test_a_wrong_episode_is_named_and_nothing_is_left(
+    tmp_path: Path, minari_folder: Path, change: Any, error: Any, message: str
+) -> None:
+    episodes = [random_episode(VECTOR, ACTIONS, 2, seed=seed) for seed in range(3)]
+    dataset = written(tmp_path / "a", episodes, Description(VECTOR, ACTIONS))
+    export_minari(dataset, "rlssl/wrong-v0")
+    with h5py.File(minari_folder / "rlssl" / "wrong-v0" / "data" / "main_data.hdf5", "a") as file:
+        change(file["episode_1"])
+    with pytest.raises(error, match=message):
+        import_minari("minari:rlssl/wrong-v0", tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_truncated_file_is_damaged(tmp_path: Path, minari_folder: Path) -> None:
+    dataset = written(
+        tmp_path / "a", [random_episode(VECTOR, ACTIONS, 2)], Description(VECTOR, ACTIONS)
+    )
+    export_minari(dataset, "rlssl/cut-v0")
+    file = minari_folder / "rlssl" / "cut-v0" / "data" / "main_data.hdf5"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(ResourceError, match="minari:rlssl/cut-v0 is damaged"):
+        import_minari("minari:rlssl/cut-v0", tmp_path / "b")
 
 
 def test_a_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

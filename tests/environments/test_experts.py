@@ -10,6 +10,7 @@ import pytest
 
 import rlssl
 from rlssl.environments import make_env, make_expert
+from rlssl.environments.experts import CheckedExpert
 from rlssl.errors import SpecError, UnknownNameError
 from rlssl.plugins import load_plugins
 from rlssl.registry import EXPERTS, local_registrations, register_expert, restore_registrations
@@ -165,3 +166,33 @@ def test_experts_of_a_user_are_listed_carried_to_other_processes_and_checked() -
 def test_names_with_a_meaning_elsewhere_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expert name 'a\.b'"):
         register_expert("a.b", object)
+
+
+class Answers:
+    """Gives the same action at every step."""
+
+    def __init__(self, action: Any) -> None:
+        self.action = action
+
+    def reset(self, observation: Any) -> None: ...
+
+    def act(self, observation: Any, previous_action: Any) -> Any:
+        return self.action
+
+
+def test_wider_numbers_become_those_of_the_action_space() -> None:
+    space = gym.spaces.Dict(
+        wheel=gym.spaces.Box(-2, 2, (1,)),
+        rest=gym.spaces.Tuple([gym.spaces.Discrete(2), gym.spaces.Box(0, 9, (), np.int64)]),
+    )
+    given = {"wheel": np.array([0.1]), "rest": (1, np.array(3, np.int32))}  # float64, int32
+    action = CheckedExpert("expert/lab", Answers(given), space).act(None, None)
+    assert action["wheel"].dtype == np.float32 and action["wheel"] == np.float32(0.1)
+    assert action["rest"][1].dtype == np.int64 and action["rest"] == (1, 3)
+
+
+@pytest.mark.parametrize("action", [np.array([2.5]), np.array([0.0, 0.0]), np.array(["up"]), None])
+def test_actions_that_do_not_fit_are_refused(action: Any) -> None:
+    expert = CheckedExpert("expert/lab", Answers(action), gym.spaces.Box(-2, 2, (1,)))
+    with pytest.raises(SpecError, match=r"expert/lab gave the action .*, which is not in Box"):
+        expert.act(None, None)

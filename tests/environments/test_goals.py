@@ -138,6 +138,22 @@ def test_environments_without_goals_are_refused(make: Any, message: str) -> None
     assert "Leave training.relabel out" in str(refusal.value)
 
 
+class Scaled(gym.Wrapper):
+    """The reward to learn from is not that of the environment."""
+
+    def step(self, action: Any) -> Any:
+        seen, reward, ended, truncated, info = self.env.step(action)
+        return seen, reward, ended, truncated, {**info, "learning_reward": float(reward) / 10}
+
+
+def test_rewards_to_learn_from_must_be_those_of_compute_reward() -> None:
+    with pytest.raises(SpecError, match="but its compute_reward says"):
+        GoalFunctions(Scaled(Numbers()))
+    for option in ({"reward": "none"}, {"shaping": "builtins:len"}):
+        with pytest.raises(SpecError, match=rf"env\.{next(iter(option))} changes the reward"):
+            goal_functions({"id": "goals/bit-flipping", **option})
+
+
 def test_an_option_that_changes_rewards_is_respected() -> None:
     rlssl.register_env("test/numbers", lambda config: Numbers(terminates=config["terminates"]))
     endless = goal_functions({"id": "test/numbers", "terminates": False})

@@ -1,5 +1,6 @@
 """A round of DAgger: episodes of a mixed policy, in which the expert labels every state."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from rlssl.data import Episode
 from rlssl.environments import make_env
 from rlssl.environments.experts import is_expert, make_expert
 from rlssl.errors import SpecError
+from rlssl.evaluation import MAX_EPISODE_STEPS
 from rlssl.policy import Policy
 from rlssl.run_files import POLICY_FILE
 
@@ -88,6 +90,7 @@ def play(
     *,
     beta: float,
     seed: int,
+    max_steps: int = MAX_EPISODE_STEPS,
 ) -> LabeledEpisode:
     """Plays an episode in which each action is the expert's with probability ``beta``.
 
@@ -100,19 +103,23 @@ def play(
             memory, but not if ``beta`` is 1.
         beta: Probability of the expert's action at each step, in [0, 1].
         seed: Seed of the episode, and of the choices between both.
+        max_steps: Steps after which the episode is truncated.
     """
     generator = np.random.default_rng(seed)
     observation, _ = env.reset(seed=seed)
     expert.reset(observation)
-    observations, labels, rewards, choices = [observation], [], [], []
+    # Copies, because environments may write into an array again, and clip actions in place.
+    observations, labels = [copy.deepcopy(observation)], list[Any]()
+    rewards, choices = list[float](), list[bool]()
     previous, terminated, truncated = None, False, False
     while not (terminated or truncated):
-        label = expert.act(observation, previous)
+        label = copy.deepcopy(expert.act(observation, previous))
         own = None if beta >= 1 else act(observation)
         is_expert_step = own is None or bool(generator.random() < beta)
         previous = label if is_expert_step else own
-        observation, reward, terminated, truncated, _ = env.step(previous)
-        observations.append(observation)
+        observation, reward, terminated, truncated, _ = env.step(copy.deepcopy(previous))
+        truncated = truncated or (not terminated and len(labels) + 1 == max_steps)
+        observations.append(copy.deepcopy(observation))
         labels.append(label)
         rewards.append(float(reward))
         choices.append(is_expert_step)

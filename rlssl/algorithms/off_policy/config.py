@@ -271,8 +271,7 @@ class OffPolicyConfig(BaseConfig, AlgorithmConfig):
         from rlssl.algorithms.off_policy.data_sets.checks import check_size
         from rlssl.data import EpisodeDataset
 
-        num_rows = round(settings.share * self.total_train_batch_size)
-        check_size(EpisodeDataset(settings.path), settings, num_rows)
+        check_size(EpisodeDataset(settings.path), settings)
 
     def replay_bytes(self, spaces: EnvSpaces) -> int:
         """Bytes of memory of the full replay buffer, and of the data set.

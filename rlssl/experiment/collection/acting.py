@@ -42,32 +42,6 @@ class TrainedActor:
         return self._policy.act(observation, explore=self._explore)
 
 
-class CheckedExpert:
-    """An expert whose actions are checked, because anyone may have written it."""
-
-    def __init__(self, name: str, env: gym.Env) -> None:
-        self._name, self._space = name, env.action_space
-        self._expert = make_expert(name, env)
-
-    def reset(self, observation: Any) -> None:
-        """Begins an episode."""
-        self._expert.reset(observation)
-
-    def act(self, observation: Any, previous_action: Any) -> Any:
-        """The expert's action.
-
-        Raises:
-            SpecError: It is not in the action space.
-        """
-        action = self._expert.act(observation, previous_action)
-        if action not in self._space:
-            raise SpecError(
-                f"{self._name} gave the action {action!r}, which is not in {self._space}; "
-                "an expert returns actions of env.action_space."
-            )
-        return action
-
-
 def make_actor(recording: Recording, env: gym.Env, random_actions: gym.Space) -> Expert:
     """What chooses the actions of a recording.
 
@@ -86,7 +60,7 @@ def make_actor(recording: Recording, env: gym.Env, random_actions: gym.Space) ->
     if source.name == RANDOM:
         return RandomActor(random_actions)
     if source.folder is None:
-        return CheckedExpert(source.name, env)
+        return make_expert(source.name, env)
     policy = Policy.load(source.folder)
     for name in ("observation_space", "action_space"):
         trained, given = getattr(policy, name), getattr(env, name)

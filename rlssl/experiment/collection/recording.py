@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rlssl.data import Description
+from rlssl.data.description import FRAME_STACK
 from rlssl.environments.building import Split
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.environments.vector_infos import DEFAULT_SUCCESS
@@ -90,11 +91,12 @@ class Recording:
 
     def description(self, spaces: EnvSpaces) -> Description:
         """The description of the data set."""
+        stack = {} if spaces.frame_stack == 1 else {FRAME_STACK: spaces.frame_stack}
         return Description(
             observation_space=spaces.observation_space,
             action_space=spaces.action_space if self.choices.actions else None,
             env=self.env,
             policy=self.policy.to_json(),
             seed=self.seed,
-            notes={SETTINGS: asdict(self.choices)},
+            notes={SETTINGS: asdict(self.choices), **stack},
         )

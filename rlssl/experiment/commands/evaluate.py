@@ -1,5 +1,6 @@
 """`rlssl evaluate`: evaluates trained policies on seeded episodes."""
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -161,10 +162,12 @@ def _play_slots(
 
 
 def _print(folder: Path, report: dict[str, Any]) -> None:
+    rate = report["success_rate"]
+    success = "" if math.isnan(rate) else f"success {rate:.3g}, "
     click.echo(
         f"return {report['episode_return_mean']:.4g} "
         f"(std {report['episode_return_std']:.4g}), "
-        f"success {report['success_rate']:.3g}, length {report['episode_len_mean']:.4g} "
+        f"{success}length {report['episode_len_mean']:.4g} "
         f"over {report['num_episodes']} episodes from seed {report['seed']}"
     )
     if "probe" in report:

@@ -140,6 +140,19 @@ class Relabeler:
         self._num_relabeled = self._num_successes = 0
         return counts
 
+    def wrong_reward(self) -> tuple[float, float] | None:
+        """Looks for a stored reward that is not the environment's for the step's own goal.
+
+        Returns:
+            The stored reward and the environment's; None: all are equal.
+        """
+        slots = np.flatnonzero(self.rows.drawable)
+        own_goals = self.rows.observations[self.desired][slots]
+        expected = self.functions.rewards(self._achieved_at(self._ring.following(slots)), own_goals)
+        stored = self.rows.rewards[slots]
+        wrong = np.flatnonzero(~np.isclose(stored, expected, rtol=1e-5, atol=1e-6))
+        return (float(stored[wrong[0]]), float(expected[wrong[0]])) if len(wrong) else None
+
     def _states_for(self, slots: np.ndarray, fractions: np.ndarray) -> np.ndarray:
         """[N], the slots of the states that become the goals of steps.
 

@@ -98,6 +98,32 @@ def test_with_beta_between_each_step_is_drawn_and_the_seed_decides() -> None:
     assert 0.2 < np.mean(shares) < 0.8
 
 
+class InPlace(Line):
+    """Writes every observation into one array, and clips actions in it."""
+
+    seen = np.zeros(1, np.float32)
+
+    def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
+        np.clip(action, -0.5, 0.5, out=action)
+        return super().step(action)
+
+    def _observation(self) -> dict[str, np.ndarray]:
+        self.seen[0] = self.place
+        return {"x": self.seen}
+
+
+def test_arrays_that_an_environment_changes_are_copied() -> None:
+    episode = play(InPlace(), Homing(), away, beta=0.0, seed=0).labeled
+    # The policy's 2 is cut at 0.5; the expert's answers, at most one unit, are not.
+    assert episode.observations["x"][:, 0].tolist() == [0.5 * t for t in range(31)]
+    assert episode.actions[:, 0].tolist() == [0.0, -0.5] + [-1.0] * 28
+
+
+def test_an_episode_without_an_end_is_truncated() -> None:
+    episode = play(Line(), Homing(), away, beta=0.0, seed=0, max_steps=4).labeled
+    assert (len(episode), episode.terminated, episode.truncated) == (4, False, True)
+
+
 def test_beta_falls_linearly() -> None:
     # `imitation`: 15 rounds; round 5 has 1 - 5 / 15.
     assert beta_of(5, 15) == pytest.approx(2 / 3)

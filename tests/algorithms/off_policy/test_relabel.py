@@ -5,13 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete
 from ray.rllib.core.columns import Columns
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 
 import rlssl
 from rlssl.algorithms.off_policy.batches import AUXILIARY_COLUMNS, BONUS_STEPS, TAKEN
+from rlssl.algorithms.off_policy.data_sets.loading import load_data
 from rlssl.algorithms.off_policy.replays import Replays
 from rlssl.auxiliary.windows import VALID, WINDOWS
+from rlssl.data import DatasetWriter, Description, Episode
+from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
 from rlssl.experiment.spec import load_spec
 from rlssl.experiment.spec.building import build_config
@@ -22,7 +26,7 @@ from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (
 )
 from tests.algorithms.rainbow.rainbow_bench import RainbowBench, small_rainbow
 from tests.auxiliary.imitation.recorded import record
-from tests.replay.hindsight.goal_episodes import Numbers
+from tests.replay.hindsight.goal_episodes import NUM_GOALS, SPACE, Numbers
 
 REACH = "robotics/FetchReach-v4"
 
@@ -173,6 +177,28 @@ def test_wrong_settings_are_refused(relabel: Any, message: str) -> None:
 def test_an_environment_without_goals_is_refused() -> None:
     with pytest.raises(SpecError, match=r"CartPole-v1 lack observation.*Leave training\.relabel"):
         small_rainbow("CartPole-v1", relabel={}).validate()
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_rewards_of_a_data_set_must_be_those_of_the_environment(
+    tmp_path: Path, scale: float
+) -> None:
+    states = np.array([[0, 7], [1, 7], [2, 7]], np.float32)
+    seen = {
+        "observation": states,
+        "achieved_goal": states[:, :1],
+        "desired_goal": np.full((3, 1), 2, np.float32),
+    }
+    rewards = scale * np.array([-1.0, 0.0])  # the steps lead to 1 and 2; the goal is 2
+    with DatasetWriter(tmp_path, Description(SPACE, Discrete(NUM_GOALS))) as writer:
+        writer.add(Episode(seen, np.array([1, 2]), rewards, terminated=True))
+    config = rainbow().data(path=str(tmp_path))
+    config.adapt_to(EnvSpaces(SPACE, Discrete(NUM_GOALS)))
+    if scale == 1.0:
+        assert load_data(config, SPACE, Discrete(NUM_GOALS)).replay.num_rows == 3
+        return
+    with pytest.raises(SpecError, match=r"was rewarded with -0\.5, but compute_reward .* says -1:"):
+        load_data(config, SPACE, Discrete(NUM_GOALS))
 
 
 def test_preset_her_has_the_published_settings() -> None:

@@ -9,7 +9,11 @@ import pytest
 from ray.rllib.core.columns import Columns
 
 from rlssl.algorithms.off_policy.batches import INDICES
-from rlssl.algorithms.off_policy.data_sets.checks import check_size, held_out_episodes
+from rlssl.algorithms.off_policy.data_sets.checks import (
+    check_size,
+    held_out_episodes,
+    trained_on_episodes,
+)
 from rlssl.algorithms.off_policy.data_sets.measuring import measured_batches, rows_of_episodes
 from rlssl.algorithms.off_policy.data_sets.settings import DataSettings
 from rlssl.algorithms.off_policy.replays import Replays
@@ -128,8 +132,24 @@ def test_a_wrong_number_of_episodes_is_refused(count: Any) -> None:
 def test_more_episodes_than_there_are_are_refused(tmp_path: Path) -> None:
     dataset = EpisodeDataset(str(write_episodes(tmp_path)))
     with pytest.raises(SpecError, match=r"data\.episodes: 8 is more .* 3 are held out; lower it"):
-        check_size(dataset, DataSettings(dataset.path, holdout=0.3, episodes=8), 1)
-    check_size(dataset, DataSettings(dataset.path, holdout=0.3, episodes=7), 1)
+        check_size(dataset, DataSettings(dataset.path, holdout=0.3, episodes=8))
+    check_size(dataset, DataSettings(dataset.path, holdout=0.3, episodes=7))
+
+
+def test_a_batch_may_be_larger_than_the_data_set_which_must_not_be_empty(tmp_path: Path) -> None:
+    path = write_episodes(tmp_path / "a", [1, 2])
+    batch, _ = replays_of(config_of(path, offline=True, batch=32)).draw(beta=0.5, needs=NEEDS)
+    assert set(batch["obs"][:, 0].tolist()) == {0.0, 100.0, 101.0}
+    with pytest.raises(SpecError, match="has no episodes; record some first"):
+        config_of(write_episodes(tmp_path / "b", []), offline=True)
+
+
+def test_a_refused_episode_has_its_number_in_the_data_set(tmp_path: Path) -> None:
+    config = config_of(write_episodes(tmp_path), offline=True, episodes=3).debugging(seed=5)
+    first = min(trained_on_episodes(10, frozenset(), 3, 5) - {1})  # episode 1 has action 0 only
+    assert first > 0
+    with pytest.raises(SpecError, match=rf"episode {first} of {tmp_path} cannot be used"):
+        Replays(config, FRAME, gym.spaces.Discrete(1))
 
 
 def test_measured_rows_are_the_same_at_every_evaluation(tmp_path: Path) -> None:

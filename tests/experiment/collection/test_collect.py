@@ -13,8 +13,10 @@ import pytest
 from click.testing import CliRunner
 from gymnasium.spaces import Box, Dict, MultiDiscrete
 
+from rlssl.algorithms.pretrain.pretrain import PretrainConfig
+from rlssl.algorithms.rainbow.rainbow import RainbowConfig
 from rlssl.cli import main
-from rlssl.data import Episode, EpisodeDataset
+from rlssl.data import DatasetWriter, Description, Episode, EpisodeDataset
 from rlssl.environments.building import make_env
 from rlssl.evaluation import evaluate_policy
 from rlssl.experiment.commands.data.writing import only_writer
@@ -359,6 +361,21 @@ def test_a_folder_of_another_recording_is_left_alone(flags: list[str], words: st
     before = files_of("data")
     assert words in collect(*arguments, *flags, "--episodes", "3", code=2)
     assert files_of("data") == before
+
+
+def test_a_run_on_data_has_the_stack_that_the_environment_suggests() -> None:
+    class Stacked(Lives):
+        suggested_frame_stack = 4
+
+    register_env("test/Stacked", Stacked)
+    collect("test/Stacked", "--policy", "random", "--episodes", "1", "--to", "data")
+    assert PretrainConfig().data(path="data").find_spaces().frame_stack == 4
+    # A data set that was written by hand does not say it, but the environment does.
+    with DatasetWriter("hand", Description(Lives.observation_space, Lives.action_space)) as writer:
+        writer.add(recorded("data")[0])
+    config = RainbowConfig().environment("test/Stacked").data(path="hand", offline=True)
+    assert config.find_spaces().frame_stack == 4
+    assert PretrainConfig().data(path="hand").find_spaces().frame_stack == 1
 
 
 def test_a_wrong_action_of_an_expert_is_named() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from rlssl.algorithms.off_policy.data_sets.settings import DataSettings
 from rlssl.data import EpisodeDataset
+from rlssl.data.description import FRAME_STACK
 from rlssl.data.replay_loading import check_spaces
 from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
@@ -16,9 +17,6 @@ from rlssl.system.seeding import stream
 
 #: The action space of a data set without actions; no loss may read its one action.
 NO_ACTIONS: gym.Space = gym.spaces.Discrete(1)
-
-#: Key of a data set's notes: observations in a stack, as its environment suggests.
-FRAME_STACK = "suggested_frame_stack"
 
 
 def find_spaces(config: Any, of_environment: Callable[[], EnvSpaces]) -> EnvSpaces:
@@ -37,8 +35,8 @@ def find_spaces(config: Any, of_environment: Callable[[], EnvSpaces]) -> EnvSpac
     if described.action_space is None and config.needs_actions:
         raise SpecError(
             f"data.path {dataset.path}: the data set has no actions, and {config.algorithm_name} "
-            "learns from actions; use pretrain, with losses that read none, or a data set with "
-            "actions."
+            "learns from actions. Label them (`rlssl data label`), use pretrain with losses that "
+            "read none, or take a data set with actions."
         )
     of_data = EnvSpaces(
         described.observation_space,
@@ -51,7 +49,11 @@ def find_spaces(config: Any, of_environment: Callable[[], EnvSpaces]) -> EnvSpac
         return of_data
     found = of_environment()
     check_agrees(dataset, env, found)
-    return of_data if config.trains_offline else found
+    if not config.trains_offline:
+        return found
+    # A recorder notes the stack; a data set that was written by hand may not.
+    stack = int(described.notes.get(FRAME_STACK, found.frame_stack))
+    return dataclasses.replace(of_data, frame_stack=stack)
 
 
 def check_agrees(dataset: EpisodeDataset, env: Mapping[str, Any], spaces: EnvSpaces) -> None:
@@ -75,17 +77,20 @@ def check_agrees(dataset: EpisodeDataset, env: Mapping[str, Any], spaces: EnvSpa
         ) from error
 
 
-def check_size(dataset: EpisodeDataset, settings: DataSettings, num_rows: int) -> None:
-    """Refuses a data set that has fewer steps than a batch takes from it, or too few episodes.
+def check_size(dataset: EpisodeDataset, settings: DataSettings) -> None:
+    """Refuses a data set with too few episodes.
+
+    Batches are drawn with replacement, so it may have fewer steps than a batch.
 
     Args:
         dataset: The data set.
         settings: Which of its episodes are trained on.
-        num_rows: Rows of a batch that come from the data set.
 
     Raises:
-        SpecError: With both numbers.
+        SpecError: With the numbers.
     """
+    if not len(dataset):
+        raise SpecError(f"data.path {dataset.path} has no episodes; record some first.")
     share = settings.holdout
     num_held_out = len(held_out_episodes(len(dataset), share))
     where = f"the {len(dataset):,} episodes of {dataset.path}"
@@ -99,12 +104,6 @@ def check_size(dataset: EpisodeDataset, settings: DataSettings, num_rows: int) -
         raise SpecError(
             f"data.episodes: {wanted:,} is more than there are in {where};{held_out} lower it, or "
             "collect more episodes."
-        )
-    if dataset.num_steps < num_rows:
-        raise SpecError(
-            f"data.path {dataset.path} has {dataset.num_steps:,} steps, fewer than the "
-            f"{num_rows:,} that a batch takes from it; lower "
-            "training.train_batch_size_per_learner, or collect more episodes."
         )
 
 

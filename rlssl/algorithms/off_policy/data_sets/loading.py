@@ -67,7 +67,8 @@ def load_data(config: Any, observation_space: gym.Space, action_space: gym.Space
         action_space: The space of one environment; of data without actions, that of one action.
 
     Raises:
-        SpecError: If an episode does not fit the spaces.
+        SpecError: If an episode does not fit the spaces, or goals are to be replaced and the
+            rewards are not those of the environment.
         DamagedShardError: If a file of the data set is damaged.
     """
     dataset = EpisodeDataset(config.data_settings.path)
@@ -85,12 +86,28 @@ def load_data(config: Any, observation_space: gym.Space, action_space: gym.Space
     moments: list[Moments] = []
     trained_on = _observed(_some(dataset, trained), normalizer, moments)
     is_whole = len(trained) == len(dataset) and normalizer is None
-    fill(replay, _with_actions(dataset) if is_whole else trained_on, convert)
+    source: Iterable[Episode] = _with_actions(dataset) if is_whole else trained_on
+    fill(replay, source, convert, name=dataset.path, numbers=sorted(trained))
+    _check_rewards(replay, dataset.path)
     held_out = None
     if chosen:
         held_out = make_replay(config, observation_space, action_space, **new)
-        fill(held_out, _some(dataset, chosen), convert, prefix="held")
+        source = _some(dataset, chosen)
+        numbers = sorted(chosen)
+        fill(held_out, source, convert, prefix="held", name=dataset.path, numbers=numbers)
     return LoadedData(dataset.path, checksum_of(dataset), replay, held_out, moments)
+
+
+def _check_rewards(replay: ReplayBuffer, path: str) -> None:
+    if replay.relabeler is None:
+        return
+    if wrong := replay.relabeler.wrong_reward():
+        raise SpecError(
+            f"training.relabel: a step in {path} was rewarded with {wrong[0]:g}, but "
+            f"compute_reward of the environment says {wrong[1]:g}: rewards of other goals would "
+            "not fit. Record the data set with the same options of the environment, or leave "
+            "training.relabel out."
+        )
 
 
 def _some(dataset: EpisodeDataset, numbers: frozenset[int]) -> Iterator[Episode]:

@@ -14,6 +14,7 @@ from rlssl.auxiliary.imitation.labeling import Agreement, labeled
 from rlssl.auxiliary.predictive.inverse_dynamics import InverseDynamics
 from rlssl.data import DatasetWriter, EpisodeDataset
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
+from rlssl.experiment.collection.recording import PLAYED, SETTINGS
 from rlssl.experiment.commands.data.writing import copying
 from rlssl.experiment.run_folders import sweep_folder
 from rlssl.experiment.runs import describe
@@ -62,8 +63,10 @@ def label(
     loss = trained_inverse_model(checkpoint, by)
     given = dataset.description
     check_spaces(given, path, loss.observation_space, loss.action_space, loss.frame_stack)
+    # Without the notes with which `rlssl collect` would continue the recording.
+    notes = {key: note for key, note in given.notes.items() if key not in (SETTINGS, PLAYED)}
     description = dataclasses.replace(
-        given, action_space=loss.action_space, notes={**given.notes, "actions": f"labels of {by}"}
+        given, action_space=loss.action_space, notes={**notes, "actions": f"labels of {by}"}
     )
     agreement, num_steps = Agreement(loss.action_space), 0
     with copying(to), DatasetWriter(to, description, keep_partial=False) as writer:

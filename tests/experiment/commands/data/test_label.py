@@ -27,7 +27,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     experts: list[Any] = ["expert/cartpole"] * 2
     record(path / "demos", {"id": "CartPole-v1"}, experts, most=200)
     given = EpisodeDataset(path / "demos")
-    bare = dataclasses.replace(given.description, action_space=None)
+    notes = {"collect": {"split": "train"}, "played": {"episodes": 2}, "lab": 1}
+    bare = dataclasses.replace(given.description, action_space=None, notes=notes)
     with DatasetWriter(path / "videos", bare) as writer:
         for one in given:
             writer.add(Episode(one.observations, None, one.rewards, one.terminated, one.truncated))
@@ -49,7 +50,8 @@ def test_labels_replace_actions_and_their_agreement_is_told(folder: Path) -> Non
         assert np.array_equal(true.observations, other.observations)
         assert set(np.unique(one.actions)) <= {0, 1}
     assert second.description.action_space == demos.description.action_space
-    assert second.description.notes["actions"] == "labels of inverse"
+    # Without the notes of a recording, which `rlssl collect` would continue.
+    assert second.description.notes == {"actions": "labels of inverse", "lab": 1}
 
 
 def test_nothing_is_left_of_labels_of_a_damaged_data_set(folder: Path) -> None:
