@@ -50,10 +50,14 @@ def summary(run: str, storage: str) -> None:
     help="Folder for the figures as PNG and SVG.",
 )
 @click.option("--markdown", is_flag=True, help="Print the summary as Markdown, to paste.")
+@JSON
 @STORAGE
 @PLUGIN
 def report(runs: Sequence[str], **options: Any) -> None:
-    """Write one HTML page about runs: scores, curves, settings."""
+    """Write one HTML page about runs: scores, curves, settings.
+
+    With --json, a page is written only if --out or --figures is given.
+    """
     click.echo(f"Reading {', '.join(runs)}.", err=True)
     open_import_path()
     from rlssl.experiment.commands.results.report import report as write

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlssl.analysis.report.collect import Report, read_report, report_of
+from rlssl.analysis.report.data import as_data
 from rlssl.analysis.report.figures import write_figures
 from rlssl.analysis.report.markdown import markdown_of
 from rlssl.analysis.report.metrics import curves_of
@@ -13,7 +14,15 @@ from rlssl.analysis.report.sections import sections_of
 from rlssl.analysis.report.verdict import verdict_of
 from rlssl.system.files import cannot_write, replace_text
 
-__all__ = ["Report", "ReportNotWrittenError", "Written", "read_report", "report_of", "write_report"]
+__all__ = [
+    "Report",
+    "ReportNotWrittenError",
+    "Written",
+    "as_data",
+    "read_report",
+    "report_of",
+    "write_report",
+]
 
 
 class ReportNotWrittenError(OSError):

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlssl.analysis.confirmation import Chosen, read_choice, trial_score
+from rlssl.analysis.comparison.sides import score_of
+from rlssl.analysis.confirmation import Chosen, read_choice
 from rlssl.analysis.faults import (
     env_fault_words,
     run_fault_words,
@@ -19,7 +20,6 @@ from rlssl.analysis.objective import Objective
 from rlssl.analysis.protocol import Protocol, protocol_of
 from rlssl.analysis.results import Run, Trial, read_run
 from rlssl.analysis.table import (
-    FINAL_EPISODES,
     Estimate,
     VariantRow,
     counted_trials,
@@ -82,11 +82,13 @@ class Variant:
     @property
     def scores(self) -> list[float]:
         """The score of each counted seed that has one."""
-        if self.objective is not None:
-            found = [trial_score(trial, self.objective) for trial in self.counted]
-            return [score for score in found if score is not None]
-        returns = [trial.episodes.returns[-FINAL_EPISODES:] for trial in self.counted]
-        return [float(of_trial.mean()) for of_trial in returns if of_trial.size]
+        return list(self.score_of_seeds.values())
+
+    @property
+    def score_of_seeds(self) -> dict[int, float]:
+        """Seed -> score, of the counted seeds that have one."""
+        found = {trial.seed: score_of(trial, self.objective) for trial in self.counted}
+        return {seed: score for seed, score in found.items() if score is not None}
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,20 @@ from pathlib import Path
 
 import click
 
-from rlssl.analysis.report import ReportNotWrittenError, read_report, write_report
+from rlssl.analysis.report import (
+    Report,
+    ReportNotWrittenError,
+    Written,
+    as_data,
+    read_report,
+    write_report,
+)
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, MissingExtraError, ResourceError, SpecError
 from rlssl.experiment import lock
 from rlssl.experiment.commands.summary import sent
 from rlssl.experiment.run_folders import locate, sweep_folder
 from rlssl.run_files import REPORT_FILE
+from rlssl.system.json_output import write_json
 
 
 def report(
@@ -20,6 +28,7 @@ def report(
     out: Path | None = None,
     figures: Path | None = None,
     markdown: bool = False,
+    as_json: bool = False,
 ) -> int:
     """Writes the report, and prints its path; reads only the results of the runs.
 
@@ -30,6 +39,8 @@ def report(
             for several runs.
         figures: Folder for PNG and SVG files of the figures; None: none are written.
         markdown: Whether the summary is printed as Markdown.
+        as_json: Whether the numbers are printed as JSON. Then a page is written only with ``out``
+            or ``figures``, so that a script needs neither the extra nor a folder to write to.
 
     Returns:
         The exit code: 1 if no run has a result that can be read.
@@ -39,6 +50,8 @@ def report(
         MissingExtraError: If the extra ``report`` is not installed.
         ResourceError: If the page cannot be written.
     """
+    if markdown and as_json:
+        raise SpecError("--markdown and --json both print to standard output; leave one of them.")
     folders = list(dict.fromkeys(sweep_folder(locate(run, storage)) for run in runs))
     target = out or (folders[0] / REPORT_FILE if len(folders) == 1 else Path(REPORT_FILE))
     if not target.resolve().parent.is_dir():
@@ -47,7 +60,8 @@ def report(
         )
     try:
         content = read_report(folders, running=list(filter(lock.running, folders)))
-        written = write_report(content, target, figures=figures)
+        has_page = not as_json or out is not None or figures is not None
+        written = write_report(content, target, figures=figures) if has_page else None
     except ValueError as error:
         click.echo(str(error), err=True)
         return ExitCode.TRIAL_FAILED
@@ -55,11 +69,23 @@ def report(
         raise MissingExtraError(str(error)) from error
     except ReportNotWrittenError as error:
         raise ResourceError(f"{error}; write it elsewhere: use --out FILE") from error
+    _print(content, written, markdown=markdown, as_json=as_json)
+    is_sent = written is not None and out is None and len(folders) == 1
+    return sent(folders[0]) if is_sent else ExitCode.OK
+
+
+def _print(content: Report, written: Written | None, *, markdown: bool, as_json: bool) -> None:
+    """Prints the problems, then what was asked for, then what was written."""
     for problem in content.problems:
         click.echo(problem, err=True)
+    if as_json:
+        write_json(as_data(content))
+    if written is None:
+        return
     if markdown:
         click.echo(written.markdown)
-    if figures is not None:
-        click.echo(f"{len(written.figures)} figures: {figures.resolve()}", err=markdown)
-    click.echo(str(written.page), err=markdown)
-    return sent(folders[0]) if out is None and len(folders) == 1 else ExitCode.OK
+    has_text = markdown or as_json
+    if written.figures:
+        folder = written.figures[0].parent.resolve()
+        click.echo(f"{len(written.figures)} figures: {folder}", err=has_text)
+    click.echo(str(written.page), err=has_text)

@@ -1,6 +1,7 @@
 """`rlssl report`: writes a page, prints its path, and says in one line what it cannot do."""
 
 import builtins
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,50 @@ def test_markdown_is_alone_on_standard_output(tmp_path: Path) -> None:
     done = report(run, "--markdown", "--out", tmp_path / "page.html")
     assert done.stdout.startswith("## lab\n")
     assert done.stderr.splitlines()[-1] == str(tmp_path / "page.html")
+
+
+def test_json_has_the_numbers_of_the_tables_and_writes_nothing(tmp_path: Path) -> None:
+    run = one_run(tmp_path / "lab", SCORES)
+    done = report(run, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    (group,) = found["groups"]
+    best, other = group["variants"]
+    assert (found["confidence"], best["label"], best["scores"]) == (
+        0.95,
+        "icm",
+        {"0": 4.0, "1": 5.0, "2": 6.0},
+    )
+    # Standard deviation 1, t(0.975, 2) = 4.303: 5 +- 4.303 / sqrt(3) = 5 +- 2.484.
+    assert best["final_return"]["mean"] == 5.0
+    assert best["final_return"]["interval"] == pytest.approx([2.516, 7.484], abs=1e-3)
+    # t(0.975, 4) = 2.776: 3 +- 2.776 * sqrt(2 / 3) = 3 +- 2.267.
+    assert best["lead_of_the_first"] is None
+    assert other["lead_of_the_first"]["interval"] == pytest.approx([0.733, 5.267], abs=1e-3)
+    assert group["protocol"]["environment"] == "CartPole-v1"
+    assert best["success_rate"] == {"mean": None, "interval": None, "num_seeds": 0}
+    assert found["runs"]["lab"]["trials"] == {"finished": 6}
+    assert not (run / "report.html").exists()
+
+
+def test_json_has_every_variant_s_settings_and_may_come_with_a_page(tmp_path: Path) -> None:
+    runs = []
+    for index in range(9):  # the page shows the settings of eight
+        spec = {"auxiliary": {"icm": {"coeff": float(index)}}}
+        runs.append(one_run(tmp_path / f"r{index}", {"a": [1.0]}, spec=spec))
+    done = report(*runs, "--json", "--out", tmp_path / "page.html")
+    differing = json.loads(done.stdout)["settings_that_differ"]
+    assert differing == {
+        "auxiliary.icm.coeff": {f"a (r{index})": [float(index)] for index in range(9)}
+    }
+    assert done.stderr.splitlines()[-1] == str(tmp_path / "page.html")
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_json_beside_markdown_is_refused(tmp_path: Path) -> None:
+    run = one_run(tmp_path / "lab", SCORES)
+    done = report(run, "--json", "--markdown")
+    assert done.exit_code == 2 and "leave one of them" in done.stderr
 
 
 def test_a_report_of_a_running_run_says_so(tmp_path: Path) -> None:
