@@ -166,7 +166,9 @@ class RunFollower:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._trials: dict[str, _FollowedTrial] = {}
-        self._sweep: _Sweep | None = None
+        self._sweep = _Sweep()
+        # Time of change and size of `sweep.yaml` when it was read.
+        self._sweep_read_at = (0, 0)
 
     def look(self, *, is_running: bool) -> RunProgress:
         """Reads what is new.
@@ -209,13 +211,18 @@ class RunFollower:
         )
 
     def _read_sweep(self, problems: list[str]) -> _Sweep:
+        """Reads ``sweep.yaml``, which a later end or more seeds change."""
         path = self._folder / SWEEP_SPEC_FILE
-        if self._sweep is None and path.is_file():
-            try:
-                self._sweep = _Sweep.read(path)
-            except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
-                problems.append(f"{path} cannot be read: {' '.join(str(error).split())}")
-        return self._sweep or _Sweep()
+        try:
+            found = path.stat()
+            changed = (found.st_mtime_ns, found.st_size)
+            if changed != self._sweep_read_at:
+                self._sweep, self._sweep_read_at = _Sweep.read(path), changed
+        except FileNotFoundError:
+            pass  # the run has just begun
+        except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+            problems.append(f"{path} cannot be read: {' '.join(str(error).split())}")
+        return self._sweep
 
     def _read_points(self, problems: list[str]) -> tuple[list[Point], dict[str, int]]:
         try:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rlssl.analysis.live.following import RunFollower, TrialProgress
 from rlssl.analysis.live.table import summary_lines
-from tests.analysis.live.running_runs import RunningRun
+from tests.analysis.live.running_runs import SPEC, RunningRun
 
 
 @pytest.fixture
@@ -170,6 +171,25 @@ def test_a_damaged_spec_is_a_problem_not_an_end(run: RunningRun, content: str) -
     assert progress.trials[0].env_steps == 100 and math.isinf(progress.trials[0].goal)
     assert len(progress.problems) == 1 and "sweep.yaml" in progress.problems[0]
     assert math.isnan(progress.share) and math.isnan(progress.seconds_left)
+
+
+def test_a_later_end_and_more_seeds_are_noticed(run: RunningRun) -> None:
+    for point in range(2):
+        for seed in range(2):
+            run.report(run.begin(point, seed), 1000, 1.0, done=True)
+    follower = RunFollower(run.folder)
+    assert follower.look(is_running=True).share == 1.0
+    spec = run.folder / "sweep.yaml"
+    spec.write_text(yaml.safe_dump({**SPEC, "stop": {"env_steps": 4000}, "seeds": [0, 1, 2]}))
+    for point in range(2):
+        for seed in range(2):
+            run.report(run.begin(point, seed), 2000, 1.0)
+    progress = follower.look(is_running=True)
+    # 2 points x 3 seeds x 4000 env steps, of which 4 x 2000 are done.
+    assert (progress.num_expected, progress.share) == (6, pytest.approx(8000 / 24_000))
+    spec.write_text("stop: {env_steps: 9")  # half of the file
+    progress = follower.look(is_running=True)
+    assert progress.share == pytest.approx(8000 / 24_000) and len(progress.problems) == 1
 
 
 def test_500_trials_stay_light(tmp_path: Path) -> None:
