@@ -90,7 +90,12 @@ def range_of(trials: Iterable[Trial], objective: Objective | None = None) -> Sco
 
 
 def difference_of_scores(
-    scores: Sequence[float], others: Sequence[float], known: ScoreRange, names: tuple[str, str]
+    scores: Sequence[float],
+    others: Sequence[float],
+    known: ScoreRange,
+    names: tuple[str, str],
+    *,
+    confidence: float = CONFIDENCE,
 ) -> Difference:
     """The difference of the means of two sides, as reports and `rlssl compare` give it.
 
@@ -100,6 +105,7 @@ def difference_of_scores(
         known: The range of both; the difference of scores that cannot leave [0, 1] cannot leave
             [-1, 1].
         names: Names of the sides, for cautions.
+        confidence: Of the interval.
 
     Example:
         >>> known = ScoreRange(False, True, False, True)
@@ -112,5 +118,5 @@ def difference_of_scores(
         names=names,
         are_shares=known.has_shares([*scores, *others]),
         are_bounded=known.are_bounded,
-        confidence=CONFIDENCE,
+        confidence=confidence,
     )

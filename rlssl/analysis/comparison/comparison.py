@@ -109,6 +109,9 @@ class Comparison:
 def compare(first: Side, second: Side, objective: Objective | None = None) -> Comparison:
     """Compares two sides. Nothing is computed from both if their protocols are unlike.
 
+    The interval is that of this one comparison. It is not corrected for other comparisons, because
+    it is not known how many there were. A note says so if a side is a point of a sweep.
+
     Args:
         first: The side A.
         second: The side B.
@@ -184,6 +187,12 @@ def _notes(first: Side, second: Side) -> list[str]:
         if most > fewest * (1.0 + _SAME_BUDGET):
             notes.append(f"{letter}: its seeds end between {fewest:,} and {most:,} {unit}.")
         notes += [f"{letter}: {note}" for note in side.notes]
+    most_points = max(first.num_points, second.num_points)
+    if most_points > 2:
+        notes.append(
+            "This is one comparison. Its interval is too narrow for points that were chosen by "
+            f"their scores, here among {most_points}: rlssl report corrects for all pairs."
+        )
     repeats = [side.protocol.env_steps_per_agent_step for side in (first, second)]
     if repeats[0] != repeats[1]:
         words = " and ".join(str(repeat or "unknown") for repeat in repeats)

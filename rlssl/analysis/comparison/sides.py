@@ -56,6 +56,7 @@ class Side:
         notes: What a reader must know about the seeds: failed, missing, repeated, without score.
         cautions: Why not to trust the scores, as data.
         score_range: The range of the scores in the whole run.
+        num_points: The number of points in its run.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Side:
     notes: Sequence[str]
     cautions: Sequence[Caution]
     score_range: ScoreRange
+    num_points: int = 1
 
     @property
     def estimate(self) -> Estimate:
@@ -119,6 +121,7 @@ def read_side(
         notes=notes,
         cautions=cautions,
         score_range=range_of(run.trials, objective),
+        num_points=len(group_by_variant(run.trials)),
     )
 
 

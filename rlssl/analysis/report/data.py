@@ -7,7 +7,7 @@ from typing import Any
 
 from rlssl.analysis.report.collect import Group, Report, Variant
 from rlssl.analysis.report.tasks import over_tasks
-from rlssl.analysis.report.verdict import Verdict, lead_of, verdict_of
+from rlssl.analysis.report.verdict import Comparisons, Verdict, lead_of, verdict_of
 from rlssl.analysis.settings_difference import compare_settings
 from rlssl.analysis.shares import CONFIDENCE
 from rlssl.analysis.statistics import Interval
@@ -51,7 +51,20 @@ def _group(verdict: Verdict) -> dict[str, Any]:
         "headline": verdict.headline,
         "certainty": verdict.certainty,
         "warnings": list(verdict.warnings),
+        "comparisons": _comparisons(verdict.comparisons),
         "variants": [_variant(one, group) for one in group.variants],
+    }
+
+
+def _comparisons(found: Comparisons | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "number": found.num_variants - 1,
+        "num_pairs": found.num_pairs,
+        "confidence_of_each_pair": found.confidence,
+        "clear": [one.label for one in found.clear],
+        "clear_if_corrected": [one.label for one in found.clear_together],
     }
 
 

@@ -10,6 +10,7 @@ from rlssl.analysis.report.charts import interval_words
 from rlssl.analysis.report.collect import Group, Report, Variant
 from rlssl.analysis.report.verdict import lead_of
 from rlssl.analysis.settings_difference import SettingRow, compare_settings
+from rlssl.analysis.shares import CONFIDENCE
 from rlssl.analysis.table import Estimate, table_csv
 from rlssl.clocks import unit_of
 
@@ -154,6 +155,11 @@ def _caption(group: Group, objective: str, has_success: bool) -> list[str]:
         lines.append(
             f"{word} is ahead by: difference of the means [Welch's interval; shares: Newcombe's]; "
             f"{word} wins: probability that a seed of the first variant is better [Newcombe's]"
+        )
+    if len(group.scored) > 2:
+        lines.append(
+            f"{len(group.scored) - 1} comparisons, each with an interval of {CONFIDENCE:.0%} that "
+            "is not corrected for their number"
         )
     return lines
 

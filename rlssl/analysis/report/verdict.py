@@ -1,6 +1,7 @@
 """The first sentence of a report: which variant is best, by how much, and how sure that is."""
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from rlssl.analysis.statistics import (
     Difference,
     Interval,
     cautions_of,
+    confidence_of_each_pair,
     probability_of_improvement,
     rank_interval,
 )
@@ -61,8 +63,43 @@ class Lead:
     @property
     def is_clear(self) -> bool:
         """Whether the interval of the difference excludes 0."""
-        interval = self.difference.interval
-        return interval is not None and (interval.low > 0 or interval.high < 0)
+        return excludes_0(self.difference)
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """The first variant of a group against each other one, all together.
+
+    Each interval on the page is that of one comparison, as papers on reinforcement learning give
+    it. With many comparisons, some intervals exclude 0 by chance. So this says which differences
+    stay clear if every pair of variants counts; see `confidence_of_each_pair`.
+
+    Args:
+        num_variants: Variants with a score, at least three.
+        confidence: Of each pair, so that all pairs hold together with the confidence of the page.
+        clear: The variants from which the first one differs clearly in one comparison alone.
+        clear_together: Those from which it differs clearly with the correction.
+    """
+
+    num_variants: int
+    confidence: float
+    clear: Sequence[Variant]
+    clear_together: Sequence[Variant]
+
+    @property
+    def num_pairs(self) -> int:
+        """The number of pairs, any of which could have become a comparison with the first."""
+        return math.comb(self.num_variants, 2)
+
+    @property
+    def words(self) -> str:
+        """How many comparisons there are, and what is clear with and without the correction."""
+        named = f": {listed(self.clear_together)}" if self.clear_together else ""
+        return (
+            f"Clear differences among the {self.num_variants - 1} comparisons with the first "
+            f"variant: {len(self.clear)} if each is judged alone; {len(self.clear_together)} if "
+            f"corrected for all {self.num_pairs} pairs of variants (Bonferroni){named}."
+        )
 
 
 @dataclass(frozen=True)
@@ -75,6 +112,7 @@ class Verdict:
         certainty: How sure that is.
         warnings: What a reader must know before using the numbers.
         lead: Of the best variant over the next one; None with fewer than two scores.
+        comparisons: Of the best variant with all others; None with fewer than three scores.
     """
 
     group: Group
@@ -82,6 +120,7 @@ class Verdict:
     certainty: str
     warnings: Sequence[str]
     lead: Lead | None = None
+    comparisons: Comparisons | None = None
 
 
 def verdict_of(group: Group) -> Verdict:
@@ -113,7 +152,34 @@ def verdict_of(group: Group) -> Verdict:
             f"{best.label} is best: {measure} {best.estimate}. It is ahead of {second.label} "
             f"({second.estimate}) by {found}."
         )
-    return Verdict(group, headline, _certainty(found, best, second), warnings, found)
+    several = comparisons_of(group)
+    certainty = _certainty(found, best, second)
+    if several is not None:
+        certainty = f"{certainty} {several.words}"
+    return Verdict(group, headline, certainty, warnings, found, several)
+
+
+def comparisons_of(group: Group) -> Comparisons | None:
+    """Compares the first variant of a group with all others.
+
+    Args:
+        group: Variants of one protocol.
+
+    Returns:
+        The comparisons; None with fewer than three scores, because one comparison needs no
+        correction, or if no variant has enough seeds for an interval.
+    """
+    scored = group.scored
+    if len(scored) < 3:
+        return None
+    confidence = confidence_of_each_pair(len(scored), confidence=CONFIDENCE)
+    alone = [_difference(scored[0], one) for one in scored[1:]]
+    if all(found.interval is None for found in alone):
+        return None
+    # A wider interval is needed only where the one of a single comparison excludes 0.
+    clear = [one for one, found in zip(scored[1:], alone, strict=True) if excludes_0(found)]
+    together = [one for one in clear if excludes_0(_difference(scored[0], one, confidence))]
+    return Comparisons(len(scored), confidence, clear, together)
 
 
 def lead_of(one: Variant, other: Variant) -> Lead:
@@ -123,15 +189,29 @@ def lead_of(one: Variant, other: Variant) -> Lead:
         one: A variant with a score.
         other: Another one.
     """
-    # The better side first: differences and probabilities are about higher scores.
-    sides = (one, other) if one.sign > 0 else (other, one)
-    ours, theirs = sides[0].scores, sides[1].scores
-    names = (sides[0].label, sides[1].label)
-    found = difference_of_scores(ours, theirs, _range(one, other), names)
+    found = _difference(one, other)
+    ours, theirs = (side.scores for side in _higher_first(one, other))
     probability = probability_of_improvement(ours, theirs)
     if min(len(ours), len(theirs)) < MIN_SEEDS:
         return Lead(found, probability, None)
     return Lead(found, probability, rank_interval(ours, theirs, confidence=CONFIDENCE))
+
+
+def _difference(one: Variant, other: Variant, confidence: float = CONFIDENCE) -> Difference:
+    sides = _higher_first(one, other)
+    ours, theirs = (side.scores for side in sides)
+    names = (sides[0].label, sides[1].label)
+    return difference_of_scores(ours, theirs, _range(one, other), names, confidence=confidence)
+
+
+def _higher_first(one: Variant, other: Variant) -> tuple[Variant, Variant]:
+    """The two variants so that positive differences of scores mean that ``one`` is better."""
+    return (one, other) if one.sign > 0 else (other, one)
+
+
+def excludes_0(found: Difference) -> bool:
+    """Whether a difference has an interval, and 0 is outside."""
+    return found.interval is not None and (found.interval.low > 0 or found.interval.high < 0)
 
 
 def _range(*variants: Variant) -> ScoreRange:

@@ -40,6 +40,7 @@ from rlssl.analysis.statistics.intervals import (
     wilson_interval,
 )
 from rlssl.analysis.statistics.normalized import dmc_normalized, human_normalized
+from rlssl.analysis.statistics.several import confidence_of_each_pair
 
 __all__ = [
     "FEW_SEEDS",
@@ -55,6 +56,7 @@ __all__ = [
     "bootstrap_difference_interval",
     "bootstrap_interval",
     "cautions_of",
+    "confidence_of_each_pair",
     "difference",
     "dmc_normalized",
     "human_normalized",

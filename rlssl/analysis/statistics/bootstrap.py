@@ -16,13 +16,16 @@ from rlssl.analysis.statistics.checks import (
 
 Statistic = Callable[[FloatArray], float]
 
+#: Resamples of an interval, unless another number is given.
+NUM_RESAMPLES = 10_000
+
 
 def bootstrap_interval(
     scores: ArrayLike,
     statistic: Statistic = iqm,
     *,
     confidence: float = 0.95,
-    num_resamples: int = 10_000,
+    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """Percentile bootstrap interval of any statistic of one task's scores.
@@ -58,7 +61,7 @@ def stratified_bootstrap_interval(
     statistic: Statistic = iqm,
     *,
     confidence: float = 0.95,
-    num_resamples: int = 10_000,
+    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """Percentile bootstrap interval of a statistic over several tasks.
@@ -115,7 +118,7 @@ def bootstrap_difference_interval(
     statistic: Statistic = iqm,
     *,
     confidence: float = 0.95,
-    num_resamples: int = 10_000,
+    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """Percentile bootstrap interval of ``statistic(scores) - statistic(others)``.

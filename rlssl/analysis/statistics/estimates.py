@@ -14,6 +14,7 @@ from rlssl.analysis.statistics.aggregates import (
     optimality_gap,
 )
 from rlssl.analysis.statistics.bootstrap import (
+    NUM_RESAMPLES,
     bootstrap_difference_interval,
     percentiles,
     resample,
@@ -37,6 +38,10 @@ AGGREGATES: dict[str, Callable[[FloatArray], float]] = {
     "mean": mean_of_tasks,
     "optimality gap": optimality_gap,
 }
+
+
+#: A percentile of a bootstrap with fewer resamples beyond it is not known.
+_FEWEST_IN_A_TAIL = 10
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,8 @@ def difference(
 
     Shares get Newcombe's interval. Other scores get Welch's t interval; or a percentile bootstrap,
     if both sides have ten seeds or more and one of them is far from normal. With fewer than three
-    seeds on a side there is no interval, and none if no side has any spread.
+    seeds on a side there is no interval, and none if no side has any spread; nor one of a bootstrap
+    with a confidence above 0.998, which its 10,000 resamples do not tell.
 
     Args:
         scores: [num_seeds], finite; may be empty.
@@ -185,6 +191,8 @@ def _interval_of_difference(
     if all("no_spread" in side for side in codes):
         return None, ""
     if _is_unfit_for_welch(sides, codes):
+        if (1.0 - confidence) / 2 * NUM_RESAMPLES < _FEWEST_IN_A_TAIL:
+            return None, ""
         interval = bootstrap_difference_interval(ours, theirs, _mean, confidence=confidence)
         return interval, "percentile bootstrap, because scores are far from normal"
     return welch_interval(ours, theirs, confidence=confidence), "Welch t"

@@ -242,6 +242,17 @@ def test_points_are_named_by_label_or_index_and_never_averaged(tmp_path: Path) -
         read_side(run, "2")
 
 
+def test_points_of_a_sweep_are_said_to_be_chosen_among_others(tmp_path: Path) -> None:
+    points = [{"training.lr": value} for value in (0.1, 0.2, 0.3)]
+    folder = write_run(tmp_path / "sweep", points, seeds=[0])
+    for point in points:
+        write_trial(folder, 0, [1.0] * 20, point=point)
+    sides = [read_side(read_run(folder), name) for name in ("0", "1")]
+    assert any("their scores, here among 3: rlssl report" in n for n in compare(*sides).notes)
+    single = side(tmp_path / "a", [1.0])
+    assert not any("one comparison" in note for note in compare(single, single).notes)
+
+
 def test_settings_and_cost_stand_beside_the_scores(tmp_path: Path) -> None:
     points = [{"training.lr": 0.1}, {"training.lr": 0.2}]
     folder = write_run(tmp_path / "sweep", points)

@@ -1,5 +1,6 @@
 """The first sentence: which variant is best, by how much, how sure, and what to beware of."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,48 @@ def test_unequal_env_steps_and_versions_are_warnings(tmp_path: Path) -> None:
 def test_the_best_of_many_is_selected(tmp_path: Path) -> None:
     found = verdict(tmp_path, {f"v{at}": [1.0 + at, 2, 3, 4, 5] for at in range(6)})
     assert any("The best of 6 variants was selected by its score" in one for one in found.warnings)
+
+
+def test_many_comparisons_are_counted_and_corrected(tmp_path: Path) -> None:
+    # Standard deviations 1, three seeds: standard error sqrt(2 / 3) = 0.816, 4 degrees of freedom.
+    # Alone, a difference is clear above t(0.975) = 2.776, so 2.27. With three pairs, each needs
+    # 1 - 0.05 / 3 = 98.3%: t(0.99167) = 3.961, so 3.23. 7 is 3 below 10, and 6 is 4 below.
+    scores = {"a": [9.0, 10, 11], "b": [6.0, 7, 8], "c": [5.0, 6, 7]}
+    found = verdict(tmp_path / "three", scores)
+    several = found.comparisons
+    assert several is not None and several.num_pairs == 3
+    assert several.confidence == pytest.approx(1 - 0.05 / 3)
+    assert [one.label for one in several.clear] == ["b", "c"]
+    assert [one.label for one in several.clear_together] == ["c"]
+    assert found.certainty.endswith(
+        "Clear differences among the 2 comparisons with the first variant: 2 if each is judged "
+        "alone; 1 if corrected for all 3 pairs of variants (Bonferroni): c."
+    )
+    assert summary_table(found.group).caption[-1] == (
+        "2 comparisons, each with an interval of 95% that is not corrected for their number"
+    )
+    two = verdict(tmp_path / "two", CLEAR)
+    assert two.comparisons is None and "comparisons" not in two.certainty
+
+
+def test_lower_scores_that_are_better_are_corrected_alike(tmp_path: Path) -> None:
+    spec = {"objective": {"metric": "episode_return_mean", "mode": "min"}}
+    scores = {"a": [9.0, 10, 11], "b": [6.0, 7, 8], "c": [5.0, 6, 7]}
+    several = verdict(tmp_path, scores, spec=spec).comparisons  # c is best: 1 and 4 ahead
+    assert several is not None
+    assert [one.label for one in several.clear_together] == ["a"]
+
+
+def test_runs_without_env_steps_are_compared_by_their_last_evaluations(tmp_path: Path) -> None:
+    folder = one_run(tmp_path / "run", {"a": [1.0, 2, 3], "b": [7.0, 8, 9]})
+    for path in folder.glob("trial-*"):
+        score = json.loads((path / "result.json").read_text().splitlines()[-1])
+        row = {"updates": 100, "done": True}
+        row["evaluation"] = {"episode_return_mean": score["episode_return_mean"]}
+        (path / "result.json").write_text(json.dumps(row) + "\n")
+        (path / "episodes.csv").write_text("env_steps,return,length,success\n")
+    (group,) = read_report([folder]).groups
+    assert verdict_of(group).headline.startswith("b is best: final return 8.00 [")
 
 
 def test_difference_of_a_variant_to_itself_is_nothing(tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ def test_the_interval_fits_the_scores() -> None:
     assert difference([1, 1, 0], [0, 0, 1], are_shares=True).method == "Newcombe, for shares"
     assert difference(skewed, plain).method.startswith("percentile bootstrap, because")
     assert difference(skewed[-4:], plain).method == "Welch t"  # too few seeds for a bootstrap
+    # Of 10,000 resamples, 0.001 / 2 are 5 beyond a percentile: it is not known.
+    assert difference(skewed, plain, confidence=0.999).interval is None
 
 
 @pytest.mark.parametrize(

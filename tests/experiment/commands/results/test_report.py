@@ -54,6 +54,7 @@ def test_json_has_the_numbers_of_the_tables_and_writes_nothing(tmp_path: Path) -
     assert other["lead_of_the_first"]["interval"] == pytest.approx([0.733, 5.267], abs=1e-3)
     assert group["protocol"]["environment"] == "CartPole-v1"
     assert best["success_rate"] == {"mean": None, "interval": None, "num_seeds": 0}
+    assert group["comparisons"] is None  # there is one only
     assert found["runs"]["lab"]["trials"] == {"finished": 6}
     assert not (run / "report.html").exists()
 
