@@ -162,6 +162,17 @@ def ineffective_options(losses: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def no_effect_words(path: str, value: Any, needed: str) -> str:
+    """Why an option of `ineffective_options` is refused.
+
+    Example:
+        >>> no_effect_words("auxiliary.rnd.stream_gamma", 0.9, "stream: own")
+        'auxiliary.rnd.stream_gamma: 0.9 has no effect here: the option needs stream: own. Leave \
+it out.'
+    """
+    return f"{path}: {value!r} has no effect here: the option needs {needed}. Leave it out."
+
+
 def idle_by_class(loss_class: type[AuxiliaryLoss]) -> dict[str, str]:
     """Options of every loss that a class does not use -> what would use them."""
     idle: dict[str, str] = {}

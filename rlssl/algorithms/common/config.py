@@ -17,7 +17,13 @@ from rlssl.algorithms.common.action_spaces import ActionKind, check_actions
 from rlssl.algorithms.common.model_settings import MODEL_KEYS, ModelSettings, check_model
 from rlssl.algorithms.common.sections.evaluation import WithEvaluation
 from rlssl.algorithms.common.settings import InputKind, TrainingSettings, builder, may_be_none
-from rlssl.auxiliary.building import loss_options, options_for, parse_auxiliary
+from rlssl.auxiliary.building import (
+    ineffective_options,
+    loss_options,
+    no_effect_words,
+    options_for,
+    parse_auxiliary,
+)
 from rlssl.connectors.env_actions import with_clipped_actions
 from rlssl.diagnostics.settings import WithDiagnostics
 from rlssl.environments.building import Vectorize
@@ -196,7 +202,18 @@ class BaseConfig(WithDiagnostics, WithEvaluation, AlgorithmConfig):
         """Sets the auxiliary losses: ``.auxiliary(icm={"coeff": 1.0})``; replaces earlier ones.
 
         Raises:
-            SpecError: For an unknown loss or option, or a bad value.
+            SpecError: For an unknown loss or option, a bad value, or an option without an effect.
+        """
+        self.set_auxiliary(losses)
+        for path, needed in ineffective_options(self.auxiliary_losses).items():
+            _, name, key = path.split(".")
+            raise SpecError(no_effect_words(path, losses[name][key], needed))
+        return self
+
+    def set_auxiliary(self, losses: Mapping[str, Any]) -> Self:
+        """As `auxiliary`, but allows options without an effect.
+
+        A point of a search over a loss's variants may have an option of another point's variant.
         """
         load_plugins(self.plugin_modules)
         parse_auxiliary(options_for(losses, str(self.env)))

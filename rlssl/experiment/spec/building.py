@@ -41,7 +41,7 @@ def _builder_calls(spec: Spec) -> list[tuple[str, dict[str, Any]]]:
         ("data", {} if spec.data is None else dump(spec.data)),
         ("model", {k: v for k, v in dump(spec.model).items() if k not in START_KEYS}),
         ("training", spec.training),
-        ("auxiliary", spec.auxiliary),
+        ("set_auxiliary", {"losses": spec.auxiliary} if spec.auxiliary else {}),
         (
             "env_runners",
             {

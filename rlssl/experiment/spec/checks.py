@@ -335,7 +335,7 @@ def check_effects(specs: Sequence["Spec"]) -> None:
     Raises:
         SpecError: Naming the option, its value and what would give it an effect.
     """
-    from rlssl.auxiliary.building import ineffective_options
+    from rlssl.auxiliary.building import ineffective_options, no_effect_words
 
     loads = [spec.model.load for spec in specs if spec.model.load is not None]
     if loads and all(spec.model.from_ is None for spec in specs):
@@ -352,10 +352,7 @@ def check_effects(specs: Sequence["Spec"]) -> None:
             _, name, key = path.split(".")
             # A point that compares variants may have an option of the other points' variant.
             if all(path in idle or key not in given.get(name, {}) for given, idle in every):
-                raise SpecError(
-                    f"{path}: {losses[name][key]!r} has no effect here: the option needs {needed}. "
-                    "Leave it out."
-                )
+                raise SpecError(no_effect_words(path, losses[name][key], needed))
 
 
 def check_connectors(spec: "Spec") -> None:

@@ -137,7 +137,7 @@ def bench_of(algorithm: str, losses: dict[str, Any], seed: int = 0) -> Bench:
     _, bench = ALGORITHMS[algorithm]
     config = small_config(algorithm, on_images=bool(ON_IMAGES & losses.keys()))
     losses = with_demonstrations(losses, config.env_settings)
-    return bench(config.debugging(seed=seed).auxiliary(**losses))
+    return bench(config.debugging(seed=seed).set_auxiliary(losses))
 
 
 def small_config(algorithm: str, *, on_images: bool) -> Any:

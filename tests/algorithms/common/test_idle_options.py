@@ -7,10 +7,12 @@ import pytest
 import torch
 
 import rlssl.auxiliary  # noqa: F401  (registers)
+from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.auxiliary import AuxiliaryLoss
 from rlssl.auxiliary.building import idle_by_class, ineffective_options
 from rlssl.errors import SpecError
-from rlssl.experiment.spec.loading import load_spec, resolved_dict
+from rlssl.experiment.spec.building import build_config
+from rlssl.experiment.spec.loading import at_point, load_spec, resolved_dict
 from rlssl.registry import AUXILIARY_LOSSES
 from tests.algorithms.common.test_auxiliary_rules import bench_of
 
@@ -116,6 +118,26 @@ def test_a_spec_with_such_an_option_is_refused() -> None:
     with pytest.raises(SpecError, match=r"the option needs stream: own\. Leave it out\."):
         load_spec({**DOCUMENT, **given})
     assert load_spec({**DOCUMENT, "auxiliary": {"rnd": {"stream": "own", "stream_gamma": 0.9}}})
+
+
+def test_a_config_with_such_an_option_is_refused_in_the_same_words() -> None:
+    with pytest.raises(SpecError) as of_spec:
+        load_spec({**DOCUMENT, "auxiliary": {"rnd": {"stream_gamma": 0.9}}})
+    with pytest.raises(SpecError) as of_config:
+        PPOConfig().environment("CartPole-v1").auxiliary(rnd={"stream_gamma": 0.9})
+    assert str(of_config.value) == str(of_spec.value).removesuffix("\n")
+    used = {"stream": "own", "stream_gamma": 0.9}
+    assert PPOConfig().auxiliary(rnd=used).auxiliary_losses == {"rnd": used}
+
+
+def test_a_point_with_an_option_of_another_point_s_variant_can_be_built() -> None:
+    given = {
+        "auxiliary": {"rnd": {"stream_gamma": 0.9}},
+        "search": {"auxiliary.rnd.stream": {"grid": ["shared", "own"]}},
+    }
+    spec = load_spec({**DOCUMENT, **given})
+    shared = build_config(at_point(spec, {"auxiliary.rnd.stream": "shared"}, 0))
+    assert shared.auxiliary_losses["rnd"]["stream_gamma"] == 0.9
 
 
 def test_a_search_may_have_an_option_that_some_of_its_points_use() -> None:
