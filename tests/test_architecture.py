@@ -231,3 +231,21 @@ def test_functions_modules_and_folders_are_small() -> None:
 def test_the_median_module_is_short() -> None:
     lines = [lines_of(path) for path in python_files("rlssl")]
     assert statistics.median(lines) < MAX_MEDIAN_MODULE_LINES
+
+
+# Names.
+
+
+def test_a_dotted_path_means_a_module_or_a_name_of_its_package() -> None:
+    # Else `from rlssl.room import thing` depends on whether `rlssl.room.thing` was imported before.
+    ambiguous = []
+    for path in ROOT.glob("rlssl/**/__init__.py"):
+        package = ".".join(path.parent.relative_to(ROOT).parts)
+        modules = {one.stem for one in path.parent.glob("*.py")}
+        modules |= {one.parent.name for one in path.parent.glob("*/__init__.py")}
+        ambiguous += [
+            one
+            for one in imported(parsed(path))
+            if one.rpartition(".")[2] in modules and one.rpartition(".")[0] != package
+        ]
+    assert ambiguous == []

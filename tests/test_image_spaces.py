@@ -20,7 +20,7 @@ import rlssl
 from rlssl.auxiliary.views import make_views
 from rlssl.connectors.frame_stack import FrameStack, stacked_space
 from rlssl.connectors.stack_observations import AddStackedObservations, StackObservationsEnvToModule
-from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.errors import SpecError
 from rlssl.image_spaces import (
     ImageSpace,

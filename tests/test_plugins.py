@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from rlssl.algorithms.ppo.ppo import PPOConfig
 from rlssl.cli import main
 from rlssl.environments.building import make_env
-from rlssl.environments.preflight import EnvSpaces, preflight
+from rlssl.environments.env_check import EnvSpaces, preflight
 from rlssl.errors import PluginError, PreflightError, SpecError
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.trial_check import check_trial

@@ -10,7 +10,7 @@ import torch
 import tree
 
 import rlssl
-from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.errors import EnvironmentFaultError, SpecError
 from rlssl.evaluation import EpisodeRecord, evaluate_policy, slots, summarize
 from rlssl.policy import Policy, _build_module

@@ -22,7 +22,7 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
     open_import_path(source)
     import yaml
 
-    from rlssl.environments.preflight import preflight as try_environment
+    from rlssl.environments.env_check import preflight as try_environment
     from rlssl.experiment.plan import idle_gpus_here
     from rlssl.experiment.spec.effective import effective_of
     from rlssl.experiment.spec.listing import points_in_words

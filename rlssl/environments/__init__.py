@@ -17,11 +17,11 @@ if TYPE_CHECKING:
         make_vector_env,
         require_whole_numbers,
     )
+    from rlssl.environments.env_check import EnvSpaces, preflight
     from rlssl.environments.experts import Expert, make_expert
-    from rlssl.environments.preflight import EnvSpaces, preflight
 
 _DEFINED_IN = {
-    "EnvSpaces": "rlssl.environments.preflight",
+    "EnvSpaces": "rlssl.environments.env_check",
     "Expert": "rlssl.environments.experts",
     "env_options": "rlssl.environments.building",
     "find_environment": "rlssl.environments.building",
@@ -30,7 +30,7 @@ _DEFINED_IN = {
     "make_env": "rlssl.environments.building",
     "make_expert": "rlssl.environments.experts",
     "make_vector_env": "rlssl.environments.building",
-    "preflight": "rlssl.environments.preflight",
+    "preflight": "rlssl.environments.env_check",
     "require_whole_numbers": "rlssl.environments.building",
 }
 

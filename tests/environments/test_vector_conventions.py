@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from rlssl.environments.preflight import preflight
+from rlssl.environments.env_check import preflight
 from rlssl.errors import EnvironmentFaultError, PreflightError
 from rlssl.registry import ENVIRONMENTS, register_env
 from rlssl.rollouts import StockEnvRunner, VectorEnvRunner

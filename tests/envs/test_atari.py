@@ -8,7 +8,7 @@ import pytest
 from ale_py.vector_env import AtariVectorEnv
 
 from rlssl.environments.building import find_environment, make_env, make_vector_env
-from rlssl.environments.preflight import preflight
+from rlssl.environments.env_check import preflight
 from rlssl.errors import SpecError, UnknownNameError
 from rlssl.plugins import load_plugins
 from rlssl.rollouts import VectorEnvRunner

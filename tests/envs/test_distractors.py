@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from rlssl_envs import distractors
 
 from rlssl.environments.building import make_env, make_vector_env
-from rlssl.environments.preflight import preflight
+from rlssl.environments.env_check import preflight
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.registry import register_env

@@ -9,7 +9,7 @@ import pytest
 from rlssl_envs.faulty import FAULTS, FaultyEnv, InjectedFaultError
 
 from rlssl.environments.building import make_env
-from rlssl.environments.preflight import preflight
+from rlssl.environments.env_check import preflight
 from rlssl.errors import PreflightError, SpecError
 
 

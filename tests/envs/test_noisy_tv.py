@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rlssl.environments.building import make_env, make_vector_env
-from rlssl.environments.preflight import preflight
+from rlssl.environments.env_check import preflight
 from rlssl.errors import SpecError
 from tests.experiment.spec.specs import refused
 

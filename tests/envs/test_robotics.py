@@ -8,7 +8,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from rlssl.environments.building import list_environments, make_env, make_vector_env
-from rlssl.environments.preflight import preflight
+from rlssl.environments.env_check import preflight
 from rlssl.environments.success_check import tells_success
 from rlssl.errors import SpecError, UnknownNameError
 from rlssl.plugins import load_plugins

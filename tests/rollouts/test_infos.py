@@ -11,7 +11,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from ray.rllib.callbacks.callbacks import RLlibCallback
 
-from rlssl.environments.preflight import preflight
+from rlssl.environments.env_check import preflight
 from rlssl.environments.vector_infos import InfosToList, JoinedInfos, ListedInfos, vector_info
 from rlssl.registry import register_env
 from rlssl.rollouts import StockEnvRunner, VectorEnvRunner

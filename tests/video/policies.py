@@ -8,7 +8,7 @@ import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 import rlssl
-from rlssl.environments.preflight import preflight
+from rlssl.environments.env_check import preflight
 from rlssl.policy import Policy
 
 

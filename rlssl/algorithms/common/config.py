@@ -27,8 +27,8 @@ from rlssl.auxiliary.building import (
 from rlssl.connectors.env_actions import with_clipped_actions
 from rlssl.diagnostics.settings import WithDiagnostics
 from rlssl.environments.building import Vectorize
+from rlssl.environments.env_check import EnvSpaces, preflight
 from rlssl.environments.make_calls import TakesOneDict
-from rlssl.environments.preflight import EnvSpaces, preflight
 from rlssl.environments.rewards.options import check_learnable, with_agent_gamma
 from rlssl.errors import SpecError
 from rlssl.image_spaces import ambiguous_images, with_layout

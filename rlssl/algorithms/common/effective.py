@@ -13,7 +13,7 @@ from rlssl.algorithms.common.module import BaseModule
 from rlssl.auxiliary.building import loss_configs
 from rlssl.clocks import every_key
 from rlssl.connectors.frame_stack import stacked_space
-from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.environments.vector_infos import DEFAULT_SUCCESS
 from rlssl.networks.augmentation import parse_augmentation, with_options
 from rlssl.networks.encoders import default_encoder_name

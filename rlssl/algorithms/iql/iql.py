@@ -9,7 +9,7 @@ from rlssl.algorithms.iql.presets import PRESETS, VARIANTS
 from rlssl.algorithms.iql.settings import IQLSettings
 from rlssl.algorithms.off_policy.actor_critic.config import OffPolicyActorCriticConfig
 from rlssl.algorithms.off_policy.algorithm import OffPolicyAlgorithm
-from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.errors import SpecError
 
 

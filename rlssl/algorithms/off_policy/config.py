@@ -18,8 +18,8 @@ from rlssl.auxiliary.bonus_options import check_bonuses, is_sampled
 from rlssl.auxiliary.building import loss_configs
 from rlssl.batches import IDENTITY
 from rlssl.clocks import ENV_STEPS, UPDATES, default_period, every_key
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.environments.goals import goal_functions
-from rlssl.environments.preflight import EnvSpaces
 from rlssl.errors import SpecError
 from rlssl.image_spaces import with_layout
 from rlssl.ray_internals.env_runner import custom_connectors

@@ -7,14 +7,6 @@ Source:
     Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice", arXiv:2108.13264.
 """
 
-from rlssl.analysis.statistics.aggregates import (
-    area_under_curve,
-    iqm,
-    mean_of_tasks,
-    median_of_tasks,
-    optimality_gap,
-    performance_profile,
-)
 from rlssl.analysis.statistics.bootstrap import (
     Statistic,
     bootstrap_difference_interval,
@@ -40,6 +32,14 @@ from rlssl.analysis.statistics.intervals import (
     wilson_interval,
 )
 from rlssl.analysis.statistics.normalized import dmc_normalized, human_normalized
+from rlssl.analysis.statistics.over_tasks import (
+    area_under_curve,
+    iqm,
+    mean_of_tasks,
+    median_of_tasks,
+    optimality_gap,
+    performance_profile,
+)
 from rlssl.analysis.statistics.several import confidence_of_each_pair
 
 __all__ = [

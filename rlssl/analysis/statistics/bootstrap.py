@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlssl.analysis.statistics.aggregates import iqm, performance_profile
 from rlssl.analysis.statistics.checks import (
     FloatArray,
     Interval,
@@ -13,6 +12,7 @@ from rlssl.analysis.statistics.checks import (
     matrix,
     vector,
 )
+from rlssl.analysis.statistics.over_tasks import iqm, performance_profile
 
 Statistic = Callable[[FloatArray], float]
 

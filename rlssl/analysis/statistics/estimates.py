@@ -7,12 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlssl.analysis.statistics.aggregates import (
-    iqm,
-    mean_of_tasks,
-    median_of_tasks,
-    optimality_gap,
-)
 from rlssl.analysis.statistics.bootstrap import (
     NUM_RESAMPLES,
     bootstrap_difference_interval,
@@ -29,6 +23,12 @@ from rlssl.analysis.statistics.intervals import (
     MIN_SEEDS,
     share_difference_interval,
     welch_interval,
+)
+from rlssl.analysis.statistics.over_tasks import (
+    iqm,
+    mean_of_tasks,
+    median_of_tasks,
+    optimality_gap,
 )
 
 #: Name -> statistic of [num_tasks, num_seeds] normalized scores.

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rlssl.data import DatasetWriter, Description
-from rlssl.environments.preflight import EnvSpaces, preflight
+from rlssl.environments.env_check import EnvSpaces, preflight
 from rlssl.errors import SpecError
 from rlssl.experiment.collection.acting import make_actor
 from rlssl.experiment.collection.playing import built

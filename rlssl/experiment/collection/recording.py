@@ -8,7 +8,7 @@ from typing import Any
 from rlssl.data import Description
 from rlssl.data.description import FRAME_STACK
 from rlssl.environments.building import Split
-from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.environments.vector_infos import DEFAULT_SUCCESS
 from rlssl.errors import SpecError
 from rlssl.evaluation import MAX_EPISODE_STEPS

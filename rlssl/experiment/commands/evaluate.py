@@ -13,7 +13,7 @@ from ray.exceptions import RayTaskError
 
 from rlssl import trust
 from rlssl.algorithms.pretrain.pretrain_module import NO_POLICY
-from rlssl.environments.preflight import preflight
+from rlssl.environments.env_check import preflight
 from rlssl.errors import DEFAULT_STORAGE, SpecError
 from rlssl.evaluation import (
     MAX_EPISODE_STEPS,

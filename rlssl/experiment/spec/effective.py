@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from rlssl.algorithms.common.effective import effective_settings
 from rlssl.algorithms.common.settings import InputKind
-from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import at_point
 from rlssl.experiment.spec.schema import Spec

@@ -18,7 +18,7 @@ from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIME_THIS_ITER_S, TIME_TOTA
 from rlssl.algorithms.common.effective import effective_settings
 from rlssl.analysis.objective import OBJECTIVE, ObjectiveMeter
 from rlssl.clocks import WORDS, at_start_key, steps_of
-from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.errors import NodeDrainedError
 from rlssl.experiment.checkpoints import checkpoint
 from rlssl.experiment.checkpoints.inherit import EXPLOITS

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import rlssl
 from rlssl.algorithms.iql.iql import IQLConfig
 from rlssl.batches import to_tensors
-from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.errors import SpecError
 from tests.algorithms.iql.iql_bench import small_iql
 from tests.algorithms.off_policy.actor_critic.actor_critic_bench import (

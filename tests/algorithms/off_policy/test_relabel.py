@@ -15,7 +15,7 @@ from rlssl.algorithms.off_policy.data_sets.loading import load_data
 from rlssl.algorithms.off_policy.replays import Replays
 from rlssl.auxiliary.windows import VALID, WINDOWS
 from rlssl.data import DatasetWriter, Description, Episode
-from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.errors import SpecError
 from rlssl.experiment.spec import load_spec
 from rlssl.experiment.spec.building import build_config

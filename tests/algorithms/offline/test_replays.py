@@ -22,7 +22,7 @@ from rlssl.algorithms.rainbow.rainbow import RainbowConfig
 from rlssl.auxiliary.needs import Needs
 from rlssl.auxiliary.windows import WINDOWS, Window
 from rlssl.data import EpisodeDataset
-from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.errors import SpecError
 from tests.algorithms.offline.episodes import ACTIONS, FRAME, numbered, write_episodes
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rlssl.algorithms.rainbow.rainbow import RainbowConfig
-from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import load_spec, resolved_dict

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rlssl.data import EpisodeDataset
-from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.errors import ResourceError
 from rlssl.experiment.collection.collecting import Goal, checked, collect_episodes
 from rlssl.experiment.collection.recording import Choices, PolicySource, Recording

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from rlssl.algorithms.common.effective import effective_settings
-from rlssl.environments.preflight import preflight
+from rlssl.environments.env_check import preflight
 from rlssl.errors import SpecError
 from rlssl.experiment.spec import build_config, load_spec, save_spec
 from rlssl.experiment.spec.effective import BY_POINT, effective_of

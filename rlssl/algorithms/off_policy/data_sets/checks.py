@@ -11,7 +11,7 @@ from rlssl.algorithms.off_policy.data_sets.settings import DataSettings
 from rlssl.data import EpisodeDataset
 from rlssl.data.description import FRAME_STACK
 from rlssl.data.replay_loading import check_spaces
-from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.errors import SpecError
 from rlssl.system.seeding import stream
 

@@ -8,7 +8,7 @@ import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rlssl.connectors.frame_stack import stacked_space
-from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.registry import ALGORITHMS
 
 VECTORS = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)

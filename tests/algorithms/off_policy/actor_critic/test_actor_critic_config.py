@@ -11,7 +11,7 @@ from rlssl.algorithms.ddpg.ddpg import DDPGConfig
 from rlssl.algorithms.off_policy.actor_critic.config import OffPolicyActorCriticConfig
 from rlssl.algorithms.sac.presets import PRESETS as SAC_PRESETS
 from rlssl.algorithms.sac.sac import SACConfig
-from rlssl.environments.preflight import EnvSpaces
+from rlssl.environments.env_check import EnvSpaces
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.building import build_config
 from rlssl.experiment.spec.loading import load_spec, resolved_dict

@@ -22,8 +22,8 @@ from rlssl.environments.building import (
 )
 from rlssl.environments.timeout import EnvironmentTimeoutError, TimeoutWatch
 from rlssl.environments.vector_conventions import ConventionError, can_step_async
+from rlssl.environments.vector_env_check import NUM_ENVS, check_conventions
 from rlssl.environments.vector_infos import copied
-from rlssl.environments.vector_preflight import NUM_ENVS, check_conventions
 from rlssl.errors import PreflightError, SpecError
 from rlssl.plugins import with_line
 from rlssl.system.random_state import undisturbed_generators

@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Tuple
 from gymnasium.utils.env_checker import check_env
 
 from rlssl.environments.building import list_environments, make_env
-from rlssl.environments.preflight import preflight
+from rlssl.environments.env_check import preflight
 from rlssl.errors import MissingExtraError, PreflightError, UnknownNameError
 from rlssl.plugins import load_plugins
 from rlssl.registry import ENVIRONMENTS, register_env
