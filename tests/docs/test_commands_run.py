@@ -28,7 +28,8 @@ TESTED_ELSEWHERE = {("matrix",): "tests/experiment/commands/test_matrix.py"}
 PAGES = [page for page in PRESENT_PAGES if not page.startswith("examples/")]
 #: Pages of several runs, whose commands CI runs in other tests.
 NOT_IN_CI = {
-    *("docs/dagger.md", "docs/imitation.md", "docs/iql.md"),
+    *("docs/coming_from_other_libraries.md", "docs/dagger.md", "docs/imitation.md"),
+    "docs/iql.md",
     *("docs/sparse_reward.md", "docs/start_from_a_run.md"),
 }
 #: Words of pages that stand for a file of the reader.
