@@ -38,6 +38,7 @@ from rlssl.plugins import load_plugins
 from rlssl.ray_internals.env_runner import custom_connectors
 from rlssl.registry import ALGORITHMS
 from rlssl.run_files import POLICY_FILE, WEIGHTS_FILE
+from rlssl.system.json_output import readable_json
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm import Algorithm
@@ -168,7 +169,7 @@ class Policy:
         settings = dict(self.settings)
         for key in ("observation_space", "action_space"):
             settings[key] = gym_space_to_dict(settings[key])
-        (folder / POLICY_FILE).write_text(json.dumps(settings, indent=2))
+        (folder / POLICY_FILE).write_text(readable_json(settings, indent=2), "utf-8")
         weights = {key: value.contiguous() for key, value in self.module.state_dict().items()}
         save_file(weights, folder / WEIGHTS_FILE)
         return folder

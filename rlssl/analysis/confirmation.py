@@ -15,6 +15,7 @@ from rlssl.analysis.results import Trial
 from rlssl.analysis.table import Estimate, estimate_of, format_number
 from rlssl.run_files import CONFIRM_FILE
 from rlssl.system.files import replace_text
+from rlssl.system.json_output import readable_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -123,7 +124,7 @@ def write_choice(folder: Path, run: Path, chosen: Sequence[Chosen]) -> None:
         chosen: The points, the best one first.
     """
     points = [vars(one) for one in chosen]
-    text = json.dumps({"run": str(run), "points": points}, indent=2, default=list)
+    text = readable_json({"run": str(run), "points": points}, indent=2, default=list)
     replace_text(folder / CONFIRM_FILE, text)
 
 

@@ -1,9 +1,10 @@
 """Short labels that tell the points of a search apart."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from rlssl.system.json_output import readable_json
 
 #: A section that is there, even if it is empty: ``{curl: {}}``.
 _PRESENT = object()
@@ -159,5 +160,5 @@ def _shown(value: Any, digits: int = 4) -> str:
     elif isinstance(value, float) and math.isfinite(value):
         text = f"{value:.{digits}g}"
     else:
-        text = json.dumps(value, default=str)
+        text = readable_json(value, default=str)
     return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}..."

@@ -12,6 +12,7 @@ from rlssl.analysis.objective import Objective
 from rlssl.analysis.points import point_key
 from rlssl.analysis.results import Run, Trial
 from rlssl.run_files import LINEAGE_FILE
+from rlssl.system.json_output import readable_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +68,7 @@ class Exploit:
     @property
     def line(self) -> str:
         """The line of the file."""
-        return json.dumps(asdict(self)) + "\n"
+        return readable_json(asdict(self)) + "\n"
 
 
 def values_in_words(values: Mapping[str, Any]) -> str:
@@ -100,7 +101,7 @@ def read_lineage(folder: str | Path) -> list[Exploit]:
     if not path.is_file():
         return []
     found = []
-    *lines, _cut_off = path.read_text().split("\n")
+    *lines, _cut_off = path.read_text("utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines, 1):
         try:
             found.append(Exploit(**json.loads(line)))

@@ -4,7 +4,6 @@ Numbers of unlike protocols are never averaged, and no difference of them is com
 """
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from rlssl.analysis.objective import AREA, Objective
 from rlssl.analysis.results import Trial
 from rlssl.clocks import ENV_STEPS, UPDATES, WORDS, clock_of
 from rlssl.run_files import EFFECTIVE
+from rlssl.system.json_output import readable_json
 
 #: A trial's score is the mean over this many last episodes, as in ``episode_return_mean``.
 FINAL_EPISODES = 20
@@ -321,7 +321,7 @@ def _task_options(task: str, options: Mapping[str, Any]) -> tuple[tuple[str, str
             unseen.update(names)
     kept = {str(name): value for name, value in options.items() if name not in unseen}
     return tuple(
-        (name, json.dumps(value, sort_keys=True, default=str, ensure_ascii=False))
+        (name, readable_json(value, sort_keys=True, default=str))
         for name, value in sorted(kept.items())
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rlssl.analysis.results import Trial
 from rlssl.run_files import EFFECTIVE
+from rlssl.system.json_output import readable_json
 from rlssl.system.secrets import holds_password, is_secret_key
 
 #: Shown instead of a secret.
@@ -168,4 +169,4 @@ def _cell(values: tuple[Any, ...]) -> str:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return value if isinstance(value, str) else readable_json(value, default=str)

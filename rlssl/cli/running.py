@@ -1,6 +1,5 @@
 """Commands that train: ``train``, ``sweep``, ``resume``, ``confirm``, ``matrix``, ``submit``."""
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -30,6 +29,7 @@ from rlssl.cli.options import (
     with_plugins,
 )
 from rlssl.errors import DEFAULT_STORAGE, SpecError
+from rlssl.system.json_output import readable_json
 
 
 class _Train(click.Command):
@@ -157,7 +157,7 @@ def _start(
     found = ["model.freeze=true"] if freeze else []
     run = warm_start if encoder is None else encoder
     if run is not None:
-        found.append(f"model.from={json.dumps(run)}")
+        found.append(f"model.from={readable_json(run)}")
     if warm_start is not None and not any(one.startswith("model.load=") for one in overrides):
         found.append("model.load=everything")
     return found

@@ -11,6 +11,7 @@ import gymnasium as gym
 
 from rlssl.data.spaces import space_from_json, space_to_json
 from rlssl.errors import SpecError
+from rlssl.system.json_output import readable_json
 
 #: The file in the folder of a data set that describes it.
 DATASET_FILE = "dataset.json"
@@ -163,7 +164,7 @@ class Manifest:
             **self.description.to_json(),
             "shards": [asdict(shard) for shard in self.shards],
         }
-        return (json.dumps(saved, indent=1) + "\n").encode()
+        return (readable_json(saved, indent=1) + "\n").encode()
 
     @classmethod
     def decode(cls, content: bytes, where: str) -> Self:

@@ -3,7 +3,6 @@
 This module imports neither torch nor Ray.
 """
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from rlssl.analysis.faults import env_fault_words, run_fault_words
 from rlssl.analysis.results import Trial
 from rlssl.run_files import FAULTS_FILE
 from rlssl.system.files import append
+from rlssl.system.json_output import readable_json
 
 # Notes that a full disk did not take: folder and line.
 _unwritten: list[tuple[Path, bytes]] = []
@@ -36,7 +36,7 @@ def note_fault(folder: Path, kind: str, words: str) -> None:
         [Note(kind='resumed', words='its process was killed')]
     """
     first = next(iter(words.strip().splitlines()), "")
-    line = json.dumps({"time": time.time(), "kind": kind, "words": first}) + "\n"
+    line = readable_json({"time": time.time(), "kind": kind, "words": first}) + "\n"
     _unwritten.append((folder, line.encode()))
     write_waiting_notes()
 

@@ -1,7 +1,6 @@
 """Begins and ends a run: its name, its lock, and its ``run.json``."""
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from rlssl.experiment.run_folders import read_description, started_at
 from rlssl.experiment.storage import LocalStorage, claim_name
 from rlssl.registry import local_registrations
 from rlssl.run_files import RUN_FILE, TRIAL_FILE
+from rlssl.system.json_output import readable_json
 from rlssl.system.stores.places import place_of_folder
 
 #: Exit code of a run -> its state in ``run.json``.
@@ -106,5 +106,5 @@ def _update(folder: Path, **changes: Any) -> None:
 
 
 def _write(folder: Path, run: Mapping[str, Any]) -> None:
-    content = json.dumps(run, indent=2).encode()
+    content = readable_json(run, indent=2).encode()
     LocalStorage(folder.parent).replace(f"{folder.name}/{RUN_FILE}", content)

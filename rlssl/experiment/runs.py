@@ -34,7 +34,7 @@ def describe(folder: Path) -> dict[str, Any]:
     if not (folder / RUN_FILE).is_file():
         raise SpecError(f"{folder} is not the folder of a run: it has no {RUN_FILE}.")
     try:
-        run: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
+        run: dict[str, Any] = json.loads((folder / RUN_FILE).read_bytes())
         paths, registered = run["python_path"], run["registered_by_script"]
     except (KeyError, TypeError, ValueError) as error:
         raise SpecError(f"{folder / RUN_FILE} is damaged: {error}.") from error

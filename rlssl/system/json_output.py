@@ -1,11 +1,16 @@
-"""Keeps standard output for JSON alone: whatever else is printed goes to standard error."""
+"""JSON for people and programs, and a standard output for it alone."""
 
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
+
+#: Escaped in readable JSON: what UTF-8 cannot hold (undecodable bytes of file names), and what
+#: cannot be seen or ends a line for some readers.
+_ESCAPED = re.compile("[\ud800-\udfff\x7f-\x9f\u2028\u2029]")
 
 # Where JSON goes while standard output is kept for it.
 _kept: TextIO | None = None
@@ -37,6 +42,23 @@ def only_json() -> Iterator[None]:
             _kept, sys.stdout = None, before
 
 
+def readable_json(value: Any, **options: Any) -> str:
+    r"""JSON in which letters stand as they are, so that names in other languages can be read.
+
+    Still escaped are bytes of file names that are no text, control characters and line separators.
+
+    Args:
+        value: The value.
+        **options: Of ``json.dumps``.
+
+    Example:
+        >>> print(readable_json(["été", "\udce9"]))
+        ["été", "\udce9"]
+    """
+    text = json.dumps(value, ensure_ascii=False, **options)
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def write_json(value: Any) -> None:
     """Writes a value as indented JSON to standard output.
 
@@ -47,5 +69,5 @@ def write_json(value: Any) -> None:
         ]
     """
     out = sys.stdout if _kept is None else _kept
-    out.write(json.dumps(value, indent=1) + "\n")
+    out.write(readable_json(value, indent=1) + "\n")
     out.flush()

@@ -94,3 +94,8 @@ def test_labels_are_different_where_short_ones_would_be_equal() -> None:
         {"training.schedule": [[0, 1.0]] * 9 + [[1, last]]} for last in (1, 2)
     ]
     assert len(set(point_labels(long))) == 2
+
+
+def test_letters_of_other_languages_stay_as_they_are() -> None:
+    points: list[dict[str, Any]] = [{"env.maps": [name]} for name in ("forêt", "長さ")]
+    assert point_labels(points) == ['maps=["forêt"]', 'maps=["長さ"]']

@@ -2,7 +2,6 @@
 
 import base64
 import datetime
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -18,6 +17,7 @@ from rlssl.analysis.report.tables import measured, summary_csv, summary_table
 from rlssl.analysis.report.verdict import Verdict, headline
 from rlssl.analysis.results import Trial
 from rlssl.clocks import unit_of
+from rlssl.system.json_output import readable_json
 
 #: More verdicts are folded.
 MOST_OPEN = 4
@@ -236,5 +236,5 @@ def json_text(value: Any) -> str:
         >>> json_text({"name": "</script>"})
         '{"name":"\\u003c/script>"}'
     """
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    text = readable_json(value, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlssl.analysis.report.collect import Variant
+from rlssl.system.json_output import readable_json
 
 #: With fewer points, importances say nothing.
 MIN_POINTS = 16
@@ -52,7 +53,7 @@ def value_of(one: Variant, path: str, kind: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    text = value if isinstance(value, str) else readable_json(value, sort_keys=True, default=str)
     return text if len(text) <= 40 else f"{text[:40]}..."
 
 

@@ -1,11 +1,11 @@
 """`rlssl init`: writes a commented spec, and a plug-in with an environment, a loss and tests."""
 
 import itertools
-import json
 import shlex
 from pathlib import Path
 
 from rlssl.errors import SpecError
+from rlssl.system.json_output import readable_json
 
 #: Where the templates are: package data.
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -67,4 +67,4 @@ def _write_schema(folder: Path) -> None:
 
 def schema_text(schema: dict[str, object]) -> str:
     """A JSON schema as the text of a file."""
-    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+    return readable_json(schema, indent=1) + "\n"

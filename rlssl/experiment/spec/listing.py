@@ -1,10 +1,10 @@
 """The points of a sweep in words, before it runs."""
 
-import json
 from collections.abc import Iterator
 
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import adapts, draw_points, has_random, num_trials
+from rlssl.system.json_output import readable_json
 
 #: Of more points, the others are only counted.
 MOST_LISTED = 20
@@ -36,6 +36,6 @@ def points_in_words(spec: Spec) -> Iterator[str]:
         f"{spec.seeds}"
     )
     for point in points[:MOST_LISTED]:
-        yield f"  {json.dumps(point) if point else 'the spec without changes'}"
+        yield f"  {readable_json(point) if point else 'the spec without changes'}"
     if len(points) > MOST_LISTED:
         yield f"  and {len(points) - MOST_LISTED:,} more"

@@ -1,7 +1,6 @@
 """The search space of a sweep: dotted paths, and the values or distributions of each."""
 
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from rlssl.analysis.points import point_key
 from rlssl.errors import SpecError, suggest
 from rlssl.experiment.spec.dimension import DISTRIBUTIONS, KINDS, LISTS, Dimension
 from rlssl.experiment.spec.yaml_reader import plain
+from rlssl.system.json_output import readable_json
 
 if TYPE_CHECKING:
     from rlssl.experiment.spec.schema import Spec
@@ -138,7 +138,7 @@ def _read_inner(path: str, value: Any, *, is_inside: bool) -> Any:
 def _check_values(path: str, kind: str, values: Any) -> None:
     if not isinstance(values, list) or not values:
         raise SpecError(f"search.{path}.{kind} must be a list of values; got {values!r}.")
-    texts = [json.dumps(value, sort_keys=True) for value in values]
+    texts = [readable_json(value, sort_keys=True) for value in values]
     for text in texts:
         if texts.count(text) > 1:
             raise SpecError(f"search.{path}.{kind} lists {text} twice; list each value once.")

@@ -57,5 +57,7 @@ def in_words(settings: dict[str, Any]) -> str:
         >>> in_words({"training": {"lr": 0.001}})
         '{training: {lr: 0.001}}'
     """
-    text: str = yaml.safe_dump(settings, default_flow_style=True, width=10_000, sort_keys=False)
+    text: str = yaml.safe_dump(
+        settings, default_flow_style=True, width=10_000, sort_keys=False, allow_unicode=True
+    )
     return text.strip()

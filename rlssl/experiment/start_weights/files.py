@@ -5,7 +5,6 @@ So a trial that starts later, on another node or after a crash, does not need th
 
 import dataclasses
 import hashlib
-import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from rlssl.experiment.start_weights.reading import spec_of
 from rlssl.experiment.start_weights.sources import Key, Sources
 from rlssl.run_files import START_WEIGHTS_FILE, START_WEIGHTS_FOLDER
 from rlssl.system.files import replace_text
+from rlssl.system.json_output import readable_json
 from rlssl.system.stores.places import parse_place, place_of_folder
 
 
@@ -44,7 +44,7 @@ def write_weights(folder: Path, sources: Sources, taken: Mapping[Key, Taken]) ->
             Objects(place).put(_name(key), data)
     if sources:
         record = [_row(key, sources, taken) for key in sources]
-        replace_text(folder / START_WEIGHTS_FILE, json.dumps(record, indent=2) + "\n")
+        replace_text(folder / START_WEIGHTS_FILE, readable_json(record, indent=2) + "\n")
 
 
 def _row(key: Key, sources: Sources, taken: Mapping[Key, Taken]) -> dict[str, Any]:

@@ -189,7 +189,9 @@ def _check(spec: Spec, key: Key, source: Source, module: Any) -> Taken:
 def _settings(weights: StartWeights) -> str:
     """The settings of an encoder as options of the command line."""
     settings = {key: it for key, it in weights.description.items() if key != OBSERVATIONS}
-    words = yaml.safe_dump(settings, default_flow_style=True, width=10_000).strip()
+    words = yaml.safe_dump(
+        settings, default_flow_style=True, width=10_000, allow_unicode=True
+    ).strip()
     return f"--set 'model={words}'"
 
 

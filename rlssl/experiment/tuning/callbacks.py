@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -44,6 +43,7 @@ from rlssl.run_files import (
 )
 from rlssl.system.durations import duration
 from rlssl.system.files import append, replace, replace_text
+from rlssl.system.json_output import readable_json
 from rlssl.system.yaml_files import read_yaml
 
 #: Seconds without a running trial after which a line explains what the run waits for.
@@ -88,7 +88,7 @@ class TrialFiles(Callback):
         description = {"point": point, "seed": spec.seed, "variant_label": label}
         if EXPLOITS in trial.config:
             description[EXPLOITS] = trial.config[EXPLOITS]
-        replace_text(folder / TRIAL_FILE, json.dumps(description, indent=2))
+        replace_text(folder / TRIAL_FILE, readable_json(description, indent=2))
         self._started.discard(trial.trial_id)
 
     def on_trial_result(

@@ -8,7 +8,6 @@ import contextlib
 import csv
 import functools
 import io
-import json
 import math
 import numbers
 import socket
@@ -38,6 +37,7 @@ from rlssl.experiment.tuning.callbacks import TrialFiles, read_effective, trial_
 from rlssl.experiment.tuning.trial_config import SEED_KEY
 from rlssl.run_files import EFFECTIVE, EVENT_FILES, PARAMETERS_FILE, PROGRESS_FILE, RESULTS_FILE
 from rlssl.system.files import append, replace
+from rlssl.system.json_output import readable_json
 
 #: Where TensorBoard compares hyper-parameters, it shows these metrics.
 HPARAM_METRICS = ("episode_return_mean", "success_rate", "evaluation/episode_return_mean")
@@ -131,7 +131,7 @@ class ResultsFile(_PerTrial, JsonLoggerCallback):
         """Tune's hook."""
         # Tune adds the config to every result; params.json has it once.
         values = {key: value for key, value in result.items() if key != "config"}
-        line = json.dumps(values, cls=SafeFallbackEncoder) + "\n"
+        line = readable_json(values, cls=SafeFallbackEncoder) + "\n"
         if trial.trial_id not in self._env_steps:
             # `TrialFiles` has just written the settings as used into spec.yaml.
             self.update_config(trial, trial.config)
@@ -142,7 +142,7 @@ class ResultsFile(_PerTrial, JsonLoggerCallback):
         """Writes params.json, with the settings as used if they are known."""
         folder = trial_folder(trial)
         content = {**config, EFFECTIVE: read_effective(folder)}
-        text = json.dumps(content, indent=2, sort_keys=True, cls=SafeFallbackEncoder)
+        text = readable_json(content, indent=2, sort_keys=True, cls=SafeFallbackEncoder)
         replace(folder / PARAMETERS_FILE, text.encode())
 
 

@@ -1,6 +1,5 @@
 """`rlssl data`: show, check, import and export data sets of episodes."""
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +10,7 @@ from rlssl.data.checking import problems_of, summary_of
 from rlssl.data.minari_exchange import export_minari, import_minari
 from rlssl.errors import ExitCode
 from rlssl.experiment.commands.data.writing import copying, nothing_left
-from rlssl.system.json_output import write_json
+from rlssl.system.json_output import readable_json, write_json
 
 
 def info(path: str, *, as_json: bool) -> int:
@@ -59,7 +58,7 @@ def _print(dataset: EpisodeDataset, figures: dict[str, Any]) -> None:
 def _in_words(value: Any) -> str:
     if value is None:
         return "unknown"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else readable_json(value)
 
 
 def check(path: str, *, as_json: bool) -> int:

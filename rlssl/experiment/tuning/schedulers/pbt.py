@@ -25,6 +25,7 @@ from rlssl.experiment.tuning.schedulers.point_scheduler import in_words
 from rlssl.experiment.tuning.trial_config import point_of
 from rlssl.run_files import LINEAGE_FILE, SCHEDULER_FILE, TRIAL_FILE
 from rlssl.system.files import append, flush, replace_text
+from rlssl.system.json_output import readable_json
 
 _logger = logging.getLogger(__name__)
 
@@ -318,7 +319,7 @@ class PopulationBasedTraining(FIFOScheduler):
         ]
         content = {"compared_at": self._compared_at, "points": points}
         try:
-            replace_text(self.folder / SCHEDULER_FILE, json.dumps(content, indent=2))
+            replace_text(self.folder / SCHEDULER_FILE, readable_json(content, indent=2))
         except OSError as error:
             _logger.warning("cannot write %s: %s.", self.folder / SCHEDULER_FILE, error)
 

@@ -20,6 +20,7 @@ from rlssl.analysis.points import point_key
 from rlssl.experiment.tuning.trial_config import SEED_KEY, point_of
 from rlssl.run_files import SCHEDULER_FILE
 from rlssl.system.files import replace_text
+from rlssl.system.json_output import readable_json
 
 _logger = logging.getLogger(__name__)
 
@@ -187,7 +188,7 @@ class PointScheduler(FIFOScheduler):
             return
         points = [vars(point) for point in self.points.values()]
         try:
-            replace_text(self.path, json.dumps({"points": points}, indent=2))
+            replace_text(self.path, readable_json({"points": points}, indent=2))
         except OSError as error:
             self._next_save = time.monotonic() + _RETRY_S
             _logger.warning("cannot write %s: %s. Trying again.", self.path, error)

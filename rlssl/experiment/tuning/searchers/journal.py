@@ -11,6 +11,7 @@ from rlssl.analysis.points import point_key
 from rlssl.experiment.tuning.searchers.points import Point
 from rlssl.run_files import POINTS_FILE
 from rlssl.system.files import replace_text
+from rlssl.system.json_output import readable_json
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Journal:
             document["earlier"] = [
                 {"values": dict(point), "score": score} for point, score in self.earlier
             ]
-        replace_text(self.folder / POINTS_FILE, json.dumps(document, indent=2))
+        replace_text(self.folder / POINTS_FILE, readable_json(document, indent=2))
 
     @property
     def keys(self) -> set[str]:

@@ -1,7 +1,6 @@
 """The points of a search: where they come from, and how a run's folder lists them."""
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ from rlssl.analysis.labels import point_labels
 from rlssl.analysis.points import point_key, read_points
 from rlssl.run_files import POINTS_FILE
 from rlssl.system.files import replace_text
+from rlssl.system.json_output import readable_json
 
 #: Dotted path -> value.
 Point = Mapping[str, Any]
@@ -33,7 +33,7 @@ def write_points(
         {"index": index, "values": dict(point), "label": label}
         for index, (point, label) in enumerate(zip(points, labels, strict=True))
     ]
-    text = json.dumps({"search_seed": search_seed, "points": listed}, indent=2)
+    text = readable_json({"search_seed": search_seed, "points": listed}, indent=2)
     replace_text(folder / POINTS_FILE, text)
 
 

@@ -73,6 +73,12 @@ def test_json_has_every_variant_s_settings_and_may_come_with_a_page(tmp_path: Pa
     assert (tmp_path / "page.html").is_file()
 
 
+def test_names_in_other_languages_stay_readable(tmp_path: Path) -> None:
+    run = one_run(tmp_path / "forêt", {"größe": [1.0], "長さ": [2.0]})
+    printed = report(run, "--json").stdout
+    assert "forêt" in printed and '"größe"' in printed and '"長さ"' in printed
+
+
 def test_json_beside_markdown_is_refused(tmp_path: Path) -> None:
     run = one_run(tmp_path / "lab", SCORES)
     done = report(run, "--json", "--markdown")
