@@ -188,7 +188,8 @@ def test_commands_have_the_options_that_pages_name(page: str) -> None:
 #: Options of other programs: Ray's, Slurm's and CleanRL's.
 FOREIGN_OPTIONS = {
     *("--dashboard-agent-grpc-port", "--dashboard-agent-listen-port", "--dashboard-host"),
-    *("--dashboard-port", "--exclusive", "--max-worker-port", "--metrics-export-port"),
+    *("--capture-video", "--dashboard-port", "--exclusive", "--max-worker-port"),
+    *("--metrics-export-port", "--track"),
     *("--min-worker-port", "--node-manager-port", "--object-manager-port"),
     *("--ray-client-server-port", "--runtime-env-agent-port", "--save-model", "--signal"),
 }

@@ -247,8 +247,9 @@ def test_points_of_a_sweep_are_said_to_be_chosen_among_others(tmp_path: Path) ->
     folder = write_run(tmp_path / "sweep", points, seeds=[0])
     for point in points:
         write_trial(folder, 0, [1.0] * 20, point=point)
-    sides = [read_side(read_run(folder), name) for name in ("0", "1")]
-    assert any("their scores, here among 3: rlssl report" in n for n in compare(*sides).notes)
+    first, second = (read_side(read_run(folder), name) for name in ("0", "1"))
+    notes = compare(first, second).notes
+    assert any("their scores, here among 3: rlssl report" in note for note in notes)
     single = side(tmp_path / "a", [1.0])
     assert not any("one comparison" in note for note in compare(single, single).notes)
 

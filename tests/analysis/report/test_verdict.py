@@ -226,8 +226,8 @@ def test_runs_without_env_steps_are_compared_by_their_last_evaluations(tmp_path:
     folder = one_run(tmp_path / "run", {"a": [1.0, 2, 3], "b": [7.0, 8, 9]})
     for path in folder.glob("trial-*"):
         score = json.loads((path / "result.json").read_text().splitlines()[-1])
-        row = {"updates": 100, "done": True}
-        row["evaluation"] = {"episode_return_mean": score["episode_return_mean"]}
+        evaluation = {"episode_return_mean": score["episode_return_mean"]}
+        row = {"updates": 100, "done": True, "evaluation": evaluation}
         (path / "result.json").write_text(json.dumps(row) + "\n")
         (path / "episodes.csv").write_text("env_steps,return,length,success\n")
     (group,) = read_report([folder]).groups
