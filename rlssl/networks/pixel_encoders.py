@@ -23,33 +23,15 @@ from rlssl.networks.layers.initialization import (
     orthogonal_init,
 )
 from rlssl.networks.layers.linear import Linear, MapLinear
+from rlssl.networks.layers.residual import ResidualBlock
+from rlssl.networks.layers.scaling import cast_and_scale
 
-#: Smallest side for two 3x3 convolutions without padding.
-MIN_VALID_PIXELS = 5
 #: Smallest side for two 5x5 convolutions of stride 5.
 MIN_DATA_EFFICIENT_PIXELS = 25
 
 #: Pixels whose feature maps fit the cache of a core: 8 images of 84 x 84. A forward pass over
 #: pieces of this size takes 10 % less time than over a batch of 128.
 _PIECE_PIXELS = 8 * 84 * 84
-
-
-def cast_and_scale(
-    images: Tensor, scale: float, shift: float, memory_format: torch.memory_format
-) -> Tensor:
-    """``scale * images + shift`` in float32; a GPU casts and scales in one kernel.
-
-    Args:
-        images: [N, C, H, W], integers.
-        scale: Factor.
-        shift: Added after scaling.
-        memory_format: Of the result.
-
-    Returns:
-        [N, C, H, W], float32, with the bits of casting first.
-    """
-    scaled = torch.mul(images, scale).contiguous(memory_format=memory_format)
-    return scaled.add_(shift) if shift else scaled
 
 
 class ImageEncoder(Encoder):
@@ -186,7 +168,7 @@ def map_shape(encoder: nn.Module) -> tuple[int, int, int] | None:
 class SmallCNN(ImageEncoder):
     """Two 3x3 convolutions (16, 32) and one linear layer (128), for grids of a few dozen cells.
 
-    Images with a side below 5 pixels are padded by one pixel, so every size works.
+    Images that are too small for the convolutions are padded by one pixel, so every size works.
 
     Example:
         >>> encoder = SmallCNN(gym.spaces.Box(0, 255, (7, 7, 3), "uint8"))
@@ -198,17 +180,55 @@ class SmallCNN(ImageEncoder):
         convolution and the linear layer.
     """
 
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        *,
+        channels: Sequence[int] = (16, 32),
+        kernel_size: int = 3,
+        hidden: int = 128,
+        layer_norm: bool = False,
+        layout: Layout | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        """Builds the layers.
+
+        Args:
+            observation_space: See ``ImageEncoder``.
+            channels: Channels of the first and of the second convolution.
+            kernel_size: Pixels per side of both kernels: 2 or 3.
+            hidden: Features of the linear layer: ``output_dim``.
+            layer_norm: Whether the linear layer is followed by a LayerNorm, instead of a ReLU.
+            layout: See ``ImageEncoder``.
+            channels_last: See ``ImageEncoder``.
+
+        Raises:
+            SpecError: If a size is invalid.
+        """
+        check_size("hidden", hidden)
+        self._channels = check_sizes("channels", channels)
+        if len(self._channels) != 2 or kernel_size not in (2, 3):
+            raise SpecError(
+                "channels must list two numbers, and kernel_size must be 2 or 3; got "
+                f"channels={channels} and kernel_size={kernel_size}."
+            )
+        self._kernel_size, self._hidden, self._layer_norm = kernel_size, hidden, layer_norm
+        super().__init__(observation_space, layout=layout, channels_last=channels_last)
+
     def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
-        padding = 1 if min(height, width) < MIN_VALID_PIXELS else 0
+        # Two convolutions without padding shorten each side by 2 (kernel_size - 1) pixels.
+        padding = 1 if min(height, width) < 2 * self._kernel_size - 1 else 0
+        first, second = self._channels
         convolutions = nn.Sequential(
-            nn.Conv2d(channels, 16, 3, padding=padding),
+            nn.Conv2d(channels, first, self._kernel_size, padding=padding),
             nn.ReLU(),
-            nn.Conv2d(16, 32, 3, padding=padding),
+            nn.Conv2d(first, second, self._kernel_size, padding=padding),
             nn.ReLU(),
             nn.Flatten(),
         )
         features = _output_dim(convolutions, channels, height, width)
-        return nn.Sequential(*convolutions, Linear(features, 128), nn.ReLU())
+        last = nn.LayerNorm(self._hidden) if self._layer_norm else nn.ReLU()
+        return nn.Sequential(*convolutions, Linear(features, self._hidden), last)
 
 
 class NatureCNN(ImageEncoder):
@@ -446,30 +466,17 @@ class ImpalaResNet(ImageEncoder):
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise([channels, *self._channels]):
             layers += [nn.Conv2d(fan_in, fan_out, 3, padding=1), nn.MaxPool2d(3, 2, padding=1)]
-            layers += [_ResidualBlock(fan_out) for _ in range(self._num_blocks)]
+            layers += [ResidualBlock(fan_out) for _ in range(self._num_blocks)]
         convolutions = nn.Sequential(*layers, nn.ReLU(), nn.Flatten())
         features = _output_dim(convolutions, channels, height, width)
         return nn.Sequential(*convolutions, Linear(features, self._hidden), nn.ReLU())
 
     def _initialize(self, layers: nn.Sequential) -> nn.Sequential:
         orthogonal_init(layers)
-        blocks = [layer for layer in layers if isinstance(layer, _ResidualBlock)]
+        blocks = [layer for layer in layers if isinstance(layer, ResidualBlock)]
         for block in blocks:
             orthogonal_init(block.second, gain=HIDDEN_GAIN / math.sqrt(len(blocks)))
         return layers
-
-
-class _ResidualBlock(nn.Module):
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        # Modules, so that diagnostics find them.
-        self.before_first, self.before_second = nn.ReLU(), nn.ReLU()
-
-    def forward(self, images: Tensor) -> Tensor:
-        activated = self.before_first(images)
-        return images + self.second(self.before_second(self.first(activated)))
 
 
 def _check_pixels(name: str, height: int, width: int, *, least: int, fix: str = "Use") -> None:

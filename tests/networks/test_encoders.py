@@ -233,6 +233,8 @@ def test_dict_encoder_does_not_depend_on_the_order_of_keys() -> None:
         (box(4), "mlp", {"activation": "tahn"}, "'tahn'; did you mean 'tanh'"),
         (box(4), "mlp", {"init": "fan_out"}, "init must be orthogonal or fan_in; got 'fan_out'"),
         (image(8, 8, 3), "small_cnn", {"layout": "WHC"}, "'WHC'"),
+        (image(8, 8, 3), "small_cnn", {"channels": [16]}, r"channels=\[16\]"),
+        (image(8, 8, 3), "small_cnn", {"kernel_size": 4}, "kernel_size=4"),
         (box(4), "dict", None, "Dict or Tuple"),
         (SPACES["dict"], "dict", {"hidden": [256]}, r"hidden.*\[256\]"),
         (SPACES["dict"], "dict", {"encoders": {"headin": {}}}, "'headin'; did you mean 'heading'"),

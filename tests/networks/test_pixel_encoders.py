@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rlssl.networks.encoders import Encoder, build_encoder
 from rlssl.networks.heads import linear_head
-from rlssl.networks.pixel_encoders import cast_and_scale
+from rlssl.networks.layers.scaling import cast_and_scale
 from rlssl.registry import ENCODERS
 
 PIXEL_ENCODERS = ["small_cnn", "nature", "icm", "curl", "data_efficient", "impala"]
@@ -41,6 +41,18 @@ def test_nature_has_1_69_million_parameters_with_its_head() -> None:
     encoder = build("nature", 4, 84, 84)
     assert num_parameters(encoder) == 1_684_128
     assert num_parameters(encoder, linear_head(512, 6, 0.01)) == 1_687_206
+
+
+@pytest.mark.parametrize("side, last", [(7, 5), (3, 1), (2, 4)])
+def test_small_cnn_has_the_sizes_that_it_is_given(side: int, last: int) -> None:
+    # Two 2x2 convolutions shorten a side by 2. Sides of 2 pixels are padded: 2 + 2 - 1 + 2 - 1 = 4.
+    options = {"channels": [8, 4], "kernel_size": 2, "hidden": 6, "layer_norm": True}
+    encoder: Any = build("small_cnn", side, side, 3, **options)
+    convolutions = 3 * 8 * 4 + 8 + 8 * 4 * 4 + 4
+    assert num_parameters(encoder) == convolutions + last * last * 4 * 6 + 6 + 2 * 6
+    latents = encoder(pixels(5, side, side, 3))
+    assert latents.shape == (5, 6) and encoder.output_dim == 6
+    torch.testing.assert_close(latents.mean(dim=1), torch.zeros(5), atol=1e-6, rtol=0)
 
 
 def test_curl_encoder_has_the_published_layers() -> None:
