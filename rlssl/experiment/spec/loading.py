@@ -60,10 +60,9 @@ def load_spec(
         >>> spec = load_spec({"algorithm": "ppo", "env": "CartPole-v1"}, ["training.lr=1e-4"])
         >>> spec.name, spec.env, spec.training
         ('ppo-CartPole-v1', {'id': 'CartPole-v1'}, {'lr': 0.0001})
-        >>> load_spec({"algorithm": "poo", "env": "CartPole-v1"})
+        >>> load_spec({"algorithm": "poo", "env": "CartPole-v1"})  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        rlssl.errors.UnknownNameError: unknown algorithm 'poo'; did you mean 'ppo'? Known: a3c, \
-ddpg, ppo, rainbow, sac.
+        rlssl.errors.UnknownNameError: unknown algorithm 'poo'; did you mean 'ppo'? Known: ...
     """
     document = _normalized(_read(source))
     saved = document.pop("provenance", None) is not None
