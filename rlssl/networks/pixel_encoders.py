@@ -188,6 +188,7 @@ class SmallCNN(ImageEncoder):
         kernel_size: int = 3,
         hidden: int = 128,
         layer_norm: bool = False,
+        init: str = "orthogonal",
         layout: Layout | None = None,
         channels_last: bool = False,
     ) -> None:
@@ -195,10 +196,11 @@ class SmallCNN(ImageEncoder):
 
         Args:
             observation_space: See ``ImageEncoder``.
-            channels: Channels of the first and of the second convolution.
-            kernel_size: Pixels per side of both kernels: 2 or 3.
+            channels: Channels of each convolution.
+            kernel_size: Pixels per side of every kernel: 2 or 3.
             hidden: Features of the linear layer: ``output_dim``.
             layer_norm: Whether the linear layer is followed by a LayerNorm, instead of a ReLU.
+            init: ``orthogonal`` or ``fan_in``, as of `MLP`.
             layout: See ``ImageEncoder``.
             channels_last: See ``ImageEncoder``.
 
@@ -206,29 +208,28 @@ class SmallCNN(ImageEncoder):
             SpecError: If a size is invalid.
         """
         check_size("hidden", hidden)
-        self._channels = check_sizes("channels", channels)
-        if len(self._channels) != 2 or kernel_size not in (2, 3):
-            raise SpecError(
-                "channels must list two numbers, and kernel_size must be 2 or 3; got "
-                f"channels={channels} and kernel_size={kernel_size}."
-            )
-        self._kernel_size, self._hidden, self._layer_norm = kernel_size, hidden, layer_norm
+        if kernel_size not in (2, 3):
+            raise SpecError(f"kernel_size must be 2 or 3; got {kernel_size!r}.")
+        if init not in ("orthogonal", "fan_in"):
+            raise SpecError(f"init must be orthogonal or fan_in; got {init!r}.")
+        self._channels, self._kernel_size = check_sizes("channels", channels), kernel_size
+        self._hidden, self._layer_norm, self._init = hidden, layer_norm, init
         super().__init__(observation_space, layout=layout, channels_last=channels_last)
 
     def _make_layers(self, channels: int, height: int, width: int) -> nn.Sequential:
-        # Two convolutions without padding shorten each side by 2 (kernel_size - 1) pixels.
-        padding = 1 if min(height, width) < 2 * self._kernel_size - 1 else 0
-        first, second = self._channels
-        convolutions = nn.Sequential(
-            nn.Conv2d(channels, first, self._kernel_size, padding=padding),
-            nn.ReLU(),
-            nn.Conv2d(first, second, self._kernel_size, padding=padding),
-            nn.ReLU(),
-            nn.Flatten(),
-        )
+        # Without padding, each convolution shortens each side by kernel_size - 1 pixels.
+        least = len(self._channels) * (self._kernel_size - 1) + 1
+        padding = 1 if min(height, width) < least else 0
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in itertools.pairwise([channels, *self._channels]):
+            layers += [nn.Conv2d(fan_in, fan_out, self._kernel_size, padding=padding), nn.ReLU()]
+        convolutions = nn.Sequential(*layers, nn.Flatten())
         features = _output_dim(convolutions, channels, height, width)
         last = nn.LayerNorm(self._hidden) if self._layer_norm else nn.ReLU()
         return nn.Sequential(*convolutions, Linear(features, self._hidden), last)
+
+    def _initialize(self, layers: nn.Sequential) -> nn.Sequential:
+        return orthogonal_init(layers) if self._init == "orthogonal" else layers
 
 
 class NatureCNN(ImageEncoder):

@@ -55,6 +55,14 @@ def test_small_cnn_has_the_sizes_that_it_is_given(side: int, last: int) -> None:
     torch.testing.assert_close(latents.mean(dim=1), torch.zeros(5), atol=1e-6, rtol=0)
 
 
+def test_small_cnn_begins_as_its_initialization_says() -> None:
+    weights: Any = build("small_cnn", 7, 7, 3).layers[0].weight.flatten(1)
+    torch.testing.assert_close(weights @ weights.T, 2 * torch.eye(16))
+    weights, bias = build("small_cnn", 7, 7, 3, init="fan_in").layers[0].parameters()
+    limit = (3 * 3 * 3) ** -0.5
+    assert 0.9 * limit < weights.abs().max() <= limit and 0 < bias.abs().max() <= limit
+
+
 def test_curl_encoder_has_the_published_layers() -> None:
     # 84 -> 41 -> 39 -> 37 -> 35 pixels: 9*32*9 + 32 = 2,624, three times 32*32*9 + 32 = 9,248,
     # 32*35*35*50 + 50 = 1,960,050, and LayerNorm's 2*50: 1,990,518.
