@@ -56,9 +56,11 @@ def test_small_cnn_has_the_sizes_that_it_is_given(side: int, last: int) -> None:
 
 
 def test_small_cnn_begins_as_its_initialization_says() -> None:
-    weights: Any = build("small_cnn", 7, 7, 3).layers[0].weight.flatten(1)
+    encoder: Any = build("small_cnn", 7, 7, 3)
+    weights = encoder.layers[0].weight.flatten(1)
     torch.testing.assert_close(weights @ weights.T, 2 * torch.eye(16))
-    weights, bias = build("small_cnn", 7, 7, 3, init="fan_in").layers[0].parameters()
+    encoder = build("small_cnn", 7, 7, 3, init="fan_in")
+    weights, bias = encoder.layers[0].parameters()
     limit = (3 * 3 * 3) ** -0.5
     assert 0.9 * limit < weights.abs().max() <= limit and 0 < bias.abs().max() <= limit
 
