@@ -37,7 +37,7 @@ CASES: dict[str, Any] = {
 }
 
 #: Cases that CI runs; the others differ little.
-IN_CI = ("ppo, 2 runners", "ppo, 2 learners", "a2c, 2 workers", "sac, few updates")
+IN_CI = ("ppo, 2 runners", "sac, few updates")
 
 
 def built(case: str) -> Any:
