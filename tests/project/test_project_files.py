@@ -2,6 +2,7 @@
 
 import datetime
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,21 @@ CITATION_KEYS = {
     "keywords": list,
     "date-released": datetime.date,
 }
+
+#: The folders of the project; what runs and tools leave is in none of them.
+FOLDERS = {
+    *(".ci", ".github", "benchmarks", "deploy", "docs", "envs", "examples", "rlssl", "tests"),
+    "tune_configs",
+}
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="a copy without its history")
+def test_nothing_that_runs_leave_is_in_the_project() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    folders = {name.partition("/")[0] for name in listed.split("\0") if "/" in name}
+    assert folders == FOLDERS
 
 
 def test_the_citation_has_the_keys_of_its_format() -> None:

@@ -18,6 +18,9 @@ _ID_TAG = "rlssl.id"
 #: MLflow's state of a run.
 _STATES = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
+#: Address of a database in a file.
+_SQLITE = "sqlite:///"
+
 #: MLflow's limits: entries of a batch, and letters of a value.
 _MAX_PARAMS, _MAX_METRICS, _MAX_LETTERS = 100, 1_000, 500
 
@@ -32,6 +35,7 @@ class MlflowTracker:
 
     def __init__(self, uri: str, experiment: str) -> None:
         self._client, self._name = MlflowClient(tracking_uri=uri), experiment
+        self._artifacts = _artifact_folder(uri)
 
     def start(self, trial: TrackedTrial, known: str | None) -> str:
         """Creates a run, or opens the trial's run again."""
@@ -69,7 +73,7 @@ class MlflowTracker:
         if found is not None:
             return str(found.experiment_id)
         try:
-            return str(self._client.create_experiment(self._name))
+            return str(self._client.create_experiment(self._name, self._artifacts))
         except MlflowException:
             # Another process has just created it.
             found = self._client.get_experiment_by_name(self._name)
@@ -84,6 +88,17 @@ class MlflowTracker:
                 return str(self._client.get_run(known).info.run_id)
         runs = self._client.search_runs([experiment], f"tags.`{_ID_TAG}` = '{trial_id}'")
         return str(runs[0].info.run_id) if runs else None
+
+
+def _artifact_folder(uri: str) -> str | None:
+    """Where a new experiment has its files: beside the database, if that is a file.
+
+    MLflow's default is ``mlruns`` in the folder of the process, wherever the database is. A server
+    decides by itself.
+    """
+    if not uri.startswith(_SQLITE):
+        return None
+    return (Path(uri.removeprefix(_SQLITE)).resolve().parent / "mlartifacts").as_uri()
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -129,6 +129,9 @@ def test_a_video_is_sent_once(name: str, trial: Trial, tmp_path: Path) -> None:
         (artifact,) = client.list_artifacts(run_id, "videos")
         assert artifact.path == "videos/000000000200.mp4"
         assert artifact.file_size == video.stat().st_size
+        # Beside the database, and not in the folder of the process.
+        (copy,) = (tmp_path / "mlartifacts").glob("*/artifacts/videos/*.mp4")
+        assert copy.read_bytes() == video.read_bytes()
 
 
 @pytest.mark.slow
