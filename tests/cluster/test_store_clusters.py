@@ -8,7 +8,7 @@ import pytest
 from rlssl.run_files import MANIFEST
 from tests.cluster.clusters import PLUGIN, SLOW, Command, Nodes, can_unshare
 from tests.experiment.command_line import only_trial, results
-from tests.experiment.remote.store_server import BUCKET, KEYS, StoreServer, server
+from tests.experiment.remote.store_server import BUCKET, StoreServer, server, set_keys
 
 __all__ = ["server"]
 
@@ -30,8 +30,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: StoreServer) ->
     (tmp_path / "cache").mkdir()
     monkeypatch.setenv("RLSSL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
+    set_keys(monkeypatch)
     return folder
 
 

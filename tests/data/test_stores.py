@@ -15,7 +15,7 @@ from rlssl.environments.by_id import make_env
 from rlssl.errors import ResourceError, SpecError
 from rlssl.experiment.commands.data.writing import only_writer
 from tests.data.recorded import assert_same_episodes, random_episode
-from tests.experiment.remote.store_server import KEYS, StoreServer, server
+from tests.experiment.remote.store_server import StoreServer, server, set_keys
 
 __all__ = ["server"]
 
@@ -90,8 +90,7 @@ def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 def test_a_data_set_on_an_object_store(
     server: StoreServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
+    set_keys(monkeypatch)
     uri = server.uri("demos/pendulum")
     episodes = [random_episode(VECTOR, ACTIONS, length, seed=length) for length in (1, 5, 3)]
     with pytest.raises(SpecError, match="is no data set"):
@@ -118,8 +117,7 @@ def test_a_data_set_on_an_object_store(
 def test_a_data_set_on_an_object_store_has_one_writer(
     server: StoreServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
+    set_keys(monkeypatch)
     uri = server.uri("demos/locked")
     with only_writer(uri):
         with pytest.raises(ResourceError, match="locked is being written: "), only_writer(uri):

@@ -25,6 +25,12 @@ KEYS = {
 }
 
 
+def set_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts the server's keys into the environment, for the time of a test."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+
+
 @dataclass
 class StoreServer:
     """A server of moto, which holds objects in memory."""

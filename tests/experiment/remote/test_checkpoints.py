@@ -20,10 +20,10 @@ from rlssl.system.stores.objects import Objects, require_rights
 from rlssl.system.stores.places import Place, parse_place
 from tests.experiment.remote.store_server import (
     BUCKET,
-    KEYS,
     CuttingProxy,
     StoreServer,
     server,
+    set_keys,
     store_server,
 )
 
@@ -35,8 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLSSL_CACHE", str(tmp_path / "cache"))
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
+    set_keys(monkeypatch)
 
 
 def write_checkpoint(trial: Path, number: int, env_steps: int, size: int = 1000) -> Path:

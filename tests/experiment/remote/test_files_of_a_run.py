@@ -15,7 +15,7 @@ from rlssl.experiment.run_folders import locate
 from rlssl.run_files import EPISODES_FILE, FAULTS_FILE, RESULTS_FILE, RUN_FILE, TRIAL_FILE
 from rlssl.system.files import append, replace
 from rlssl.system.stores.places import Place, parse_place
-from tests.experiment.remote.store_server import KEYS, CuttingProxy, StoreServer, server
+from tests.experiment.remote.store_server import CuttingProxy, StoreServer, server, set_keys
 
 __all__ = ["server"]
 
@@ -34,8 +34,7 @@ class Machines:
 
 @pytest.fixture
 def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machines:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
+    set_keys(monkeypatch)
     found = Machines(tmp_path, monkeypatch)
     found.be("first")
     return found

@@ -18,7 +18,7 @@ import yaml
 from rlssl import load_policy
 from rlssl.run_files import MANIFEST
 from tests.experiment.command_line import results, rlssl, wait_for_checkpoints
-from tests.experiment.remote.store_server import BUCKET, KEYS, StoreServer, server
+from tests.experiment.remote.store_server import BUCKET, StoreServer, server, set_keys
 
 __all__ = ["server"]
 
@@ -29,8 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: StoreServer) -> None:
     monkeypatch.setenv("RLSSL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
+    set_keys(monkeypatch)
 
 
 def write_sweep(folder: Path, storage: str, **changes: Any) -> Path:
