@@ -26,8 +26,9 @@ class DatasetWriter:
 
     Every shard is readable as soon as it is written, and stays so if the process is killed: only
     the episodes since the last shard are lost. A context manager: leaving it calls `close`, but
-    after an error the data set is not marked as complete. A copy, which can be made again, has
-    ``keep_partial=False``: it is no data set before its end, and an error removes its files.
+    after an error the data set is not marked as complete. A copy can be made again, so
+    it has ``keep_partial=False``: it is readable once it is complete, and an error removes its
+    files.
 
     Args:
         path: Folder of the data set, or a URI as for the ``storage`` of a run.
@@ -221,7 +222,7 @@ class DatasetWriter:
             self._is_closed = True
 
     def _delete(self) -> None:
-        """Deletes all files; without ``dataset.json``, the rest is no data set."""
+        """Deletes all files, ``dataset.json`` first: from then on, nobody can read the rest."""
         self._store.delete(DATASET_FILE)
         # One more: an interrupt may have come before it was counted.
         for number in range(len(self._manifest.shards) + 1):

@@ -77,8 +77,8 @@ class Comparisons:
     Args:
         num_variants: Variants with a score, at least three.
         confidence: Of each pair, so that all pairs hold together with the confidence of the page.
-        clear: The variants from which the first one differs clearly in one comparison alone.
-        clear_together: Those from which it differs clearly with the correction.
+        clear: The variants whose difference from the first one is clear without a correction.
+        clear_together: Those whose difference is still clear with the correction.
     """
 
     num_variants: int

@@ -136,9 +136,9 @@ def difference(
     """The difference of the means of two sides, with the interval that fits the scores.
 
     Shares get Newcombe's interval. Other scores get Welch's t interval; or a percentile bootstrap,
-    if both sides have ten seeds or more and one of them is far from normal. With fewer than three
-    seeds on a side there is no interval, and none if no side has any spread; nor one of a bootstrap
-    with a confidence above 0.998, which its 10,000 resamples do not tell.
+    if both sides have ten seeds or more and one of them is far from normal. There is no interval if
+    a side has fewer than three seeds, or if all scores of each side are equal. Nor is there one if
+    a bootstrap would need a confidence above 0.998, for which its 10,000 resamples are too few.
 
     Args:
         scores: [num_seeds], finite; may be empty.

@@ -11,7 +11,7 @@ from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.spec.schema import Spec
 from tests.algorithms.offline.episodes import write_episodes
 
-#: What each algorithm needs besides, so that there is something to measure.
+#: Further keys with which each algorithm has a loss to measure.
 CASES: dict[str, dict[str, Any]] = {
     "bc": {},
     "pretrain": {"auxiliary": {"inverse_dynamics": {}}},
