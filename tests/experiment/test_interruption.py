@@ -19,8 +19,8 @@ from tests.experiment.command_line import only_trial, results, rlssl
 
 pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
 
-COMMAND = ["train", "ppo", "CartPole-v1", "--stop", "env_steps=1000000", "--name", "run"]
-#: Without the signal, the first checkpoint would be at 100,000 env steps.
+COMMAND = ["train", "ppo", "CartPole-v1", "--stop", "env_steps=100000000", "--name", "run"]
+#: Without the signal, the first checkpoint would be at 10 million env steps.
 COMMAND += ["--set", "training.train_batch_size_per_learner=256", "--set", "training.num_epochs=2"]
 
 
@@ -76,7 +76,7 @@ def test_signal_to_the_whole_process_group_saves_where_the_run_stands(
     trial = only_trial(run)
     found = checkpoint.newest_valid(trial)
     assert found is not None
-    assert found.env_steps == results(trial)[-1]["env_steps"] < 100_000
+    assert found.env_steps == results(trial)[-1]["env_steps"] < 10_000_000
     assert not running(run)
     assert describe_run(run, run.parent).state == "interrupted"
 
