@@ -29,13 +29,33 @@ def restored_import_path() -> Iterator[None]:
             sys.path[:] = before
 
 
-def rlssl(*arguments: str, cwd: Path, code: int = 0) -> tuple[str, str]:
-    """Runs the command line and checks its exit code; returns its stdout and stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "rlssl.cli", *arguments], cwd=cwd, capture_output=True, text=True
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout, done.stderr
+#: Seconds after which a command of `rlssl` has failed. A trial whose processes do not start is
+#: started again after 300 s, by its watchdog.
+LIMIT_S = 540
+
+
+def rlssl(*arguments: str, cwd: Path, code: int = 0, limit_s: float = LIMIT_S) -> tuple[str, str]:
+    """Runs the command line and checks its exit code; returns its stdout and stderr.
+
+    A command that does not end within ``limit_s`` seconds is killed, and what it printed is shown.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-m", "rlssl.cli", *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            printed, errors = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired as late:
+            # If the command itself has ended, one of its children still has its output open.
+            state = "runs" if process.poll() is None else "has ended, a child of it runs"
+            process.kill()
+            text = b"\n".join(part for part in (late.stdout, late.stderr) if part).decode()
+            pytest.fail(f"rlssl {' '.join(arguments)} {state} after {limit_s:g} s:\n{text}")
+    assert process.returncode == code, printed + errors
+    return printed, errors
 
 
 def kill_when(condition: Callable[[], bool], *arguments: str, cwd: Path) -> None:

@@ -14,7 +14,7 @@ from rlssl.run_files import ENV_FAULTS_FOLDER
 from tests.experiment.command_line import only_trial, restored_import_path
 from tests.experiment.command_line import rlssl as in_own_process
 
-pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
 
 #: What the commands are given, below the current folder.
 PLACES = {

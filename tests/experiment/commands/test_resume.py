@@ -15,7 +15,7 @@ from rlssl.rollouts.stock_env_runner import StockEnvRunner
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.ci,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.usefixtures("own_ray"),
 ]
 

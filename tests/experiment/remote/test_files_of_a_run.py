@@ -19,7 +19,7 @@ from tests.experiment.remote.store_server import CuttingProxy, StoreServer, serv
 
 __all__ = ["server"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 class Machines:
