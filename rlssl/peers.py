@@ -59,6 +59,21 @@ class Peers:
 ALONE = Peers()
 
 
+def shuffled_rows(num: int, peers: Peers, generator: torch.Generator) -> Tensor:
+    """[num], another row for each of this Learner's rows: an index into the rows of all Learners.
+
+    Over all Learners, these are a permutation. A row may be its own other row.
+
+    Args:
+        num: Number of this Learner's rows.
+        peers: The Learners that share the batch.
+        generator: Generator of the draws; its state is the same on all Learners.
+    """
+    first, total = peers.rows(num)
+    order = torch.randperm(total, generator=generator, device=generator.device)
+    return order[first : first + num]
+
+
 def all_rows(rows: Tensor, peers: Peers) -> Tensor:
     """The rows of all Learners, in rank order; only this Learner's rows have a graph.
 

@@ -6,15 +6,18 @@ from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 import torch
+import tree
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.auxiliary.pace import Pace
 from rlssl.auxiliary.windows import Window, latents_over_time
+from rlssl.batches import take_rows
 from rlssl.errors import UndeclaredColumnError
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.encoders import Encoder
-from rlssl.peers import ALONE, Peers
+from rlssl.networks.update_rng import UpdateRNG
+from rlssl.peers import ALONE, Peers, shuffled_rows
 from rlssl.schedules import Schedule, check_schedule
 
 #: Values of `AuxiliaryLoss.trains`.
@@ -106,6 +109,16 @@ hidden=64)
         A spec that sets such an option is refused. A subclass adds its own.
         """
         return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderLossConfig(AuxiliaryLossConfig):
+    """Options of the losses that train the RL encoder: those of every loss, and two controls."""
+
+    # Control: each row gets the target of another row: its positive, label or next observation.
+    shuffled_positives: bool = False
+    # Control: the auxiliary losses train the RL encoder; the RL loss does not.
+    isolated: bool = False
 
 
 class DeclaredColumns(dict[str, Any]):
@@ -332,3 +345,58 @@ class AuxiliaryLoss(nn.Module):
 
         With ``every=k``, these are every k-th step.
         """
+
+
+class EncoderLoss(AuxiliaryLoss):
+    """Base of rlssl's losses that train the RL encoder: two controls, and draws for each update.
+
+    Args:
+        config: Options of the loss.
+        **given: See `AuxiliaryLoss`.
+    """
+
+    Config: ClassVar[type[AuxiliaryLossConfig]] = EncoderLossConfig
+
+    config: EncoderLossConfig
+
+    trains = "encoder"
+    controls = frozenset({"shuffled_positives", "isolated"})
+
+    def __init__(self, config: EncoderLossConfig, **given: Any) -> None:
+        super().__init__(config, **given)
+        self.update_rng = UpdateRNG()
+
+    def after_update(self) -> None:
+        """Renews the random draws."""
+        self.update_rng.after_update()
+
+    def positives(self, num: int, generator: torch.Generator, device: torch.device) -> Tensor:
+        """[num], each row's positive: itself, or another row with ``shuffled_positives``.
+
+        Args:
+            num: Number of this Learner's rows.
+            generator: The update's draws, the same on all Learners.
+            device: Of the result.
+
+        Returns:
+            Indices into the rows of all Learners.
+        """
+        if self.config.shuffled_positives:
+            return shuffled_rows(num, self.peers, generator).to(device)
+        first, _ = self.peers.rows(num)
+        return torch.arange(first, first + num, device=device)
+
+    def of_other_rows(self, rows: Any, generator: torch.Generator) -> Any:
+        """The rows of all Learners in random order, for ``shuffled_positives``.
+
+        Args:
+            rows: [N, ...], this Learner's rows, or a tree of such tensors.
+            generator: The update's draws, the same on all Learners.
+
+        Returns:
+            [N, ...], this Learner's share, without gradients. No row is given twice.
+        """
+        everyone = tree.map_structure(lambda leaf: self.peers.gather(leaf.detach()), rows)
+        leaf = tree.flatten(rows)[0]
+        order = shuffled_rows(len(leaf), self.peers, generator)
+        return take_rows(everyone, order.to(leaf.device))

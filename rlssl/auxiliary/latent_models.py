@@ -6,18 +6,15 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-import tree
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import EncoderLoss, EncoderLossConfig
 from rlssl.auxiliary.normalization import RunningMoments, divisor
-from rlssl.batches import take_rows
 from rlssl.losses import gaussian_nll
 from rlssl.networks.action_encoding import action_dim, encode_action
 from rlssl.networks.dynamics import TRANSITION_KINDS, RewardModel, TransitionModel
 from rlssl.networks.encoders import Encoder
-from rlssl.networks.update_rng import UpdateRNG
 from rlssl.peers import Peers
 
 #: How latents are normalized before the loss uses them; None: not at all.
@@ -25,7 +22,7 @@ LATENT_NORMS = (None, "layer", "max")
 
 
 @dataclasses.dataclass(frozen=True)
-class LatentModelConfig(AuxiliaryLossConfig):
+class LatentModelConfig(EncoderLossConfig):
     """Options of the losses that learn models of the next latent and of the reward."""
 
     # What the transition model predicts: "smooth_l1" (the published code's ''), "deterministic",
@@ -51,10 +48,6 @@ class LatentModelConfig(AuxiliaryLossConfig):
     # "shared": the RL encoder learns from the loss. "own": a copy of the RL encoder learns from it,
     # so the loss does not affect the RL encoder (the isolated metric of later studies).
     features: str = "shared"
-    # Control: each row gets the next observation and the reward of another row.
-    shuffled_positives: bool = False
-    # Control: the auxiliary losses train the RL encoder; the RL loss does not.
-    isolated: bool = False
 
     def idle_options(self) -> dict[str, str]:
         """The members of an ensemble and the largest norm, if they are not used."""
@@ -106,7 +99,7 @@ class Transitions(NamedTuple):
     with_future: Tensor
 
 
-class LatentModelLoss(AuxiliaryLoss):
+class LatentModelLoss(EncoderLoss):
     """Base of the losses with a transition and a reward model.
 
     Args:
@@ -120,7 +113,6 @@ class LatentModelLoss(AuxiliaryLoss):
     config: LatentModelConfig
 
     reads = frozenset({Columns.OBS, Columns.NEXT_OBS, Columns.ACTIONS, Columns.REWARDS})
-    controls = frozenset({"shuffled_positives", "isolated"})
 
     def __init__(
         self,
@@ -152,7 +144,6 @@ class LatentModelLoss(AuxiliaryLoss):
         self.reward_moments = RunningMoments()
         # Whether the moments hold two rows. Kept, because reading their count waits for the device.
         self._knows_rewards = False
-        self.update_rng = UpdateRNG()
         self._rewards_seen: Tensor | None = None
 
     def after_update(self) -> None:
@@ -160,7 +151,7 @@ class LatentModelLoss(AuxiliaryLoss):
         if self._rewards_seen is not None and len(self._rewards_seen):
             self.reward_moments.update(self._rewards_seen)
         self._rewards_seen = None
-        self.update_rng.after_update()
+        super().after_update()
 
     def encode(self, observations: Any) -> Tensor:
         """[N, D], latents by the encoder that this loss trains, normalized by ``latent_norm``."""
@@ -171,7 +162,7 @@ class LatentModelLoss(AuxiliaryLoss):
         """Encodes the observations, next observations and actions of a batch."""
         next_obs, rewards = batch[Columns.NEXT_OBS], batch[Columns.REWARDS].float()
         if self.config.shuffled_positives:
-            next_obs, rewards = self._shuffled(next_obs, rewards, generator)
+            next_obs, rewards = self.of_other_rows((next_obs, rewards), generator)
         with torch.no_grad():
             next_latent = self.encode(next_obs)
         if self.own_encoder is None:
@@ -208,16 +199,6 @@ class LatentModelLoss(AuxiliaryLoss):
         """[N, D], next latents drawn from the prediction."""
         rows = self.peers.rows(mean.shape[-2])
         return self.transition.sample(mean, std, generator=generator, rows=rows)
-
-    def _shuffled(
-        self, next_obs: Any, rewards: Tensor, generator: torch.Generator
-    ) -> tuple[Any, Tensor]:
-        """Next observations and rewards of other rows, from the rows of all Learners."""
-        first, total = self.peers.rows(len(rewards))
-        order = torch.randperm(total, generator=generator, device=generator.device)
-        order = order[first : first + len(rewards)].to(rewards.device)
-        everyone = tree.map_structure(self.peers.gather, next_obs)
-        return take_rows(everyone, order), self.peers.gather(rewards)[order]
 
     def _normalized(self, rewards: Tensor) -> Tensor:
         if not self.config.normalize_rewards:

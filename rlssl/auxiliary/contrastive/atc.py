@@ -8,7 +8,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import EncoderLoss, EncoderLossConfig
 from rlssl.auxiliary.contrastive.curl import diagnostics
 from rlssl.auxiliary.pairs import frame_numbers, same_frame
 from rlssl.auxiliary.views import make_views
@@ -19,10 +19,9 @@ from rlssl.losses.contrastive import bilinear_similarity
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.layers.linear import Layers, Linear
 from rlssl.networks.target_networks import EMACopy
-from rlssl.networks.update_rng import UpdateRNG
 
 
-class ATC(AuxiliaryLoss):
+class ATC(EncoderLoss):
     """Augmented temporal contrast.
 
     With independent random views q of o_t and k of o_(t + delta), the encoder phi, a linear
@@ -48,7 +47,7 @@ class ATC(AuxiliaryLoss):
     """
 
     @dataclasses.dataclass(frozen=True)
-    class Config(AuxiliaryLossConfig):
+    class Config(EncoderLossConfig):
         """Options of ATC; the defaults are those of the published code for DMControl."""
 
         # Agent steps from the query to its positive key; >= 0. Published: 1 (DMControl), 3 (Atari).
@@ -67,11 +66,6 @@ class ATC(AuxiliaryLoss):
         # Standard deviation (std) of the noise on vectors, in units of each element's running std;
         # > 0.
         noise: float = 0.1
-        # Control: the positive of each query is a random key of the batch.
-        shuffled_positives: bool = False
-        # Control: the auxiliary losses train the RL encoder; the RL loss does not. The published
-        # agents with a decoupled encoder do this.
-        isolated: bool = False
 
         def __post_init__(self) -> None:
             """Checks ranges.
@@ -96,8 +90,6 @@ class ATC(AuxiliaryLoss):
     config: Config
 
     reads = frozenset({Columns.OBS, EPISODE, STEP})
-    trains = "encoder"
-    controls = frozenset({"shuffled_positives", "isolated"})
 
     def __init__(self, config: Config, **given: Any) -> None:
         super().__init__(config, **given)
@@ -117,7 +109,6 @@ class ATC(AuxiliaryLoss):
         self.predict = Linear(dim, dim, bias=False)
         self.key_encoder_copy = EMACopy(self.encoder)
         self.key_compressor = EMACopy(self.compressor)
-        self.update_rng = UpdateRNG()
         # Arguments of `diagnostics` in the last update, for `metrics`.
         self._compared: tuple[Tensor, ...] | None = None
 
@@ -137,7 +128,7 @@ class ATC(AuxiliaryLoss):
         key = self.peers.gather(self._encode_keys(batch, generator))  # [M, latent_dim]
         numbers = frame_numbers(batch, self.config.delta)
         everyone = self.peers.gather(numbers)
-        positives = self._positives(query, generator)
+        positives = self.positives(len(query), generator, query.device)
         self._compared = None
         if len(key) < 2:
             return {"info_nce": 0.0 * self.predict(query).sum(dim=-1)}
@@ -166,7 +157,7 @@ class ATC(AuxiliaryLoss):
         self.key_encoder_copy.update(self.encoder, self.config.ema_tau)
         self.key_compressor.update(self.compressor, self.config.ema_tau)
         self.views.after_update(self.update_rng.num_updates, self.peers)
-        self.update_rng.after_update()
+        super().after_update()
 
     def _encode_queries(self, batch: Mapping[str, Any], generator: torch.Generator) -> Tensor:
         if AUGMENTED_OBS in batch:
@@ -192,13 +183,6 @@ class ATC(AuxiliaryLoss):
         is_augmented = (draws < self.config.view_probability)[first : first + len(obs)]
         shape = (-1, *[1] * (obs.ndim - 1))
         return torch.where(is_augmented.to(obs.device).view(shape), view, obs.to(view.dtype))
-
-    def _positives(self, query: Tensor, generator: torch.Generator) -> Tensor:
-        first, total = self.peers.rows(len(query))
-        if not self.config.shuffled_positives:
-            return torch.arange(first, first + len(query), device=query.device)
-        order = torch.randperm(total, generator=generator, device=generator.device)
-        return order[first : first + len(query)].to(query.device)
 
 
 def _residual(dim: int, hidden: int) -> Layers:

@@ -8,17 +8,16 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import EncoderLoss, EncoderLossConfig
 from rlssl.auxiliary.latent_statistics import NUM_ROWS, effective_rank
 from rlssl.auxiliary.views import make_views
 from rlssl.errors import SpecError
 from rlssl.networks.augmentation import AUGMENTED_OBS
 from rlssl.networks.target_networks import EMACopy
-from rlssl.networks.update_rng import UpdateRNG
 
 
 @dataclasses.dataclass(frozen=True)
-class ViewConfig(AuxiliaryLossConfig):
+class ViewConfig(EncoderLossConfig):
     """Options of the losses that compare views; None: a value that suits the input."""
 
     # Side of this loss's random crops, pixels; the encoder must accept this size. None: the
@@ -30,13 +29,9 @@ class ViewConfig(AuxiliaryLossConfig):
     # Standard deviation (std) of the noise on vectors, in units of each element's running std;
     # > 0.
     noise: float = 0.1
-    # Control: the positive of each view is a random view of the batch.
-    shuffled_positives: bool = False
     # Control: only the augmentation of the RL loss's observations is kept from the method. The
     # loss trains its heads, not the encoder. Needs `model.augmentation`.
     augmentation_only: bool = False
-    # Control: the auxiliary losses train the RL encoder; the RL loss does not.
-    isolated: bool = False
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -60,7 +55,7 @@ class ViewConfig(AuxiliaryLossConfig):
             raise ValueError(f"{key} must be > 0; got {getattr(self, key)}.")
 
 
-class ViewLoss(AuxiliaryLoss):
+class ViewLoss(EncoderLoss):
     """Base of the losses that compare two random views of each observation.
 
     If the Learner augments the observations of the RL loss (column ``AUGMENTED_OBS``), these are
@@ -77,8 +72,7 @@ class ViewLoss(AuxiliaryLoss):
     config: ViewConfig
 
     reads = frozenset({Columns.OBS})
-    trains = "encoder"
-    controls = frozenset({"augmentation_only", "shuffled_positives", "isolated"})
+    controls = EncoderLoss.controls | {"augmentation_only"}
 
     def __init__(self, config: ViewConfig, *, crop_first: bool = False, **given: Any) -> None:
         super().__init__(config, **given)
@@ -92,12 +86,11 @@ class ViewLoss(AuxiliaryLoss):
             crop_first=crop_first,
             noise=config.noise,
         )
-        self.update_rng = UpdateRNG()
 
     def after_update(self) -> None:
         """Adds this update's rows to the statistics of views, and renews the random draws."""
         self.views.after_update(self.update_rng.num_updates, self.peers)
-        self.update_rng.after_update()
+        super().after_update()
 
     def draw_views(
         self, batch: Mapping[str, Any], generator: torch.Generator
@@ -125,10 +118,6 @@ class ViewLoss(AuxiliaryLoss):
                 return self.latents(batch, AUGMENTED_OBS)
             latents: Tensor = self.encoder(views)
             return latents
-
-    def random_order(self, total: int, generator: torch.Generator) -> Tensor:
-        """[total], a permutation of the rows of all Learners, for ``shuffled_positives``."""
-        return torch.randperm(total, generator=generator, device=generator.device)
 
 
 class KeyViewLoss(ViewLoss):
@@ -168,13 +157,6 @@ class KeyViewLoss(ViewLoss):
         if self.own_key_encoder is not None:
             self.own_key_encoder.update(self.encoder, self._tau)
         super().after_update()
-
-    def positives(self, num: int, generator: torch.Generator, device: torch.device) -> Tensor:
-        """[num], the index of each query's positive among the keys of all Learners."""
-        first, total = self.peers.rows(num)
-        if not self.config.shuffled_positives:
-            return torch.arange(first, first + num, device=device)
-        return self.random_order(total, generator)[first : first + num].to(device)
 
 
 @torch.no_grad()

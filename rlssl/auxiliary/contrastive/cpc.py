@@ -9,7 +9,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import EncoderLoss, EncoderLossConfig
 from rlssl.auxiliary.pairs import frame_numbers, same_frame
 from rlssl.auxiliary.windows import VALID, Window, mean_over_valid
 from rlssl.batches import EPISODE, STEP
@@ -17,11 +17,10 @@ from rlssl.losses import masked_info_nce
 from rlssl.networks.action_encoding import action_dim, encode_action
 from rlssl.networks.layers.linear import Linear
 from rlssl.networks.recurrent import ActionRollout, Context
-from rlssl.networks.update_rng import UpdateRNG
 from rlssl.peers import all_rows, own_rows
 
 
-class CPC(AuxiliaryLoss):
+class CPC(EncoderLoss):
     """Contrastive predictive coding, with or without the coming actions (CPC, CPC|Action).
 
     With latents z = phi(o), a GRU over the last frames and one learned W_k for each k::
@@ -47,7 +46,7 @@ class CPC(AuxiliaryLoss):
     """
 
     @dataclasses.dataclass(frozen=True)
-    class Config(AuxiliaryLossConfig):
+    class Config(EncoderLossConfig):
         """Options of CPC."""
 
         # Frames before the row that the GRU reads; >= 0; 0: its recurrent weight never learns.
@@ -58,10 +57,6 @@ class CPC(AuxiliaryLoss):
         hidden: int = 256
         # Whether predictions know the actions in between (CPC|Action).
         actions: bool = False
-        # Control: the positive of each row is the later frame of a random row.
-        shuffled_positives: bool = False
-        # Control: the auxiliary losses train the RL encoder; the RL loss does not.
-        isolated: bool = False
 
         def __post_init__(self) -> None:
             """Checks ranges.
@@ -76,8 +71,6 @@ class CPC(AuxiliaryLoss):
     config: Config
 
     reads = frozenset({Columns.OBS, EPISODE, STEP})
-    trains = "encoder"
-    controls = frozenset({"shuffled_positives", "isolated"})
 
     def __init__(self, config: Config, **given: Any) -> None:
         super().__init__(config, **given)
@@ -91,7 +84,6 @@ class CPC(AuxiliaryLoss):
         self.predict = nn.ModuleList(
             Linear(config.hidden, latent_dim, bias=False) for _ in range(config.steps)
         )
-        self.update_rng = UpdateRNG()
         # Of this Learner's rows in the last update, [N, K] each: losses, whether the positive
         # scores highest, numbers of candidates, and whether there is a positive.
         self._seen: tuple[Tensor, ...] | None = None
@@ -132,10 +124,6 @@ class CPC(AuxiliaryLoss):
             "accuracy": best[valid].float().mean(),
             "information": (candidates.float().log() - values)[valid].mean(),
         }
-
-    def after_update(self) -> None:
-        """Renews the random draws."""
-        self.update_rng.after_update()
 
     def _predictions(self, context: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """[N, K, D], predictions of the latents after 1 to K steps."""

@@ -9,7 +9,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import EncoderLoss, EncoderLossConfig
 from rlssl.auxiliary.contrastive.base import top_one_accuracy
 from rlssl.auxiliary.feature_maps import FeatureMaps
 from rlssl.auxiliary.pairs import frame_numbers, same_frame
@@ -17,11 +17,10 @@ from rlssl.auxiliary.windows import VALID, Window, latents_at, mean_over_valid
 from rlssl.batches import EPISODE, STEP
 from rlssl.losses import info_nce_at_places
 from rlssl.networks.layers.linear import Linear
-from rlssl.networks.update_rng import UpdateRNG
 from rlssl.peers import all_rows, own_rows
 
 
-class STDIM(AuxiliaryLoss):
+class STDIM(EncoderLoss):
     """Spatiotemporal deep infomax.
 
     With the encoder's latent z, the feature map f of one of its convolutions, two learned linear
@@ -43,7 +42,7 @@ class STDIM(AuxiliaryLoss):
     """
 
     @dataclasses.dataclass(frozen=True)
-    class Config(AuxiliaryLossConfig):
+    class Config(EncoderLossConfig):
         """Options of ST-DIM."""
 
         # Agent steps from the row to the later frame; >= 1; 1 as published.
@@ -57,10 +56,6 @@ class STDIM(AuxiliaryLoss):
         # Whether other frames of the row's own episode are negatives. Published: no, since each
         # batch has one frame of each of 64 episodes. A batch of one episode then has no negatives.
         same_episode: bool = True
-        # Control: the positive of each row is the map of a random row.
-        shuffled_positives: bool = False
-        # Control: the auxiliary losses train the RL encoder; the RL loss does not.
-        isolated: bool = False
 
         def __post_init__(self) -> None:
             """Checks ranges.
@@ -76,8 +71,6 @@ class STDIM(AuxiliaryLoss):
     config: Config
 
     reads = frozenset({Columns.OBS, EPISODE, STEP})
-    trains = "encoder"
-    controls = frozenset({"shuffled_positives", "isolated"})
 
     def __init__(self, config: Config, **given: Any) -> None:
         super().__init__(config, **given)
@@ -86,7 +79,6 @@ class STDIM(AuxiliaryLoss):
         channels = self.maps.shape[0]
         self.from_global = Linear(int(self.encoder.output_dim), channels)
         self.from_local = Linear(channels, channels)
-        self.update_rng = UpdateRNG()
         self._compared: _Compared | None = None
 
     def losses(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -135,10 +127,6 @@ class STDIM(AuxiliaryLoss):
         for name, query in zip(("global_accuracy", "local_accuracy"), queries, strict=True):
             found[name] = _accuracy(query[valid], keys, positives, allowed)
         return {**found, "chance": (1.0 / (allowed.sum(dim=1) + 1)).mean()}
-
-    def after_update(self) -> None:
-        """Renews the random draws."""
-        self.update_rng.after_update()
 
     def _places(self, generator: torch.Generator, device: torch.device) -> Tensor:
         """[P], places of the flattened map."""

@@ -75,7 +75,8 @@ class TwoViewLoss(ViewLoss):
         if self._skips:
             return dict.fromkeys(self.terms, 0.0 * (own_first + own_second).sum(dim=-1))
         if self.config.shuffled_positives:
-            second = second[self.random_order(len(second), generator).to(second.device)]
+            order = torch.randperm(len(second), generator=generator, device=generator.device)
+            second = second[order.to(second.device)]
         self._compared = first.detach(), second.detach()
         found = self.compare(first, second)
         return {name: own_rows(found[name], len(own_first), self.peers) for name in self.terms}

@@ -9,15 +9,14 @@ import tree
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import EncoderLoss, EncoderLossConfig
 from rlssl.auxiliary.normalization import RunningMoments, divisor
 from rlssl.batches import take_rows
 from rlssl.networks.target_networks import EMACopy
-from rlssl.networks.update_rng import UpdateRNG
 
 
 @dataclasses.dataclass(frozen=True)
-class PairwiseConfig(AuxiliaryLossConfig):
+class PairwiseConfig(EncoderLossConfig):
     """Options of metrics that are learned on all pairs of a batch."""
 
     # Discount of the metric, per agent step; in [0, 1].
@@ -30,10 +29,6 @@ class PairwiseConfig(AuxiliaryLossConfig):
     # Factor on rewards (after `normalize_rewards`); > 0. The metric cannot represent distances as
     # large as 1 / (1 - gamma) rewards; see docs/mico.md.
     reward_scale: float = 1.0
-    # Control: each row gets the next observation and the reward of another row.
-    shuffled_positives: bool = False
-    # Control: the auxiliary losses train the RL encoder; the RL loss does not.
-    isolated: bool = False
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -61,14 +56,12 @@ class Outcomes(NamedTuple):
     rewards: Tensor
 
 
-class PairwiseMetricLoss(AuxiliaryLoss):
+class PairwiseMetricLoss(EncoderLoss):
     """Base of MICo and SimSR. Pairs are formed across the rows of all Learners."""
 
     config: PairwiseConfig
 
     reads = frozenset({Columns.OBS, Columns.NEXT_OBS, Columns.REWARDS})
-    trains = "encoder"
-    controls = frozenset({"shuffled_positives", "isolated"})
 
     def __init__(self, config: PairwiseConfig, **given: Any) -> None:
         super().__init__(config, **given)
@@ -77,7 +70,6 @@ class PairwiseMetricLoss(AuxiliaryLoss):
         # Whether the moments hold two rows. Kept, because reading their count waits for the device.
         self._knows_rewards = False
         self._rewards_seen: Tensor | None = None
-        self.update_rng = UpdateRNG()
 
     @torch.no_grad()
     def target_latents(self, observations: Any) -> Tensor:
@@ -108,7 +100,7 @@ class PairwiseMetricLoss(AuxiliaryLoss):
         if self._rewards_seen is not None and len(self._rewards_seen):
             self.reward_moments.update(self._rewards_seen)
         self._rewards_seen = None
-        self.update_rng.after_update()
+        super().after_update()
 
     def _scaled(self, rewards: Tensor) -> Tensor:
         if not self.config.normalize_rewards:

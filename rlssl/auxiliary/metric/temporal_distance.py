@@ -10,14 +10,13 @@ import torch.nn.functional as F
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import EncoderLoss, EncoderLossConfig
 from rlssl.auxiliary.pairs import Distances, draw_pairs
 from rlssl.auxiliary.windows import VALID, Window, latents_at, mean_over_valid
 from rlssl.networks.heads import DistanceClassifier
-from rlssl.networks.update_rng import UpdateRNG
 
 
-class TemporalDistance(AuxiliaryLoss):
+class TemporalDistance(EncoderLoss):
     """Classifies the distance in time of two frames of one episode.
 
     Each row o_t gets a partner o_(t + d) in its window: first a class of distances is drawn,
@@ -37,7 +36,7 @@ class TemporalDistance(AuxiliaryLoss):
     """
 
     @dataclasses.dataclass(frozen=True)
-    class Config(AuxiliaryLossConfig):
+    class Config(EncoderLossConfig):
         """Options of temporal distance."""
 
         # Smallest and largest distance of each class, agent steps, in rising order. Published:
@@ -46,10 +45,6 @@ class TemporalDistance(AuxiliaryLoss):
         classes: tuple[Distances, ...] = ((0, 0), (1, 1), (2, 2), (3, 4), (5, 12))
         # Features of an embedding and of the classifier's hidden layer; >= 1.
         hidden: int = 128
-        # Control: each row must tell the class of another row.
-        shuffled_positives: bool = False
-        # Control: the auxiliary losses train the RL encoder; the RL loss does not.
-        isolated: bool = False
 
         def __post_init__(self) -> None:
             """Checks ranges; lists become tuples.
@@ -64,8 +59,6 @@ class TemporalDistance(AuxiliaryLoss):
     config: Config
 
     reads = frozenset({Columns.OBS})
-    trains = "encoder"
-    controls = frozenset({"shuffled_positives", "isolated"})
 
     def __init__(self, config: Config, **given: Any) -> None:
         super().__init__(config, **given)
@@ -73,7 +66,6 @@ class TemporalDistance(AuxiliaryLoss):
         self.classifier = DistanceClassifier(
             int(self.encoder.output_dim), len(config.classes), config.hidden
         )
-        self.update_rng = UpdateRNG()
         # Logits, labels, and which rows have a partner, of the last update, for `metrics`.
         self._compared: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -87,8 +79,7 @@ class TemporalDistance(AuxiliaryLoss):
         own = draws[first : first + len(valid)].to(valid.device)
         place, label, found = draw_pairs(valid, 0, self.config.classes, own)
         if self.config.shuffled_positives:
-            order = torch.randperm(total, generator=generator, device=generator.device)
-            label = self.peers.gather(label)[order[first : first + len(valid)].to(label.device)]
+            label = self.of_other_rows(label, generator)
         earlier, later = self._latents(batch, place).unbind(dim=1)
         logits = self.classifier(earlier, later)
         self._compared = logits.detach(), label, found
@@ -108,10 +99,6 @@ class TemporalDistance(AuxiliaryLoss):
             "accuracy": (logits.argmax(dim=-1) == label).float().mean(),
             "farthest_share": (label == len(self.config.classes) - 1).float().mean(),
         }
-
-    def after_update(self) -> None:
-        """Renews the random draws."""
-        self.update_rng.after_update()
 
     def _latents(self, batch: Mapping[str, Any], place: Tensor) -> Tensor:
         """[N, 2, D], latents of the rows and of their partners."""

@@ -9,15 +9,14 @@ import torch.nn.functional as F
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import EncoderLoss, EncoderLossConfig
 from rlssl.auxiliary.pairs import draw_pairs
 from rlssl.auxiliary.windows import VALID, Window, latents_at, mean_over_valid
 from rlssl.losses.metric_learning import triplet
 from rlssl.networks.layers.linear import Linear
-from rlssl.networks.update_rng import UpdateRNG
 
 
-class TimeContrastive(AuxiliaryLoss):
+class TimeContrastive(EncoderLoss):
     """Triplets of an observation, a frame soon after it, and a later frame of the same episode.
 
     With the encoder phi, a linear layer h and normalized embeddings e = h(phi(o)) / ||h(phi(o))||::
@@ -34,7 +33,7 @@ class TimeContrastive(AuxiliaryLoss):
     """
 
     @dataclasses.dataclass(frozen=True)
-    class Config(AuxiliaryLossConfig):
+    class Config(EncoderLossConfig):
         """Options of the time-contrastive loss."""
 
         # Largest distance of a positive, agent steps; >= 1. Published: 6 frames of a video.
@@ -47,10 +46,6 @@ class TimeContrastive(AuxiliaryLoss):
         margin: float = 0.2
         # Features of an embedding; >= 1; published: 32.
         embedding_dim: int = 32
-        # Control: each row gets the frames of another row.
-        shuffled_positives: bool = False
-        # Control: the auxiliary losses train the RL encoder; the RL loss does not.
-        isolated: bool = False
 
         def __post_init__(self) -> None:
             """Checks ranges.
@@ -71,14 +66,11 @@ class TimeContrastive(AuxiliaryLoss):
     config: Config
 
     reads = frozenset({Columns.OBS})
-    trains = "encoder"
-    controls = frozenset({"shuffled_positives", "isolated"})
 
     def __init__(self, config: Config, **given: Any) -> None:
         super().__init__(config, **given)
         self.window = Window(after=config.farthest)
         self.head = Linear(int(self.encoder.output_dim), config.embedding_dim)
-        self.update_rng = UpdateRNG()
         # Embeddings [N, 3, E] and which rows have a triplet, of the last update, for `metrics`.
         self._compared: tuple[Tensor, Tensor] | None = None
 
@@ -97,9 +89,7 @@ class TimeContrastive(AuxiliaryLoss):
         embeddings = F.normalize(self.head(self._latents(batch, places)), dim=-1)
         anchors, near_rows, far_rows = embeddings.unbind(dim=1)
         if self.config.shuffled_positives:
-            order = torch.randperm(total, generator=generator, device=generator.device)
-            own_order = order[first : first + len(valid)].to(valid.device)
-            near_rows = self.peers.gather(near_rows.detach())[own_order]
+            near_rows = self.of_other_rows(near_rows, generator)
         found = positive.found & negative.found
         self._compared = embeddings.detach(), found
         values = triplet(anchors, near_rows, far_rows, margin=self.config.margin)
@@ -115,10 +105,6 @@ class TimeContrastive(AuxiliaryLoss):
             (anchors - other).square().sum(dim=-1) for other in (near, far)
         )
         return {"accuracy": (near_distance < far_distance).float().mean()}
-
-    def after_update(self) -> None:
-        """Renews the random draws."""
-        self.update_rng.after_update()
 
     def _latents(self, batch: Mapping[str, Any], places: Tensor) -> Tensor:
         """[N, 3, D], latents of the rows and of their frames."""

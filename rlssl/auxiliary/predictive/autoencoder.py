@@ -8,11 +8,10 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import EncoderLoss, EncoderLossConfig
 from rlssl.auxiliary.reconstruction import Reconstruction
 from rlssl.losses import standard_normal_kl
 from rlssl.networks.layers.linear import Linear
-from rlssl.networks.update_rng import UpdateRNG
 
 VARIANTS = ("deterministic", "vae")
 
@@ -20,7 +19,7 @@ VARIANTS = ("deterministic", "vae")
 KL_FLOOR = 0.01
 
 
-class Autoencoder(AuxiliaryLoss):
+class Autoencoder(EncoderLoss):
     """Reconstructs observations from the RL encoder's latents.
 
     With the encoder phi and a decoder g::
@@ -44,7 +43,7 @@ class Autoencoder(AuxiliaryLoss):
     """
 
     @dataclasses.dataclass(frozen=True)
-    class Config(AuxiliaryLossConfig):
+    class Config(EncoderLossConfig):
         """Options of autoencoders."""
 
         # "deterministic" (SAC-AE) or "vae" (noise on the decoder's input, and a KL divergence).
@@ -56,10 +55,6 @@ class Autoencoder(AuxiliaryLoss):
         beta: float = 1e-5
         # Features of the hidden layer of a decoder of vectors; >= 1.
         hidden: int = 512
-        # Control: each latent must give the observation of another row.
-        shuffled_positives: bool = False
-        # Control: the auxiliary losses train the RL encoder; the RL loss does not.
-        isolated: bool = False
 
         def idle_options(self) -> dict[str, str]:
             """The weight of the KL divergence, if there is none."""
@@ -87,8 +82,6 @@ class Autoencoder(AuxiliaryLoss):
     config: Config
 
     reads = frozenset({Columns.OBS})
-    trains = "encoder"
-    controls = frozenset({"shuffled_positives", "isolated"})
 
     def __init__(self, config: Config, **given: Any) -> None:
         super().__init__(config, **given)
@@ -97,7 +90,6 @@ class Autoencoder(AuxiliaryLoss):
             self.observation_space, self.encoder, hidden=config.hidden
         )
         self.posterior = Posterior(width) if config.variant == "vae" else None
-        self.update_rng = UpdateRNG()
         # [N, D], nats, in the last update; for `metrics`.
         self._kl: Tensor | None = None
 
@@ -116,7 +108,7 @@ class Autoencoder(AuxiliaryLoss):
             losses["kl"] = self.config.beta * divergence.sum(dim=-1)
             latent = mean + (0.5 * log_variance).exp() * self._noise(mean, generator)
         if self.config.shuffled_positives:
-            observations = self._shuffled(observations, generator)
+            observations = self.of_other_rows(observations, generator)
         error = self.reconstruction(latent, observations, generator, self.peers)
         return {"reconstruction": error, **losses}
 
@@ -142,7 +134,7 @@ class Autoencoder(AuxiliaryLoss):
     def after_update(self) -> None:
         """Updates the scale of the decoder's targets, and renews the random draws."""
         self.reconstruction.after_update()
-        self.update_rng.after_update()
+        super().after_update()
 
     def _noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """[N, D], standard normal: this Learner's rows of the draw for the rows of all Learners."""
@@ -150,13 +142,6 @@ class Autoencoder(AuxiliaryLoss):
         shape = (total, like.shape[1])
         drawn = torch.randn(shape, generator=generator, device=generator.device)
         return drawn[first : first + len(like)].to(like)
-
-    def _shuffled(self, observations: Tensor, generator: torch.Generator) -> Tensor:
-        """Observations of other rows, from the rows of all Learners."""
-        first, total = self.peers.rows(len(observations))
-        order = torch.randperm(total, generator=generator, device=generator.device)
-        own = order[first : first + len(observations)].to(observations.device)
-        return self.peers.gather(observations)[own]
 
 
 class Posterior(nn.Module):

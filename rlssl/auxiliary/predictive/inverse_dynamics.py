@@ -9,14 +9,13 @@ import torch
 from ray.rllib.core.columns import Columns
 from torch import Tensor
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import EncoderLoss, EncoderLossConfig
 from rlssl.losses import inverse_dynamics_loss
 from rlssl.networks.action_encoding import inverse_target, likeliest_actions
 from rlssl.networks.curiosity import InverseModel
-from rlssl.networks.update_rng import UpdateRNG
 
 
-class InverseDynamics(AuxiliaryLoss):
+class InverseDynamics(EncoderLoss):
     """Predicts the action from the RL encoder's latents before and after it.
 
     With the encoder phi and a network g::
@@ -38,15 +37,11 @@ class InverseDynamics(AuxiliaryLoss):
     """
 
     @dataclasses.dataclass(frozen=True)
-    class Config(AuxiliaryLossConfig):
+    class Config(EncoderLossConfig):
         """Options of inverse dynamics."""
 
         # Features of the hidden layer of g; >= 1; 256 as in ICM.
         hidden: int = 256
-        # Control: each row must predict the action of another row.
-        shuffled_positives: bool = False
-        # Control: the auxiliary losses train the RL encoder; the RL loss does not.
-        isolated: bool = False
 
         def __post_init__(self) -> None:
             """Checks ranges.
@@ -60,14 +55,11 @@ class InverseDynamics(AuxiliaryLoss):
     config: Config
 
     reads = frozenset({Columns.OBS, Columns.NEXT_OBS, Columns.ACTIONS})
-    trains = "encoder"
-    controls = frozenset({"shuffled_positives", "isolated"})
 
     def __init__(self, config: Config, **given: Any) -> None:
         super().__init__(config, **given)
         width = int(self.encoder.output_dim)
         self.inverse = InverseModel(width, self.action_space, hidden=config.hidden)
-        self.update_rng = UpdateRNG()
         # Predictions and targets of the last update, for `metrics`.
         self._compared: tuple[Tensor | list[Tensor], Tensor] | None = None
 
@@ -75,7 +67,7 @@ class InverseDynamics(AuxiliaryLoss):
         """``inverse``, [N], nats (continuous actions: half squared units of the action)."""
         target = inverse_target(batch[Columns.ACTIONS], self.action_space)
         if self.config.shuffled_positives:
-            target = self._shuffled(target)
+            target = self.of_other_rows(target, self.update_rng.generator(target.device))
         prediction = self.inverse(self.latents(batch), self.encoder(batch[Columns.NEXT_OBS]))
         self._compared = _detached(prediction), target
         return {"inverse": inverse_dynamics_loss(prediction, target)}
@@ -104,18 +96,6 @@ class InverseDynamics(AuxiliaryLoss):
         """[N, ...], the likeliest action between two observations each, as the policy gives it."""
         before, after = self.encoder(observations), self.encoder(next_observations)
         return likeliest_actions(self.inverse(before, after), self.action_space)
-
-    def after_update(self) -> None:
-        """Renews the random draws."""
-        self.update_rng.after_update()
-
-    def _shuffled(self, target: Tensor) -> Tensor:
-        """Targets of other rows, from the rows of all Learners."""
-        generator = self.update_rng.generator(target.device)
-        first, total = self.peers.rows(len(target))
-        order = torch.randperm(total, generator=generator, device=generator.device)
-        own = order[first : first + len(target)].to(target.device)
-        return self.peers.gather(target)[own]
 
 
 def _detached(prediction: Tensor | list[Tensor]) -> Tensor | list[Tensor]:

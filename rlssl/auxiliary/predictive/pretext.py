@@ -10,27 +10,22 @@ import tree
 from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import EncoderLoss, EncoderLossConfig
 from rlssl.auxiliary.windows import FRAME, latents_over_time, mean_over_valid
 from rlssl.image_spaces import image_layout, is_image, last_frame
 from rlssl.networks.heads import linear_head
 from rlssl.networks.layers.linear import Layers, Linear
-from rlssl.networks.update_rng import UpdateRNG
 
 #: Gain of the last layer: logits start near 0, so that the loss starts at log(classes).
 _OUTPUT_GAIN = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
-class PretextConfig(AuxiliaryLossConfig):
+class PretextConfig(EncoderLossConfig):
     """Options of all pretext tasks."""
 
     # Features of the classifier's hidden layer; >= 1.
     hidden: int = 256
-    # Control: each row must tell the label of another row.
-    shuffled_positives: bool = False
-    # Control: the auxiliary losses train the RL encoder; the RL loss does not.
-    isolated: bool = False
 
     def __post_init__(self) -> None:
         """Checks ranges.
@@ -42,7 +37,7 @@ class PretextConfig(AuxiliaryLossConfig):
         self._check_whole("hidden")
 
 
-class PretextLoss(AuxiliaryLoss):
+class PretextLoss(EncoderLoss):
     """Base of the pretext tasks: draws labels, classifies latents, reports the accuracy.
 
     Labels are drawn uniformly, by the draws of all Learners together. The classifier is used by
@@ -57,8 +52,6 @@ class PretextLoss(AuxiliaryLoss):
     config: PretextConfig
 
     reads = frozenset({Columns.OBS})
-    trains = "encoder"
-    controls = frozenset({"shuffled_positives", "isolated"})
 
     #: Number of labels.
     num_classes: ClassVar[int] = 2
@@ -70,7 +63,6 @@ class PretextLoss(AuxiliaryLoss):
             nn.ReLU(),
             linear_head(config.hidden, self.num_classes, _OUTPUT_GAIN),
         )
-        self.update_rng = UpdateRNG()
         # Of the last update, for `metrics`: logits [N, classes], labels [N], and which rows count.
         self._compared: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -99,10 +91,7 @@ class PretextLoss(AuxiliaryLoss):
             generator: The update's draws.
         """
         if self.config.shuffled_positives:
-            first, total = self.peers.rows(len(label))
-            order = torch.randperm(total, generator=generator, device=generator.device)
-            own = order[first : first + len(label)].to(label.device)
-            label = self.peers.gather(label)[own]
+            label = self.of_other_rows(label, generator)
         logits = self.classifier(latents)
         self._compared = logits.detach(), label, counts
         values = F.cross_entropy(logits, label, reduction="none")
@@ -120,10 +109,6 @@ class PretextLoss(AuxiliaryLoss):
         is_right = logits.argmax(dim=-1) == label
         chance = logits.new_tensor(1.0 / self.num_classes)
         return {**found, "accuracy": is_right[counts].float().mean(), "chance": chance}
-
-    def after_update(self) -> None:
-        """Renews the random draws."""
-        self.update_rng.after_update()
 
     def latents_of_frames(self, batch: Mapping[str, Any], places: Tensor) -> Tensor:
         """[N, P, D], latents of single frames at places [N, P]; the first one is the row's own.

@@ -10,7 +10,7 @@ from ray.rllib.core.columns import Columns
 from torch import Tensor, nn
 
 from rlssl.augmentations import intensity
-from rlssl.auxiliary.base import AuxiliaryLoss, AuxiliaryLossConfig
+from rlssl.auxiliary.base import EncoderLoss, EncoderLossConfig
 from rlssl.auxiliary.views import ImageViews, Views, make_views
 from rlssl.auxiliary.windows import VALID, Window, over_time
 from rlssl.errors import SpecError
@@ -21,12 +21,11 @@ from rlssl.networks.latent_rollout import ConvTransition, MLPTransition, min_max
 from rlssl.networks.layers.linear import Linear
 from rlssl.networks.pixel_encoders import map_shape
 from rlssl.networks.target_networks import EMACopy
-from rlssl.networks.update_rng import UpdateRNG
 
 VARIANTS = ("latent", "code")
 
 
-class SPR(AuxiliaryLoss):
+class SPR(EncoderLoss):
     """Self-predictive representations.
 
     With the encoder phi, a transition g, a projection p, a predictor q, and copies phi', p' whose
@@ -52,7 +51,7 @@ class SPR(AuxiliaryLoss):
     """
 
     @dataclasses.dataclass(frozen=True)
-    class Config(AuxiliaryLossConfig):
+    class Config(EncoderLossConfig):
         """Options of SPR; None: a value that suits the variant and the input."""
 
         # "latent" (everywhere) or "code" (as published: Rainbow on pixels).
@@ -70,10 +69,6 @@ class SPR(AuxiliaryLoss):
         pad: int | None = None
         # Scale of the random brightness of a target's view; >= 0; 0.05 as published.
         intensity: float = 0.05
-        # Control: each row gets the targets of another row.
-        shuffled_positives: bool = False
-        # Control: the auxiliary losses train the RL encoder; the RL loss does not.
-        isolated: bool = False
 
         def idle_options(self) -> dict[str, str]:
             """The hidden layers that the published networks do not have."""
@@ -103,7 +98,6 @@ class SPR(AuxiliaryLoss):
     config: Config
 
     reads = frozenset({Columns.OBS, Columns.ACTIONS})
-    controls = frozenset({"shuffled_positives", "isolated"})
 
     def __init__(self, config: Config, **given: Any) -> None:
         super().__init__(config, **given)
@@ -113,7 +107,6 @@ class SPR(AuxiliaryLoss):
         self.target_encoder = EMACopy(self.encoder)
         self.target_projection = EMACopy(projection)
         self.predictor = Linear(width, width)
-        self.update_rng = UpdateRNG()
         # Whether the RL loss augmented the last batch; from the last update, for `metrics`: the
         # predictions and targets [N, steps, D], and the valid places [N, steps].
         self._is_augmented = False
@@ -124,7 +117,9 @@ class SPR(AuxiliaryLoss):
         generator = self.update_rng.generator(batch[VALID].device)
         valid = batch[VALID][:, 1:]
         predicted = self._predictions(batch)
-        target = self._shuffled(self._targets(batch, generator), generator)
+        target = self._targets(batch, generator)
+        if self.config.shuffled_positives:
+            target = self.of_other_rows(target, generator)
         distance = latent_prediction_loss(predicted, target, self.config.distance)
         self._compared = predicted.detach(), target, valid
         return {"prediction": torch.where(valid, distance, 0.0).sum(dim=1)}
@@ -148,7 +143,7 @@ class SPR(AuxiliaryLoss):
         tau = self.config.ema_tau or (1.0 if self._is_augmented else 0.01)
         self.target_encoder.update(self.encoder, tau)
         self.target_projection.update(self._projection, tau)
-        self.update_rng.after_update()
+        super().after_update()
 
     def _build(self) -> tuple[nn.Module, int]:
         """An MLP transition; the projection, and its features."""
@@ -245,10 +240,3 @@ class SPR(AuxiliaryLoss):
             return views
         rows = self.peers.rows(len(views))
         return intensity(views, self.config.intensity, generator, rows=rows)
-
-    def _shuffled(self, target: Tensor, generator: torch.Generator) -> Tensor:
-        if not self.config.shuffled_positives:
-            return target
-        first, total = self.peers.rows(len(target))
-        order = torch.randperm(total, generator=generator, device=generator.device)
-        return self.peers.gather(target)[order[first : first + len(target)].to(target.device)]

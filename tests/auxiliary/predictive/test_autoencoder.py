@@ -169,7 +169,7 @@ def test_policy_reads_a_latent_without_noise() -> None:
 def test_shuffled_observations_are_those_of_other_rows() -> None:
     batch = vectors()
     loss = autoencoder(encoder=Scaled(), hidden=32, shuffled_positives=True)
-    rows = loss._shuffled(batch[Columns.OBS], loss.update_rng.generator())
+    rows = loss.of_other_rows(batch[Columns.OBS], loss.update_rng.generator())
     assert not rows.equal(batch[Columns.OBS])
     assert rows.sort(dim=0).values.equal(batch[Columns.OBS].sort(dim=0).values)
     found = trained(loss, batch)

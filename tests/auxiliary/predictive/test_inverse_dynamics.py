@@ -106,7 +106,7 @@ def test_shuffled_actions_cannot_be_learned() -> None:
     batch = tabular([0, 1, 2, 3])
     loss, found = trained(batch, shuffled_positives=True)
     assert found.mean() > 1.2  # log 4 = 1.386 for a uniform guess
-    rows = loss._shuffled(batch[Columns.ACTIONS])
+    rows = loss.of_other_rows(batch[Columns.ACTIONS], loss.update_rng.generator())
     assert rows.bincount().tolist() == [4] * 4 and not rows.equal(batch[Columns.ACTIONS])
 
 
