@@ -4,21 +4,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import yaml
 
 from rlssl import trust
-from rlssl.analysis.confirmation import best_points, read_choice, write_choice
+from rlssl.analysis.confirmation import Chosen, best_points, read_choice, write_choice
+from rlssl.analysis.points import point_key
 from rlssl.analysis.results import Trial, read_run
 from rlssl.errors import DEFAULT_STORAGE, ExitCode, SpecError
 from rlssl.experiment.commands.summary import finish_sweep
 from rlssl.experiment.remote.fetch import fetch_beside
-from rlssl.experiment.run_folders import locate, sweep_folder
+from rlssl.experiment.run_folders import locate, read_description, sweep_folder
 from rlssl.experiment.runs import describe
 from rlssl.experiment.spec.loading import load_spec
 from rlssl.experiment.spec.schema import ObjectiveSpec, SearcherSpec, Spec
 from rlssl.experiment.spec.search_checks import check_new_seeds, objective_of
 from rlssl.experiment.tuning.launch import launch
-from rlssl.run_files import CONFIRM_FILE, SWEEP_SPEC_FILE
+from rlssl.run_files import CONFIRM_FILE, RUN_FILE, SWEEP_SPEC_FILE
 from rlssl.system.stores.places import place_of_folder
+from rlssl.system.yaml_files import read_yaml
 
 #: The first seed of a confirmation, if the search has no such seed.
 FIRST_SEED = 100
@@ -121,21 +124,62 @@ def confirm_run(
 def confirm_if_asked(
     folder: Path, spec: Spec, *, address: str | None, wait_for_nodes: bool = False
 ) -> int:
-    """Confirms a search that has come to its end, if its file says so and it was not done yet."""
+    """Confirms a search that has come to its end, if its file says so and it was not done yet.
+
+    It is done again if other points are the best ones since, or if the trials train further.
+    """
     if spec.confirm is None:
         return ExitCode.OK
     place = place_of_folder(folder)
     if place is not None:
-        fetch_beside(place, CONFIRM_FILE)
-    for path in sorted(folder.parent.glob(f"*/{CONFIRM_FILE}")):
-        known = read_choice(path.parent)
-        # The local copy of a run may be elsewhere on another machine.
-        is_of_run = known is not None and known[0].name == folder.name
-        if known is not None and (known[0] == folder or (place is not None and is_of_run)):
-            click.echo(f"The best points were confirmed by the run {path.parent.name}.")
-            return ExitCode.OK
+        fetch_beside(place, CONFIRM_FILE, SWEEP_SPEC_FILE, RUN_FILE)
     top, seeds = spec.confirm.top, spec.confirm.seeds
+    best = best_points(_trials(folder), objective_of(spec), top)
+    for path in sorted(folder.parent.glob(f"*/{CONFIRM_FILE}")):
+        if not confirms(path.parent, folder, best, spec):
+            continue
+        name, state = path.parent.name, read_description(path.parent).get("state")
+        if state in ("finished", "failed"):
+            click.echo(f"The best points were confirmed by the run {name}.")
+        else:
+            click.echo(
+                f"The run {name} confirms the best points and has not finished. Unless another "
+                f"process runs it, continue it with: rlssl resume {path.parent}"
+            )
+        return ExitCode.OK
     return confirm_run(folder, spec, top, seeds, address=address, wait_for_nodes=wait_for_nodes)
+
+
+def confirms(confirmation: Path, run: Path, best: Sequence[Chosen], spec: Spec) -> bool:
+    """Whether a confirmation has the best points of a run, with the seeds and the end of its spec.
+
+    Args:
+        confirmation: A folder with a ``confirm.json``.
+        run: The folder of the search.
+        best: The best points of the search.
+        spec: The spec of the search.
+    """
+    assert spec.confirm is not None
+    try:
+        known = read_choice(confirmation)
+        made = read_yaml((confirmation / SWEEP_SPEC_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False  # it ended before its trials began
+    except (ValueError, yaml.YAMLError) as error:
+        click.echo(f"{confirmation} is left out: {error}", err=True)
+        return False
+    if known is None or not isinstance(made, dict):
+        return False
+    # The local copy of a run on a store may be elsewhere on another machine.
+    is_on_store = place_of_folder(run) is not None
+    is_of_run = known[0] == run or (is_on_store and known[0].name == run.name)
+    points = {point_key(one.values) for one in known[1]}
+    return (
+        is_of_run
+        and {point_key(one.values) for one in best} <= points
+        and set(spec.confirm.seeds) <= set(made.get("seeds") or ())
+        and made.get("stop") == dict(spec.stop)
+    )
 
 
 def _trials(folder: Path) -> list[Trial]:

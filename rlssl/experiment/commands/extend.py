@@ -9,6 +9,7 @@ from rlssl import trust
 from rlssl.analysis.points import point_key, read_points
 from rlssl.errors import ExitCode, SpecError
 from rlssl.experiment.cluster.connect import start_ray
+from rlssl.experiment.commands.confirm import confirm_if_asked
 from rlssl.experiment.commands.summary import finish_sweep
 from rlssl.experiment.lock import held, refuse_if_running
 from rlssl.experiment.provenance import provenance
@@ -17,7 +18,7 @@ from rlssl.experiment.run_record import record_resumed, record_state
 from rlssl.experiment.runs import describe
 from rlssl.experiment.spec.loading import load_spec, save_spec
 from rlssl.experiment.spec.schema import Spec, dump
-from rlssl.experiment.spec.search_checks import has_population
+from rlssl.experiment.spec.search_checks import check_new_seeds, has_population, objective_of
 from rlssl.experiment.spec.search_space import adapts, draw_points, num_points, search_seed
 from rlssl.experiment.start_weights.files import write_weights
 from rlssl.experiment.start_weights.sources import find_sources
@@ -28,12 +29,16 @@ from rlssl.experiment.tuning.searchers import Point, trial_key, write_points
 from rlssl.experiment.tuning.trial_config import REPLAY_BYTES_KEY
 from rlssl.run_files import SWEEP_SPEC_FILE
 
-#: Sections in which the file may differ from the run: what runs, and where and how safely.
-MAY_DIFFER = (
-    *("name", "search", "searcher", "seeds", "seed", "objective", "confirm"),
-    *("storage", "tracking", "resources", "checkpoint", "max_failures", "plugins", "plugins_path"),
+#: Sections of the file that the run takes over: what runs, and how safely.
+TAKEN_OVER = (
+    *("search", "searcher", "confirm", "tracking", "resources", "checkpoint", "max_failures"),
+    *("plugins", "plugins_path", "report_every_s", "reuse_processes"),
     *("watchdog_s", "env_step_timeout_s", "max_env_crashes_per_1000_env_steps"),
 )
+#: Sections in which the file may differ from the run.
+MAY_DIFFER = (*TAKEN_OVER, "name", "storage", "seeds", "seed", "objective")
+#: Options of a study that may change while it goes on.
+STUDY_MAY_CHANGE = ("num_samples", "max_concurrent", "storage")
 
 
 def extend(
@@ -80,7 +85,7 @@ def extend(
     num_new = num_missing(merged, points, folder)
     if not num_new:
         click.echo(f"{folder.name} has every point and seed of {spec.name} already.")
-        return ExitCode.OK
+        return confirm_if_asked(folder, merged, address=address, wait_for_nodes=wait_for_nodes)
     sources = find_sources(merged, trusted=trusted)
     checked = check_sweep(merged, sources, address=address)
     replay_bytes = largest_replay(checked)
@@ -97,7 +102,8 @@ def extend(
     if code == ExitCode.INTERRUPTED:
         return code
     unreadable = finish_sweep(folder)
-    return code or unreadable
+    unconfirmed = confirm_if_asked(folder, merged, address=address, wait_for_nodes=wait_for_nodes)
+    return code or unreadable or unconfirmed
 
 
 def check_same(known: Spec, spec: Spec, name: str) -> None:
@@ -121,17 +127,35 @@ def check_same(known: Spec, spec: Spec, name: str) -> None:
                 f"--extend {name}: {key} is {one.get(key)!r} there and {other.get(key)!r} in the "
                 f"file; the points could not be compared. {fix}".rstrip()
             )
-    if adapts(known) != adapts(spec) or (adapts(spec) and known.search != spec.search):
+    if objective_of(known) != objective_of(spec):
+        raise SpecError(
+            f"--extend {name}: the objective is {objective_of(known).words} there and "
+            f"{objective_of(spec).words} in the file; the points could not be compared."
+        )
+    if adapts(known) != adapts(spec) or (adapts(spec) and _study(known) != _study(spec)):
         raise SpecError(
             f"--extend {name}: a study goes on only with its own searcher and search; the run has "
-            f"{_listed(dump(known).get('searcher', {}))}. Change num_samples or seeds only."
+            f"{dump(known).get('searcher') or 'no searcher'}. Change num_samples or seeds only."
         )
 
 
+def _study(spec: Spec) -> Any:
+    """What determines the suggestions of a study."""
+    ((name, settings),) = dump(spec)["searcher"].items()
+    fixed = {key: value for key, value in settings.items() if key not in STUDY_MAY_CHANGE}
+    return name, fixed, dump(spec)["search"]
+
+
 def merged_spec(known: Spec, spec: Spec) -> Spec:
-    """The spec of the run, with the search of the file and the seeds of both."""
+    """The spec of the run, with the seeds of both, and with what it takes over from the file.
+
+    Raises:
+        SpecError: If the confirmation in the file has seeds that the run has seen.
+    """
     seeds = list(dict.fromkeys([*known.seeds, *spec.seeds]))
-    changes = {"search": spec.search, "searcher": spec.searcher, "confirm": spec.confirm}
+    if spec.confirm is not None:
+        check_new_seeds(spec.confirm.seeds, seeds, "confirm.seeds")
+    changes = {key: getattr(spec, key) for key in TAKEN_OVER}
     return known.model_copy(update={**changes, "seeds": seeds, "seed": None})
 
 

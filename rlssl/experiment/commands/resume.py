@@ -170,7 +170,8 @@ def train_further(
     if code == ExitCode.INTERRUPTED:
         return code
     unreadable = summarize(folder, is_sweep=description["is_sweep"])
-    return code or unreadable
+    unconfirmed = confirm_if_asked(folder, longer, address=address, wait_for_nodes=wait_for_nodes)
+    return code or unreadable or unconfirmed
 
 
 def say_where_trials_stand(folder: Path) -> None:

@@ -152,12 +152,13 @@ def fetch_checkpoints(folder: Path, place: Place) -> None:
         _fetch_newest(run, folder, run.listing())
 
 
-def fetch_beside(place: Place, name: str) -> None:
-    """Fetches one file of every run in the same storage, where a run has it.
+def fetch_beside(place: Place, name: str, *others: str) -> None:
+    """Fetches files of every run in the same storage that has the first of them.
 
     Args:
         place: A run.
-        name: The file.
+        name: The first file.
+        others: Further files, where the run has them.
 
     Raises:
         ResourceError: If the store cannot be read.
@@ -166,7 +167,7 @@ def fetch_beside(place: Place, name: str) -> None:
         for folder in Objects(place.parent).folders():
             run = Objects(place.parent.child(folder))
             if run.info(name) is not None:
-                _fetch_only(run, run.place.create_folder(), [name])
+                _fetch_only(run, run.place.create_folder(), [name, *others])
 
 
 def fetch_logs(trial: Objects, folder: Path) -> None:

@@ -21,7 +21,7 @@ from rlssl.experiment.spec.checks import (
 )
 from rlssl.experiment.spec.overrides import LAYERS, apply_overrides, merge, parse_override, set_path
 from rlssl.experiment.spec.schema import Spec, dump, parse
-from rlssl.experiment.spec.search_checks import objective_of
+from rlssl.experiment.spec.search_checks import check_replaced, objective_of
 from rlssl.experiment.spec.search_space import (
     dimensions,
     points_to_check,
@@ -75,6 +75,9 @@ def load_spec(
     refuse_secrets(document)
     _check_cheap_parts(document, saved=saved)
     spec = _build(document, expand=not saved)
+    if not saved:
+        layered = document if _searches_layers(spec.search) else _expanded(document)
+        check_replaced(layered, dict(map(parse_override, overrides)))
     if not isinstance(source, Mapping) or spec.search or len(spec.seeds) > 1:
         _require_stop(spec)
     points = points_to_check(spec) if spec.search else []

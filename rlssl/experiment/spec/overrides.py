@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlssl.errors import SpecError
+from rlssl.experiment.spec.dimension import KINDS
 from rlssl.experiment.spec.yaml_reader import parse_yaml
 
 #: Keys of a spec that select further settings, lowest layer first.
@@ -46,9 +47,13 @@ def set_path(document: Mapping[str, Any], path: str, value: Any) -> dict[str, An
     Example:
         >>> set_path({"algorithm": "ppo"}, "training.lr", 0.1)
         {'algorithm': 'ppo', 'training': {'lr': 0.1}}
+        >>> set_path({}, "search.training.lr.grid", [0.1, 0.2])
+        {'search': {'training.lr': {'grid': [0.1, 0.2]}}}
     """
     keys = path.split(".")
     if keys[0] == "search" and len(keys) > 1:
+        if keys[-1] in KINDS:
+            path, value = path.removesuffix(f".{keys[-1]}"), {keys[-1]: value}
         keys = ["search", path.removeprefix("search.")]  # the keys of `search` are dotted paths
     if keys[0] == "env" and isinstance(document.get("env"), str):
         document = {**document, "env": {"id": document["env"]}} if len(keys) > 1 else document

@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlssl.analysis.objective import AREA, Objective
@@ -10,7 +10,7 @@ from rlssl.analysis.points import point_key
 from rlssl.clocks import every_key
 from rlssl.diagnostics.settings import OPTIONS, parse_diagnostics
 from rlssl.errors import MissingExtraError, SpecError, suggest
-from rlssl.experiment.spec.dimension import Dimension
+from rlssl.experiment.spec.dimension import LISTS, Dimension
 from rlssl.experiment.spec.schema import dump
 from rlssl.experiment.spec.search_space import adapts, dimensions, has_random, num_points
 from rlssl.experiment.spec.sections.data import check_has_episodes
@@ -260,6 +260,64 @@ def _check_sampler(sampler: str, space: Sequence[Dimension]) -> None:
             f"{where} needs the same values at every point, and search.{nested[0].path} has "
             "spaces inside of a choice; use sampler: tpe."
         )
+
+
+def check_replaced(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Refuses settings that the search would replace without a word.
+
+    A value of the search replaces all that the file and the preset have at its path. That is meant
+    for single values, for losses, and for null. The settings of another section would be lost.
+
+    Args:
+        document: The spec as plain data, with preset and variant applied if they are known.
+        overrides: Dotted path -> value, of the command line.
+
+    Raises:
+        SpecError: If a setting would be lost; names it, and the fix.
+    """
+    space = dimensions(document.get("search") or {})
+    for path in _leaves(overrides):
+        for one in space:
+            if path == one.path or path.startswith(f"{one.path}."):
+                raise SpecError(
+                    f"--set {path}: the sweep searches {one.path}, so this value would not be "
+                    f"used. Change the search: --set 'search.{one.path}.grid=[...]'."
+                )
+    for one in space:
+        if one.path.split(".")[0] == "auxiliary":
+            continue
+        given: Any = document
+        for key in one.path.split("."):
+            given = given.get(key) if isinstance(given, Mapping) else None
+        for value in one.examples if one.kind in LISTS else ():
+            if isinstance(value, str) and one.path == "env":
+                value = {"id": value}
+            for lost in _lost(given, value, one.path):
+                if lost != "env.id":
+                    raise SpecError(
+                        f"search.{one.path} gives {one.path} as a whole: {lost} of the file or the "
+                        f"preset would be lost at {value!r}. Repeat it in each value, or search "
+                        f"the paths below, as {lost}."
+                    )
+
+
+def _leaves(values: Mapping[str, Any]) -> Iterator[str]:
+    """The dotted paths below which there is no further mapping."""
+    for path, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves({f"{path}.{key}": below for key, below in value.items()})
+        else:
+            yield path
+
+
+def _lost(given: Any, value: Any, path: str) -> Iterator[str]:
+    """The paths of a mapping that another mapping does not have."""
+    if isinstance(given, Mapping) and isinstance(value, Mapping):
+        for key, below in given.items():
+            if key in value:
+                yield from _lost(below, value[key], f"{path}.{key}")
+            else:
+                yield f"{path}.{key}"
 
 
 def _check_scheduler(spec: "Spec") -> None:

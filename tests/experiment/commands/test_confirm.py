@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from rlssl.experiment.spec.loading import load_spec
+from rlssl.analysis.confirmation import Chosen, write_choice
+from rlssl.experiment.commands.confirm import confirms
+from rlssl.experiment.spec.loading import load_spec, save_spec
+from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.search_space import draw_points, num_trials
 from tests.experiment.command_line import rlssl
 from tests.experiment.spec.specs import BASE, refused
@@ -56,6 +59,32 @@ def test_listed_points_are_the_points_of_the_sweep() -> None:
 )
 def test_what_cannot_be_confirmed_is_refused(changes: dict[str, Any], message: str) -> None:
     assert refused({**SEARCH, **changes}).startswith(message)
+
+
+def test_confirmation_is_done_again_for_other_points_seeds_and_ends(tmp_path: Path) -> None:
+    def spec(seeds: list[int], env_steps: int) -> Spec:
+        changes = {"stop": {"env_steps": env_steps}, "confirm": {"top": 1, "seeds": seeds}}
+        return load_spec({**BASE, **SEARCH, **changes, "searcher": {"points": LISTED}})
+
+    def point(values: dict[str, Any]) -> Chosen:
+        return Chosen(values, "", [1.0])
+
+    again = tmp_path / "again"
+    again.mkdir()
+    write_choice(again, tmp_path / "run", [point(one) for one in LISTED])
+    assert not confirms(again, tmp_path / "run", [point(LISTED[0])], spec([100], 1000))
+    save_spec(spec([100], 1000).model_copy(update={"seeds": [100, 101]}), again / "sweep.yaml")
+
+    def is_done(run: str, values: dict[str, Any], seeds: list[int], env_steps: int) -> bool:
+        return confirms(again, tmp_path / run, [point(values)], spec(seeds, env_steps))
+
+    assert is_done("run", LISTED[1], [100], 1000)
+    assert not is_done("other", LISTED[1], [100], 1000)
+    assert not is_done("run", {"training.lr": 0.1, "auxiliary": {}}, [100], 1000)
+    assert not is_done("run", LISTED[1], [100, 102], 1000)
+    assert not is_done("run", LISTED[1], [100], 2000)
+    (again / "confirm.json").write_text("{")
+    assert not is_done("run", LISTED[1], [100], 1000)
 
 
 @pytest.mark.slow

@@ -44,6 +44,7 @@ STUDY = {"optuna": {"num_samples": 4}}
             {"search": {"training.lr": {"uniform": [0, 1]}}, "searcher": STUDY},
             "a study goes on only with its own searcher",
         ),
+        ({"objective": {"metric": "area"}}, "the objective is episode_return_mean there and area"),
     ],
 )
 def test_other_trials_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -51,9 +52,33 @@ def test_other_trials_are_refused(changes: dict[str, Any], message: str) -> None
         check_same(sweep([0.1]), sweep([0.1], **changes), "run")
 
 
-def test_seeds_names_and_storage_may_differ() -> None:
+def test_seeds_names_and_storage_may_differ_and_the_rest_is_taken_over() -> None:
     others = {"name": "other", "storage": "/tmp/x", "checkpoint": {"keep": 1}, "seeds": [8]}
-    check_same(sweep([0.1]), sweep([0.1], **others), "run")
+    known, spec = sweep([0.1]), sweep([0.1], max_failures=7, resources={"cpus": 2}, **others)
+    check_same(known, spec, "run")
+    merged = merged_spec(known, spec)
+    assert (merged.name, merged.storage) == (known.name, known.storage)
+    assert (merged.checkpoint.keep, merged.max_failures, merged.resources.cpus) == (1, 7, 2)
+
+
+@pytest.mark.parametrize("change", [{"sampler": "random"}, {"seed": 1}, {"warm_start": "other"}])
+def test_study_goes_on_only_with_the_options_that_determine_its_points(
+    change: dict[str, Any],
+) -> None:
+    def study(**options: Any) -> Spec:
+        space = {"training.lr": {"uniform": [0, 1]}}
+        options = {"num_samples": 4, **options}
+        return sweep([], search=space, searcher={"optuna": options})
+
+    check_same(study(), study(num_samples=9, max_concurrent=2, storage="sqlite:///a.db"), "run")
+    with pytest.raises(SpecError, match=r"a study goes on only .*'num_samples': 4"):
+        check_same(study(), study(**change), "run")
+
+
+def test_confirmation_sees_no_seed_of_the_run_nor_of_the_file() -> None:
+    confirm = {"top": 1, "seeds": [0, 100]}
+    with pytest.raises(SpecError, match=r"confirm.seeds .* it has \[0\] too"):
+        merged_spec(sweep([0.1], seeds=[0]), sweep([0.1], seeds=[5], confirm=confirm))
 
 
 @pytest.mark.slow

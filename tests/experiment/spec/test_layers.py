@@ -74,6 +74,45 @@ def test_point_without_losses_takes_no_loss_from_the_preset() -> None:
 
 
 @pytest.mark.usefixtures("layered_ppo")
+@pytest.mark.parametrize(
+    ("document", "override", "message"),
+    [
+        (
+            {"training": {"gamma": 0.9}, "search": {"training": {"grid": [{"lr": 1}]}}},
+            "seed=0",
+            "search.training gives training as a whole: training.gamma of the file or the preset "
+            "would be lost at {'lr': 1}. Repeat it in each value, or search the paths below",
+        ),
+        (
+            {"preset": "small", "search": {"training": {"choice": [{"lr": {"uniform": [0, 1]}}]}}},
+            "searcher.random.num_samples=2",
+            "search.training gives training as a whole: training.gamma",
+        ),
+        (
+            {"env": {"id": "CartPole-v1", "max_episode_steps": 7}},
+            "search.env.grid=[CartPole-v1, Acrobot-v1]",
+            "search.env gives env as a whole: env.max_episode_steps",
+        ),
+        (
+            {"search": {"training.lr": {"grid": [1, 2]}}},
+            "training={lr: 3}",
+            "--set training.lr: the sweep searches training.lr, so this value would not be used. "
+            "Change the search: --set 'search.training.lr.grid=[...]'.",
+        ),
+        (
+            {"search": {"auxiliary": {"grid": [{}, {"icm": {}}]}}},
+            "auxiliary.icm.coeff=2",
+            "--set auxiliary.icm.coeff: the sweep searches auxiliary,",
+        ),
+    ],
+)
+def test_search_replaces_no_setting_without_a_word(
+    document: dict[str, Any], override: str, message: str
+) -> None:
+    assert refused({"stop": {"env_steps": 1}, **document}, override).startswith(message)
+
+
+@pytest.mark.usefixtures("layered_ppo")
 def test_searched_preset_adds_no_loss_that_the_file_removes() -> None:
     document = {**BASE, "auxiliary": {"icm": None}, "stop": {"env_steps": 1}}
     spec = load_spec({**document, "search": {"preset": {"grid": [None, "small"]}}})
@@ -99,6 +138,10 @@ def test_options_of_an_encoder_are_not_inherited_by_another() -> None:
         ("stop.env_steps=2e5", lambda spec: spec.stop == {"env_steps": 200_000}),
         (
             "search.training.lr={grid: [1, 2]}",
+            lambda spec: spec.search == {"training.lr": {"grid": [1, 2]}},
+        ),
+        (
+            "search.training.lr.grid=[1, 2]",
             lambda spec: spec.search == {"training.lr": {"grid": [1, 2]}},
         ),
         ("auxiliary.icm={}", lambda spec: spec.auxiliary == {"icm": {}}),
