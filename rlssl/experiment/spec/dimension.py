@@ -120,6 +120,8 @@ class Dimension:
             return False
         if "randint" in self.kind and value != int(value):
             return False
+        if self.kind.startswith("q") and not is_multiple(value, self.arguments[2]):
+            return False
         low, high = (-math.inf, math.inf) if "randn" in self.kind else self.bounds
         return bool(low <= value <= high)
 
@@ -137,6 +139,16 @@ class Dimension:
         if self.kind == "choice":
             return tune.choice(values)
         return getattr(tune, self.kind)(*values)
+
+
+def is_multiple(value: float, step: float) -> bool:
+    """Whether a value is a multiple of a step, except for rounding.
+
+    Example:
+        >>> is_multiple(0.1 + 0.2, 0.1), is_multiple(0.25, 0.1)
+        (True, False)
+    """
+    return math.isclose(value / step, round(value / step), abs_tol=1e-9)
 
 
 def as_text(value: Any) -> str:

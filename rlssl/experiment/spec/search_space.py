@@ -9,7 +9,7 @@ import numpy as np
 
 from rlssl.analysis.points import point_key
 from rlssl.errors import SpecError, suggest
-from rlssl.experiment.spec.dimension import DISTRIBUTIONS, KINDS, LISTS, Dimension
+from rlssl.experiment.spec.dimension import DISTRIBUTIONS, KINDS, LISTS, Dimension, is_multiple
 from rlssl.experiment.spec.yaml_reader import plain
 from rlssl.system.json_output import readable_json
 
@@ -122,7 +122,12 @@ def _read_inner(path: str, value: Any, *, is_inside: bool) -> Any:
     """A value of a list, with every space inside of it read."""
     if not isinstance(value, Mapping):
         return value
-    if _is_space(value) and is_inside:
+    if _is_space(value) and not is_inside:
+        raise SpecError(
+            f"search.{path} lists {value!r}, which is a space itself; a space can only be inside "
+            "of a listed value, as {icm: {coeff: {uniform: [0, 1]}}}."
+        )
+    if _is_space(value):
         kind, arguments = next(iter(value.items()))
         if kind == "grid":
             raise SpecError(
@@ -167,15 +172,11 @@ def _check_range(where: str, kind: str, given: Mapping[str, float]) -> None:
         if name in given and not given[name] > 0:
             raise SpecError(f"{where} needs {name} > 0; got {given[name]}.")
     for name in ("lower", "upper"):
-        if "q" in given and name in given and _remainder(given[name], given["q"]):
+        # Tune refuses such a bound.
+        if "q" in given and name in given and not is_multiple(given[name], given["q"]):
             raise SpecError(
                 f"{where}: {name} must be a multiple of q; got {given[name]} and {given['q']}."
             )
-
-
-def _remainder(value: float, step: float) -> bool:
-    """Whether ``value`` is not a multiple of ``step``; Tune refuses such a bound."""
-    return not math.isclose(value / step, round(value / step))
 
 
 def _refuse_overlaps(paths: list[str]) -> None:

@@ -221,6 +221,11 @@ RANDOM = {"searcher": {"random": {"num_samples": 2}}}
             "unknown search 'gird' at 'search.training.lr'; did you mean 'grid'?",
         ),
         ({"training": {"lr": {"grid": [1]}}}, {}, "unknown search 'lr' at 'search.training'"),
+        (
+            {"training.lr": {"choice": [0.1, {"uniform": [0, 1]}]}},
+            RANDOM,
+            "search.training.lr lists {'uniform': [0, 1]}, which is a space itself; a space can",
+        ),
         ({"training.lr": [1, 2]}, {}, "search.training.lr must be one of"),
         ({"training.lr": {"grid": []}}, {}, "search.training.lr.grid must be a list of values; g"),
         ({"training.lr": {"grid": [1, 2, 1]}}, {}, "search.training.lr.grid lists 1 twice"),

@@ -118,9 +118,15 @@ class PointScheduler(FIFOScheduler):
         raise NotImplementedError
 
     def score_at_stop(self, point: Mapping[str, Any]) -> float | None:
-        """The mean over seeds by which a point was stopped; None if it was not stopped."""
+        """The mean over seeds by which a point was stopped; None if it was not stopped.
+
+        NaN if a seed failed before: the mean is over the other seeds only.
+        """
         known = self.points.get(point_key(point))
-        return None if known is None or known.stopped_at is None else known.means[known.stopped_at]
+        if known is None or known.stopped_at is None:
+            return None
+        has_all = set(self.seeds) <= set(known.scores.get(known.stopped_at, ()))
+        return known.means[known.stopped_at] if has_all else math.nan
 
     @property
     def words(self) -> str:

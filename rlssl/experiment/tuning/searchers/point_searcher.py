@@ -1,5 +1,6 @@
 """Gives Tune the trials of a search: each point once, then repeated with every seed."""
 
+import math
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ class EarlyStops(Protocol):
     """A scheduler that stops whole points."""
 
     def score_at_stop(self, point: Point) -> float | None:
-        """The score by which the point was stopped; None if it was not stopped."""
+        """The score by which the point was stopped, NaN if a seed failed; None: not stopped."""
 
 
 class PointSearcher(Searcher):
@@ -112,7 +113,7 @@ class PointSearcher(Searcher):
         if self.early_stops is not None:
             stopped = self.early_stops.score_at_stop(self.points[index])
             if stopped is not None:
-                return stopped
+                return stopped if math.isfinite(stopped) else None
         scores = [score for score in self.ended[index].values() if score is not None]
         return sum(scores) / len(scores) if len(scores) == len(self.seeds) else None
 

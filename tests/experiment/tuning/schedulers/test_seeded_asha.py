@@ -111,6 +111,13 @@ def test_the_searcher_is_told_the_mean_at_the_last_rung_of_all_seeds(sweep: Swee
     assert sweep.told[1:] == [(POINTS[0], 8.5)]
 
 
+def test_the_searcher_is_told_of_no_mean_without_a_failed_seed(sweep: Sweep) -> None:
+    sweep.fail(1, 7)
+    sweep.report(1, 8, 100, 3.0)
+    assert statuses(sweep, 1) == [Trial.ERROR, Trial.TERMINATED]  # 3 < 5
+    assert sweep.told == [(POINTS[1], None)]
+
+
 def test_rungs_and_decisions_survive_a_new_driver(sweep: Sweep, tmp_path: Path) -> None:
     sweep.report(1, 7, 100, 1.0)
     again = Sweep(tmp_path, POINTS, [7, 8])

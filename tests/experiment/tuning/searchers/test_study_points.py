@@ -184,6 +184,20 @@ def write_finished(run: Path, points: list[dict[str, Any]], seeds: list[int]) ->
             (trial / "result.json").write_text(json.dumps(result) + "\n")
 
 
+@pytest.mark.parametrize("searcher", ["optuna", "hyperopt"])
+def test_values_between_the_steps_of_a_space_are_no_warm_start(
+    searcher: str, tmp_path: Path
+) -> None:
+    write_finished(tmp_path / "earlier", [{"training.lr": 0.25, "training.lambda_": 1.0}], [3])
+    search = {
+        "training.lr": {"quniform": [0, 1, 0.1]},
+        "training.lambda_": {"uniform": [0.5, 1.0]},
+    }
+    options = {"num_samples": 3, "warm_start": str(tmp_path / "earlier")}
+    with pytest.raises(SpecError, match=r"training.lr = 0.25, which search.training.lr cannot"):
+        check_study(sweep({searcher: options}, search))
+
+
 def test_a_warm_start_is_that_of_a_plain_study(tmp_path: Path) -> None:
     search = {
         "training.lr": {"loguniform": [1e-5, 1e-1]},
