@@ -1,7 +1,8 @@
 """Builds the parts of an RLModule that only the Learner has: augmentation, auxiliary losses."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -209,6 +210,9 @@ def build_auxiliary(
         key_encoder: See ``AuxiliaryLoss``.
         rl_projection: See ``AuxiliaryLoss``.
         frame_stack: See ``AuxiliaryLoss``.
+
+    Raises:
+        SpecError: If a loss cannot be built for these spaces; the message names the loss.
     """
     optional = {
         "key_encoder": key_encoder,
@@ -219,16 +223,29 @@ def build_auxiliary(
     with torch.random.fork_rng(devices=[]):
         for name, config in parse_auxiliary(losses).items():
             torch.default_generator.manual_seed(seed_of(name, seed))
-            loss = AUXILIARY_LOSSES[name](
-                config,
-                encoder=encoder,
-                observation_space=observation_space,
-                action_space=action_space,
-                **{key: value for key, value in optional.items() if value is not None},
-            )
+            with _naming(name):
+                loss = AUXILIARY_LOSSES[name](
+                    config,
+                    encoder=encoder,
+                    observation_space=observation_space,
+                    action_space=action_space,
+                    **{key: value for key, value in optional.items() if value is not None},
+                )
             _check_declaration(name, loss)
             built[name] = loss
     return built
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Says in a SpecError which loss is wrong, since a run may have several."""
+    try:
+        yield
+    except SpecError as error:
+        words = str(error)
+        if f"auxiliary.{name}" in words or f"loss '{name}'" in words:
+            raise
+        raise SpecError(f"auxiliary.{name}: {words}") from error
 
 
 def _check_declaration(name: str, loss: AuxiliaryLoss) -> None:

@@ -131,7 +131,8 @@ class PretextLoss(EncoderLoss):
     def differ(self, batch: Mapping[str, Any], one: int, other: int) -> Tensor:
         """[N], bool: whether the frames at two places of the windows differ."""
         differences = [
-            (self._last(leaf[:, one]) != self._last(leaf[:, other])).flatten(1).any(dim=1)
+            # Discrete observations are [N]: they have no further axis to flatten.
+            (self._last(leaf[:, one]) != self._last(leaf[:, other]))[:, None].flatten(1).any(dim=1)
             for leaf in tree.flatten(batch[Columns.OBS])
         ]
         return torch.stack(differences).any(dim=0)
