@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ci, pytest.mark.timeout(600)]
 LIMIT_S = 60
 
 
-def train(env_runners: int, cwd: Path, code: int = 0, **options: Any) -> tuple[str, str]:
+def train(env_runners: int, cwd: Path, options: dict[str, Any], code: int = 0) -> tuple[str, str]:
     """Trains PPO on a faulty CartPole whose copies have no fault in their first 40 steps.
 
     Returns:
@@ -54,7 +54,7 @@ def test_occasional_faults_drop_their_episodes_and_are_counted(
     env_runners: int, tmp_path: Path
 ) -> None:
     kinds = ("crash_in_reset", "crash_in_step", "nan_observation", "huge_reward")
-    printed, errors = train(env_runners, tmp_path, **{f"env.{kind}": 0.002 for kind in kinds})
+    printed, errors = train(env_runners, tmp_path, {f"env.{kind}": 0.002 for kind in kinds})
     assert_counted(tmp_path, {"env_crashes", "bad_observations", "bad_rewards"})
     # The terminal says so at the first fault and at the end; the first tracebacks are kept.
     assert "environments: " in errors and "so far; the latest: environment" in errors
@@ -67,7 +67,7 @@ def test_occasional_faults_drop_their_episodes_and_are_counted(
 @pytest.mark.parametrize("env_runners", [0, 1])
 def test_an_environment_that_keeps_crashing_ends_the_run(env_runners: int, tmp_path: Path) -> None:
     options = {"env.crash_in_step": 0.01, "max_env_crashes_per_1000_env_steps": 1}
-    _, errors = train(env_runners, tmp_path, code=1, **options)
+    _, errors = train(env_runners, tmp_path, options, code=1)
     (line,) = [line for line in errors.splitlines() if line.startswith("trial failed: ")]
     assert "environments crashed " in line and "at most 1 is allowed" in line
     assert "InjectedFaultError: injected crash" in line
@@ -76,7 +76,7 @@ def test_an_environment_that_keeps_crashing_ends_the_run(env_runners: int, tmp_p
 
 def test_occasional_timeouts_are_counted_too(tmp_path: Path) -> None:
     options = {"env.stall": 0.001, "env_step_timeout_s": 1}
-    train(2, tmp_path, **options)
+    train(2, tmp_path, options)
     assert_counted(tmp_path, {"env_timeouts"})
 
 
@@ -95,7 +95,7 @@ TIMEOUT = {"env.stall": 1.0, "env.after": 3, "env_step_timeout_s": 20}
 def test_repeated_faults_fail_the_run_with_the_environments_error(
     env_runners: int, options: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
-    _, printed = train(env_runners, tmp_path, code=1, **options)
+    _, printed = train(env_runners, tmp_path, options, code=1)
     lines = [line for line in printed.splitlines() if line.startswith("trial failed: ")]
     assert f"environment 'faulty/CartPole-v1'{words}" in lines[0]
     assert "Traceback" not in printed

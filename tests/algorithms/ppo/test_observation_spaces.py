@@ -30,7 +30,7 @@ SPACES = {
     "tuple": spaces.Tuple((spaces.Discrete(4), spaces.MultiBinary(3))),
     "discrete": spaces.Discrete(7),
     "multi_discrete": spaces.MultiDiscrete([3, 5]),
-    "grey_image": spaces.Box(0, 1, (16, 20, 1), np.float32),
+    "gray_image": spaces.Box(0, 1, (16, 20, 1), np.float32),
 }
 
 
@@ -73,7 +73,7 @@ def test_losses_train_on_the_space_or_are_refused(space: str) -> None:
     names = {name for name in AUXILIARY_LOSSES if not name.startswith("test_")} - NEED_DATA
     with ENVIRONMENTS.undone_afterwards():
         register_env("test/sampled", Sampled)
-        kept = {name: {} for name in sorted(names) if not is_refused(name, space)}
+        kept: dict[str, Any] = {name: {} for name in sorted(names) if not is_refused(name, space)}
         config = PPOConfig().environment({"id": "test/sampled", "space": space})
         config.set_auxiliary(kept).training(
             train_batch_size_per_learner=64, minibatch_size=32, num_epochs=1
