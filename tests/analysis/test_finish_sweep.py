@@ -111,6 +111,15 @@ def test_training_without_a_finished_episode_has_no_score(
     assert capsys.readouterr().out.splitlines()[0] == "no finished episode, 100 env steps"
 
 
+def test_training_from_data_without_an_evaluation_says_so(
+    write_trial: WriteTrial, write_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run()
+    write_trial("a", returns=[], results=[{"updates": 20}])
+    assert finish_training(run) == ExitCode.OK
+    assert capsys.readouterr().out.splitlines()[0] == "not evaluated, 20 updates"
+
+
 def test_a_report_that_cannot_be_made_does_not_fail_the_sweep(
     write_trial: WriteTrial, write_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

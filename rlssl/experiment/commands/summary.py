@@ -137,7 +137,7 @@ def _score_without_episodes(last: Mapping[str, Any]) -> str:
     if clock_of(last) == ENV_STEPS:
         return "no finished episode"
     known = (words.format(last[key]) for key, words in _WITHOUT_EPISODES.items() if key in last)
-    return next(known, "no result")
+    return next(known, "not evaluated")
 
 
 def sent(folder: Path) -> int:
