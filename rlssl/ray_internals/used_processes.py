@@ -83,6 +83,9 @@ def failed_resets_repeated(note: Callable[[Trial, Exception], None]) -> Iterator
         controller._requeue_trial(trial)
 
     def reuse(controller: TuneController, trial: Trial) -> bool:
+        if not controller._actor_cache.num_cached_objects:
+            # As Tune's own answer, without comparing requests of resources, which takes time.
+            return trial in controller._resetting_trials
         request = trial.placement_group_factory
         if not controller._actor_cache.has_cached_object(request):
             return bool(on_reuse(controller, trial))

@@ -73,7 +73,8 @@ class TrialFiles(Callback):
     """
 
     def __init__(self) -> None:
-        self._started: set[str] = set()
+        # Trial id -> its episodes.csv, once that has been begun.
+        self._episodes: dict[str, Path] = {}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Tune's hook; also called when a trial is restarted."""
@@ -89,7 +90,7 @@ class TrialFiles(Callback):
         if EXPLOITS in trial.config:
             description[EXPLOITS] = trial.config[EXPLOITS]
         replace_text(folder / TRIAL_FILE, readable_json(description, indent=2))
-        self._started.discard(trial.trial_id)
+        self._episodes.pop(trial.trial_id, None)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
@@ -97,12 +98,13 @@ class TrialFiles(Callback):
         """Tune's hook: moves the episodes from the result to the file."""
         # If a file cannot be written, this hook is called again with the same result.
         if EFFECTIVE in result:
-            path = trial_folder(trial) / SPEC_FILE
-            save_spec(trial_spec(trial.config), path, provenance(), result[EFFECTIVE])
-        path = trial_folder(trial) / EPISODES_FILE
-        if trial.trial_id not in self._started:
+            spec_file = trial_folder(trial) / SPEC_FILE
+            save_spec(trial_spec(trial.config), spec_file, provenance(), result[EFFECTIVE])
+        path = self._episodes.get(trial.trial_id)
+        if path is None:
+            path = trial_folder(trial) / EPISODES_FILE
             start_episodes_file(path, keep_until=start_of(result))
-            self._started.add(trial.trial_id)
+            self._episodes[trial.trial_id] = path
         if episodes := result.get("episodes"):
             append(path, _csv_text(episodes))
         for key in MOVED_KEYS:

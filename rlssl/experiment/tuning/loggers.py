@@ -61,9 +61,8 @@ _BOOKKEEPING = (
     "training_iteration",
     "trial_id",
 )
-#: What these begin is in params.json, or is RLlib's second name of a metric.
+#: What these begin is RLlib's second name of a metric.
 _NOT_SHOWN = (
-    "config/",
     "env_runners/agent_",
     "env_runners/episode_return_mean",
     "env_runners/faults/",
@@ -76,6 +75,10 @@ _NOT_SHOWN = (
     "learners/faults/",
     "num_env_steps_sampled_lifetime",
 )
+
+
+#: Types of most values of a result.
+_PLAIN = frozenset([float, int, bool, str])
 
 
 class _PerTrial:
@@ -129,9 +132,7 @@ class ResultsFile(_PerTrial, JsonLoggerCallback):
 
     def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
         """Tune's hook."""
-        # Tune adds the config to every result; params.json has it once.
-        values = {key: value for key, value in result.items() if key != "config"}
-        line = readable_json(values, cls=SafeFallbackEncoder) + "\n"
+        line = readable_json(_without_config(result), cls=SafeFallbackEncoder) + "\n"
         if trial.trial_id not in self._env_steps:
             # `TrialFiles` has just written the settings as used into spec.yaml.
             self.update_config(trial, trial.config)
@@ -162,7 +163,7 @@ class ProgressTable(_PerTrial, CSVLoggerCallback):
         if not has_steps(result):
             return
         path = self._folder(trial) / PROGRESS_FILE
-        row = {name: it for name, it in flatten(result) if not name.startswith("config/")}
+        row = dict(flatten(_without_config(result)))
         keep_until = self._last_valid(trial, result)
         columns = self._columns.get(trial.trial_id, {})
         if keep_until is None and row.keys() <= columns.keys():
@@ -226,9 +227,14 @@ def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
     """
     return {
         name: float(value)
-        for name, value in flatten(result)
+        for name, value in flatten(_without_config(result))
         if _is_number(value) and _is_shown(name)
     }
+
+
+def _without_config(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result without the config, which Tune adds to each; params.json has it once."""
+    return {key: value for key, value in result.items() if key != "config"}
 
 
 def _is_number(value: Any) -> bool:
@@ -252,9 +258,11 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         {'aux/icm/inverse': 0.5}
     """
     for key, value in nested.items():
-        # The first test is much faster, and most values are floats.
-        if type(value) is not float and isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}/")
+        # The first tests are much faster, and most values are floats.
+        kind = type(value)
+        if kind is dict or (kind not in _PLAIN and isinstance(value, Mapping)):
+            for name, below in flatten(value, f"{key}/"):
+                yield prefix + name, below
         else:
             yield f"{prefix}{key}", value
 

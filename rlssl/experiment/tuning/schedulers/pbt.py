@@ -225,9 +225,22 @@ class PopulationBasedTraining(FIFOScheduler):
         for one in exploits:
             self._take_note(one)
             click.echo(f"PBT: {one.words}.")
+        self._say_what_is_missing(exploits, env_steps)
         self._outstanding = list(exploits)
         self._compared_at = max(each for each in self.boundaries if each <= env_steps)
         self._save()
+
+    def _say_what_is_missing(self, exploits: Sequence[Exploit], env_steps: int) -> None:
+        """Prints which comparisons were made as one, and that no member was replaced."""
+        passed = [at for at in self.boundaries if self._compared_at < at <= env_steps]
+        words = [] if exploits else ["no member is replaced: their scores are equal or missing"]
+        if len(passed) > 1:
+            words.append(
+                f"the comparisons at {passed[0]:,} to {passed[-1]:,} are one, because an iteration "
+                "has more env steps than scheduler.pbt.every_env_steps"
+            )
+        if words:
+            click.echo(f"PBT: at {env_steps:,} env steps, {'; '.join(words)}.")
 
     def _carry_out(self, trials: Sequence[Trial]) -> bool:
         """Gives members their new checkpoints and values; returns whether all have them."""

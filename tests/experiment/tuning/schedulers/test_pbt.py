@@ -114,11 +114,20 @@ def test_the_lowest_score_is_copied_in_mode_min(tmp_path: Path) -> None:
     assert population.run().lineage[0] == (10, 3, 0, 2.0)
 
 
-def test_equal_members_are_not_copied(tmp_path: Path) -> None:
+def test_equal_members_are_not_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     population = Population(tmp_path, [1.0, 1.5])
     reported = population.report
     population.report = lambda trial, score: reported(trial, 7.0)  # type: ignore[method-assign]
     assert population.run().lineage == []
+    words = "PBT: at 10 env steps, no member is replaced: their scores are equal or missing.\n"
+    assert words in capsys.readouterr().out
+
+
+def test_comparisons_that_fall_into_one_iteration_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Population(tmp_path, RATES, boundaries=[2, 4, 5, 20]).run()
+    assert "PBT: at 5 env steps, the comparisons at 2 to 5 are one" in capsys.readouterr().out
 
 
 def test_a_member_that_died_and_is_tried_again_reaches_the_same_comparison(tmp_path: Path) -> None:
