@@ -12,20 +12,47 @@ for family in ("MiniGrid-*", "BabyAI-*"):
         "rlssl_envs.minigrid:make",
         extra="minigrid",
         ids=f"rlssl_envs.minigrid:{family.partition('-')[0].lower()}_ids",
+        options="rlssl_envs.options:MiniGrid",
     )
-register_env("dmc/*", "rlssl_envs.dmc:make_state", ids="rlssl_envs.dmc:state_ids")
-register_env("dmc-pixels/*", "rlssl_envs.dmc:make_pixels", ids="rlssl_envs.dmc:pixel_ids")
-register_env("minatar/*", "rlssl_envs.minatar:make", extra="minatar", ids="rlssl_envs.minatar:ids")
 register_env(
-    "atari/*", "rlssl_envs.atari:make", "rlssl_envs.atari:make_vec", ids="rlssl_envs.atari:ids"
+    "dmc/*",
+    "rlssl_envs.dmc:make_state",
+    ids="rlssl_envs.dmc:state_ids",
+    options="rlssl_envs.options:ControlSuite",
 )
-register_env("vizdoom/*", "rlssl_envs.vizdoom:make", extra="vizdoom", ids="rlssl_envs.vizdoom:ids")
 register_env(
-    "robotics/*", "rlssl_envs.robotics:make", extra="robotics", ids="rlssl_envs.robotics:ids"
+    "dmc-pixels/*",
+    "rlssl_envs.dmc:make_pixels",
+    ids="rlssl_envs.dmc:pixel_ids",
+    options="rlssl_envs.options:ControlSuitePixels",
 )
-register_env("goals/bit-flipping", "rlssl_envs.bit_flipping:make")
-register_env("memory/*", "rlssl_envs.memory:make", ids="rlssl_envs.memory:ids")
-register_env("faulty/*", "rlssl_envs.faulty:make", ids="rlssl_envs.faulty:ids")
+register_env(
+    "atari/*",
+    "rlssl_envs.atari:make",
+    "rlssl_envs.atari:make_vec",
+    ids="rlssl_envs.atari:ids",
+    options="rlssl_envs.options:Atari",
+)
+for module, options in (("minatar", "MinAtar"), ("vizdoom", "ViZDoom"), ("robotics", "Robotics")):
+    register_env(
+        f"{module}/*",
+        f"rlssl_envs.{module}:make",
+        extra=module,
+        ids=f"rlssl_envs.{module}:ids",
+        options=f"rlssl_envs.options:{options}",
+    )
+register_env(
+    "goals/bit-flipping",
+    "rlssl_envs.bit_flipping:make",
+    options="rlssl_envs.options:BitFlipping",
+)
+for module, options in (("memory", "Memory"), ("faulty", "Faulty")):
+    register_env(
+        f"{module}/*",
+        f"rlssl_envs.{module}:make",
+        ids=f"rlssl_envs.{module}:ids",
+        options=f"rlssl_envs.options:{options}",
+    )
 register_env_option(
     "noisy_tv",
     check="rlssl_envs.noisy_tv:check",

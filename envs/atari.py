@@ -4,23 +4,8 @@ Games are named as in ``ALE/MsPacman-v5``. Observations: uint8 [1, 84, 84], one 
 defaults are the protocol of the Atari 100k literature: no sticky actions, the minimal action set,
 up to 29 no-ops after a reset, the maximum of the last two of four frames, no fire on reset.
 
-Options, ``env: {id: atari/Pong, img_size: 42}``:
-
-- ``img_size``: pixels; one integer, or [height, width]; >= 1; default 84.
-- ``grayscale``: default true. False: RGB, uint8 [3, height, width].
-- ``frame_skip``: frames for which an action is repeated; >= 1; default 4.
-- ``max_pool``: an observation is the maximum of the last two frames, against flicker; default true.
-- ``noop_max``: after a reset a random number of no-ops below this is played; >= 0; default 30.
-- ``sticky_actions``: probability in each frame that the previous action is repeated instead;
-  [0, 1]; default 0. Machado et al. (2018, arXiv:1709.06009) recommend 0.25.
-- ``full_action_space``: all 18 actions instead of those that have an effect; default false.
-- ``use_fire_reset``: FIRE is pressed after every reset, if the game has it; default false.
-- ``life_loss_terminal``: in training, a lost life is a soft termination (see below); default true.
-- ``clip_rewards``: in training, the Learner gets rewards clipped to [-1, 1]; default true.
-- ``max_frames``: frames after which a game is truncated, without no-ops; >= 1; default 108000,
-  which is 30 minutes.
-- ``num_threads``: threads of one vector environment; >= 1; default 1.
-- ``render_mode``: ``rgb_array`` or null, the default. Single games only; see `AtariGame.render`.
+Options: `rlssl_envs.options.Atari`. The frames of single games can be rendered, see
+`AtariGame.render`.
 
 With all options and in both splits, rewards are those of the game, never clipped, and an episode is
 the whole game. In training, infos also contain what to learn from (see VectorEnvRunner):
@@ -29,7 +14,6 @@ splits, infos contain ``lives`` and ``episode_frame_number``, which includes no-
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import Any
 
 import ale_py
@@ -41,9 +25,10 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
+from rlssl_envs.options import Atari
 
-from rlssl.environments import known_env_options
-from rlssl.errors import SpecError, unknown_name
+from rlssl.environments import env_options
+from rlssl.errors import unknown_name
 
 PREFIX = "atari/"
 
@@ -90,103 +75,36 @@ def _rom(config: Mapping[str, Any]) -> str:
     return rom
 
 
-def _options(config: Mapping[str, Any]) -> "Options":
-    defaults = {field.name: field.default for field in fields(Options)}
-    return Options(**known_env_options(config, defaults))
+def _options(config: Mapping[str, Any]) -> Atari:
+    return Atari(**env_options(config))
 
 
-@dataclass(frozen=True)
-class Options:
-    """The options of this module, checked."""
+def _arguments(options: Atari, **changes: Any) -> dict[str, Any]:
+    """Returns the arguments of ale-py's vector environment.
 
-    img_size: int | Sequence[int] = 84
-    grayscale: bool = True
-    frame_skip: int = 4
-    max_pool: bool = True
-    noop_max: int = 30
-    sticky_actions: float = 0.0
-    full_action_space: bool = False
-    use_fire_reset: bool = False
-    life_loss_terminal: bool = True
-    clip_rewards: bool = True
-    max_frames: int = 108_000
-    num_threads: int = 1
-    render_mode: str | None = None
-
-    def __post_init__(self) -> None:
-        """Checks each option.
-
-        Raises:
-            SpecError: An option has the wrong type or is out of range.
-        """
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(field.default, bool):
-                _require(isinstance(value, bool), field.name, "true or false", value)
-        for name, low in (
-            ("frame_skip", 1),
-            ("noop_max", 0),
-            ("max_frames", 1),
-            ("num_threads", 1),
-        ):
-            value = getattr(self, name)
-            _require(_is_integer(value, low), name, f"an integer >= {low}", value)
-        sides = self._sides()
-        fits = len(sides) == 2 and all(_is_integer(side, 1) for side in sides)
-        wanted = "an integer >= 1, or two of them, [height, width]"
-        _require(fits, "img_size", wanted, self.img_size)
-        chance = self.sticky_actions
-        number = isinstance(chance, int | float) and not isinstance(chance, bool)
-        fits = number and 0 <= chance <= 1
-        _require(fits, "sticky_actions", "a probability in [0, 1], such as 0.25", chance)
-        fits = self.render_mode in (None, "rgb_array")
-        _require(fits, "render_mode", "rgb_array or null", self.render_mode)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of an observation, in pixels."""
-        height, width = self._sides()
-        return height, width
-
-    def _sides(self) -> list[Any]:
-        size = self.img_size
-        return list(size) if isinstance(size, list | tuple) else [size, size]
-
-    def emulator(self, **changes: Any) -> dict[str, Any]:
-        """Returns the arguments of ale-py's vector environment.
-
-        ale-py does not handle lives, clipping and stacking. Its ``episodic_life`` resets the game
-        at every lost life. Its ``life_loss_info`` reports lost lives as ``terminated``, and a game
-        that is cut off when a life is lost is not reported as truncated.
-        """
-        height, width = self.size
-        return {
-            "img_height": height,
-            "img_width": width,
-            "grayscale": self.grayscale,
-            "frameskip": self.frame_skip,
-            "maxpool": self.max_pool,
-            "noop_max": self.noop_max,
-            "repeat_action_probability": self.sticky_actions,
-            "full_action_space": self.full_action_space,
-            "use_fire_reset": self.use_fire_reset,
-            "max_num_frames_per_episode": self.max_frames,
-            "num_threads": self.num_threads,
-            "stack_num": 1,
-            "episodic_life": False,
-            "life_loss_info": False,
-            "reward_clipping": False,
-            **changes,
-        }
-
-
-def _require(fits: bool, name: str, wanted: str, value: Any) -> None:
-    if not fits:
-        raise SpecError(f"env.{name} must be {wanted}; got {value!r}.")
-
-
-def _is_integer(value: Any, low: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+    ale-py does not handle lives, clipping and stacking. Its ``episodic_life`` resets the game
+    at every lost life. Its ``life_loss_info`` reports lost lives as ``terminated``, and a game
+    that is cut off when a life is lost is not reported as truncated.
+    """
+    height, width = options.size
+    return {
+        "img_height": height,
+        "img_width": width,
+        "grayscale": options.grayscale,
+        "frameskip": options.frame_skip,
+        "maxpool": options.max_pool,
+        "noop_max": options.noop_max,
+        "repeat_action_probability": options.sticky_actions,
+        "full_action_space": options.full_action_space,
+        "use_fire_reset": options.use_fire_reset,
+        "max_num_frames_per_episode": options.max_frames,
+        "num_threads": options.num_threads,
+        "stack_num": 1,
+        "episodic_life": False,
+        "life_loss_info": False,
+        "reward_clipping": False,
+        **changes,
+    }
 
 
 class _Emulator(AtariVectorEnv):
@@ -201,7 +119,7 @@ class _Emulator(AtariVectorEnv):
 class AtariGames(gym.vector.VectorEnv):
     """N copies of a game in C++; the module describes lives and rewards."""
 
-    def __init__(self, rom: str, num_envs: int, options: Options, *, training: bool) -> None:
+    def __init__(self, rom: str, num_envs: int, options: Atari, *, training: bool) -> None:
         """Loads the games.
 
         Args:
@@ -210,7 +128,7 @@ class AtariGames(gym.vector.VectorEnv):
             options: See the module.
             training: Whether infos contain what to learn from.
         """
-        self._emulator: _Emulator | None = _Emulator(rom, num_envs, **options.emulator())
+        self._emulator: _Emulator | None = _Emulator(rom, num_envs, **_arguments(options))
         self.num_envs = num_envs
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.action_repeat = options.frame_skip
@@ -333,7 +251,7 @@ def _seeds(seed: int | Sequence[int | None] | np.ndarray | None, count: int) -> 
 class AtariGame(gym.Env[np.ndarray, Any]):
     """One game, with the same emulator and the same frames as `AtariGames`."""
 
-    def __init__(self, rom: str, options: Options, *, training: bool) -> None:
+    def __init__(self, rom: str, options: Atari, *, training: bool) -> None:
         """Loads the game.
 
         Args:
@@ -411,7 +329,7 @@ def _scalars(infos: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {key: value[0].item() for key, value in infos.items()}
 
 
-def _screen(rom: str, options: Options) -> _Emulator:
+def _screen(rom: str, options: Atari) -> _Emulator:
     """Builds a game whose observations are its screen, in color and unscaled."""
     console = ale_py.ALEInterface()
     path = roms.get_rom_path(rom)
@@ -419,4 +337,4 @@ def _screen(rom: str, options: Options) -> _Emulator:
     console.loadROM(path)
     height, width = console.getScreenDims()
     changes = {"img_height": height, "img_width": width, "grayscale": False}
-    return _Emulator(rom, 1, **options.emulator(**changes))
+    return _Emulator(rom, 1, **_arguments(options, **changes))

@@ -8,11 +8,7 @@ hindsight (docs/goals.md) learns it in minutes.
 Observations: a dict of float32 [n], 0 or 1: ``observation`` and ``achieved_goal``, both the state,
 and ``desired_goal``. ``info["is_success"]`` of every step says whether the goal is reached.
 
-Options, ``env: {id: goals/bit-flipping, num_bits: 8}``:
-
-- ``num_bits``: n; >= 2; default 15.
-- ``terminates``: whether the episode ends when the goal is reached; default true. Otherwise it goes
-  on, as in the published code of hindsight.
+Options: `rlssl_envs.options.BitFlipping`.
 """
 
 from collections.abc import Mapping
@@ -21,12 +17,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
+from rlssl_envs import options
 
-from rlssl.environments import known_env_options, require_whole_numbers
-from rlssl.errors import SpecError
+from rlssl.environments import env_options
 
 ID = "goals/bit-flipping"
-OPTIONS = {"num_bits": 15, "terminates": True}
 
 
 def make(config: Mapping[str, Any]) -> gym.Env:
@@ -35,11 +30,7 @@ def make(config: Mapping[str, Any]) -> gym.Env:
     Raises:
         SpecError: An option is unknown or has a wrong value.
     """
-    options = known_env_options(config, OPTIONS)
-    require_whole_numbers(options, {"num_bits": 2})
-    if not isinstance(options["terminates"], bool):
-        raise SpecError(f"env.terminates must be true or false; got {options['terminates']!r}.")
-    return BitFlipping(**options)
+    return BitFlipping(**vars(options.BitFlipping(**env_options(config))))
 
 
 class BitFlipping(gym.Env):

@@ -4,22 +4,13 @@
 flattened in their order. ``dmc-pixels/<domain>-<task>``: uint8 [3, height, width], RGB. Actions:
 float32 [m] in [-1, 1], scaled to the bounds of the actuators (lqr has no bounds: not scaled).
 
-Options, ``env: {id: dmc-pixels/cheetah-run, size: 100}``:
-
-- ``action_repeat``: frames per agent step; >= 1; rewards are summed. Default, from CURL's table
-  (Laskin et al. 2020, arXiv:2004.04136, table 3): 8 for cartpole-swingup, 2 for finger-spin and
-  walker-walk, else 4.
-- ``camera``: number of the model's camera; -1 is the free camera. Default 0; 2 for quadruped, as in
-  DrQ's code.
-- ``size``: pixels, a number or [height, width]; default 84. In a state environment ``size``,
-  ``camera`` and ``render_quality`` apply to ``render()``.
-- ``render_quality``: ``full`` is dm_control's rendering. ``fast`` (default) is 40 to 70 times as
-  fast on a CPU: it has no anti-aliasing, shadows or reflections, and fewer faces on round objects.
-  Floors are brighter if lights that cast shadows light much of them. The mean difference is 1 of
-  255 for acrobot, cartpole, cheetah, hopper and manipulator, 5 to 10 for most others, 10 to 20 for
-  dog, fish and pendulum, and 25 to 35 for point_mass, reacher and swimmer.
-- ``info_state``: for pixels only: ``info["state"]`` is the observation of the state environment;
-  default false.
+Options: `rlssl_envs.options.ControlSuite` and `rlssl_envs.options.ControlSuitePixels`. In a state
+environment ``size``, ``camera`` and ``render_quality`` apply to ``render()``. ``render_quality:
+fast`` is 40 to 70 times as fast as ``full`` on a CPU: it has no anti-aliasing, shadows or
+reflections, and fewer faces on round objects. Floors are brighter if lights that cast shadows light
+much of them. The mean difference is 1 of 255 for acrobot, cartpole, cheetah, hopper and
+manipulator, 5 to 10 for most others, 10 to 20 for dog, fish and pendulum, and 25 to 35 for
+point_mass, reacher and swimmer.
 
 An episode has 1,000 frames: it is truncated, never terminated. ``info["discount"]`` is the suite's
 discount: 1, or 0 if a lqr task ends early because it is solved.
@@ -37,9 +28,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
+from rlssl_envs.options import ControlSuite, ControlSuitePixels
 
-from rlssl.environments import known_env_options
-from rlssl.errors import SpecError, did_you_mean, unknown_name
+from rlssl.environments import env_options
+from rlssl.errors import SpecError, unknown_name
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +98,7 @@ def make_state(config: Mapping[str, Any]) -> gym.Env:
         SpecError: An option is unknown or out of range, or dm_control cannot be imported.
     """
     name = config["id"].removeprefix("dmc/")
-    return SuiteEnv(name, **_options(config, name, state_ids()))
+    return SuiteEnv(name, **_options(ControlSuite, config, name, state_ids()))
 
 
 def make_pixels(config: Mapping[str, Any]) -> gym.Env:
@@ -117,48 +109,23 @@ def make_pixels(config: Mapping[str, Any]) -> gym.Env:
         SpecError: An option is unknown or out of range, or rendering fails on this machine.
     """
     name = config["id"].removeprefix("dmc-pixels/")
-    return PixelSuiteEnv(name, **_options(config, name, pixel_ids(), info_state=False))
+    return PixelSuiteEnv(name, **_options(ControlSuitePixels, config, name, pixel_ids()))
 
 
 def _options(
-    config: Mapping[str, Any], name: str, ids: list[str], **more_defaults: Any
+    of: type[ControlSuite], config: Mapping[str, Any], name: str, ids: list[str]
 ) -> dict[str, Any]:
-    """Returns the arguments of the environment: the task's defaults and the user's options."""
+    """Returns the arguments of the environment: the user's options, and the task's defaults."""
     if config["id"] not in ids:
         hint = "`rlssl list envs` shows all 51 tasks."
         raise unknown_name("environment", config["id"], ids, hint)
-    defaults = {
-        "action_repeat": ACTION_REPEAT.get(name, 4),
-        "camera": CAMERA.get(name.partition("-")[0], 0),
-        "size": 84,
-        "render_quality": "fast",
-        **more_defaults,
-    }
-    options = known_env_options(config, defaults)
-    _check(options)
-    side = options["size"]
-    return {**options, "size": (side, side) if isinstance(side, int) else tuple(side)}
-
-
-def _check(options: Mapping[str, Any]) -> None:
-    repeat, size, quality = (options[k] for k in ("action_repeat", "size", "render_quality"))
-    if not _is_count(repeat):
-        raise SpecError(f"env.action_repeat must be an integer >= 1; got {repeat!r}.")
-    if not _is_count(size) and not (
-        isinstance(size, list | tuple) and len(size) == 2 and all(map(_is_count, size))
-    ):
-        raise SpecError(
-            f"env.size must be an integer >= 1, or two of them as [height, width]; got {size!r}."
-        )
-    if quality not in QUALITIES:
-        guess = did_you_mean(str(quality), QUALITIES) or "."
-        raise SpecError(f"env.render_quality must be fast or full; got {quality!r}{guess}")
-    if not isinstance(options.get("info_state", False), bool):
-        raise SpecError(f"env.info_state must be true or false; got {options['info_state']!r}.")
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    options = of(**env_options(config))
+    arguments = {**vars(options), "size": options.shape}
+    if options.action_repeat is None:
+        arguments["action_repeat"] = ACTION_REPEAT.get(name, 4)
+    if options.camera is None:
+        arguments["camera"] = CAMERA.get(name.partition("-")[0], 0)
+    return arguments
 
 
 class SuiteEnv(gym.Env):

@@ -1,15 +1,12 @@
 """Environments that fail on purpose, to test how training handles it: ``faulty/<any id>``.
 
-Options, ``env: {id: faulty/CartPole-v1, crash_in_step: 0.001}``; other options go to the wrapped
-environment. Each kind of fault is an option: its probability in one call, in [0, 1], default 0.
+Options: `rlssl_envs.options.Faulty`; others go to the wrapped environment. Each kind of fault is an
+option, its probability in one call.
 
 - ``crash_in_reset``, ``crash_in_step``: raises `InjectedFaultError`.
-- ``stall``: sleeps for ``stall_s`` seconds, default 3600, before the step, so it times out.
+- ``stall``: sleeps for ``stall_s`` seconds before the step, so it times out.
 - ``wrong_shape``, ``wrong_dtype``, ``nan_observation``: spoils the observation of reset or step.
 - ``nan_reward``, ``huge_reward``: the reward is nan, or 1e30.
-- ``after``: first steps of each copy without faults; default 0. With 3 or more the preflight
-  passes, because it takes three steps.
-- ``fault_seed``: seed of the faults, together with the seed of the reset; default 0.
 
 The same options are arguments of a wrapper for any gymnasium environment:
 ``FaultyEnv(env, nan_reward=0.1)``. docs/faults.md describes how rlssl handles each fault.

@@ -9,12 +9,7 @@ Observations: float32 [num_cues + 1 + num_distractors]: the one-hot cue, in the 
 signal, 1 in the last step only; distractors, from a standard normal distribution in every step.
 ``info["success"]`` of the last step says whether the action was correct.
 
-Options, ``env: {id: memory/cue, delay: 20}``:
-
-- ``num_cues``: >= 2; default 4.
-- ``delay``: agent steps between the cue and the signal; >= 1; default 10. An episode has
-  ``delay + 1`` steps.
-- ``num_distractors``: >= 0; default 0.
+Options: `rlssl_envs.options.Memory`. An episode has ``delay + 1`` steps.
 """
 
 from collections.abc import Mapping
@@ -23,13 +18,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
+from rlssl_envs.options import Memory
 
-from rlssl.environments import known_env_options, require_whole_numbers
+from rlssl.environments import env_options
 from rlssl.errors import unknown_name
-
-#: Option -> default, and option -> minimum.
-OPTIONS = {"num_cues": 4, "delay": 10, "num_distractors": 0}
-_MINIMUM = {"num_cues": 2, "delay": 1, "num_distractors": 0}
 
 
 def ids() -> list[str]:
@@ -46,9 +38,7 @@ def make(config: Mapping[str, Any]) -> gym.Env:
     """
     if config["id"] not in ids():
         raise unknown_name("environment", config["id"], ids())
-    options = known_env_options(config, OPTIONS)
-    require_whole_numbers(options, _MINIMUM)
-    return CueEnv(**options)
+    return CueEnv(**vars(Memory(**env_options(config))))
 
 
 class CueEnv(gym.Env):

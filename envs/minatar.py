@@ -3,15 +3,7 @@
 Games: Asterix, Breakout, Freeway, Seaquest, SpaceInvaders (``minatar/space_invaders`` is the same).
 Observations: uint8 [C, 10, 10], 0 or 1, with C = 4 to 10 planes by game.
 
-Options, ``env: {id: minatar/Breakout, sticky_action_prob: 0.1}``:
-
-- ``sticky_action_prob``: probability that the last action is repeated instead; [0, 1]; default
-  0.1, as in MinAtar.
-- ``difficulty_ramping``: whether the game gets harder over time; default true, as in MinAtar.
-- ``minimal_action_set``: only the actions that have an effect in the game; default true. False: all
-  six.
-- ``max_episode_steps``: agent steps after which an episode is truncated; default 5000. Null: no
-  truncation, as in MinAtar, where an episode of Breakout lasts until the ball is lost.
+Options: `rlssl_envs.options.MinAtar`.
 """
 
 import colorsys
@@ -23,9 +15,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.wrappers import TimeLimit
+from rlssl_envs.options import MinAtar
 
-from rlssl.environments import known_env_options
-from rlssl.errors import SpecError, unknown_name
+from rlssl.environments import env_options
+from rlssl.errors import unknown_name
 
 if importlib.util.find_spec("minatar") is None:
     raise ModuleNotFoundError("No module named 'minatar'", name="minatar")
@@ -36,13 +29,6 @@ GAMES = {
     "Freeway": "freeway",
     "Seaquest": "seaquest",
     "SpaceInvaders": "space_invaders",
-}
-
-DEFAULTS = {
-    "sticky_action_prob": 0.1,
-    "difficulty_ramping": True,
-    "minimal_action_set": True,
-    "max_episode_steps": 5000,
 }
 
 
@@ -62,10 +48,8 @@ def make(config: Mapping[str, Any]) -> gym.Env:
     game = GAMES.get(wanted) or (wanted if wanted in GAMES.values() else None)
     if game is None:
         raise unknown_name("environment", config["id"], ids())
-    options = known_env_options(config, DEFAULTS)
+    options = vars(MinAtar(**env_options(config))).copy()
     limit = options.pop("max_episode_steps")
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise SpecError(f"env.max_episode_steps must be an integer >= 1 or null; got {limit!r}.")
     env = MinAtarEnv(game, **options)
     return env if limit is None else TimeLimit(env, limit)
 
@@ -97,8 +81,6 @@ class MinAtarEnv(gym.Env):
         """
         import minatar  # takes seconds, which listing the games does not need
 
-        if not 0 <= sticky_action_prob <= 1:
-            raise SpecError(f"env.sticky_action_prob must be in [0, 1]; got {sticky_action_prob}.")
         self._game = minatar.Environment(game, sticky_action_prob, difficulty_ramping)
         minimal = self._game.minimal_action_set()
         self._actions = minimal if minimal_action_set else list(range(self._game.num_actions()))

@@ -1,11 +1,6 @@
 """MiniGrid and BabyAI (Chevalier-Boisvert et al. 2023, arXiv:2306.13831), by their gymnasium ids.
 
-Options, ``env: {id: MiniGrid-DoorKey-6x6-v0, observation: grid}``:
-
-- ``observation``: ``grid`` (default), one-hot planes of the agent's partial view, uint8 [20, 7, 7];
-  ``flat``, the same planes as a vector, uint8 [980]; ``pixels``, the RGB view, uint8 [3, 56, 56].
-- ``tile_size``: pixels per cell with ``pixels``; >= 1; default 8.
-- all other options go to ``gymnasium.make``: ``max_steps``, ``agent_view_size``, ``size``, ...
+Options: `rlssl_envs.options.MiniGrid`.
 
 Every view is egocentric: the agent looks up from the middle of the bottom row; row 0 is the top.
 The text of the mission is not observed, so BabyAI levels with varying missions (most ``GoTo...``
@@ -25,7 +20,6 @@ from gymnasium.spaces import Box
 from gymnasium.utils import RecordConstructorArgs
 
 from rlssl.environments import env_options
-from rlssl.errors import SpecError, did_you_mean
 
 # pygame prints a greeting to stdout, where rlssl prints its tables.
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
@@ -66,23 +60,9 @@ def make(config: Mapping[str, Any]) -> gym.Env:
         gymnasium.error.UnregisteredEnv: There is no such id.
     """
     options = env_options(config)
-    view = {key: options.pop(key) for key in ("observation", "tile_size") if key in options}
-    _check(**view)
+    keys = ("observation", "tile_size")
+    view = {key: value for key in keys if (value := options.pop(key, None)) is not None}
     return PartialView(gym.make(config["id"], disable_env_checker=True, **options), **view)
-
-
-def _check(observation: Any = "grid", tile_size: Any = None) -> None:
-    if observation not in OBSERVATIONS:
-        raise SpecError(
-            f"env.observation must be one of {', '.join(OBSERVATIONS)}; got {observation!r}"
-            f"{did_you_mean(str(observation), OBSERVATIONS) or '.'}"
-        )
-    if tile_size is not None and observation != "pixels":
-        raise SpecError(
-            f"env.tile_size needs observation: pixels; got observation: {observation!r}."
-        )
-    if tile_size is not None and (not isinstance(tile_size, int) or tile_size < 1):
-        raise SpecError(f"env.tile_size must be an integer >= 1; got {tile_size!r}.")
 
 
 class PartialView(gym.Wrapper, RecordConstructorArgs):

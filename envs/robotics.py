@@ -11,22 +11,18 @@ Rewards, by default sparse: Fetch pays -1 in every step that does not reach the 
 Mazes pay 1 in every step that reaches the goal, and else 0. Ids with ``Dense`` in their name pay
 by the distance.
 
-Options, ``env: {id: robotics/PointMaze_UMaze-v3, continuing_task: false}``: those of
-``gymnasium.make`` for this id:
-
-- ``max_episode_steps``: agent steps until an episode is truncated.
-- ``reward_type``: ``sparse`` or ``dense``.
-- ``continuing_task`` (mazes): whether an episode goes on when the goal is reached; default true.
-- ``reset_target`` (mazes): whether a goal that is reached is replaced by a new one; default false.
+Options: `rlssl_envs.options.Robotics`, and all others of ``gymnasium.make`` for the id.
 """
 
 import contextlib
 import io
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import gymnasium as gym
+from rlssl_envs.options import Robotics
 
 from rlssl.environments import env_options
 from rlssl.errors import SpecError, unknown_name
@@ -64,11 +60,14 @@ def make(config: Mapping[str, Any]) -> gym.Env:
     name = config["id"].removeprefix(PREFIX)
     if name not in _served():
         raise unknown_name("environment", config["id"], ids())
+    given = env_options(config)
+    unset = {field.name for field in fields(Robotics) if given.get(field.name) is None}
+    options = {key: value for key, value in given.items() if key not in unset}
     try:
-        return gym.make(name, disable_env_checker=True, **env_options(config))
+        return gym.make(name, disable_env_checker=True, **options)
     except TypeError as error:
         raise SpecError(
-            f"environment {config['id']!r} refuses its options {env_options(config)}: {error}. "
+            f"environment {config['id']!r} refuses its options {options}: {error}. "
             "docs/environments.md names the options."
         ) from error
 

@@ -7,13 +7,10 @@ are gray frames, uint8 [1, 42, 42], in stacks of 4; an episode is truncated afte
 final state has no picture, so the last observation repeats the frame before. The last step has
 ``info["success"]``.
 
-Options, ``env: {id: vizdoom/MyWayHome, start: sparse}``:
-
-- ``start``: ``dense`` (default), one of the map's 17 points, drawn in every episode, as in the
-  scenario; ``sparse``, the western dead end; ``very_sparse``, the southern dead end, which is the
-  farthest from the vest. The direction is always random. `START_POINTS` has the coordinates.
-- ``action_repeat``: frames per action; >= 1; default 4.
-- ``size``: height and width in pixels; >= 1; default 42.
+Options: `rlssl_envs.options.ViZDoom`. ``start``: ``dense``, one of the map's 17 points, drawn in
+every episode, as in the scenario; ``sparse``, the western dead end; ``very_sparse``, the southern
+dead end, which is the farthest from the vest. The direction is always random. `START_POINTS` has
+the coordinates.
 """
 
 import math
@@ -26,9 +23,10 @@ import gymnasium as gym
 import numpy as np
 import vizdoom
 from gymnasium.spaces import Box, Discrete
+from rlssl_envs.options import ViZDoom
 
-from rlssl.environments import known_env_options, require_whole_numbers
-from rlssl.errors import SpecError, did_you_mean, unknown_name
+from rlssl.environments import env_options
+from rlssl.errors import unknown_name
 
 #: Start -> position in map units; None means any of the 17 points. The fixed starts are those that
 #: were published: points 10 and 15 of the map.
@@ -50,9 +48,6 @@ ACTIONS = (
 )
 
 SUGGESTED_FRAME_STACK = 4
-
-#: Option -> default.
-OPTIONS: Mapping[str, Any] = {"start": "dense", "action_repeat": 4, "size": 42}
 
 _POSITION = (
     vizdoom.GameVariable.POSITION_X,
@@ -84,14 +79,7 @@ def make(config: Mapping[str, Any]) -> gym.Env:
     """
     if config["id"] not in ids():
         raise unknown_name("environment", config["id"], ids())
-    options = known_env_options(config, OPTIONS)
-    if options["start"] not in list(START_POINTS):
-        raise SpecError(
-            f"env.start must be one of {', '.join(START_POINTS)}; got {options['start']!r}"
-            f"{did_you_mean(str(options['start']), START_POINTS) or '.'}"
-        )
-    require_whole_numbers(options, {"action_repeat": 1, "size": 1})
-    return MyWayHome(**options)
+    return MyWayHome(**vars(ViZDoom(**env_options(config))))
 
 
 class MyWayHome(gym.Env):

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from rlssl.errors import (
@@ -29,7 +29,9 @@ T = TypeVar("T")
 def _identity(entry: Any) -> Any:
     """Returns a value that is equal for registrations of the same object, even after a reload."""
     if isinstance(entry, EnvEntry):
-        return tuple(map(_identity, (entry.make, entry.make_vec, entry.extra, entry.ids)))
+        return tuple(
+            map(_identity, (entry.make, entry.make_vec, entry.extra, entry.ids, entry.options))
+        )
     module, name = getattr(entry, "__module__", None), getattr(entry, "__qualname__", "<")
     return entry if module is None or "<" in name else f"{module}:{name}"
 
@@ -142,6 +144,8 @@ class EnvEntry:
     extra: str | None = None
     # () -> the ids of the family, or "module:attribute".
     ids: Callable[[], list[str]] | str | None = None
+    # A dataclass whose fields are the options, or "module:attribute"; None: not declared.
+    options: type | str | None = None
 
     @property
     def requirement(self) -> str:
@@ -150,7 +154,7 @@ class EnvEntry:
             return ""
         return self.extra if "[" in self.extra else f"rlssl[{self.extra}]"
 
-    def resolve(self, field: Literal["make", "make_vec", "ids"]) -> Any:
+    def resolve(self, field: Literal["make", "make_vec", "ids", "options"]) -> Any:
         """Returns a field, imported if it is a string.
 
         Raises:
@@ -260,6 +264,7 @@ def register_env(
     *,
     extra: str | None = None,
     ids: Callable[[], list[str]] | str | None = None,
+    options: type | str | None = None,
 ) -> None:
     """Registers an environment, or a family of environments, for ``env: {id: NAME}``.
 
@@ -278,9 +283,15 @@ def register_env(
         extra: The pip extra of rlssl that installs the suite, or ``"package[extra]"``. The error of
             a failed import names it.
         ids: ``ids() -> list`` of the family's members, for ``rlssl list envs`` and suggestions.
+        options: A dataclass that declares the options: its fields are their names, types and
+            defaults, the comment above a field is its meaning, and ``__post_init__`` may raise a
+            ValueError for a value out of range. Other options and wrong values are then refused
+            before anything starts, ``make`` gets every option, and the JSON schema of specs lists
+            them. With ``takes_others: ClassVar[bool] = True``, ``make`` gets other options, too.
 
     Raises:
-        ValueError: The name is taken, or ``make`` is neither a callable nor a string.
+        ValueError: The name is taken, ``make`` is neither a callable nor a string, or ``options``
+            is no dataclass.
 
     Example:
         >>> from gymnasium.envs.classic_control import CartPoleEnv
@@ -297,7 +308,13 @@ def register_env(
                 f"{field} of environment {name!r} must be a callable or 'module:attribute'; "
                 f"got {value!r}."
             )
-    ENVIRONMENTS.register(name, EnvEntry(name, make, make_vec, extra, ids))
+    is_class = isinstance(options, type) and is_dataclass(options)
+    if not (options is None or is_class or (isinstance(options, str) and ":" in options)):
+        raise ValueError(
+            f"options of environment {name!r} must be a dataclass or 'module:attribute'; got "
+            f"{options!r}."
+        )
+    ENVIRONMENTS.register(name, EnvEntry(name, make, make_vec, extra, ids, options))
 
 
 def register_env_option(

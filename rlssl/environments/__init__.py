@@ -11,11 +11,9 @@ if TYPE_CHECKING:
     from rlssl.environments.building import (
         env_options,
         find_environment,
-        known_env_options,
         list_environments,
         make_env,
         make_vector_env,
-        require_whole_numbers,
     )
     from rlssl.environments.env_check import EnvSpaces, preflight
     from rlssl.environments.experts import Expert, make_expert
@@ -25,13 +23,11 @@ _DEFINED_IN = {
     "Expert": "rlssl.environments.experts",
     "env_options": "rlssl.environments.building",
     "find_environment": "rlssl.environments.building",
-    "known_env_options": "rlssl.environments.building",
     "list_environments": "rlssl.environments.building",
     "make_env": "rlssl.environments.building",
     "make_expert": "rlssl.environments.experts",
     "make_vector_env": "rlssl.environments.building",
     "preflight": "rlssl.environments.env_check",
-    "require_whole_numbers": "rlssl.environments.building",
 }
 
 __all__ = [
@@ -39,13 +35,11 @@ __all__ = [
     "Expert",
     "env_options",
     "find_environment",
-    "known_env_options",
     "list_environments",
     "make_env",
     "make_expert",
     "make_vector_env",
     "preflight",
-    "require_whole_numbers",
 ]
 
 __getattr__ = attribute_loader(__name__, _DEFINED_IN)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from rlssl.environments.declared_options import with_declared_options
 from rlssl.environments.make_calls import (
     RESERVED_ENV_KEYS,
     call_make,
@@ -15,7 +16,6 @@ from rlssl.environments.make_calls import (
 from rlssl.errors import (
     MissingExtraError,
     SpecError,
-    suggest,
     unknown_name,
 )
 from rlssl.plugins import load_plugins
@@ -29,8 +29,12 @@ Split = Literal["train", "eval"]
 Vectorize = Literal["native", "sync", "async"]
 
 
-def check_env_options(env: Mapping[str, Any]) -> None:
+def check_env_options(env: Mapping[str, Any], *, partial: bool = False) -> None:
     """Checks the options without building the environment.
+
+    Args:
+        env: ``{"id": ..., **options}``.
+        partial: Whether a search sets more options.
 
     Raises:
         SpecError: Naming the option and the value.
@@ -42,7 +46,7 @@ def check_env_options(env: Mapping[str, Any]) -> None:
     entry = find_environment(env["id"])
     if entry is not None:
         config, _ = _without_wrappers(dict(env))
-        check_options(entry.resolve("make"), config)
+        check_options(entry.resolve("make"), with_declared_options(entry, config, partial=partial))
 
 
 def env_options(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,41 +57,6 @@ def env_options(config: Mapping[str, Any]) -> dict[str, Any]:
         {'size': 64}
     """
     return {key: value for key, value in config.items() if key not in RESERVED_ENV_KEYS}
-
-
-def known_env_options(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns ``defaults`` updated with the user's options.
-
-    Raises:
-        SpecError: An option is not among the defaults.
-
-    Example:
-        >>> known_env_options({"id": "memory/Corridor-8", "size": 64}, {"size": 42, "seeds": 3})
-        {'size': 64, 'seeds': 3}
-    """
-    options = env_options(config)
-    for key in options.keys() - defaults.keys():
-        guess = suggest(key, defaults)
-        raise SpecError(f"unknown option env.{key} of {config['id']}{guess}")
-    return {**defaults, **options}
-
-
-def require_whole_numbers(options: Mapping[str, Any], least: Mapping[str, int]) -> None:
-    """Raises a SpecError unless these options are whole numbers and not below their minimum.
-
-    Args:
-        options: Option -> value.
-        least: Option -> minimum; other options are not checked.
-
-    Example:
-        >>> require_whole_numbers({"size": 0}, {"size": 1})
-        Traceback (most recent call last):
-        rlssl.errors.SpecError: env.size must be a whole number >= 1; got 0.
-    """
-    for key, bound in least.items():
-        value = options[key]
-        if isinstance(value, bool) or not isinstance(value, int) or value < bound:
-            raise SpecError(f"env.{key} must be a whole number >= {bound}; got {value!r}.")
 
 
 def find_environment(name: str) -> EnvEntry | None:
@@ -301,7 +270,9 @@ def make_env(
         100
     """
     config = env_config(env, split, worker_index, seed)
-    return EnvMaker(find_environment(config["id"]), *_without_wrappers(config))()
+    entry = find_environment(config["id"])
+    own, wrappers = _without_wrappers(config)
+    return EnvMaker(entry, with_declared_options(entry, own), wrappers)()
 
 
 def make_vector_env(
@@ -347,6 +318,7 @@ def make_vector_env(
     config = env_config(env, split, worker_index, first)
     entry = find_environment(config["id"])
     config, wrappers = _without_wrappers(config)
+    config = with_declared_options(entry, config)
     native = _native_vector_env(entry, config, num_envs) if vectorize == "native" else None
     if native is not None:
         for option, value in wrappers:

@@ -365,14 +365,14 @@ def test_metadata_of_other_vector_environments_does_not_change(
     ("options", "message"),
     [
         ({"frameskip": 4}, "unknown option env.frameskip of .*did you mean 'frame_skip'"),
-        ({"frame_skip": 0}, "env.frame_skip must be an integer >= 1; got 0"),
+        ({"frame_skip": 0}, "env.frame_skip must be a whole number >= 1; got 0"),
         ({"img_size": [84, 84, 1]}, r"env.img_size must be .*; got \[84, 84, 1\]"),
-        ({"img_size": 84.0}, r"env.img_size must be an integer >= 1.*; got 84.0"),
-        ({"sticky_actions": True}, "env.sticky_actions must be a probability.*; got True"),
+        ({"img_size": 84.0}, r"env.img_size must be a whole number or a list, .*; got 84.0"),
+        ({"sticky_actions": True}, "env.sticky_actions must be a number; got True"),
         ({"sticky_actions": 1.5}, "env.sticky_actions must be a probability.*; got 1.5"),
         ({"grayscale": 1}, "env.grayscale must be true or false; got 1"),
-        ({"max_frames": None}, "env.max_frames must be an integer >= 1; got None"),
-        ({"render_mode": "human"}, "env.render_mode must be rgb_array or null; got 'human'"),
+        ({"max_frames": None}, "env.max_frames must be a whole number; got None"),
+        ({"render_mode": "human"}, "env.render_mode must be 'rgb_array' or null; got 'human'"),
     ],
 )
 def test_bad_option_is_refused_with_its_value(options: dict[str, Any], message: str) -> None:

@@ -317,13 +317,13 @@ def test_vector_environment_runs_past_the_end_of_an_episode() -> None:
     ("options", "message"),
     [
         ({"action_repat": 2}, r"unknown option env.action_repat .*did you mean 'action_repeat'"),
-        ({"action_repeat": 0}, "env.action_repeat must be an integer >= 1; got 0"),
-        ({"size": [84]}, r"env.size must be an integer >= 1, or two .*; got \[84\]"),
-        ({"size": True}, "env.size must be an integer >= 1, or two .*; got True"),
+        ({"action_repeat": 0}, "env.action_repeat must be a whole number >= 1; got 0"),
+        ({"size": [84]}, r"env.size must be a whole number >= 1, or two .*; got \[84\]"),
+        ({"size": True}, "env.size must be a whole number or a list, .*; got True"),
         ({"camera": 2}, "env.camera must be an integer from -1 to 1; got 2"),
         ({"camera": -2}, "env.camera must be an integer from -1 to 1; got -2"),
-        ({"camera": "side"}, "env.camera must be an integer from -1 to 1; got 'side'"),
-        ({"render_quality": "ful"}, "must be fast or full; got 'ful'; did you mean 'full'"),
+        ({"camera": "side"}, "env.camera must be a whole number or null; got 'side'"),
+        ({"render_quality": "ful"}, "must be 'fast' or 'full'; got 'ful'; did you mean 'full'"),
         ({"info_state": 1}, "env.info_state must be true or false; got 1"),
     ],
 )

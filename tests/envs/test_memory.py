@@ -69,7 +69,7 @@ def test_every_step_has_new_distractors() -> None:
     [
         ({"num_cues": 1}, "env.num_cues must be a whole number >= 2; got 1."),
         ({"delay": 0}, "env.delay must be a whole number >= 1; got 0."),
-        ({"delay": 2.5}, "env.delay must be a whole number >= 1; got 2.5."),
+        ({"delay": 2.5}, "env.delay must be a whole number; got 2.5."),
         ({"delays": 3}, "unknown option env.delays of memory/cue; did you mean 'delay'"),
     ],
 )

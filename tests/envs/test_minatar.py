@@ -88,7 +88,10 @@ def test_episode_without_a_limit_is_not_wrapped() -> None:
     [
         ({"sticky_actions": 0.1}, r"env.sticky_actions of .*did you mean 'sticky_action_prob'"),
         ({"sticky_action_prob": 2}, r"env.sticky_action_prob must be in \[0, 1\]; got 2"),
-        ({"max_episode_steps": 0}, "env.max_episode_steps must be an integer >= 1 or null; got 0"),
+        (
+            {"max_episode_steps": 0},
+            "env.max_episode_steps must be a whole number >= 1, or null; got 0",
+        ),
     ],
 )
 def test_bad_option_is_refused_with_its_value(options: dict[str, Any], message: str) -> None:

@@ -111,9 +111,15 @@ def test_success_is_one_array_in_a_vector_environment() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"observation": "gird"}, r"env.observation must be one of .*'gird'; did you mean 'grid'"),
+        (
+            {"observation": "gird"},
+            r"env.observation must be 'grid' or .*'gird'; did you mean 'grid'",
+        ),
         ({"tile_size": 4}, "env.tile_size needs observation: pixels"),
-        ({"observation": "pixels", "tile_size": 0}, "env.tile_size must be an integer >= 1; got 0"),
+        (
+            {"observation": "pixels", "tile_size": 0},
+            "env.tile_size must be a whole number >= 1; got 0",
+        ),
     ],
 )
 def test_bad_option_is_refused_with_its_value(options: dict[str, Any], message: str) -> None:

@@ -184,10 +184,10 @@ def test_map_without_the_start_point_is_an_error(
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"start": "very-sparse"}, "env.start must be one of dense, sparse.*'very_sparse'"),
-        ({"start": ["dense"]}, "env.start must be one of dense, sparse"),
+        ({"start": "very-sparse"}, "env.start must be 'dense' or 'sparse'.*mean 'very_sparse'"),
+        ({"start": ["dense"]}, "env.start must be 'dense' or 'sparse'"),
         ({"action_repeat": 0}, "env.action_repeat must be a whole number >= 1; got 0."),
-        ({"size": 42.0}, "env.size must be a whole number >= 1; got 42.0."),
+        ({"size": 42.0}, "env.size must be a whole number; got 42.0."),
         ({"starts": "dense"}, "unknown option env.starts of vizdoom/MyWayHome; did you mean"),
     ],
 )

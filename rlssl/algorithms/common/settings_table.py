@@ -1,7 +1,8 @@
 """Writes the tables of settings into the docs: ``make docs-tables``.
 
 Each page has two marker lines. What is between them is generated: on the page of an algorithm from
-its training settings, on ``losses.md`` from the options of all auxiliary losses.
+its training settings, on ``losses.md`` from the options of all auxiliary losses, on
+``environments.md`` from the options of rlssl's environments.
 """
 
 import dataclasses
@@ -15,11 +16,16 @@ import yaml
 
 from rlssl.algorithms.common.settings import ByInput, TrainingSettings
 from rlssl.auxiliary.base import AuxiliaryLossConfig
-from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES
-from rlssl.system.field_comments import field_comments
+from rlssl.environments.declared_options import declared_options
+from rlssl.plugins import load_plugins
+from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES, ENVIRONMENTS
+from rlssl.system.annotations.comments import field_comments
 
 #: Algorithm -> its page, where that has another name.
 _PAGES = {"pretrain": "pretraining"}
+
+#: The module with the options of rlssl's environments.
+_ENVIRONMENT_OPTIONS = "rlssl_envs.options"
 
 BEGIN, END = "<!-- settings begin -->", "<!-- settings end -->"
 
@@ -50,6 +56,22 @@ def losses_tables() -> str:
         )
         summary = (inspect.getdoc(loss) or "").splitlines()[0].replace("``", "`")
         parts.append(f"## {name}\n\n{summary}\n\n{_options_table(loss.Config, same)}")
+    return "\n\n".join(parts)
+
+
+def environments_tables() -> str:
+    """A heading and a Markdown table for the options of each environment of rlssl."""
+    load_plugins()
+    names: dict[type, list[str]] = {}
+    for name, entry in ENVIRONMENTS.items():
+        of = declared_options(entry)
+        if of is not None and of.__module__ == _ENVIRONMENT_OPTIONS:
+            names.setdefault(of, []).append(f"`{name}`")
+    parts = [
+        f"### Options of {', '.join(ids)}\n\n{_options_table(of, frozenset())}"
+        + ("\n\nOther options are passed on." if getattr(of, "takes_others", False) else "")
+        for of, ids in names.items()
+    ]
     return "\n\n".join(parts)
 
 
@@ -113,9 +135,10 @@ def page_of(name: str) -> str:
 
 
 def main(docs: Path) -> None:
-    """Rewrites the tables of all algorithms' pages, and those of the losses."""
+    """Rewrites the tables of all algorithms' pages, of the losses and of the environments."""
     tables = {name: settings_table(ALGORITHMS[name].settings_class) for name in ALGORITHMS}
-    for name, table in {**tables, "losses": losses_tables()}.items():
+    tables |= {"losses": losses_tables(), "environments": environments_tables()}
+    for name, table in tables.items():
         page = docs / page_of(name)
         page.write_text(with_table(page.read_text(encoding="utf-8"), table), encoding="utf-8")
 

@@ -1,5 +1,6 @@
 """The schema of a whole spec file."""
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from rlssl.diagnostics.settings import OPTIONS as DIAGNOSTICS
+from rlssl.environments.declared_options import declared_options
+from rlssl.errors import MissingExtraError
 from rlssl.experiment.json_schema.parts import (
     Schema,
     named_options,
@@ -28,7 +31,7 @@ from rlssl.experiment.spec.trackers import TENSORBOARD
 from rlssl.plugins import load_plugins
 from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES, ENCODERS, ENV_OPTIONS, ENVIRONMENTS
 from rlssl.run_files import EFFECTIVE
-from rlssl.system.field_comments import field_comments
+from rlssl.system.annotations.comments import field_comments
 
 #: A space of the search, defined once in the schema.
 _SPACE: Schema = {"$ref": "#/$defs/Space"}
@@ -37,8 +40,8 @@ _SPACE: Schema = {"$ref": "#/$defs/Space"}
 def spec_schema() -> Schema:
     """The JSON schema of a spec file: keys, types, defaults, ranges and descriptions.
 
-    It knows what is registered when it is called, so import plug-ins before. Options of
-    environments are not checked: each environment reads its own.
+    It knows what is registered when it is called, so import plug-ins before. Options of an
+    environment are checked if the environment declares them.
 
     Returns:
         A schema of draft 2020-12.
@@ -138,7 +141,36 @@ def _environment() -> Schema:
     env_id = one_of_or_text(sorted(names))
     options: Schema = {"type": "object", "properties": {"id": env_id}, "required": ["id"]}
     options["properties"] |= {name: {} for name in ENV_OPTIONS}
+    options["allOf"] = list(_declared())
     return {"anyOf": [*env_id["anyOf"], options]}
+
+
+def _declared() -> Iterator[Schema]:
+    """What holds for the options of the environments that declare them."""
+    for name, entry in ENVIRONMENTS.items():
+        with contextlib.suppress(MissingExtraError):  # options that need a missing package
+            if of := declared_options(entry):
+                own = options_schema(of)
+                own["properties"] |= {key: {} for key in ("id", *ENV_OPTIONS)}
+                own["additionalProperties"] = getattr(of, "takes_others", False)
+                yield {
+                    "if": {"properties": {"id": {"pattern": _served_by(name)}}},
+                    "then": own,
+                }
+
+
+def _served_by(name: str) -> str:
+    """A pattern of the ids that an entry serves: longer families and exact names win."""
+    if not name.endswith("*"):
+        return f"^{re.escape(name)}$"
+    begin = name[:-1]
+    others = [
+        f"{re.escape(one.rstrip('*'))}{'' if one.endswith('*') else '$'}"
+        for one in sorted(ENVIRONMENTS)
+        if one.startswith(begin) and one != name
+    ]
+    refused = f"(?!{'|'.join(others)})" if others else ""
+    return f"^{refused}{re.escape(begin)}"
 
 
 def _complete_model(properties: dict[str, Schema]) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter
 
-from rlssl.experiment.spec.type_checks import field_types
-from rlssl.system.field_comments import field_comments
+from rlssl.system.annotations.comments import field_comments
+from rlssl.system.annotations.types import field_types
 
 Schema = dict[str, Any]
 

@@ -28,8 +28,8 @@ from rlssl.experiment.spec.sections.data import (
     check_has_episodes,
     makes_environment,
 )
-from rlssl.experiment.spec.type_checks import call_arguments, check_arguments, field_types
 from rlssl.plugins import with_line
+from rlssl.system.annotations.types import call_arguments, check_arguments, field_types
 from rlssl.system.stores.places import parse_place
 
 if TYPE_CHECKING:
@@ -112,9 +112,10 @@ def check(spec: "Spec") -> None:
     config_class = algorithm_class(spec.algorithm)
     check_data(spec, config_class)
     if makes_environment(spec, config_class):
-        check_environment(spec.env)
+        searched = bool(spec.search)
+        check_environment(spec.env, partial=searched)
         if spec.evaluation.env:
-            check_environment({**spec.env, **spec.evaluation.env})
+            check_environment({**spec.env, **spec.evaluation.env}, partial=searched)
     for key in ("preset", "variant"):
         if getattr(spec, key) is not None:
             layer_values(key, getattr(spec, key), spec.algorithm)
@@ -227,8 +228,16 @@ def check_name(name: str) -> None:
         )
 
 
-def check_environment(env: Mapping[str, Any]) -> None:
-    """Checks that the environment's id is known; ``preflight`` builds the environment later."""
+def check_environment(env: Mapping[str, Any], *, partial: bool = False) -> None:
+    """Checks the environment's id and options; ``preflight`` builds the environment later.
+
+    Args:
+        env: ``{"id": ..., **options}``.
+        partial: Whether a search sets more options.
+
+    Raises:
+        SpecError: If the id or an option is wrong; names key, value and fix.
+    """
     from rlssl.environments import building
 
     if not isinstance(env.get("id"), str) or not env["id"]:
@@ -236,7 +245,7 @@ def check_environment(env: Mapping[str, Any]) -> None:
     for key in building.RESERVED_ENV_KEYS:
         if key in env and key != "id":
             raise SpecError(f"env.{key} is set by rlssl for every environment; leave it out.")
-    building.check_env_options(env)
+    building.check_env_options(env, partial=partial)
     if building.find_environment(env["id"]) is not None:
         return
     if own := environment_called(env["id"]):

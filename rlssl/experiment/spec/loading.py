@@ -223,7 +223,7 @@ def _check_cheap_parts(document: dict[str, Any], *, saved: bool) -> None:
     _load_plugins(sketch.plugins, sketch.plugins_path, must_exist=not saved)
     check_names(sketch)
     if "id" in sketch.env and sketch.data is None:
-        check_environment(sketch.env)
+        check_environment(sketch.env, partial=bool(sketch.search))
 
 
 def _with_seeds(document: dict[str, Any]) -> dict[str, Any]:

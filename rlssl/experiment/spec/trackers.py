@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from rlssl.errors import SpecError, suggest
-from rlssl.experiment.spec.type_checks import check_arguments, field_types
+from rlssl.system.annotations.types import check_arguments, field_types
 
 
 @dataclasses.dataclass(frozen=True)

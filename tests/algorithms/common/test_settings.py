@@ -13,6 +13,7 @@ import rlssl
 from rlssl.algorithms.common.config import attribute_of
 from rlssl.algorithms.common.settings import ByInput, TrainingSettings, setting
 from rlssl.algorithms.common.settings_table import (
+    environments_tables,
     losses_tables,
     page_of,
     settings_table,
@@ -175,6 +176,11 @@ def test_page_has_the_current_table_of_settings(algorithm: str) -> None:
 def test_page_of_losses_has_the_current_options() -> None:
     page = (DOCS / "losses.md").read_text(encoding="utf-8")
     assert page == with_table(page, losses_tables()), "run: make docs-tables"
+
+
+def test_page_of_environments_has_the_current_options() -> None:
+    page = (DOCS / "environments.md").read_text(encoding="utf-8")
+    assert page == with_table(page, environments_tables()), "run: make docs-tables"
 
 
 def test_options_of_losses_have_a_meaning_and_their_own_defaults() -> None:

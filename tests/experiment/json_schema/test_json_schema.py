@@ -16,7 +16,7 @@ from rlssl.experiment.spec.overrides import set_path
 from rlssl.experiment.spec.schema import Spec
 from rlssl.experiment.spec.yaml_reader import read_document
 from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES
-from rlssl.system.field_comments import field_comments
+from rlssl.system.annotations.comments import field_comments
 
 ROOT = Path(__file__).parents[3]
 FOLDERS = ("tune_configs", "tune_configs/study", "examples/rlssl_plugin_example")

@@ -11,7 +11,7 @@ from typing import Any, Literal, Union
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from rlssl.errors import SpecError, suggest
+from rlssl.errors import SpecError, did_you_mean, suggest
 
 
 def check_arguments(where: str, given: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
@@ -41,8 +41,18 @@ def check_type(path: str, value: Any, annotation: Any) -> None:
     """
     try:
         _adapter(annotation).validate_json(json.dumps(value), strict=True)
-    except ValidationError as error:
-        raise SpecError(f"{path} must be {describe(annotation)}; got {value!r}.") from error
+    except (TypeError, ValidationError) as error:  # TypeError: not plain data
+        guess = did_you_mean(value, _choices(annotation)) if isinstance(value, str) else ""
+        words = f"{path} must be {describe(annotation)}; got {value!r}{guess or '.'}"
+        raise SpecError(words) from error
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The words of an annotation that allows some words only."""
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is Literal:
+        return [one for one in arguments if isinstance(one, str)]
+    return [word for argument in arguments for word in _choices(argument)]
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:

@@ -1,0 +1,1 @@
+"""What annotated fields say: their types, and the comments above them."""
