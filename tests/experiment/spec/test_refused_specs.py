@@ -190,7 +190,8 @@ def test_wrong_values_are_refused_with_key_value_and_expected_type(
         ({"tracking": [{"wandb": 7}]}, "tracking.wandb must be a mapping; got 7."),
         (
             {"tracking": [{"wandb": {"mode": "off"}}]},
-            "tracking.wandb.mode must be 'online' or 'offline' or null; got 'off'.",
+            "tracking.wandb.mode must be 'online' or 'offline' or null; got 'off'; did you mean "
+            "'offline'?",
         ),
         (
             {"tracking": [{"wandb": {"api_key_file": "mine"}}]},
