@@ -236,10 +236,16 @@ def running_mean_return(
         raise ValueError(f"window must be >= 1; got {window}.")
     order = np.argsort(episodes.env_steps, kind="stable")
     env_steps, returns = episodes.env_steps[order], episodes.returns[order]
-    sums = np.concatenate([[0.0], np.cumsum(returns)])
-    ends = np.arange(1, len(returns) + 1)
-    starts = np.maximum(ends - window, 0)
-    means = (sums[ends] - sums[starts]) / (ends - starts)
+    # No difference of sums over all episodes: one huge return would change all later means.
+    first = returns[: window - 1]
+    means = np.concatenate(
+        [
+            np.cumsum(first) / np.arange(1, len(first) + 1),
+            np.lib.stride_tricks.sliding_window_view(returns, window).mean(axis=1)
+            if len(returns) >= window
+            else [],
+        ]
+    )
     last_of_step = np.append(np.diff(env_steps) > 0, True)
     return env_steps[last_of_step], means[last_of_step]
 

@@ -4,12 +4,15 @@ Numbers of unlike protocols are never averaged, and no difference of them is com
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rlssl.analysis.objective import AREA, Objective
-from rlssl.analysis.results import Trial
+from rlssl.analysis.results import FloatArray, Trial
 from rlssl.clocks import ENV_STEPS, UPDATES, WORDS, clock_of
 from rlssl.run_files import EFFECTIVE
 from rlssl.system.json_output import readable_json
@@ -250,6 +253,41 @@ def differences(first: Protocol, second: Protocol) -> list[str]:
         f"{name}: {ours[name]} and {theirs[name]}"
         for name in ours
         if name not in _SAID_ONLY and ours[name] != theirs[name]
+    ]
+
+
+def last_episodes(trial: Trial, until: float = math.inf) -> tuple[FloatArray, FloatArray]:
+    """Returns and successes of the last episodes of training that ended up to some env step.
+
+    A trial on a data set alone has none; its last evaluation counts, as one value.
+    """
+    if trial.clock == ENV_STEPS:
+        episodes = trial.episodes
+        returns = episodes.returns[episodes.env_steps <= until]
+        successes = episodes.successes[episodes.env_steps <= until]
+        return returns[-FINAL_EPISODES:], successes[-FINAL_EPISODES:]
+    last = trial.results[-1] if trial.results else {}
+    keys = ("episode_return_mean", "success_rate")
+    values = (last.get(f"evaluation/{key}", math.nan) for key in keys)
+    found, successes = (np.array([value], np.float64) for value in values)
+    return found[np.isfinite(found)], successes
+
+
+def seeds_with_few_episodes(trials: Sequence[Trial]) -> list[int]:
+    """The seeds whose final return is the mean of fewer episodes than its name says.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from rlssl.analysis.results import Episodes
+        >>> one = Episodes(*np.ones((4, 1)))
+        >>> seeds_with_few_episodes([Trial(Path("a"), {}, {}, 7, "", [], one)])
+        [7]
+    """
+    return [
+        trial.seed
+        for trial in trials
+        if trial.clock == ENV_STEPS and 0 < len(trial.episodes) < FINAL_EPISODES
     ]
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rlssl.analysis.points import Point, point_key, read_points, read_stops
 from rlssl.analysis.rows import FAULTS, ResultRows, flatten, parse_result
 from rlssl.clocks import clock_of, steps_of
+from rlssl.errors import one_screen
 from rlssl.run_files import (
     EPISODES_FILE,
     ERROR_FILE,
@@ -219,11 +220,23 @@ def read_run(path: str | Path) -> Run:
     if not trials and problems:
         raise ValueError(f"no trial of {folder} can be read:\n" + "\n".join(problems))
     if not trials:
-        raise ValueError(f"{folder} has no trial with a result.json; no trial has reported yet.")
+        raise ValueError(_nothing_reported(folder))
     trials.sort(key=files.place)
     if files.is_run:
         trials = _without_doubles(trials, problems)
     return Run(folder, trials, [] if is_trial else files.points, problems)
+
+
+def _nothing_reported(folder: Path) -> str:
+    """Why there is nothing to read, in words."""
+    failed = sorted(folder.glob(f"*/{ERROR_FILE}"))
+    if not failed:
+        return f"{folder} has no trial with a result.json; no trial has reported yet."
+    first = failed[0].read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+    return (
+        f"{folder} has no result: {len(failed):,} of its trials failed before their first one. "
+        f"{failed[0]}: {one_screen(''.join(first))}"
+    )
 
 
 def _without_doubles(trials: Sequence[Trial], problems: list[str]) -> list[Trial]:

@@ -57,11 +57,22 @@ def bars(values: Iterable[float], low: float, high: float, *, symbols: str = BLO
         >>> bars([0.0, math.nan, 7.0], 0.0, 14.0)
         '▁ ▅'
     """
-    span, highest = (high - low) or 1.0, len(symbols) - 1
+    highest = len(symbols) - 1
+    span = 1.0 if are_equal(low, high) else high - low
     return "".join(
         " " if math.isnan(value) else symbols[round((value - low) / span * highest)]
         for value in values
     )
+
+
+def are_equal(low: float, high: float) -> bool:
+    """Whether two ends of a scale differ by rounding only, so that a curve is flat.
+
+    Example:
+        >>> are_equal(0.3, 0.1 + 0.2), are_equal(0.3, 0.301)
+        (True, False)
+    """
+    return math.isclose(low, high, rel_tol=1e-12)
 
 
 def symbols_of(console: "Console") -> str:

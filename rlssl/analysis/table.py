@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from rlssl.analysis.labels import point_labels
 from rlssl.analysis.objective import OBJECTIVE, Objective
 from rlssl.analysis.points import Point, point_key
-from rlssl.analysis.protocol import FINAL_EPISODES
+from rlssl.analysis.protocol import FINAL_EPISODES, last_episodes, seeds_with_few_episodes
 from rlssl.analysis.results import Trial
 from rlssl.analysis.shares import ANY_RANGE, CONFIDENCE, ScoreRange, range_of
 from rlssl.analysis.statistics import (
     MIN_SEEDS,
     Interval,
+    have_no_spread,
     mean_interval,
     wilson_interval,
 )
@@ -36,7 +37,7 @@ class Estimate:
     Args:
         mean: Mean over the seeds that have a score; NaN if none has.
         interval: Student's t interval, or Wilson's interval of a share; None with fewer than
-            three scores.
+            three scores, or if all scores are equal and no shares.
         num_seeds: Number of seeds that have a score.
 
     Example:
@@ -44,6 +45,8 @@ class Estimate:
         12.3 [11.0, 13.7]
         >>> print(Estimate(mean=12.345, interval=None, num_seeds=1))
         12.3 [n/a (1 seed)]
+        >>> print(Estimate(mean=500.0, interval=None, num_seeds=3))
+        500 [n/a (equal seeds)]
     """
 
     mean: float
@@ -55,7 +58,9 @@ class Estimate:
         if self.num_seeds == 0:
             return "n/a"
         if self.interval is None:
-            return f"{format_number(self.mean)} [n/a ({count_seeds(self.num_seeds)})]"
+            too_few = self.num_seeds < MIN_SEEDS
+            reason = count_seeds(self.num_seeds) if too_few else "equal seeds"
+            return f"{format_number(self.mean)} [n/a ({reason})]"
         low, high = map(format_number, self.interval)
         return f"{format_number(self.mean)} [{low}, {high}]"
 
@@ -81,6 +86,7 @@ class VariantRow:
         objective_words: What the objective is.
         returns: The range of the returns of all trials of the sweep.
         clock: What the steps count: env steps, or updates of trials that make none.
+        few_episodes: The seeds in the scores with fewer episodes than FINAL_EPISODES.
 
     Example:
         >>> score = Estimate(1.0, None, 2)
@@ -100,6 +106,7 @@ class VariantRow:
     objective_words: str = ""
     returns: ScoreRange = ANY_RANGE
     clock: str = ENV_STEPS
+    few_episodes: Sequence[int] = ()
 
     @property
     def notes(self) -> list[str]:
@@ -352,11 +359,11 @@ def count_seeds(num_seeds: int) -> str:
 
 
 def format_number(value: float) -> str:
-    """Formats three significant digits, with at most four decimals.
+    """Formats three significant digits; all digits before the decimal point.
 
     Example:
-        >>> [format_number(value) for value in (0.05123, 12.345, 1234.5)]
-        ['0.0512', '12.3', '1,234']
+        >>> [format_number(value) for value in (0.05123, 12.345, 1234.5, 1.5e-7)]
+        ['0.0512', '12.3', '1,234', '1.50e-07']
         >>> format_number(math.nan), format_number(-math.inf)
         ('nan', '-inf')
     """
@@ -364,8 +371,10 @@ def format_number(value: float) -> str:
         return str(value)
     if abs(value) >= 999.5:
         return f"{value:,.0f}"
+    if 0.0 < abs(value) < 1e-4:
+        return f"{value:.2e}"
     decimals = 2 - math.floor(math.log10(abs(value))) if value else 2
-    return f"{value:.{min(max(decimals, 0), 4)}f}"
+    return f"{value:.{decimals}f}"
 
 
 def _row(label: str, group: Sequence[Trial], known: ScoreRange) -> VariantRow:
@@ -387,6 +396,7 @@ def _row(label: str, group: Sequence[Trial], known: ScoreRange) -> VariantRow:
         objective=objective,
         objective_words=words,
         returns=known,
+        few_episodes=seeds_with_few_episodes(trials),
     )
 
 
@@ -434,6 +444,8 @@ def estimate_of_scores(scores: Sequence[float], known: ScoreRange = ANY_RANGE) -
         return Estimate(mean, None, len(scores))
     if known.has_shares(scores):
         return Estimate(mean, wilson_interval(scores, confidence=CONFIDENCE), len(scores))
+    if have_no_spread(scores):
+        return Estimate(mean, None, len(scores))
     interval = mean_interval(scores, confidence=CONFIDENCE)
     if known.are_bounded:
         interval = Interval(max(interval.low, 0.0), min(interval.high, 1.0))
@@ -449,25 +461,6 @@ def _means(values: Sequence[NDArray[np.float64]]) -> list[float]:
 _RATES = range_of([], Objective("success_rate"))
 
 
-def last_episodes(
-    trial: Trial, until: float = math.inf
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns and successes of the last episodes of training that ended up to some env step.
-
-    A trial on a data set alone has none; its last evaluation counts, as one value.
-    """
-    if trial.clock == ENV_STEPS:
-        episodes = trial.episodes
-        returns = episodes.returns[episodes.env_steps <= until]
-        successes = episodes.successes[episodes.env_steps <= until]
-        return returns[-FINAL_EPISODES:], successes[-FINAL_EPISODES:]
-    last = trial.results[-1] if trial.results else {}
-    keys = ("episode_return_mean", "success_rate")
-    values = (last.get(f"evaluation/{key}", math.nan) for key in keys)
-    found, successes = (np.array([value], np.float64) for value in values)
-    return found[np.isfinite(found)], successes
-
-
 def _label(trial: Trial) -> str:
     if trial.variant_label:
         return trial.variant_label
@@ -480,7 +473,8 @@ def _caption(objective: str, rows: Sequence[VariantRow]) -> str:
     clocks = {row.clock for row in rows}
     measured = {ENV_STEPS: f"last {FINAL_EPISODES} episodes", UPDATES: "last evaluation"}
     what = " or the ".join(words for clock, words in measured.items() if clock in clocks)
-    words = f"mean over seeds of the {what} [{interval}]"
+    fewer = " (of all, where a seed has fewer)" if any(row.few_episodes for row in rows) else ""
+    words = f"mean over seeds of the {what}{fewer} [{interval}]"
     return f"objective: {objective}\n{words}" if objective else words
 
 

@@ -21,6 +21,13 @@ def episodes(env_steps: list[float], returns: list[float]) -> Episodes:
     return Episodes(np.array(env_steps, float), np.array(returns, float), unknown, unknown)
 
 
+def test_one_huge_return_leaves_later_means_as_they_are() -> None:
+    many = episodes([*range(1, 62)], [1e17, *[1.0] * 60])
+    means = running_mean_return(many, window=20)[1]
+    # The last 20 returns are all 1 from the 21st episode on.
+    assert means[1] == (1e17 + 1.0) / 2 and (means[20:] == 1.0).all()
+
+
 def test_running_mean_averages_all_episodes_until_the_window_is_full() -> None:
     env_steps, returns = running_mean_return(episodes([1, 2, 3, 4], [1, 3, 8, 10]), window=2)
     assert env_steps.tolist() == [1, 2, 3, 4]

@@ -197,6 +197,16 @@ def test_folder_of_a_trial_is_read_as_a_sweep_of_one_trial(write_trial: WriteTri
     assert [trial.path for trial in read_sweep(folder)] == [folder]
 
 
+def test_trials_that_failed_before_their_first_result_are_named(write_trial: WriteTrial) -> None:
+    for name in ("a", "b"):
+        folder = write_trial(name)
+        (folder / "result.json").unlink()
+        (folder / "error.txt").write_text("Traceback\nValueError: broken\n")
+    words = r"2 of its trials failed before their first one\. .*a/error\.txt: ValueError: broken"
+    with pytest.raises(ValueError, match=words):
+        read_run(folder.parent)
+
+
 def test_folder_without_trials_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no trial with a result\.json"):
         read_sweep(tmp_path)

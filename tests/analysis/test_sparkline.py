@@ -18,3 +18,8 @@ def test_every_value_is_in_one_letter() -> None:
 
 def test_a_curve_that_falls_ends_low_also_without_unicode() -> None:
     assert sparkline([4.0, 2.0, 0.0], 3, symbols=ASCII) == "@+_"
+
+
+def test_values_that_differ_by_rounding_only_are_a_flat_line() -> None:
+    assert sparkline([0.1 + 0.2, 0.3, 0.1 + 0.2], 10) == "▁▁▁"
+    assert sparkline([1e-9, 2e-9], 10) == "▁█"

@@ -123,7 +123,7 @@ def test_success_rates_have_wilsons_interval(write_trial: WriteTrial) -> None:
         folder = write_trial(str(seed), seed=seed, returns=[5.0, 7.0], successes=successes)
     (row,) = sweep_table(read_sweep(folder.parent))
     assert row.success_rate.interval == pytest.approx((0.300642, 0.954413), abs=1e-6)
-    assert row.final_return.interval == (6.0, 6.0)  # Student's t: the seeds agree
+    assert row.final_return.interval is None  # Student's t: the seeds agree
 
 
 def test_returns_that_are_always_0_or_1_are_shares(write_trial: WriteTrial) -> None:
@@ -136,7 +136,7 @@ def test_returns_that_are_always_0_or_1_are_shares(write_trial: WriteTrial) -> N
     assert none.final_return.interval == pytest.approx((0.0, 1 - 0.438503), abs=1e-6)
     # Without a return of 1, nobody knows that 1 is the largest return.
     (alone,) = sweep_table([trial for trial in read_sweep(folder.parent) if trial.point == NONE])
-    assert alone.final_return.interval == (0.0, 0.0)
+    assert alone.final_return.interval is None  # Student's t: the seeds agree
 
 
 def test_trial_that_finished_no_episode_has_no_score(write_trial: WriteTrial) -> None:
@@ -284,6 +284,18 @@ def test_table_without_trials_is_an_error() -> None:
         sweep_table([])
 
 
+def test_equal_seeds_have_no_interval(write_trial: WriteTrial, tmp_path: Path) -> None:
+    trials = [write_trial(f"s{seed}", seed=seed, returns=[500.0]) for seed in range(3)]
+    rows = sweep_table([read_trial(path) for path in trials])
+    assert str(rows[0].final_return) == "500 [n/a (equal seeds)]"
+    # Shares have an interval: Wilson's is [0.439, 1] for three seeds that all succeed.
+    trials = [
+        write_trial(f"t{seed}", seed=seed, returns=[1.0], successes=[1.0]) for seed in range(3)
+    ]
+    (row,) = sweep_table([read_trial(path) for path in trials])
+    assert str(row.success_rate) == "1.00 [0.439, 1.00]"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -294,7 +306,10 @@ def test_table_without_trials_is_an_error() -> None:
         (500, "500"),
         (999.7, "1,000"),
         (1234.5, "1,234"),
-        (0.000012, "0.0000"),
+        (0.00512, "0.00512"),
+        (0.000127, "0.000127"),
+        (0.000012, "1.20e-05"),
+        (-1.5e-7, "-1.50e-07"),
     ],
 )
 def test_numbers_show_three_digits(value: float, text: str) -> None:

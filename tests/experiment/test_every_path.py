@@ -72,7 +72,7 @@ def import_path() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["evaluate", "--episodes", "1"], r"return \d+ .* over 1 episodes"),
+        (["evaluate", "--episodes", "1"], r"return \d+, length .* over 1 episode from seed"),
         (["export"], r"^/.*/(export|policy)$|^/.*/export$"),
         (["summary"], r"return .* over the last \d+ episodes, [23]\d\d env steps"),
         (["resume"], r"has finished\. To train it further"),

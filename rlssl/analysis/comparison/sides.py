@@ -9,7 +9,13 @@ import numpy as np
 from rlssl.analysis.confirmation import trial_score
 from rlssl.analysis.faults import seeds_without_result
 from rlssl.analysis.objective import OBJECTIVE, Objective
-from rlssl.analysis.protocol import FINAL_EPISODES, Protocol, protocol_of
+from rlssl.analysis.protocol import (
+    FINAL_EPISODES,
+    Protocol,
+    last_episodes,
+    protocol_of,
+    seeds_with_few_episodes,
+)
 from rlssl.analysis.results import Run, Trial
 from rlssl.analysis.shares import ScoreRange, range_of
 from rlssl.analysis.statistics import Caution
@@ -19,7 +25,6 @@ from rlssl.analysis.table import (
     counted_trials,
     estimate_of_scores,
     group_by_variant,
-    last_episodes,
 )
 from rlssl.clocks import WORDS
 from rlssl.errors import SpecError, suggest
@@ -97,15 +102,7 @@ def read_side(
     counted = counted_trials(kept)
     scored = {trial.seed: score_of(trial, objective) for trial in counted}
     notes = [*repeated, *_incomplete(kept, counted), *_without_score(scored, objective)]
-    short = [
-        trial.seed
-        for trial in counted
-        if objective is None and 0 < len(trial.episodes) < FINAL_EPISODES
-    ]
-    cautions = []
-    if short:
-        words = f"seed {_listed(short)} finished fewer than {FINAL_EPISODES} episodes."
-        cautions.append(Caution("few_episodes", words))
+    cautions = few_episodes_cautions(seeds_with_few_episodes(counted) if objective is None else [])
     if len(counted) < len(kept) + len(seeds_without_result(kept)):
         words = "seeds that failed or are missing do not count; the mean may be too good."
         cautions.append(Caution("missing_seeds", words))
@@ -123,6 +120,20 @@ def read_side(
         score_range=range_of(run.trials, objective),
         num_points=len(group_by_variant(run.trials)),
     )
+
+
+def few_episodes_cautions(seeds: Sequence[int]) -> list[Caution]:
+    """What is to be said about seeds whose final return is of fewer episodes than its name says.
+
+    Example:
+        >>> few_episodes_cautions([0, 2])[0].words
+        'seeds 0, 2 finished fewer than 20 episodes: the mean of all of them counts.'
+    """
+    if not seeds:
+        return []
+    seed, them = ("seeds", "all of them") if len(seeds) > 1 else ("seed", "all of its episodes")
+    words = f"{seed} {_listed(seeds)} finished fewer than {FINAL_EPISODES} episodes"
+    return [Caution("few_episodes", f"{words}: the mean of {them} counts.")]
 
 
 def score_of(trial: Trial, objective: Objective | None, *, until: float = math.inf) -> float | None:
@@ -238,7 +249,9 @@ def _without_score(scored: Mapping[int, float | None], objective: Objective | No
     what = "no finished episode" if objective is None else f"no value of {objective.metric}"
     if not missing:
         return []
-    return [f"{count_seeds(len(missing))} without a score: seed {_listed(missing)} has {what}."]
+    seed, has = ("seed", "has") if len(missing) == 1 else ("seeds", "have")
+    words = f"{seed} {_listed(missing)} {has} {what}"
+    return [f"{count_seeds(len(missing))} without a score: {words}."]
 
 
 def _cost(trials: Sequence[Trial]) -> Cost:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlssl.analysis.shares import CONFIDENCE
+from rlssl.analysis.sparkline import are_equal
 
 Spec = dict[str, Any]
 
@@ -160,7 +161,7 @@ def filled_curves(
     spec["datasets"] = {"curves": list(curves), "seeds": list(seeds)}
     values = [row["mean"] for row in curves if row["mean"] is not None]
     values += [row["value"] for row in seeds if row["value"] is not None]
-    domain = [min(values, default=0), max(values, default=1)]
+    domain = _domain(values)
     spec["encoding"]["color"]["scale"] = {
         "domain": list(styles),
         "range": [color for color, _ in styles.values()],
@@ -171,6 +172,13 @@ def filled_curves(
             dashes = [dash for _, dash in styles.values()]
             layer["encoding"]["strokeDash"]["scale"] = {"domain": list(styles), "range": dashes}
     return spec
+
+
+def _domain(values: Sequence[float]) -> list[float]:
+    """The ends of the vertical axis, as in the page: equal values may differ by rounding."""
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    pad = max(abs(low) * 0.1, 0.5) if are_equal(low, high) else 0.0
+    return [low - pad, high + pad]
 
 
 def final_scores(rows: Sequence[Mapping[str, Any]], title: str) -> Spec:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from rlssl.analysis.comparison.sides import few_episodes_cautions
 from rlssl.analysis.faults import seeds_without_result
 from rlssl.analysis.report.collect import Group, Report, Variant
 from rlssl.analysis.report.tasks import over_tasks
@@ -25,6 +26,13 @@ from rlssl.clocks import unit_of
 MANY_VARIANTS = 6
 #: Env steps of scores that are further apart than this share are named.
 _UNEQUAL_STEPS = 0.05
+
+
+#: Status of trials -> its words for one seed, and for several.
+_STATUS_WORDS = {
+    "failed": ("has failed and is", "have failed and are"),
+    "unfinished": ("is unfinished and", "are unfinished and"),
+}
 
 
 @dataclass(frozen=True)
@@ -272,6 +280,9 @@ def _cautions(scored: Sequence[Variant]) -> Iterator[str]:
         for caution in cautions_of(one.scores, "Wilson" if shares else "t"):
             if rank < 2 or caution.code.endswith(("seed", "seeds")):
                 found.setdefault(caution.words, []).append(one)
+        if one.objective is None:
+            for caution in few_episodes_cautions(one.row.few_episodes):
+                found.setdefault(caution.words, []).append(one)
     for words, having in found.items():
         are_all = len(having) == len(scored) > 1
         yield f"{'All variants' if are_all else listed(having)}: {words}"
@@ -287,8 +298,9 @@ def _incomplete(group: Group) -> Iterator[str]:
         ]
         number = sum(trial.status == status for one in having for trial in one.trials)
         if number:
-            seeds = "1 seed is" if number == 1 else f"{number} seeds are"
-            yield f"{seeds} {status} and not in the scores: {listed(having)}."
+            seeds = "1 seed" if number == 1 else f"{number} seeds"
+            is_or_has = _STATUS_WORDS[status][number > 1]
+            yield f"{seeds} {is_or_has} not in the scores: {listed(having)}."
     started = [one for one in group.variants if one.trials]
     without = [one for one in started if not one.row.num_finished]
     if without and len(without) == len(started):

@@ -164,11 +164,12 @@ def _play_slots(
 def _print(folder: Path, report: dict[str, Any]) -> None:
     rate = report["success_rate"]
     success = "" if math.isnan(rate) else f"success {rate:.3g}, "
+    count, std = report["num_episodes"], report["episode_return_std"]
+    spread = "" if math.isnan(std) else f" (std {std:.4g})"
     click.echo(
-        f"return {report['episode_return_mean']:.4g} "
-        f"(std {report['episode_return_std']:.4g}), "
+        f"return {report['episode_return_mean']:.4g}{spread}, "
         f"{success}length {report['episode_len_mean']:.4g} "
-        f"over {report['num_episodes']} episodes from seed {report['seed']}"
+        f"over {count} episode{'' if count == 1 else 's'} from seed {report['seed']}"
     )
     if "probe" in report:
         found = report["probe"]

@@ -83,6 +83,13 @@ def test_one_seed_has_no_interval_and_no_winner(tmp_path: Path) -> None:
     assert codes(found) == ["one_seed", "one_seed"]
 
 
+def test_tiny_scores_are_shown(tmp_path: Path) -> None:
+    first, second = ([scale * one for one in (1, 2, 3)] for scale in (1e-7, 1e-5))
+    found = compare(side(tmp_path / "a", first), side(tmp_path / "b", second))
+    # Means 2e-7 and 2e-5.
+    assert found.verdict.startswith("The difference is not clear: A - B = -1.98e-05 [-4.46e-05, ")
+
+
 def test_seeds_without_any_spread_have_no_interval(tmp_path: Path) -> None:
     found = compare(side(tmp_path / "a", [500] * 5), side(tmp_path / "b", [9] * 5))
     assert found.difference is not None and found.difference.interval is None
@@ -216,7 +223,7 @@ def test_a_side_without_episodes_has_nothing_to_compare(tmp_path: Path) -> None:
     assert found.verdict == "There is nothing to compare: A (a) without a score."
     assert found.difference is not None and math.isnan(found.difference.value)
     assert as_data(found)["difference"] is None
-    assert "A: 3 seeds without a score: seed 0, 1, 2 has no finished episode." in found.notes
+    assert "A: 3 seeds without a score: seeds 0, 1, 2 have no finished episode." in found.notes
 
 
 def test_the_same_trials_on_both_sides_are_noticed(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from rlssl.analysis.report import read_report
 from rlssl.analysis.report.markdown import markdown_of
 from rlssl.analysis.report.sections import sections_of
 from rlssl.analysis.report.tables import summary_table
 from rlssl.analysis.report.verdict import Verdict, lead_of, verdict_of
+from rlssl.analysis.results import read_run
+from rlssl.analysis.table import render_table, sweep_table
 from tests.analysis.report.runs import Scores, one_run, write_run_files, write_trial
 
 CLEAR: Scores = {"none": [10.0, 12, 11, 9, 10.5], "icm": [20.0, 22, 21, 19, 25]}
@@ -122,7 +125,8 @@ def mixed_run(folder: Path, status: str) -> Path:
 def test_seeds_that_did_not_finish_are_named(tmp_path: Path, status: str) -> None:
     (group,) = read_report([mixed_run(tmp_path / "run", status)]).groups
     warnings = verdict_of(group).warnings
-    assert f"1 seed is {status} and not in the scores: b." in warnings
+    words = {"failed": "has failed and is", "unfinished": "is unfinished and"}[status]
+    assert f"1 seed {words} not in the scores: b." in warnings
     assert "1 point has no result: c." in warnings
 
 
@@ -174,6 +178,18 @@ def test_a_variant_whose_seeds_all_failed_is_not_best(tmp_path: Path) -> None:
     found = verdict_of(group)
     assert found.headline == "none (good): final return 2.00 [-0.484, 4.48]."
     assert "Not compared, because no seed has finished: rnd (bad)." in found.warnings
+
+
+def test_scores_of_few_episodes_are_named(tmp_path: Path) -> None:
+    run = one_run(tmp_path / "run", CLEAR, num_episodes=7)
+    found = verdict_of(read_report([run]).groups[0])
+    words = "seeds 0, 1, 2, 3, 4 finished fewer than 20 episodes: the mean of all of them counts."
+    assert found.warnings == [f"All variants: {words}"]
+    printed = Console(width=200)
+    with printed.capture() as capture:
+        printed.print(render_table(sweep_table(read_run(run).trials)))
+    words = "last 20 episodes (of all, where a seed has fewer)"
+    assert words in " ".join(capture.get().split())
 
 
 def test_unequal_env_steps_and_versions_are_warnings(tmp_path: Path) -> None:

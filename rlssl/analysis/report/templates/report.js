@@ -86,7 +86,9 @@ function domain(rows) {
   rows.curves.forEach((row) => take(row.mean));
   rows.seeds.forEach((row) => take(row.value));
   if (low > high) return [0, 1];
-  const pad = low === high ? Math.max(Math.abs(low) * 0.1, 0.5) : 0;
+  // Equal values may differ by rounding.
+  const isFlat = high - low <= 1e-12 * Math.max(Math.abs(low), Math.abs(high));
+  const pad = isFlat ? Math.max(Math.abs(low) * 0.1, 0.5) : 0;
   return [low - pad, high + pad];
 }
 
