@@ -178,10 +178,16 @@ class EpisodeLog:
         """Lets the next offsets count from ``steps`` instead of 0; called after `drain`."""
         self._steps = steps
 
-    def drain(self) -> list[FinishedEpisode]:
-        """Returns the finished episodes, oldest first, and removes them; offsets restart at 0."""
+    def drain(self, *, keeps_counting: bool = False) -> list[FinishedEpisode]:
+        """Returns the finished episodes, oldest first, and removes them.
+
+        Args:
+            keeps_counting: Whether offsets do not restart at 0, but go on until `count_from`.
+        """
         finished, self._finished = self._finished, []
-        self._steps = self._num_shown = 0
+        self._num_shown = 0
+        if not keeps_counting:
+            self._steps = 0
         return finished
 
 

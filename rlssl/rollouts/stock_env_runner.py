@@ -40,13 +40,15 @@ class StockEnvRunner(GuardedEnvRunner):
         """As for RLlib's SingleAgentEnvRunner."""
         super().__init__(config=config, **kwargs)
         self._episode_log = EpisodeLog(self.num_envs)
-        # Agent steps since the last get_metrics(), and their number when sample() was called.
+        # Agent steps since the offsets began to count, and their number when sample() was called.
         self._agent_steps = self._agent_steps_before = 0
 
     def get_metrics(self) -> ResultDict:
         """RLlib's metrics, and the finished episodes under ``rlssl_episodes``."""
-        log_finished(self.metrics, self._episode_log.drain())
-        self._agent_steps = self._agent_steps_before = 0
+        keeps_counting = self.config.samples_in_rounds
+        log_finished(self.metrics, self._episode_log.drain(keeps_counting=keeps_counting))
+        if not keeps_counting:
+            self._agent_steps = self._agent_steps_before = 0
         return super().get_metrics()
 
     def continue_at(self, agent_steps: int | None, offset: int) -> None:

@@ -42,6 +42,21 @@ def test_offsets_count_from_the_last_drain_and_lost_steps_do_not_count() -> None
     assert (episode.episode_return, episode.length, episode.offset) == (6.0, 1, 2)
 
 
+def test_offsets_go_on_where_a_batch_takes_several_samples() -> None:
+    log = EpisodeLog(2)
+    log.step(np.zeros(2), BOTH, ALL, 2)
+    assert log.drain(keeps_counting=True) == []
+    log.step(np.zeros(2), BOTH, ALL, 2)
+    log.finish(1, math.nan)
+    (episode,) = log.drain(keeps_counting=True)
+    assert episode.offset == 4
+    log.count_from(0)
+    log.step(np.zeros(2), BOTH, ALL, 2)
+    log.finish(1, math.nan)
+    (episode,) = log.drain(keeps_counting=True)
+    assert episode.offset == 2
+
+
 @pytest.mark.parametrize(
     "info, success",
     [

@@ -315,6 +315,14 @@ class BaseConfig(WithDiagnostics, WithEvaluation, AlgorithmConfig):
         return int(self.network["frame_stack"] or self.suggested_frame_stack)
 
     @property
+    def samples_in_rounds(self) -> bool:
+        """Whether each EnvRunner samples several fragments for a batch, one after the other.
+
+        False here: an algorithm with rounds of its own tells the EnvRunners where each begins.
+        """
+        return False
+
+    @property
     def normalizes_observations(self) -> bool:
         """Whether vectors are normalized; a config of an earlier version does not say."""
         return parse_normalizer(self.network.get("normalize_observations")) is not None

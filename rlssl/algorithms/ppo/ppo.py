@@ -63,6 +63,13 @@ class PPOConfig(BaseConfig, rllib_ppo.PPOConfig):
         """Rows of one gradient step, of all Learners together."""
         return int(self.minibatch_size) * max(1, self.num_learners)
 
+    @property
+    def samples_in_rounds(self) -> bool:
+        """Whether each EnvRunner samples several fragments for a batch, one after the other."""
+        runners = max(1, self.num_env_runners)
+        of_all = self.get_rollout_fragment_length() * self.num_envs_per_env_runner * runners
+        return not self.overlap_sampling and of_all < self.total_train_batch_size
+
     def check_training(self) -> None:
         """Checks the training settings.
 
@@ -89,6 +96,11 @@ class PPOConfig(BaseConfig, rllib_ppo.PPOConfig):
                 )
 
 
+def _begin_batch(env_runner: Any) -> None:
+    """Lets an EnvRunner count the steps of a new batch from 0."""
+    env_runner.continue_at(None, 0)
+
+
 class PPO(BaseAlgorithm, rllib_ppo.PPO):
     """RLlib's PPO with rlssl's metrics at the top level of every result."""
 
@@ -100,6 +112,8 @@ class PPO(BaseAlgorithm, rllib_ppo.PPO):
     def training_step(self) -> None:
         """Samples a batch, updates on it, and sends the weights to the EnvRunners."""
         if not self.config.overlap_sampling:
+            if self.config.samples_in_rounds:
+                self.env_runner_group.foreach_env_runner(_begin_batch)
             super().training_step()
             return
         with self.metrics.log_time((TIMERS, ENV_RUNNER_SAMPLING_TIMER)):

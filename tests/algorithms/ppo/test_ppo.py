@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ray import tune
+from ray.rllib.connectors.env_to_module import FlattenObservations
 from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
 
@@ -36,6 +37,30 @@ def raw_episodes(bench: Bench, episodes: list[Any]) -> list[dict[str, np.ndarray
 def rows_by_observation(batch: dict[str, Any]) -> dict[bytes, int]:
     """The index of an observation's row; the batch is shuffled."""
     return {row.numpy().tobytes(): index for index, row in enumerate(batch[Columns.OBS])}
+
+
+@pytest.mark.parametrize("stock", [False, True])
+def test_episodes_have_their_env_steps_where_a_batch_takes_several_samples(stock: bool) -> None:
+    config = PPOConfig().environment("CartPole-v1").debugging(seed=0)
+    # A sample is 2 * 16 steps, and a batch takes 8 of them.
+    config.env_runners(num_envs_per_env_runner=2, rollout_fragment_length=16)
+    config.training(train_batch_size_per_learner=256, minibatch_size=64, num_epochs=1)
+    if stock:
+        config.env_runners(env_to_module_connector=lambda *_, **__: FlattenObservations())
+    algorithm = config.build_algo()
+    try:
+        assert isinstance(algorithm.env_runner, StockEnvRunner if stock else VectorEnvRunner)
+        end = 0
+        for _ in range(2):
+            begin, result = end, algorithm.train()
+            end = result["env_steps"]
+            steps = [env_steps for env_steps, *_ in result["episodes"]]
+            assert steps == sorted(steps) and begin < steps[0] and end - 100 < steps[-1] <= end
+            # Both environments step in turn: an episode of n steps takes at least 2 n - 1.
+            if begin == 0:
+                assert all(at >= 2 * length - 1 for at, _, length, _ in result["episodes"])
+    finally:
+        algorithm.stop()
 
 
 @pytest.mark.parametrize("normalize", [False, True])
