@@ -12,8 +12,16 @@ from rlssl.analysis.comparison.sides import objective_of
 from rlssl.analysis.comparison.text import as_data, lines_below, tables
 from rlssl.analysis.results import Run, read_run
 from rlssl.analysis.sparkline import symbols_of
-from rlssl.errors import DEFAULT_STORAGE, ExitCode, MissingExtraError, SpecError, suggest
+from rlssl.errors import (
+    DEFAULT_STORAGE,
+    ExitCode,
+    MissingExtraError,
+    ResourceError,
+    SpecError,
+    suggest,
+)
 from rlssl.experiment.run_folders import locate, trial_folder
+from rlssl.system.files import cannot_write
 from rlssl.system.json_output import write_json
 from rlssl.system.stores.places import is_uri
 
@@ -46,7 +54,8 @@ def compare_runs(
         The exit code, 0, whatever the comparison says.
 
     Raises:
-        SpecError: If there is no such run, point or metric, or the picture cannot be written.
+        SpecError: If there is no such run, point or metric, or the picture has a wrong suffix.
+        ResourceError: If the picture cannot be written.
         MissingExtraError: If the picture needs the extra ``report``, which is not installed.
     """
     if mode is not None and metric is None:
@@ -78,6 +87,10 @@ def _saved(ours: Side, theirs: Side, out: Path) -> Path:
         return save_picture(ours, theirs, out)
     except ModuleNotFoundError as error:
         raise MissingExtraError(str(error)) from error
+    except OSError as error:
+        raise ResourceError(
+            f"{cannot_write(out, error)}; write it elsewhere with --out."
+        ) from error
 
 
 def _run_and_point(text: str, storage: str) -> tuple[Run, str | None]:

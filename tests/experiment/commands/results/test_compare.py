@@ -64,6 +64,14 @@ def test_a_picture_is_saved(storage: Path) -> None:
     assert result.stdout.strip().endswith(str(picture))
 
 
+def test_a_picture_that_cannot_be_written_is_said_in_a_line(storage: Path) -> None:
+    picture = storage / "curves.svg"
+    picture.mkdir()
+    result = run(storage, "sweep:0", "sweep:1", "--out", str(picture))
+    assert result.exit_code == 3
+    assert f"cannot write {picture}: is a directory; write it elsewhere" in result.stderr
+
+
 def test_unlike_environments_have_no_common_axis(storage: Path) -> None:
     picture = storage / "curves.svg"
     result = run(storage, "sweep:0", "other", "--out", str(picture))
