@@ -22,7 +22,7 @@ _SECTIONS = (
     *("env_runners", "evaluation", "diagnostics"),
 )
 #: Sections that stand beside the effective settings.
-_BESIDE = ("stop", "max_failures", "resources")
+_BESIDE = ("data", "connectors", "stop", "max_failures", "resources")
 _VERSIONS, _PROVENANCE = "versions", ("git_commit", "python", "machine")
 #: More values of one side are counted, not listed.
 _MOST_VALUES = 4
@@ -60,8 +60,8 @@ class SettingRow:
 def compare_settings(sides: Sequence[Sequence[Trial]]) -> list[SettingRow]:
     """Every setting of every side.
 
-    The settings are the effective ones: every setting as used, with defaults, preset and variant.
-    Budget, resources, versions and machine stand beside them. The seed is no setting. Secrets are
+    The settings are the effective ones: every setting as used, with defaults, preset and variant;
+    and those of the spec that have no effective one, such as ``model.from``. Data, budget, resources, versions and machine stand beside them. The seed is no setting. Secrets are
     hidden; two different secrets do not differ.
 
     Args:
@@ -104,13 +104,33 @@ def flat_settings(spec: Mapping[str, Any]) -> dict[str, Any]:
         {'env.id': 'A', 'env.api_key': '(hidden)'}
     """
     used = spec.get(EFFECTIVE) or {key: spec[key] for key in _SECTIONS if key in spec}
+    known = dict(_flatten(used))
     provenance = spec.get("provenance") or {}
     beside = {key: spec[key] for key in _BESIDE if spec.get(key) is not None}
     versions = {
         **(provenance.get(_VERSIONS) or {}),
         **{key: provenance[key] for key in _PROVENANCE if key in provenance},
     }
-    return dict(_flatten({**used, **beside, **({_VERSIONS: versions} if versions else {})}))
+    more = _flatten({**beside, **({_VERSIONS: versions} if versions else {})})
+    return {**known, **_not_in_effect(spec, used, known), **dict(more)}
+
+
+def _not_in_effect(
+    spec: Mapping[str, Any], used: Mapping[str, Any], known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The settings of a spec that the effective ones do not have, such as ``model.from``."""
+    sections = {
+        name: spec[name]
+        for name, content in used.items()
+        if isinstance(content, Mapping) and isinstance(spec.get(name), Mapping)
+    }
+    # A setting may have several effective ones: `augmentation: shift`, and its options.
+    return {
+        key: value
+        for key, value in _flatten(sections)
+        if value not in (None, {}, [])
+        and not any(one == key or one.startswith(f"{key}.") for one in known)
+    }
 
 
 def _settings_of_side(trials: Sequence[Trial]) -> dict[str, tuple[Any, ...]]:

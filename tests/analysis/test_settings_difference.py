@@ -35,6 +35,17 @@ def test_only_differing_settings_are_marked() -> None:
     ]  # fmt: skip
 
 
+def test_settings_without_an_effective_one_are_compared() -> None:
+    used: dict[str, Any] = {"model": {"encoder": "mlp", "augmentation": {"shift": {"pad": 4}}}}
+    given = {"encoder": "mlp", "augmentation": "shift"}
+    ours = side(used, model={**given, "from": "runs/a"}, data={"path": "d", "episodes": 20})
+    theirs = side(used, model=given, data={"path": "d", "episodes": 50})
+    assert differing(ours, theirs) == {
+        "model.from": ("runs/a", "(absent)"),
+        "data.episodes": ("20", "50"),
+    }
+
+
 def test_budget_and_versions_stand_beside_the_settings_and_seeds_do_not() -> None:
     ours = side({}, stop={"env_steps": 10}, provenance={"versions": {"ray": "2.60.0"}}, seed=0)
     theirs = side({}, stop={"env_steps": 20}, provenance={"versions": {"ray": "2.61.0"}}, seed=9)

@@ -7,13 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from rlssl.analysis.comparison.sides import Side
-from rlssl.analysis.curves import FloatArray, figure_of_groups, returns_of
+from rlssl.analysis.curves import (
+    FloatArray,
+    figure_of_groups,
+    metric_without_episodes,
+    returns_of,
+)
 from rlssl.analysis.objective import AREA
 from rlssl.analysis.protocol import differences
 from rlssl.analysis.results import Trial
 from rlssl.analysis.sparkline import BLOCKS, bars
 from rlssl.analysis.table import format_number
-from rlssl.clocks import steps_of
+from rlssl.clocks import ENV_STEPS, UPDATES, WORDS, steps_of, unit_of
 
 _RETURN = "episode_return_mean"
 
@@ -28,6 +33,7 @@ class TextCurves:
         env_steps: The env steps at the left and the right end.
         heights: The values of the lowest and of the highest bar.
         symbols: The bars, from low to high.
+        unit: What the steps count.
     """
 
     metric: str
@@ -35,6 +41,7 @@ class TextCurves:
     env_steps: tuple[int, int]
     heights: tuple[float, float]
     symbols: str = BLOCKS
+    unit: str = WORDS[ENV_STEPS]
 
     @property
     def caption(self) -> str:
@@ -42,7 +49,8 @@ class TextCurves:
         low, high = map(format_number, self.heights)
         left, right = self.env_steps
         heights = f"{self.symbols[0]} {low} to {self.symbols[-1]} {high}"
-        return f"{self.metric}, mean over seeds: {heights}; {left:,} to {right:,} env steps"
+        steps = f"{left:,} to {right:,}" if left < right else f"at {left:,}"
+        return f"{self.metric}, mean over seeds: {heights}; {steps} {self.unit}"
 
 
 def text_curves(
@@ -75,8 +83,13 @@ def text_curves(
     known = np.concatenate(heights)
     low, high = float(np.nanmin(known)), float(np.nanmax(known))
     lines = tuple(bars(side.tolist(), low, high, symbols=symbols) for side in heights)
+    trials = [trial for side in sides for trial in side.counted]
+    clocks = {trial.clock for trial in trials}
     words = "return" if name == _RETURN else name
-    return TextCurves(words, lines, (int(left), int(right)), (low, high), symbols)
+    if name == _RETURN and clocks == {UPDATES}:
+        words = metric_without_episodes(trials[0].spec)
+    steps = (int(left), int(right))
+    return TextCurves(words, lines, steps, (low, high), symbols, unit_of(clocks))
 
 
 def share_an_axis(unlike: Iterable[str]) -> bool:

@@ -1,5 +1,6 @@
 """Two sides are compared by hand-set scores; nothing is computed from unlike numbers."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -329,3 +330,14 @@ def test_curves_share_both_axes(tmp_path: Path) -> None:
     assert curves.lines == ("▁" * 10 + " " * 10, "█" * 20)
     assert curves.caption == ("return, mean over seeds: ▁ 0.00 to █ 7.00; 100 to 2,000 env steps")
     assert text_curves([side(tmp_path / "c", [1], episodes=0)]) is None
+
+
+def test_curves_of_updates_say_so_and_name_their_metric(tmp_path: Path) -> None:
+    a = side(tmp_path / "a", [1.0])
+    spec = {**a.trials[0].spec, "objective": {"metric": "evaluation/success_rate"}}
+    rows = [{"updates": 500, "evaluation/success_rate": 0.2, "evaluation/updates": 500}]
+    trial = dataclasses.replace(a.trials[0], spec=spec, results=rows)
+    curves = text_curves([dataclasses.replace(a, trials=[trial], counted=[trial])])
+    assert curves is not None
+    words = "evaluation/success_rate, mean over seeds: ▁ 0.200 to █ 0.200; at 500 updates"
+    assert curves.caption == words
