@@ -61,9 +61,9 @@ def compare_settings(sides: Sequence[Sequence[Trial]]) -> list[SettingRow]:
     """Every setting of every side.
 
     The settings are the effective ones: every setting as used, with defaults, preset and variant;
-    and those of the spec that have no effective one, such as ``model.from``. Data, budget, resources,
-    versions and machine stand beside them. The seed is no setting. Secrets are hidden; two different
-    secrets do not differ.
+    and those of the spec that have no effective one, such as ``model.from``. Data, budget,
+    resources, versions and machine stand beside them. The seed is no setting. Secrets are hidden;
+    two different secrets do not differ.
 
     Args:
         sides: The trials of each side: of a run, or of a point. Trials of one side may have
