@@ -47,6 +47,8 @@ class RunnerSettings:
     vectorize: Vectorize
     # Whether one half steps while the policy runs on the other; None: if environments can.
     double_buffering: bool | None
+    # Whether a batch takes several samples, so that offsets of episodes go on between them.
+    samples_in_rounds: bool
     # Frames in a stacked observation; >= 1.
     frame_stack: int
     # `model.encoder_config`, whose `layout` is the user's word about the channels of images.
@@ -63,6 +65,7 @@ class RunnerSettings:
             env=getattr(config, "env_settings", {"id": config.env, **config.env_config}),
             vectorize=getattr(config, "vectorize", "native"),
             double_buffering=getattr(config, "double_buffering", None),
+            samples_in_rounds=getattr(config, "samples_in_rounds", False),
             frame_stack=frame_stack_of(config),
             encoder_config=getattr(config, "network", {}).get("encoder_config") or {},
             split="eval" if config.in_evaluation else "train",

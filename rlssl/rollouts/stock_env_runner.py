@@ -45,7 +45,7 @@ class StockEnvRunner(GuardedEnvRunner):
 
     def get_metrics(self) -> ResultDict:
         """RLlib's metrics, and the finished episodes under ``rlssl_episodes``."""
-        keeps_counting = self.config.samples_in_rounds
+        keeps_counting = self.settings.samples_in_rounds
         log_finished(self.metrics, self._episode_log.drain(keeps_counting=keeps_counting))
         if not keeps_counting:
             self._agent_steps = self._agent_steps_before = 0

@@ -113,7 +113,7 @@ class VectorEnvRunner(GuardedEnvRunner):
     def get_metrics(self) -> ResultDict:
         """Reduces and returns the metrics: the stock runner's, and ``rlssl_episodes``."""
         self._ledger.log(self.metrics)
-        finished = self._episode_log.drain(keeps_counting=self.config.samples_in_rounds)
+        finished = self._episode_log.drain(keeps_counting=self.settings.samples_in_rounds)
         # As in RLlib, the windows of all runners add up to the configured window.
         num_runners = self.config.num_env_runners or 1
         window = math.ceil(self.config.metrics_num_episodes_for_smoothing / num_runners)
