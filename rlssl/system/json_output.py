@@ -2,10 +2,11 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 #: Escaped in readable JSON: what UTF-8 cannot hold (undecodable bytes of file names), and what
@@ -62,12 +63,23 @@ def readable_json(value: Any, **options: Any) -> str:
 def write_json(value: Any) -> None:
     """Writes a value as indented JSON to standard output.
 
+    JSON has no NaN and no infinity: instead of numbers that are not finite, there is null.
+
     Example:
-        >>> write_json([1])
+        >>> write_json([1, math.nan])
         [
-         1
+         1,
+         null
         ]
     """
     out = sys.stdout if _kept is None else _kept
-    out.write(readable_json(value, indent=1) + "\n")
+    out.write(readable_json(_finite(value), indent=1, allow_nan=False) + "\n")
     out.flush()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,7 +1,6 @@
 """`rlssl watch`: shows a running sweep, from its files only. It imports neither torch nor Ray."""
 
 import dataclasses
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,18 +130,10 @@ def _print(progress: RunProgress, lines: Sequence[str]) -> None:
 
 
 def _plain(progress: RunProgress) -> dict[str, Any]:
-    """The progress as plain data; null instead of numbers that are not finite."""
+    """The progress as plain data."""
     content = dataclasses.asdict(progress)
     content["points"] = [
         {"label": point.label, "score": point.score, "stopped_at": point.stopped_at}
         for point in progress.points
     ]
-    return dict(_finite(content))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return content
