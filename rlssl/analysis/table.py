@@ -20,7 +20,6 @@ from rlssl.analysis.shares import ANY_RANGE, CONFIDENCE, ScoreRange, range_of
 from rlssl.analysis.statistics import (
     MIN_SEEDS,
     Interval,
-    have_no_spread,
     mean_interval,
     wilson_interval,
 )
@@ -37,7 +36,7 @@ class Estimate:
     Args:
         mean: Mean over the seeds that have a score; NaN if none has.
         interval: Student's t interval, or Wilson's interval of a share; None with fewer than
-            three scores, or if all scores are equal and no shares.
+            three scores.
         num_seeds: Number of seeds that have a score.
 
     Example:
@@ -45,8 +44,6 @@ class Estimate:
         12.3 [11.0, 13.7]
         >>> print(Estimate(mean=12.345, interval=None, num_seeds=1))
         12.3 [n/a (1 seed)]
-        >>> print(Estimate(mean=500.0, interval=None, num_seeds=3))
-        500 [n/a (equal seeds)]
     """
 
     mean: float
@@ -58,9 +55,7 @@ class Estimate:
         if self.num_seeds == 0:
             return "n/a"
         if self.interval is None:
-            too_few = self.num_seeds < MIN_SEEDS
-            reason = count_seeds(self.num_seeds) if too_few else "equal seeds"
-            return f"{format_number(self.mean)} [n/a ({reason})]"
+            return f"{format_number(self.mean)} [n/a ({count_seeds(self.num_seeds)})]"
         low, high = map(format_number, self.interval)
         return f"{format_number(self.mean)} [{low}, {high}]"
 
@@ -444,8 +439,6 @@ def estimate_of_scores(scores: Sequence[float], known: ScoreRange = ANY_RANGE) -
         return Estimate(mean, None, len(scores))
     if known.has_shares(scores):
         return Estimate(mean, wilson_interval(scores, confidence=CONFIDENCE), len(scores))
-    if have_no_spread(scores):
-        return Estimate(mean, None, len(scores))
     interval = mean_interval(scores, confidence=CONFIDENCE)
     if known.are_bounded:
         interval = Interval(max(interval.low, 0.0), min(interval.high, 1.0))
@@ -475,6 +468,9 @@ def _caption(objective: str, rows: Sequence[VariantRow]) -> str:
     what = " or the ".join(words for clock, words in measured.items() if clock in clocks)
     fewer = " (of all, where a seed has fewer)" if any(row.few_episodes for row in rows) else ""
     words = f"mean over seeds of the {what}{fewer} [{interval}]"
+    spans = [row.final_return.interval for row in rows]
+    if any(span is not None and span.low == span.high for span in spans):
+        words += "\nequal seeds: an interval without width says nothing about other seeds"
     return f"objective: {objective}\n{words}" if objective else words
 
 

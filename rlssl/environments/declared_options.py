@@ -43,7 +43,7 @@ def with_declared_options(
             defaults are added.
 
     Raises:
-        SpecError: An option is unknown (with a suggestion), lacks, or has a wrong value.
+        SpecError: An option is unknown (with a suggestion) or missing, or a value is wrong.
 
     Example:
         >>> @dataclasses.dataclass

@@ -123,7 +123,7 @@ def test_success_rates_have_wilsons_interval(write_trial: WriteTrial) -> None:
         folder = write_trial(str(seed), seed=seed, returns=[5.0, 7.0], successes=successes)
     (row,) = sweep_table(read_sweep(folder.parent))
     assert row.success_rate.interval == pytest.approx((0.300642, 0.954413), abs=1e-6)
-    assert row.final_return.interval is None  # Student's t: the seeds agree
+    assert row.final_return.interval == (6.0, 6.0)  # Student's t: the seeds agree
 
 
 def test_returns_that_are_always_0_or_1_are_shares(write_trial: WriteTrial) -> None:
@@ -136,7 +136,7 @@ def test_returns_that_are_always_0_or_1_are_shares(write_trial: WriteTrial) -> N
     assert none.final_return.interval == pytest.approx((0.0, 1 - 0.438503), abs=1e-6)
     # Without a return of 1, nobody knows that 1 is the largest return.
     (alone,) = sweep_table([trial for trial in read_sweep(folder.parent) if trial.point == NONE])
-    assert alone.final_return.interval is None  # Student's t: the seeds agree
+    assert alone.final_return.interval == (0.0, 0.0)
 
 
 def test_trial_that_finished_no_episode_has_no_score(write_trial: WriteTrial) -> None:
@@ -284,10 +284,12 @@ def test_table_without_trials_is_an_error() -> None:
         sweep_table([])
 
 
-def test_equal_seeds_have_no_interval(write_trial: WriteTrial, tmp_path: Path) -> None:
+def test_the_interval_of_equal_seeds_is_explained(write_trial: WriteTrial) -> None:
     trials = [write_trial(f"s{seed}", seed=seed, returns=[500.0]) for seed in range(3)]
     rows = sweep_table([read_trial(path) for path in trials])
-    assert str(rows[0].final_return) == "500 [n/a (equal seeds)]"
+    assert str(rows[0].final_return) == "500 [500, 500]"
+    words = "equal seeds: an interval without width says nothing about other seeds"
+    assert words in " ".join(rendered(rows).split())
     # Shares have an interval: Wilson's is [0.439, 1] for three seeds that all succeed.
     trials = [
         write_trial(f"t{seed}", seed=seed, returns=[1.0], successes=[1.0]) for seed in range(3)

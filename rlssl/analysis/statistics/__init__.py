@@ -14,12 +14,7 @@ from rlssl.analysis.statistics.bootstrap import (
     performance_profile_bounds,
     stratified_bootstrap_interval,
 )
-from rlssl.analysis.statistics.cautions import (
-    FEW_SEEDS,
-    Caution,
-    cautions_of,
-    have_no_spread,
-)
+from rlssl.analysis.statistics.cautions import FEW_SEEDS, Caution, cautions_of
 from rlssl.analysis.statistics.checks import FloatArray, Interval
 from rlssl.analysis.statistics.estimates import Aggregate, Difference, aggregates, difference
 from rlssl.analysis.statistics.improvement import (
@@ -64,7 +59,6 @@ __all__ = [
     "confidence_of_each_pair",
     "difference",
     "dmc_normalized",
-    "have_no_spread",
     "human_normalized",
     "iqm",
     "mean_half_width",

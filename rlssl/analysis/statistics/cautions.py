@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from rlssl.analysis.statistics.intervals import MIN_SEEDS
 
@@ -79,26 +78,13 @@ def _too_few(count: int) -> Caution:
     return Caution(code, f"{words}: no interval; other seeds may give any other score.")
 
 
-def have_no_spread(scores: ArrayLike) -> bool:
-    """Whether scores of seeds are equal, so that they have no t interval.
-
-    Args:
-        scores: [num_seeds], finite.
-
-    Example:
-        >>> have_no_spread([500.0, 500.0, 500.0]), have_no_spread([1e-9, 2e-9])
-        (True, False)
-    """
-    values = np.asarray(scores, np.float64)
-    # Equal scores may differ by rounding of their mean.
-    return bool(values.std() <= 1e-12 * np.abs(values).max(initial=0.0))
-
-
 def _of_spread(scores: np.ndarray) -> list[Caution]:
-    if have_no_spread(scores):
+    spread = scores.std()
+    # Equal scores may differ by rounding of their mean.
+    if spread <= 1e-12 * np.abs(scores).max(initial=0.0):
         words = "All seeds have the same score: they do not say how far other seeds lie apart."
         return [Caution("no_spread", words)]
-    skewness = float(np.mean(((scores - scores.mean()) / scores.std()) ** 3))
+    skewness = float(np.mean(((scores - scores.mean()) / spread) ** 3))
     if abs(skewness) > MOST_SKEWNESS:
         words = f"Scores of seeds are far from normal (skewness {skewness:.1f}): look at each seed."
         return [Caution("skewed", words)]
