@@ -194,6 +194,8 @@ storage: runs
     lines = printed.splitlines()
     assert [line.split(":")[0] for line in lines[:2]] == ["seed 0", "seed 1"]
     assert [float(line.split("return ")[1].split(",")[0]) for line in lines[:2]] == [
-        float(line.split()[1]) for line in evaluated.splitlines() if line.startswith("return")
+        float(line.split()[1].rstrip(","))
+        for line in evaluated.splitlines()
+        if line.startswith("return")
     ]
     assert iio.imread(lines[2]).shape[1:] == (444, 1204, 3)
