@@ -111,6 +111,8 @@ class Watchdog:
         self._idle_s = 0.0
         self._is_setup = self._is_paused = self._was_rescued = self._has_interrupted = False
         self._stopped = threading.Event()
+        # Held while the signal is sent: after `stop`, its default action would end the process.
+        self._sending = threading.Lock()
         self._previous_handler = signal.signal(signal.SIGUSR2, self._raise)
         threading.Thread(target=self._watch, name="rlssl-watchdog", daemon=True).start()
 
@@ -174,7 +176,9 @@ class Watchdog:
 
     def stop(self) -> None:
         """Stops the watchdog and restores the previous signal handler."""
-        self._stopped.set()
+        self._is_paused = True  # a signal that is on its way does nothing
+        with self._sending:
+            self._stopped.set()
         signal.signal(signal.SIGUSR2, self._previous_handler)
 
     def _watch(self) -> None:
@@ -212,8 +216,11 @@ class Watchdog:
 
     def _interrupt(self) -> None:
         faulthandler.dump_traceback()
-        self._has_interrupted = True
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
+        with self._sending:
+            if self._is_paused or self._stopped.is_set():  # while the traceback was written
+                return
+            self._has_interrupted = True
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2)
         deadline = time.monotonic() + GRACE_S
         while not self._is_paused and not self._stopped.wait(_PERIOD_S / 10):
             self._beat()

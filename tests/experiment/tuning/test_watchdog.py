@@ -174,3 +174,19 @@ def test_signs_of_life_go_on_while_the_interrupted_call_ends() -> None:
         assert any(beat > interrupted_at + 0.5 for beat in beats)
     finally:
         made.stop()
+
+
+SLOW_TRACEBACK = """
+import faulthandler, time
+from rlssl.experiment.tuning.watchdog import Watchdog
+faulthandler.dump_traceback = lambda: (print("overdue", flush=True), time.sleep(0.5))
+watchdog = Watchdog(0.1)
+time.sleep(0.3)
+watchdog.stop()
+time.sleep(0.5)
+"""
+
+
+def test_a_watchdog_that_was_stopped_sends_no_signal() -> None:
+    done = subprocess.run([sys.executable, "-c", SLOW_TRACEBACK], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "overdue\n"), done.stderr
