@@ -230,6 +230,8 @@ class Watchdog:
 
     def _end_process(self) -> None:
         faulthandler.dump_traceback()
+        if self._is_paused or self._stopped.is_set():  # while the traceback was written
+            return
         in_actor = ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None
         outcome = "its process ends" if in_actor else "still waiting: this process is no Ray actor"
         logger.error("%s The trial cannot be interrupted; %s.", self._error(), outcome)

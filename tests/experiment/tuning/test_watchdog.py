@@ -190,3 +190,23 @@ time.sleep(0.5)
 def test_a_watchdog_that_was_stopped_sends_no_signal() -> None:
     done = subprocess.run([sys.executable, "-c", SLOW_TRACEBACK], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "overdue\n"), done.stderr
+
+
+SLOW_TRACEBACK_OF_A_SETUP = """
+import faulthandler, time
+from rlssl.experiment.tuning import watchdog as module
+module.LEAST_SETUP_S = 0.1
+faulthandler.dump_traceback = lambda: (print("overdue", flush=True), time.sleep(0.5))
+watchdog = module.Watchdog(0.1)
+with watchdog.setting_up():
+    time.sleep(1.3)
+time.sleep(0.5)
+watchdog.stop()
+"""
+
+
+def test_a_setup_that_ends_while_it_is_found_overdue_does_not_end_the_process() -> None:
+    code = [sys.executable, "-c", SLOW_TRACEBACK_OF_A_SETUP]
+    done = subprocess.run(code, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "overdue\n"), done.stderr
+    assert "cannot be interrupted" not in done.stderr
