@@ -19,7 +19,7 @@ def config_of(seed: int, synchronous: bool) -> rlssl.A3CConfig:
     )
 
 
-# Measured: see docs/a3c.md.
+# Measured: see docs/results/algorithms.md.
 @pytest.mark.parametrize("synchronous", [False, True])
 def test_cartpole_is_solved_within_500_000_env_steps(synchronous: bool) -> None:
     scores = [

@@ -34,7 +34,7 @@ def mean(metrics: list[dict[str, float]], key: str) -> float:
     return float(np.mean([float(row[key]) for row in metrics]))
 
 
-# Measured: see docs/curl.md.
+# Measured: see docs/results/losses.md.
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_accuracy_rises_above_a_half_and_the_rank_does_not_collapse(seed: int) -> None:
     metrics = train(seed, iterations=32)

@@ -51,14 +51,14 @@ AGENTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-# Measured: see docs/sac.md.
+# Measured: see docs/results/algorithms.md.
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_sac_swings_a_pole_up_from_the_state_within_100_000_env_steps(seed: int) -> None:
     document = {"algorithm": "sac", "env": "dmc/cartpole-swingup"}
     assert final_score(document, seed, env_steps=100_000, episodes=10) > 700
 
 
-# Measured: see docs/sac.md and docs/ddpg.md. Random actions score about 14.
+# Measured: see docs/results/algorithms.md. Random actions score about 14.
 @pytest.mark.parametrize("agent", AGENTS)
 def test_cheetah_runs_from_small_frames(agent: str) -> None:
     document = {**AGENTS[agent], "env": {"id": "dmc-pixels/cheetah-run", "size": 42}}

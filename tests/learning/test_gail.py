@@ -34,12 +34,12 @@ class Unrewarded(gym.Wrapper):
 rlssl.register_env("test/unrewarded", lambda config: Unrewarded(gym.make("Pendulum-v1")))
 
 
-# Measured: see docs/imitation.md. A random policy has about -1,200, the expert about -150.
+# Measured: see docs/results/losses.md. A random policy has about -1,200, the expert about -150.
 def test_pendulum_is_swung_up_without_its_reward(tmp_path: Path) -> None:
     experts: list[Any] = ["expert/pendulum"] * 20
     path = record(tmp_path / "pendulum", {"id": "Pendulum-v1"}, experts, seed=1000)
     RETURNS.clear()
-    # With a constant rate, the policy becomes worse again; see docs/imitation.md.
+    # With a constant rate, the policy becomes worse again; see docs/results/losses.md.
     decayed = [[0, 1e-3], [200_000, 0.0]]
     config = (
         rlssl.PPOConfig()

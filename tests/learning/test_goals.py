@@ -19,7 +19,7 @@ def document(sweep: str, relabel: dict[str, Any] | None) -> dict[str, Any]:
     return {**kept, "training": training, "evaluation": {"success": "last"}}
 
 
-# Measured: see docs/goals.md.
+# Measured: see docs/results/algorithms.md.
 @pytest.mark.parametrize("seed", [11, 12])
 def test_15_bits_are_flipped_only_with_hindsight(seed: int) -> None:
     scores = {
@@ -31,7 +31,7 @@ def test_15_bits_are_flipped_only_with_hindsight(seed: int) -> None:
     assert scores["with"] >= 0.98 and scores["without"] <= 0.05
 
 
-# Measured: see docs/goals.md.
+# Measured: see docs/results/algorithms.md.
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_gripper_reaches_goals_within_4_000_env_steps(seed: int) -> None:
     pytest.importorskip("gymnasium_robotics", reason="needs rlssl[robotics]")

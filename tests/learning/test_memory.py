@@ -59,7 +59,7 @@ RUNS = [
 ]
 
 
-# Measured: see docs/recurrent.md.
+# Measured: see docs/results/algorithms.md.
 @pytest.mark.parametrize(("agent", "seed", "env_steps"), RUNS)
 def test_an_lstm_remembers_the_cue(agent: Any, seed: int, env_steps: int) -> None:
     assert success_after(agent(seed, {"hidden": 64}), env_steps) >= 0.95

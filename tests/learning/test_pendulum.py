@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 SEEDS = (0, 1, 2)
 
 
-# Measured: see docs/sac.md and docs/ddpg.md. A random policy scores about -1,200.
+# Measured: see docs/results/algorithms.md. A random policy scores about -1,200.
 @pytest.mark.parametrize(
     "algorithm",
     [{"algorithm": "ddpg"}, {"algorithm": "ddpg", "preset": "td3"}, {"algorithm": "sac"}],

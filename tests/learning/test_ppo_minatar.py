@@ -8,7 +8,7 @@ import rlssl
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-# Measured: see docs/ppo.md. A random policy scores 0.4 to 0.5.
+# Measured: see docs/results/algorithms.md. A random policy scores 0.4 to 0.5.
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_breakout_is_played_five_times_better_than_at_random(seed: int) -> None:
     config = (

@@ -9,7 +9,7 @@ from tests.learning.training import best_return
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
-# Measured: see docs/rainbow.md.
+# Measured: see docs/results/algorithms.md.
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_cartpole_is_solved_within_100_000_env_steps(seed: int) -> None:
     config = rlssl.RainbowConfig().environment("CartPole-v1").debugging(seed=seed)
