@@ -68,7 +68,7 @@ def make(config: Mapping[str, Any]) -> gym.Env:
     except TypeError as error:
         raise SpecError(
             f"environment {config['id']!r} refuses its options {options}: {error}. "
-            "docs/environments.md names the options."
+            "docs/goals.md names the options."
         ) from error
 
 

@@ -1,8 +1,8 @@
 """Writes the tables of settings into the docs: ``make docs-tables``.
 
 Each page has two marker lines. What is between them is generated: on the page of an algorithm from
-its training settings, on ``losses.md`` from the options of all auxiliary losses, on
-``environments.md`` from the options of rlssl's environments.
+its training settings, on ``losses.md`` from the options of all auxiliary losses, on the page of a
+suite from the options of its environments.
 """
 
 import dataclasses
@@ -26,6 +26,17 @@ _PAGES = {"pretrain": "pretraining"}
 
 #: The module with the options of rlssl's environments.
 _ENVIRONMENT_OPTIONS = "rlssl_envs.options"
+
+#: Page -> the environments of rlssl whose options it has.
+_ENVIRONMENT_PAGES = {
+    "environments/atari": ("atari/*",),
+    "environments/dm_control": ("dmc/*", "dmc-pixels/*"),
+    "environments/grids": ("MiniGrid-*", "BabyAI-*", "minatar/*"),
+    "environments/vizdoom": ("vizdoom/*",),
+    "goals": ("robotics/*", "goals/bit-flipping"),
+    "recurrent": ("memory/*",),
+    "faults": ("faulty/*",),
+}
 
 BEGIN, END = "<!-- settings begin -->", "<!-- settings end -->"
 
@@ -59,20 +70,28 @@ def losses_tables() -> str:
     return "\n\n".join(parts)
 
 
-def environments_tables() -> str:
-    """A heading and a Markdown table for the options of each environment of rlssl."""
+def environments_tables() -> dict[str, str]:
+    """Page -> a heading and a Markdown table for the options of each of its environments.
+
+    Raises:
+        ValueError: If an environment of rlssl with options has no page.
+    """
     load_plugins()
-    names: dict[type, list[str]] = {}
+    page_of_id = {name: page for page, names in _ENVIRONMENT_PAGES.items() for name in names}
+    ids: dict[tuple[str, type], list[str]] = {}
     for name, entry in ENVIRONMENTS.items():
         of = declared_options(entry)
-        if of is not None and of.__module__ == _ENVIRONMENT_OPTIONS:
-            names.setdefault(of, []).append(f"`{name}`")
-    parts = [
-        f"### Options of {', '.join(ids)}\n\n{_options_table(of, frozenset())}"
-        + ("\n\nOther options are passed on." if getattr(of, "takes_others", False) else "")
-        for of, ids in names.items()
-    ]
-    return "\n\n".join(parts)
+        if of is None or of.__module__ != _ENVIRONMENT_OPTIONS:
+            continue
+        if name not in page_of_id:
+            raise ValueError(f"{name!r} needs a page in _ENVIRONMENT_PAGES.")
+        ids.setdefault((page_of_id[name], of), []).append(f"`{name}`")
+    tables: dict[str, list[str]] = {}
+    for (page, of), names in ids.items():
+        others = "\n\nOther options are passed on." if getattr(of, "takes_others", False) else ""
+        table = f"## Options of {', '.join(names)}\n\n{_options_table(of, frozenset())}{others}"
+        tables.setdefault(page, []).append(table)
+    return {page: "\n\n".join(parts) for page, parts in tables.items()}
 
 
 def _options_table(config: type[Any], skipped: frozenset[str]) -> str:
@@ -135,9 +154,9 @@ def page_of(name: str) -> str:
 
 
 def main(docs: Path) -> None:
-    """Rewrites the tables of all algorithms' pages, of the losses and of the environments."""
+    """Rewrites the tables of all pages of algorithms, of the losses and of the environments."""
     tables = {name: settings_table(ALGORITHMS[name].settings_class) for name in ALGORITHMS}
-    tables |= {"losses": losses_tables(), "environments": environments_tables()}
+    tables |= {"losses": losses_tables(), **environments_tables()}
     for name, table in tables.items():
         page = docs / page_of(name)
         page.write_text(with_table(page.read_text(encoding="utf-8"), table), encoding="utf-8")

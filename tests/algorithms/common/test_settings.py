@@ -20,7 +20,7 @@ from rlssl.algorithms.common.settings_table import (
     with_table,
 )
 from rlssl.errors import SpecError
-from rlssl.registry import ALGORITHMS
+from rlssl.registry import ALGORITHMS, ENVIRONMENTS
 from rlssl.schedules import Schedule
 
 ROOT = Path(rlssl.__file__).parent
@@ -178,9 +178,19 @@ def test_page_of_losses_has_the_current_options() -> None:
     assert page == with_table(page, losses_tables()), "run: make docs-tables"
 
 
-def test_page_of_environments_has_the_current_options() -> None:
-    page = (DOCS / "environments.md").read_text(encoding="utf-8")
-    assert page == with_table(page, environments_tables()), "run: make docs-tables"
+def test_pages_of_environments_have_the_current_options() -> None:
+    tables = environments_tables()
+    assert len(tables) == 7
+    for name, table in tables.items():
+        page = (DOCS / page_of(name)).read_text(encoding="utf-8")
+        assert page == with_table(page, table), "run: make docs-tables"
+
+
+def test_an_environment_with_options_needs_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    environments = {**ENVIRONMENTS, "new/*": ENVIRONMENTS["memory/*"]}
+    monkeypatch.setattr(f"{environments_tables.__module__}.ENVIRONMENTS", environments)
+    with pytest.raises(ValueError, match=r"'new/\*' needs a page"):
+        environments_tables()
 
 
 def test_options_of_losses_have_a_meaning_and_their_own_defaults() -> None:
