@@ -162,12 +162,12 @@ def test_the_schema_lists_options_and_refuses_others() -> None:
     assert not accepts(id="lab/one", length="ten")
     assert not accepts(id="lab/open/one", length="ten")
     assert not accepts(id="lab/required", width=3)
-    (rule,) = [
-        rule["then"]
+    (reference,) = [
+        rule["then"]["$ref"]
         for rule in schema["properties"]["env"]["anyOf"][-1]["allOf"]
         if rule["if"]["properties"]["id"]["pattern"] == "^lab/required$"
     ]
-    assert "length" in rule["properties"]
+    assert "length" in schema["$defs"][reference.removeprefix("#/$defs/")]["properties"]
 
 
 def test_every_environment_of_rlssl_declares_its_options() -> None:

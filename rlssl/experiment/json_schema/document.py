@@ -1,6 +1,5 @@
 """The schema of a whole spec file."""
 
-import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,8 +7,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from rlssl.diagnostics.settings import OPTIONS as DIAGNOSTICS
-from rlssl.environments.declared_options import declared_options
-from rlssl.errors import MissingExtraError
+from rlssl.experiment.json_schema.environments import (
+    REFUSED_PATHS,
+    DeclaredEnvironments,
+    evaluation_env,
+)
 from rlssl.experiment.json_schema.parts import (
     Schema,
     named_options,
@@ -29,7 +31,7 @@ from rlssl.experiment.spec.search_space import SEARCHABLE
 from rlssl.experiment.spec.trackers import OPTIONS as TRACKERS
 from rlssl.experiment.spec.trackers import TENSORBOARD
 from rlssl.plugins import load_plugins
-from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES, ENCODERS, ENV_OPTIONS, ENVIRONMENTS
+from rlssl.registry import ALGORITHMS, AUXILIARY_LOSSES, ENCODERS
 from rlssl.run_files import EFFECTIVE
 from rlssl.system.annotations.comments import field_comments
 
@@ -60,10 +62,13 @@ def spec_schema() -> Schema:
         _describe(section, sections[name])
     _describe(schema, Spec)
     schema["$defs"]["Space"] = _space()
+    environments = DeclaredEnvironments()
+    schema["$defs"] |= environments.definitions
     properties = schema["properties"]
-    for key, values in _special(schema["$defs"]).items():
+    for key, values in {"env": environments.training(), **_special(schema["$defs"])}.items():
         properties[key] = {**values, "description": properties[key].get("description", "")}
     _complete_model(schema["$defs"]["ModelSpec"]["properties"])
+    schema["$defs"]["EvaluationSpec"]["properties"]["env"] |= evaluation_env()
     schema["$defs"]["ObjectiveSpec"]["properties"]["metric"] |= one_of_or_text(OBJECTIVE_METRICS)
     # A key without a value is a key that is left out; `name` is the name of the file.
     # With data, the environment is that of the data set.
@@ -78,7 +83,7 @@ def spec_schema() -> Schema:
         "title": "rlssl spec",
         "required": required,
         "anyOf": [{"required": ["env"]}, {"required": ["data"]}],
-        "allOf": [_of_algorithm(name) for name in sorted(ALGORITHMS)],
+        "allOf": [*map(_of_algorithm, sorted(ALGORITHMS)), *environments.of_spec()],
     }
     complete: Schema = with_underscores(schema)
     return complete
@@ -120,7 +125,6 @@ def _special(defs: Mapping[str, Schema]) -> dict[str, Schema]:
     diagnostics = {name: options_schema(of) for name, of in DIAGNOSTICS.items()}
     return {
         "algorithm": {"enum": sorted(ALGORITHMS)},
-        "env": _environment(),
         "auxiliary": object_of(losses),
         "diagnostics": named_options(diagnostics),
         "tracking": named_options(trackers),
@@ -131,46 +135,6 @@ def _special(defs: Mapping[str, Schema]) -> dict[str, Schema]:
 
 def _first_line(documented: Any) -> str:
     return (documented.__doc__ or "").strip().partition("\n")[0]
-
-
-def _environment() -> Schema:
-    """An id, or a mapping with an id; an editor suggests the ids that need no import of a suite."""
-    import gymnasium as gym
-
-    names = {name for name in ENVIRONMENTS if not name.endswith("*")} | set(gym.registry)
-    env_id = one_of_or_text(sorted(names))
-    options: Schema = {"type": "object", "properties": {"id": env_id}, "required": ["id"]}
-    options["properties"] |= {name: {} for name in ENV_OPTIONS}
-    options["allOf"] = list(_declared())
-    return {"anyOf": [*env_id["anyOf"], options]}
-
-
-def _declared() -> Iterator[Schema]:
-    """What holds for the options of the environments that declare them."""
-    for name, entry in ENVIRONMENTS.items():
-        with contextlib.suppress(MissingExtraError):  # options that need a missing package
-            if of := declared_options(entry):
-                own = options_schema(of)
-                own["properties"] |= {key: {} for key in ("id", *ENV_OPTIONS)}
-                own["additionalProperties"] = getattr(of, "takes_others", False)
-                yield {
-                    "if": {"properties": {"id": {"pattern": _served_by(name)}}},
-                    "then": own,
-                }
-
-
-def _served_by(name: str) -> str:
-    """A pattern of the ids that an entry serves: longer families and exact names win."""
-    if not name.endswith("*"):
-        return f"^{re.escape(name)}$"
-    begin = name[:-1]
-    others = [
-        f"{re.escape(one.rstrip('*'))}{'' if one.endswith('*') else '$'}"
-        for one in sorted(ENVIRONMENTS)
-        if one.startswith(begin) and one != name
-    ]
-    refused = f"(?!{'|'.join(others)})" if others else ""
-    return f"^{refused}{re.escape(begin)}"
 
 
 def _complete_model(properties: dict[str, Schema]) -> None:
@@ -186,7 +150,7 @@ def _complete_model(properties: dict[str, Schema]) -> None:
 
 
 def _search(losses: Mapping[str, Schema], defs: Mapping[str, Schema]) -> Schema:
-    """Dotted paths -> spaces; `_of_algorithm` has the paths below ``training``."""
+    """Dotted paths -> spaces; other rules have the options of algorithms and environments."""
     paths = [*SEARCHABLE]
     for section, of in (
         ("model", "ModelSpec"),
@@ -204,7 +168,7 @@ def _search(losses: Mapping[str, Schema], defs: Mapping[str, Schema]) -> Schema:
     return {
         "type": "object",
         "properties": dict.fromkeys(paths, _SPACE),
-        "patternProperties": {below: _SPACE},
+        "patternProperties": {below: _SPACE, REFUSED_PATHS: False},
         "additionalProperties": False,
     }
 
