@@ -20,19 +20,18 @@ def inspect(source: str, overrides: Sequence[str], preflight: bool) -> None:
     """Show the resolved spec and its trials; start nothing."""
     click.echo(f"Reading {source}.", err=True)
     open_import_path(source)
-    import yaml
-
     from rlssl.environments.env_check import preflight as try_environment
     from rlssl.experiment.plan import idle_gpus_here
     from rlssl.experiment.spec.effective import effective_of
     from rlssl.experiment.spec.listing import points_in_words
     from rlssl.experiment.spec.loading import load_spec, resolved_dict
     from rlssl.run_files import EFFECTIVE
+    from rlssl.system.yaml_files import yaml_text
 
     spec = with_plugins(load_spec(source, overrides))
     spaces = try_environment(spec.env) if preflight else None
     document = {**resolved_dict(spec), EFFECTIVE: effective_of(spec, spaces)}
-    click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip())
+    click.echo(yaml_text(document).rstrip())
     if spaces is not None:
         click.echo(f"# observations: {spaces.observation_space}; actions: {spaces.action_space}")
     for line in (*points_in_words(spec), idle_gpus_here(spec)):

@@ -36,8 +36,9 @@ FAULT_COUNTERS = (
     "episodes_dropped",
 )
 
-#: Key of the line that says what the latest fault was, in an EnvRunner's metrics.
+#: Key of the line that says what the latest fault was, in an EnvRunner's metrics and in results.
 LATEST_FAULT_KEY = "rlssl_latest_fault"
+LATEST_FAULT = "latest_env_fault"
 
 #: Crashes from which on their rate is judged, and the rate that ends a run unless the config says
 #: otherwise.

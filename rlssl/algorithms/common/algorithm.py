@@ -27,6 +27,7 @@ from rlssl.rollouts.base_env_runner import BaseEnvRunner
 from rlssl.rollouts.episode_metrics import EPISODES_KEY, FinishedEpisode
 from rlssl.rollouts.faults import (
     FAULTS_KEY,
+    LATEST_FAULT,
     LATEST_FAULT_KEY,
     check_crash_rate,
     count_faults,
@@ -291,7 +292,7 @@ class BaseAlgorithm(Algorithm):
         # RLlib gives nan if there is none.
         texts = [str(line) for line in np.atleast_1d(lines) if isinstance(line, str)]
         if texts:
-            self._latest_fault = results["latest_env_fault"] = texts[-1]
+            self._latest_fault = results[LATEST_FAULT] = texts[-1]
         check_crash_rate(
             results[FAULTS_KEY]["env_crashes"],
             self._env_steps,

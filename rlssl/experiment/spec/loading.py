@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rlssl.analysis.objective import Objective
 from rlssl.errors import SpecError
 from rlssl.experiment.spec.building import build_config
@@ -32,6 +30,7 @@ from rlssl.experiment.spec.yaml_reader import MATRIX, plain, read_document
 from rlssl.old_names import current_value
 from rlssl.run_files import EFFECTIVE
 from rlssl.system.files import replace_text
+from rlssl.system.yaml_files import yaml_text
 
 
 def load_spec(
@@ -331,6 +330,5 @@ def save_spec(
     document = {**dump(spec), "provenance": {"resolved": True, **(provenance or {})}}
     if effective is not None:
         document[EFFECTIVE] = effective
-    text = yaml.safe_dump(plain(document, ""), sort_keys=False, allow_unicode=True)
-    replace_text(Path(path), text)
+    replace_text(Path(path), yaml_text(plain(document, "")))
     return Path(path)

@@ -32,7 +32,7 @@ from rlssl.experiment.tuning.trial_config import point_of, trial_spec
 from rlssl.ray_internals.cluster import actors_of_this_job
 from rlssl.ray_internals.errors import raised_by_worker
 from rlssl.ray_internals.tuning import leave_checkpoints_to_trial
-from rlssl.rollouts.faults import FAULTS_KEY
+from rlssl.rollouts.faults import FAULTS_KEY, LATEST_FAULT
 from rlssl.run_files import (
     EFFECTIVE,
     ENV_FAULTS_FOLDER,
@@ -201,7 +201,7 @@ class EnvFaults(Callback):
         """Tune's hook."""
         faults = result.get(FAULTS_KEY, {})
         self._counts[trial.trial_id] = {name: faults.get(name, 0) for name in ENV_FAULTS}
-        latest = result.get("latest_env_fault")
+        latest = result.get(LATEST_FAULT)
         is_due = time.monotonic() - self._last_line > self.period_s or not self._last_line
         if latest is None or not is_due:
             return

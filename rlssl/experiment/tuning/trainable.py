@@ -66,6 +66,7 @@ from rlssl.ray_internals.tuning import (
 )
 from rlssl.registry import restore_registrations
 from rlssl.rollouts.double_buffering import is_double_buffered
+from rlssl.rollouts.faults import LATEST_FAULT
 from rlssl.run_files import EFFECTIVE
 from rlssl.system.files import free_space
 from rlssl.system.process_state import ProcessState, free_memory, keep_all
@@ -76,9 +77,6 @@ TRAINABLE_NAME = "TrialRunner"
 
 #: Key of a result of a member of a population; see `population_metrics`.
 POPULATION = "population"
-
-#: Key of a result: what the latest fault of an environment in its iterations was.
-LATEST_FAULT = "latest_env_fault"
 
 #: Key of a result: why the last checkpoint could not be written; missing if it could.
 CHECKPOINT_ERROR = "checkpoint_error"
