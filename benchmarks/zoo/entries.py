@@ -30,6 +30,8 @@ GRID_WORLD = {
     "env_runners": {"num_envs": 16},
     "training": {"lr": 1e-3, "minibatch_size": 256, "num_epochs": 4, "entropy_coeff": 0.01},
 }
+#: PPO on MinAtar's games: the settings of its learning test.
+MINATAR = {"training": {"entropy_coeff": 0.01}}
 #: Their settings are also used on environments for which nothing was tuned.
 CARTPOLE = ("ppo", "CartPole-v1")
 
@@ -89,6 +91,22 @@ ENTRIES = (
     Entry("sac", "Pendulum-v1", 8_000),
     Entry("ddpg", "Pendulum-v1", 8_000),
     Entry("a3c", "CartPole-v1", 60_000),
+    Entry("ppo", "MiniGrid-DoorKey-5x5-v0", 100_000, "quickstart", GRID_WORLD),
+    Entry("ppo", "MiniGrid-LavaGapS5-v0", 100_000, "quickstart", GRID_WORLD),
+    *(
+        Entry("ppo", f"minatar/{game}", 300_000, "entropy 0.01", MINATAR)
+        for game in ("Breakout", "Asterix", "Freeway", "Seaquest", "SpaceInvaders")
+    ),
+    *(
+        Entry("sac", f"dmc/{task}", 30_000, "defaults", {})
+        for task in (
+            "cartpole-swingup",
+            "reacher-easy",
+            "finger-spin",
+            "walker-walk",
+            "cheetah-run",
+        )
+    ),
 )
 
 
