@@ -101,7 +101,7 @@ clean:
 	@touch $@
 
 # MuJoCo renders without a display through EGL. Without EGL, tests that render fail. Tests of the
-# report open it in Chromium; without it, they are skipped.
+# report and of the site open them in Chromium; without it, they are skipped.
 system-libs:
 	@if dpkg -s $(SYSTEM_LIBS) >/dev/null 2>&1; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq; then \
@@ -109,5 +109,5 @@ system-libs:
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package \
 	    || echo "note: $$package cannot be installed; tests that need it are skipped or fail"; \
 	  done; \
-	else echo "note: rendering needs EGL and Mesa, tests of reports Chromium; on Debian:" \
+	else echo "note: rendering needs EGL and Mesa, tests of reports and of the site Chromium; on Debian:" \
 	  "apt-get install $(SYSTEM_LIBS)"; fi

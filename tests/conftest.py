@@ -1,12 +1,17 @@
 """What every test needs before numpy, torch or a renderer is imported."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # One thread a process: several learners and env runners share two cores, and sums come out equal.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,6 +24,11 @@ os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="rlssl-tests-")
 # machine is no bug.
 settings.register_profile("rlssl", derandomize=True, deadline=None)
 settings.load_profile("rlssl")
+
+#: Options of Chromium: no GPU, and no request of its own.
+_CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"] + [
+    f"--disable-{name}" for name in ("background-networking", "component-update", "sync")
+]
 
 #: The folder of the package `tests`.
 _ROOT = str(Path(__file__).parents[1])
@@ -48,6 +58,19 @@ def own_ray() -> Iterator[None]:
         ray.init("local", num_cpus=5, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Headless Chromium; tests are skipped where it is not installed."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright: rlssl[dev]")
+    with api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=_CHROMIUM_OPTIONS)
+        yield launched
+        launched.close()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
