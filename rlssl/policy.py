@@ -23,11 +23,12 @@ from ray.rllib.core import (
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
-from ray.rllib.utils.serialization import gym_space_from_dict, gym_space_to_dict
+from ray.rllib.utils.serialization import gym_space_from_dict
 from safetensors.torch import load_file, save_file
 
 from rlssl import trust
 from rlssl.connectors.frame_stack import FrameStack, stacked_space
+from rlssl.data.spaces import space_from_json, space_to_json
 from rlssl.environments.policy_inputs import batch_reader, batch_size, observation_reader
 from rlssl.environments.vector_infos import DEFAULT_SUCCESS
 from rlssl.errors import SpecError
@@ -168,7 +169,7 @@ class Policy:
         folder.mkdir(parents=True, exist_ok=True)
         settings = dict(self.settings)
         for key in ("observation_space", "action_space"):
-            settings[key] = gym_space_to_dict(settings[key])
+            settings[key] = space_to_json(settings[key])
         (folder / POLICY_FILE).write_text(readable_json(settings, indent=2), "utf-8")
         weights = {key: value.contiguous() for key, value in self.module.state_dict().items()}
         save_file(weights, folder / WEIGHTS_FILE)
@@ -358,7 +359,9 @@ def _load_own_plugins(folder: Path, names: Sequence[str]) -> None:
 
 
 def _space(saved: Mapping[str, Any]) -> gym.Space:
-    """Reads a space with RLlib, after a check that it contains no pickled arrays."""
+    """Reads a space; those of earlier versions, which RLlib wrote, must have no pickled arrays."""
+    if "type" in saved:
+        return space_from_json(saved)
     _refuse_pickles(saved)
     return gym_space_from_dict(saved)
 

@@ -105,6 +105,32 @@ def test_loaded_policy_acts_like_the_saved_one(
     assert loaded.action_space == action_space
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym.spaces.MultiDiscrete([3, 5], start=[1, -4]),
+        gym.spaces.Discrete(5, start=-2),
+        gym.spaces.MultiBinary((2, 3)),
+        gym.spaces.Box(-1, 1, (), np.float64),
+        gym.spaces.Dict([("z", gym.spaces.Discrete(2)), ("a", gym.spaces.Box(-1, np.inf, (2,)))]),
+        gym.spaces.Tuple((gym.spaces.MultiDiscrete([2, 2], start=[5, 5]), gym.spaces.Discrete(2))),
+    ],
+    ids=str,
+)
+def test_a_saved_policy_reads_every_value_of_its_space(tmp_path: Path, space: gym.Space) -> None:
+    saved = make_policy(space, gym.spaces.Discrete(4))
+    saved.save(tmp_path)
+    loaded = Policy.load(tmp_path)
+    assert loaded.observation_space == space
+    space.seed(0)
+    for _ in range(20):  # every value of a discrete part
+        rows = tree.map_structure(lambda leaf: np.asarray(leaf)[None], space.sample())
+        latents = [
+            of.module.encoder(tree.map_structure(torch.as_tensor, rows)) for of in (saved, loaded)
+        ]
+        assert torch.equal(*latents)
+
+
 def test_saved_policy_has_no_pickle(tmp_path: Path) -> None:
     make_policy(*SPACES["vector-discrete"]).save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [

@@ -1,5 +1,7 @@
 """Reconstruction: the error between observations and what a decoder makes of latents."""
 
+import math
+
 import gymnasium as gym
 import numpy as np
 import torch
@@ -54,7 +56,7 @@ class Reconstruction(nn.Module):
     ) -> Tensor:
         """[N], error of latents [N, D] and observations [N, ...]; gradients reach the latents."""
         if self.moments is not None:
-            self._seen = peers.gather(observations.flatten(1).float())
+            self._seen = peers.gather(self._vectors(observations))
         target = self._target(observations, generator, peers)
         return (self.decoder(latents) - target).square().flatten(1).mean(dim=1)
 
@@ -79,6 +81,11 @@ class Reconstruction(nn.Module):
             self.moments.update(self._seen)
         self._seen = None
 
+    @staticmethod
+    def _vectors(observations: Tensor) -> Tensor:
+        """[N, D] float32 of [N, ...], or of [N] numbers."""
+        return observations.reshape(len(observations), math.prod(observations.shape[1:])).float()
+
     @torch.no_grad()
     def _target(self, observations: Tensor, generator: torch.Generator, peers: Peers) -> Tensor:
         if self.moments is None:
@@ -88,7 +95,7 @@ class Reconstruction(nn.Module):
                 return quantize_pixels(images, generator=generator, rows=rows)
             scale = self.largest if 0 < self.largest < float("inf") else 1.0
             return images.float() / scale - 0.5
-        vectors = observations.flatten(1).float()
+        vectors = self._vectors(observations)
         mean, variance = self.moments.mean, self.moments.variance
         if self.moments.count < 2 and self._seen is not None and len(self._seen):
             mean, variance = self._seen.mean(0), self._seen.var(0, correction=0)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,6 +31,9 @@ from rlssl.system.random_state import undisturbed_generators
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: Spaces that hold other spaces.
+_GROUPS = (gym.spaces.Dict, gym.spaces.Tuple)
 
 #: Largest value of an image that is taken for scaled, to 0..1 or to a standard deviation of 1.
 _MAX_SCALED = 16.0
@@ -134,8 +137,30 @@ def _check_spaces(name: str, env: gym.Env) -> EnvSpaces:
             raise PreflightError(
                 f"environment {name!r}: {attribute} must be a gymnasium space; got {space!r}."
             )
+    if problem := _unreadable(env.observation_space):
+        raise PreflightError(f"environment {name!r}: the observation space {problem}.")
     repeat, frames = (_count(name, env, key) for key in ("action_repeat", "suggested_frame_stack"))
     return EnvSpaces(env.observation_space, env.action_space, repeat, frames)
+
+
+def _unreadable(space: gym.Space) -> str:
+    """What no algorithm can read or save in a space of observations; "" if there is nothing."""
+    parts = list(_parts_of(space))
+    keys = [key for part in parts if isinstance(part, gym.spaces.Dict) for key in part.spaces]
+    if wrong := [key for key in keys if not isinstance(key, str)]:
+        return f"has the key {wrong[0]!r}; make it text, in a wrapper of the environment"
+    if all(isinstance(part, _GROUPS) or 0 in (part.shape or ()) for part in parts):
+        return f"{space} has no elements; give observations with at least one number"
+    return ""
+
+
+def _parts_of(space: gym.Space) -> Iterator[gym.Space]:
+    """The space, and every space inside of it."""
+    yield space
+    if isinstance(space, _GROUPS):
+        inside = space.spaces.values() if isinstance(space, gym.spaces.Dict) else space.spaces
+        for part in inside:
+            yield from _parts_of(part)
 
 
 def _warn_of_normalization(name: str, env: Any) -> None:

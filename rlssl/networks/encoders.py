@@ -100,8 +100,8 @@ def build_encoder(
 def default_encoder_name(observation_space: gym.Space) -> str:
     """Name of the encoder that is used for a space if the user names none.
 
-    Vectors and discrete spaces: ``mlp``. Images: ``small_cnn`` if a side is below 36 pixels, else
-    ``nature``. Dict and Tuple: ``dict``.
+    Vectors, single numbers and discrete spaces: ``mlp``. Images: ``small_cnn`` if a side is below
+    36 pixels, else ``nature``. Dict and Tuple: ``dict``.
 
     Raises:
         SpecError: If the space has no default encoder.
@@ -117,7 +117,7 @@ def default_encoder_name(observation_space: gym.Space) -> str:
             return "dict"
         case spaces.Discrete() | spaces.MultiDiscrete() | spaces.MultiBinary():
             return "mlp"
-        case spaces.Box(shape=(_,)):
+        case spaces.Box(shape=() | (_,)):
             return "mlp"
         case spaces.Box(shape=(_, _, _)):
             _, height, width = channels_first(observation_space)

@@ -176,6 +176,17 @@ class DictLacksAKey(Fine):
         return {"a": 1}
 
 
+NUMBERED: Any = {7: Discrete(2)}
+
+
+class KeyIsANumber(Fine):
+    observation_space = Tuple((Dict({"a": Discrete(2)}), Dict(NUMBERED)))
+
+
+class HasNoElements(Fine):
+    observation_space = Dict({"a": Box(0, 1, (3, 0), np.float32), "b": Tuple(())})
+
+
 class SecondEpisodeFails(Fine):
     fill = 0.0
 
@@ -213,6 +224,8 @@ class HasNoActionSpace(Fine):
         (ObservationIsAList, "must be a numpy array; got <class 'list'>"),
         (PartOfADictHasAnotherShape, "at ['a'][1] has shape (2,), but its space has (3,)"),
         (DictLacksAKey, "must be a dict with the keys ['a', 'b']; got {'a': 1}"),
+        (KeyIsANumber, "the observation space has the key 7; make it text"),
+        (HasNoElements, "has no elements; give observations with at least one number"),
         (SecondEpisodeFails, "the observation of reset() has a value that is not finite"),
         (ActionRepeatIsZero, "action_repeat must be an integer >= 1; got 0"),
         (HasNoActionSpace, "action_space must be a gymnasium space; got None"),

@@ -55,6 +55,7 @@ def seen_by_first_layer(encoder: nn.Module, obs: Tensor) -> Tensor:
 
 SPACES = {
     "vector": box(4),
+    "number": box(),
     "integer vector": box(4, low=0, high=9, dtype=np.int64),
     "float64 vector": box(4, dtype=np.float64),
     "discrete": spaces.Discrete(5, start=2),
@@ -86,6 +87,7 @@ def test_default_encoder_maps_raw_batches_to_latents(space: spaces.Space) -> Non
     "name, expected",
     [
         ("vector", "mlp"),
+        ("number", "mlp"),
         ("multi-binary", "mlp"),
         ("MiniGrid planes", "small_cnn"),
         ("one pixel below", "small_cnn"),
