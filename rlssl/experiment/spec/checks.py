@@ -115,7 +115,7 @@ def check(spec: "Spec") -> None:
         searched = bool(spec.search)
         check_environment(spec.env, partial=searched)
         if spec.evaluation.env:
-            check_environment({**spec.env, **spec.evaluation.env}, partial=searched)
+            _check_evaluation_env({**spec.env, **spec.evaluation.env}, partial=searched)
     for key in ("preset", "variant"):
         if getattr(spec, key) is not None:
             layer_values(key, getattr(spec, key), spec.algorithm)
@@ -226,6 +226,14 @@ def check_name(name: str) -> None:
             "name must be letters, digits and any of '_.=+@-', at most 120 characters, and start "
             f"with a letter, a digit or '_'; got {name!r}."
         )
+
+
+def _check_evaluation_env(env: Mapping[str, Any], *, partial: bool) -> None:
+    """As `check_environment`; its message then says that it is about ``evaluation.env``."""
+    try:
+        check_environment(env, partial=partial)
+    except SpecError as error:
+        raise type(error)(f"evaluation.env: {error}") from error
 
 
 def check_environment(env: Mapping[str, Any], *, partial: bool = False) -> None:

@@ -121,6 +121,7 @@ def test_unknown_names_are_refused_with_their_path_and_a_suggestion(
         ({"stop": {"env_steps": 0}}, "stop.env_steps must be > 0; got 0."),
         ({"name": "../x"}, "name must be letters, digits"),
         ({"env": {"id": "CartPole-v1", "seed": 1}}, "env.seed is set by rlssl for every environ"),
+        ({"evaluation": {"env": {"seed": 1}}}, "evaluation.env: env.seed is set by rlssl"),
         ({"env": {"id": "CartPole-v1", "x": {1, 2}}}, "env.x must be plain data"),
         ({"training": {"lr": float("nan")}}, "training.lr must be a number; got nan."),
     ],
