@@ -34,8 +34,8 @@ class WandbTracker:
             mode=self._mode,  # type: ignore[arg-type]
             dir=self._folder,
             id=run_id,
-            # Offline, `wandb sync` puts the parts of a run together by their id.
-            resume="allow" if self._mode == "online" else None,
+            # Offline as well: `wandb sync` sends the parts of a resumed run in their order.
+            resume="allow",
             name=trial["name"],
             group=trial["group"],
             tags=[tag[:64] for tag in trial["tags"]],

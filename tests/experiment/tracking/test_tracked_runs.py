@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tests.experiment.command_line import only_trial, rlssl, wait_for_checkpoints
 from tests.experiment.tracking.stores import Curve, mlflow_curve, wandb_curve
+from tests.experiment.tracking.wandb_server import wandb_server
 
 METRIC = "episode_return_mean"
 TRAIN = (
@@ -40,4 +42,16 @@ def test_curves_of_a_killed_and_resumed_run_are_those_of_its_files(tmp_path: Pat
     assert wandb_curve(run, ids["wandb"], METRIC) == expected
     uri = f"sqlite:///{tmp_path}/results/mlflow.db"
     assert mlflow_curve(uri, ids["mlflow"], METRIC) == expected
-    assert len(list(run.glob("wandb/offline-run-*"))) == 2
+    parts = sorted(str(part) for part in run.glob("wandb/offline-run-*"))
+    assert len(parts) == 2
+    assert synced_curve(parts, ids["wandb"], tmp_path) == expected
+
+
+def synced_curve(parts: list[str], run_id: str, folder: Path) -> Curve:
+    """(env steps, value) of the metric at a server, after ``wandb sync`` of the parts of a run."""
+    with wandb_server() as (url, histories):
+        keys = {"WANDB_BASE_URL": url, "WANDB_API_KEY": "0" * 40, "WANDB_MODE": "online"}
+        command = [sys.executable, "-m", "wandb", "sync", "--yes", *parts]
+        subprocess.run(command, cwd=folder, env={**os.environ, **keys}, check=True, timeout=120)
+    rows = [row for _, row in sorted(histories[run_id].items())]
+    return [(row["env_steps"], row[METRIC]) for row in rows]
