@@ -69,8 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
         if "historyLineCount" in query:
             return {"model": {**_PROJECT, "bucket": self._bucket(given["name"])}}
         if "createRunFiles" in query:
-            host, port = self.server.server_address[:2]
-            url = f"http://{host!s}:{port}/file"
+            url = f"http://{self.headers['Host']}/file"
             files = [{"name": name, "uploadUrl": url} for name in given["files"]]
             return {"createRunFiles": {"runID": "id", "uploadHeaders": [], "files": files}}
         return {}
