@@ -61,7 +61,7 @@ def test_registered_environment_repeats_itself_with_a_seed(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is out of date")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 def test_every_listed_environment_passes_preflight() -> None:
     failures = {}
     for row in list_environments():
