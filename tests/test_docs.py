@@ -87,6 +87,13 @@ def test_every_page_of_docs_is_in_the_index() -> None:
     assert len(rows) == len(set(rows))
 
 
+def test_the_readme_has_a_row_for_each_loss() -> None:
+    rows = re.findall(r"^\| (`[^|]*) \|", text_of("README.md"), re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    names = {row["name"] for row in KINDS["losses"]()}
+    assert sorted(name for name in names - listed if not name.startswith("test_")) == []
+
+
 # Files and modules.
 
 
