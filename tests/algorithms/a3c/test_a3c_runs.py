@@ -149,19 +149,27 @@ def test_only_synchronous_training_waits_for_a_slow_worker() -> None:
     assert in_step[10] < 0.5 * in_step[1]
 
 
+def train_until_heard(
+    algorithm: A3C, heard: list[tuple[float, int, Reply]], num_processes: int
+) -> dict[str, Any]:
+    """The result of the iteration in which the last of so many worker processes is first heard."""
+    until, result = time.monotonic() + 90, {}
+    while len({reply.incarnation for _, _, reply in heard}) < num_processes:
+        assert time.monotonic() < until
+        result = algorithm.train()
+    return result
+
+
 @pytest.mark.parametrize("num_kills", [pytest.param(2, marks=pytest.mark.ci), 10])
 def test_kills_lose_only_pending_fragments(num_kills: int) -> None:
     algorithm = built(small_a3c().env_runners(num_env_runners=2))
     try:
         heard = record(algorithm)
-        algorithm.train()
-        assert algorithm.pool is not None
+        train_until_heard(algorithm, heard, 2)
         for kill in range(1, num_kills + 1):
             os.kill(pid_of(algorithm, 1 + kill % 2), signal.SIGKILL)
-            until = time.monotonic() + 90
             # The other worker continues meanwhile.
-            while algorithm.pool.counts["worker_restarts"] < kill and time.monotonic() < until:
-                result = algorithm.train()
+            result = train_until_heard(algorithm, heard, 2 + kill)
             assert result["faults"]["worker_restarts"] == kill
         result = algorithm.train()
         updates = adam_steps(algorithm)
